@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_vae.data.bounds import ROUNDING
-from sklearn_vae.data.columns import BinaryColumns
+from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer

@@ -155,21 +155,25 @@ class BoostedTrees:
         """Check the attributes, as after reading them from a file."""
         check_count("n_features", self.n_features)
         n_trees, n_nodes = len(self.roots), len(self.values)
-        for name, kind, shape in (
-            ("is_real", "b", (self.n_features,)),
-            ("columns", "i", (None,)),
-            ("classes", "f", (len(self.columns),)),
-            ("baselines", "f", (len(self.columns),)),
-            ("bounds", "f", (len(self.columns), 2)),
-            ("targets", "i", (n_trees,)),
-            ("roots", "i", (n_trees,)),
-            ("features", "i", (n_nodes,)),
-            ("thresholds", "f", (n_nodes,)),
-            ("missing_left", "b", (n_nodes,)),
-            ("children", "i", (n_nodes, 2)),
-            ("values", "f", (n_nodes,)),
+        n_sums = len(self.columns)
+        for name, kind, shape, limit in (
+            ("is_real", "b", (self.n_features,), None),
+            ("columns", "i", (None,), self.n_features),
+            ("classes", "f", (n_sums,), None),
+            ("baselines", "f", (n_sums,), None),
+            ("bounds", "f", (n_sums, 2), None),
+            ("targets", "i", (n_trees,), n_sums),
+            ("roots", "i", (n_trees,), n_nodes),
+            ("features", "i", (n_nodes,), self.n_features),
+            ("thresholds", "f", (n_nodes,), None),
+            ("missing_left", "b", (n_nodes,), None),
+            ("children", "i", (n_nodes, 2), None),
+            ("values", "f", (n_nodes,), None),
         ):
-            check_array(name, getattr(self, name), kind, shape, allows_nan=name == "classes")
+            values = getattr(self, name)
+            check_array(name, values, kind, shape, allows_nan=name == "classes")
+            if limit is not None and not ((values >= 0) & (values < limit)).all():
+                raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
         nodes = np.arange(n_nodes)[:, None]
         is_leaf = (self.children == nodes).all(axis=1, keepdims=True)
         is_parent = ((self.children > nodes) & (self.children < n_nodes)).all(axis=1, keepdims=True)
@@ -184,14 +188,6 @@ class BoostedTrees:
             raise ValueError("'classes' must be all NaN or all numbers in a column")
         if (self.bounds[:, 0] > self.bounds[:, 1]).any():
             raise ValueError("'bounds' must be in order")
-        for name, limit in (
-            ("columns", self.n_features),
-            ("features", self.n_features),
-            ("targets", len(self.columns)),
-            ("roots", n_nodes),
-        ):
-            if not ((getattr(self, name) >= 0) & (getattr(self, name) < limit)).all():
-                raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
 
     def check_columns(self, encoder: TableEncoder, has_numbers: np.ndarray) -> None:
         """Check that the trees are of the columns of a table, after reading both from a file.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments
+from sklearn_vae.data.training_column import TrainingColumn
 
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
@@ -72,24 +73,24 @@ def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float
     return bounds[0], bounds[1]
 
 
-def lattice_step(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+def lattice_step(column: TrainingColumn) -> float:
     """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0.
 
     All values are multiples of the step, counted from any of them. Values that all differ have
     no step.
     """
-    unique = np.unique(values.astype(np.float64))
-    n_rows = len(values) if weights is None else weights.sum()
-    if len(unique) >= n_rows or np.abs(unique).max() > MAX_RECORDED:
+    unique = np.unique(column.values.astype(np.float64))
+    largest = np.abs(unique).max()
+    if len(unique) >= column.n_values or largest > MAX_RECORDED:
         return 0.0
     gaps = np.diff(unique)
-    gaps = gaps[gaps > ROUNDING * np.abs(unique).max()]
+    gaps = gaps[gaps > ROUNDING * largest]
     if not len(gaps):
         return 0.0
     for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
         step = gaps.min() / divisor
         multiples = (unique - unique[0]) / step
-        precision = np.abs(unique).max() * np.finfo(values.dtype).eps / step
+        precision = largest * np.finfo(column.values.dtype).eps / step
         if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
             return 0.0
         if (np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE).all():
@@ -97,48 +98,51 @@ def lattice_step(values: np.ndarray, weights: np.ndarray | None = None) -> float
     return 0.0
 
 
-def recording_decimals(
-    values: np.ndarray, weights: np.ndarray | None = None, *, is_integer: bool, coarsest: float
-) -> int:
+def recording_decimals(column: TrainingColumn, coarsest: float) -> int:
     """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
 
     Recording steps that exceed ``coarsest`` standard deviations only count in columns of an
     integer dtype.
     """
-    if is_integer:
+    if column.field.is_integer:
         return 0
+    values = column.values
     for decimals in range(MAX_DECIMALS + 1):
-        for rows in (values[:SUBSAMPLE_SIZE], values):
-            with np.errstate(over="ignore", invalid="ignore"):
-                rounded = np.round(rows.astype(np.float64), decimals).astype(values.dtype)
-            if not (rounded == rows).all():
-                break
-        else:
+        if _has_decimals(values[:SUBSAMPLE_SIZE], decimals) and _has_decimals(values, decimals):
             step = 10.0**-decimals
             precision = np.abs(values).max() * np.finfo(values.dtype).eps
             is_exact = precision <= COARSEST_STEP * step
-            with np.errstate(over="ignore", invalid="ignore"):
-                std = np.sqrt(np.cov(values, ddof=0, aweights=weights))
-            return decimals if is_exact and step <= coarsest * std else -1
+            return decimals if is_exact and step <= coarsest * _std(column) else -1
     return -1
 
 
 def steps_beside_decimals(
-    values: np.ndarray, weights: np.ndarray | None, bounds: tuple[float, float], decimals: int
+    column: TrainingColumn, bounds: tuple[float, float], decimals: int
 ) -> tuple[tuple[float, float], float]:
     """Return the recording step of values that are not recorded in decimals, otherwise 0.
 
     The bounds come first, moved inwards to whole steps from the values.
     """
-    step = lattice_step(values, weights)
-    values = values.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        std = np.sqrt(np.cov(values, ddof=0, aweights=weights))
+    step = lattice_step(column)
     least = 1.5 * 10.0**-decimals if decimals >= 0 else 0.0
-    if not least < step <= COARSEST_STEP * std < np.inf or not np.isfinite(bounds).all():
+    is_step = least < step <= COARSEST_STEP * _std(column) < np.inf
+    if not is_step or not np.isfinite(bounds).all():
         return bounds, 0.0
-    extremes = np.array([values.min(), values.max()])
+    extremes = np.array([column.values.min(), column.values.max()], dtype=np.float64)
     with np.errstate(over="ignore"):  # the largest numbers bound columns that have no bounds
         n_steps = np.abs(bounds - extremes) / step + LATTICE_TOLERANCE
     low, high = extremes + np.array([-step, step]) * np.floor(np.minimum(n_steps, MAX_STEPS))
     return (float(low), float(high)), step
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _has_decimals(values: np.ndarray, decimals: int) -> bool:
+    """Test whether all values are rounded to so many decimals."""
+    rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
+    return bool((rounded == values).all())
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _std(column: TrainingColumn) -> float:
+    """Standard deviation of the values, by weight."""
+    return float(np.sqrt(np.cov(column.values, ddof=0, aweights=column.weights)))

@@ -7,9 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name, check_column_names, shorten
+from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
@@ -55,8 +54,10 @@ class ConditionEncoder:
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
         codes = _codes(y, categories)
         names = [f"y[{j}]" for j in range(len(y))] if names is None else list(names)
-        column_hints = [
-            ColumnHint(name, n_classes=None if classes is None else len(classes))
+        fields = [
+            Field(name, "number", None, "float64")
+            if classes is None
+            else Field(name, "category", tuple(classes), "object")
             for name, classes in zip(names, categories, strict=True)
         ]
         class_prior = np.zeros(0)
@@ -66,9 +67,7 @@ class ConditionEncoder:
             class_prior = frequency / weights.sum()
         gaussian = find("Gaussian")()
         likelihood = [gaussian if classes is None else "categorical" for classes in categories]
-        encoder = fit_encoder(
-            codes, sample_weight, likelihood, names, column_hints, groups_levels=False
-        )
+        encoder = fit_encoder(codes, sample_weight, likelihood, names, fields, groups_levels=False)
         return cls(categories, encoder, class_prior)
 
     def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:
@@ -133,7 +132,7 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     if not isinstance(frame, nw.DataFrame | nw.Series):
         return split_array(y, n_rows)
     columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
-    values = _check_columns([column.to_numpy() for column in columns], n_rows)
+    values = [_check_column(column.to_numpy(), n_rows) for column in columns]
     # categories are classes, also if they are floating-point numbers
     is_category = [column.dtype in (nw.Categorical, nw.Enum) for column in columns]
     return [
@@ -171,22 +170,16 @@ def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
             f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
             f"shape {values.shape} instead."
         )
-    return _check_columns([*values.T] if values.ndim == 2 else [values], n_rows)
+    return [_check_column(column, n_rows) for column in np.atleast_2d(values.T)]
 
 
-def _check_columns(columns: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
-    """Convert columns to numbers, booleans or strings."""
-    for column in columns:
-        if len(column) != n_rows:
-            raise ValueError(
-                f"y must have as many rows as X (or as are sampled), {n_rows}. "
-                f"Got {len(column)} instead."
-            )
-    return [_values(column) for column in columns]
-
-
-def _values(values: np.ndarray) -> np.ndarray:
+def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:
     """Convert a column to numbers, booleans or strings; none may be missing."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"y must have as many rows as X (or as are sampled), {n_rows}. "
+            f"Got {len(values)} instead."
+        )
     if values.dtype.kind in "OT":
         cells = values.tolist()
         if any(map(is_missing, cells)):

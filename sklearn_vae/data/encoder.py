@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
-from sklearn_vae.data.columns import (
-    BinaryColumns,
-    CategoricalColumns,
-    Columns,
-    ConstantColumns,
-    OrdinalColumns,
-    PointMassColumns,
-    PositiveColumns,
-)
+from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
+from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
@@ -130,17 +126,18 @@ class TableEncoder:
     @property
     def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
-        blocks = [
-            (group.likelihood, len(group.indices))
-            for group in self.groups
-            if group.likelihood is not None
-        ]
+        blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
         return tuple(blocks) or ((find("Gaussian")(), 0),)
+
+    @property
+    def _varying_groups(self) -> list[Columns]:
+        """Columns that the model has an input of: all but constant ones."""
+        return [group for group in self.groups if group.likelihood is not None]
 
     @property
     def order(self) -> np.ndarray:
         """Indices of the columns of X, in the order of the model's input: (n,)."""
-        indices = [group.indices for group in self.groups if group.likelihood is not None]
+        indices = [group.indices for group in self._varying_groups]
         return np.concatenate([np.zeros(0, dtype=int), *indices])
 
     @property
@@ -271,12 +268,10 @@ class TableEncoder:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
         X = self._encode_derived(X)
         encoded = [
-            group.encode(group.take(X), allows_missing=self.allows_missing) for group in self.groups
+            group.encode(group.replace_unseen(group.take(X), allows_missing=self.allows_missing))
+            for group in self.groups
         ]
-        is_one_hot = any(
-            values.shape[1] > len(group.indices)
-            for group, values in zip(self.groups, encoded, strict=True)
-        )
+        is_one_hot = any(group.width > 1 for group in self.groups)
         if self.conditions is not None:
             encoded.append(self.conditions.transform(X[:, self.n_features :]))
         # column by column unless one-hot: the layout decides how sums over columns are rounded
@@ -371,7 +366,7 @@ class TableEncoder:
 
         Point masses are NaN where a column has fewer than others.
         """
-        limits = [group.limits() for group in self.groups if group.likelihood is not None]
+        limits = [group.limits() for group in self._varying_groups]
         n_masses = max((masses.shape[1] for _, _, masses, _ in limits), default=0)
         padded = [
             (low, high, np.pad(masses, [(0, 0), (0, n_masses - masses.shape[1])],
@@ -394,25 +389,19 @@ class TableEncoder:
         fit_dtypes = [precision(field.dtype) for field in fields or ()] or [DOUBLE] * len(dtypes)
         if dtypes == fit_dtypes:
             return X
-        # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
-        coarser = {
-            j: min(now, before, key=lambda dtype: dtype.itemsize)
-            for j, (now, before) in enumerate(zip(dtypes, fit_dtypes, strict=True))
-            if now != before
-            and min(now.itemsize, before.itemsize) < X.itemsize
-            and (fields is None or fields[j].is_numeric)
-        }
-        if not coarser:
-            return X
         values_by_column = self.categories_
         for group in self.groups:
             if isinstance(group, PointMassColumns):
                 values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
         X = X.copy()
-        for j in coarser.keys() & values_by_column.keys():
-            values = values_by_column[j]
+        for j, values in values_by_column.items():
+            coarser = min(dtypes[j], fit_dtypes[j], key=lambda dtype: dtype.itemsize)
+            # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
+            is_compared = dtypes[j] == fit_dtypes[j] or coarser.itemsize >= X.itemsize
+            if is_compared or not (fields is None or fields[j].is_numeric):
+                continue
             with np.errstate(over="ignore"):
-                rounded, x = values.astype(coarser[j]), X[:, j].astype(coarser[j])
+                rounded, x = values.astype(coarser), X[:, j].astype(coarser)
             index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
             X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
         return X
@@ -430,11 +419,10 @@ class TableEncoder:
         incomplete = has_missing_values(self._fill_one_to_one(X))
         X = self._encode_derived(X)
         for group in self.groups:
-            if group.has_unseen:
-                values = group.take(X)
-                substituted = group.replace_unseen(values, allows_missing=self.allows_missing)
-                if substituted is not values:
-                    incomplete |= np.isnan(substituted).any(axis=1)
+            values = group.take(X)
+            possible = group.replace_unseen(values, allows_missing=self.allows_missing)
+            if possible is not values:
+                incomplete |= np.isnan(possible).any(axis=1)
         return incomplete
 
     def check_values(

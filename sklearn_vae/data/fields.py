@@ -104,6 +104,16 @@ class Field:
         return self.categories is None or any(isinstance(c, Real) for c in self.categories)
 
     @property
+    def is_integer(self) -> bool:
+        """True if the dtype is one of integers."""
+        return self.logical_type == "integer"
+
+    @property
+    def is_nominal(self) -> bool:
+        """True if there are more than two categories without an order."""
+        return self.logical_type == "category" and len(self.categories or ()) > 2
+
+    @property
     def holds_any_text(self) -> bool:
         """True if values are texts of a dtype that declares no categories."""
         declares = self.dtype.lower().startswith(("category", "categorical", "enum", "dictionary"))
@@ -123,12 +133,12 @@ class Field:
     def may_lose_digits(self) -> bool:
         """True if the dtype has values that are no floating-point numbers in double precision."""
         holds_more = self.dtype.lower().startswith(("decimal", "object")) and not self.categories
-        return self.logical_type == "integer" or time_type(self.dtype) is not None or holds_more
+        return self.is_integer or time_type(self.dtype) is not None or holds_more
 
     @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest number of the dtype; of dates and durations in seconds."""
-        if self.logical_type == "integer":
+        if self.is_integer:
             return _limits_of_integers(self.dtype)
         if (time := time_type(self.dtype)) is not None:
             low, high = YEARS_1_TO_9999 if time == "date" else (-LONGEST, LONGEST)
@@ -146,7 +156,7 @@ class Field:
     @property
     def smallest_positive(self) -> float:
         """Smallest number above 0 of the dtype, of durations in seconds; 0 in double precision."""
-        if self.logical_type == "integer":
+        if self.is_integer:
             return 1.0
         if time_type(self.dtype) is not None:
             return MICROSECONDS[_time_unit(self.dtype)] / 1e6
@@ -224,18 +234,15 @@ class Field:
         low, high = self.limits
         if time_type(self.dtype) is not None:
             return _to_numpy_times(np.clip(values, low, high), self.dtype)
-        values = np.rint(values) if self.logical_type == "integer" else values
+        values = np.rint(values) if self.is_integer else values
         return values if high == np.inf else np.clip(values, low, high)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
         categories = self.categories
-        return {
+        return vars(self) | {
             "name": to_json(self.name),
-            "logical_type": self.logical_type,
             "categories": None if categories is None else list(map(to_json, categories)),
-            "dtype": self.dtype,
-            "has_whole_days": self.has_whole_days,
         }
 
     @classmethod

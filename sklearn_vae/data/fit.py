@@ -5,23 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
-from sklearn_vae.data.columns import (
-    COLUMNS,
-    BinaryColumns,
-    CategoricalColumns,
-    ColumnHint,
-    Columns,
-    ConstantColumns,
-    OrdinalColumns,
-    PointMassColumns,
-    RealColumns,
-    TrainingColumn,
-)
+from sklearn_vae.data.columns import COLUMNS
+from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
+from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -41,7 +36,7 @@ def fit_encoder(
     sample_weight: np.ndarray | None,
     likelihood: object,
     names: Sequence[Name] | None = None,
-    column_hints: Sequence[ColumnHint] | None = None,
+    fields: Sequence[Field] | None = None,
     *,
     point_masses: bool = True,
     period: int | None = None,
@@ -62,8 +57,8 @@ def fit_encoder(
         The estimator's parameter.
     names : sequence of hashable, optional
         Names of the columns, if they have any.
-    column_hints : sequence of ColumnHint, optional
-        Information from the columns' dtypes; none by default.
+    fields : sequence of Field, optional
+        Schemas of the columns, if they are those of a data frame.
     point_masses : bool, default=True
         Whether real numbers may have point masses.
     period : int or None, default=None
@@ -87,7 +82,7 @@ def fit_encoder(
         Fitted encoder.
     """
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
-    hints = column_hints or [ColumnHint(name) for name in column_names]
+    fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
     columns: list[Columns] = []
@@ -102,7 +97,7 @@ def fit_encoder(
             values,
             weights,
             n_rows,
-            hints[j],
+            fields[j],
             requested,
             exact_marginal=exact_marginals and requested is None,
             groups_levels=groups_levels and period is None,
@@ -111,7 +106,7 @@ def fit_encoder(
         columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
     for first in range(period or 0):
         _share_scale(columns[first::period])
-        is_coded = [hint.n_classes is not None for hint in hints[first::period]]
+        is_coded = [field.categories is not None for field in fields[first::period]]
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
     _group_levels(columns, X, sample_weight)
@@ -221,7 +216,7 @@ def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | N
                 values
                 for other in columns
                 if other is not column
-                for values in other.encode(X[np.ix_(rows, other.indices)], allows_missing=True).T
+                for values in other.encode(X[np.ix_(rows, other.indices)]).T
             )
             column.group_by_effects(X[:, column.indices[0]], weights, others, rows)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
 
 import numpy as np
 
@@ -28,10 +28,8 @@ class AveragedImputation:
         Those of the mixture.
     encoder : TableEncoder
         Encoder of rows.
-    is_averaged : ndarray of shape (n_features,)
-        Mask of the columns that are imputed by means, not by classes or one of two values.
-    is_empty : ndarray of shape (n_features,)
-        Mask of the columns without any observed cell.
+    is_rounded : ndarray of shape (n_features,)
+        Mask of the columns whose dtype holds no means.
     mixture_weight : float
         Weight of the mixture's means, and its share of the draws.
     trees : BoostedTrees or None
@@ -47,37 +45,25 @@ class AveragedImputation:
     model: Impute
     mixture: Impute | None
     encoder: TableEncoder
-    is_averaged: np.ndarray
-    is_empty: np.ndarray
+    is_rounded: np.ndarray
     mixture_weight: float = 0.0
     trees: BoostedTrees | None = None
     trees_weight: float = 0.0
     spread: np.ndarray | None = None
     repeated_values: RepeatedValues | None = None
 
-    @classmethod
-    def of_columns(
-        cls,
-        model: Impute,
-        mixture: Impute | None,
-        encoder: TableEncoder,
-        is_rounded: np.ndarray,
-        **parts: Any,
-    ) -> Self:
-        """Make the imputation of an encoder's columns; columns of the mask hold no means.
-
-        ``parts`` are the attributes from ``mixture_weight`` on.
-        """
-        names = np.array([type(likelihood).__name__ for likelihood in encoder.likelihoods])
+    @cached_property
+    def is_averaged(self) -> np.ndarray:
+        """Mask of the columns imputed by means, not by classes or one of two values."""
+        names = np.array([type(likelihood).__name__ for likelihood in self.encoder.likelihoods])
         has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
-        is_averaged = ~(has_classes | (is_rounded & (names == "Bernoulli")))
-        return cls(model, mixture, encoder, is_averaged, encoder.is_empty, **parts)
+        return ~(has_classes | (self.is_rounded & (names == "Bernoulli")))
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
         if self.trees is None:
             return self.average(rows)
-        known = np.where(self.is_empty, 0.0, rows)  # no model is needed for empty columns
+        known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
         needs_average = self.trees.leaves_missing(known, self.trees_weight)
         imputed = rows.copy()
         if needs_average.any():

@@ -8,14 +8,14 @@ from scipy import stats
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
-from sklearn_vae.data.columns import COLUMNS, TrainingColumn
+from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.point_masses import (
     MIN_COUNT,
-    find_common_values,
+    find_common_integers,
     find_point_masses,
-    find_point_masses_of_reals,
 )
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -96,11 +96,11 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
     if likelihood.__name__ not in COLUMNS:
         raise ValueError(
             f"The 'likelihood' parameter has {likelihood.__name__} for column "
-            f"{column.hint.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
+            f"{column.field.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
             f"encodes values for it."
         )
     columns = COLUMNS[likelihood.__name__]
-    contradiction, is_nominal = columns.contradiction(column), column.hint.is_nominal
+    contradiction, is_nominal = columns.contradiction(column), column.field.is_nominal
     if is_nominal and not issubclass(likelihood, Bernoulli | Categorical | Ordinal):
         contradiction = "numbers", "categories without an order"
     if contradiction:
@@ -108,7 +108,7 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
         may_be_normal = not (is_nominal or issubclass(likelihood, Gaussian))
         alternative = "'gaussian' or 'auto'" if may_be_normal else "'auto'"
         raise ValueError(
-            f"likelihood={name!r} needs column {column.hint.name!r} to have {contradiction[0]}, "
+            f"likelihood={name!r} needs column {column.field.name!r} to have {contradiction[0]}, "
             f"but it has {contradiction[1]}; use {alternative} for it."
         )
     return columns.resolve(column)
@@ -120,35 +120,30 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     It is None for a column of one value or none at all. Without ``point_masses``, real numbers
     have no point masses.
     """
-    values, weights, hint = column.values, column.weights, column.hint
+    values, field = column.values, column.field
     if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):
         return None
     if column.requested is not None:
         return _likelihood_as_requested(column, column.requested)
-    if hint.n_classes is not None:
-        return COLUMNS["Ordinal" if hint.is_ordered else "Categorical"].resolve(column)
+    if field.categories is not None:
+        is_ordered = field.logical_type == "ordered"
+        return COLUMNS["Ordinal" if is_ordered else "Categorical"].resolve(column)
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())
     if has_two_values and (is_0_or_1 or round(column.n_rows) >= MIN_ROWS_FOR_BINARY):
         return Bernoulli()
-    if column.exact_marginal and point_masses:
-        common = find_common_values(column)
-        if len(common):
-            return ZeroInflated(len(common))
-    elif hint.is_integer:
+    if field.is_integer and not (column.exact_marginal and point_masses):
         return _infer_of_integers(column)
-    elif point_masses and len(common := find_point_masses_of_reals(column)):
-        return ZeroInflated(len(common))
-    half = 0.5 * lattice_step(values, weights) if column.exact_marginal else 0
-    if low > half and _is_log_normal(values, weights):
-        return LogNormal()
-    return Gaussian()
+    if point_masses and len(masses := find_point_masses(column)):
+        return ZeroInflated(len(masses))
+    half = 0.5 * lattice_step(column) if column.exact_marginal else 0
+    return LogNormal() if low > half and _is_log_normal(column) else Gaussian()
 
 
-def _is_log_normal(values: np.ndarray, weights: np.ndarray | None) -> bool:
+def _is_log_normal(column: TrainingColumn) -> bool:
     """Return whether a log-normal distribution exceeds a normal one by ``GAIN_OF_LOGS``."""
-    logs = np.log(values.astype(np.float64))
+    logs, weights = np.log(column.values.astype(np.float64)), column.weights
     if np.ptp(logs) <= GAIN_OF_LOGS:  # the gain is at most the range, which rounding makes 0
         return False
     logs -= np.average(logs, weights=weights)
@@ -160,28 +155,30 @@ def _is_log_normal(values: np.ndarray, weights: np.ndarray | None) -> bool:
 
 def _infer_of_integers(column: TrainingColumn) -> Likelihood:
     """Compare a rounded normal distribution, counts, and either with point masses."""
-    values, weights = column.values.astype(np.float64), column.weights
+    column = replace(column, values=column.values.astype(np.float64))
+    values, weights = column.values, column.weights
     likelihood: Likelihood = Gaussian()
-    best = np.average(_log_rounded_normal(values, weights), weights=weights)
+    best = np.average(_log_rounded_normal(column), weights=weights)
     if values.min() >= 0 and values.max() <= MAX_COUNT:
-        counts, log_prob = _fit_counts(values, weights)
+        counts, log_prob = _fit_counts(column)
         log_prob_of_counts = np.average(log_prob, weights=weights)
         if log_prob_of_counts > best + GAIN_OF_COUNTS:
             likelihood, best = counts, log_prob_of_counts
-    masses = find_point_masses(replace(column, values=values))
-    with_masses = np.average(_log_with_point_masses(values, weights, masses), weights=weights)
-    total = len(values) if weights is None else weights.sum()
-    if np.average(np.isin(values, masses), weights=weights) * total < MIN_COUNT * len(masses):
+    masses = find_common_integers(column)
+    with_masses = np.average(_log_with_point_masses(column, masses), weights=weights)
+    share = np.average(np.isin(values, masses), weights=weights)
+    if share * column.n_values < MIN_COUNT * len(masses):
         return likelihood  # values that do not occur again would be the only ones possible
     # each probability is a parameter: one nat per parameter, as Akaike's criterion
-    if with_masses - len(masses) / total > best + GAIN_OF_POINT_MASSES:
+    if with_masses - len(masses) / column.n_values > best + GAIN_OF_POINT_MASSES:
         return ZeroInflated(len(masses))
     return likelihood
 
 
-def _log_rounded_normal(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def _log_rounded_normal(column: TrainingColumn) -> np.ndarray:
     """Log-probabilities by a rounded normal distribution with the moments of the values."""
-    mean, variance = weighted_moments(values, weights)
+    values = column.values
+    mean, variance = weighted_moments(values, column.weights)
     scale = max(np.sqrt(variance), 0.5)
     normal = stats.norm(mean, scale)
     if scale > SCALE_OF_DENSITIES:
@@ -189,30 +186,26 @@ def _log_rounded_normal(values: np.ndarray, weights: np.ndarray | None) -> np.nd
     return np.log(np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300))
 
 
-def _fit_counts(values: np.ndarray, weights: np.ndarray | None) -> tuple[Likelihood, np.ndarray]:
+def _fit_counts(column: TrainingColumn) -> tuple[Likelihood, np.ndarray]:
     """Fit a distribution of counts by the method of moments; return it and log-probabilities."""
-    mean, variance = weighted_moments(values, weights)
+    mean, variance = weighted_moments(column.values, column.weights)
     overdispersion = variance - mean
     # a variance that exceeds Poisson's by a tenth may do so by chance
     if overdispersion > 0.1 * mean:
         shape = mean**2 / overdispersion
-        return NegativeBinomial(), stats.nbinom.logpmf(values, shape, shape / (shape + mean))
-    return Poisson(), stats.poisson.logpmf(values, mean)
+        log_prob = stats.nbinom.logpmf(column.values, shape, shape / (shape + mean))
+        return NegativeBinomial(), log_prob
+    return Poisson(), stats.poisson.logpmf(column.values, mean)
 
 
-def _log_with_point_masses(
-    values: np.ndarray, weights: np.ndarray | None, masses: np.ndarray
-) -> np.ndarray:
+def _log_with_point_masses(column: TrainingColumn, masses: np.ndarray) -> np.ndarray:
     """Log-probabilities by point masses, and a rounded normal distribution of other values."""
-    weights = np.ones(len(values)) if weights is None else weights
-    indices = np.searchsorted(masses, values).clip(max=len(masses) - 1)
-    is_common = masses[indices] == values
-    probability = np.bincount(indices, weights * is_common, len(masses)) / weights.sum()
-    log_prob = np.log(probability[indices])
-    is_number = ~is_common
-    if is_number.any():
-        log_number = np.log(weights[is_number].sum() / weights.sum())
-        log_prob[is_number] = log_number + _log_rounded_normal(
-            values[is_number], weights[is_number]
-        )
+    indices = np.searchsorted(masses, column.values).clip(max=len(masses) - 1)
+    is_common = masses[indices] == column.values
+    common, numbers = column.select(is_common), column.select(~is_common)
+    counts = np.bincount(indices[is_common], common.weights, len(masses))
+    log_prob = np.log(counts / column.n_values)[indices]
+    if len(numbers.values):
+        log_number = np.log(numbers.n_values / column.n_values)
+        log_prob[~is_common] = log_number + _log_rounded_normal(numbers)
     return log_prob

@@ -1,6 +1,5 @@
 """Values that stand for missing cells, replaced by NaN or null."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from scipy.sparse import issparse
 from sklearn_vae._compat import is_pandas_na, is_scalar_nan
 from sklearn_vae.data.arrays import find_objects
 from sklearn_vae.data.libraries import LIBRARIES
+from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_source
 
 
@@ -22,8 +22,8 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
         return source.map(partial(replace_by_nan, missing_values=missing_values))
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
-        frame = _without_category(frame, missing_values)
-        frame = _nullable(frame, missing_values)
+        adapt = _without_category if isinstance(missing_values, str) else _nullable
+        frame = adapt(frame, missing_values)
         return frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
@@ -48,34 +48,29 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     return np.where(missing_values == values, np.nan, values)
 
 
-def _without_category(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
+def _without_category(frame: nw.DataFrame, value: str) -> nw.DataFrame:
     """Leave out the category of missing cells, which a dtype may declare: cells become null."""
-    library = LIBRARIES.get(str(frame.implementation.value))
-    if library is None or not isinstance(value, str):
+    dtypes = frame.schema.dtypes()
+    columns = [j for j, dtype in enumerate(dtypes) if dtype in (nw.Categorical, nw.Enum)]
+    if not columns or str(frame.implementation.value) not in LIBRARIES:
         return frame
-    columns = [
-        column for column in frame.iter_columns() if column.dtype in (nw.Categorical, nw.Enum)
-    ]
-    return _with_columns(frame, columns, partial(library.without_category, value=value))
+    native = frame[:, columns].to_native()  # by index, since names may be numbers
+    schema = Schema.fit(native).without_category(value)
+    codes = schema.transform(native, handle_unknown="missing")
+    changed = schema.inverse_transform(codes, index=nw.maybe_get_index(frame))
+    return frame.with_columns(nw.from_native(changed, eager_only=True).iter_columns())
 
 
 def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
-    """Let columns of integers keep their type without the value: pandas would make floats."""
-    library = LIBRARIES.get(str(frame.implementation.value))
-    if library is None or isinstance(value, str):
-        return frame
+    """Let integers of NumPy keep their type without the value: pandas would make floats."""
     integers = (column for column in frame.iter_columns() if column.dtype.is_integer())
-    return _with_columns(frame, [x for x in integers if (x == value).any()], library.nullable)
-
-
-def _with_columns(
-    frame: nw.DataFrame, columns: list[nw.Series], change: Callable[[Any], Any]
-) -> nw.DataFrame:
-    """Replace columns by what a function makes of the library's own; pyarrow's have no names."""
-    if not columns:
-        return frame
-    changed = (nw.from_native(change(x.to_native()), series_only=True) for x in columns)
-    return frame.with_columns(y.alias(x.name) for x, y in zip(columns, changed, strict=True))
+    columns = [column.to_native() for column in integers if (column == value).any()]
+    nullable = [
+        nw.from_native(column.convert_dtypes(), series_only=True)
+        for column in columns
+        if isinstance(getattr(column, "dtype", None), np.dtype)
+    ]
+    return frame.with_columns(nullable) if nullable else frame
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:

@@ -82,8 +82,6 @@ def find_one_to_one(
     pairs: list[OneToOne] = []
     columns = np.union1d(sources, others).tolist()
     for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
-        if not np.isin(alike, sources).any():
-            continue
         for group in _group_alike(X, alike):
             source = next((j for j in group if j in sources), None)
             if source is None:

@@ -1,7 +1,8 @@
 """Reading of tables: columns as numbers, or as codes and unique values."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -32,6 +33,9 @@ from sklearn_vae.data.libraries import LIBRARIES, Library
 MISSING = ("NoneType", "NAType", "NaTType")
 # Dtypes of columns without values, in lower case.
 NULL = ("null", "null[pyarrow]")
+# Dtypes that declare categories: pandas', polars' and pyarrow's.
+DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*>")
+EPOCH, SECOND = np.datetime64(0, "us"), np.timedelta64(1, "s")
 # Types of categories, beside pandas' intervals.
 CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
 
@@ -44,23 +48,15 @@ class Column(ABC):
     dtype: str
 
     @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def is_empty(self) -> bool:
-        """Test whether all values are missing."""
-
-    @abstractmethod
     def numbers(self) -> np.ndarray:
         """Convert values to floating-point numbers; missing ones are NaN: (n,)."""
 
     @abstractmethod
     def codes(self) -> tuple[np.ndarray, list]:
-        """Factorize the column: codes (n,), -1 for missing values, and unique values."""
+        """Factorize the column: codes (n,), -1 for missing values, and unique values.
 
-    def declared_categories(self) -> Iterable | None:
-        """Return the categories of the dtype, if it declares any."""
-        return None
+        These are the categories of the dtype, if it declares any.
+        """
 
     def field(self) -> Field:
         """Fit the schema of the column."""
@@ -68,8 +64,8 @@ class Column(ABC):
         if self.logical_type == "boolean":
             categories = (False, True)
         elif self.logical_type not in NUMBERS:
-            declared = self.declared_categories()
-            categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
+            values = self.codes()[1]
+            categories = tuple(values if DECLARED.fullmatch(self.dtype) else _sorted(values))
             self._check(categories)
         return Field(self.name, self.logical_type, categories, self.dtype, self._has_whole_days())
 
@@ -91,28 +87,21 @@ class Column(ABC):
     def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
         """Convert values to numbers by the schema of the column in ``fit``: (n,)."""
         is_number = self.logical_type in (*NUMBERS, "boolean")
-        if field.categories is None:
-            fits = is_number and _time(self.dtype) == _time(field.dtype)
-        else:
-            fits = not is_number or (field.has_numbers and time_type(self.dtype) is None)
-        if fits and field.categories is None:
+        is_same_time = _time(self.dtype) == _time(field.dtype)
+        if field.categories is None and is_number and is_same_time:
             return self.numbers()
-        if fits:
-            codes, values = self.codes()
+        codes, values = self.codes()
+        if field.categories is not None:
+            accepts = not is_number or (field.has_numbers and time_type(self.dtype) is None)
             # text that stands for numbers or truth values, or the reverse, has another dtype
-            if field.has_types_of(values):
+            if accepts and field.has_types_of(values):
                 return field.recode(codes, values, handle_unknown)
-        if self.is_empty():
-            return np.full(len(self), np.nan)
+        if (codes < 0).all():
+            return np.full(len(codes), np.nan)
         raise TypeError(
             f"Column {field.name!r} had the dtype {_describe(field)} in fit, and has "
             f"{_describe(self)} now."
         )
-
-    @property
-    def fits_float32(self) -> bool:
-        """True if single precision is enough for the dtype."""
-        return self.logical_type == "boolean" or SINGLE.match(self.dtype) is not None
 
 
 class _ArrayColumn(Column):
@@ -125,12 +114,6 @@ class _ArrayColumn(Column):
         is_decimal = dtype == "object" and self.logical_type == "number"
         n_decimals = _decimal_places(values) if is_decimal else None
         self.dtype = dtype if n_decimals is None else f"object[Decimal({n_decimals})]"
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def is_empty(self) -> bool:
-        return all(map(is_missing, self.values.tolist()))
 
     def numbers(self) -> np.ndarray:
         try:
@@ -156,29 +139,16 @@ class _ArrayColumn(Column):
 class _FrameColumn(Column):
     """A column of a data frame."""
 
-    def __init__(self, name: Name, series: nw.Series, library: type[Library]) -> None:
+    def __init__(self, name: Name, series: nw.Series, library: Library) -> None:
         self.name = name
         self.series = series
         self.library = library
         self.dtype = library.dtype(series.to_native())
-        self.logical_type = _logical_type_of_series(series, library, self.dtype, name)
-
-    def __len__(self) -> int:
-        return len(self.series)
-
-    def is_empty(self) -> bool:
-        return bool(self.series.is_null().all()) or (
-            self.logical_type in NUMBERS and bool(np.isnan(self.numbers()).all())
-        )
+        self.logical_type = _logical_type_of_series(series, self.dtype, name)
 
     def numbers(self) -> np.ndarray:
-        time = time_type(self.dtype)
-        if time == "date":
-            native = self.library.in_utc(self.series.to_native())
-            dates = nw.from_native(native, series_only=True)
-            return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
-        if time == "duration":
-            return self.library.microseconds(self.series.to_native()) / 1e6
+        if time_type(self.dtype) is not None:
+            return _seconds(self.library.times(self.series.to_native()))
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
@@ -193,9 +163,6 @@ class _FrameColumn(Column):
         if self.logical_type in (*NUMBERS, "boolean"):
             return _codes_of_numbers(self.numbers())
         return self.library.codes(self.series.to_native())
-
-    def declared_categories(self) -> Iterable | None:
-        return self.library.categories(self.series.to_native())
 
 
 @dataclass
@@ -241,13 +208,11 @@ class TableReader:
     @property
     def dtype(self) -> type:
         """Dtype of all columns together: single precision if that loses nothing."""
-        if self.dtypes:
-            single = all(dtype.kind == "b" or SINGLE.match(dtype.name) for dtype in self.dtypes)
-            numbers = any(dtype.kind != "b" for dtype in self.dtypes)
-        else:
-            single = all(column.fits_float32 for column in self.columns)
-            numbers = any(column.logical_type != "boolean" for column in self.columns)
-        return np.float32 if single and numbers else np.float64
+        kinds = {(dtype.name, dtype.kind == "b") for dtype in self.dtypes}
+        if not kinds:
+            kinds = {(column.dtype, column.logical_type == "boolean") for column in self.columns}
+        names = [name for name, is_boolean in kinds if not is_boolean]
+        return np.float32 if names and all(map(SINGLE.match, names)) else np.float64
 
 
 def _describe(column: "Field | Column") -> str:
@@ -337,7 +302,7 @@ def _read_array(X: Any) -> TableReader:
     )
 
 
-def _column_of_series(name: Name, series: nw.Series, library: type[Library]) -> Column:
+def _column_of_series(name: Name, series: nw.Series, library: Library) -> Column:
     native = series.to_native()
     dtype = library.dtype(native)
     if dtype.lower() == "object":
@@ -345,13 +310,13 @@ def _column_of_series(name: Name, series: nw.Series, library: type[Library]) -> 
     return _FrameColumn(name, series, library)
 
 
-def _logical_type_of_series(
-    series: nw.Series, library: type[Library], dtype: str, name: Name
-) -> str:
-    # narwhals does not support half precision of pandas
-    letter = getattr(getattr(series.to_native(), "dtype", None), "kind", "")
+def _logical_type_of_series(series: nw.Series, dtype: str, name: Name) -> str:
+    native = series.to_native()
+    native_dtype = native.dtype if hasattr(native, "dtype") else native.type
     if series.dtype in (nw.String, nw.Categorical, nw.Enum):
-        return "ordered" if library.is_ordered(series.to_native()) else "category"
+        is_ordered = series.dtype == nw.Enum or getattr(native_dtype, "ordered", False)
+        return "ordered" if is_ordered else "category"
+    letter = getattr(native_dtype, "kind", "")  # narwhals has no half precision of pandas
     if series.dtype == nw.Boolean or letter == "b":
         return "boolean"
     if series.dtype.is_integer() or letter in ("i", "u"):
@@ -404,6 +369,13 @@ def _decimal_places(values: np.ndarray) -> int | None:
         return None
     exponents = [value.as_tuple().exponent for value in cells if value.is_finite()]
     return min(max([0, *(-int(exponent) for exponent in exponents)]), MAX_PLACES)
+
+
+def _seconds(times: np.ndarray) -> np.ndarray:
+    """Convert dates, or durations, to seconds: (n,) -> (n,)."""
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[us]") - EPOCH
+    return times / SECOND
 
 
 def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -49,8 +50,8 @@ class RepeatedValues:
     def round(self, X: np.ndarray) -> np.ndarray:
         """Replace numbers of these columns by the nearest values: (..., n_features)."""
         rounded = X.copy()
-        parts = np.split(self.values, np.cumsum(self.n_values)[:-1])
-        for column, values in zip(self.columns.tolist(), parts, strict=False):
+        for k, part in parts_of_columns(self.n_values):
+            column, values = self.columns[k], self.values[part]
             midpoints = 0.5 * values[1:] + 0.5 * values[:-1]
             rounded[..., column] = values[np.searchsorted(midpoints, X[..., column])]
         return rounded

@@ -82,16 +82,24 @@ class Schema:
         """Give every ``n_values``-th column of unordered categories the same categories."""
         fields = list(self.fields)
         for first in range(n_values):
-            columns = range(first, len(fields), n_values)
-            columns_of_classes = [j for j in columns if fields[j].logical_type == "category"]
-            union = {value for j in columns_of_classes for value in fields[j].categories or ()}
-            for j in columns_of_classes:
+            alike = range(first, len(fields), n_values)
+            columns = [j for j in alike if fields[j].logical_type == "category"]
+            union = {value for j in columns for value in fields[j].categories or ()}
+            for j in columns:
                 fields[j] = replace(fields[j], categories=tuple(sorted(union, key=str)))
         return replace(self, fields=tuple(fields))
 
     def select(self, columns: np.ndarray) -> "Schema":
         """Schema of the columns with these indices."""
         return replace(self, fields=tuple(self.fields[j] for j in columns))
+
+    def without_category(self, value: object) -> "Schema":
+        """Leave out a category of all columns."""
+        fields = (
+            replace(field, categories=tuple(one for one in field.categories or () if one != value))
+            for field in self.fields
+        )
+        return replace(self, fields=tuple(fields))
 
     def with_integers_of(self, X: Any) -> "Schema":
         """Give columns of integers the dtypes that they have in a data frame."""
@@ -100,9 +108,7 @@ class Schema:
             return self
         dtype = LIBRARIES[self.container].dtype
         fields = (
-            replace(field, dtype=dtype(frame[:, j].to_native()))
-            if field.logical_type == "integer"
-            else field
+            replace(field, dtype=dtype(frame[:, j].to_native())) if field.is_integer else field
             for j, field in enumerate(self.fields)
         )
         return replace(self, fields=tuple(fields))

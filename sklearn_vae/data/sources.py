@@ -115,7 +115,7 @@ class BatchSource:
 
     def __iter__(self) -> Iterator[Any]:
         """Read the batches that have rows; all batches must have the columns of the first."""
-        columns, library, n_batches = None, None, 0
+        first, n_rows = None, 0
         tables: Any = self.read()
         if not isinstance(tables, Iterable) or nw.dependencies.is_into_dataframe(tables):
             raise ValueError(
@@ -136,22 +136,22 @@ class BatchSource:
                     f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
                     f"has the shape {tuple(batch.shape)}."
                 )
-            names, module = _columns(batch), _library(batch)
-            columns, library = (names, module) if columns is None else (columns, library)
-            if module != library:
+            library, columns = layout = _layout(batch)
+            first = layout if first is None else first
+            if library != first[0]:
                 raise ValueError(
                     f"All batches of X must be tables of the same library. The first batch is one "
-                    f"of {library}, and batch {number} one of {module}."
+                    f"of {first[0]}, and batch {number} one of {library}."
                 )
-            if names != columns:
+            if columns != first[1]:
                 raise ValueError(
-                    f"All batches of X must have the same columns. The first batch has {columns}, "
-                    f"and batch {number} has {names}."
+                    f"All batches of X must have the same columns. The first batch has {first[1]}, "
+                    f"and batch {number} has {columns}."
                 )
             if batch.shape[0]:
-                n_batches += 1
+                n_rows += batch.shape[0]
                 yield batch
-        if not n_batches:
+        if not n_rows:
             raise ValueError("X is a source of batches without any row.")
 
     def map(self, function: Callable[[Any], Any]) -> "BatchSource":
@@ -390,10 +390,6 @@ def _read_arrow(X: Any, columns: list[str] | None = None) -> Iterator[Any]:
     pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
 
 
-def _read_dask_frame(X: Any) -> Iterator[Any]:
-    return (partition.compute() for partition in X.partitions)
-
-
 def _is_dask_array(X: Any) -> bool:
     return type(X).__module__.startswith("dask.array")
 
@@ -413,24 +409,22 @@ def _read_polars(X: Any) -> Iterator[Any]:
 READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...] = (
     (_is_path, _read_parquet),
     (partial(_is_arrow, method="get_fragments"), _read_arrow),
-    (nw.dependencies.is_dask_dataframe, _read_dask_frame),
+    (nw.dependencies.is_dask_dataframe, lambda X: (part.compute() for part in X.partitions)),
     (_is_dask_array, _read_dask_array),
     (nw.dependencies.is_polars_lazyframe, _read_polars),
     (callable, lambda X: X()),
 )
 
 
-def _columns(batch: Any) -> list[Any] | str:
-    """Return the columns' names, or their number where they have none."""
+def _layout(batch: Any) -> tuple[str, list[Any] | str]:
+    """Return the name of the batch's library, and its columns' names, or their number.
+
+    Sparse matrices are arrays of numpy, too.
+    """
     frame = as_narwhals(batch)
-    return list(frame.columns) if isinstance(frame, nw.DataFrame) else f"{batch.shape[1]} columns"
-
-
-def _library(batch: Any) -> str:
-    """Return the name of the batch's library; sparse matrices are arrays of numpy, too."""
-    if nw.dependencies.is_into_dataframe(batch):
-        return str(nw.from_native(batch).implementation.value)
-    return "numpy"
+    if isinstance(frame, nw.DataFrame):
+        return str(frame.implementation.value), list(frame.columns)
+    return "numpy", f"{batch.shape[1]} columns"
 
 
 def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:

@@ -66,9 +66,9 @@ class AverageFitter:
         self.first_model.state_dict_ = first_weights
         columns = model.columns_
         self.likelihoods = columns.likelihoods
-        imputation = AveragedImputation.of_columns(model._impute, None, columns, model._is_rounded)
+        imputation = AveragedImputation(model._impute, None, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
-        self.has_classes = ~self.is_number & ~imputation.is_empty
+        self.has_classes = ~self.is_number & ~columns.is_empty
         self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])
         self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)

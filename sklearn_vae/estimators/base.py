@@ -20,7 +20,6 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import (
     Field,
@@ -436,24 +435,19 @@ class TableEstimator(
         ``exact_marginals``, the encoding of columns follows the distribution of their values.
         """
         names = self._column_names()
-        hints = None
-        if self.schema_ is not None:
-            hints = [
-                ColumnHint(
-                    name,
-                    is_integer=not numbers and field.logical_type == "integer",
-                    n_classes=None if field.categories is None else len(field.categories),
-                    is_ordered=field.logical_type == "ordered",
-                )
-                for name, field in zip(names or (), self.schema_.fields, strict=True)
-            ]
+        fields = self._fields
+        if numbers and fields is not None:
+            fields = tuple(
+                replace(field, logical_type="number") if field.is_integer else field
+                for field in fields
+            )
         sample = rows.sample if isinstance(rows, DiskRows) else rows
         encoder = fit_encoder(
             sample,
             weight,
             likelihood,
             names,
-            hints,
+            fields,
             point_masses=not (numbers or structure.shared_scale),
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),

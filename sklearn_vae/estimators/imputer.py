@@ -316,7 +316,7 @@ class VAEImputer(
     def _imputation(self) -> AveragedImputation:
         """Imputation by all models."""
         model, mixture = self.estimator_, self.mixture_
-        return AveragedImputation.of_columns(
+        return AveragedImputation(
             model._impute,
             None if mixture is None else mixture._impute,
             model.columns_,

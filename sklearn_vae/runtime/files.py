@@ -263,7 +263,7 @@ def _read_imputer(
 ) -> ImputerModel:
     model, mixture, indicated = (fitted[name] for name in ("estimator_", "mixture_", "indicated_"))
     check_array("indicated_", indicated, "i", (None,))
-    imputation = AveragedImputation.of_columns(
+    imputation = AveragedImputation(
         model.impute_rows,
         None if mixture is None else mixture.impute_rows,
         model.columns,

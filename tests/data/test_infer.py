@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.data.columns import ColumnHint
+from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
@@ -32,8 +32,8 @@ def test_point_masses_of_integers_are_inferred_and_decoded(rng):
     gains = np.where(rng.random(500) < 0.9, 0, np.exp(rng.normal(8, 1, 500)).round())
     X = np.column_stack([hours, gains, rng.normal(40, 12, 500).round()])
     X[::9, 0] = np.nan
-    hints = [ColumnHint(j, is_integer=True) for j in range(3)]
-    columns = fit_encoder(X, None, "auto", None, hints)
+    fields = [Field(j, "integer", None, "int64") for j in range(3)]
+    columns = fit_encoder(X, None, "auto", None, fields)
     encoded = columns.transform(X)
 
     assert [type(kind) for kind in columns.likelihoods] == [ZeroInflated, ZeroInflated, Gaussian]
@@ -77,10 +77,14 @@ def test_point_masses_of_reals_do_not_depend_on_the_order_of_rows(rng):
 # -- inference ---------------------------------------------------------------------------
 
 
-def infer(values, likelihood="auto", **hint):
+def infer(values, likelihood="auto", *, n_classes=None, is_integer=False, is_ordered=False):
     """Infer the likelihood of one column."""
     X = np.asarray(values, dtype=float).reshape(-1, 1)
-    return fit_encoder(X, None, likelihood, ["a"], [ColumnHint("a", **hint)]).likelihoods[0]
+    field = Field("a", "integer" if is_integer else "number", None, "")
+    if n_classes is not None:
+        logical_type = "ordered" if is_ordered else "category"
+        field = Field("a", logical_type, tuple(range(n_classes)), "")
+    return fit_encoder(X, None, likelihood, ["a"], [field]).likelihoods[0]
 
 
 def test_dtypes_decide_between_classes_ordered_classes_and_integers(rng):

@@ -8,7 +8,7 @@ from scipy import stats
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.data.columns import CategoricalColumns, ColumnHint
+from sklearn_vae.data.columns import CategoricalColumns
 from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
@@ -17,6 +17,7 @@ from sklearn_vae.data.columns.levels import (
     group_in_order,
     level_effects,
 )
+from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.model_selection import VAESearchCV
@@ -25,6 +26,7 @@ pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 N_LEVELS = 200
+NUMBER = Field(0, "number", None, "float64")
 NAMES = np.array([f"level {i:04d}" for i in range(N_LEVELS)], dtype=object)
 
 
@@ -157,8 +159,8 @@ def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
     product = 2 * rng.integers(n_products, size=n_rows) + is_second
     effect = rng.normal(size=2 * n_products)
     X = np.column_stack([product, effect[product] + 0.3 * rng.normal(size=n_rows)])
-    hints = [ColumnHint("product", n_classes=2 * n_products), ColumnHint("price")]
-    columns = fit_encoder(X, None, "auto", ["product", "price"], hints).groups[0]
+    schema = [Field(0, "category", tuple(range(2 * n_products)), ""), NUMBER]
+    columns = fit_encoder(X, None, "auto", None, schema).groups[0]
 
     classes = columns.level_classes
     mean_effect = np.bincount(classes, effect) / np.bincount(classes)
@@ -173,8 +175,9 @@ def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
 @pytest.mark.parametrize("n_levels", [1000, 100_000])
 def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
     X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
-    hints = [ColumnHint(0), ColumnHint(1, n_classes=n_levels, is_ordered=is_ordered)]
-    encoder = fit_encoder(X, None, "auto", None, hints)
+    logical_type = "ordered" if is_ordered else "category"
+    schema = [NUMBER, Field(1, logical_type, tuple(range(n_levels)), "")]
+    encoder = fit_encoder(X, None, "auto", None, schema)
     encoded = encoder.transform(X)
 
     assert encoded.shape[1] <= 1 + (1 if is_ordered else MAX_CLASSES)
@@ -188,9 +191,9 @@ def test_weights_are_repetitions():
     X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
     X[:, 1] += X[:, 0] % 2
     weight = np.random.default_rng(1).integers(1, 4, 3000)
-    hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
-    weighted = fit_encoder(X, weight.astype(float), "auto", None, hints).groups[0]
-    repeated = fit_encoder(np.repeat(X, weight, axis=0), None, "auto", None, hints).groups[0]
+    schema = [Field(0, "category", tuple(range(300)), ""), NUMBER]
+    weighted = fit_encoder(X, weight.astype(float), "auto", None, schema).groups[0]
+    repeated = fit_encoder(np.repeat(X, weight, axis=0), None, "auto", None, schema).groups[0]
 
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
@@ -199,9 +202,9 @@ def test_weights_are_repetitions():
 
 def test_all_levels_are_classes_if_their_number_is_requested():
     X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
-    hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
+    schema = [Field(0, "category", tuple(range(300)), ""), NUMBER]
 
-    assert fit_encoder(X, None, {0: Categorical(300)}, None, hints).n_columns == 301
+    assert fit_encoder(X, None, {0: Categorical(300)}, None, schema).n_columns == 301
 
 
 def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
@@ -210,7 +213,7 @@ def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
     columns.check()
 
     assert names[:3] == ["indices", "likelihood", "categories"]
-    assert columns.encode(np.array([[4.0], [1.0]]), allows_missing=True).tolist() == [
+    assert columns.encode(np.array([[4.0], [1.0]])).tolist() == [
         [0, 0, 1],
         [1, 0, 0],
     ]
@@ -226,9 +229,9 @@ def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
     ],
 )
 def test_contradicting_levels_are_refused(name, value):
-    hints = [ColumnHint(0, n_classes=300)]
+    schema = [Field(0, "category", tuple(range(300)), "")]
     [columns] = fit_encoder(
-        zipf(300, 3000)[:, None].astype(float), None, "auto", None, hints
+        zipf(300, 3000)[:, None].astype(float), None, "auto", None, schema
     ).groups
     array = getattr(columns, name).copy()
     array[5] = value

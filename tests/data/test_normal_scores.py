@@ -5,16 +5,18 @@ import pytest
 from scipy import stats
 
 from sklearn_vae.data.bounds import lattice_step
-from sklearn_vae.data.columns import ColumnHint
+from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Gaussian, LogNormal, ZeroInflated
 
 
 def fit(values, *, weight=None, is_integer=False, likelihood="auto"):
     """Encoder of one column, or of several, with exact marginal distributions."""
     X = values.reshape(len(values), -1)
-    hints = [ColumnHint(j, is_integer=is_integer) for j in range(X.shape[1])]
-    return fit_encoder(X, weight, likelihood, None, hints, exact_marginals=True)
+    logical_type = "integer" if is_integer else "number"
+    fields = [Field(j, logical_type, None, "") for j in range(X.shape[1])]
+    return fit_encoder(X, weight, likelihood, None, fields, exact_marginals=True)
 
 
 @pytest.fixture
@@ -129,7 +131,9 @@ def test_knots_from_a_file_are_checked(skewed):
 )
 def test_recording_steps_are_found_in_any_unit(values, step):
     """All values are multiples, counted from the smallest; without repeats there is none."""
-    assert lattice_step(np.asarray(values)) == pytest.approx(step, rel=1e-5)
+    column = TrainingColumn(0, np.asarray(values), None, len(values), Field(0, "number", None, ""))
+
+    assert lattice_step(column) == pytest.approx(step, rel=1e-5)
 
 
 @pytest.mark.parametrize("step", [1.0, 0.01, 5.0])

@@ -3,26 +3,12 @@
 A class that ``COLUMNS`` lists is a kind of column.
 """
 
-from sklearn_vae.data.columns.base import ColumnHint, Columns, TrainingColumn
+from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.counts import CountColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns, RealColumns
-
-__all__ = [
-    "COLUMNS",
-    "BinaryColumns",
-    "CategoricalColumns",
-    "ColumnHint",
-    "Columns",
-    "ConstantColumns",
-    "OrdinalColumns",
-    "PointMassColumns",
-    "PositiveColumns",
-    "RealColumns",
-    "TrainingColumn",
-]
 
 # Classes of columns by the name of their likelihood's class.
 COLUMNS: dict[str, type[Columns]] = {

@@ -12,12 +12,12 @@ a Cauchy density.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.validation import check_array
 
 if TYPE_CHECKING:
@@ -33,80 +33,13 @@ MAX_DISTANCE = 1e300
 CLASS_DISTANCE = math.sqrt(2)
 
 
-@dataclass(frozen=True)
-class ColumnHint:
-    """Information from a column's dtype, beside its values.
-
-    Attributes
-    ----------
-    name : hashable
-        Name or index of the column.
-    is_integer : bool, default=False
-        Whether the dtype is one of integers.
-    n_classes : int or None
-        Number of categories of a categorical dtype; the values are then their codes 0, 1, ...
-    is_ordered : bool, default=False
-        Whether the categories are ordered.
-    """
-
-    name: Name
-    is_integer: bool = False
-    n_classes: int | None = None
-    is_ordered: bool = False
-
-    @property
-    def is_nominal(self) -> bool:
-        """True if there are more than two categories without an order."""
-        return (self.n_classes or 0) > 2 and not self.is_ordered
-
-
-@dataclass(frozen=True)
-class TrainingColumn:
-    """A column of the training rows.
-
-    Attributes
-    ----------
-    index : int
-        Index of the column in X.
-    values : ndarray of shape (n,)
-        Its observed values, in X's units.
-    weights : ndarray of shape (n,) or None
-        Their sample weights.
-    n_rows : float
-        Number of rows of the table, by weight.
-    hint : ColumnHint
-        Information from the dtype.
-    requested : Likelihood, type of Likelihood or None
-        Request by the parameter ``likelihood``; None for "auto".
-    exact_marginal : bool, default=False
-        Whether the encoding follows the distribution of the values: few or common values are
-        point masses, and normal scores are fitted where they improve the density.
-    groups_levels : bool, default=True
-        Whether many categories share classes.
-    """
-
-    index: int
-    values: np.ndarray
-    weights: np.ndarray | None
-    n_rows: float
-    hint: ColumnHint
-    requested: "Likelihood | type[Likelihood] | None" = None
-    exact_marginal: bool = False
-    groups_levels: bool = True
-
-    def select(self, rows: np.ndarray) -> "TrainingColumn":
-        """Select values by a mask or by indices: (n,) -> (m,)."""
-        weights = None if self.weights is None else self.weights[rows]
-        return replace(self, values=self.values[rows], weights=weights)
-
-
 @dataclass(eq=False)
 class Columns(ABC):
     """Columns of X of one likelihood, adjacent in the model's input.
 
-    A subclass is one kind of column. It implements ``fit``, ``is_unseen``, ``describe_values``,
-    ``encode`` and ``decode``; where the base class's do not fit, ``contradiction`` and ``resolve``
-    (requests of the user), ``check``, ``units``, ``limits``, ``log_unseen_density`` and
+    A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
+    base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
+    ``is_unseen``, ``values``, ``units``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
 
     Attributes
@@ -124,6 +57,8 @@ class Columns(ABC):
     likelihoods: ClassVar[tuple[str, ...]]
     # whether there are values that the likelihood gives no probability
     has_unseen: ClassVar[bool] = True
+    # description of the values that the columns may have, if they are not few
+    possible_values: ClassVar[str] = "real numbers"
 
     @classmethod
     @abstractmethod
@@ -183,9 +118,9 @@ class Columns(ABC):
         """Mask of columns that can have unseen values: (k,)."""
         return np.full(len(self.indices), self.has_unseen)
 
-    @abstractmethod
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that the likelihood gives no probability: (n, k) -> (n, k)."""
+        return np.zeros(X.shape, dtype=bool)
 
     def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray | float:
         """Return the model's input in place of unseen values, in X's units: (n, k) -> (n, k).
@@ -200,8 +135,7 @@ class Columns(ABC):
 
     def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """Replace unseen values by their substitutes: (n, k) -> (n, k)."""
-        unseen = self.is_unseen(X)
-        if not unseen.any():
+        if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
             return X
         X = X.copy()
         np.copyto(X, self.substitute(X, allows_missing=allows_missing), where=unseen)
@@ -211,15 +145,20 @@ class Columns(ABC):
         """Log-probability or log-density of unseen values: (n, k) -> (n, k)."""
         return log_unseen
 
-    @abstractmethod
+    def values(self, column: int) -> np.ndarray | None:
+        """Return the values of one column, by its index in ``indices``, if they are few."""
+        return None
+
     def describe_values(self, column: int) -> str:
         """Describe the possible values of one column, by its index in ``indices``."""
+        values = self.values(column)
+        return self.possible_values if values is None else ", ".join(map(str, values.tolist()))
 
     # -- encoding --------------------------------------------------------------------
 
     @abstractmethod
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Encode values in the model's units, in double precision: (n, k) -> (n, k * width)."""
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
     @abstractmethod
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
@@ -329,11 +268,6 @@ def check_order(name: str, values: np.ndarray) -> None:
     """Refuse categories or point masses (k, C) that are not in order."""
     if not (np.diff(values) > 0).all():
         raise ValueError(f"{name!r} must be in order")
-
-
-def join(values: np.ndarray) -> str:
-    """Join values with commas."""
-    return ", ".join(map(str, values.tolist()))
 
 
 def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

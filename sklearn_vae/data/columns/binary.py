@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import ROUNDING, times_power_of_two
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn, check_order, join
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order
 from sklearn_vae.data.fields import UNKNOWN
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -45,7 +46,7 @@ class BinaryColumns(Columns):
         between = values[(values != low) & (values != high)]
         if not len(between):
             return None
-        if column.hint.n_classes is not None:  # the values are codes
+        if column.field.categories is not None:  # the values are codes
             return "two values", f"{len(np.unique(values))} categories"
         text = f"{low.item()!r}, {between[0].item()!r} and {high.item()!r}"
         if low >= 0 and high <= 1:
@@ -95,17 +96,12 @@ class BinaryColumns(Columns):
         """Return the values of one column, by its index in ``indices``."""
         return self.categories[column]
 
-    def describe_values(self, column: int) -> str:
-        """Describe the values of a column."""
-        return join(self.categories[column])
-
     def _middle(self) -> np.ndarray:
         low, high = self.categories.T.astype(np.float64)
         return low / 2 + high / 2
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode the nearer value as 0 or 1: (n, k) -> (n, k)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
         return np.where(np.isnan(X), np.nan, X.astype(np.float64) > self._middle())
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
@@ -139,7 +135,7 @@ class ConstantColumns(BinaryColumns):
         shape = (len(self.indices), 1)
         check_array("categories", self.categories, "f", shape, allows_nan=True)
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode nothing: (n, k) -> (n, 0)."""
         return np.empty((len(X), 0))
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.data.columns.base import (
     CLASS_DISTANCE,
     Columns,
-    TrainingColumn,
     check_order,
     is_category,
-    join,
     one_hot,
     take_categories,
 )
@@ -29,6 +28,7 @@ from sklearn_vae.data.columns.levels import (
     group_in_order,
     level_effects,
 )
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -170,13 +170,9 @@ class CategoricalColumns(Columns):
 
     def _many_levels(self) -> Iterator[tuple[int, Levels]]:
         """Columns with many levels, by their index in ``indices``, and the levels."""
-        last = self.n_levels.cumsum()
-        for column in np.flatnonzero(self.n_levels).tolist():
-            part = slice(last[column] - self.n_levels[column], last[column])
-            yield (
-                column,
-                Levels(self.levels[part], self.level_classes[part], self.level_probabilities[part]),
-            )
+        parts = self.levels, self.level_classes, self.level_probabilities
+        for column, part in parts_of_columns(self.n_levels):
+            yield column, Levels(*(array[part] for array in parts))
 
     def values(self, column: int) -> np.ndarray:
         """Return the categories of one column, by its index in ``indices``: all its levels."""
@@ -194,10 +190,6 @@ class CategoricalColumns(Columns):
         """Return the first category of each column."""
         return self.categories[:, 0]
 
-    def describe_values(self, column: int) -> str:
-        """Describe the categories of a column."""
-        return join(self.values(column))
-
     def to_classes(self, X: np.ndarray) -> np.ndarray:
         """Replace levels by the categories that stand for their classes: (n, k) -> (n, k)."""
         if not self.n_levels.any():
@@ -209,9 +201,9 @@ class CategoricalColumns(Columns):
             X[:, column] = np.where(index >= 0, category, X[:, column])
         return X
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """One-hot encode categories: (n, k) -> (n, k * C)."""
-        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
+        X = self.to_classes(X)
         values = one_hot(X, self.categories, np.float64)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
@@ -267,9 +259,9 @@ class OrdinalColumns(CategoricalColumns):
         n_classes = self.likelihood.n_classes
         return CLASS_DISTANCE / 2 * math.sqrt(12 * (n_classes - 1) / (n_classes + 1))
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""
-        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
+        X = self.to_classes(X)
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
@@ -283,9 +275,9 @@ class OrdinalColumns(CategoricalColumns):
 
 def _levels_of(column: TrainingColumn) -> np.ndarray:
     """Codes of a categorical dtype, or else the unique values: (L,)."""
-    if column.hint.n_classes is None:
+    if column.field.categories is None:
         return np.unique(column.values)
-    return np.arange(column.hint.n_classes, dtype=column.values.dtype)
+    return np.arange(len(column.field.categories), dtype=column.values.dtype)
 
 
 def _count(column: TrainingColumn, levels: np.ndarray) -> np.ndarray:

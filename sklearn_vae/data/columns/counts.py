@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 
 
@@ -15,6 +16,7 @@ class CountColumns(Columns):
     """Counts, of which the model's input is the root, divided by a power of two."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Poisson", "NegativeBinomial")
+    possible_values: ClassVar[str] = "whole numbers of 0 or more"
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Any) -> Self:
@@ -28,7 +30,7 @@ class CountColumns(Columns):
         """Return a value that is no count; None if all are."""
         values = column.values
         unseen = values[(values < 0) | (values != np.rint(values))]
-        return ("whole numbers of 0 or more", repr(unseen[0].item())) if len(unseen) else None
+        return (cls.possible_values, repr(unseen[0].item())) if len(unseen) else None
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find negative numbers and fractions: (n, k) -> (n, k)."""
@@ -42,13 +44,9 @@ class CountColumns(Columns):
         """Log-density of negative numbers and fractions: (n, k) -> (n, k)."""
         return cauchy_log_density(X, log_unseen, self.likelihood.unit**2, self.likelihood.unit**2)
 
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return "whole numbers of 0 or more"
-
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
-        X, limit = self.replace_unseen(X, allows_missing=allows_missing), INPUT_CLIP[X.dtype]
+        limit = INPUT_CLIP[X.dtype]
         roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 

@@ -7,15 +7,14 @@ import numpy as np
 
 from sklearn_vae.data.bounds import MAX_RECORDED, is_finely_recorded, lattice_step
 from sklearn_vae.data.columns.base import (
-    TrainingColumn,
     cauchy_log_density,
     check_order,
     is_category,
-    join,
     one_hot,
     take_categories,
 )
 from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.row_subsets import spread_out
@@ -78,7 +77,7 @@ class PointMassColumns(RealColumns):
 
         With an exact marginal distribution, the scale is that of those that are not common.
         """
-        point_masses = cls._find_point_masses(column)
+        point_masses = find_point_masses(column)
         numbers = column.select(~np.isin(column.values, point_masses))
         has_scale = column.exact_marginal and len(np.unique(numbers.values)) > 1
         columns = cls._with_units_of(
@@ -89,15 +88,6 @@ class PointMassColumns(RealColumns):
         elif column.exact_marginal and np.abs(point_masses).max() <= MAX_RECORDED:
             columns.steps = np.array([np.diff(point_masses).min()])
         return columns
-
-    @classmethod
-    def _find_point_masses(cls, column: TrainingColumn) -> np.ndarray:
-        """Find common values, in order: (S,)."""
-        if column.exact_marginal:
-            return find_common_values(column)
-        if column.requested is None and not column.hint.is_integer:
-            return find_point_masses_of_reals(column)
-        return find_point_masses(column)
 
     @classmethod
     def resolve(cls, column: TrainingColumn) -> "Likelihood":
@@ -120,7 +110,7 @@ class PointMassColumns(RealColumns):
         """Find numbers in columns that had point masses only: (n, k) -> (n, k)."""
         is_restricted = self.is_restricted
         if not is_restricted.any():
-            return np.zeros(X.shape, dtype=bool)
+            return super().is_unseen(X)
         return ~(np.isnan(X) | is_category(X, self.point_masses)) & is_restricted
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
@@ -133,16 +123,15 @@ class PointMassColumns(RealColumns):
         location, scale = np.ldexp([self.shift, self.scale], self.exponent)
         return cauchy_log_density(X, log_unseen, location, scale)
 
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return join(self.point_masses[column])
+    def values(self, column: int) -> np.ndarray:
+        """Return the point masses of one column, by its index in ``indices``."""
+        return self.point_masses[column]
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """One-hot encode point masses, standardise numbers: (n, k) -> (n, k * (S + 1))."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
         values = np.empty((*X.shape, self.width))
         values[..., :-1] = one_hot(X, self.point_masses)
-        numbers = super().encode(X, allows_missing=allows_missing)
+        numbers = super().encode(X)
         values[..., -1] = np.where(is_category(X, self.point_masses), 0, numbers)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
@@ -188,48 +177,53 @@ class PointMassColumns(RealColumns):
 
 
 def find_point_masses(column: TrainingColumn) -> np.ndarray:
+    """Find common values, in order: (S,)."""
+    if column.exact_marginal:
+        return _find_values_of_marginal(column)
+    if column.requested is None and not column.field.is_integer:
+        return _find_common_reals(column)
+    return find_common_integers(column)
+
+
+def find_common_integers(column: TrainingColumn) -> np.ndarray:
     """Find common integers, in order: at least the most common one, and all if they are few."""
-    unique, frequency = _frequencies(column.values, column.weights)
-    total = len(column.values) if column.weights is None else column.weights.sum()
-    least = max(POINT_MASS_FROM, MIN_COUNT / total)
-    n_common = min(max(int((frequency >= least).sum()), 1), MAX_POINT_MASSES)
+    unique, frequency = _frequencies(column)
     if len(unique) <= MIN_UNIQUE:
-        n_common = len(unique)
+        return unique
+    least = max(POINT_MASS_FROM, MIN_COUNT / column.n_values)
+    n_common = min(max(int((frequency >= least).sum()), 1), MAX_POINT_MASSES)
     return np.sort(unique[np.argsort(-frequency, kind="stable")[:n_common]])
 
 
-def find_point_masses_of_reals(column: TrainingColumn) -> np.ndarray:
+def _find_common_reals(column: TrainingColumn) -> np.ndarray:
     """Find common real numbers, in order, as 0 among prices; perhaps none.
 
     A coarsely recorded column, as a pixel, has none: any of its values is common.
     """
-    values, weights = column.values, column.weights
-    total = len(values) if weights is None else weights.sum()
-    least = max(EXTREME_POINT_MASS_FROM, MIN_ROWS_OF_POINT_MASS / total)
-    sample = values[spread_out(len(values), SUBSAMPLE_SIZE)]
-    if weights is None and _frequencies(sample, None)[1].max() < least / 2:
-        return values[:0]
-    unique, frequency = _frequencies(values, weights)
+    least = max(EXTREME_POINT_MASS_FROM, MIN_ROWS_OF_POINT_MASS / column.n_values)
+    sample = column.select(spread_out(len(column.values), SUBSAMPLE_SIZE))
+    if column.weights is None and _frequencies(sample)[1].max() < least / 2:
+        return column.values[:0]
+    unique, frequency = _frequencies(column)
     threshold = np.full(len(unique), max(REAL_POINT_MASS_FROM, least))
     threshold[[0, -1]] = least
     return unique[frequency >= threshold] if is_finely_recorded(unique) else unique[:0]
 
 
-def find_common_values(column: TrainingColumn) -> np.ndarray:
+def _find_values_of_marginal(column: TrainingColumn) -> np.ndarray:
     """Find values that an exact marginal distribution has as point masses, in order.
 
     All values are, if they are few, or not so few and uneven. Otherwise the common ones are;
     perhaps none.
     """
-    n_rows = len(column.values) if column.weights is None else column.weights.sum()
-    unique, frequency = _frequencies(column.values, column.weights)
-    most_values = n_rows // MIN_ROWS_PER_VALUE
+    unique, frequency = _frequencies(column)
+    most_values = column.n_values // MIN_ROWS_PER_VALUE
     if len(unique) <= min(MAX_VALUES, most_values):
         return unique
-    least = max(COMMON_FROM, COMMON_TIMES_MEAN / len(unique), MIN_ROWS_OF_POINT_MASS / n_rows)
-    is_common = frequency >= least
+    rare = MIN_ROWS_OF_POINT_MASS / column.n_values
+    is_common = frequency >= max(COMMON_FROM, COMMON_TIMES_MEAN / len(unique), rare)
     if len(unique) <= min(MAX_UNEVEN_VALUES, most_values):
-        step = lattice_step(column.values, column.weights)
+        step = lattice_step(column)
         numbers = unique[~is_common], frequency[~is_common]
         if step and _gain_over_smooth(*numbers, step) > GAIN_OF_UNEVEN_VALUES:
             return unique
@@ -247,8 +241,7 @@ def _gain_over_smooth(values: np.ndarray, frequency: np.ndarray, step: float) ->
     return float(frequency @ np.log(frequency / smooth))
 
 
-def _frequencies(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _frequencies(column: TrainingColumn) -> tuple[np.ndarray, np.ndarray]:
     """Unique values, in order, and the relative frequency of each."""
-    unique, inverse = np.unique(values, return_inverse=True)
-    total = len(values) if weights is None else weights.sum()
-    return unique, np.bincount(inverse, weights) / total
+    unique, inverse = np.unique(column.values, return_inverse=True)
+    return unique, np.bincount(inverse, column.weights) / column.n_values

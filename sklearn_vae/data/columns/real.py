@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values, weighted_moments
+from sklearn_vae.data.arrays import has_missing_values, parts_of_columns, weighted_moments
 from sklearn_vae.data.bounds import (
     COARSEST_STEP,
     MAX_DECIMALS,
@@ -18,8 +18,9 @@ from sklearn_vae.data.bounds import (
     steps_beside_decimals,
     times_power_of_two,
 )
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.row_subsets import spread_out
@@ -104,18 +105,15 @@ class RealColumns(Columns):
         """Fit what samples of a single column keep to, and its normal scores."""
         values, step, coarsest = column.values.astype(np.float64), 0.0, COARSEST_STEP
         if column.exact_marginal:
-            bounds, step = (values.min(), values.max()), lattice_step(column.values, column.weights)
+            bounds, step = (values.min(), values.max()), lattice_step(column)
             coarsest = np.inf if step else coarsest
         else:
             bounds = self._fit_bounds(values, column.weights)
-        is_integer = column.hint.is_integer
-        decimals = recording_decimals(
-            column.values, column.weights, is_integer=is_integer, coarsest=coarsest
-        )
+        decimals = recording_decimals(column, coarsest)
         # all rows are searched only where some of them have a step
         some = column.select(spread_out(len(values), SUBSAMPLE_SIZE))
-        if not column.exact_marginal and lattice_step(some.values, some.weights):
-            bounds, step = steps_beside_decimals(column.values, column.weights, bounds, decimals)
+        if not column.exact_marginal and lattice_step(some):
+            bounds, step = steps_beside_decimals(column, bounds, decimals)
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
         self.steps, half = np.array([step]), 0.5 * step
         if not column.exact_marginal:
@@ -167,23 +165,14 @@ class RealColumns(Columns):
         if (np.abs(self.decimals) > MAX_DECIMALS).any():
             raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
-    def is_unseen(self, X: np.ndarray) -> np.ndarray:
-        """Find values that the likelihood gives no probability: there is none."""
-        return np.zeros(X.shape, dtype=bool)
-
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return "real numbers"
-
     def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the power of two, the mean and the standard deviation: (k,) each."""
         return self.exponent, self.shift, self.scale
 
     def _normal_scores(self) -> Iterator[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
-        last = self.n_knots.cumsum()
-        for column in np.flatnonzero(self.n_knots).tolist():
-            yield column, self.knots[last[column] - self.n_knots[column] : last[column]]
+        for column, part in parts_of_columns(self.n_knots):
+            yield column, self.knots[part]
 
     def standardize(self, X: np.ndarray) -> np.ndarray:
         """Divide by the power of two, subtract the mean, divide by the scale: (n, k) -> (n, k)."""
@@ -220,7 +209,7 @@ class RealColumns(Columns):
             return X
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Standardise, take normal scores, and clip: (n, k) -> (n, k)."""
         values, limit = self.normalize(X), INPUT_CLIP[X.dtype]
         return np.clip(values, -limit, limit, out=values)
@@ -281,6 +270,7 @@ class PositiveColumns(RealColumns):
     """Positive numbers, the logarithms of which are standardised."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
+    possible_values: ClassVar[str] = "above 0"
     has_unseen: ClassVar[bool] = True
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp
@@ -307,15 +297,6 @@ class PositiveColumns(RealColumns):
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
         return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
-
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return "above 0"
-
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Standardise and clip logarithms: (n, k) -> (n, k)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
-        return super().encode(X, allows_missing=allows_missing)
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-determinant of the logarithms and of their standardisation: (n, k) -> (n,)."""
