@@ -10,7 +10,10 @@ from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.row_subsets import batches
 
+# Numbers of draws that are encoded at a time.
+NUMBERS_AT_A_TIME = 1 << 18
 # Imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
 # (n_draws or 1, n, n_features).
 Impute = Callable[..., np.ndarray]
@@ -126,17 +129,18 @@ class AveragedImputation:
         # as near to the share as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
         moved = draws.copy()
-        for draw, has_shift in zip(moved, is_shifted, strict=True):
+        for some in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
+            part, has_shift = moved[some], is_shifted[some, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-                target = draw + shift if has_shift else draw
+                target = np.where(has_shift, part + shift, part)
                 if spread is not None:
                     center = mean + share * shift
                     target = np.where(spread == 1, target, center + spread * (target - center))
-            is_moved = np.isnan(rows) & (target != draw) & np.isfinite(target)
-            encoded = self.encoder.transform(np.where(is_moved, target, draw))
+            is_moved = np.isnan(rows) & (target != part) & np.isfinite(target)
+            targets = np.where(is_moved, target, part).reshape(-1, rows.shape[1])
             # moved draws keep to the bounds and recording steps of their columns
-            kept = self.encoder.inverse_transform(encoded, is_sample=True)
-            draw[is_moved] = kept[is_moved]
+            kept = self.encoder.inverse_transform(self.encoder.transform(targets), is_sample=True)
+            part[is_moved] = kept.reshape(part.shape)[is_moved]
         return moved
 
     def round(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
