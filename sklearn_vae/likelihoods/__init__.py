@@ -3,8 +3,8 @@
 All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row.
 """
 
-from sklearn_vae.columnwise import Columnwise, Limits
-from sklearn_vae.likelihoods.base import Likelihood, Parameters
+from sklearn_vae.columnwise import Columnwise, Limits, Parameters
+from sklearn_vae.likelihoods.base import Likelihood
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from sklearn_vae.likelihoods.point_masses import ZeroInflated
