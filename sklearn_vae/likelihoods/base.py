@@ -193,7 +193,7 @@ def fisher_features_of_classes(log_probability: Array, slope: Array) -> Array:
     """Features of log-probabilities (..., K) and of the logits' slopes (l, ..., K)."""
     xp = namespace(log_probability)
     probability = xp.exp(log_probability)
-    return xp.sqrt(probability) * (slope - (probability * slope).sum(-1)[..., None])
+    return xp.sqrt(probability) * (slope - (probability * slope).sum(-1, keepdims=True))
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:

@@ -279,12 +279,8 @@ class Ordinal(Likelihood):
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
-        parts = self._log_probabilities(params), self._class_of(x)[..., None]
-        # torch's function of this name imports its symbolic shapes, which takes half a second
-        shape = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        log_probability, index = (
-            namespace(x).broadcast_to(part, (*shape, part.shape[-1])) for part in parts
-        )
+        log_probability, index = self._log_probabilities(params), self._class_of(x)[..., None]
+        index = index[(None,) * (log_probability.ndim - index.ndim)]  # (..., n, 1)
         return take_along(log_probability, index, -1)[..., 0]
 
     def mean(self, params: Parameters) -> Array:
