@@ -34,8 +34,8 @@ class Likelihood(ABC):
     many neighbouring numbers as its encoding or its parameter has.
 
     Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
-    ``maximum_likelihood``, ``log_prob_by_component``, ``log_prior``, ``mode`` and ``cdf`` are of
-    tensors alone, ``gradient`` of numpy's arrays: tensors have autograd.
+    ``maximum_likelihood``, ``log_prior``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
+    of numpy's arrays: tensors have autograd.
 
     Attributes
     ----------
@@ -93,10 +93,8 @@ class Likelihood(ABC):
         Array of shape (M, C, B)
             Nats, summed over the observed columns.
         """
-        per_column = self.log_prob_per_column(
-            [part.unsqueeze(2) for part in params], x.unsqueeze(1)
-        )
-        return (per_column if observed is None else per_column * observed.unsqueeze(1)).sum(-1)
+        per_column = self.log_prob_per_column([part[:, :, None] for part in params], x[:, None])
+        return (per_column if observed is None else per_column * observed[:, None]).sum(-1)
 
     def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
         """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, lgamma, log_sigmoid, namespace
+from sklearn_vae.array_api import Array, as_type, lgamma, log_sigmoid, namespace
 from sklearn_vae.columnwise import Limits, Parameters
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
@@ -143,11 +143,11 @@ class Poisson(Counts):
         self, params: Parameters, x: Array, observed: Array | None = None
     ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        log_rate, counts = self._log_rate(params), self._counts(x)
+        xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
         rest = lgamma(counts + 1)  # 0 at missing values, whose counts are 0
-        mask = namespace(x).ones_like(counts) if observed is None else observed.to(counts)
-        log_prob = log_rate @ counts.mT - log_rate.exp() @ mask.mT
-        return log_prob - rest.sum(-1).unsqueeze(1)
+        mask = xp.ones_like(counts) if observed is None else as_type(observed, counts)
+        counts, mask = counts.swapaxes(-1, -2), mask.swapaxes(-1, -2)
+        return log_rate @ counts - xp.exp(log_rate) @ mask - rest.sum(-1)[:, None]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
@@ -232,8 +232,10 @@ class NegativeBinomial(Counts):
     ) -> Array:
         """Log-probability of the rows in each component: (M, C, B).
 
-        Gamma functions are computed once for each distinct count.
+        Gamma functions of tensors are computed once for each distinct count.
         """
+        if isinstance(x, np.ndarray):
+            return super().log_prob_by_component(params, x, observed)
         log_rate, log_shape, counts = (
             self._log_rate(params),
             self._log_shape(params[1]),

@@ -99,10 +99,10 @@ class Bernoulli(Likelihood):
     ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         (logit,) = params
-        cost = softplus(logit)
+        cost, x = softplus(logit), x.swapaxes(-1, -2)
         if observed is None:
-            return logit @ x.mT - cost.sum(-1, keepdim=True)
-        return logit @ x.mT - cost @ observed.to(x).mT
+            return logit @ x - cost.sum(-1, keepdims=True)
+        return logit @ x - cost @ as_type(observed, x).swapaxes(-1, -2)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
@@ -196,7 +196,7 @@ class Categorical(Likelihood):
     ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         # a missing value has no class, which is a row of zeros
-        return flatten(log_softmax(self._classes(params[0]))) @ x.mT
+        return flatten(log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class."""
@@ -326,8 +326,8 @@ class Ordinal(Likelihood):
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         codes = self._one_hot(x)
         if observed is not None:
-            codes = codes * observed.unsqueeze(-1)
-        return flatten(self._log_probabilities(params)) @ flatten(codes).mT
+            codes = codes * observed[..., None]
+        return flatten(self._log_probabilities(params)) @ flatten(codes).swapaxes(-1, -2)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class, by finite differences of the log-probabilities."""

@@ -166,18 +166,21 @@ class ZeroInflated(Likelihood):
         self, params: Parameters, x: Array, observed: Array | None = None
     ) -> Array:
         """Log-density of the rows in each component, as matrix products: (M, C, B)."""
+        xp, (_, loc, raw) = namespace(x), params
         log_weight = self._log_weights(params)  # (M, C, k, S + 1)
-        _, loc, raw = params
         log_scale = bounded(raw, LOG_SCALE_BOUND)
-        precision = (-2 * log_scale).exp()
-        constant = log_weight[..., -1] - 0.5 * loc.square() * precision - log_scale - HALF_LOG_2PI
+        precision = xp.exp(-2 * log_scale)
+        constant = log_weight[..., -1] - 0.5 * xp.square(loc) * precision - log_scale - HALF_LOG_2PI
         spike, number = self._split(x)  # zeros at missing values, and numbers at spikes
         is_number = 1 - spike.sum(-1)
         if observed is not None:
             is_number = is_number * observed
-        log_prob = log_weight[..., :-1].flatten(-2) @ spike.flatten(-2).mT
-        log_prob = log_prob + constant @ is_number.mT + (loc * precision) @ number.mT
-        return log_prob - 0.5 * precision @ number.square().mT
+        spike, is_number, number = (
+            part.swapaxes(-1, -2) for part in (flatten(spike), is_number, number)
+        )
+        log_prob = flatten(log_weight[..., :-1]) @ spike
+        log_prob = log_prob + constant @ is_number + (loc * precision) @ number
+        return log_prob - 0.5 * precision @ xp.square(number)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per spike and for the density, and those of its mean and scale."""

@@ -117,6 +117,21 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
+@pytest.mark.parametrize("has_missing", [False, True])
+def test_densities_in_components_are_those_of_torch(likelihood, has_missing):
+    """Of observed values, if some are missing."""
+    params = [part.expand(MEMBERS, DRAWS, ROWS, -1)[:, :, 0] for part in random_params(likelihood)]
+    x = likelihood.sample(random_params(likelihood), torch.Generator().manual_seed(1))[:, 0]
+    observed = torch.arange(MEMBERS * ROWS * N).reshape(MEMBERS, ROWS, N) % 4 > 0
+    x = x * observed.repeat_interleave(likelihood.width, -1) if has_missing else x
+    masks = (observed.numpy(), observed) if has_missing else (None, None)
+    actual = likelihood.log_prob_by_component(arrays(params), x.numpy(), masks[0])
+    expected = likelihood.log_prob_by_component(params, x, masks[1]).numpy()
+
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
 def test_samples_have_the_distribution_of_torch(likelihood):
     """Other random numbers, the same distribution in every encoded column."""
     params = [part[:1, :1] for part in random_params(likelihood, n_rows=1)]
