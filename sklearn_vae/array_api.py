@@ -163,3 +163,88 @@ _lgamma = np.vectorize(math.lgamma, otypes=[float])
 def rsqrt(x: Array) -> Array:
     """Reciprocal of the square root."""
     return 1 / np.sqrt(x) if isinstance(x, np.ndarray) else x.rsqrt()
+
+
+def as_array(x: np.ndarray, like: Array) -> Array:
+    """Convert an array of numpy to the library, and the device, of another one."""
+    return x if isinstance(like, np.ndarray) else namespace(like).as_tensor(x, device=like.device)
+
+
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """Return an array without values, with dtype and device of another one."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
+
+
+def in_double(x: Array) -> Array:
+    """Convert to double precision, or to the widest type of the device: Apple's GPUs have none."""
+    if isinstance(x, np.ndarray):
+        return x.astype(np.float64, copy=False)
+    return x.float() if x.device.type == "mps" else x.double()
+
+
+def sum_last(x: Array) -> Array:
+    """Sum along the last axis, as a product: both libraries are slow along short axes."""
+    n = x.shape[-1]
+    return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
+
+
+def index_max(values: Array, index: Array, n: int) -> Array:
+    """Largest of the values with each index, -inf without any: (N,), (N,) -> (n,)."""
+    if isinstance(values, np.ndarray):
+        largest = np.full(n, -np.inf)
+        np.maximum.at(largest, index, values)
+        return largest
+    largest = values.new_full((n,), -np.inf)
+    return largest.scatter_reduce_(0, index, values, "amax")
+
+
+def place(values: Array, columns: Array, n: int) -> Array:
+    """Place values in columns of rows of n zeros: (..., M), (..., M) -> (..., n)."""
+    if isinstance(values, np.ndarray):
+        row = np.zeros((*values.shape[:-1], n), values.dtype)
+        np.put_along_axis(row, columns, values, -1)
+        return row
+    return values.new_zeros(*values.shape[:-1], n).scatter(-1, columns, values)
+
+
+def search_rows(ordered: Array, values: Array) -> Array:
+    """Numbers of values in each row that are no larger than others: (B, n), (K,) -> (B, K)."""
+    if isinstance(ordered, np.ndarray):
+        return np.stack([row.searchsorted(values, "right") for row in ordered])
+    rows = values.expand(len(ordered), -1).contiguous()
+    return namespace(ordered).searchsorted(ordered.contiguous(), rows, right=True)
+
+
+def diagonal_matrix(diagonal: Array) -> Array:
+    """Return matrices with these diagonals: (..., d) -> (..., d, d)."""
+    if isinstance(diagonal, np.ndarray):
+        return diagonal[..., None] * np.eye(diagonal.shape[-1])
+    return namespace(diagonal).diag_embed(diagonal)
+
+
+def cholesky(matrices: Array) -> Array:
+    """Lower triangular roots (..., l, l), NaN where a matrix is not positive definite."""
+    if not isinstance(matrices, np.ndarray):
+        lower, failed = namespace(matrices).linalg.cholesky_ex(matrices)
+        return lower.masked_fill((failed > 0)[..., None, None], math.nan)
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        if matrices.ndim == 2:
+            return np.full_like(matrices, np.nan)
+        return np.stack([cholesky(matrix) for matrix in matrices])
+
+
+def cholesky_solve(lower: Array, x: Array) -> Array:
+    """Solve systems of matrices with these roots: (..., d, d), (..., d) -> (..., d)."""
+    if isinstance(x, np.ndarray):  # the roots are never singular, as their squares may be
+        forward = np.linalg.solve(lower, x[..., None])
+        return np.linalg.solve(lower.swapaxes(-1, -2), forward)[..., 0]
+    return namespace(x).cholesky_solve(x[..., None], lower)[..., 0]
+
+
+def solve_lower(root: Array, x: Array) -> Array:
+    """Solve lower triangular systems: (..., d, d), (..., d) -> (..., d)."""
+    if isinstance(x, np.ndarray):
+        return np.linalg.solve(root, x[..., None])[..., 0]
+    return namespace(x).linalg.solve_triangular(root, x[..., None], upper=False)[..., 0]

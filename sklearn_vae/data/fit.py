@@ -30,6 +30,7 @@ from sklearn_vae.likelihoods import (
     Ordinal,
     ZeroInflated,
 )
+from sklearn_vae.row_subsets import spread_out
 
 # Rows from which levels' effects on other columns are estimated, at most.
 MAX_ROWS_OF_EFFECTS = 100_000
@@ -213,16 +214,16 @@ def _derive_columns(
 
 def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
     """Group rare levels of columns that have many by their effects on the others, in place."""
-    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
+    rows = spread_out(len(X), MAX_ROWS_OF_EFFECTS)
     for column in columns:
         if type(column) is CategoricalColumns and column.n_levels.any():
             others = (
                 values
                 for other in columns
                 if other is not column
-                for values in other.encode(X[::step, other.indices], allows_missing=True).T
+                for values in other.encode(X[np.ix_(rows, other.indices)], allows_missing=True).T
             )
-            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
+            column.group_by_effects(X[:, column.indices[0]], weights, others, rows)
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

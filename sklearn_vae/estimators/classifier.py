@@ -157,6 +157,9 @@ class VAEClassifier(
             y = column_or_1d(y, warn=True)
             if len(y) == num_samples(X):
                 classes, y = np.unique(y, return_inverse=True)
+                if self.priors is not None and sample_weight is None:  # before a long training
+                    self.classes_ = classes
+                    self._check_priors("priors", self.priors)
             self.estimator_ = model
             try:
                 model.fit(X, y, sample_weight=sample_weight)

@@ -12,6 +12,7 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Constant
+from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training import MIN_STEPS, Dataset, TrainingConfig
 
 # Maximum of n_components="auto", in total and per row.
@@ -58,7 +59,8 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     if vae.columns_.has_missing:
         return max_factors
     x, weight = table.arrays()
-    x, weight = x[:ROWS_FOR_FACTORS], None if weight is None else weight[:ROWS_FOR_FACTORS]
+    rows = spread_out(len(x), ROWS_FOR_FACTORS)
+    x, weight = x[rows], None if weight is None else weight[rows]
     if vae.columns_.n_conditions:
         x = ConditionRegression.fit(x, weight, n_columns).residuals(x)
     return n_factors(x.astype(np.float64), weight, max_factors) or max_factors

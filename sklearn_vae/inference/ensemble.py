@@ -1,29 +1,69 @@
 """A fitted weighted mixture of models, such as VAEDensity's, as arrays."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.device import default_modes
 from sklearn_vae.inference.chunks import map_chunks
+from sklearn_vae.inference.missing import resample
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
-from sklearn_vae.inference.mixture_log_density import EnsembleProposal, PosteriorDraws, log_density
-from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
-from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.inference.predictor import MAX_CACHED_NUMBERS, Predictor
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import MixtureArchitecture
-from sklearn_vae.models.mixture_vae import MixtureVAE
+from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
+from sklearn_vae.networks.mlp import ACTIVATIONS
+from sklearn_vae.priors import StandardNormal
 from sklearn_vae.progress import advance, uncounted
-from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.row_subsets import batches
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 8
+
+
+class TorchMixtureEnsemble(MixtureEnsemble):
+    """A ``MixtureEnsemble`` of PyTorch's tensors."""
+
+    normal = Gaussian
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Apply the networks' activation function."""
+        return ACTIVATIONS[self.architecture.activation](x)
+
+    def gradient_of_others(self, params: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
+        """Gradient of the other columns' log-density in their parameters, by autograd."""
+        with torch.enable_grad():
+            params = params.detach().requires_grad_()
+            log_prob = self.others.log_prob(self.others.split_params(params), x, observed)
+            (gradient,) = torch.autograd.grad(log_prob.sum(), params)
+        return gradient
+
+    def standard_normal(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw standard normal numbers."""
+        normal = torch.randn(shape, generator=generator, dtype=self.loc.dtype)
+        return normal.to(self.loc.device)
+
+    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
+        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
+        return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
+
+    def draw_latent(self, n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw codes (n_rows, l), and components (n_rows,) of the only member."""
+        shape = 1, n_rows, self.architecture.n_components
+        z = StandardNormal().sample(shape, generator, self.loc.dtype)[0]
+        probability = self.log_weight.softmax(0)[None, :, None].expand(-1, -1, n_rows)
+        noise = self.standard_normal((1, 1, n_rows), generator)
+        return z.to(self.loc.device), draw_components(probability, noise)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -47,6 +87,42 @@ class EnsemblePredictor:
     columns: TableEncoder
     members: tuple[Predictor, ...]
     weight: np.ndarray
+    _cache: dict[str, TorchMixtureEnsemble] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @default_modes()  # its tensors serve other calls, too
+    def model(self, dtype: np.dtype) -> TorchMixtureEnsemble:
+        """Return the models as tensors, which are made at the first call.
+
+        The arrays of the weights become read-only: a change would not reach the tensors.
+        """
+        name = np.dtype(dtype).name
+        if name not in self._cache:
+            model = self._make_model(self.members, self.weight, dtype)
+            arrays = [value for member in self.members for value in member.weights.values()]
+            if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
+                return model
+            for value in arrays:
+                value.flags.writeable = False
+            self._cache[name] = model
+        return self._cache[name]
+
+    def _make_model(
+        self, members: Sequence[Predictor], weight: np.ndarray, dtype: np.dtype
+    ) -> TorchMixtureEnsemble:
+        """Make tensors of members in one precision."""
+        first = members[0]
+        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=first.device)
+        return TorchMixtureEnsemble(
+            first.architecture,
+            [
+                {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
+                for member in members
+            ],
+            torch.as_tensor(weight).to(like),
+            Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
+        )
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
@@ -69,7 +145,7 @@ class EnsemblePredictor:
         per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
         function = partial(log_density, n_draws=n_draws)
-        log_p = self._map_models(function, X, n_draws, scrambling, MAX_FACTOR * n_draws)
+        log_p = self._map(function, X, n_draws, scrambling, n_points=MAX_FACTOR * n_draws)
         for rows in batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
@@ -79,76 +155,56 @@ class EnsemblePredictor:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        encoded = self._map_draws(conditional_mean, X, n_draws)
+
+        def conditional_mean(model: TorchMixtureEnsemble, x: Tensor, noise: Tensor) -> Tensor:
+            return posterior_draws(model, x, noise).conditional_mean(model, x)
+
+        encoded = self._map(conditional_mean, X, n_draws)
         return self.columns.fill_missing(X, encoded, is_rounded)
 
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
-        function = partial(sample_given_observed, n_draws=n_imputations)
-        encoded = self._map_draws(function, X, n_draws, scrambling, seed)
+
+        def sample(
+            model: TorchMixtureEnsemble, x: Tensor, noise: Tensor, generator: torch.Generator
+        ) -> Tensor:
+            draws = posterior_draws(model, x, noise)
+            chosen = resample(draws.log_weight.softmax(1), n_imputations, generator)
+            row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
+            rows = draws.sample(model, x, row, chosen.flatten(), generator)
+            return rows.unflatten(0, (len(x), n_imputations))
+
+        encoded = self._map(sample, X, n_draws, scrambling, seed=seed)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
-    def _map_draws(
+    def _map(
         self,
-        function: Callable[..., torch.Tensor],
+        function: Callable[..., Tensor],
         X: np.ndarray,
         n_draws: int,
         scrambling: int = 0,
-        seed: int | None = None,
-    ) -> np.ndarray:
-        """Apply a function (models, draws given rows, encoded rows), chunk by chunk.
-
-        With ``seed``, its last argument is a generator of the chunk.
-        """
-
-        def evaluate(
-            models: list[MixtureVAE],
-            log_weight: torch.Tensor,
-            x: torch.Tensor,
-            noise: torch.Tensor,
-            *generator: torch.Generator,
-        ) -> torch.Tensor:
-            posterior: PosteriorDraws | PosteriorComponents
-            if any(model.depends_on_code for model in models):
-                rows = torch.arange(len(x), device=x.device)
-                posterior = EnsembleProposal(models, log_weight, x).draw(noise, rows)
-            else:
-                posterior = PosteriorComponents(models, log_weight, x)
-            return function(models, posterior, x, *generator)
-
-        return self._map_models(evaluate, X, n_draws, scrambling, seed=seed)
-
-    def _map_models(
-        self,
-        function: Callable[..., torch.Tensor],
-        X: np.ndarray,
-        n_draws: int,
-        scrambling: int,
+        *,
         n_points: int | None = None,
         seed: int | None = None,
     ) -> np.ndarray:
-        """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk.
+        """Apply a function (model, encoded rows, noise), chunk by chunk.
 
         The noise is ``n_points`` points, by default as many as there are draws. With ``seed``, the
         last argument is a generator of the chunk.
         """
-        first = self.members[0]
+        first, model = self.members[0], self.model(X.dtype)
         if X.shape[1] < first.columns.n_features:  # y is integrated out
             n_missing = first.columns.n_features - X.shape[1]
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
-        models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
         noise = first.noise(n_points or n_draws, X.dtype, scrambling)[0, :, 0]
-        log_weight = torch.from_numpy(np.log(self.weight).astype(X.dtype)).to(first.device)
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
-            x = first.encode(rows)[0]
-            return function(models, log_weight, x, noise, *generator).cpu().numpy()
+            return function(model, first.encode(rows)[0], noise, *generator).cpu().numpy()
 
         # rows whose draws, and codes of each component, fit in memory
-        architecture = cast(MixtureArchitecture, first.architecture)
-        n_numbers = max(n_draws, architecture.n_mixture) * architecture.n_columns
+        n_numbers = max(n_draws, len(model.log_weight)) * model.architecture.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
         is_on_cpu = first.device.type == "cpu"
         return map_chunks(evaluate, X, n_rows, is_thread_safe=is_on_cpu, seed=seed)
@@ -179,9 +235,26 @@ class EnsemblePredictor:
             rows = chosen == index
             if rows.any():
                 member_seed = stream_seed(seed, Stream.SAMPLE, index)
-                drawn = member.sample(int(rows.sum()), member_seed, dtype)
+                drawn = self._sample_member(member, int(rows.sum()), member_seed, dtype)
                 X[rows] = drawn[:, : self.columns.n_features]
         return X
+
+    @default_modes()
+    @torch.no_grad()
+    def _sample_member(
+        self, member: Predictor, n_samples: int, seed: int, dtype: np.dtype
+    ) -> np.ndarray:
+        """Draw rows of X and y from one member: (n_samples, n_features)."""
+        model, generator = (
+            self._make_model([member], np.ones(1), dtype),
+            make_generator(seed, Stream.SAMPLE),
+        )
+        chunks = []
+        for rows in batches(n_samples, member.rows_per_chunk()):
+            chunks.append(model.sample(rows.stop - rows.start, generator))
+            advance(rows.stop - rows.start)
+        encoded = torch.cat(chunks).cpu().numpy()
+        return member.columns.inverse_transform(encoded, is_sample=True, seed=seed)
 
     def check(self) -> None:
         """Check that the arrays of a file are one model, and that each member scores and draws."""
@@ -193,5 +266,6 @@ class EnsemblePredictor:
                 raise ValueError("a member is not a MixtureVAE")
             with np.errstate(all="ignore"):
                 row = member.columns.inverse_transform(np.zeros((1, member.architecture.n_columns)))
-                EnsemblePredictor(self.columns, (member,), np.ones(1)).log_density(row, 1)
-                member.sample(1, member.seed, row.dtype)
+                alone = EnsemblePredictor(self.columns, (member,), np.ones(1))
+                alone.log_density(row, 1)
+                alone.sample(1, member.seed, row.dtype)

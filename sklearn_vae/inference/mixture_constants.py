@@ -27,10 +27,13 @@ N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
 FAR_STEPS = 20
-# A score of a larger standard error, in nats, is computed again with twice as many draws, or
-# MAX_FACTOR times if it is more than twice as large. Sobol points err by about half of it, and
-# twice as many by a third.
-MAX_ERROR = 0.03
-MAX_FACTOR = 16
+# A score of a larger standard error, in nats, is computed again with more draws, in proportion to
+# it: as many times more as the next power of two, up to MAX_FACTOR. Standard errors of few draws
+# predict errors badly, so that more draws for the largest ones would lower the mean error less.
+MAX_ERROR = 0.014
+MAX_DOUBLINGS = 4
+MAX_FACTOR = 1 << MAX_DOUBLINGS
 # Draws that are made again at a time.
 MAX_DRAWS = 1 << 17
+# Components of a smaller posterior probability get none, if the density does not depend on codes.
+MIN_PROBABILITY = 1e-9

@@ -1,12 +1,17 @@
-"""Log-density of ``MixtureVAE`` models: importance sampling from Laplace approximations.
+"""Log-density of a ``MixtureEnsemble``: importance sampling from Laplace approximations.
 
-The latent variables of a row are the ensemble member, its component c and the code z. For each
-member and likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
+The latent variables of a row are a component c, of any member, and the code z. For each member and
+likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
 the Laplace approximation of p(z | x, c) and of the evidence p(x, c). Components are drawn in
 proportion to the evidences, codes from the Laplace approximations, from wider ones and from the
 prior. The weight of a draw is the joint density over the density of the proposals for its
 component, so the estimate of p(x) is unbiased. Draws are stratified [1]_: those from one proposal
 are consecutive Sobol points, which spread evenly.
+
+An ensemble that is still a mixture needs no draws: p(x | z, c) does not depend on z.
+
+Arrays are PyTorch's tensors, or in the runtime numpy's. Rows lie first: N codes, B rows, C
+components.
 
 References
 ----------
@@ -14,13 +19,30 @@ References
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sklearn_vae.functional import log_mean_exp
+from sklearn_vae.array_api import (
+    Array,
+    arange,
+    argsort,
+    as_array,
+    as_type,
+    cholesky,
+    cholesky_solve,
+    concatenate,
+    empty,
+    index_max,
+    logsumexp,
+    namespace,
+    search_rows,
+    softmax,
+    sum_last,
+    take,
+    take_along,
+)
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
@@ -30,24 +52,20 @@ from sklearn_vae.inference.mixture_constants import (
     FAR_COMPONENTS,
     FAR_STEPS,
     MAX_COMPONENTS,
+    MAX_DOUBLINGS,
     MAX_DRAWS,
     MAX_ERROR,
-    MAX_FACTOR,
     MAX_FIRST_GAP,
     MAX_GAP,
     MAX_STEPS,
+    MIN_PROBABILITY,
     N_STARTS,
     PROPOSAL_SCALE,
     PROPOSAL_SHARES,
     START_SCALES,
 )
-from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_ZERO_WEIGHT
-from sklearn_vae.models.mixture_vae import MixtureVAE, Standardised, Whitening
-from sklearn_vae.random import sample_categorical, sobol_normal
-
-# Codes that are decoded at a time: they fit the cache.
-CODES_PER_CHUNK = 1 << 11
+from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble, Standardised, chunks
+from sklearn_vae.model_constants import HALF_LOG_2PI
 
 
 class LocalExpansion(NamedTuple):
@@ -55,355 +73,424 @@ class LocalExpansion(NamedTuple):
 
     Attributes
     ----------
-    log_joint : Tensor of shape (N,)
+    log_joint : array of shape (N,)
         Its value in nats.
-    gradient : Tensor of shape (N, l)
+    gradient : array of shape (N, l)
         Its gradient with respect to z.
-    root : Tensor of shape (N, l, l)
+    root : array of shape (N, l, l)
         Cholesky factor of the Fisher information about z plus the prior's precision; NaN where it
         overflows.
+    log_evidence : array of shape (N,)
+        Laplace approximation of log p(x, c), -inf where the curvature overflows.
     """
 
-    log_joint: Tensor
-    gradient: Tensor
-    root: Tensor
-
-    @property
-    def log_evidence(self) -> Tensor:
-        """Laplace approximation of log p(x, c): (N,), -inf where the curvature overflows."""
-        log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_evidence = self.log_joint - log_det + self.root.shape[-1] * HALF_LOG_2PI
-        return log_evidence.nan_to_num(nan=-math.inf)
+    log_joint: Array
+    gradient: Array
+    root: Array
+    log_evidence: Array
 
 
 class LaplaceProposal:
-    """Laplace approximations of p(z | x, c), for each component of a model and each row.
+    """Laplace approximations of p(z | x, c), for each component of an ensemble and each row.
 
     Parameters
     ----------
-    model : MixtureVAE
-        The model; only its first member is used.
-    x : Tensor of shape (B, n_columns)
+    model : MixtureEnsemble
+        The ensemble.
+    x : array of shape (B, n_columns)
         Encoded rows.
 
     Attributes
     ----------
-    log_evidence : Tensor of shape (C, B)
+    log_evidence : array of shape (C, B)
         Laplace approximations of log p(x, c), in nats.
-    loc : Tensor of shape (C, B, l)
+    loc : array of shape (C, B, l)
         Modes.
-    root : Tensor of shape (2, C, B, l, l)
-        Roots of the covariances, and of the wider ones: z = loc + root @ noise.
-    whiten : Tensor of shape (2, C, B, l, l)
-        Their inverses.
+    root, whiten : array of shape (2, C, B, l, l)
+        Roots of the covariances, and of the wider ones, z = loc + root @ noise, and their
+        inverses.
     """
 
-    def __init__(self, model: MixtureVAE, x: Tensor):
-        self.model, self.x = model, x
-        log_weight = model.mixture_logit[0, 0].log_softmax(-1)
-        self.log_weight = log_weight[log_weight > 0.5 * LOG_ZERO_WEIGHT]
-        self.row = model.split(x[None])
-        white = Whitening(model).coordinates(self.row)[0]
-        self.white = white.flatten(1).T.contiguous()  # (C B, d)
-        loc, log_scale = model.posterior.split(model.encode(x[None])[0])
-        n_mixture, n_rows = len(self.log_weight), len(x)
-        row = torch.arange(n_rows, device=x.device).repeat(n_mixture)
-        component = torch.arange(n_mixture, device=x.device).repeat_interleave(n_rows)
-
-        # q(z|x), for components that get no steps
-        self.loc = loc.repeat(n_mixture, 1, 1)
-        volume = (log_scale + HALF_LOG_2PI).sum(-1)  # (B,)
-        self.log_evidence = volume.repeat(n_mixture, 1)
-        if n_mixture > 1:
-            at_mean = self.log_joint(self.loc.flatten(0, 1), component, row)
-            self.log_evidence += at_mean.view(n_mixture, n_rows)
-        self.root = torch.diag_embed(log_scale.exp()).repeat(2, n_mixture, 1, 1, 1)
-        self.whiten = torch.diag_embed((-log_scale).exp()).repeat(2, n_mixture, 1, 1, 1)
-        component, row = self._likely_components()
-        self._fit(component, row)
+    def __init__(self, model: MixtureEnsemble, x: Array):
+        self.model, self.x, xp = model, x, namespace(x)
+        white = model.whitened(x)
+        self.white = white.reshape(len(white), white.shape[1] * len(x))  # (d, C B)
+        self.others = model.others.split_missing(take(x, model.other_columns, 1))
+        observed = ~xp.isnan(take(x, model.real_columns, 1))
+        self.observed = None if observed.all() else observed
+        self.loc, log_scale = (part[model.member] for part in model.encode(x))
+        # q(z|x) is the proposal of components that get no steps, as the only one of a member does
+        self.log_evidence = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]
+        pairs = pairwise(model.ends)
+        several = [c for first, end in pairs if end - first > 1 for c in range(first, end)]
+        component, row = self._all_rows(as_array(np.array(several, dtype=int), x))
+        at_mean = self.log_joint(self.loc[component, row], component, row)
+        self.log_evidence[component, row] += at_mean - model.log_weight[component]
+        self.eye = as_type(xp.eye(log_scale.shape[-1]), x)
+        self.root, self.whiten = (
+            xp.stack(2 * [xp.exp(sign * log_scale)[..., None] * self.eye]) for sign in (1, -1)
+        )
+        self._fit(*self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP), MAX_STEPS)
         self._search_far()
 
+    def _all_rows(self, components: Array) -> tuple[Array, Array]:
+        """Pairs of components (C,) and of all rows: (C B,), (C B,)."""
+        index, n_rows = arange(len(components) * len(self.x), self.x), len(self.x)
+        return components[index // n_rows], index % n_rows
+
+    def _likeliest(self, n: int, max_gap: float = math.inf) -> tuple[Array, Array]:
+        """Up to n likely components of each member and row: components and rows, (N,) each."""
+        components, rows = [], []
+        for first, end in pairwise(self.model.ends):
+            order = argsort(-self.log_evidence[first:end], 0)[:n]
+            evidence = take_along(self.log_evidence[first:end], order, 0)
+            rank, row = namespace(order).where(~(evidence < evidence[:1] - max_gap))
+            components.append(first + order[rank, row])
+            rows.append(row)
+        return concatenate(components), concatenate(rows)
+
     def _search_far(self) -> None:
-        """Search the modes of far rows from many starts: the encoder has not seen such rows."""
-        row = torch.arange(len(self.x), device=self.x.device)
-        best = self.log_evidence.argmax(0)
+        """Search the modes of far rows from many starts: the encoders have not seen such rows."""
+        xp, n_rows, (best, row) = namespace(self.x), len(self.x), self._likeliest(1)
         z = self.loc[best, row]
-        residual = self._parts(z, best, row).standard[0, :, 0]
-        n_dims = len(residual) + z.shape[1]
-        distance = residual.square().sum(0) + z.square().sum(1)
-        far = (distance > n_dims + FAR * math.sqrt(2 * n_dims)).nonzero()[:, 0]
-        if len(far) == 0:
+        standard = self._parts(z, best, row).standard
+        n_dims = len(standard) + z.shape[1]
+        distance = xp.square(standard).sum(0) + xp.square(z).sum(1)
+        is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims)).reshape(-1, n_rows)  # (M, B)
+        if not is_far.any():
             return
-        normal = torch.as_tensor(sobol_normal(N_STARTS, z.shape[1], 0)).to(z)
-        starts = torch.cat([scale * normal for scale in START_SCALES])
-        for component in range(len(self.log_weight)):
-            mode = self.loc[component, far]  # (F, l)
-            codes = torch.cat([mode[None], starts.unsqueeze(1).expand(-1, len(far), -1)])
-            n_codes = len(codes)
-            components = torch.full_like(far, component).repeat(n_codes)
-            log_joint = self.log_joint(codes.flatten(0, 1), components, far.repeat(n_codes))
-            log_joint, best_code = log_joint.view(n_codes, -1).nan_to_num(nan=-math.inf).max(0)
-            self.loc[component, far] = codes[best_code, torch.arange(len(far), device=far.device)]
-            self.log_evidence[component, far] = log_joint
-        n_components = min(FAR_COMPONENTS, len(self.log_weight))
-        likeliest = self.log_evidence[:, far].topk(n_components, dim=0).indices
-        self._fit(likeliest.flatten(), far.repeat(n_components), FAR_STEPS)
+        normal = self.model.sobol_normal(N_STARTS, z.shape[1], 0)
+        starts = concatenate((scale * normal for scale in START_SCALES), 0)
+        for member, (first, end) in enumerate(pairwise(self.model.ends)):
+            (far,) = xp.where(is_far[member])
+            for component in range(first, end if len(far) else first):
+                self._move_to_best(component, far, starts)
+        likely, row = self._likeliest(FAR_COMPONENTS)
+        likely_far = is_far[self.model.member[likely], row]
+        self._fit(likely[likely_far], row[likely_far], FAR_STEPS)
 
-    def _likely_components(self) -> tuple[Tensor, Tensor]:
-        """Indices of likely components and of their rows, (N,) each."""
-        best = self.log_evidence.topk(min(MAX_COMPONENTS, len(self.log_evidence)), dim=0)
-        is_near = best.values >= best.values[:1] - MAX_FIRST_GAP
-        rank, row = is_near.nonzero(as_tuple=True)
-        return best.indices[rank, row], row
+    def _move_to_best(self, component: int, rows: Array, starts: Array) -> None:
+        """Replace a component's codes of rows (F,) by the most probable of them and starts."""
+        xp, shape = namespace(starts), (len(starts), len(rows), starts.shape[1])
+        codes = self.loc[component, rows][None], xp.broadcast_to(starts[:, None], shape)
+        z = concatenate(codes, 0)  # (1 + S, F, l)
+        repeated = rows[arange(z.shape[0] * z.shape[1], z) % len(rows)]
+        components = xp.full_like(repeated, component)
+        log_joint = self.log_joint(z.reshape(-1, z.shape[2]), components, repeated)
+        log_joint = xp.nan_to_num(log_joint, nan=-math.inf).reshape(z.shape[:2])
+        best = log_joint.argmax(0)[None]
+        self.loc[component, rows] = take_along(z, best[..., None], 0)[0]
+        self.log_evidence[component, rows] = take_along(log_joint, best, 0)[0]
 
-    def _fit(self, component: Tensor, row: Tensor, max_steps: int = MAX_STEPS) -> None:
+    def _fit(self, component: Array, row: Array, max_steps: int) -> None:
         """Find the modes of components and rows, (N,) each, by Fisher scoring with backtracking."""
-        z, size = self.loc[component, row], self.x.new_ones(len(row))
-        local = self._expand(z, component, row)
-        active = torch.arange(len(row), device=row.device)
+        xp, n_rows = namespace(self.x), len(self.x)
+        z, group = self.loc[component, row], self.model.member[component] * n_rows + row
+        local, size = self._expand(z, component, row), xp.ones_like(z[:, 0])
+        active = arange(len(row), z)
         for _ in range(max_steps):
-            gradient, root = local.gradient[active].unsqueeze(-1), local.root[active]
-            step = torch.cholesky_solve(gradient, root).squeeze(-1)
-            decrement = (step * local.gradient[active]).sum(-1)
-            evidence = local.log_evidence
-            best = evidence.new_full((len(self.x),), -math.inf)
-            best.scatter_reduce_(0, row, evidence, "amax")
-            attainable = evidence[active] + 0.5 * decrement
-            is_active = (decrement > CONVERGED) & (attainable > best[row[active]] - MAX_GAP)
+            active = active[xp.isfinite(local.log_evidence[active])]
+            gradient = local.gradient[active]
+            step = cholesky_solve(local.root[active], gradient)
+            decrement = (step * gradient).sum(-1)
+            best = index_max(local.log_evidence, group, len(self.model.members) * n_rows)
+            attainable = local.log_evidence[active] + 0.5 * decrement
+            is_active = (decrement > CONVERGED) & (attainable > best[group[active]] - MAX_GAP)
             active, step = active[is_active], step[is_active]
             if len(active) == 0:
                 break
             candidate = z[active] + size[active, None] * step
             expansion = self._expand(candidate, component[active], row[active])
             better = expansion.log_joint > local.log_joint[active]
-            size[active] = torch.where(better, 1.0, BACKTRACKING * size[active])
+            size[active] = xp.where(better, 1.0, BACKTRACKING * size[active])
             z[active[better]] = candidate[better]
             for old, new in zip(local, expansion, strict=True):
                 old[active[better]] = new[better]
-
-        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        scales = torch.tensor([PROPOSAL_SCALE, wide_scale(z.shape[1])], dtype=torch.float)
-        scale = scales.to(z).view(2, 1, 1, 1)
-        precision = (local.root @ local.root.mT - eye) / scale.square() + eye
+        scales = np.reshape([PROPOSAL_SCALE, wide_scale(z.shape[1])], (2, 1, 1, 1))
+        square = as_type(as_array(np.square(scales), z), z)
         # in single precision, rounding can make the precision of an extreme row indefinite
-        lower, failed = torch.linalg.cholesky_ex(precision)  # (2, N, l, l)
-        good = local.log_evidence.isfinite() & (failed == 0).all(0)
-        component, row, whiten = component[good], row[good], lower[:, good].mT
+        information = local.root @ local.root.swapaxes(1, 2) - self.eye
+        lower = cholesky(information / square + self.eye)  # (2, N, l, l)
+        is_root = ~(xp.isnan(lower).reshape(2, len(z), -1).any(-1).any(0))
+        good = xp.isfinite(local.log_evidence) & is_root
+        component, row, whiten = component[good], row[good], lower[:, good].swapaxes(2, 3)
         self.log_evidence[component, row] = local.log_evidence[good]
         self.loc[component, row] = z[good]
         self.whiten[:, component, row] = whiten
-        self.root[:, component, row] = torch.linalg.solve_triangular(whiten, eye, upper=True)
+        self.root[:, component, row] = xp.linalg.inv(whiten)
 
-    def _expand(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
+    def _expand(self, z: Array, component: Array, row: Array) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l)."""
-        n_codes = max(CODES_PER_CHUNK // (z.shape[1] + 1), 1)
-        chunks = zip(z.split(n_codes), component.split(n_codes), row.split(n_codes), strict=True)
-        parts = [self._expand_chunk(*chunk) for chunk in chunks]
-        return LocalExpansion(*map(torch.cat, zip(*parts, strict=True)))
+        step = self._codes_per_chunk // (z.shape[1] + 1) or 1
+        # at least one chunk, of no codes
+        parts = [
+            self._expand_chunk(z[part], component[part], row[part])
+            for part in chunks(max(len(z), 1), step)
+        ]
+        return LocalExpansion(*(concatenate(part, 0) for part in zip(*parts, strict=True)))
 
-    def _expand_chunk(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
+    def _expand_chunk(self, z: Array, component: Array, row: Array) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
-        n_codes, n_latent = z.shape
-        ahead = DIFFERENCE * torch.eye(n_latent, dtype=z.dtype, device=z.device)
-        around = torch.cat([z[None], z + ahead.unsqueeze(1)]).flatten(0, 1)  # (l + 1) N
-        repeated = component.repeat(n_latent + 1), row.repeat(n_latent + 1)
-        parts = [part[0] for part in self._parts(around, *repeated)]  # (..., 1, (l + 1) N)
-        here = [part.unflatten(-1, (n_latent + 1, n_codes))[..., 0, :] for part in parts]
-        slopes = [
-            (part.unflatten(-1, (n_latent + 1, n_codes))[:, 0, 1:] - value) / DIFFERENCE
-            for part, value in zip(parts[:3], here, strict=False)
-        ]  # (d, l, N)
-        standard, _, params, _ = here
-        grad_standard, grad_log_scale, _ = slopes
-        gradient = -grad_log_scale.sum(0) - (grad_standard * standard).sum(0)
-        blocks = [grad_standard.movedim(0, -1), grad_log_scale.movedim(0, -1)]  # (l, N, d)
-        local = Standardised(*(part[None] for part in here))
-        log_joint = self._log_joint(local._replace(params=params[None, :0]), z, component, row)
-        if len(params):
-            log_prob, from_others, of_others = self._others(
-                params[:, 0].T, slopes[2].permute(1, 2, 0), row
-            )
-            log_joint, gradient = log_joint + log_prob, gradient + from_others
-            blocks.append(of_others)
-        features = torch.cat(blocks, dim=-1).transpose(0, 1).contiguous()  # (N, l, F)
-        precision = features @ features.mT
-        precision.diagonal(dim1=-2, dim2=-1).add_(1)
-        root, failed = torch.linalg.cholesky_ex(precision)
-        root[failed > 0] = math.nan
-        return LocalExpansion(log_joint, gradient.T - z, root)
+        xp, (n_codes, n_latent) = namespace(z), z.shape
+        ahead = concatenate([0 * self.eye[:1], DIFFERENCE * self.eye], 0)  # (l + 1, l)
+        index = arange(n_codes * (n_latent + 1), z) // (n_latent + 1)
+        around = (z[:, None] + ahead).reshape(-1, n_latent)
+        parts = self._parts(around, component[index], row[index])
+        here = Standardised(*(part[..., :: n_latent + 1] for part in parts))
+        features = _slopes(concatenate(parts[:2], 0), z)  # (N, l, 2 d)
+        n_real = len(here.standard)
+        gradient = (features[..., :n_real] @ here.standard.swapaxes(0, 1)[..., None])[..., 0]
+        gradient = -gradient - features[..., n_real:].sum(-1)  # (N, l)
+        if (others := self.model.others).blocks:
+            x, params = self._other_columns(row), here.params.swapaxes(0, 1)
+            slopes = _slopes(parts.params, z)  # (N, l, n_params)
+            of_params = self.model.gradient_of_others(params, *x)
+            gradient += (slopes @ of_params[..., None])[..., 0]
+            blocks, of_blocks = map(others.split_params, (params, slopes.swapaxes(0, 1)))
+            of_others = others.fisher_features(blocks, of_blocks, x[1])
+            features = concatenate([features, of_others.swapaxes(0, 1)])
+        root = cholesky(features @ features.swapaxes(1, 2) + self.eye)
+        log_joint = self._log_joint(here, z, component, row)
+        log_det = xp.log(root.diagonal(0, 1, 2)).sum(-1)
+        log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
+        log_evidence = xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
+        return LocalExpansion(log_joint, gradient - z, root, log_evidence)
 
-    def _others(self, params: Tensor, slopes: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """Log-density of the other columns, its gradient, and features of its Fisher information.
+    @property
+    def _codes_per_chunk(self) -> int:
+        return self.model.codes_per_chunk(is_complete=self.observed is None)
 
-        Parameters (N, n_params) and their slopes (l, N, n_params) -> (N,), (l, N), (l, N, F).
-        """
-        others, observed = self._other_columns(row)
-        likelihood = self.model.others
-        with torch.enable_grad():
-            params = params.detach().requires_grad_()
-            log_prob = likelihood.log_prob(likelihood.split_params(params), others, observed)
-            (gradient,) = torch.autograd.grad(log_prob.sum(), params)
-        blocks = likelihood.split_params(params.detach()), likelihood.split_params(slopes)
-        features = likelihood.fisher_features(*blocks, observed)
-        return log_prob.detach(), (slopes * gradient).sum(-1), features
-
-    def log_joint(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
+    def log_joint(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
-        chunks = zip(
-            z.split(CODES_PER_CHUNK),
-            component.split(CODES_PER_CHUNK),
-            row.split(CODES_PER_CHUNK),
-            strict=True,
+        log_joint = empty((len(z),), z)
+        for codes in chunks(len(z), self._codes_per_chunk):
+            part = z[codes], component[codes], row[codes]
+            log_joint[codes] = self._log_joint(self._parts(*part), *part)
+        return log_joint
+
+    def _log_joint(self, parts: Standardised, z: Array, component: Array, row: Array) -> Array:
+        log_prob = self.model.log_prob_of(parts, *self._other_columns(row))
+        return log_prob + log_normal(z) + self.model.log_weight[component]
+
+    def _parts(self, z: Array, component: Array, row: Array) -> Standardised:
+        """Rows (N,) as seen by codes (N, l) and components (N,)."""
+        white = take(self.white, component * len(self.x) + row, 1)
+        observed = None if self.observed is None else self.observed[row]
+        decoded = self.model.decode(z, component)
+        return self.model.standardise(white, decoded, component, observed)
+
+    def _other_columns(self, row: Array) -> tuple[Array, Array | None]:
+        """Other columns of rows (N,), and the mask of their observed values: (N or 1, n)."""
+        x, observed = self.others
+        if len(x) == 1:
+            return self.others
+        return take(x, row, 0), None if observed is None else observed[row]
+
+    def draw(self, noise: Array, rows: Array) -> "PosteriorDraws":
+        """Draw for the rows with these indices (R,): their K draws share the normal noise.
+
+        The last column of the noise (K, l + 1) chooses the component.
+        """
+        xp, n_draws = namespace(noise), len(noise)
+        log_responsibility = self.log_evidence[:, rows]
+        log_responsibility = log_responsibility - logsumexp(log_responsibility, 0)
+        chosen, origin = _draw_proposals(xp.exp(log_responsibility), noise[:, -1])  # (R, K)
+        log_weight, z = (
+            empty(chosen.shape, noise),
+            empty((*chosen.shape, noise.shape[1] - 1), noise),
         )
-        return torch.cat(
-            [self._log_joint(self._parts(z, c, row), z, c, row) for z, c, row in chunks]
-        )
+        # draws of one component are computed together, and those of one row are neighbours
+        order = argsort(chosen.reshape(-1), 0)
+        flat_weight, flat_z = log_weight.reshape(-1), z.reshape(-1, z.shape[2])
+        for part in chunks(len(order), self._codes_per_chunk):
+            index = order[part]
+            component, which = chosen.reshape(-1)[index], index // n_draws
+            args = component, rows[which]
+            codes = self.draw_codes(*args, noise[index % n_draws, :-1], origin.reshape(-1)[index])
+            log_q = self.log_prob(codes, *args) + log_responsibility[component, which]
+            flat_weight[index] = self.log_joint(codes, *args) - log_q
+            flat_z[index] = codes
+        return PosteriorDraws(log_weight, chosen, z)
 
-    def _log_joint(self, parts: Standardised, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
-        others, observed = self._other_columns(row)
-        log_prob = self.model.log_prob_of(parts, others, observed)[0, 0]
-        return log_prob + self.model.prior.log_prob(z) + self.log_weight[component]
-
-    def _parts(self, z: Tensor, component: Tensor, row: Tensor) -> Standardised:
-        """Rows (N,) as seen by codes (N, l) and components (N,): (1, ..., 1, N)."""
-        white = self.white.index_select(0, component * len(self.x) + row)
-        white = white.T.contiguous()[None, :, None]  # (1, d, 1, N)
-        observed = self.row.real_observed
-        mask = None if observed is None else observed[:, row]
-        return self.model.standardise(white, z[None, None], component[None, None], mask)
-
-    def _other_columns(self, row: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Other columns of rows (N,), and the mask of their observed values: (N, n)."""
-        observed = self.row.others_observed
-        return self.row.others[0, row], None if observed is None else observed[0, row]
-
-    def draw(self, component: Tensor, row: Tensor, noise: Tensor, origin: Tensor) -> Tensor:
+    def draw_codes(self, component: Array, row: Array, noise: Array, origin: Array) -> Array:
         """Draw codes with standard normal noise (N, l): (N, l).
 
         Their origins (N,) are 0, the Laplace approximation, 1, a wider one, or 2, the prior.
         """
-        root = self.root[origin.clamp(max=1), component, row]
-        scaled = (root * noise.unsqueeze(1)).sum(-1)
-        return torch.where((origin == 2)[:, None], noise, self.loc[component, row] + scaled)
+        root = self.root[namespace(origin).clip(origin, None, 1), component, row]
+        scaled = (root @ noise[..., None])[..., 0]
+        is_prior = (origin == 2)[:, None]
+        return namespace(noise).where(is_prior, noise, self.loc[component, row] + scaled)
 
-    def log_prob(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
+    def log_prob(self, z: Array, component: Array, row: Array) -> Array:
         """Log-density of codes (N, l) in the mixture of the three proposals: (N,)."""
-        whiten = self.whiten[:, component, row]  # (2, N, l, l)
-        standard = (whiten * (z - self.loc[component, row]).unsqueeze(1)).sum(-1)
-        log_det = self.whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, component, row]
-        log_normal = log_det - (0.5 * standard.square() + HALF_LOG_2PI).sum(-1)
-        log_probs = [*log_normal, self.model.prior.log_prob(z)]
-        pairs = zip(log_probs, PROPOSAL_SHARES, strict=True)
-        return torch.stack([log_prob + math.log(share) for log_prob, share in pairs]).logsumexp(0)
+        xp, whiten = namespace(z), self.whiten[:, component, row]  # (2, N, l, l)
+        standard = (whiten @ (z - self.loc[component, row])[..., None])[..., 0]
+        log_det = xp.log(whiten.diagonal(0, 2, 3)).sum(-1)
+        laplace, wide, prior = (
+            log_prob + math.log(share)
+            for log_prob, share in zip(
+                [*(log_det + log_normal(standard)), log_normal(z)], PROPOSAL_SHARES, strict=True
+            )
+        )
+        return xp.logaddexp(xp.logaddexp(laplace, wide), prior)
 
 
 class PosteriorDraws(NamedTuple):
-    """Members, components and codes drawn given rows, with importance weights.
+    """Components and codes drawn given rows, with importance weights.
 
     Attributes
     ----------
-    log_weight : Tensor of shape (K, B)
-        Log-weights, whose exponentials have the mean p(x).
-    member, component : Tensor of shape (K, B)
-        Indices of the models and of their components.
-    z : Tensor of shape (K, B, l)
+    log_weight : array of shape (B, K)
+        Log-weights, whose exponentials have the mean p(x); or the sum p(x), if codes make no
+        difference and all components are here.
+    component : array of shape (B, K)
+        Indices of the components.
+    z : array of shape (B, K, l)
         Codes.
-    params : None
-        Parameters of the columns that are not real numbers: those of each draw differ.
     """
 
-    log_weight: Tensor
-    member: Tensor
-    component: Tensor
-    z: Tensor
-    params: None = None
+    log_weight: Array
+    component: Array
+    z: Array
+
+    def conditional_mean(self, model: MixtureEnsemble, x: Array) -> Array:
+        """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
+        weight = softmax(self.log_weight, 1)
+        row, draw = namespace(weight).where(weight > 0)
+        order = argsort(self.component[row, draw], 0)
+        at = row, draw = row[order], draw[order]
+        mean, of_draws = model.conditional(x[row], self.z[at], self.component[at])
+        real = empty((*weight.shape, mean.shape[1]), x)
+        params = empty((*weight.shape, model.others.n_params), x)
+        real[:], params[:] = 0, 0
+        real[at], params[at] = mean, of_draws
+        filled = empty(x.shape, x)
+        filled[:, model.real_columns] = (weight[..., None] * real).sum(1)
+        if model.others.blocks:
+            blocks = model.others.split_params(params.swapaxes(0, 1)[None])
+            weights = weight.swapaxes(0, 1)[None]  # (1, K, B)
+            filled[:, model.other_columns] = model.others.average_over_draws(blocks, weights)
+        return filled
+
+    def sample(
+        self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Any
+    ) -> Array:
+        """Draw rows given the observed values of rows, at some of their draws.
+
+        (B, n_columns), (n,), (n,) -> (n, n_columns).
+        """
+        order = argsort(self.component[row, draw], 0)
+        at, rows = (row[order], draw[order]), empty((len(row), x.shape[1]), x)
+        rows[order] = model.sample_given(x[at[0]], self.z[at], self.component[at], generator)
+        return rows
 
 
-class EnsembleProposal:
-    """Proposals of the members, components and codes of rows.
+def posterior_draws(model: MixtureEnsemble, x: Array, noise: Array) -> PosteriorDraws:
+    """Draw given rows; all components, if the density given these does not depend on codes.
+
+    The parameters are those of ``log_density``.
+    """
+    if not model.depends_on_code:
+        return posterior_components(model, x)
+    return LaplaceProposal(model, x).draw(noise, arange(len(x), x))
+
+
+def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) -> Array:
+    """Log-density of an ensemble, in nats and units of x: (B,).
 
     Parameters
     ----------
-    models : sequence of MixtureVAE
-        Models; only their first members are used.
-    log_weight : Tensor of shape (M,)
-        Log-weights of the models.
-    x : Tensor of shape (B, n_columns)
+    model : MixtureEnsemble
+        The ensemble.
+    x : array of shape (B, n_columns)
         Encoded rows.
+    noise : array of shape (MAX_FACTOR * n_draws, l + 1)
+        Standard normal draws, shared by the rows; the last column chooses the component.
+    n_draws : int
+        Draws of a row: the first of these, or 2 to 16 times as many if its weights are uneven.
     """
-
-    def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor):
-        self.log_weight = log_weight
-        self.proposals = [LaplaceProposal(model, x) for model in models]
-        pairs = zip(self.proposals, log_weight, strict=True)
-        log_evidence = torch.cat([proposal.log_evidence + log for proposal, log in pairs])
-        self.log_responsibility = log_evidence.log_softmax(0)  # (T, B)
-
-    def draw(self, noise: Tensor, rows: Tensor) -> PosteriorDraws:
-        """Draw for the rows with these indices (R,): their K draws share the normal noise.
-
-        The last column of the noise (K, l + 1) chooses model and component.
-        """
-        log_responsibility = self.log_responsibility[:, rows]
-        chosen, origin = _draw_proposals(log_responsibility.exp(), noise[:, -1])
-        log_ratio = torch.empty_like(chosen, dtype=noise.dtype)  # (K, R)
-        member, component = torch.zeros_like(chosen), torch.zeros_like(chosen)
-        z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
-        first = 0  # index of the model's first component among those of all models
-        for index, (proposal, log) in enumerate(zip(self.proposals, self.log_weight, strict=True)):
-            end = first + len(proposal.log_evidence)
-            # row by row: neighbouring draws are then from the same proposal
-            at = ((chosen >= first) & (chosen < end)).T.nonzero(as_tuple=True)[::-1]
-            of_model, row = chosen[at] - first, rows[at[1]]
-            codes = proposal.draw(of_model, row, noise[at[0], :-1], origin[at])
-            log_q = proposal.log_prob(codes, of_model, row)
-            log_ratio[at] = proposal.log_joint(codes, of_model, row) - log_q + log
-            member[at], component[at], z[at] = index, of_model, codes
-            first = end
-        log_weight = log_ratio - log_responsibility.gather(0, chosen)
-        return PosteriorDraws(log_weight, member, component, z)
+    xp = namespace(x)
+    if not model.depends_on_code:
+        log_mean = logsumexp(posterior_components(model, x).log_weight, 1)
+    else:
+        proposal = LaplaceProposal(model, x)
+        draws = proposal.draw(noise[:n_draws], arange(len(x), x))
+        log_mean, error = _log_mean(draws.log_weight)
+        limits = [*(MAX_ERROR * 2**k for k in range(MAX_DOUBLINGS)), math.inf]
+        for number, (low, high) in enumerate(pairwise(limits), start=1):
+            points, (uneven,) = (
+                noise[: n_draws << number],
+                xp.where((low < error) & (error <= high)),
+            )
+            for part in chunks(len(uneven), max(MAX_DRAWS // len(points), 1)):
+                rows = uneven[part]
+                log_mean[rows], _ = _log_mean(proposal.draw(points, rows).log_weight)
+    # of rows without values the density is 1: draws err, and negligible components are left out
+    return xp.where(xp.isnan(x).all(1), 0.0, log_mean)
 
 
-def log_density(
-    models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor, noise: Tensor, n_draws: int
-) -> Tensor:
-    """Log of the models' weighted mean density, in nats and units of x: (B,).
+def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
+    """Return all components of an ensemble whose p(x|z, c) does not depend on z.
 
-    A row has ``n_draws`` draws, or 2 or 16 times as many if its weights are uneven: they are the
-    first points of the noise (K, l + 1). Models that are still mixtures need none. The other
-    parameters are those of ``EnsembleProposal``.
+    Those of a negligible posterior probability have the log-weight -inf.
     """
-    if not any(model.depends_on_code for model in models):
-        log_p = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
-        return log_p.masked_fill(x.isnan().all(1), 0.0)  # negligible components are left out
-    proposal = EnsembleProposal(models, log_weight, x)
-    rows = torch.arange(len(x), device=x.device)
-    log_mean, error = _log_mean(proposal.draw(noise[:n_draws], rows).log_weight)
-    factor = torch.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
-    for more in (2, MAX_FACTOR):
-        points, uneven = noise[: more * n_draws], (factor == more).nonzero()[:, 0]
-        for part in uneven.split(max(MAX_DRAWS // len(points), 1)) if len(uneven) else ():
-            log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
-    return log_mean.masked_fill(x.isnan().all(1), 0.0)  # nothing is observed, but draws err
+    xp, (n_mixture, n_rows) = namespace(x), (len(model.log_weight), len(x))
+    index = arange(n_mixture * n_rows, x)
+    component, row = index // n_rows, index % n_rows
+    *real, params = model.decoded_components
+    white = model.whitened(x).reshape(len(model.real_columns), len(index))
+    decoded = [*(take(part, component, 1) for part in real), params[:0]]
+    observed = ~xp.isnan(take(x, model.real_columns, 1))
+    parts = model.standardise(white, decoded, component, None if observed.all() else observed[row])
+    log_joint = model.log_prob_of_real(parts).reshape(n_mixture, n_rows)
+    log_joint = log_joint + model.log_weight[:, None]
+    if model.others.blocks:
+        others, mask = model.others.split_missing(take(x, model.other_columns, 1))
+        blocks = model.others.split_params(params.swapaxes(0, 1)[None])
+        mask = None if mask is None else mask[None]
+        log_joint = log_joint + model.others.log_prob_by_component(blocks, others[None], mask)[0]
+    is_likely = softmax(log_joint, 0) >= MIN_PROBABILITY
+    log_weight = xp.where(is_likely, log_joint, -math.inf).swapaxes(0, 1)
+    z = empty((n_rows, n_mixture, model.architecture.n_components), x)
+    z[:] = 0
+    return PosteriorDraws(log_weight, component.reshape(n_mixture, n_rows).swapaxes(0, 1), z)
 
 
-def _log_mean(log_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of the mean of weights (K, B), and its error if draws were independent: (B,) each."""
-    log_mean, log_mean_square = (log_mean_exp(k * log_weight, dim=0) for k in (1, 2))
-    variance = (log_mean_square - 2 * log_mean).expm1().clamp(min=0)
-    return log_mean, (variance / len(log_weight)).sqrt()
+def _slopes(values: Array, z: Array) -> Array:
+    """Finite differences of values at and around codes: (n, N (l + 1)) -> (N, l, n)."""
+    values = values.reshape(len(values), len(z), z.shape[1] + 1)
+    slopes = (values[..., 1:] - values[..., :1]) / DIFFERENCE
+    return namespace(z).moveaxis(slopes, 0, 2)
 
 
-def _draw_proposals(probability: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw components (T, B), and which of their proposals codes are from: (K, B) each.
+def _log_mean(log_weight: Array) -> tuple[Array, Array]:
+    """Log of the mean of weights (B, K), and its error if draws were independent: (B,) each."""
+    xp, n_draws = namespace(log_weight), log_weight.shape[1]
+    highest = xp.amax(log_weight, 1)
+    highest = xp.where(xp.isfinite(highest), highest, 0.0)
+    weight = xp.exp(log_weight - highest[:, None])
+    mean, mean_square = (part.mean(1) for part in (weight, xp.square(weight)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = xp.clip(mean_square / xp.square(mean) - 1, 0, None)
+        return xp.log(mean) + highest, xp.sqrt(variance / n_draws)
+
+
+def _draw_proposals(probability: Array, noise: Array) -> tuple[Array, Array]:
+    """Draw components (T, B), and which of their proposals codes are from: (B, K) each.
 
     Consecutive draws are from the same proposal: systematic sampling, which the first of the
     normal draws (K,) starts.
     """
     n_draws, n_proposals = len(noise), len(PROPOSAL_SHARES)
-    joint = torch.stack([share * probability for share in PROPOSAL_SHARES], dim=1)
-    start = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:1])
-    quantile = (torch.arange(n_draws, device=noise.device) + start) / n_draws
-    quantile = quantile.expand(probability.shape[1], -1)  # (B, K)
-    chosen = sample_categorical(joint.flatten(0, 1).cumsum(0).mT, quantile).mT
+    joint = namespace(noise).stack([share * probability for share in PROPOSAL_SHARES], 1)
+    cumulative = joint.reshape(-1, probability.shape[1]).cumsum(0)[:-1].swapaxes(0, 1)
+    start = 0.5 * math.erfc(-math.sqrt(0.5) * float(noise[0]))
+    quantile = (arange(n_draws, noise) + start) / n_draws
+    chosen = search_rows(cumulative, as_type(quantile, noise))
     return chosen // n_proposals, chosen % n_proposals
+
+
+def log_normal(z: Array) -> Array:
+    """Standard normal log-density in nats: (..., l) -> (...)."""
+    return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI

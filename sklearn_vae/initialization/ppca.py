@@ -9,7 +9,7 @@ import torch
 from scipy import linalg
 
 from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.row_subsets import batches, spread_out
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
@@ -183,7 +183,16 @@ def recording_steps(x: np.ndarray) -> np.ndarray:
     It is the 5 % quantile of the gaps between neighbouring distinct values: robust to a few
     values that were recorded more finely, and close to 0 for values that were not rounded.
     """
-    ordered = np.sort(x[:ROWS_FOR_STEPS].astype(np.float64), axis=0)
+    steps = _gap_quantiles(x[:ROWS_FOR_STEPS])
+    constant = np.flatnonzero(steps == 0)
+    if len(constant) and len(x) > ROWS_FOR_STEPS:  # in the first rows, as those of a sorted table
+        steps[constant] = _gap_quantiles(x[spread_out(len(x), ROWS_FOR_STEPS)][:, constant])
+    return steps
+
+
+def _gap_quantiles(x: np.ndarray) -> np.ndarray:
+    """Return the 5 % quantile of the gaps between distinct values: (n, d) -> (d,), 0 of one."""
+    ordered = np.sort(x.astype(np.float64), axis=0)
     gaps = np.diff(ordered, axis=0)  # NaN, sorted last, has no gaps
     # 0.1 + 0.2 and 0.3 are the same recorded value
     extent = np.fmax.reduce(ordered, axis=0) - ordered[0]

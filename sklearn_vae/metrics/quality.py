@@ -16,6 +16,7 @@ from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_narwhals, check_is_table
 from sklearn_vae.seeds import RandomState
+from sklearn_vae.warnings import warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
 N_BINS = 10
@@ -114,6 +115,11 @@ def quality_report(
     QualityReport
         The similarities; prints as a short text.
 
+    Warns
+    -----
+    UserWarning
+        If cells of ``real`` are missing and none of ``sample`` are.
+
     References
     ----------
     .. [1] D. Lopez-Paz and M. Oquab, "Revisiting Classifier Two-Sample Tests", ICLR 2017.
@@ -153,6 +159,7 @@ def quality_report(
         if np.isinf(table).any():
             raise ValueError(f"{name} holds infinite values.")
     X, S = tables[:2]
+    _warn_of_complete_sample(X, S, names)
     pairs = list(combinations(range(len(names)), 2))
     trends = [_trend(X[:, [i, j]], S[:, [i, j]], is_class[[i, j]]) for i, j in pairs]
     report = QualityReport(
@@ -176,6 +183,21 @@ def quality_report(
         distance=float(np.median(of_sample)),
         held_out_distance=held_out_distance,
         share_nearer=float(share_nearer),
+    )
+
+
+def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> None:
+    """Warn if missing cells alone tell the real table from the sample, which has none."""
+    share = np.isnan(X).mean(axis=0)
+    if not share.any() or np.isnan(S).any():
+        return
+    most_first = np.argsort(-share, kind="stable")[:N_NAMED].tolist()
+    columns = [f"{names[j]!r} ({share[j]:.0%})" for j in most_first if share[j] > 0]
+    warn(
+        f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
+        f"alone tells them apart. Draw the sample by sample(n, missing=True), or compare it with "
+        f"complete rows.",
+        UserWarning,
     )
 
 

@@ -114,8 +114,9 @@ class VAESearchCV(BaseSearchCV):
     Notes
     -----
     A stacked fit differs from a separate one by the order of floating-point sums only. Scores
-    equal those of ``GridSearchCV`` with the same ``random_state`` to about 1e-3 nats in single
-    precision, where rounding errors grow over hundreds of steps. Those of small tables, which are
+    equal those of ``GridSearchCV`` with the same ``random_state`` to some 1e-3 nats in single
+    precision, where rounding errors grow over hundreds of steps; they differ by more if test rows
+    are unlike the training rows, as folds of a sorted table. Those of small tables, which are
     trained in double precision, are equal to 1e-6.
 
     References

@@ -1,12 +1,22 @@
-"""Normal distributions of rows with missing values: marginals and conditional means."""
+"""Normal distributions of rows with missing values: marginals and conditional means.
 
-import math
+Arrays are PyTorch's tensors, or in the runtime numpy's.
+"""
+
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from sklearn_vae.device import widest_dtype
+from sklearn_vae.array_api import (
+    Array,
+    argsort,
+    as_type,
+    cholesky,
+    cholesky_solve,
+    diagonal_matrix,
+    in_double,
+    namespace,
+    place,
+    take_along,
+)
 
 
 class MissingBlock(NamedTuple):
@@ -14,51 +24,53 @@ class MissingBlock(NamedTuple):
 
     Attributes
     ----------
-    columns : Tensor of shape (..., M)
+    columns : array of shape (..., M)
         Columns of the missing values; observed ones where a row has fewer than M.
-    root : Tensor of shape (..., d, M)
+    root : array of shape (..., d, M)
         Columns of the root of the precision, 0 where values are observed.
-    lower : Tensor of shape (..., M, M)
+    lower : array of shape (..., M, M)
         Cholesky factor of the precision, of the identity where values are observed.
     """
 
-    columns: Tensor
-    root: Tensor
-    lower: Tensor
+    columns: Array
+    root: Array
+    lower: Array
 
     @classmethod
-    def of(cls, root: Tensor, observed: Tensor, left: Tensor | None) -> "MissingBlock":
+    def of(cls, root: Array, observed: Array, left: Array | None) -> "MissingBlock":
         """Make it of roots of precisions (..., d, d) and masks of observed values (..., d).
 
         A factor ``left`` (..., d, d) multiplies the roots from the left.
         """
-        columns, is_padding = missing_columns(observed)
-        columns = columns.expand(*root.shape[:-2], -1)
-        of_missing = root.gather(-1, columns.unsqueeze(-2).expand(*root.shape[:-1], -1))
+        xp, (columns, is_padding) = namespace(root), missing_columns(observed)
+        columns = xp.broadcast_to(columns, (*root.shape[:-2], columns.shape[-1]))
+        shape = *root.shape[:-1], columns.shape[-1]
+        of_missing = take_along(root, xp.broadcast_to(columns[..., None, :], shape), -1)
         of_missing = of_missing if left is None else left @ of_missing
-        of_missing = of_missing.masked_fill(is_padding.unsqueeze(-2), 0)
-        of_missing = of_missing.to(widest_dtype(root.device))  # precisions are squares
-        precision = of_missing.mT @ of_missing + torch.diag_embed(is_padding.to(of_missing))
+        of_missing = xp.where(is_padding[..., None, :], 0.0, of_missing)
+        of_missing = in_double(of_missing)  # precisions are squares
+        padding = diagonal_matrix(in_double(is_padding))
+        precision = of_missing.swapaxes(-1, -2) @ of_missing + padding
         return cls(columns, of_missing, cholesky(precision))
 
-    def solve(self, standard: Tensor) -> Tensor:
+    def solve(self, standard: Array) -> Array:
         """Least squares of the root's columns: (..., d) -> (..., M)."""
-        gradient = self.root.mT @ standard.to(self.root).unsqueeze(-1)
-        return torch.cholesky_solve(gradient, self.lower).squeeze(-1)
+        gradient = self.root.swapaxes(-1, -2) @ in_double(standard)[..., None]
+        return cholesky_solve(self.lower, gradient[..., 0])
 
 
-def missing_columns(observed: Tensor) -> tuple[Tensor, Tensor]:
+def missing_columns(observed: Array) -> tuple[Array, Array]:
     """Columns of the missing values of rows with these masks of observed values.
 
     Masks (..., d) -> indices (..., M), where M is the largest number of missing values, and
     whether each is padding: an observed column of a row with fewer, (..., M).
     """
     n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
-    columns = observed.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n_missing]
-    return columns, observed.gather(-1, columns)
+    columns = argsort(namespace(observed).where(observed, 1, 0), -1)[..., :n_missing]
+    return columns, take_along(observed, columns, -1)
 
 
-def conditional_step(root: Tensor, residual: Tensor, observed: Tensor, left: Tensor) -> Tensor:
+def conditional_step(root: Array, residual: Array, observed: Array, left: Array) -> Array:
     """Change of the missing values of normal rows by the residuals of their observed values.
 
     Root of the precision (..., d, d) and its factor on the left, residuals (..., d), zeros where
@@ -66,13 +78,13 @@ def conditional_step(root: Tensor, residual: Tensor, observed: Tensor, left: Ten
     observed.
     """
     block = MissingBlock.of(root, observed, left)
-    change = block.solve((left @ (root @ residual.unsqueeze(-1))).squeeze(-1))
-    return torch.zeros_like(residual).scatter_add(-1, block.columns, -change.to(residual))
+    change = block.solve((left @ (root @ residual[..., None]))[..., 0])
+    return as_type(place(-change, block.columns, observed.shape[-1]), residual)
 
 
 def marginal_of_normal(
-    root: Tensor, standard: Tensor, observed: Tensor, left: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    root: Array, standard: Array, observed: Array, left: Array | None = None
+) -> tuple[Array, Array]:
     """Standardise the observed values of normal rows, the other values integrated out.
 
     The density of all values is divided by that of the missing ones given the others. The root of
@@ -83,16 +95,10 @@ def marginal_of_normal(
     logarithms of scales (..., d): minus half of the sum of squares and minus the sum are the
     log-density, but for a constant.
     """
-    block = MissingBlock.of(root, observed, left)
-    residual = standard - (block.root @ block.solve(standard).unsqueeze(-1)).squeeze(-1)
-    log_scale = -root.diagonal(dim1=-2, dim2=-1).log()
+    xp, block = namespace(root), MissingBlock.of(root, observed, left)
+    residual = standard - (block.root @ block.solve(standard)[..., None])[..., 0]
+    log_scale = -xp.log(root.diagonal(0, -2, -1))
     if left is not None:
-        log_scale = log_scale - left.diagonal(dim1=-2, dim2=-1).log()
-    of_missing = block.lower.diagonal(dim1=-2, dim2=-1).log().to(log_scale)
-    return residual.to(standard), log_scale.scatter_add(-1, block.columns, of_missing)
-
-
-def cholesky(covariance: Tensor) -> Tensor:
-    """Lower triangular roots (..., d, d), NaN where a matrix is not positive definite."""
-    lower, failed = torch.linalg.cholesky_ex(covariance)
-    return lower.masked_fill((failed > 0)[..., None, None], math.nan)
+        log_scale = log_scale - xp.log(left.diagonal(0, -2, -1))
+    of_missing = place(xp.log(block.lower.diagonal(0, -2, -1)), block.columns, observed.shape[-1])
+    return as_type(residual, standard), log_scale + as_type(of_missing, log_scale)

@@ -17,16 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.functional import bounded
-from sklearn_vae.likelihoods import Limits
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
     INPUT_CLIP,
     LOG_ZERO_WEIGHT,
-    MAX_REDRAWS,
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
-from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
+from sklearn_vae.models.incomplete_normal import marginal_of_normal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
@@ -92,7 +90,6 @@ class MixtureVAE(StackedModule):
     """
 
     architecture: MixtureArchitecture
-    limits: Limits | None = None
 
     def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
         super().__init__(architecture, np.full(n_members, architecture.n_noise))
@@ -211,17 +208,7 @@ class MixtureVAE(StackedModule):
         observed : Tensor of shape (M, B, d), bool, optional
             Mask of observed values; by default, none is missing.
         """
-        return self.standardise_by(self.decode(z, chosen), white, chosen, observed)
-
-    def standardise_by(
-        self,
-        outputs: Sequence[Tensor],
-        white: Tensor,
-        chosen: Tensor,
-        observed: Tensor | None = None,
-    ) -> Standardised:
-        """Rows as ``standardise`` has them, given the decoder's outputs: (M, ..., K, B) each."""
-        shift, raw, mix, params = outputs
+        shift, raw, mix, params = self.decode(z, chosen)
         log_scale = self._bounded_log_scale(raw, chosen)
         residual = white - shift
         standard = torch.addcmul(self._sheared(residual, mix), residual, (-log_scale).exp())
@@ -320,129 +307,6 @@ class MixtureVAE(StackedModule):
         shears = self.shears * self.before.to(self.shears)
         return (shears.mT @ parts.flatten(2)).unflatten(2, residual.shape[2:])
 
-    # -- draws -----------------------------------------------------------------------
-
-    def limit_draws(self, limits: Limits) -> None:
-        """Restrict draws to the limits of the columns."""
-        is_real = torch.as_tensor(self.architecture.is_real_value)
-        self.limits = Limits._make(limit[is_real] for limit in limits)
-        self.others.limits = Limits._make(limit[~is_real] for limit in limits)
-
-    def sample(self, n_rows: int, generator: torch.Generator, x: None = None) -> Tensor:
-        """Rows drawn from the first member, again where beyond limits: (n_rows, n_columns).
-
-        ``x`` is None: there are no conditions.
-        """
-        rows = self._draw_rows(n_rows, generator)
-        if self.limits is None:
-            return rows
-        for _ in range(MAX_REDRAWS):
-            beyond = self.limits.exceeded(rows[:, self.real_columns]).any(-1)
-            if not beyond.any():
-                break
-            rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
-        return rows
-
-    def _draw_rows(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows drawn from the first member: (n_rows, n_columns)."""
-        n_latent, dtype, device = self.architecture.n_components, self.dtype, self.device
-        z = self.prior.sample((1, n_rows, n_latent), generator, dtype).to(device)[None]
-        weights = self.mixture_logit[:1].softmax(-1)
-        noise = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
-        chosen = draw_components(weights.mT.expand(-1, -1, n_rows), noise)  # (1, 1, n_rows)
-        nothing = z.new_zeros(n_rows, len(self.real_columns))
-        return self.sample_given(nothing, nothing > 0, z[0, 0], chosen[0, 0], generator)
-
-    def sample_given(
-        self,
-        real: Tensor,
-        observed: Tensor | None,
-        z: Tensor,
-        component: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Draw rows (n, n_columns) given some real columns; parameters as of ``conditional``."""
-        rows = z.new_empty(len(z), self.architecture.n_columns)
-        real, params = self.conditional(real, observed, z, component, generator)
-        rows[:, self.real_columns] = real
-        if self.others.blocks:
-            blocks = self.others.split_params(params)
-            rows[:, self.other_columns] = self.others.sample(blocks, generator)
-        return rows
-
-    def _first_member(self, z: Tensor, component: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shift, root of the precision and other parameters, of codes (n, l), components (n,)."""
-        if not self.depends_on_code and len(component) > self.architecture.n_mixture:
-            components = torch.arange(self.architecture.n_mixture, device=z.device)
-            shift, root, params = self._first_member(
-                z.new_zeros(len(components), z.shape[1]), components
-            )
-            return shift[component], root[component], params[component]
-        chosen = component[None, None]
-        shift, raw, mix, params = self.decode(z[None, None], chosen)
-        log_scale = self._bounded_log_scale(raw, chosen)
-        if params.shape[1]:
-            start = pick(self.params[:1].mT.unsqueeze(-1), chosen)
-            params = self.bounded_params(params, start)
-        shift, log_scale, mix, params = (
-            part[0, :, 0].mT for part in (shift, log_scale, mix, params)
-        )
-        return shift, self._root(log_scale, mix), params
-
-    def conditional(
-        self,
-        real: Tensor,
-        observed: Tensor | None,
-        z: Tensor,
-        component: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Real columns of rows given the observed ones, by the first member.
-
-        Parameters
-        ----------
-        real : Tensor of shape (n, d)
-            Real columns of the rows, with any number where a value is missing.
-        observed : Tensor of shape (n, d), bool, or None
-            Mask of observed values; None if none is missing in any column.
-        z : Tensor of shape (n, l)
-            Codes.
-        component : Tensor of shape (n,)
-            Components.
-        generator : torch.Generator, optional
-            Source of draws; by default, missing values are their conditional means.
-
-        Returns
-        -------
-        real : Tensor of shape (n, d)
-            Observed values, and means or draws of the missing ones.
-        params : Tensor of shape (n, n_params)
-            Parameters of the other columns.
-        """
-        shift, root, params = self._first_member(z, component)
-        if observed is None:
-            return real, params
-        noise = torch.zeros_like(shift)
-        if generator is not None:
-            noise = torch.randn(shift.shape, generator=generator, dtype=z.dtype).to(z.device)
-        whiten = self.whiten[0, component]
-        white = _solve(root, noise) + shift
-        start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
-        if self.architecture.is_independent or not observed.any():
-            return torch.where(observed, real, start), params
-        square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
-        residual = torch.where(observed, real - start, 0)
-        step = conditional_step(square[0], residual, observed, square[1])
-        return torch.where(observed, real, start + step.to(start)), params
-
-    def _root(self, log_scale: Tensor, mix: Tensor) -> Tensor:
-        """Root of the first member's precisions: (n, d) or lower triangular (n, d, d)."""
-        n_shears, n_real = mix.shape[-1], log_scale.shape[-1]
-        if n_shears == 0:
-            return (-log_scale).exp()
-        shears = self.shears[0].unflatten(0, (n_shears, n_real)).triu(1)  # (S, d, d)
-        return torch.einsum("ns,sde->ned", mix, shears) + torch.diag_embed((-log_scale).exp())
-
     # -- initialization ---------------------------------------------------------------
 
     def reset_parameters(self, member: int, seed: int) -> None:
@@ -470,13 +334,6 @@ class MixtureVAE(StackedModule):
         self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
 
     # -- members ---------------------------------------------------------------------
-
-    @property
-    def depends_on_code(self) -> bool:
-        """Return whether p(x|z, c) depends on z: it does not before the first gradient step."""
-        of_code = self.decoder.linear.weight[:, : self.architecture.n_components]
-        last = self.decoder.matrices()[-1:]
-        return any(bool(weight.any()) for weight in (of_code, *last))
 
     @property
     def mask(self) -> None:
@@ -573,13 +430,6 @@ def pick(of_components: Tensor, chosen: Tensor, out: Tensor | None = None) -> Te
     if table.ndim > chosen.ndim:
         chosen = chosen.unsqueeze(1).expand(-1, table.shape[1], -1, -1)
     return torch.gather(table, -2, chosen, out=out)
-
-
-def _solve(root: Tensor, white: Tensor) -> Tensor:
-    """Undo a whitening: (n, d, d) lower triangular or (n, d), (n, d) -> (n, d)."""
-    if root.ndim == 2:
-        return white / root
-    return torch.linalg.solve_triangular(root, white.unsqueeze(-1), upper=False).squeeze(-1)
 
 
 @build.register

@@ -1,8 +1,10 @@
 """A fitted VAEDensity in numpy."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
@@ -14,11 +16,57 @@ from sklearn_vae.inference.constants import (
     MIN_GIVEN_DRAWS,
 )
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
-from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
-from sklearn_vae.runtime.mixture_vae import MixtureEnsemble
+from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.runtime.functions import ACTIVATIONS, resample
+from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
+from sklearn_vae.runtime.vae import Architecture
 from sklearn_vae.seeds import Stream, stream_seed
+
+
+@dataclass(frozen=True)
+class MixtureArchitecture(Architecture):
+    """Shapes, with the fields of :class:`sklearn_vae.models.mixture_vae.MixtureArchitecture`."""
+
+    n_mixture: int = 1
+    covariance_type: str = "full"
+    n_shears: int = 0
+    steps: tuple[float, ...] = ()
+    has_missing: bool = False
+
+
+class NumpyMixtureEnsemble(MixtureEnsemble):
+    """A ``MixtureEnsemble`` of numpy's arrays."""
+
+    normal = Gaussian
+
+    def activate(self, x: np.ndarray) -> np.ndarray:
+        """Apply the networks' activation function."""
+        with np.errstate(over="ignore"):
+            return ACTIVATIONS[self.architecture.activation](x)
+
+    def gradient_of_others(
+        self, params: np.ndarray, x: np.ndarray, observed: np.ndarray | None
+    ) -> np.ndarray:
+        """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
+        return columnwise_gradient(self.others, self.others.split_params(params), x, observed)
+
+    def standard_normal(self, shape: tuple[int, ...], generator: Generator) -> np.ndarray:
+        """Draw standard normal numbers."""
+        return generator.standard_normal(shape)
+
+    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
+        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
+        return sobol_normal(n_draws, n_dims, seed)
+
+    def draw_latent(self, n_rows: int, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw codes (n_rows, l) and components (n_rows,), in the order of their members."""
+        z = generator.standard_normal((n_rows, self.architecture.n_components))
+        weight = np.exp(self.log_weight)
+        return z, np.sort(generator.choice(len(weight), n_rows, p=weight / weight.sum()))
 
 
 class DensityModel(GenerativeModel):
@@ -33,7 +81,7 @@ class DensityModel(GenerativeModel):
     def __init__(
         self,
         columns: TableEncoder,
-        model: MixtureEnsemble,
+        model: NumpyMixtureEnsemble,
         seed: int,
         fields: Sequence[Field] | None,
         conditions: ConditionEncoder | None,
@@ -64,13 +112,15 @@ class DensityModel(GenerativeModel):
         for chunk in self._chunks(x, IMPUTE_DRAWS):
             index = np.repeat(np.arange(len(chunk)), n_draws)
             draws = posterior_draws(self.model, chunk, noise)
-            tables.append(draws.sample(self.model, chunk, index, generator))
+            chosen = resample(draws.log_weight.T, index, generator)
+            tables.append(draws.sample(self.model, chunk, index, chosen, generator))
         return np.concatenate(tables).reshape(len(x), n_draws, -1)
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        return self.model.sample(n_samples, generator)
+        # components are in order
+        return generator.permutation(self.model.sample(n_samples, generator))
 
     def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
         """Draw encoded rows given codes of y, from weighted draws: (n, n_y) -> (n, n_columns)."""
@@ -85,8 +135,9 @@ class DensityModel(GenerativeModel):
         rows, first = np.empty((len(codes), self.model.architecture.n_columns)), 0
         for chunk in self._chunks(conditions, n_draws):
             chosen = np.flatnonzero((index >= first) & (index < first + len(chunk)))
-            draws = posterior_draws(self.model, chunk, noise)
-            rows[chosen] = draws.sample(self.model, chunk, index[chosen] - first, generator)
+            draws, row = posterior_draws(self.model, chunk, noise), index[chosen] - first
+            draw = resample(draws.log_weight.T, row, generator)
+            rows[chosen] = draws.sample(self.model, chunk, row, draw, generator)
             first += len(chunk)
         return rows
 

@@ -18,9 +18,8 @@ from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
 from sklearn_vae.persistence.validation import check_array, check_count
 from sklearn_vae.runtime.classifier import ClassifierModel
-from sklearn_vae.runtime.density import DensityModel
+from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture, NumpyMixtureEnsemble
 from sklearn_vae.runtime.imputer import ImputerModel
-from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureEnsemble
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel, Predictor, ScoredRows
 from sklearn_vae.runtime.random import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
@@ -247,7 +246,7 @@ def _read_density(
     columns, weight = fitted["columns_"], fitted["weights_"]
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
     members = [_read_weights(fitted, weights) for weights in fitted["state_dict_"]]
-    ensemble = MixtureEnsemble(
+    ensemble = NumpyMixtureEnsemble(
         fitted["architecture_"], members, weight, Limits._make(columns.joint.limits())
     )
     conditions = _read_conditions(fitted)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.array_api import log_softmax as log_softmax, sigmoid, softmax
-from sklearn_vae.functional import bounded as bounded
+from sklearn_vae.array_api import sigmoid, softmax
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
 erf = np.vectorize(math.erf, otypes=[float])
@@ -28,17 +27,6 @@ def silu(x: np.ndarray) -> np.ndarray:
     value = np.exp(-x)
     value += 1
     return np.divide(x, value, out=value)
-
-
-def nan_to_num(x: np.ndarray, nan: float = 0.0) -> np.ndarray:
-    """Apply ``np.nan_to_num`` where it changes anything: it is slow."""
-    return x if np.isfinite(x).all() else np.nan_to_num(x, nan=nan)
-
-
-def sum_last(x: np.ndarray) -> np.ndarray:
-    """Sum along the last axis: numpy is slow along short ones."""
-    total: np.ndarray = x @ np.ones(x.shape[-1])
-    return total
 
 
 def resample(log_weight: np.ndarray, index: np.ndarray, generator: Generator) -> np.ndarray:
@@ -119,13 +107,3 @@ def _dense(weights: dict[str, np.ndarray], layer: str, x: np.ndarray) -> np.ndar
     out = x @ weights[f"{layer}.weight"]
     out += weights[f"{layer}.bias"]
     return out
-
-
-def cholesky(matrices: np.ndarray) -> np.ndarray:
-    """Lower triangular roots (N, l, l), NaN where a matrix is not positive definite."""
-    try:
-        return np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        if len(matrices) == 1:
-            return np.full_like(matrices, np.nan)
-        return np.concatenate([cholesky(matrix[None]) for matrix in matrices])

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from sklearn_vae.columnwise import Columnwise, Parameters
-from sklearn_vae.likelihoods import Gaussian as Gaussian
 
 
 def columnwise_gradient(

@@ -63,6 +63,17 @@ def test_the_decoded_mean_of_a_zero_inflated_column_is_the_mean_of_its_rows(rng)
     assert vae.score(X) == pytest.approx(oracle.mean(), abs=0.05)
 
 
+def test_point_masses_of_reals_do_not_depend_on_the_order_of_rows(rng):
+    """Hourly irradiance, 0 at night: of evenly spaced rows, all would be of one hour of the day."""
+    n_rows = 24 * 1024 + 200
+    hour = np.arange(n_rows) % 24
+    irradiance = np.where((hour > 6) & (hour < 18), rng.gamma(4, 100, n_rows), 0)
+
+    for start in range(0, 24, 6):
+        X = np.roll(irradiance, start)[:, None]
+        assert fit_encoder(X, None, "auto", None).likelihoods == [ZeroInflated(1)]
+
+
 # -- inference ---------------------------------------------------------------------------
 
 

@@ -150,6 +150,22 @@ def test_rare_levels_are_grouped_by_their_effects():
     assert mixed < 0.002 * 20_000
 
 
+def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
+    """Two shops take turns, each with products of its own: of every other row, one shop is lost."""
+    n_rows, n_products = 120_000, 400
+    is_second = np.arange(n_rows) % 2
+    product = 2 * rng.integers(n_products, size=n_rows) + is_second
+    effect = rng.normal(size=2 * n_products)
+    X = np.column_stack([product, effect[product] + 0.3 * rng.normal(size=n_rows)])
+    hints = [ColumnHint("product", n_classes=2 * n_products), ColumnHint("price")]
+    columns = fit_encoder(X, None, "auto", ["product", "price"], hints).groups[0]
+
+    classes = columns.level_classes
+    mean_effect = np.bincount(classes, effect) / np.bincount(classes)
+    within = (effect - mean_effect[classes]).reshape(n_products, 2).std(axis=0)
+    assert (within < 0.1).all()
+
+
 # -- the encoder -------------------------------------------------------------------------
 
 

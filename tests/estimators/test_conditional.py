@@ -641,6 +641,20 @@ def test_priors_that_are_no_numbers_are_refused(priors):
         VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
 
 
+def test_wrong_priors_are_refused_before_the_training():
+    """Of a long one, the error would come at its end."""
+
+    class Refuse(Callback):
+        def on_train_begin(self, net, **kwargs):
+            pytest.fail("The training has begun.")
+
+    X, y = load_iris(return_X_y=True)
+    model = VAEClassifier(VAETransformer(2, callbacks=[Refuse()]), priors=[0.5, 0.5])
+    with pytest.raises(ValueError, match="3 numbers"):
+        model.fit(X, y)
+    assert not hasattr(model, "classes_")
+
+
 def test_the_fit_has_priors_of_its_own():
     """An array that is changed later does not change the classifier."""
     X, y = load_iris(return_X_y=True)

@@ -499,6 +499,18 @@ def test_n_components_auto_rounds_the_sum_of_weights():
     assert VAETransformer(max_iter=1).fit(X, sample_weight=weight).transform(X).shape[1] == 5
 
 
+def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
+    """A machine at rest, then at work: the first rows have no factor, and all have two."""
+    monkeypatch.setattr("sklearn_vae.estimators.config.ROWS_FOR_FACTORS", 600)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(1200, 2)) @ rng.normal(size=(2, 8))
+    rows[:700] = 0
+    rows += 0.3 * rng.normal(size=rows.shape)
+
+    for table in (rows, rng.permutation(rows)):
+        assert VAETransformer(max_iter=1).fit_transform(table).shape[1] == 2
+
+
 def test_an_object_that_is_not_a_callback_is_refused():
     """Before anything is fitted, by name."""
     with pytest.raises(ValueError, match="'callbacks' parameter"):

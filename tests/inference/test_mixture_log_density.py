@@ -20,8 +20,7 @@ def proposal():
     density = VAEDensity(1, mixtures=[(1, "full")], max_iter=5, random_state=0).fit(X)
     rows, predictor = density._rows_and_model(X[:3], None)
     (member,) = predictor.members
-    with torch.no_grad():
-        return LaplaceProposal(member.module(rows.dtype), member.encode(rows)[0])
+    return LaplaceProposal(predictor.model(rows.dtype), member.encode(rows)[0])
 
 
 @pytest.mark.parametrize("row", range(3))
@@ -30,11 +29,10 @@ def test_codes_are_drawn_from_the_density_of_the_proposals(proposal, row):
     n_draws, rng = 4000, np.random.default_rng(row)
     noise = torch.as_tensor(rng.normal(size=(n_draws, 1)))
     origin = torch.as_tensor(rng.choice(3, n_draws, p=PROPOSAL_SHARES))
-    with torch.no_grad():
-        component, index = torch.zeros_like(origin), torch.full_like(origin, row)
-        codes = proposal.draw(component, index, noise, origin)
-        on_grid = torch.zeros(len(GRID), dtype=torch.long), torch.full((len(GRID),), row)
-        density = proposal.log_prob(GRID, *on_grid).exp().numpy()
+    component, index = torch.zeros_like(origin), torch.full_like(origin, row)
+    codes = proposal.draw_codes(component, index, noise, origin)
+    on_grid = torch.zeros(len(GRID), dtype=torch.long), torch.full((len(GRID),), row)
+    density = proposal.log_prob(GRID, *on_grid).exp().numpy()
 
     cumulative = np.cumsum(density) * (GRID[1, 0] - GRID[0, 0]).item()
     assert cumulative[-1] == pytest.approx(1, abs=1e-4)

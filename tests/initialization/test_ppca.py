@@ -231,6 +231,14 @@ def test_recording_steps_are_found(step, rng):
     assert (recording_steps(rng.normal(size=(300, 3))) < 1e-2).all()
 
 
+def test_recording_steps_of_a_sorted_table_are_found(rng):
+    """Where the first rows have one value, or none, they do not show the step."""
+    x = 0.1 * rng.integers(0, 50, (5000, 2))
+    x[:2500] = 0, np.nan
+
+    np.testing.assert_allclose(recording_steps(x), [0.1, 0.1])
+
+
 def test_copies_of_rows_are_no_recording_step(table):
     """A row of weight 2 is two rows: that values repeat says nothing of how they were rounded."""
     np.testing.assert_array_equal(recording_steps(np.repeat(table, 3, 0)), recording_steps(table))

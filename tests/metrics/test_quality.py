@@ -98,6 +98,12 @@ def test_missing_cells_count_as_values(real):
     assert report.shapes["size"] == pytest.approx(1 - real["size"].isna().mean(), abs=1e-9)
 
 
+def test_a_complete_sample_of_an_incomplete_table_is_warned_of(real):
+    """As ``sample(n)`` draws it: similarities are then low because of the missing cells alone."""
+    with pytest.warns(UserWarning, match=r"'color' \(\d+%\), 'size' \(\d+%\).*missing=True"):
+        quality_report(real, table(1000, 1).dropna())
+
+
 def test_columns_of_few_values_are_compared(real):
     """Where nobody answered, in the table or in a fold of the classifier; none is a difference."""
     size = np.where(np.arange(len(real)) < 3, 5.0, np.nan)

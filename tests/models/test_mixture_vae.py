@@ -12,12 +12,14 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.functional import log_mean_exp
+from sklearn_vae.inference.ensemble import TorchMixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal, log_density as log_density_of
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
     Columnwise,
     Gaussian,
+    Limits,
     NegativeBinomial,
     Ordinal,
     Poisson,
@@ -66,9 +68,19 @@ def noise_of(n_draws, model, seed=0):
     return torch.as_tensor(points)[None, :, None, :]
 
 
+def ensemble_of(model):
+    """The only member of an ensemble, whose samples have no limits."""
+    n_values = len(model.architecture.is_real_value)
+    bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
+    limits = Limits(-bound, bound, none, torch.zeros(n_values))
+    return TorchMixtureEnsemble(
+        model.architecture, [model.state_dict()], torch.ones(1).double(), limits
+    )
+
+
 def log_density(model, X, n_draws=64):
-    weight, noise = torch.zeros(1, dtype=torch.double), noise_of(n_draws, model)[0, :, 0]
-    return log_density_of([model], weight, torch.as_tensor(X), noise, n_draws).numpy()
+    noise = noise_of(n_draws, model)[0, :, 0]
+    return log_density_of(ensemble_of(model), torch.as_tensor(X), noise, n_draws).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +129,7 @@ def test_components_that_fill_up_change_nothing(iris):
     alone, padded = make(anchors), make(anchors, n_mixture=7, covariance_type="full")
 
     np.testing.assert_allclose(log_density(padded, iris), log_density(alone, iris), rtol=1e-9)
-    found = padded.sample(500, torch.Generator().manual_seed(0))
+    found = ensemble_of(padded).sample(500, torch.Generator().manual_seed(0))
     assert np.abs(found.numpy()).max() < 10
 
 
@@ -166,7 +178,7 @@ def test_the_density_integrates_to_one_and_samples_follow_it(covariance_type):
     mass = np.exp(np.concatenate(parts)) * step**2
 
     assert mass.sum() == pytest.approx(1, abs=0.01)
-    found = model.sample(40_000, torch.Generator().manual_seed(1)).numpy()
+    found = ensemble_of(model).sample(40_000, torch.Generator().manual_seed(1)).numpy()
     mean = mass @ grid
     covariance = (grid - mean).T @ ((grid - mean) * mass[:, None])
     np.testing.assert_allclose(found.mean(axis=0), mean, atol=0.1)
@@ -304,11 +316,11 @@ def test_independent_columns_need_no_matrices():
     X = rng.normal(size=(40, 5))
     X[rng.random(X.shape) < 0.3] = np.nan
     expected = log_density(full, X)
-    x, z = torch.as_tensor(X).nan_to_num(), torch.zeros(len(X), 2).double()
-    component, observed = torch.arange(len(X)) % 3, torch.as_tensor(~np.isnan(X))
+    x, z, component = torch.as_tensor(X), torch.zeros(len(X), 2).double(), torch.arange(40) % 3
 
     np.testing.assert_allclose(log_density(diagonal, X), expected, rtol=1e-9)
-    means = [model.conditional(x, observed, z, component)[0] for model in (diagonal, full)]
+    models = map(ensemble_of, (diagonal, full))
+    means = [model.conditional(x, z, component)[0] for model in models]
     np.testing.assert_allclose(*means, atol=1e-9)
 
 
@@ -316,7 +328,7 @@ def test_independent_columns_need_no_matrices():
 def test_samples_of_mixed_columns_follow_the_density(likelihood):
     """Frequencies of the values of the other column, and the real columns' means given these."""
     model = mixed(likelihood, 3, "full")
-    drawn = model.sample(40_000, torch.Generator().manual_seed(1)).numpy()
+    drawn = ensemble_of(model).sample(40_000, torch.Generator().manual_seed(1)).numpy()
     values, volume = values_of(likelihood)
     width = likelihood.width
     rows = np.hstack([values, np.full((len(values), 2), np.nan)])
@@ -471,7 +483,7 @@ def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monk
     x[:, 2:6:2] = (x[:, 2:6:2] > 0).double()  # at the point mass
     x[:, 6:9] = torch.eye(3).double().repeat(2, 1)
     x[3:, [0, 5, 9]] = math.nan
-    proposal = LaplaceProposal(model, x)
+    proposal = LaplaceProposal(ensemble_of(model), x)
     z = torch.randn(18, 2, generator=generator).double()
     component, row = torch.arange(18) % 3, torch.arange(18) // 3
     expansion = proposal._expand(z, component, row)

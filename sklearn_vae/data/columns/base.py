@@ -94,10 +94,10 @@ class TrainingColumn:
     exact_marginal: bool = False
     groups_levels: bool = True
 
-    def select(self, mask: np.ndarray) -> "TrainingColumn":
-        """Select some of the values: (n,) -> (m,)."""
-        weights = None if self.weights is None else self.weights[mask]
-        return replace(self, values=self.values[mask], weights=weights)
+    def select(self, rows: np.ndarray) -> "TrainingColumn":
+        """Select values by a mask or by indices: (n,) -> (m,)."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, values=self.values[rows], weights=weights)
 
 
 @dataclass(eq=False)

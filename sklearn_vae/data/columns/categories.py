@@ -86,19 +86,23 @@ class CategoricalColumns(Columns):
         return columns
 
     def group_by_effects(
-        self, x: np.ndarray, weights: np.ndarray | None, others: Iterable[np.ndarray], step: int
+        self,
+        x: np.ndarray,
+        weights: np.ndarray | None,
+        others: Iterable[np.ndarray],
+        rows: np.ndarray,
     ) -> None:
         """Group rare levels of a single column x (n,) by their effects on other columns.
 
-        Of the others, every ``step``-th row is given (m,). NaN is a missing value.
+        Of the others, the rows with the indices ``rows`` (m,) are given. NaN is a missing value.
         """
         index, n_levels = np.searchsorted(self.levels, x), len(self.levels)
         weights, observed = np.ones(len(x)) if weights is None else weights, index < n_levels
         counts = np.bincount(index[observed], weights[observed], n_levels)
-        chosen = observed[::step]
+        chosen = observed[rows]
         effects = level_effects(
-            index[::step][chosen],
-            weights[::step][chosen],
+            index[rows][chosen],
+            weights[rows][chosen],
             n_levels,
             (other[chosen] for other in others),
         )

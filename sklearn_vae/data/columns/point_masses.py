@@ -18,6 +18,7 @@ from sklearn_vae.data.columns.base import (
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.row_subsets import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
@@ -205,7 +206,7 @@ def find_point_masses_of_reals(column: TrainingColumn) -> np.ndarray:
     values, weights = column.values, column.weights
     total = len(values) if weights is None else weights.sum()
     least = max(EXTREME_POINT_MASS_FROM, MIN_ROWS_OF_POINT_MASS / total)
-    sample = values[:: max(len(values) // SUBSAMPLE_SIZE, 1)]
+    sample = values[spread_out(len(values), SUBSAMPLE_SIZE)]
     if weights is None and _frequencies(sample, None)[1].max() < least / 2:
         return values[:0]
     unique, frequency = _frequencies(values, weights)

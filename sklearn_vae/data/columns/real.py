@@ -22,6 +22,7 @@ from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, c
 from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.row_subsets import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
@@ -111,9 +112,9 @@ class RealColumns(Columns):
         decimals = recording_decimals(
             column.values, column.weights, is_integer=is_integer, coarsest=coarsest
         )
-        # all rows are searched only where the first ones have a step
-        first = None if column.weights is None else column.weights[:SUBSAMPLE_SIZE]
-        if not column.exact_marginal and lattice_step(column.values[:SUBSAMPLE_SIZE], first):
+        # all rows are searched only where some of them have a step
+        some = column.select(spread_out(len(values), SUBSAMPLE_SIZE))
+        if not column.exact_marginal and lattice_step(some.values, some.weights):
             bounds, step = steps_beside_decimals(column.values, column.weights, bounds, decimals)
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
         self.steps, half = np.array([step]), 0.5 * step

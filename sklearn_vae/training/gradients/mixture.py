@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sklearn_vae.array_api import cholesky
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI, INPUT_CLIP
-from sklearn_vae.models.incomplete_normal import cholesky
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective

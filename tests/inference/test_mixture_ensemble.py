@@ -8,9 +8,7 @@ from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.functional import log_mean_exp
-from sklearn_vae.inference.mixture_log_density import EnsembleProposal
-from sklearn_vae.inference.mixture_missing import conditional_mean
-from sklearn_vae.inference.mixture_posterior import PosteriorComponents
+from sklearn_vae.inference.mixture_log_density import LaplaceProposal, posterior_components
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +93,20 @@ def test_draws_of_missing_cells_have_the_moments_of_the_mixture(rows, mixture):
 def test_importance_sampling_agrees(rows, mixture):
     """It is unbiased for every mixture, so its mean over many draws is the exact density."""
     predictor = mixture._predictor()
-    models = [member.module(rows.dtype) for member in predictor.members]
-    x, log_weight = torch.as_tensor(mixture.columns_.transform(rows)), torch.tensor([-0.5, -1.0])
+    model, x = predictor.model(rows.dtype), torch.as_tensor(mixture.columns_.transform(rows))
     noise = predictor.members[0].noise(512, rows.dtype, 0)[0, :, 0]
 
-    exact = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
-    draws = EnsembleProposal(models, log_weight, x).draw(noise, torch.arange(len(x)))
-    sampled = log_mean_exp(draws.log_weight, dim=0)
+    exact = posterior_components(model, x).log_weight.logsumexp(1)
+    draws = LaplaceProposal(model, x).draw(noise, torch.arange(len(x)))
+    sampled = log_mean_exp(draws.log_weight, dim=1)
     np.testing.assert_allclose(exact, sampled, atol=0.02)
 
 
 def test_a_trained_density_depends_on_codes(rows, mixture):
     trained = VAEDensity(2, mixtures=[(1, "full")], max_iter=2, early_stopping=False).fit(rows)
 
-    assert not any(m.module(rows.dtype).depends_on_code for m in mixture._predictor().members)
-    assert all(m.module(rows.dtype).depends_on_code for m in trained._predictor().members)
+    assert not mixture._predictor().model(rows.dtype).depends_on_code
+    assert trained._predictor().model(rows.dtype).depends_on_code
 
 
 def test_rows_and_columns_without_values_have_the_probability_1(rows):
@@ -157,13 +154,12 @@ def test_importance_sampling_agrees_on_a_mixed_table():
     kinds = ["gaussian", "poisson", "zero_inflated", "categorical"]
     density = VAEDensity(1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0)
     predictor = density.fit(X)._predictor()
-    models = [member.module(X.dtype) for member in predictor.members]
-    x, log_weight = predictor.members[0].encode(X)[0], torch.as_tensor(np.log(density.weights_))
+    model, x = predictor.model(X.dtype), predictor.members[0].encode(X)[0]
     noise = predictor.members[0].noise(2048, X.dtype, 0)[0, :, 0]
 
-    exact = PosteriorComponents(models, log_weight, x)
-    draws = EnsembleProposal(models, log_weight, x).draw(noise, torch.arange(len(x)))
-    log_p = log_mean_exp(draws.log_weight, dim=0)
-    np.testing.assert_allclose(exact.log_weight.logsumexp(0), log_p, atol=0.02)
-    imputed, mean = (conditional_mean(models, part, x) for part in (exact, draws))
+    exact = posterior_components(model, x)
+    draws = LaplaceProposal(model, x).draw(noise, torch.arange(len(x)))
+    log_p = log_mean_exp(draws.log_weight, dim=1)
+    np.testing.assert_allclose(exact.log_weight.logsumexp(1), log_p, atol=0.02)
+    imputed, mean = (part.conditional_mean(model, x) for part in (exact, draws))
     np.testing.assert_allclose(imputed, mean, atol=0.03)

@@ -1,0 +1,480 @@
+"""Weighted mixture of fitted ``MixtureVAE`` models: all components of all members together.
+
+Arrays are PyTorch's tensors, or in the runtime numpy's. Of N codes, features lie first, (d, N):
+both libraries are faster so. The weights are those of
+:class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from sklearn_vae.array_api import (
+    Array,
+    arange,
+    as_array,
+    as_type,
+    concatenate,
+    diagonal_matrix,
+    empty,
+    logsumexp,
+    namespace,
+    solve_lower,
+    take,
+)
+from sklearn_vae.columnwise import Columnwise, Limits
+from sklearn_vae.model_constants import (
+    COMPONENT_LOG_SCALE_BOUND,
+    HALF_LOG_2PI,
+    INPUT_CLIP,
+    LOG_SCALE_BOUND,
+    LOG_ZERO_WEIGHT,
+    MAX_REDRAWS,
+    POSTERIOR_LOG_SCALE_BOUND,
+)
+from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
+
+# Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
+# needs one.
+CODES_PER_CHUNK = 1 << 11
+MATRICES_PER_CHUNK = 1 << 20
+
+
+class Standardised(NamedTuple):
+    """Rows as seen by p(x|z, c), for draws of z and c.
+
+    Attributes
+    ----------
+    standard, log_scale : array of shape (d, N)
+        Real columns standardised given those before them, and logarithms of their scales.
+    params : array of shape (n_params, N)
+        Parameters of the other columns.
+    log_det : array of shape (N,)
+        The rest of the log-determinant.
+    """
+
+    standard: Array
+    log_scale: Array
+    params: Array
+    log_det: Array
+
+
+class MixtureEnsemble:
+    """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
+
+    Codes are in the order of their components' members. A subclass for each library defines the
+    class of normal likelihoods, activation functions, gradients of likelihoods and draws.
+
+    Parameters
+    ----------
+    architecture : MixtureArchitecture
+        Shapes, of all members.
+    members : sequence of dict of array
+        Parameters of each member by name, with an axis of length 1 in front.
+    weight : array of shape (n_members,)
+        Weights of the members.
+    limits : Limits
+        Limits of samples, see ``TableEncoder.limits``.
+
+    Attributes
+    ----------
+    member : array of shape (C,)
+        Member of each component, in ascending order.
+    ends : list of int
+        First component of each member, and the number of components.
+    log_weight : array of shape (C,)
+        Log-weight of each component.
+    real_columns, other_columns : array of int
+        Columns of encoded rows with a normal distribution, and the others.
+    """
+
+    normal: ClassVar[type]
+
+    def __init__(
+        self,
+        architecture: Any,
+        members: Sequence[dict[str, Array]],
+        weight: Array,
+        limits: Limits,
+    ):
+        self.architecture, self.members = architecture, members
+        logit = self._stacked("mixture_logit")[:, 0]
+        xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
+        chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
+        self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
+        self.first_component = xp.searchsorted(self.member, arange(len(members) + 1, logit))
+        self.ends: list[int] = self.first_component.tolist()
+        self.of_code, self.of_component = self._first_layers(chosen)
+        self.loc, self.whiten, self.log_det = (
+            self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det")
+        )
+        self.params = self._stacked("params")[chosen].swapaxes(0, 1)
+        blocks = [(isinstance(block[0], self.normal), *block) for block in architecture.blocks]
+        self.others = Columnwise([(block, n) for is_real, block, n in blocks if not is_real])
+        widths = [likelihood.width * n for _, likelihood, n in blocks]
+        is_real = np.repeat([block[0] for block in blocks], widths)
+        self.real_columns, self.other_columns = (
+            as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
+        )
+        is_real_value = np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
+        self.limits, self.others.limits = (
+            Limits._make(limit[mask] for limit in limits)
+            for mask in (as_array(is_real_value, logit), as_array(~is_real_value, logit))
+        )
+        n_real, n_shears = self.loc.shape[1], architecture.n_shears
+        ends = np.cumsum([0, n_real, n_real, n_shears, self.others.n_params]).tolist()
+        self.outputs = list(map(slice, ends, ends[1:]))
+        self.n_out = ends[-1]
+        shears = self._stacked("shears").reshape(len(members), n_shears, n_real, n_real)
+        # (M, e, S d): of column e, and of the columns d before it
+        shape = len(members), n_real, n_shears * n_real
+        self.shears = xp.moveaxis(xp.triu(shears, 1), 3, 1).reshape(shape)
+        self._set_least_scales(is_real_value, self._stacked("min_log_scale")[chosen])
+
+    def _stacked(self, name: str) -> Array:
+        """Parameters of all members: (M, ...)."""
+        return concatenate((weights[name] for weights in self.members), 0)
+
+    def _first_layers(self, components: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Weights of codes (M, n, l) and biases of components (n, C), whose inputs are one-hot.
+
+        Rows are those of the skip connection and of the first hidden layer.
+        """
+        names = ["linear", "hidden.0"][: 1 + bool(self.architecture.hidden_layer_sizes)]
+        weight, bias = (
+            concatenate(self._stacked(f"decoder.{name}.{part}") for name in names)
+            for part in ("weight", "bias")
+        )
+        n_latent = self.architecture.n_components
+        of_component = bias[components[0], 0] + weight[:, n_latent:][components]  # (C, n)
+        return weight[:, :n_latent].swapaxes(1, 2), of_component.swapaxes(0, 1)
+
+    def _set_least_scales(self, is_real_value: np.ndarray, min_log_scale: Array) -> None:
+        """Set the bounds of log-scales (d, C), and of the other columns' parameters (n_params, 1).
+
+        A normal density of a recording step is nowhere above 1 per step.
+        """
+        least = np.array(self.architecture.steps or np.zeros(len(is_real_value)))
+        with np.errstate(divide="ignore"):
+            least = np.log(least / math.sqrt(2 * math.pi))
+        xp, whiten = namespace(self.whiten), self.whiten
+        root = whiten.diagonal(0, 1, 2) if whiten.ndim == 3 else whiten
+        of_steps = xp.log(root) + as_type(as_array(least[is_real_value], root), root)
+        self.least_log_scale = xp.maximum(of_steps, min_log_scale[:, None]).swapaxes(0, 1)
+        self.has_least_scales = bool((self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any())
+        bound, blocks = LOG_SCALE_BOUND, self.others.blocks
+        raw = bound * np.arctanh(np.clip(least[~is_real_value] / bound, -0.999, 0.999))
+        raw = np.where(np.isfinite(least[~is_real_value]), raw, -np.inf)
+        has_scale = [part.scale_param is not None for part, n in blocks for _ in range(n)]
+        is_scale = self.others.is_scale_param
+        least_params = np.full(len(is_scale), -np.inf)
+        least_params[is_scale] = raw[np.array(has_scale, dtype=bool)]
+        self.is_scale_param = as_array(is_scale[:, None], root)
+        self.least_params = as_type(as_array(least_params[:, None], root), root)
+
+    # -- what depends on the library -------------------------------------------------
+
+    def activate(self, x: Array) -> Array:
+        """Apply the networks' activation function."""
+        raise NotImplementedError
+
+    def gradient_of_others(self, params: Array, x: Array, observed: Array | None) -> Array:
+        """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
+        raise NotImplementedError
+
+    def standard_normal(self, shape: tuple[int, ...], generator: Any) -> Array:
+        """Draw standard normal numbers."""
+        raise NotImplementedError
+
+    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
+        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
+        raise NotImplementedError
+
+    def draw_latent(self, n_rows: int, generator: Any) -> tuple[Array, Array]:
+        """Draw codes (n_rows, l) and components (n_rows,), in the order of their members."""
+        raise NotImplementedError
+
+    # -- networks --------------------------------------------------------------------
+
+    @property
+    def is_diagonal(self) -> bool:
+        """True if real columns are independent given component and code: no matrix is needed."""
+        return self.whiten.ndim == 2 and not self.architecture.n_shears
+
+    def codes_per_chunk(self, *, is_complete: bool) -> int:
+        """Codes to decode at a time: each needs a matrix, unless rows are complete."""
+        if is_complete or self.is_diagonal:
+            return CODES_PER_CHUNK
+        return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), CODES_PER_CHUNK)
+
+    @cached_property
+    def depends_on_code(self) -> bool:
+        """True if p(x|z, c) depends on z: it does not before the first gradient step."""
+        matrices = [self._stacked("decoder.linear.weight")[:, : self.architecture.n_components]]
+        if self.architecture.hidden_layer_sizes:
+            matrices.append(self._stacked("decoder.last"))
+        return any(bool((matrix != 0).any()) for matrix in matrices)
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
+        xp = namespace(x)
+        inputs = xp.nan_to_num(xp.clip(x, -INPUT_CLIP, INPUT_CLIP))
+        if self.architecture.has_missing:
+            inputs = concatenate([inputs, as_type(xp.isnan(x), x)])
+        parts = [self._encode(weights, inputs.swapaxes(0, 1)) for weights in self.members]
+        out, n_latent = xp.stack(parts).swapaxes(1, 2), self.architecture.n_components
+        return out[..., :n_latent], bounded(out[..., n_latent:], POSTERIOR_LOG_SCALE_BOUND)
+
+    def _encode(self, weights: dict[str, Array], x: Array) -> Array:
+        """Outputs of a member's encoder: (n_in, B) -> (2 l, B)."""
+        out = _dense(weights, "encoder.linear", x)
+        if not self.architecture.hidden_layer_sizes:
+            return out
+        first = _dense(weights, "encoder.hidden.0", x)
+        return out + self._after_first_layer(weights, "encoder", first)
+
+    def _after_first_layer(self, weights: dict[str, Array], name: str, first: Array) -> Array:
+        """Outputs of a network's hidden layers after the first product: (n, N) -> (n_out, N)."""
+        x = self.activate(first)
+        for number in range(1, len(self.architecture.hidden_layer_sizes)):
+            x = self.activate(_dense(weights, f"{name}.hidden.{number}", x))
+        return weights[f"{name}.last"][0].swapaxes(0, 1) @ x
+
+    def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:
+        """Apply a function of a member to the numbers of its codes: (..., N) -> (..., N)."""
+        if len(self.members) == 1:
+            return function(0, *arrays)
+        ends = namespace(component).searchsorted(component, self.first_component).tolist()
+        parts = [
+            function(member, *(array[..., i:j] for array in arrays))
+            for member, (i, j) in enumerate(pairwise(ends))
+            if i < j
+        ]
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    def decode(self, z: Array, component: Array) -> tuple[Array, ...]:
+        """Shift, log-scale, weights of the shears and other parameters, of codes (N, l): (..., N).
+
+        They are features of p(x|z, c); log-scales and parameters are within their bounds.
+        """
+        if not self.depends_on_code:
+            return tuple(take(part, component, 1) for part in self.decoded_components)
+        return self._decode(z, component)
+
+    @cached_property
+    def decoded_components(self) -> tuple[Array, ...]:
+        """Outputs of the decoder at the code 0 of all components: (..., C) each."""
+        component = arange(len(self.log_weight), self.loc)
+        z = empty((len(component), self.architecture.n_components), self.loc)
+        z[:] = 0
+        return self._decode(z, component)
+
+    def _decode(self, z: Array, component: Array) -> tuple[Array, ...]:
+        xp, z = namespace(z), z.swapaxes(0, 1)
+        is_one = bool((component == component[:1]).all())  # whose numbers are broadcast
+        chosen = component[:1] if is_one else component
+        first = take(self.of_component, chosen, 1)
+        if is_one and len(component):
+            out = self._decoder(int(self.member[component[0]]), z, first)
+        else:
+            out = self._by_member(self._decoder, component, z, first)
+        shift, raw, mix, params = (out[part] for part in self.outputs)
+        log_scale = bounded(raw, COMPONENT_LOG_SCALE_BOUND)
+        if self.has_least_scales:
+            log_scale = xp.maximum(log_scale, take(self.least_log_scale, chosen, 1))
+        if self.others.blocks:
+            added = xp.where(
+                self.is_scale_param, xp.clip(params, -COMPONENT_LOG_SCALE_BOUND, None), params
+            )
+            params = xp.maximum(take(self.params, chosen, 1) + added, self.least_params)
+        return shift, log_scale, mix, params
+
+    def _decoder(self, member: int, z: Array, first: Array) -> Array:
+        """Outputs of a member's decoder, of codes (l, N) and first biases (n, N): (n_out, N)."""
+        first = first + self.of_code[member] @ z
+        if not self.architecture.hidden_layer_sizes:
+            return first
+        hidden = self._after_first_layer(self.members[member], "decoder", first[self.n_out :])
+        return first[: self.n_out] + hidden
+
+    # -- density ---------------------------------------------------------------------
+
+    def whitened(self, x: Array) -> Array:
+        """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (d, C, B)."""
+        xp = namespace(x)
+        real = xp.nan_to_num(take(x, self.real_columns, 1)).swapaxes(0, 1)
+        residual = real[:, None] - self.loc.swapaxes(0, 1)[..., None]
+        if self.whiten.ndim == 2:
+            return residual * self.whiten.swapaxes(0, 1)[..., None]
+        return xp.moveaxis(self.whiten @ xp.moveaxis(residual, 1, 0), 0, 1)
+
+    def standardise(
+        self,
+        white: Array,
+        decoded: Sequence[Array],
+        component: Array,
+        observed: Array | None,
+    ) -> Standardised:
+        """Rows (d, N) in the coordinates where p(x|z, c) is standard normal.
+
+        Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
+        Without a mask, none is missing.
+        """
+        xp, (shift, log_scale, mix, params) = namespace(white), decoded
+        residual = white - shift
+        standard = residual * xp.exp(-log_scale)
+        if self.architecture.n_shears:
+            standard += self._by_member(self._shear, component, residual, mix)
+        log_det = self.log_det[component]
+        if observed is not None and not observed.all():
+            incomplete = xp.where(~observed.all(-1))[0]
+            chosen, mask = component[incomplete], observed[incomplete]
+            whiten, scales = self.whiten[chosen], log_scale[:, incomplete]
+            of_rows, marginal = standard[:, incomplete].swapaxes(0, 1), []
+            if self.is_diagonal:
+                of_values = scales.swapaxes(0, 1) - xp.log(whiten)
+                marginal = [xp.where(mask, part, 0.0) for part in (of_rows, of_values)]
+            else:
+                root = _matrices(self._root(scales, mix[:, incomplete], chosen))
+                marginal = [*marginal_of_normal(_matrices(whiten), of_rows, mask, root)]
+            standard[:, incomplete], log_scale[:, incomplete] = (
+                part.swapaxes(0, 1) for part in marginal
+            )
+            # ``log_prob_of`` subtracts a constant of all columns
+            log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
+        return Standardised(standard, log_scale, params, log_det)
+
+    def _shear(self, member: int, residual: Array, mix: Array) -> Array:
+        """Sum of the shears of each column by those before it: (d, N), (S, N) -> (d, N)."""
+        parts = (mix[:, None] * residual).reshape(-1, residual.shape[1])  # (S d, N)
+        return self.shears[member] @ parts
+
+    def _root(self, log_scale: Array, mix: Array, component: Array) -> Array:
+        """Roots of the precisions: (d, N), (S, N) -> (N, d) or lower triangular (N, d, d)."""
+        xp, n_real = namespace(log_scale), len(log_scale)
+        diagonal = xp.exp(-log_scale.swapaxes(0, 1))
+        if not self.architecture.n_shears:
+            return diagonal
+        shears = self.shears.reshape(len(self.members), n_real, -1, n_real)  # (M, e, S, d)
+        of_shears = self._by_member(
+            lambda member, mix: xp.einsum("esd,sn->edn", shears[member], mix), component, mix
+        )
+        return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
+
+    def log_prob_of(self, parts: Standardised, others: Array, observed: Array | None) -> Array:
+        """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
+        log_prob = self.log_prob_of_real(parts)
+        if not self.others.blocks:
+            return log_prob
+        blocks = self.others.split_params(parts.params.swapaxes(0, 1))
+        return log_prob + self.others.log_prob(blocks, others, observed)
+
+    @staticmethod
+    def log_prob_of_real(parts: Standardised) -> Array:
+        """Log-density of the real columns, in nats: (N,)."""
+        square = namespace(parts.standard).square(parts.standard)
+        constant = len(parts.standard) * HALF_LOG_2PI
+        return parts.log_det - (0.5 * square + parts.log_scale).sum(0) - constant
+
+    # -- samples and missing values --------------------------------------------------
+
+    def conditional(
+        self, x: Array, z: Array, component: Array, generator: Any = None
+    ) -> tuple[Array, Array]:
+        """Real columns given the observed ones, and parameters of the other columns.
+
+        Parameters
+        ----------
+        x : array of shape (N, n_columns)
+            Encoded rows, with NaN where a value is missing.
+        z : array of shape (N, l)
+            Codes.
+        component : array of shape (N,)
+            Components.
+        generator : torch.Generator or numpy.random.Generator, optional
+            Source of draws; by default, missing values are their conditional means.
+
+        Returns
+        -------
+        real : array of shape (N, d)
+            Observed values, and means or draws of the missing ones.
+        params : array of shape (N, n_params)
+            Parameters of the other columns.
+        """
+        xp, real = namespace(x), take(x, self.real_columns, 1)
+        shift, log_scale, mix, params = self.decode(z, component)
+        params, observed = params.swapaxes(0, 1), ~xp.isnan(real)
+        if observed.all():
+            return real, params
+        white = shift.swapaxes(0, 1)
+        whiten, root = self.whiten[component], self._root(log_scale, mix, component)
+        if generator is not None:
+            white = white + _solve(root, self.standard_normal(white.shape, generator))
+        start = self.loc[component] + _solve(whiten, white)  # a draw, or the mean
+        if not self.is_diagonal and observed.any():
+            # values that are missing move with those that are observed
+            residual = xp.where(observed, real - start, 0.0)
+            start += conditional_step(_matrices(whiten), residual, observed, _matrices(root))
+        return xp.where(observed, real, start), params
+
+    def sample_given(self, x: Array, z: Array, component: Array, generator: Any) -> Array:
+        """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
+        rows, step = empty(x.shape, x), self.codes_per_chunk(is_complete=False)
+        for part in chunks(len(x), step):
+            real, params = self.conditional(x[part], z[part], component[part], generator)
+            rows[part, self.real_columns] = real
+            if self.others.blocks:
+                blocks = self.others.split_params(params)
+                rows[part, self.other_columns] = self.others.sample(blocks, generator)
+        return rows
+
+    def sample(self, n_rows: int, generator: Any) -> Array:
+        """Draw rows, again where beyond limits: (n_rows, n_columns)."""
+        rows = self._draw_rows(n_rows, generator)
+        for _ in range(MAX_REDRAWS):
+            beyond = self.limits.exceeded(rows[:, self.real_columns]).any(-1)
+            if not beyond.any():
+                break
+            rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
+        return rows
+
+    def _draw_rows(self, n_rows: int, generator: Any) -> Array:
+        """Draw rows: (n_rows, n_columns)."""
+        z, component = self.draw_latent(n_rows, generator)
+        missing = empty((n_rows, self.architecture.n_columns), z)
+        missing[:] = math.nan
+        return self.sample_given(missing, z, component, generator)
+
+
+def chunks(n: int, step: int) -> Iterator[slice]:
+    """Yield slices of n codes."""
+    return (slice(first, first + step) for first in range(0, n, step))
+
+
+def bounded(raw: Array, bound: float) -> Array:
+    """Map raw numbers into (-bound, bound), by tanh."""
+    if isinstance(raw, np.ndarray):
+        return bound * np.tanh(raw / bound)
+    # tanh(a) = 2 sigmoid(2 a) - 1: torch's tanh takes three times as long
+    return 2 * bound * namespace(raw).sigmoid(raw * (2 / bound)) - bound
+
+
+def _dense(weights: dict[str, Array], layer: str, x: Array) -> Array:
+    """Outputs of a fully connected layer of one member: (n_in, N) -> (n_out, N)."""
+    out = weights[f"{layer}.weight"][0].swapaxes(0, 1) @ x
+    out += weights[f"{layer}.bias"][0].swapaxes(0, 1)
+    return out
+
+
+def _matrices(roots: Array) -> Array:
+    """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
+    return roots if roots.ndim == 3 else diagonal_matrix(roots)
+
+
+def _solve(root: Array, x: Array) -> Array:
+    """Undo a whitening: lower triangular (N, d, d) or diagonal (N, d), (N, d) -> (N, d)."""
+    return x / root if root.ndim == 2 else solve_lower(root, x)
