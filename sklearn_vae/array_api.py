@@ -35,6 +35,16 @@ def as_type(x: Array, like: Array) -> Array:
     return x.astype(like.dtype, copy=False) if isinstance(x, np.ndarray) else x.to(like)
 
 
+def to_dtype(x: Array, dtype: Any) -> Array:
+    """Convert an array to a dtype of its library."""
+    return x.astype(dtype, copy=False) if isinstance(x, np.ndarray) else x.to(dtype)
+
+
+def detach(x: Array) -> Array:
+    """Return an array through which no gradient flows back."""
+    return x if isinstance(x, np.ndarray) else x.detach()
+
+
 def take(x: Array, indices: Array, axis: int) -> Array:
     """Index-select along an axis."""
     if isinstance(x, np.ndarray):
@@ -62,6 +72,30 @@ def split(x: Array, sizes: Sequence[int]) -> Sequence[Array]:
     return [x[..., first:last] for first, last in pairwise(accumulate(sizes, initial=0))]
 
 
+def unflatten(x: Array, size: int) -> Array:
+    """Split the last axis into two: (..., n * size) -> (..., n, size)."""
+    if not isinstance(x, np.ndarray):
+        return x.unflatten(-1, (-1, size))
+    return x.reshape(*x.shape[:-1], x.shape[-1] // size, size)
+
+
+def flatten(x: Array) -> Array:
+    """Join the last two axes: (..., n, size) -> (..., n * size)."""
+    if not isinstance(x, np.ndarray):
+        return x.flatten(-2)
+    # no -1: an array of no rows has no shape that follows from the others
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+def pad(x: Array, before: int, after: int) -> Array:
+    """Add zeros along the last axis: (..., n) -> (..., before + n + after)."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.pad(x, (before, after))
+    padded = np.zeros((*x.shape[:-1], before + x.shape[-1] + after), x.dtype)
+    padded[..., before : before + x.shape[-1]] = x
+    return padded
+
+
 def argsort(x: Array, axis: int) -> Array:
     """Indices in ascending order, of ties the first one first."""
     if isinstance(x, np.ndarray):
@@ -87,6 +121,48 @@ def softmax(x: Array, axis: int) -> Array:
     if not isinstance(x, np.ndarray):
         return x.softmax(axis)
     return np.exp(x - np.expand_dims(logsumexp(x, axis), axis))
+
+
+def log_softmax(x: Array) -> Array:
+    """Log-probabilities of logits along the last axis."""
+    return x - logsumexp(x, -1)[..., None] if isinstance(x, np.ndarray) else x.log_softmax(-1)
+
+
+def sigmoid(x: Array) -> Array:
+    """Logistic function."""
+    if not isinstance(x, np.ndarray):
+        return x.sigmoid()
+    with np.errstate(over="ignore"):
+        value = np.exp(-x)
+    value += 1
+    return np.reciprocal(value, out=value)
+
+
+def log_sigmoid(x: Array) -> Array:
+    """Logarithm of the logistic function."""
+    if isinstance(x, np.ndarray):
+        return -np.logaddexp(0, -x)
+    return namespace(x).nn.functional.logsigmoid(x)
+
+
+def softplus(x: Array) -> Array:
+    """Compute log(1 + exp(x))."""
+    if isinstance(x, np.ndarray):
+        return np.logaddexp(0, x)
+    return namespace(x).nn.functional.softplus(x)
+
+
+def lgamma(x: Array) -> Array:
+    """Logarithm of the gamma function."""
+    return _lgamma(x) if isinstance(x, np.ndarray) else x.lgamma()
+
+
+_lgamma = np.vectorize(math.lgamma, otypes=[float])
+
+
+def rsqrt(x: Array) -> Array:
+    """Reciprocal of the square root."""
+    return 1 / np.sqrt(x) if isinstance(x, np.ndarray) else x.rsqrt()
 
 
 def as_array(x: np.ndarray, like: Array) -> Array:

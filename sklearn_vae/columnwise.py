@@ -3,14 +3,13 @@
 Arrays are PyTorch's tensors, or in the runtime numpy's; so are the likelihoods.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, concatenate, namespace, split
+from sklearn_vae.array_api import Array, concatenate, flatten, namespace, split
 from sklearn_vae.model_constants import MAX_REDRAWS
 
 Parameters = Sequence[Array]
@@ -181,10 +180,7 @@ class Columnwise:
         if observed is not None:
             pairs = zip(features, self.split_mask(observed), strict=True)
             features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
-        # no -1: parts of no rows have no shape that follows from the others
-        return concatenate(
-            part.reshape(*part.shape[:-2], math.prod(part.shape[-2:])) for part in features
-        )
+        return concatenate(map(flatten, features))
 
     def maximum_likelihood(self, x: Array, weights: Array, start: Array | None = None) -> Array:
         """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params).

@@ -50,6 +50,39 @@ def test_parts_along_an_axis_are_those_of_numpy(library):
     assert array_api.as_type(given, library.ones(1, dtype=library.float32)).dtype == library.float32
 
 
+@libraries
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (array_api.sigmoid, special.expit),
+        (array_api.log_sigmoid, special.log_expit),
+        (array_api.softplus, lambda x: np.logaddexp(0, x)),
+        (array_api.log_softmax, lambda x: special.log_softmax(x, -1)),
+        (lambda x: array_api.lgamma(abs(x)), lambda x: special.gammaln(abs(x))),
+        (lambda x: array_api.rsqrt(abs(x)), lambda x: abs(x) ** -0.5),
+    ],
+)
+def test_functions_of_numbers_are_those_of_scipy(function, expected, library):
+    """Also where an exponential overflows."""
+    x = np.random.default_rng(0).normal(0, 300, (3, 4, 5))
+    x[0, 0, 0] = 1000.0
+
+    np.testing.assert_allclose(function(library.asarray(x)), expected(x), rtol=1e-8, atol=1e-8)
+
+
+@libraries
+@pytest.mark.parametrize("n_rows", [0, 2])
+def test_axes_are_split_joined_and_padded_as_in_numpy(n_rows, library):
+    """Of tables without rows, too."""
+    x = np.random.default_rng(0).normal(size=(n_rows, 6))
+    given = library.asarray(x)
+    split = array_api.unflatten(given, 2)
+
+    np.testing.assert_array_equal(split, x.reshape(n_rows, 3, 2))
+    np.testing.assert_array_equal(array_api.flatten(split), x)
+    np.testing.assert_array_equal(array_api.pad(given, 1, 2), np.pad(x, ((0, 0), (1, 2))))
+
+
 class StandardNormal:
     """The standard normal distribution of codes, as a target."""
 

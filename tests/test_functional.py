@@ -1,4 +1,4 @@
-"""Functions that PyTorch does not have, against numpy, scipy and autograd."""
+"""Functions that neither PyTorch nor numpy has, against numpy, scipy and autograd."""
 
 import numpy as np
 import pytest
@@ -60,3 +60,15 @@ def test_one_hot_is_that_of_torch():
 
     assert (codes == expected.flatten(1)).all()
     assert (one_hot(chosen, 3, torch.float64, flat=False) == expected).all()
+
+
+def test_arrays_of_numpy_have_the_values_of_tensors():
+    """Within rounding: the bound of a tensor is computed by the logistic function."""
+    raw = np.linspace(-6, 6, 9).reshape(3, 3)
+    for function in (bounded, bounded_slope, unbounded):
+        expected = function(torch.from_numpy(raw), 7.0).numpy()
+        np.testing.assert_allclose(function(raw, 7.0), expected, rtol=1e-12, atol=1e-12)
+    expected = log_mean_exp(torch.from_numpy(raw), 1).numpy()
+    np.testing.assert_allclose(log_mean_exp(raw, 1), expected, rtol=1e-12)
+    codes = one_hot(np.array([[2, 0], [1, 1]]), 3, np.float64)
+    np.testing.assert_array_equal(codes, [[0, 0, 1, 1, 0, 0], [0, 1, 0, 0, 1, 0]])

@@ -1,10 +1,11 @@
 """Likelihoods p(x|z): distributions of the columns of a row, whose parameters the decoder returns.
 
-All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row.
+All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row. The numpy runtime
+shares them: no module here imports PyTorch, except in functions that only tensors need.
 """
 
-from sklearn_vae.columnwise import Columnwise, Limits
-from sklearn_vae.likelihoods.base import Likelihood, Parameters
+from sklearn_vae.columnwise import Columnwise, Limits, Parameters
+from sklearn_vae.likelihoods.base import Likelihood
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from sklearn_vae.likelihoods.point_masses import ZeroInflated

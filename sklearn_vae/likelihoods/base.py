@@ -1,18 +1,17 @@
 """Base class of likelihoods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sklearn_vae.columnwise import Limits
-from sklearn_vae.random import sample_categorical
+from sklearn_vae.array_api import Array, namespace
+from sklearn_vae.columnwise import Limits, Parameters
+from sklearn_vae.likelihoods.draws import Generator
 
-Parameters = Sequence[Tensor]
 # Of each parameter: its slope in z, and its value at z = 0.
-LinearParameters = list[tuple[Tensor, Tensor]]
+LinearParameters = list[tuple[Array, Array]]
 
 # At initialization, probabilities are at least this far from 0 and 1, and slopes of logits and
 # log-rates in a latent dimension at most this steep.
@@ -23,6 +22,8 @@ SMALLEST_PROBABILITY = 1e-6
 MIN_VARIANCE = 1e-5
 # Bisections of an interval in the search of a parameter without a closed form.
 BISECTIONS = 28
+# Distance of the finite differences of log-densities.
+GRADIENT_DIFFERENCE = 1e-5
 
 
 class Likelihood(ABC):
@@ -31,6 +32,10 @@ class Likelihood(ABC):
     A likelihood is a value without weights. Its parameters come from the decoder or, if they do
     not depend on z, from the model. The last axis of every tensor is the columns', each with as
     many neighbouring numbers as its encoding or its parameter has.
+
+    Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
+    ``maximum_likelihood``, ``log_prior``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
+    of numpy's arrays: tensors have autograd.
 
     Attributes
     ----------
@@ -62,38 +67,51 @@ class Likelihood(ABC):
         return tuple(size for size, depends in sizes if depends)
 
     @abstractmethod
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n width) -> (..., n)."""
 
-    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob(self, params: Parameters, x: Array) -> Array:
         """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
         return self.log_prob_per_column(params, x).sum(-1)
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-density of the rows in each component of a mixture.
 
         Parameters
         ----------
-        params : sequence of Tensor of shape (M, C, k * size)
+        params : sequence of Array of shape (M, C, k * size)
             Parameters of the components.
-        x : Tensor of shape (M, B, k * width)
+        x : Array of shape (M, B, k * width)
             Encoded rows; zeros where values are missing.
-        observed : Tensor of shape (M, B, k), bool, optional
+        observed : Array of shape (M, B, k), bool, optional
             Mask of observed values; by default, none is missing.
 
         Returns
         -------
-        Tensor of shape (M, C, B)
+        Array of shape (M, C, B)
             Nats, summed over the observed columns.
         """
-        per_column = self.log_prob_per_column(
-            [part.unsqueeze(2) for part in params], x.unsqueeze(1)
-        )
-        return (per_column if observed is None else per_column * observed.unsqueeze(1)).sum(-1)
+        per_column = self.log_prob_per_column([part[:, :, None] for part in params], x[:, None])
+        return (per_column if observed is None else per_column * observed[:, None]).sum(-1)
 
-    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
+        size = self.param_sizes[number]
+        gradient = np.empty_like(params[number])
+        for k in range(size):  # of all columns at once, which are independent
+            ahead, behind = (
+                [part.copy() if i == number else part for i, part in enumerate(params)]
+                for _ in range(2)
+            )
+            ahead[number][..., k::size] += GRADIENT_DIFFERENCE
+            behind[number][..., k::size] -= GRADIENT_DIFFERENCE
+            rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
+            gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
+        return gradient
+
+    def log_prior(self, params: Parameters, scale: Array) -> Array:
         """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...).
 
         Zero for probabilities, which have no scale that could collapse.
@@ -101,90 +119,91 @@ class Likelihood(ABC):
         return params[0].new_zeros(params[0].shape[:-1])
 
     @abstractmethod
-    def mean(self, params: Parameters) -> Tensor:
+    def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n width)."""
 
-    def residual(self, params: Parameters, x: Tensor) -> Tensor:
+    def residual(self, params: Parameters, x: Array) -> Array:
         """Deviance residual of each value, sqrt(-2 log p): (..., n width) -> (..., n)."""
-        return (-2 * self.log_prob_per_column(params, x)).clamp(min=0).sqrt()
+        return namespace(x).sqrt((-2 * self.log_prob_per_column(params, x)).clip(min=0))
 
-    def mode(self, params: Parameters) -> Tensor:
+    def mode(self, params: Parameters) -> Array:
         """Mean of numbers, most probable class of classes, as encoded rows: (..., n width)."""
         return self.mean(params)
 
-    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Mean over weighted draws of z too: parameters (M, K, B, ...), weights (M, K, B)."""
-        return (weights.unsqueeze(-1) * self.mean(params)).sum((0, 1))  # (B, n width)
+        return (weights[..., None] * self.mean(params)).sum((0, 1))  # (B, n width)
 
     @abstractmethod
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n width) -> (..., n), (..., n)."""
 
     @abstractmethod
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
 
     @abstractmethod
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Slope in z and offset of each parameter, from the linear model x = loc + z @ loadings."""
 
     @abstractmethod
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """Features whose inner products are the Fisher information about z.
 
         Parameters
         ----------
-        params : sequence of Tensor of shape (..., k * size)
+        params : sequence of Array of shape (..., k * size)
             Parameters of k columns.
-        slopes : sequence of Tensor of shape (l, ..., k * size)
+        slopes : sequence of Array of shape (l, ..., k * size)
             Their derivatives in the dimensions of z.
 
         Returns
         -------
-        Tensor of shape (l, ..., k, n_features)
+        Array of shape (l, ..., k, n_features)
             Features of each column. Degrees of freedom and the shape of counts add nothing.
         """
 
     @abstractmethod
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Fit the parameters to weighted rows, once per set of weights.
 
         Parameters
         ----------
-        x : Tensor of shape (n, k * width)
+        x : Array of shape (n, k * width)
             Encoded values of k columns; NaN where they are missing.
-        weights : Tensor of shape (C, n)
+        weights : Array of shape (C, n)
             Weights of the rows, above 0 for some observed value of each column.
-        start : sequence of Tensor, optional
+        start : sequence of Array, optional
             Parameters that were fitted to similar weights. A fit by iterations takes few from them.
 
         Returns
         -------
-        list of Tensor
+        list of Array
             Parameters of the columns, of shape (C, k * size) each.
         """
 
 
-def fisher_features_of_classes(log_probability: Tensor, slope: Tensor) -> Tensor:
+def fisher_features_of_classes(log_probability: Array, slope: Array) -> Array:
     """Features of log-probabilities (..., K) and of the logits' slopes (l, ..., K)."""
-    probability = log_probability.exp()
-    return probability.sqrt() * (slope - (probability * slope).sum(-1, keepdim=True))
+    xp = namespace(log_probability)
+    probability = xp.exp(log_probability)
+    return xp.sqrt(probability) * (slope - (probability * slope).sum(-1, keepdims=True))
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+def weighted_mean(values: Array, weights: Array) -> Array:
     """Means of the values that are not NaN: (n, k), (C, n) -> (C, k)."""
-    is_missing, smallest = values.isnan(), torch.finfo(weights.dtype).tiny
+    is_missing, smallest = values.isnan(), namespace(weights).finfo(weights.dtype).tiny
     if not is_missing.any():
         return weights @ values / weights.sum(1, keepdim=True).clamp(min=smallest)
     total = (weights @ (~is_missing).to(weights)).clamp(min=smallest)
     return weights @ values.nan_to_num() / total
 
 
-def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_moments(values: Array, weights: Array) -> tuple[Array, Array]:
     """Means and standard deviations of the values that are not NaN: (C, k), (C, k)."""
     centre = weighted_mean(values, weights.new_ones(1, weights.shape[1]))  # no cancellation
     mean = weighted_mean(values - centre, weights)
@@ -192,29 +211,18 @@ def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return mean + centre, variance.clamp(min=MIN_VARIANCE).sqrt()
 
 
-def bisect(function: Callable[[Tensor], Tensor], like: Tensor, bound: float) -> Tensor:
+def bisect(function: Callable[[Array], Array], like: Array, bound: float) -> Array:
     """Find roots of decreasing functions between -bound and bound, in the shape of ``like``."""
-    low, high = torch.full_like(like, -bound), torch.full_like(like, bound)
+    xp = namespace(like)
+    low, high = xp.full_like(like, -bound), xp.full_like(like, bound)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         is_above = function(middle) < 0
-        low, high = torch.where(is_above, low, middle), torch.where(is_above, middle, high)
+        low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
     return 0.5 * (low + high)
 
 
-def class_cdf(probability: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+def class_cdf(probability: Array, one_hot: Array) -> tuple[Array, Array]:
     """Probabilities of the classes before a class, and of it: (..., K), (..., K) -> (...)."""
     at = (probability * one_hot).sum(-1)
     return (probability.cumsum(-1) * one_hot).sum(-1) - at, at
-
-
-def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw uniform numbers with the shape, dtype and device of ``value``."""
-    uniform = torch.rand(value.shape, generator=generator, dtype=value.dtype)
-    return uniform.to(value.device)
-
-
-def sample_classes(probability: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample classes with the given probabilities: (..., K) -> (...)."""
-    uniform = uniform_like(probability[..., 0], generator)
-    return sample_categorical(probability.cumsum(-1), uniform.unsqueeze(-1)).squeeze(-1)

@@ -6,23 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from scipy import special
-from torch import Tensor
 
-from sklearn_vae._compat import standard_gamma
-from sklearn_vae.columnwise import Limits
-from sklearn_vae.device import widest_dtype
+from sklearn_vae.array_api import Array, as_type, lgamma, log_sigmoid, namespace
+from sklearn_vae.columnwise import Limits, Parameters
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     Likelihood,
     LinearParameters,
-    Parameters,
     bisect,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
@@ -44,56 +39,60 @@ class Counts(Likelihood):
     def __post_init__(self) -> None:
         check_number(self, "unit", self.unit, positive=True)
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n).
 
         It is a small difference of terms of the size of the count, and computed in double
         precision. Gradients have no such terms: training keeps its precision.
         """
-        if any(part.requires_grad for part in params):
+        if isinstance(x, np.ndarray) or any(part.requires_grad for part in params):
             return self._log_prob(params, x)
+        from sklearn_vae.device import widest_dtype  # it imports PyTorch
+
         dtype = widest_dtype(x.device)
         return self._log_prob([part.to(dtype) for part in params], x.to(dtype)).to(x.dtype)
 
     @abstractmethod
-    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value, in its precision: (..., n) -> (..., n)."""
 
-    def _log_rate(self, params: Parameters) -> Tensor:
+    def _log_rate(self, params: Parameters) -> Array:
         return bounded(params[0], LOG_RATE_BOUND) + 2 * math.log(self.unit)
 
-    def _counts(self, x: Tensor) -> Tensor:
-        return (x * self.unit).square().round()
+    def _rate(self, params: Parameters) -> Array:
+        return namespace(params[0]).exp(self._log_rate(params))
 
-    def _roots(self, counts: Tensor) -> Tensor:
-        return counts.sqrt() / self.unit
+    def _counts(self, x: Array) -> Array:
+        return namespace(x).square(x * self.unit).round()
 
-    def mean(self, params: Parameters) -> Tensor:
+    def _roots(self, counts: Array) -> Array:
+        return namespace(counts).sqrt(counts) / self.unit
+
+    def mean(self, params: Parameters) -> Array:
         """Root of the mean of p(x|z), divided by the unit: (..., n)."""
-        return self._roots(self._log_rate(params).exp())
+        return self._roots(self._rate(params))
 
-    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Root of the mean over draws of z too, with weights (M, K, B): (B, n)."""
-        return (weights.unsqueeze(-1) * self.mean(params).square()).sum((0, 1)).sqrt()
+        xp = namespace(weights)
+        return xp.sqrt((weights[..., None] * xp.square(self.mean(params))).sum((0, 1)))
 
-    def _log_rate_slope(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def _log_rate_slope(self, params: Parameters, slopes: Parameters) -> Array:
         """Derivatives of the log-rate: (l, ..., n)."""
         return slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def _initial_log_rate(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _initial_log_rate(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
         rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
         slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
         return slope, unbounded(rate.log(), LOG_RATE_BOUND)
 
-    def _mean_count(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _mean_count(self, x: Array, weights: Array) -> Array:
         """Means of the counts, at least the smallest rate: (n, k), (C, n) -> (C, k)."""
         smallest = self.unit**2 * math.exp(-LOG_RATE_BOUND)
         return weighted_mean(self._counts(x), weights).clamp(min=smallest)
 
-    def _raw_rate(self, rate: Tensor) -> Tensor:
+    def _raw_rate(self, rate: Array) -> Array:
         return unbounded((rate / self.unit**2).log(), LOG_RATE_BOUND)
 
 
@@ -114,46 +113,50 @@ class Poisson(Counts):
 
     unit: float = field(default=1.0, repr=False)
 
-    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Parameters, x: Array) -> Array:
         log_rate, counts = self._log_rate(params), self._counts(x)
-        return counts * log_rate - log_rate.exp() - torch.lgamma(counts + 1)
+        return counts * log_rate - namespace(x).exp(log_rate) - lgamma(counts + 1)
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the raw rates: (..., n)."""
+        residual = self._counts(x) - self._rate(params)
+        return residual * bounded_slope(params[0], LOG_RATE_BOUND)
+
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        rate, at = self._log_rate(params).exp(), self.log_prob_per_column(params, x).exp()
-        rate, counts = torch.broadcast_tensors(rate, self._counts(x))
-        below = torch.special.gammaincc(counts.clamp(min=1), rate)
-        return torch.where(counts > 0, below, 0), at
+        xp, rate, at = namespace(x), self._rate(params), self.log_prob_per_column(params, x).exp()
+        rate, counts = xp.broadcast_tensors(rate, self._counts(x))
+        below = xp.special.gammaincc(counts.clamp(min=1), rate)
+        return xp.where(counts > 0, below, 0), at
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        rate = self._log_rate(params).exp()
-        return self._roots(torch.poisson(rate.cpu(), generator=generator).to(rate.device))
+        return self._roots(draw_poisson(self._rate(params), generator))
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         return [self._initial_log_rate(loadings, loc, scale)]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        log_rate, counts = self._log_rate(params), self._counts(x)
-        rest = torch.lgamma(counts + 1)  # 0 at missing values, whose counts are 0
-        mask = torch.ones_like(counts) if observed is None else observed.to(counts)
-        log_prob = log_rate @ counts.mT - log_rate.exp() @ mask.mT
-        return log_prob - rest.sum(-1).unsqueeze(1)
+        xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
+        rest = lgamma(counts + 1)  # 0 at missing values, whose counts are 0
+        mask = xp.ones_like(counts) if observed is None else as_type(observed, counts)
+        counts, mask = counts.swapaxes(-1, -2), mask.swapaxes(-1, -2)
+        return log_rate @ counts - xp.exp(log_rate) @ mask - rest.sum(-1)[:, None]
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
-        root = (0.5 * self._log_rate(params)).exp()
-        return (self._log_rate_slope(params, slopes) * root).unsqueeze(-1)
+        root = namespace(params[0]).exp(0.5 * self._log_rate(params))
+        return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """The mean counts."""
         return [self._raw_rate(self._mean_count(x, weights))]
 
@@ -184,78 +187,80 @@ class NegativeBinomial(Counts):
         return True, False
 
     @staticmethod
-    def _log_shape(raw: Tensor) -> Tensor:
+    def _log_shape(raw: Array) -> Array:
         return bounded(raw, LOG_SHAPE_BOUND)
 
-    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
-        log_rate, counts = self._log_rate(params), self._counts(x)
+    def _log_prob(self, params: Parameters, x: Array) -> Array:
+        xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
         log_shape = self._log_shape(params[1])
-        shape = log_shape.exp()
-        log_sum = torch.logaddexp(log_rate, log_shape)
-        log_coefficient = (
-            torch.lgamma(counts + shape) - torch.lgamma(shape) - torch.lgamma(counts + 1)
-        )
+        shape, log_sum = xp.exp(log_shape), xp.logaddexp(log_rate, log_shape)
+        log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        at = self.log_prob_per_column(params, x).exp()
+        from scipy import special  # the runtime goes without it
+
+        xp, at = namespace(x), self.log_prob_per_column(params, x).exp()
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
-        probability = torch.sigmoid(log_shape - log_rate)  # s / (s + rate)
+        probability = xp.sigmoid(log_shape - log_rate)  # s / (s + rate)
         shape, probability, counts = (
             tensor.detach().cpu().double().numpy()
-            for tensor in torch.broadcast_tensors(log_shape.exp(), probability, self._counts(x))
+            for tensor in xp.broadcast_tensors(log_shape.exp(), probability, self._counts(x))
         )
         below = np.where(counts > 0, special.betainc(shape, np.maximum(counts, 1), probability), 0)
-        return torch.as_tensor(below).to(at), at
+        return xp.as_tensor(below).to(at), at
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        rate = self._log_rate(params).exp()
-        shape = self._log_shape(params[1]).exp().expand_as(rate).cpu().contiguous()
+        xp, rate = namespace(params[0]), self._rate(params)
+        shape = xp.broadcast_to(xp.exp(self._log_shape(params[1])), rate.shape)
         # a Poisson variable whose rate is gamma distributed
-        mixed_rate = standard_gamma(shape, generator) * (rate.cpu() / shape)
-        return self._roots(torch.poisson(mixed_rate, generator=generator).to(rate.device))
+        mixed_rate = draw_gamma(shape, generator) * (rate / shape)
+        return self._roots(draw_poisson(mixed_rate, generator))
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates as of :class:`Poisson`, and a shape of 10."""
-        raw = unbounded(torch.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
-        return [self._initial_log_rate(loadings, loc, scale), (torch.zeros_like(loadings), raw)]
+        xp = namespace(loc)
+        raw = unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
+        return [self._initial_log_rate(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-probability of the rows in each component: (M, C, B).
 
-        Gamma functions are computed once for each distinct count.
+        Gamma functions of tensors are computed once for each distinct count.
         """
+        if isinstance(x, np.ndarray):
+            return super().log_prob_by_component(params, x, observed)
         log_rate, log_shape, counts = (
             self._log_rate(params),
             self._log_shape(params[1]),
             self._counts(x),
         )
-        shape, log_sum = log_shape.exp(), torch.logaddexp(log_rate, log_shape)
-        mask = torch.ones_like(counts) if observed is None else observed.to(counts)
-        constant = shape * (log_shape - log_sum) - torch.lgamma(shape)
+        shape, log_sum = log_shape.exp(), namespace(x).logaddexp(log_rate, log_shape)
+        mask = namespace(x).ones_like(counts) if observed is None else observed.to(counts)
+        constant = shape * (log_shape - log_sum) - lgamma(shape)
         log_prob = constant @ mask.mT + (log_rate - log_sum) @ counts.mT
         for column, shape_of in enumerate(shape.unbind(-1)):  # (M, C)
             values, index = counts[..., column].unique(return_inverse=True)
-            table = torch.lgamma(values + shape_of.unsqueeze(-1)) - torch.lgamma(values + 1)
+            table = lgamma(values + shape_of.unsqueeze(-1)) - lgamma(values + 1)
             cells = table.gather(2, index.unsqueeze(1).expand(-1, table.shape[1], -1))
             log_prob = log_prob + cells * mask[..., column].unsqueeze(1)
         return log_prob
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
-        root = (0.5 * (log_rate + F.logsigmoid(log_shape - log_rate))).exp()
-        return (self._log_rate_slope(params, slopes) * root).unsqueeze(-1)
+        root = namespace(log_rate).exp(0.5 * (log_rate + log_sigmoid(log_shape - log_rate)))
+        return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """The mean counts, and the shapes at which the likelihood's derivative is 0."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)
@@ -267,18 +272,16 @@ class NegativeBinomial(Counts):
                 _derivative_in_shape, values=values, frequency=frequency, mean=mean
             )
             log_shape.append(bisect(derivative, mean, LOG_SHAPE_BOUND))
-        raw = unbounded(torch.stack(log_shape, dim=-1), LOG_SHAPE_BOUND)
+        raw = unbounded(namespace(x).stack(log_shape, -1), LOG_SHAPE_BOUND)
         return [self._raw_rate(rate), raw]
 
 
-def _derivative_in_shape(
-    log_shape: Tensor, values: Tensor, frequency: Tensor, mean: Tensor
-) -> Tensor:
+def _derivative_in_shape(log_shape: Array, values: Array, frequency: Array, mean: Array) -> Array:
     """Derivative of a negative binomial likelihood in the shape (C,), up to a positive factor.
 
     It is at the mean counts (C,), and of distinct counts (U,) with their weights (C, U).
     """
     shape = log_shape.exp().unsqueeze(-1)
-    per_value = torch.digamma(values + shape) - torch.digamma(shape)
+    per_value = (values + shape).digamma() - shape.digamma()
     constant = (shape / (shape + mean.unsqueeze(-1))).log()
     return (frequency * (per_value + constant)).sum(-1)

@@ -1,26 +1,41 @@
 """Likelihoods of discrete columns: binary, categorical and ordinal."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from sklearn_vae.columnwise import Limits
+from sklearn_vae.array_api import (
+    Array,
+    arange,
+    as_type,
+    concatenate,
+    flatten,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    namespace,
+    pad,
+    sigmoid,
+    softmax,
+    softplus,
+    take_along,
+    to_dtype,
+    unflatten,
+)
+from sklearn_vae.columnwise import Limits, Parameters
+from sklearn_vae.functional import one_hot
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
     SMALLEST_PROBABILITY,
     Likelihood,
     LinearParameters,
-    Parameters,
     class_cdf,
     fisher_features_of_classes,
-    sample_classes,
-    uniform_like,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
 from sklearn_vae.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -43,59 +58,63 @@ class Bernoulli(Likelihood):
     Bernoulli()
     """
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
-        (logit,) = params
-        return x * logit - F.softplus(logit)
+        return x * params[0] - softplus(params[0])
 
-    def mean(self, params: Parameters) -> Tensor:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the logits: (..., n)."""
+        return x - self.mean(params)
+
+    def mean(self, params: Parameters) -> Array:
         """Probability of a one: (..., n)."""
-        return torch.sigmoid(params[0])
+        return sigmoid(params[0])
 
-    def mode(self, params: Parameters) -> Tensor:
+    def mode(self, params: Parameters) -> Array:
         """Most probable value: (..., n)."""
         return self.mean(params).round()
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         probability = self.mean(params)
         below = x * (1 - probability)
         return below, x * probability + (1 - x) * (1 - probability)
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self.mean(params)
-        return (uniform_like(probability, generator) < probability).to(probability.dtype)
+        return as_type(draw_uniform(probability, generator) < probability, probability)
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probability and its slope at z = 0 are the linear model's."""
         probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         slope = loadings / (probability * (1 - probability))
         # the slope of a rare value is steep
-        return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), torch.logit(probability))]
+        return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), probability.logit())]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         (logit,) = params
-        cost = F.softplus(logit)
+        cost, x = softplus(logit), x.swapaxes(-1, -2)
         if observed is None:
-            return logit @ x.mT - cost.sum(-1, keepdim=True)
-        return logit @ x.mT - cost @ observed.to(x).mT
+            return logit @ x - cost.sum(-1, keepdims=True)
+        return logit @ x - cost @ as_type(observed, x).swapaxes(-1, -2)
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
         probability = self.mean(params)
-        return (slopes[0] * (probability * (1 - probability)).sqrt()).unsqueeze(-1)
+        scale = namespace(probability).sqrt(probability * (1 - probability))
+        return (slopes[0] * scale)[..., None]
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Logits of the frequencies of ones."""
-        return [torch.logit(weighted_mean(x, weights), eps=SMALLEST_PROBABILITY)]
+        return [weighted_mean(x, weights).logit(eps=SMALLEST_PROBABILITY)]
 
 
 @serializable
@@ -132,57 +151,61 @@ class Categorical(Likelihood):
         """One logit per class."""
         return (self.n_classes,)
 
-    def _classes(self, value: Tensor) -> Tensor:
-        return value.unflatten(-1, (-1, self.n_classes))  # (..., n K) -> (..., n, K)
+    def _classes(self, value: Array) -> Array:
+        return unflatten(value, self.n_classes)  # (..., n K) -> (..., n, K)
 
-    def _one_hot(self, classes: Tensor) -> Tensor:
-        return F.one_hot(classes, self.n_classes).flatten(-2)  # (..., n) -> (..., n K)
+    def _probabilities(self, params: Parameters) -> Array:
+        return softmax(self._classes(params[0]), -1)
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n K) -> (..., n)."""
         logit = self._classes(params[0])
-        return (self._classes(x) * logit).sum(-1) - logit.logsumexp(-1)
+        return (self._classes(x) * logit).sum(-1) - logsumexp(logit, -1)
 
-    def mean(self, params: Parameters) -> Tensor:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the logits: (..., n K)."""
+        return x - self.mean(params)
+
+    def mean(self, params: Parameters) -> Array:
         """Probability of each class: (..., n K)."""
-        return self._classes(params[0]).softmax(-1).flatten(-2)
+        return flatten(self._probabilities(params))
 
-    def mode(self, params: Parameters) -> Tensor:
+    def mode(self, params: Parameters) -> Array:
         """Most probable class, one-hot encoded: (..., n K)."""
-        probability = self._classes(params[0]).softmax(-1)
-        return self._one_hot(probability.argmax(-1)).to(probability.dtype)
+        probability = self._probabilities(params)
+        return one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """Probabilities of the classes before x, and of x: (..., n K) -> (..., n), (..., n)."""
-        return class_cdf(self._classes(params[0]).softmax(-1), self._classes(x))
+        return class_cdf(self._probabilities(params), self._classes(x))
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n K)."""
-        probability = self._classes(params[0]).softmax(-1)
-        return self._one_hot(sample_classes(probability, generator)).to(probability.dtype)
+        probability = self._probabilities(params)
+        return one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
         probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         return [((loadings / probability).clamp(-MAX_SLOPE, MAX_SLOPE), probability.log())]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         # a missing value has no class, which is a row of zeros
-        return self._classes(params[0]).log_softmax(-1).flatten(-2) @ x.mT
+        return flatten(log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class."""
-        log_probability = self._classes(params[0]).log_softmax(-1)
+        log_probability = log_softmax(self._classes(params[0]))
         return fisher_features_of_classes(log_probability, self._classes(slopes[0]))
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Logarithms of the classes' frequencies."""
         return [weighted_mean(x, weights).clamp(min=SMALLEST_PROBABILITY).log()]
 
@@ -227,81 +250,86 @@ class Ordinal(Likelihood):
         """One location, and a threshold between any two classes."""
         return 1, self.n_classes - 1
 
-    def _thresholds(self, raw: Tensor) -> Tensor:
+    def _thresholds(self, raw: Array) -> Array:
         """Thresholds from the first one and raw gaps: (..., n (K-1)) -> (..., n, K-1)."""
-        raw = raw.unflatten(-1, (-1, self.n_classes - 1))
-        first, gaps = raw.split([1, self.n_classes - 2], dim=-1)
-        return torch.cat([first, F.softplus(gaps) + MIN_THRESHOLD_GAP], dim=-1).cumsum(-1)
+        raw = unflatten(raw, self.n_classes - 1)
+        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
+        return concatenate([raw[..., :1], gaps]).cumsum(-1)
 
-    def _log_probabilities(self, params: Parameters) -> Tensor:
+    def _log_probabilities(self, params: Parameters) -> Array:
         """Log-probability of each class: (..., n, K)."""
-        loc, raw = params
-        distance = self._thresholds(raw) - loc.unsqueeze(-1)  # (..., n, K-1)
+        xp, (loc, raw) = namespace(params[0]), params
+        distance = self._thresholds(raw) - loc[..., None]  # (..., n, K-1)
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
-        log_up_to = F.pad(F.logsigmoid(distance), (0, 1))
-        log_from = F.pad(F.logsigmoid(-distance), (1, 0))
-        gap = torch.log(-torch.expm1(distance[..., :-1] - distance[..., 1:]))
-        return log_up_to + log_from + F.pad(gap, (1, 1))
+        log_up_to = pad(log_sigmoid(distance), 0, 1)
+        log_from = pad(log_sigmoid(-distance), 1, 0)
+        gap = xp.log(-xp.expm1(distance[..., :-1] - distance[..., 1:]))
+        return log_up_to + log_from + pad(gap, 1, 1)
 
-    def _class_of(self, x: Tensor) -> Tensor:
-        return (x * (self.n_classes - 1)).round().long().clamp(0, self.n_classes - 1)
+    def _probabilities(self, params: Parameters) -> Array:
+        return namespace(params[0]).exp(self._log_probabilities(params))
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def _class_of(self, x: Array) -> Array:
+        classes = to_dtype((x * (self.n_classes - 1)).round(), namespace(x).int64)
+        return classes.clip(0, self.n_classes - 1)
+
+    def _one_hot(self, x: Array) -> Array:
+        """One-hot codes of the values: (..., n) -> (..., n, K)."""
+        return one_hot(self._class_of(x), self.n_classes, x.dtype, flat=False)
+
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
-        log_probability = self._log_probabilities(params)
-        index = self._class_of(x).unsqueeze(-1)
-        # torch's function of this name imports its symbolic shapes, which takes half a second
-        shape = np.broadcast_shapes(log_probability.shape[:-1], index.shape[:-1])
-        index, log_probability = index.expand(*shape, 1), log_probability.expand(*shape, -1)
-        return log_probability.gather(-1, index).squeeze(-1)
+        log_probability, index = self._log_probabilities(params), self._class_of(x)[..., None]
+        index = index[(None,) * (log_probability.ndim - index.ndim)]  # (..., n, 1)
+        return take_along(log_probability, index, -1)[..., 0]
 
-    def mean(self, params: Parameters) -> Tensor:
+    def mean(self, params: Parameters) -> Array:
         """Mean of the evenly spaced numbers: (..., n)."""
-        probability = self._log_probabilities(params).exp()
-        return probability @ torch.linspace(0, 1, self.n_classes).to(probability)
+        probability = self._probabilities(params)
+        values = namespace(probability).linspace(0, 1, self.n_classes)
+        return probability @ as_type(values, probability)
 
-    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Most probable class over draws of z, with weights (M, K, B): (B, n)."""
-        probability = self._log_probabilities(params).exp()  # (M, K, B, n, K)
-        mode = (weights[..., None, None] * probability).sum((0, 1)).argmax(-1)
-        return mode.to(probability) / (self.n_classes - 1)
+        probability = weights[..., None, None] * self._probabilities(params)  # (M, K, B, n, K)
+        mode = probability.sum((0, 1)).argmax(-1)
+        return as_type(mode, probability) / (self.n_classes - 1)
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """Probabilities of the classes before x, and of x: (..., n) -> (..., n), (..., n)."""
-        probability = self._log_probabilities(params).exp()
-        one_hot = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
-        return class_cdf(probability, one_hot)
+        return class_cdf(self._probabilities(params), self._one_hot(x))
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        probability = self._log_probabilities(params).exp()
-        return sample_classes(probability, generator).to(probability.dtype) / (self.n_classes - 1)
+        probability = self._probabilities(params)
+        classes = draw_classes(probability, generator)
+        return as_type(classes, probability) / (self.n_classes - 1)
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""
         logistic = LOGISTIC * scale
-        middles = (torch.arange(self.n_classes - 1) + 0.5) / (self.n_classes - 1)
+        middles = (arange(self.n_classes - 1, like=loc) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
-        gaps = torch.expm1(thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP).log()
-        raw = torch.cat([thresholds[:, :1], gaps], dim=-1).flatten()
+        gaps = (thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP).expm1().log()
+        raw = concatenate([thresholds[:, :1], gaps]).flatten()
         slopes = (loadings / logistic).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [
-            (slopes, torch.zeros_like(loc)),
+            (slopes, loc.new_zeros(loc.shape)),
             (loadings.new_zeros(len(loadings), len(raw)), raw),
         ]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        one_hot = F.one_hot(self._class_of(x), self.n_classes).to(x)
+        codes = self._one_hot(x)
         if observed is not None:
-            one_hot = one_hot * observed.unsqueeze(-1)
-        return self._log_probabilities(params).flatten(-2) @ one_hot.flatten(-2).mT
+            codes = codes * observed[..., None]
+        return flatten(self._log_probabilities(params)) @ flatten(codes).swapaxes(-1, -2)
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class, by finite differences of the log-probabilities."""
         log_probability = self._log_probabilities(params)
         ahead = [
@@ -311,15 +339,15 @@ class Ordinal(Likelihood):
         return fisher_features_of_classes(log_probability, slope)
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
-        one_hot = F.one_hot(self._class_of(x.nan_to_num()), self.n_classes).to(x)
-        one_hot[x.isnan()] = torch.nan
-        frequency = weighted_mean(one_hot.flatten(-2), weights).unflatten(-1, one_hot.shape[-2:])
+        codes = self._one_hot(x.nan_to_num())
+        codes[x.isnan()] = math.nan
+        frequency = unflatten(weighted_mean(flatten(codes), weights), self.n_classes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)
         up_to, above = frequency.cumsum(-1), frequency.flip(-1).cumsum(-1).flip(-1)
         thresholds = (up_to[..., :-1] / above[..., 1:]).log()  # (C, k, K - 1)
         gaps = (thresholds.diff(dim=-1) - MIN_THRESHOLD_GAP).clamp(min=SMALLEST_PROBABILITY)
-        raw = torch.cat([thresholds[..., :1], gaps + torch.log(-torch.expm1(-gaps))], dim=-1)
-        return [thresholds.new_zeros(thresholds.shape[:-1]), raw.flatten(-2)]
+        raw = concatenate([thresholds[..., :1], gaps + (-(-gaps).expm1()).log()])
+        return [thresholds.new_zeros(thresholds.shape[:-1]), flatten(raw)]

@@ -1,26 +1,34 @@
 """Likelihood of real columns with point masses, as 0 in a column of gains (zero-inflated)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
-from sklearn_vae.columnwise import Limits
-from sklearn_vae.functional import bounded, unbounded
+from sklearn_vae.array_api import (
+    Array,
+    concatenate,
+    flatten,
+    log_softmax,
+    logsumexp,
+    namespace,
+    pad,
+    unflatten,
+)
+from sklearn_vae.columnwise import Limits, Parameters
+from sklearn_vae.functional import bounded, one_hot, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
     SMALLEST_PROBABILITY,
     Likelihood,
     LinearParameters,
-    Parameters,
     class_cdf,
     fisher_features_of_classes,
-    sample_classes,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
@@ -75,60 +83,71 @@ class ZeroInflated(Likelihood):
         """A logit per spike, against zero for the density; a location; a scale."""
         return self.n_spikes, 1, 1
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, x: Array) -> tuple[Array, Array]:
         """One-hot spikes (..., n, S) and numbers (..., n) of encoded values."""
-        values = x.unflatten(-1, (-1, self.width))
+        values = unflatten(x, self.width)
         return values[..., :-1], values[..., -1]
 
-    def _log_weights(self, params: Parameters) -> Tensor:
+    def _log_weights(self, params: Parameters) -> Array:
         """Log-probabilities of the spikes and, last, of the density: (..., n, S + 1)."""
-        logits = params[0].unflatten(-1, (-1, self.n_spikes))
-        return F.pad(logits, (0, 1)).log_softmax(-1)
+        return log_softmax(pad(unflatten(params[0], self.n_spikes), 0, 1))
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def _weights(self, params: Parameters) -> Array:
+        return namespace(params[0]).exp(self._log_weights(params))
+
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
-        spike, number = self._split(x)
-        logits = params[0].unflatten(-1, (-1, self.n_spikes))
-        log_total = torch.logaddexp(logits.logsumexp(-1), logits.new_zeros(()))
+        xp, (spike, number) = namespace(x), self._split(x)
+        logits = unflatten(params[0], self.n_spikes)
+        log_odds = logsumexp(logits, -1)
+        log_total = xp.logaddexp(log_odds, xp.zeros_like(log_odds))
         density = Gaussian().log_prob_per_column(params[1:], number)
         mass = (spike * logits).sum(-1)
-        return torch.where(spike.sum(-1) > 0.5, mass, density) - log_total
+        return xp.where(spike.sum(-1) > 0.5, mass, density) - log_total
 
-    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in the logits, the location or the scale."""
+        spike, value = self._split(x)
+        if number == 0:
+            return flatten(spike - self._weights(params)[..., :-1])
+        is_number = spike.sum(-1) <= 0.5
+        return is_number * Gaussian().gradient(params[1:], value, number - 1)
+
+    def log_prior(self, params: Parameters, scale: Array) -> Array:
         """Log-density of a pseudo-observation at distance ``scale``, of the numbers alone."""
         return Gaussian().log_prior(params[1:], self._split(scale)[1])
 
-    def mean(self, params: Parameters) -> Tensor:
+    def mean(self, params: Parameters) -> Array:
         """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
-        weight = self._log_weights(params).exp()[..., :-1]
-        return torch.cat([weight, params[1].unsqueeze(-1)], dim=-1).flatten(-2)
+        weight = self._weights(params)[..., :-1]
+        return flatten(concatenate([weight, params[1][..., None]]))
 
-    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Mean over draws of z too, with weights (M, K, B): (B, n (S + 1))."""
-        joint = weights[..., None, None] * self._log_weights(params).exp()  # (M, K, B, n, S + 1)
+        joint = weights[..., None, None] * self._weights(params)  # (M, K, B, n, S + 1)
         weight = joint.sum((0, 1))
-        number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clamp(min=1e-30)
-        return torch.cat([weight[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+        number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clip(min=1e-30)
+        return flatten(concatenate([weight[..., :-1], number[..., None]]))
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value, with the spikes below all other numbers."""
         spike, number = self._split(x)
-        weight = self._log_weights(params).exp()
+        weight = self._weights(params)
         below, at = class_cdf(weight[..., :-1], spike)
         density = Gaussian().cdf(params[1:], number)[0]
         above = 1 - weight[..., -1] + weight[..., -1] * density
-        return torch.where(spike.sum(-1) > 0.5, below, above), at
+        return namespace(x).where(spike.sum(-1) > 0.5, below, above), at
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n (S + 1))."""
-        index = sample_classes(self._log_weights(params).exp(), generator)
-        one_hot = F.one_hot(index, self.width).to(params[1].dtype)
-        number = Gaussian().sample(params[1:], generator, limits) * one_hot[..., -1]
-        return torch.cat([one_hot[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+        index = draw_classes(self._weights(params), generator)
+        codes = one_hot(index, self.width, params[1].dtype, flat=False)
+        codes[..., -1] *= Gaussian().sample(params[1:], generator, limits)
+        return flatten(codes)
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Frequencies of the spikes, and mean and scale of the other numbers."""
         (spike, number), (_, scale) = self._split(loc), self._split(scale)
         slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)
@@ -140,42 +159,45 @@ class ZeroInflated(Likelihood):
         return [
             (slope.clamp(-MAX_SLOPE, MAX_SLOPE).flatten(-2), logits.flatten()),
             (number_slope, number / rest),
-            (torch.zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
+            (namespace(loc).zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
         ]
 
     def log_prob_by_component(
-        self, params: Parameters, x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Parameters, x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-density of the rows in each component, as matrix products: (M, C, B)."""
+        xp, (_, loc, raw) = namespace(x), params
         log_weight = self._log_weights(params)  # (M, C, k, S + 1)
-        _, loc, raw = params
         log_scale = bounded(raw, LOG_SCALE_BOUND)
-        precision = (-2 * log_scale).exp()
-        constant = log_weight[..., -1] - 0.5 * loc.square() * precision - log_scale - HALF_LOG_2PI
+        precision = xp.exp(-2 * log_scale)
+        constant = log_weight[..., -1] - 0.5 * xp.square(loc) * precision - log_scale - HALF_LOG_2PI
         spike, number = self._split(x)  # zeros at missing values, and numbers at spikes
         is_number = 1 - spike.sum(-1)
         if observed is not None:
             is_number = is_number * observed
-        log_prob = log_weight[..., :-1].flatten(-2) @ spike.flatten(-2).mT
-        log_prob = log_prob + constant @ is_number.mT + (loc * precision) @ number.mT
-        return log_prob - 0.5 * precision @ number.square().mT
+        spike, is_number, number = (
+            part.swapaxes(-1, -2) for part in (flatten(spike), is_number, number)
+        )
+        log_prob = flatten(log_weight[..., :-1]) @ spike
+        log_prob = log_prob + constant @ is_number + (loc * precision) @ number
+        return log_prob - 0.5 * precision @ xp.square(number)
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per spike and for the density, and those of its mean and scale."""
-        log_weight = self._log_weights(params)
-        slope = slopes[0].unflatten(-1, (-1, self.n_spikes))
-        classes = fisher_features_of_classes(log_weight, F.pad(slope, (0, 1)))
+        log_weight, slope = self._log_weights(params), unflatten(slopes[0], self.n_spikes)
+        classes = fisher_features_of_classes(log_weight, pad(slope, 0, 1))
         number = Gaussian().fisher_features(params[1:], slopes[1:])
-        return torch.cat([classes, (0.5 * log_weight[..., -1:]).exp() * number], dim=-1)
+        root = namespace(log_weight).exp(0.5 * log_weight[..., -1:])
+        return concatenate([classes, root * number])
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
         spike, number = self._split(x)
-        frequency = weighted_mean(spike.flatten(-2), weights).unflatten(-1, spike.shape[-2:])
+        frequency = unflatten(weighted_mean(flatten(spike), weights), self.n_spikes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, S)
         rest = (1 - frequency.sum(-1, keepdim=True)).clamp(min=SMALLEST_PROBABILITY)
         logits = frequency.log() - rest.log()
-        number = torch.where(spike.sum(-1) > 0.5, torch.nan, number)
-        return [logits.flatten(-2), *Gaussian().maximum_likelihood(number, weights)]
+        number = namespace(x).where(spike.sum(-1) > 0.5, math.nan, number)
+        return [flatten(logits), *Gaussian().maximum_likelihood(number, weights)]

@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
-import torch
-from scipy import special
-from torch import Tensor
+import numpy as np
 
-from sklearn_vae._compat import standard_gamma
-from sklearn_vae.columnwise import Limits, sample_truncated
+from sklearn_vae.array_api import Array, detach, lgamma, namespace, rsqrt
+from sklearn_vae.columnwise import Limits, Parameters, sample_truncated
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MIN_VARIANCE,
     Likelihood,
     LinearParameters,
-    Parameters,
     weighted_moments,
 )
+from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_normal
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -72,84 +70,88 @@ class Gaussian(Likelihood):
         """True if the scale is fixed."""
         return not isinstance(self.scale, str)
 
-    def _log_scale(self, raw: Tensor) -> Tensor:
-        return bounded(raw.detach() if self.is_fixed else raw, LOG_SCALE_BOUND)
+    def _log_scale(self, raw: Array) -> Array:
+        return bounded(detach(raw) if self.is_fixed else raw, LOG_SCALE_BOUND)
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
         """The mean depends on z, the scale if it is one per row."""
         return True, self.scale == "per_row"
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n) -> (..., n)."""
-        loc, raw = params
+        xp, (loc, raw) = namespace(x), params
         log_scale = self._log_scale(raw)
-        residual = (x - loc) * (-log_scale).exp()
-        return -0.5 * residual.square() - log_scale - HALF_LOG_2PI
+        residual = (x - loc) * xp.exp(-log_scale)
+        return -0.5 * xp.square(residual) - log_scale - HALF_LOG_2PI
 
-    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob(self, params: Parameters, x: Array) -> Array:
         """Log-density of the rows, summed over columns: (..., n) -> (...)."""
-        loc, raw = params
+        xp, (loc, raw) = namespace(x), params
         log_scale = self._log_scale(raw)
-        residual = (x - loc) * (-log_scale).exp()
+        residual = (x - loc) * xp.exp(-log_scale)
         # a scale per column is summed once, not once per draw
         constant = (log_scale + HALF_LOG_2PI).sum(-1)
-        return -0.5 * residual.square().sum(-1) - constant
+        return -0.5 * xp.square(residual).sum(-1) - constant
 
-    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in the mean or the log-scale: (..., n)."""
+        inverse_scale = np.exp(-self._log_scale(params[1]))
+        residual = (x - params[0]) * inverse_scale
+        if number == 0:
+            return residual * inverse_scale
+        return (np.square(residual) - 1) * bounded_slope(params[1], LOG_SCALE_BOUND)
+
+    def log_prior(self, params: Parameters, scale: Array) -> Array:
         """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
-        return self.log_prob([torch.zeros_like(params[0]), params[1]], scale)
+        return self.log_prob([namespace(scale).zeros_like(params[0]), params[1]], scale)
 
-    def mean(self, params: Parameters) -> Tensor:
+    def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n)."""
         return params[0]
 
-    def residual(self, params: Parameters, x: Tensor) -> Tensor:
+    def residual(self, params: Parameters, x: Array) -> Array:
         """Difference of each value from the mean: (..., n) -> (..., n)."""
         return x - params[0]
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        loc, raw = params
-        below = torch.special.ndtr((x - loc) * (-self._log_scale(raw)).exp())
-        return below, torch.zeros_like(below)
+        xp, (loc, raw) = namespace(x), params
+        below = xp.special.ndtr((x - loc) * (-self._log_scale(raw)).exp())
+        return below, xp.zeros_like(below)
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         loc, raw = params
-        scale = self._log_scale(raw).exp()
+        scale = namespace(raw).exp(self._log_scale(raw))
+        return sample_truncated(lambda: loc + scale * draw_normal(loc, generator), limits)
 
-        def draw() -> Tensor:
-            noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-            return loc + scale * noise.to(loc.device)
-
-        return sample_truncated(draw, limits)
-
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """The linear Gaussian model itself, but for a fixed scale."""
+        xp = namespace(loc)
         if isinstance(self.scale, Real):
-            scale = torch.full_like(scale, float(self.scale))
+            scale = xp.full_like(scale, float(self.scale))
         return [
             (loadings, loc),
-            (torch.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
+            (xp.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
         ]
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the mean and one of the standard deviation."""
-        (_, raw), (mean_slope, raw_slope) = params, slopes
+        (_, raw), (mean_slope, raw_slope), xp = params, slopes, namespace(slopes[0])
         log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND) * (not self.is_fixed)
-        mean_slope = mean_slope * (-self._log_scale(raw)).exp()
-        return torch.stack([mean_slope, math.sqrt(2) * log_scale_slope], dim=-1)
+        mean_slope = mean_slope * xp.exp(-self._log_scale(raw))
+        return xp.stack([mean_slope, math.sqrt(2) * log_scale_slope], -1)
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Means and standard deviations, unless the scale is fixed."""
         mean, scale = weighted_moments(x, weights)
         if isinstance(self.scale, Real):
-            scale = torch.full_like(scale, float(self.scale))
+            scale = namespace(x).full_like(scale, float(self.scale))
         return [mean, unbounded(scale.log(), LOG_SCALE_BOUND)]
 
 
@@ -215,74 +217,74 @@ class StudentT(Likelihood):
         return True, self.scale == "per_row", False
 
     @staticmethod
-    def _df(raw: Tensor) -> Tensor:
-        return (LOG_DF_CENTRE + bounded(raw, LOG_DF_BOUND)).exp()
+    def _df(raw: Array) -> Array:
+        return namespace(raw).exp(LOG_DF_CENTRE + bounded(raw, LOG_DF_BOUND))
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n) -> (..., n)."""
-        loc, raw, raw_df = params
+        xp, (loc, raw, raw_df) = namespace(x), params
         log_scale, df = bounded(raw, LOG_SCALE_BOUND), self._df(raw_df)
         half = 0.5 * (df + 1)
-        constant = torch.lgamma(half) - torch.lgamma(0.5 * df) - 0.5 * (math.pi * df).log()
+        constant = lgamma(half) - lgamma(0.5 * df) - 0.5 * xp.log(math.pi * df)
         # |residual| / sqrt(df) is squared in a logarithm, where it cannot overflow
-        distance = ((x - loc) * (-log_scale).exp()).abs() * df.rsqrt()
+        distance = abs((x - loc) * xp.exp(-log_scale)) * rsqrt(df)
         return constant - log_scale - half * _log_one_plus_square(distance)
 
-    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+    def log_prior(self, params: Parameters, scale: Array) -> Array:
         """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
-        return self.log_prob([torch.zeros_like(params[0]), *params[1:]], scale)
+        return self.log_prob([namespace(scale).zeros_like(params[0]), *params[1:]], scale)
 
-    def mean(self, params: Parameters) -> Tensor:
+    def mean(self, params: Parameters) -> Array:
         """Location of p(x|z), its mean if it has one: (..., n)."""
         return params[0]
 
-    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        loc, raw, raw_df = params
+        from scipy import special  # the runtime goes without it
+
+        xp, (loc, raw, raw_df) = namespace(x), params
         residual = (x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp()
         df = self._df(raw_df).expand_as(residual)
         arrays = (tensor.detach().cpu().double().numpy() for tensor in (df, residual))
-        below = torch.as_tensor(special.stdtr(*arrays)).to(residual)
-        return below, torch.zeros_like(below)
+        below = xp.as_tensor(special.stdtr(*arrays)).to(residual)
+        return below, xp.zeros_like(below)
 
     def sample(
-        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
-    ) -> Tensor:
+        self, params: Parameters, generator: Generator, limits: Limits | None = None
+    ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        loc, raw, raw_df = params
-        half = 0.5 * self._df(raw_df).expand_as(loc).contiguous()
-        scale = bounded(raw, LOG_SCALE_BOUND).exp()
+        xp, (loc, raw, raw_df) = namespace(params[0]), params
+        half = 0.5 * xp.broadcast_to(self._df(raw_df), loc.shape)
+        scale, smallest = xp.exp(bounded(raw, LOG_SCALE_BOUND)), xp.finfo(loc.dtype).tiny
 
-        def draw() -> Tensor:
-            normal = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-            gamma = standard_gamma(half.cpu(), generator)
-            t = normal * (half.cpu() / gamma.clamp(min=torch.finfo(loc.dtype).tiny)).sqrt()
-            return loc + scale * t.to(loc.device)
+        def draw() -> Array:
+            normal = draw_normal(loc, generator)
+            gamma = draw_gamma(half, generator).clip(min=smallest)
+            return loc + scale * (normal * xp.sqrt(half / gamma))
 
         return sample_truncated(draw, limits)
 
-    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """The linear Gaussian model with five degrees of freedom."""
-        raw_df = torch.full_like(loc, INITIAL_LOG_DF - LOG_DF_CENTRE)
+        xp = namespace(loc)
+        raw_df = xp.full_like(loc, INITIAL_LOG_DF - LOG_DF_CENTRE)
         return [
             (loadings, loc),
-            (torch.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
-            (torch.zeros_like(loadings), unbounded(raw_df, LOG_DF_BOUND)),
+            (xp.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
+            (xp.zeros_like(loadings), unbounded(raw_df, LOG_DF_BOUND)),
         ]
 
-    def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the location and one of the scale (Lange et al., 1989)."""
-        (_, raw, raw_df), (loc_slope, raw_slope, _) = params, slopes
-        df = self._df(raw_df)
-        loc_slope = (
-            loc_slope * ((df + 1) / (df + 3)).sqrt() * (-bounded(raw, LOG_SCALE_BOUND)).exp()
-        )
+        (_, raw, raw_df), (loc_slope, raw_slope, _), xp = params, slopes, namespace(slopes[0])
+        df, inverse_scale = self._df(raw_df), xp.exp(-bounded(raw, LOG_SCALE_BOUND))
+        loc_slope = loc_slope * xp.sqrt((df + 1) / (df + 3)) * inverse_scale
         log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND)
-        return torch.stack([loc_slope, (2 * df / (df + 3)).sqrt() * log_scale_slope], dim=-1)
+        return xp.stack([loc_slope, xp.sqrt(2 * df / (df + 3)) * log_scale_slope], -1)
 
     def maximum_likelihood(
-        self, x: Tensor, weights: Tensor, start: Parameters | None = None
-    ) -> list[Tensor]:
+        self, x: Array, weights: Array, start: Parameters | None = None
+    ) -> list[Array]:
         """Locations, scales and degrees of freedom by EM (ECME [1]_).
 
         The degrees of freedom take one step of Fisher scoring in each iteration.
@@ -294,7 +296,7 @@ class StudentT(Likelihood):
         """
         if start is None:
             loc, scale = weighted_moments(x, weights)
-            log_df, n_steps = torch.full_like(loc, INITIAL_LOG_DF), ECME_STEPS
+            log_df, n_steps = namespace(x).full_like(loc, INITIAL_LOG_DF), ECME_STEPS
         else:
             loc, scale = start[0], bounded(start[1], LOG_SCALE_BOUND).exp()
             log_df, n_steps = self._df(start[2]).log(), ECME_STEPS_FROM_START
@@ -317,27 +319,27 @@ class StudentT(Likelihood):
         return [param.squeeze(-1) for param in (loc, raw, raw_df)]
 
 
-def _scoring_step(df: Tensor, square: Tensor, weights: Tensor) -> Tensor:
+def _scoring_step(df: Array, square: Array, weights: Array) -> Array:
     """Step of Fisher scoring for the logarithms of the degrees of freedom, at most 1.
 
     Degrees of freedom (C, k, 1), squared residuals and normalised weights (C, k, n) -> (C, k, 1).
     The information is that of Lange et al. (1989).
     """
+    xp = namespace(df)
     per_cell = (df + 1) * square / (df * (df + square)) - (square / df).log1p()
-    constant = torch.digamma(0.5 * (df + 1)) - torch.digamma(0.5 * df) - 1 / df
+    constant = xp.digamma(0.5 * (df + 1)) - xp.digamma(0.5 * df) - 1 / df
     slope = 0.5 * ((weights * per_cell).sum(-1, keepdim=True) + constant)
-    trigammas = torch.polygamma(1, 0.5 * df) - torch.polygamma(1, 0.5 * (df + 1))
+    trigammas = xp.polygamma(1, 0.5 * df) - xp.polygamma(1, 0.5 * (df + 1))
     information = 0.25 * trigammas - 0.5 * (df + 5) / (df * (df + 1) * (df + 3))
     return (slope / (df * information)).clamp(-1, 1)
 
 
-def _log_one_plus_square(value: Tensor) -> Tensor:
+def _log_one_plus_square(value: Array) -> Array:
     """Compute log(1 + value²) of a value >= 0 whose square may overflow."""
-    small = value.clamp(max=1.0)
-    large = value.clamp(min=1.0)
+    xp, small, large = namespace(value), value.clip(max=1.0), value.clip(min=1.0)
     # log(1 + v²) = 2 log v + log(1 + 1 / v²)
-    return torch.where(
+    return xp.where(
         value <= 1.0,
-        torch.log1p(small.square()),
-        2 * large.log() + torch.log1p(large.reciprocal().square()),
+        xp.log1p(xp.square(small)),
+        2 * xp.log(large) + xp.log1p(xp.square(xp.reciprocal(large))),
     )

@@ -18,8 +18,9 @@ from sklearn_vae.inference.constants import (
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
-from sklearn_vae.runtime.likelihoods import Gaussian, columnwise_gradient
+from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
 from sklearn_vae.runtime.vae import Architecture

@@ -12,6 +12,7 @@ from sklearn_vae.columnwise import Limits
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.imputation import AveragedImputation
+from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
@@ -19,7 +20,6 @@ from sklearn_vae.persistence.validation import check_array, check_count
 from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture, NumpyMixtureEnsemble
 from sklearn_vae.runtime.imputer import ImputerModel
-from sklearn_vae.runtime.likelihoods import LIKELIHOODS
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel, Predictor, ScoredRows
 from sklearn_vae.runtime.random import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
@@ -34,22 +34,19 @@ from sklearn_vae.runtime.vae import (
 )
 
 # Classes and functions of numpy, by their names in a file.
-PARTS: dict[str, Any] = (
-    LIKELIHOODS
-    | SCORERS
-    | {
-        cls.__name__: cls
-        for cls in (
-            Architecture,
-            DiagonalGaussian,
-            FullyConnected,
-            MixtureArchitecture,
-            MixturePrior,
-            StandardNormal,
-            VampPrior,
-        )
-    }
-)
+PARTS: dict[str, Any] = SCORERS | {
+    cls.__name__: cls
+    for cls in (
+        *LIKELIHOODS.values(),
+        Architecture,
+        DiagonalGaussian,
+        FullyConnected,
+        MixtureArchitecture,
+        MixturePrior,
+        StandardNormal,
+        VampPrior,
+    )
+}
 # Containers of numbers, of those of a schema.
 ARRAYS = ("array", "sparse")
 

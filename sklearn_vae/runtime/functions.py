@@ -1,4 +1,4 @@
-"""Functions that numpy does not have: activations, bounds, perceptrons."""
+"""Functions that numpy does not have: activations, perceptrons."""
 
 import math
 from collections.abc import Callable
@@ -6,10 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.array_api import logsumexp, softmax
+from sklearn_vae.array_api import sigmoid, softmax
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
-lgamma = np.vectorize(math.lgamma, otypes=[float])
 erf = np.vectorize(math.erf, otypes=[float])
 
 
@@ -23,39 +22,11 @@ def ndtri(probability: np.ndarray) -> np.ndarray:
     return quantile
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Logistic function."""
-    with np.errstate(over="ignore"):
-        value = np.exp(-x)
-    value += 1
-    return np.reciprocal(value, out=value)
-
-
 def silu(x: np.ndarray) -> np.ndarray:
     """Compute x times its logistic function; the exponential may overflow."""
     value = np.exp(-x)
     value += 1
     return np.divide(x, value, out=value)
-
-
-def softplus(x: np.ndarray) -> np.ndarray:
-    """Compute log(1 + exp(x))."""
-    return np.logaddexp(0, x)
-
-
-def bounded(raw: np.ndarray, bound: float) -> np.ndarray:
-    """Map raw numbers into (-bound, bound), by tanh."""
-    return bound * np.tanh(raw / bound)
-
-
-def bounded_slope(raw: np.ndarray, bound: float) -> np.ndarray:
-    """Compute the derivative of ``bounded``."""
-    return 1 - np.square(np.tanh(raw / bound))
-
-
-def log_softmax(x: np.ndarray) -> np.ndarray:
-    """Log-probabilities of logits along the last axis."""
-    return x - logsumexp(x, -1)[..., None]
 
 
 def resample(log_weight: np.ndarray, index: np.ndarray, generator: Generator) -> np.ndarray:

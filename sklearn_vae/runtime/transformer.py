@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.array_api import logsumexp
+from sklearn_vae.array_api import logsumexp, softmax
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
-from sklearn_vae.runtime.functions import log_softmax
 from sklearn_vae.runtime.importance_sampling import (
     Points,
     conditional_mean,
@@ -79,7 +78,7 @@ class TransformerModel(GenerativeModel):
         class_prior = self._class_prior
         log_p = self.joint_log_density(rows, class_prior, SCORE_DRAWS)
         z = map_classes(self._codes, rows, len(class_prior))
-        return np.einsum("nc,ncl->nl", np.exp(log_softmax(log_p)), z)
+        return np.einsum("nc,ncl->nl", softmax(log_p, -1), z)
 
     @property
     def _class_prior(self) -> np.ndarray:

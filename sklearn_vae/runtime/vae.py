@@ -12,11 +12,13 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.array_api import logsumexp
+from sklearn_vae.array_api import log_softmax, logsumexp, softmax
 from sklearn_vae.columnwise import Columnwise, Limits, Parameters
+from sklearn_vae.functional import bounded
+from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
-from sklearn_vae.runtime.functions import bounded, log_softmax, perceptron, perceptron_gradient
-from sklearn_vae.runtime.likelihoods import Likelihood, columnwise_gradient
+from sklearn_vae.runtime.functions import perceptron, perceptron_gradient
+from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import TorchGenerator
 
 
@@ -97,7 +99,7 @@ class NormalMixture:
             normal_log_density(z[..., None, :], loc, log_scale) + self.log_weight[:, None, None]
         )
         slope = (loc - z[..., None, :]) * np.exp(-2 * log_scale)  # (M, K, B, C, l)
-        return (np.exp(log_softmax(log_prob))[..., None] * slope).sum(-2)
+        return (softmax(log_prob, -1)[..., None] * slope).sum(-2)
 
     def sample(self, n_rows: int, generator: Generator | TorchGenerator) -> np.ndarray:
         """Sample codes of each member: (M, n_rows, l)."""
