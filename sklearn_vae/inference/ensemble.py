@@ -17,7 +17,6 @@ from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.inference.predictor import MAX_CACHED_NUMBERS, Predictor
-from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
@@ -33,8 +32,6 @@ MAX_ROWS = 1 << 8
 
 class TorchMixtureEnsemble(MixtureEnsemble):
     """A ``MixtureEnsemble`` of PyTorch's tensors."""
-
-    normal = Gaussian
 
     def activate(self, x: Tensor) -> Tensor:
         """Apply the networks' activation function."""

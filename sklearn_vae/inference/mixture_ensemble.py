@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from sklearn_vae.array_api import (
     take,
 )
 from sklearn_vae.columnwise import Columnwise, Limits
+from sklearn_vae.functional import bounded
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -66,8 +68,8 @@ class Standardised(NamedTuple):
 class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
-    Codes are in the order of their components' members. A subclass for each library defines the
-    class of normal likelihoods, activation functions, gradients of likelihoods and draws.
+    Codes are in the order of their components' members. A subclass for each library defines
+    activation functions, gradients of likelihoods and draws.
 
     Parameters
     ----------
@@ -92,8 +94,6 @@ class MixtureEnsemble:
         Columns of encoded rows with a normal distribution, and the others.
     """
 
-    normal: ClassVar[type]
-
     def __init__(
         self,
         architecture: Any,
@@ -113,7 +113,7 @@ class MixtureEnsemble:
             self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det")
         )
         self.params = self._stacked("params")[chosen].swapaxes(0, 1)
-        blocks = [(isinstance(block[0], self.normal), *block) for block in architecture.blocks]
+        blocks = [(isinstance(block[0], Gaussian), *block) for block in architecture.blocks]
         self.others = Columnwise([(block, n) for is_real, block, n in blocks if not is_real])
         widths = [likelihood.width * n for _, likelihood, n in blocks]
         is_real = np.repeat([block[0] for block in blocks], widths)
@@ -453,14 +453,6 @@ class MixtureEnsemble:
 def chunks(n: int, step: int) -> Iterator[slice]:
     """Yield slices of n codes."""
     return (slice(first, first + step) for first in range(0, n, step))
-
-
-def bounded(raw: Array, bound: float) -> Array:
-    """Map raw numbers into (-bound, bound), by tanh."""
-    if isinstance(raw, np.ndarray):
-        return bound * np.tanh(raw / bound)
-    # tanh(a) = 2 sigmoid(2 a) - 1: torch's tanh takes three times as long
-    return 2 * bound * namespace(raw).sigmoid(raw * (2 / bound)) - bound
 
 
 def _dense(weights: dict[str, Array], layer: str, x: Array) -> Array:

@@ -18,7 +18,6 @@ from sklearn_vae.inference.constants import (
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
-from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
@@ -40,8 +39,6 @@ class MixtureArchitecture(Architecture):
 
 class NumpyMixtureEnsemble(MixtureEnsemble):
     """A ``MixtureEnsemble`` of numpy's arrays."""
-
-    normal = Gaussian
 
     def activate(self, x: np.ndarray) -> np.ndarray:
         """Apply the networks' activation function."""
