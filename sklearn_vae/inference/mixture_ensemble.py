@@ -26,14 +26,12 @@ from sklearn_vae.array_api import (
     solve_lower,
     take,
 )
-from sklearn_vae.columnwise import Columnwise, Limits
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.functional import bounded
-from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
     INPUT_CLIP,
-    LOG_SCALE_BOUND,
     LOG_ZERO_WEIGHT,
     MAX_REDRAWS,
     POSTERIOR_LOG_SCALE_BOUND,
@@ -113,14 +111,12 @@ class MixtureEnsemble:
             self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det")
         )
         self.params = self._stacked("params")[chosen].swapaxes(0, 1)
-        blocks = [(isinstance(block[0], Gaussian), *block) for block in architecture.blocks]
-        self.others = Columnwise([(block, n) for is_real, block, n in blocks if not is_real])
-        widths = [likelihood.width * n for _, likelihood, n in blocks]
-        is_real = np.repeat([block[0] for block in blocks], widths)
+        self.others, is_real_value = architecture.others, architecture.is_real_value
+        widths = [likelihood.width for likelihood, n in architecture.blocks for _ in range(n)]
+        is_real = np.repeat(is_real_value, widths)
         self.real_columns, self.other_columns = (
             as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
         )
-        is_real_value = np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
         self.limits, self.others.limits = (
             Limits._make(limit[mask] for limit in limits)
             for mask in (as_array(is_real_value, logit), as_array(~is_real_value, logit))
@@ -133,7 +129,13 @@ class MixtureEnsemble:
         # (M, e, S d): of column e, and of the columns d before it
         shape = len(members), n_real, n_shears * n_real
         self.shears = xp.moveaxis(xp.triu(shears, 1), 3, 1).reshape(shape)
-        self._set_least_scales(is_real_value, self._stacked("min_log_scale")[chosen])
+        self.least_log_scale = self._least_log_scale(self._stacked("min_log_scale")[chosen])
+        self.has_least_scales = bool((self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any())
+        self.is_scale_param, least_params = (
+            as_array(part[:, None], logit)
+            for part in (self.others.is_scale_param, architecture.least_params)
+        )
+        self.least_params = as_type(least_params, logit)
 
     def _stacked(self, name: str) -> Array:
         """Parameters of all members: (M, ...)."""
@@ -153,28 +155,14 @@ class MixtureEnsemble:
         of_component = bias[components[0], 0] + weight[:, n_latent:][components]  # (C, n)
         return weight[:, :n_latent].swapaxes(1, 2), of_component.swapaxes(0, 1)
 
-    def _set_least_scales(self, is_real_value: np.ndarray, min_log_scale: Array) -> None:
-        """Set the bounds of log-scales (d, C), and of the other columns' parameters (n_params, 1).
-
-        A normal density of a recording step is nowhere above 1 per step.
-        """
-        least = np.array(self.architecture.steps or np.zeros(len(is_real_value)))
-        with np.errstate(divide="ignore"):
-            least = np.log(least / math.sqrt(2 * math.pi))
+    def _least_log_scale(self, min_log_scale: Array) -> Array:
+        """Bounds of log-scales, of recording steps and small components: (C,) -> (d, C)."""
         xp, whiten = namespace(self.whiten), self.whiten
         root = whiten.diagonal(0, 1, 2) if whiten.ndim == 3 else whiten
-        of_steps = xp.log(root) + as_type(as_array(least[is_real_value], root), root)
-        self.least_log_scale = xp.maximum(of_steps, min_log_scale[:, None]).swapaxes(0, 1)
-        self.has_least_scales = bool((self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any())
-        bound, blocks = LOG_SCALE_BOUND, self.others.blocks
-        raw = bound * np.arctanh(np.clip(least[~is_real_value] / bound, -0.999, 0.999))
-        raw = np.where(np.isfinite(least[~is_real_value]), raw, -np.inf)
-        has_scale = [part.scale_param is not None for part, n in blocks for _ in range(n)]
-        is_scale = self.others.is_scale_param
-        least_params = np.full(len(is_scale), -np.inf)
-        least_params[is_scale] = raw[np.array(has_scale, dtype=bool)]
-        self.is_scale_param = as_array(is_scale[:, None], root)
-        self.least_params = as_type(as_array(least_params[:, None], root), root)
+        least = self.architecture.least_scales[self.architecture.is_real_value]
+        with np.errstate(divide="ignore"):
+            of_steps = xp.log(as_type(as_array(least, root), root) * root)
+        return xp.maximum(of_steps, min_log_scale[:, None]).swapaxes(0, 1)
 
     # -- what depends on the library -------------------------------------------------
 
@@ -200,14 +188,9 @@ class MixtureEnsemble:
 
     # -- networks --------------------------------------------------------------------
 
-    @property
-    def is_diagonal(self) -> bool:
-        """True if real columns are independent given component and code: no matrix is needed."""
-        return self.whiten.ndim == 2 and not self.architecture.n_shears
-
     def codes_per_chunk(self, *, is_complete: bool) -> int:
         """Codes to decode at a time: each needs a matrix, unless rows are complete."""
-        if is_complete or self.is_diagonal:
+        if is_complete or self.architecture.is_independent:
             return CODES_PER_CHUNK
         return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), CODES_PER_CHUNK)
 
@@ -335,7 +318,7 @@ class MixtureEnsemble:
             chosen, mask = component[incomplete], observed[incomplete]
             whiten, scales = self.whiten[chosen], log_scale[:, incomplete]
             of_rows, marginal = standard[:, incomplete].swapaxes(0, 1), []
-            if self.is_diagonal:
+            if self.architecture.is_independent:
                 of_values = scales.swapaxes(0, 1) - xp.log(whiten)
                 marginal = [xp.where(mask, part, 0.0) for part in (of_rows, of_values)]
             else:
@@ -415,7 +398,7 @@ class MixtureEnsemble:
         if generator is not None:
             white = white + _solve(root, self.standard_normal(white.shape, generator))
         start = self.loc[component] + _solve(whiten, white)  # a draw, or the mean
-        if not self.is_diagonal and observed.any():
+        if not self.architecture.is_independent and observed.any():
             # values that are missing move with those that are observed
             residual = xp.where(observed, real - start, 0.0)
             start += conditional_step(_matrices(whiten), residual, observed, _matrices(root))

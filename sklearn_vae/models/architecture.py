@@ -7,18 +7,16 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import torch
 
-from sklearn_vae.functional import unbounded
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
-    Columnwise,
     Gaussian,
     Likelihood,
     ZeroInflated,
 )
-from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, LOG_SCALE_BOUND
+from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
@@ -230,7 +228,7 @@ class Architecture:
 
 @serializable
 @dataclass(frozen=True)
-class MixtureArchitecture(Architecture):
+class MixtureArchitecture(MixtureColumns, Architecture):
     """Everything that decides the shapes of a ``MixtureVAE``'s parameters.
 
     Attributes
@@ -267,42 +265,6 @@ class MixtureArchitecture(Architecture):
         are_steps = all(0 <= step < math.inf for step in self.steps)
         if len(self.steps) not in (0, n_values) or not are_steps:
             raise ValueError("'steps' must be those of the columns, and not below 0")
-
-    @cached_property
-    def is_real_value(self) -> np.ndarray:
-        """Mask of the columns of X that are real numbers with a normal distribution: (n,)."""
-        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
-        return np.repeat(is_normal, [n for _, n in self.blocks])
-
-    @cached_property
-    def is_independent(self) -> bool:
-        """True if real columns are independent given the code and the component."""
-        return self.covariance_type != "full" and not self.n_shears
-
-    @property
-    def others(self) -> Columnwise:
-        """Joint likelihood of the other columns."""
-        return Columnwise([block for block in self.blocks if not isinstance(block[0], Gaussian)])
-
-    @cached_property
-    def least_scales(self) -> np.ndarray:
-        """Smallest scale of each column of X, given those before it: (n,).
-
-        A normal density of this scale is nowhere above 1 per step, so that a recorded value
-        gets no more of it than a probability can be.
-        """
-        return np.array(self.steps or np.zeros(len(self.is_real_value))) / math.sqrt(2 * math.pi)
-
-    @cached_property
-    def least_params(self) -> np.ndarray:
-        """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
-        others, params = self.others, np.full(self.others.n_params, -math.inf)
-        has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
-        least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
-        scale = torch.as_tensor(least)
-        raw = torch.where(scale > 0, unbounded(scale.log(), LOG_SCALE_BOUND), -math.inf)
-        params[others.is_scale_param] = raw.numpy()
-        return params
 
     @cached_property
     def n_noise(self) -> int:

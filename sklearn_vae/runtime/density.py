@@ -18,6 +18,7 @@ from sklearn_vae.inference.constants import (
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
@@ -27,7 +28,7 @@ from sklearn_vae.seeds import Stream, stream_seed
 
 
 @dataclass(frozen=True)
-class MixtureArchitecture(Architecture):
+class MixtureArchitecture(MixtureColumns, Architecture):
     """Shapes, with the fields of :class:`sklearn_vae.models.mixture_vae.MixtureArchitecture`."""
 
     n_mixture: int = 1
@@ -164,7 +165,7 @@ class DensityModel(GenerativeModel):
         architecture = self.model.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
         # each draw of an incomplete row has a covariance
-        if np.isnan(x).any() and not self.model.is_diagonal:
+        if np.isnan(x).any() and not self.model.architecture.is_independent:
             widest = max(widest, architecture.n_columns**2)
         step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
         return (x[first : first + step] for first in range(0, len(x), step))

@@ -1,0 +1,69 @@
+"""Columns of a mixture: which are normally distributed, and bounds of their scales."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from sklearn_vae.columnwise import Columnwise
+from sklearn_vae.functional import unbounded
+from sklearn_vae.likelihoods import Gaussian, Likelihood
+from sklearn_vae.model_constants import LOG_SCALE_BOUND
+
+
+class MixtureColumns:
+    """Mixin of the architectures of mixtures: those of PyTorch's models and of the runtime's.
+
+    Attributes
+    ----------
+    blocks : sequence of (likelihood, n)
+        Likelihoods, and the number of neighbouring columns of each.
+    covariance_type : {"full", "diag"}
+        Covariances of the components.
+    n_shears : int
+        Learned triangular matrices of which each residual covariance is composed.
+    steps : tuple of float
+        Recording steps of the columns, 0 for those without a scale; empty for none at all.
+    """
+
+    blocks: Sequence[tuple[Likelihood, int]]
+    covariance_type: str
+    n_shears: int
+    steps: tuple[float, ...]
+
+    @cached_property
+    def is_real_value(self) -> np.ndarray:
+        """Mask of the columns of X that are real numbers with a normal distribution: (n,)."""
+        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_normal, [n for _, n in self.blocks])
+
+    @cached_property
+    def is_independent(self) -> bool:
+        """True if real columns are independent given the code and the component."""
+        return self.covariance_type != "full" and not self.n_shears
+
+    @property
+    def others(self) -> Columnwise:
+        """Joint likelihood of the other columns."""
+        return Columnwise([block for block in self.blocks if not isinstance(block[0], Gaussian)])
+
+    @cached_property
+    def least_scales(self) -> np.ndarray:
+        """Smallest scale of each column of X, given those before it: (n,).
+
+        A normal density of this scale is nowhere above 1 per step, so that a recorded value
+        gets no more of it than a probability can be.
+        """
+        return np.array(self.steps or np.zeros(len(self.is_real_value))) / math.sqrt(2 * math.pi)
+
+    @cached_property
+    def least_params(self) -> np.ndarray:
+        """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
+        others, params = self.others, np.full(self.others.n_params, -math.inf)
+        has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
+        least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
+        with np.errstate(divide="ignore"):
+            raw = unbounded(np.log(least), LOG_SCALE_BOUND)
+        params[others.is_scale_param] = np.where(least > 0, raw, -math.inf)
+        return params
