@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from scipy import linalg, special
 
 from sklearn_vae import array_api
 from sklearn_vae.inference.importance_sampling import WidthCheck
@@ -116,3 +116,63 @@ def test_results_are_on_the_device_of_their_inputs():
         *laplace_approximation(StandardNormal(), guess)[0],
     )
     assert {result.device.type for result in results} == {"meta"}
+
+
+@libraries
+def test_roots_solve_systems_as_scipy_does(library):
+    """Of matrices that are positive definite; NaN is the root of others."""
+    rng = np.random.default_rng(0)
+    root, x = np.tril(rng.normal(size=(4, 3, 3))) + 3 * np.eye(3), rng.normal(size=(4, 3))
+    matrices = root @ root.swapaxes(1, 2)
+    indefinite = np.concatenate([matrices, -matrices[:1]])
+    lower = array_api.cholesky(library.asarray(indefinite))
+
+    np.testing.assert_allclose(lower[:4], root * np.sign(np.diagonal(root, 0, 1, 2))[:, None])
+    assert np.isnan(np.asarray(lower[4])).all()
+    solved = array_api.cholesky_solve(lower[:4], library.asarray(x))
+    np.testing.assert_allclose(solved, np.linalg.solve(matrices, x[..., None])[..., 0])
+    solved = array_api.solve_lower(library.asarray(root), library.asarray(x))
+    expected = [linalg.solve_triangular(a, b, lower=True) for a, b in zip(root, x, strict=True)]
+    np.testing.assert_allclose(solved, expected)
+
+
+@libraries
+def test_the_root_of_a_matrix_that_rounds_to_a_singular_one_solves(library):
+    """Curvatures of far rows: their identity part is lost."""
+    slopes = library.asarray(np.array([[[1e9], [1e9]]]))
+    lower = array_api.cholesky(slopes @ slopes.swapaxes(1, 2) + library.eye(2))
+
+    step = array_api.cholesky_solve(lower, library.ones_like(slopes[..., 0]))
+    assert not np.isinf(np.asarray(step)).any()
+
+
+@libraries
+def test_places_and_indices_are_those_of_loops(library):
+    rng = np.random.default_rng(0)
+    index, values = rng.integers(4, size=20), rng.normal(size=20)
+    columns = np.array([[0, 3], [2, 1]])
+    expected = [values[index == k].max() if (index == k).any() else -np.inf for k in range(6)]
+    largest = array_api.index_max(library.asarray(values), library.asarray(index), 6)
+    placed = array_api.place(library.asarray(values[:4].reshape(2, 2)), library.asarray(columns), 5)
+
+    np.testing.assert_array_equal(largest, expected)
+    assert placed.tolist() == [
+        [values[0], 0, 0, values[1], 0],
+        [0, values[3], values[2], 0, 0],
+    ]
+    ordered = np.sort(rng.random((3, 6)), axis=1)
+    found = array_api.search_rows(library.asarray(ordered), library.asarray(ordered[0]))
+    np.testing.assert_array_equal(found, (ordered[:, None] <= ordered[0][:, None]).sum(-1))
+
+
+@libraries
+def test_arrays_are_like_others(library):
+    like = library.ones(2, dtype=library.float32)
+    matrix = array_api.diagonal_matrix(library.asarray(np.arange(6.0).reshape(2, 3)))
+
+    assert type(array_api.as_array(np.arange(3), like)) is type(like)
+    assert array_api.empty((2, 3), like).dtype == like.dtype
+    assert array_api.empty((2, 3), like).shape == (2, 3)
+    assert array_api.in_double(like).dtype == library.float64
+    assert array_api.sum_last(matrix).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert matrix[1].tolist() == np.diag([3.0, 4, 5]).tolist()

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.device import widest_dtype
+from sklearn_vae.array_api import in_double
 from sklearn_vae.inference.adaptive_importance_sampling import refine
 from sklearn_vae.inference.class_sampling import ClassSampler, ClassTarget
 from sklearn_vae.inference.constants import (
@@ -132,7 +132,7 @@ class JointDensity(NamedTuple):
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.log_prob(z).sum(), z)
-        return gradient.nan_to_num().to(widest_dtype(z.device))
+        return in_double(gradient.nan_to_num())
 
     def select(self, rows: Tensor) -> "JointDensity":
         """Index-select the rows."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, as_type, lgamma, log_sigmoid, namespace
+from sklearn_vae.array_api import Array, as_type, in_double, lgamma, log_sigmoid, namespace
 from sklearn_vae.columnwise import Limits, Parameters
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
@@ -47,10 +47,7 @@ class Counts(Likelihood):
         """
         if isinstance(x, np.ndarray) or any(part.requires_grad for part in params):
             return self._log_prob(params, x)
-        from sklearn_vae.device import widest_dtype  # it imports PyTorch
-
-        dtype = widest_dtype(x.device)
-        return self._log_prob([part.to(dtype) for part in params], x.to(dtype)).to(x.dtype)
+        return self._log_prob([in_double(part) for part in params], in_double(x)).to(x.dtype)
 
     @abstractmethod
     def _log_prob(self, params: Parameters, x: Array) -> Array:

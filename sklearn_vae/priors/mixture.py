@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from sklearn_vae.device import widest_dtype
+from sklearn_vae.array_api import in_double
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -114,10 +114,9 @@ class DiagonalMixture:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
         # squared distances from all components as one product of matrices, whose terms are
         # large and cancel for narrow components: hence double precision
-        exact = widest_dtype(z.device)
-        loc, log_scale = self.loc.to(exact), self.log_scale.to(exact)
+        loc, log_scale = in_double(self.loc), in_double(self.log_scale)
         precision = (-2 * log_scale).exp()  # (M, C, l)
-        points = z.to(exact).flatten(1, 2)  # (M, K B, l)
+        points = in_double(z).flatten(1, 2)  # (M, K B, l)
         powers = torch.cat([points.square(), points], dim=-1)
         coefs = torch.cat([-0.5 * precision, precision * loc], dim=-1)
         at_zero = -(0.5 * precision * loc.square() + log_scale + HALF_LOG_2PI).sum(-1)
