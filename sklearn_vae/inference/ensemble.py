@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.inference.predictor import MAX_CACHED_NUMBERS, Predictor
+from sklearn_vae.likelihoods.draws import draw_normal
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
@@ -45,11 +47,6 @@ class TorchMixtureEnsemble(MixtureEnsemble):
             (gradient,) = torch.autograd.grad(log_prob.sum(), params)
         return gradient
 
-    def standard_normal(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw standard normal numbers."""
-        normal = torch.randn(shape, generator=generator, dtype=self.loc.dtype)
-        return normal.to(self.loc.device)
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
@@ -59,7 +56,7 @@ class TorchMixtureEnsemble(MixtureEnsemble):
         shape = 1, n_rows, self.architecture.n_components
         z = StandardNormal().sample(shape, generator, self.loc.dtype)[0]
         probability = self.log_weight.softmax(0)[None, :, None].expand(-1, -1, n_rows)
-        noise = self.standard_normal((1, 1, n_rows), generator)
+        noise = draw_normal(probability[:, :1], generator)
         return z.to(self.loc.device), draw_components(probability, noise)[0, 0]
 
 
@@ -112,7 +109,7 @@ class EnsemblePredictor:
         first = members[0]
         like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=first.device)
         return TorchMixtureEnsemble(
-            first.architecture,
+            cast(MixtureArchitecture, first.architecture),
             [
                 {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
                 for member in members
@@ -201,7 +198,7 @@ class EnsemblePredictor:
             return function(model, first.encode(rows)[0], noise, *generator).cpu().numpy()
 
         # rows whose draws, and codes of each component, fit in memory
-        n_numbers = max(n_draws, len(model.log_weight)) * model.architecture.n_columns
+        n_numbers = max(n_draws, len(model.log_weight)) * model.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
         is_on_cpu = first.device.type == "cpu"
         return map_chunks(evaluate, X, n_rows, is_thread_safe=is_on_cpu, seed=seed)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from sklearn_vae.array_api import (
 )
 from sklearn_vae.columnwise import Limits
 from sklearn_vae.functional import bounded
+from sklearn_vae.likelihoods.draws import Generator, draw_normal
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -37,6 +38,7 @@ from sklearn_vae.model_constants import (
     POSTERIOR_LOG_SCALE_BOUND,
 )
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
+from sklearn_vae.models.mixture_columns import MixtureColumns
 
 # Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
 # needs one.
@@ -71,8 +73,8 @@ class MixtureEnsemble:
 
     Parameters
     ----------
-    architecture : MixtureArchitecture
-        Shapes, of all members.
+    architecture : MixtureColumns
+        Columns and shapes, of all members.
     members : sequence of dict of array
         Parameters of each member by name, with an axis of length 1 in front.
     weight : array of shape (n_members,)
@@ -88,13 +90,15 @@ class MixtureEnsemble:
         First component of each member, and the number of components.
     log_weight : array of shape (C,)
         Log-weight of each component.
+    n_columns : int
+        Columns of encoded rows.
     real_columns, other_columns : array of int
-        Columns of encoded rows with a normal distribution, and the others.
+        Those with a normal distribution, and the others.
     """
 
     def __init__(
         self,
-        architecture: Any,
+        architecture: MixtureColumns,
         members: Sequence[dict[str, Array]],
         weight: Array,
         limits: Limits,
@@ -114,6 +118,7 @@ class MixtureEnsemble:
         self.others, is_real_value = architecture.others, architecture.is_real_value
         widths = [likelihood.width for likelihood, n in architecture.blocks for _ in range(n)]
         is_real = np.repeat(is_real_value, widths)
+        self.n_columns = len(is_real)
         self.real_columns, self.other_columns = (
             as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
         )
@@ -174,15 +179,11 @@ class MixtureEnsemble:
         """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
         raise NotImplementedError
 
-    def standard_normal(self, shape: tuple[int, ...], generator: Any) -> Array:
-        """Draw standard normal numbers."""
-        raise NotImplementedError
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         raise NotImplementedError
 
-    def draw_latent(self, n_rows: int, generator: Any) -> tuple[Array, Array]:
+    def draw_latent(self, n_rows: int, generator: Generator) -> tuple[Array, Array]:
         """Draw codes (n_rows, l) and components (n_rows,), in the order of their members."""
         raise NotImplementedError
 
@@ -229,7 +230,7 @@ class MixtureEnsemble:
 
     def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:
         """Apply a function of a member to the numbers of its codes: (..., N) -> (..., N)."""
-        if len(self.members) == 1:
+        if len(self.members) == 1 or not len(component):
             return function(0, *arrays)
         ends = namespace(component).searchsorted(component, self.first_component).tolist()
         parts = [
@@ -258,10 +259,10 @@ class MixtureEnsemble:
 
     def _decode(self, z: Array, component: Array) -> tuple[Array, ...]:
         xp, z = namespace(z), z.swapaxes(0, 1)
-        is_one = bool((component == component[:1]).all())  # whose numbers are broadcast
-        chosen = component[:1] if is_one else component
+        is_one = len(component) > 0 and bool((component == component[0]).all())
+        chosen = component[:1] if is_one else component  # numbers of a single one are broadcast
         first = take(self.of_component, chosen, 1)
-        if is_one and len(component):
+        if is_one:
             out = self._decoder(int(self.member[component[0]]), z, first)
         else:
             out = self._by_member(self._decoder, component, z, first)
@@ -366,7 +367,7 @@ class MixtureEnsemble:
     # -- samples and missing values --------------------------------------------------
 
     def conditional(
-        self, x: Array, z: Array, component: Array, generator: Any = None
+        self, x: Array, z: Array, component: Array, generator: Generator = None
     ) -> tuple[Array, Array]:
         """Real columns given the observed ones, and parameters of the other columns.
 
@@ -396,7 +397,7 @@ class MixtureEnsemble:
         white = shift.swapaxes(0, 1)
         whiten, root = self.whiten[component], self._root(log_scale, mix, component)
         if generator is not None:
-            white = white + _solve(root, self.standard_normal(white.shape, generator))
+            white = white + _solve(root, draw_normal(white, generator))
         start = self.loc[component] + _solve(whiten, white)  # a draw, or the mean
         if not self.architecture.is_independent and observed.any():
             # values that are missing move with those that are observed
@@ -404,7 +405,7 @@ class MixtureEnsemble:
             start += conditional_step(_matrices(whiten), residual, observed, _matrices(root))
         return xp.where(observed, real, start), params
 
-    def sample_given(self, x: Array, z: Array, component: Array, generator: Any) -> Array:
+    def sample_given(self, x: Array, z: Array, component: Array, generator: Generator) -> Array:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
         rows, step = empty(x.shape, x), self.codes_per_chunk(is_complete=False)
         for part in chunks(len(x), step):
@@ -415,7 +416,7 @@ class MixtureEnsemble:
                 rows[part, self.other_columns] = self.others.sample(blocks, generator)
         return rows
 
-    def sample(self, n_rows: int, generator: Any) -> Array:
+    def sample(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""
         rows = self._draw_rows(n_rows, generator)
         for _ in range(MAX_REDRAWS):
@@ -425,10 +426,10 @@ class MixtureEnsemble:
             rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
         return rows
 
-    def _draw_rows(self, n_rows: int, generator: Any) -> Array:
+    def _draw_rows(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows: (n_rows, n_columns)."""
         z, component = self.draw_latent(n_rows, generator)
-        missing = empty((n_rows, self.architecture.n_columns), z)
+        missing = empty((n_rows, self.n_columns), z)
         missing[:] = math.nan
         return self.sample_given(missing, z, component, generator)
 

@@ -20,7 +20,7 @@ References
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,7 @@ from sklearn_vae.inference.mixture_constants import (
     START_SCALES,
 )
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble, Standardised, chunks
+from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
 
@@ -374,7 +375,7 @@ class PosteriorDraws(NamedTuple):
         return filled
 
     def sample(
-        self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Any
+        self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Generator
     ) -> Array:
         """Draw rows given the observed values of rows, at some of their draws.
 

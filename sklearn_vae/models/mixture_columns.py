@@ -17,6 +17,8 @@ class MixtureColumns:
 
     Attributes
     ----------
+    n_components, hidden_layer_sizes, activation, has_missing
+        As of ``Architecture``.
     blocks : sequence of (likelihood, n)
         Likelihoods, and the number of neighbouring columns of each.
     covariance_type : {"full", "diag"}
@@ -27,6 +29,10 @@ class MixtureColumns:
         Recording steps of the columns, 0 for those without a scale; empty for none at all.
     """
 
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    has_missing: bool
     blocks: Sequence[tuple[Likelihood, int]]
     covariance_type: str
     n_shears: int

@@ -52,10 +52,6 @@ class NumpyMixtureEnsemble(MixtureEnsemble):
         """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
         return columnwise_gradient(self.others, self.others.split_params(params), x, observed)
 
-    def standard_normal(self, shape: tuple[int, ...], generator: Generator) -> np.ndarray:
-        """Draw standard normal numbers."""
-        return generator.standard_normal(shape)
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return sobol_normal(n_draws, n_dims, seed)
@@ -130,7 +126,7 @@ class DensityModel(GenerativeModel):
             n_draws, self.model.architecture.n_components + 1, stream_seed(seed, Stream.CONDITIONAL)
         )
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        rows, first = np.empty((len(codes), self.model.architecture.n_columns)), 0
+        rows, first = np.empty((len(codes), self.model.n_columns)), 0
         for chunk in self._chunks(conditions, n_draws):
             chosen = np.flatnonzero((index >= first) & (index < first + len(chunk)))
             draws, row = posterior_draws(self.model, chunk, noise), index[chosen] - first
@@ -163,9 +159,9 @@ class DensityModel(GenerativeModel):
     def _chunks(self, x: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Yield chunks of rows, whose draws fit in memory."""
         architecture = self.model.architecture
-        widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
+        widest = max(*architecture.hidden_layer_sizes, self.model.n_columns, 1)
         # each draw of an incomplete row has a covariance
         if np.isnan(x).any() and not self.model.architecture.is_independent:
-            widest = max(widest, architecture.n_columns**2)
+            widest = max(widest, self.model.n_columns**2)
         step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
         return (x[first : first + step] for first in range(0, len(x), step))
