@@ -11,9 +11,11 @@ from scipy.sparse import issparse
 
 from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_narwhals
 from sklearn_vae.networks import Network
+from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.warnings import warn
 
 # Beginnings of scikit-learn's messages about the values of a table.
@@ -28,6 +30,10 @@ MAX_COLUMNS_NAMED = 5
 # A text column is taken for row identifiers if it has more distinct values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
+# A value this many times as far from the median as the quartiles is an error, or a code for missing
+# values: of a Cauchy distribution, one value in a million is. Quartiles are of so many rows.
+EXTREME_FACTOR = 1e6
+ROWS_OF_QUARTILES = 256
 # Text that is a date, with or without a time.
 DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
 # Largest sum of weights: the next number of copies is no floating-point number. A sum below the
@@ -62,6 +68,32 @@ def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
             f"for classes: {_first_of(found)}. A model cannot learn from classes of one row each. "
             f"Leave a column out if it names the rows, parse it if it holds dates or numbers, or "
             f"encode its meaning."
+        )
+
+
+def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
+    """Warn of columns with a value so far out that it alone decides their scale."""
+    values = np.sort(X[spread_out(len(X), ROWS_OF_QUARTILES)], axis=0)  # NaN last
+    n_values = (~np.isnan(values)).sum(axis=0)
+    low, median, high = (
+        np.take_along_axis(values, (share * n_values).astype(int)[None], axis=0)[0]
+        for share in (0.25, 0.5, 0.75)
+    )
+    found = []
+    with np.errstate(all="ignore"):
+        for extreme in (np.fmin.reduce(X), np.fmax.reduce(X)):
+            factor = abs(extreme - median) / np.maximum(high - median, median - low)
+            found += [
+                f"{names[j]!r} ({extreme[j]:.3g}, of a median of {median[j]:.3g})"
+                for j in np.flatnonzero((factor > EXTREME_FACTOR) & np.isfinite(factor)).tolist()
+            ]
+    if found:
+        warn(
+            f"Columns of X hold a value more than {EXTREME_FACTOR:.0e} times as far from their "
+            f"median as their quartiles are: {_first_of(found)}. It decides the scale of the "
+            f"column, whose other values look alike to the model. Replace errors, and codes for "
+            f"missing values, by NaN.",
+            UserWarning,
         )
 
 

@@ -219,6 +219,7 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
+@pytest.mark.filterwarnings("ignore:Columns of X hold a value")
 def test_the_ends_of_a_dtype_may_be_given():
     """Marks of no end: the last moment of a dtype, and its largest integer."""
     ends, largest = pd.Timestamp.max.floor("us"), 2**63 - 1

@@ -70,3 +70,17 @@ def test_dates_as_strings_are_warned_of(form):
         VAETransformer(1, **SMALL).fit(table)
 
     VAETransformer(1, **SMALL).fit(table.assign(day=days))
+
+
+def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
+    """An amount that was typed with too many zeros, and a code for a missing value."""
+    rng = np.random.default_rng(0)
+    X = rng.gamma(3, 10, (200, 3))
+    X[3, 0], X[5, 2] = 1e12, -(10.0**9)
+    model = VAETransformer(1, max_iter=1, random_state=0)
+
+    with pytest.warns(UserWarning, match=r"median as .*: 2 \(-1e\+09, of .*, 0 \(1e\+12, of "):
+        model.fit(X)
+    heavy = np.tan(np.pi * (rng.random((1000, 1)) - 0.5))  # Cauchy's: no warning, which is an error
+    model.fit(heavy)
+    VAEOutlierDetector(random_state=0).fit(X)  # it looks for such values
