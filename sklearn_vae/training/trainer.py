@@ -323,8 +323,6 @@ class Trainer(NeuralNet):
         (rows, noise), augmentation, model = batch, self._augmentation, self.module_
         if len(augmentation.seeds) > 1:
             rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
-        elif len(self.members_) > 1:
-            rows = rows.expand(len(self.members_), -1)
         if self._mask is not None:
             noise = noise * self._mask
         x, weight = train.take(rows)
@@ -378,7 +376,7 @@ class Trainer(NeuralNet):
 
         @torch.no_grad()
         def evaluate(chunk: Tensor) -> np.ndarray:
-            x, weight = valid.take(chunk.expand(len(configs), -1))
+            x, weight = valid.take(chunk.unsqueeze(0))
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws), state)

@@ -107,7 +107,7 @@ class MixtureGradient:
             return None
         whitening, parts = Whitening(model), []
         for chunk in torch.arange(len(rows), device=model.device).split(CHUNK_ROWS):
-            x, _ = rows.take(chunk.expand(n_members, -1))
+            x, _ = rows.take(chunk.unsqueeze(0))
             white, log_density = whitening(model.split(x))
             both = torch.cat([log_density.unsqueeze(1), white], dim=1)  # (M, 1 + d, C, B)
             parts.append(both.permute(0, 3, 2, 1).flatten(2))
