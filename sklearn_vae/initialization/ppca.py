@@ -142,11 +142,8 @@ class CorrelationPCA:
             residual = 0.5 * variances[-1] if n_columns else 1.0
         residual = max(residual, self.min_residual_variance)
 
-        signal = np.zeros(n_components)
-        signal[:n_axes] = np.maximum(variances - residual, 0)
-        directions = np.zeros((n_components, n_columns))
-        directions[:n_axes] = self.axes[:, :n_axes].T
-        loadings = np.sqrt(signal)[:, None] * directions
+        signal = np.maximum(variances - residual, 0)
+        loadings = np.sqrt(signal)[:, None] * self.axes[:, :n_axes].T
         residual_variance = residual * np.square(self.scale)
         return LinearGaussian(
             loc=self.loc,
@@ -158,7 +155,7 @@ class CorrelationPCA:
                 residual_variance, self.steps, prior_rows
             ),
             regression=self.regression,
-        )
+        ).padded(n_components)
 
 
 def pseudo_observation_scale(

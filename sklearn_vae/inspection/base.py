@@ -12,6 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.metrics import kl_per_dimension
+from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,10 +209,12 @@ def check_row_index(row: Any, n_rows: int) -> int:
     return int(row)
 
 
-def check_coverage(coverage: Any) -> None:
-    """Raise an error unless it lies between 0 and 1, exclusive."""
+def central_quantiles(n_steps: Any, coverage: Any) -> np.ndarray:
+    """Probabilities at equal distances around 0.5, ``coverage`` between the outer ones."""
+    check_count("n_steps", n_steps, minimum=2)
     if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
         raise ValueError(f"coverage must lie between 0 and 1. Got {coverage!r} instead.")
+    return 0.5 + float(coverage) * np.linspace(-0.5, 0.5, n_steps)
 
 
 def column_names(feature_names: Sequence[str] | np.ndarray | None, n_columns: int) -> list[str]:

@@ -31,19 +31,15 @@ def check_image_shape(image_shape: Any, n_columns: int) -> tuple[int, ...]:
     return shape
 
 
-def as_images(rows: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+def as_images(rows: np.ndarray, image_shape: Any) -> np.ndarray:
     """Rows of pixels as images, channels last: (..., d) -> (..., h, w) or (..., h, w, 3)."""
-    images = rows.reshape(*rows.shape[:-1], *image_shape)
-    if len(image_shape) == 3 and image_shape[0] in (1, RGB):
+    shape = check_image_shape(image_shape, rows.shape[-1])
+    images = rows.reshape(*rows.shape[:-1], *shape)
+    if len(shape) == 2:
+        return images
+    if shape[0] in (1, RGB):
         images = np.moveaxis(images, -3, -1)
-    is_grey = len(image_shape) == 3 and images.shape[-1] == 1
-    return images[..., 0] if is_grey else images
-
-
-def aspect_ratio(image_shape: tuple[int, ...]) -> float:
-    """Height divided by width."""
-    height, width = as_images(np.zeros(np.prod(image_shape)), image_shape).shape[:2]
-    return height / width
+    return images[..., 0] if images.shape[-1] == 1 else images
 
 
 def draw_tiles(
@@ -85,30 +81,30 @@ def draw_tiles(
     import matplotlib as mpl
 
     colormap = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
-    limits = kwargs.pop("vmin", limits[0]), kwargs.pop("vmax", limits[1])
     style = {"vmin": limits[0], "vmax": limits[1], **kwargs}
     style["cmap"] = colormap.with_extremes(bad=MISSING)
     half = 0.5 - gap / 2
-    n_rows, n_columns = images.shape[:2]
+    n_rows, n_columns, height, width = images.shape[:4]
+    if images.ndim == 5:
+        images = _rgb(images, style["vmin"], style["vmax"])
     artists = np.empty((n_rows, n_columns), dtype=object)
     for i, j in np.ndindex(n_rows, n_columns):
         bottom, top = (i - half, i + half) if upward else (i + half, i - half)
-        pixels = images[i, j] if images.ndim == 4 else _rgb(images[i, j], limits)
-        artists[i, j] = ax.imshow(pixels, extent=(j - half, j + half, bottom, top), **style)
-    ax.set_xlim(-0.5, n_columns - 0.5)
-    ax.set_ylim(*((-0.5, n_rows - 0.5) if upward else (n_rows - 0.5, -0.5)))
-    height, width = images.shape[2:4]
-    ax.set_aspect(height / width)
+        extent = (j - half, j + half, bottom, top)
+        artists[i, j] = ax.imshow(images[i, j], extent=extent, **style)
+    ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(-0.5, n_rows - 0.5), aspect=height / width)
+    if not upward:
+        ax.invert_yaxis()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return artists
 
 
-def _rgb(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def _rgb(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     """Colours scaled to between 0 and 1."""
     from matplotlib.colors import to_rgb
 
-    scaled = np.clip((pixels - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    scaled = np.clip((pixels - low) / (high - low), 0, 1)
     return np.where(np.isnan(scaled), to_rgb(MISSING), scaled)
 
 

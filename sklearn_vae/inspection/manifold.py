@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from scipy.special import ndtri
 
-from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, check_coverage, latent_kl
-from sklearn_vae.inspection.image_grid import as_images, check_image_shape, draw_tiles, value_range
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.inspection.base import (
+    CODES,
+    DisplayMixin,
+    as_numbers,
+    central_quantiles,
+    latent_kl,
+)
+from sklearn_vae.inspection.image_grid import as_images, draw_tiles, value_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,12 +124,10 @@ class ManifoldDisplay(DisplayMixin):
                 f"ManifoldDisplay draws codes that are real numbers, and some of those of "
                 f"posterior={vae.architecture_.posterior!r} are classes."
             )
-        check_count("n_steps", n_steps, minimum=2)
-        check_coverage(coverage)
+        values = ndtri(central_quantiles(n_steps, coverage))
         n_components = len(vae.get_feature_names_out())
         kl = latent_kl(vae, rows) if needs_kl else None
         dimensions = cls._two_components(components, n_components, kl)
-        values = ndtri(0.5 + coverage * np.linspace(-0.5, 0.5, n_steps))
         codes = np.zeros((n_steps, n_steps, n_components))
         codes[..., dimensions[0]] = values
         codes[..., dimensions[1]] = values[:, None]
@@ -156,10 +159,9 @@ class ManifoldDisplay(DisplayMixin):
         ManifoldDisplay
             The display.
         """
-        shape = check_image_shape(self.image_shape, self.rows.shape[-1])
+        images = as_images(self.rows, self.image_shape)
         ax = self._set_axes(ax, SIZE)
         limits = value_range(self.rows) if self.limits is None else self.limits
-        images = as_images(self.rows, shape)
         self.images_ = draw_tiles(ax, images, limits, gap=gap, upward=True, **kwargs)
         ticks = range(0, len(self.values), -(-len(self.values) // MAX_TICKS))
         labels = [f"{self.values[tick]:.1f}" for tick in ticks]

@@ -15,13 +15,7 @@ from sklearn_vae.inspection.base import (
     fitted_names,
     label_columns,
 )
-from sklearn_vae.inspection.image_grid import (
-    as_images,
-    aspect_ratio,
-    check_image_shape,
-    draw_tiles,
-    value_range,
-)
+from sklearn_vae.inspection.image_grid import as_images, draw_tiles, value_range
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -225,13 +219,11 @@ class ReconstructionDisplay(DisplayMixin):
     def _draw_images(
         self, ax: "Axes | None", layers: dict[str, np.ndarray], style: dict[str, Any]
     ) -> None:
-        shape = check_image_shape(self.image_shape, self.X.shape[1])
-        rows = np.stack(list(layers.values()))  # (2 or 3, n_rows, d)
-        ax = self._set_axes(
-            ax, (TILE * rows.shape[1] + 1.2, TILE * len(rows) * aspect_ratio(shape))
-        )
+        images = as_images(np.stack(list(layers.values())), self.image_shape)
+        n_layers, n_rows, height, width = images.shape[:4]
+        ax = self._set_axes(ax, (TILE * n_rows + 1.2, TILE * n_layers * height / width))
         true = self.X if self.X_true is None else self.X_true
-        self.images_ = draw_tiles(ax, as_images(rows, shape), value_range(true), **style)
+        self.images_ = draw_tiles(ax, images, value_range(true), **style)
         names = list(layers) if "true" in layers else ["original", "reconstructed"]
         ax.set_yticks(range(len(names)), names)
         ax.set_xticks([])

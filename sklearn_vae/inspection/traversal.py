@@ -11,8 +11,8 @@ from sklearn_vae.inspection.base import (
     DisplayMixin,
     as_numbers,
     by_kl,
+    central_quantiles,
     check_components,
-    check_coverage,
     check_row_index,
     column_moments,
     column_names,
@@ -20,14 +20,7 @@ from sklearn_vae.inspection.base import (
     label_columns,
     latent_kl,
 )
-from sklearn_vae.inspection.image_grid import (
-    as_images,
-    aspect_ratio,
-    check_image_shape,
-    draw_tiles,
-    value_range,
-)
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.inspection.image_grid import as_images, draw_tiles, value_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,8 +142,7 @@ class TraversalDisplay(DisplayMixin):
         TraversalDisplay
             The display.
         """
-        check_count("n_steps", n_steps, minimum=2)
-        check_coverage(coverage)
+        quantiles = central_quantiles(n_steps, coverage)
         requires = (*CODES, "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
         cls._check_decodes_codes_alone(vae)
@@ -164,7 +156,6 @@ class TraversalDisplay(DisplayMixin):
         origin[: block.width] = 1 / max(block.n_classes, 1)
         if row is not None:
             origin = codes[check_row_index(row, len(codes))]
-        quantiles = 0.5 + coverage * np.linspace(-0.5, 0.5, n_steps)
         values = np.quantile(codes[:, dimensions], quantiles, axis=0).T  # (n_components, n_steps)
         decoded = estimator.inverse_transform(_traverse(origin, values, dimensions, block))
         X = as_numbers("X", X)
@@ -203,13 +194,12 @@ class TraversalDisplay(DisplayMixin):
         return self
 
     def _draw_images(self, ax: "Axes | None", style: dict[str, Any]) -> None:
-        n_components, n_steps, n_columns = self.rows.shape
-        shape = check_image_shape(self.image_shape, n_columns)
-        ax = self._set_axes(
-            ax, (TILE * n_steps + 1.8, TILE * n_components * aspect_ratio(shape) + 0.5)
-        )
+        images = as_images(self.rows, self.image_shape)
+        n_components, n_steps, height, width = images.shape[:4]
+        size = (TILE * n_steps + 1.8, TILE * n_components * height / width + 0.5)
+        ax = self._set_axes(ax, size)
         limits = value_range(self.rows) if self.limits is None else self.limits
-        self.images_ = draw_tiles(ax, as_images(self.rows, shape), limits, **style)
+        self.images_ = draw_tiles(ax, images, limits, **style)
         ax.set_xticks(range(n_steps), [_percent(quantile) for quantile in self.quantiles])
         ax.set_yticks(range(n_components), self._labels())
         ax.set_xlabel("quantile of the code")

@@ -7,9 +7,8 @@ fit in another process initializes its models as before and then restores the sa
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -80,8 +79,10 @@ def state_of(net: Trainer) -> dict[str, Any]:
         "ema": None if net.ema_ is None else _array(net.ema_.average),
         "optimizer": net.optimizer_.state_dict(),
         "scheduler": {name: _array(value) for name, value in vars(net.scheduler_).items()},
-        "records": _stack_records(net.records_),
-        "history": [_without_batches(row) for row in net.history],
+        "records": {
+            name: np.stack([record[name] for record in net.records_]) for name in net.records_[-1]
+        },
+        "history": [dict(row) for row in net.history],
     }
     return {"state": state, "results": _results(net)}
 
@@ -106,19 +107,14 @@ def restore(net: Trainer, saved: dict[str, Any]) -> None:
             else:
                 setattr(net.scheduler_, name, state["scheduler"][name].copy())
     net.optimizer_.load_state_dict(state["optimizer"])
-    net.records_.extend(_unstack_records(state["records"]))
-    net.history_.extend({**row, "batches": []} for row in state["history"])
+    records = state["records"]
+    rows = zip(*records.values(), strict=True)
+    net.records_.extend(dict(zip(records, row, strict=True)) for row in rows)
+    net.history_.extend(state["history"])
 
 
 def _results(net: Trainer) -> list[tuple[int, dict[str, Any]]]:
-    return [
-        (member, {**vars(result), "history": [_without_batches(row) for row in result.history]})
-        for member, result in net.results_.items()
-    ]
-
-
-def _without_batches(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "batches"}
+    return [(member, vars(result)) for member, result in net.results_.items()]
 
 
 def _array(value: Tensor | np.ndarray) -> np.ndarray:
@@ -129,29 +125,6 @@ def _copy(target: Tensor, values: np.ndarray) -> None:
     if target.shape != values.shape:
         raise ValueError(f"a checkpoint has {values.shape} numbers in place of {target.shape}")
     target.copy_(torch.as_tensor(values))
-
-
-Records = Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]
-
-
-def _stack_records(records: Records) -> list[dict[str, Any]]:
-    """Stack the records of consecutive epochs with the same members and names."""
-    groups = groupby(records, key=lambda record: (record[0].tolist(), list(record[1])))
-    return [
-        {
-            "members": np.array(members),
-            "values": {name: np.stack([values[name] for _, values in rows]) for name in names},
-        }
-        for (members, names), rows in ((key, list(group)) for key, group in groups)
-    ]
-
-
-def _unstack_records(groups: list[dict[str, Any]]) -> Records:
-    return [
-        (group["members"], dict(zip(group["values"], row, strict=True)))
-        for group in groups
-        for row in zip(*group["values"].values(), strict=True)
-    ]
 
 
 # -- fingerprint -----------------------------------------------------------------------

@@ -154,23 +154,12 @@ class Dataset:
 
     def select(self, members: Tensor) -> Self:
         """Return the dataset of some members."""
-        indices, first_row = members.cpu().numpy(), self.first_row[members]
-        selected = replace(
+        indices = members.cpu().numpy()
+        return replace(
             self,
             total_weight=self.total_weight[indices],
             loss_offset=self.loss_offset[indices],
-            first_row=first_row,
-        )
-        if len(first_row) > 1:
-            return selected
-        block = slice(int(first_row), int(first_row) + self.n_rows)
-        has_block = self.row_indices is None and self.n_rows < len(self.x)
-        return replace(
-            selected,
-            x=self.x[block] if has_block else self.x,
-            row_indices=None if self.row_indices is None else self.row_indices[block],
-            weight=None if self.weight is None else self.weight[block],
-            first_row=torch.zeros_like(first_row),
+            first_row=self.first_row[members],
         )
 
     def split(self, n_valid: int, generator: torch.Generator) -> tuple[Self, Self]:
@@ -229,8 +218,7 @@ class Dataset:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return rows (M or 1, B) of each member: (M, B, n_columns), and their weights (M, B)."""
-        if len(self.first_row) > 1:  # a single member's rows begin at 0
-            rows = rows + self.first_row.unsqueeze(1)
+        rows = rows + self.first_row.unsqueeze(1)
         indices = rows.reshape(-1)
         if self.row_indices is not None:
             indices = self.row_indices.index_select(0, indices)

@@ -174,9 +174,7 @@ class FlatAdam(torch.optim.Optimizer):
         self._prepared_for = (self.lrs, self.param_groups[0]["lr"])
         rates = self.learning_rates()
         self._is_active = torch.as_tensor(rates > 0).to(self.count)
-        decays = torch.as_tensor(np.unique(rates * self.weight_decay)).to(self.mean)
-        if len(decays) > 1:
-            decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
+        decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
         self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
         self._updates = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]

@@ -140,7 +140,7 @@ class Trainer(NeuralNet):
         self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
         self.results_: dict[int, TrainingResult] = {}
-        self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        self.records_: list[dict[str, np.ndarray]] = []
         self.scheduler_ = StageScheduler(configs, model.flat)
         low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
         self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
@@ -190,7 +190,7 @@ class Trainer(NeuralNet):
         if (rates != self.optimizer_.lrs).any():
             self.optimizer_.lrs = rates
         self.optimizer_.begin_epoch()
-        self.records_.append((self.members_, {}))
+        self.records_.append({})
         self._record(beta=self.beta_, learning_rate=self.optimizer_.learning_rates())
         annealing = self.criterion_.annealing(epoch, self._last_epochs)
         loss = self._record_losses("", self._train_on_batches(train, epoch, annealing), train)
@@ -255,10 +255,10 @@ class Trainer(NeuralNet):
         scheduler, member = self.scheduler_, int(self.members_[index])
         if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
+        n_epochs = int(scheduler.n_iter[index].sum())
         history = [
-            {**row, **{name: values[position].item() for name, values in record.items()}}
-            for row, (members, record) in zip(self.history, self.records_, strict=True)
-            for position in np.flatnonzero(members == member)
+            {**row, **{name: values[member].item() for name, values in record.items()}}
+            for row, record in zip(self.history[:n_epochs], self.records_, strict=False)
         ]
         last_loss = history[-1]["loss"] if history else np.inf
         return TrainingResult(
@@ -323,8 +323,6 @@ class Trainer(NeuralNet):
         (rows, noise), augmentation, model = batch, self._augmentation, self.module_
         if len(augmentation.seeds) > 1:
             rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
-        elif len(self.members_) > 1:
-            rows = rows.expand(len(self.members_), -1)
         if self._mask is not None:
             noise = noise * self._mask
         x, weight = train.take(rows)
@@ -378,7 +376,7 @@ class Trainer(NeuralNet):
 
         @torch.no_grad()
         def evaluate(chunk: Tensor) -> np.ndarray:
-            x, weight = valid.take(chunk.expand(len(configs), -1))
+            x, weight = valid.take(chunk.unsqueeze(0))
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws), state)
@@ -423,9 +421,11 @@ class Trainer(NeuralNet):
     # -- records ---------------------------------------------------------------------
 
     def _record(self, **values: np.ndarray) -> None:
-        """Record numbers of each member (M,), and their means in skorch's history."""
-        self.records_[-1][1].update(values)
+        """Record numbers of the members in training (M,), and their means in skorch's history."""
         for name, numbers in values.items():
+            of_all = np.full(len(self.configs), np.nan)
+            of_all[self.members_] = numbers
+            self.records_[-1][name] = of_all
             self.history.record(name, float(numbers.mean()))
 
     def _record_losses(self, prefix: str, means: np.ndarray, rows: Dataset) -> np.ndarray:

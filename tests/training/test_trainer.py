@@ -222,8 +222,9 @@ def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
 def test_members_are_trained_as_single_models_are(rng, make_model):
     """A stacked model has a leading member axis."""
     x = rng.standard_normal((40, 3))
-    fleet = run(make_model(x, x), to_dataset(x))
-    single = run(make_model(x), to_dataset(x))
+    rows = to_dataset(x)
+    fleet = run(make_model(x, x), Dataset.stack([rows, rows]))
+    single = run(make_model(x), rows)
 
     torch.testing.assert_close(fleet.module_.flat[[0]], single.module_.flat)
 

@@ -98,10 +98,13 @@ class ELBOGradient:
             self.x = like.new_empty(n_members, n_inputs, n_rows)
         else:
             self.x = empty_like(self.encoder.x) if clips_input else self.encoder.x
-        z, conditions = self.decoder.x.tensor_split([n_latent], dim=1)
-        latent = GaussianLatent if model.prior.is_standard_normal else LearnedPriorLatent
-        self.latent = latent(model, self.encoder.out, z, self.decoder.grad_x, n_draws)
+        self.latent: GaussianLatent | LearnedPriorLatent
+        if model.prior.is_standard_normal:
+            self.latent = GaussianLatent(self.encoder, self.decoder, n_draws)
+        else:
+            self.latent = LearnedPriorLatent(model, self.encoder, self.decoder, n_draws)
         # the conditions are the last columns of x, and follow z in the decoder's input
+        conditions = self.decoder.x[:, n_latent:]
         self.decoder_conditions = conditions.unflatten(2, (n_draws, -1))  # (M, n_cond, K, B)
         self.conditions = self.x[:, self.x.shape[1] - conditions.shape[1] :].unsqueeze(2)
         self.has_conditions = conditions.shape[1] > 0
@@ -271,8 +274,8 @@ class GaussianLatent(GaussianSample):
 
     kl_offset = 0.5  # of kl_per_row
 
-    def __init__(self, model: VAE, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
-        super().__init__(params, z, grad_z, n_draws)
+    def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
+        super().__init__(encoder, decoder, n_draws)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
     def kl_per_row(self) -> Tensor:
@@ -306,8 +309,8 @@ class LearnedPriorLatent(GaussianSample):
 
     kl_offset = 0.0
 
-    def __init__(self, model: VAE, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
-        super().__init__(params, z, grad_z, n_draws)
+    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
+        super().__init__(encoder, decoder, n_draws)
         self.model, self.n_draws = model, n_draws
         self.prior_params = list(model.prior_weights.values())
         self.encoder_params = model.encoder.flat_parameters()  # the VampPrior encodes its inputs

@@ -233,16 +233,18 @@ def make_linear(
 class GaussianSample:
     """Reparameterized samples z = loc + scale * noise of a diagonal Gaussian posterior.
 
-    The encoder's output ``params`` (M, 2 l, B) is the location and the unbounded log-scale.
+    The encoder's output ``params`` (M, 2 l, B) is the location and the unbounded log-scale. The
+    samples are the first features of the decoder's input, those that have gradients.
     """
 
-    def __init__(self, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
+    def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
+        params = encoder.out
         self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
         self.grad_params = torch.empty_like(params)
         self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
         self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
-        self.z = z.unflatten(2, (n_draws, -1))  # (M, l, K, B)
-        self.grad_z = grad_z.unflatten(2, (n_draws, -1))
+        self.z = decoder.x[:, : decoder.n_grad].unflatten(2, (n_draws, -1))  # (M, l, K, B)
+        self.grad_z = decoder.grad_x.unflatten(2, (n_draws, -1))
         self.grad_z_noise = empty_like(self.z)
         # sums over draws; views if there is one draw
         self.has_one_draw = n_draws == 1

@@ -66,10 +66,8 @@ class MixtureGradient:
         buffers = self.buffers = GradientBuffers(model)
         self.encoder = HandWrittenMLP(model.encoder, n_rows, buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
-        z, one_hot = self.decoder.x.tensor_split([n_latent], dim=1)
-        posterior = self.encoder.out, z, self.decoder.grad_x, n_draws
-        is_double = objective.doubly_reparameterized
-        self.latent = WeightedGaussianSample(*posterior, doubly_reparameterized=is_double)
+        self.latent = WeightedGaussianSample(self.encoder, self.decoder, n_draws, objective)
+        one_hot = self.decoder.x[:, n_latent:]  # after z
         self.grad_out = torch.empty_like(self.decoder.out)
         params, grads = (
             out.unflatten(2, (n_draws, n_rows)).split(model.splits, dim=1)
@@ -107,7 +105,7 @@ class MixtureGradient:
             return None
         whitening, parts = Whitening(model), []
         for chunk in torch.arange(len(rows), device=model.device).split(CHUNK_ROWS):
-            x, _ = rows.take(chunk.expand(n_members, -1))
+            x, _ = rows.take(chunk.unsqueeze(0))
             white, log_density = whitening(model.split(x))
             both = torch.cat([log_density.unsqueeze(1), white], dim=1)  # (M, 1 + d, C, B)
             parts.append(both.permute(0, 3, 2, 1).flatten(2))
@@ -229,16 +227,10 @@ class WeightedGaussianSample(GaussianSample):
     """
 
     def __init__(
-        self,
-        params: Tensor,
-        z: Tensor,
-        grad_z: Tensor,
-        n_draws: int,
-        *,
-        doubly_reparameterized: bool,
+        self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int, objective: IWAE
     ):
-        super().__init__(params, z, grad_z, n_draws)
-        self.doubly_reparameterized = doubly_reparameterized
+        super().__init__(encoder, decoder, n_draws)
+        self.doubly_reparameterized = objective.doubly_reparameterized
         self.buffer = empty_like(self.z)
 
     def log_ratio(self, noise: Tensor) -> Tensor:
