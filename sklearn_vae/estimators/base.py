@@ -129,8 +129,6 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
-    # Fitted attributes that the predictor is made of, beside the weights.
-    _predictor_attributes: ClassVar[tuple[str, ...]] = ("columns_", "architecture_", "seed_")
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -157,14 +155,12 @@ class TableEstimator(
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         models: Any = self.state_dict_
         models = models if isinstance(models, list) else [models]
+        fitted = [value for name, value in vars(self).items() if name.endswith("_")]
+        weights = [weight for each in models for weight in each.values()]
         predictor: PredictorT = cached(
             _PREDICTORS,
             self,
-            (
-                self.device,
-                *(getattr(self, name) for name in self._predictor_attributes),
-                *(weight for weights in models for weight in weights.values()),
-            ),
+            (self.device, *fitted, *weights),
             lambda: self._make_predictor(device_to_score_on(self.device)),
         )
         return predictor

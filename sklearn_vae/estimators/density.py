@@ -246,10 +246,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
-    _predictor_attributes: ClassVar[tuple[str, ...]] = (
-        *DensityEstimator._predictor_attributes,
-        "weights_",
-    )
 
     seed_: int
     architecture_: MixtureArchitecture
