@@ -17,7 +17,6 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
 
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.encoder import TableEncoder
@@ -35,6 +34,7 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
 from sklearn_vae.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
+from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_callbacks,
@@ -129,8 +129,6 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
-    # Fitted attributes that the predictor is made of, beside the weights.
-    _predictor_attributes: ClassVar[tuple[str, ...]] = ("columns_", "architecture_", "seed_")
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -157,14 +155,12 @@ class TableEstimator(
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         models: Any = self.state_dict_
         models = models if isinstance(models, list) else [models]
+        fitted = [value for name, value in vars(self).items() if name.endswith("_")]
+        weights = [weight for each in models for weight in each.values()]
         predictor: PredictorT = cached(
             _PREDICTORS,
             self,
-            (
-                self.device,
-                *(getattr(self, name) for name in self._predictor_attributes),
-                *(weight for weights in models for weight in weights.values()),
-            ),
+            (self.device, *fitted, *weights),
             lambda: self._make_predictor(device_to_score_on(self.device)),
         )
         return predictor
@@ -214,34 +210,36 @@ class TableEstimator(
             If a parameter or X is invalid. The estimator is then as before.
         """
         interrupt = InterruptHandler()
-        warm_start = bool(getattr(self, "warm_start", False))
-        with (
-            default_modes(),
-            interrupt.watch(self),
-            restore_on_error(self, keep=warm_start),
-        ):
-            jobs, rows = self._make_jobs(X, y, sample_weight)
-            max_iter = sum(job.config.max_iter for job in jobs)
-            n_passes = 1 + bool(getattr(self, "refit", False))
-            adapter = CallbackAdapter(self, X, y, max_iterations=n_passes * max_iter)
-            self.interrupted_ = False
-            try:
-                checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-                callbacks = [*(self.callbacks or []), adapter, interrupt, *checkpoint]
-                options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-                results = train(jobs, **options)
-                results, next_jobs = self._select(jobs, results, rows)
-                results = train(next_jobs, **options) if next_jobs else results
-                self._set_results(jobs, results, rows)
-                for callback in checkpoint:
-                    callback.file.remove()
-            except KeyboardInterrupt:
-                jobs, results = interrupt.results(jobs)
-                self.interrupted_ = True
-                results, _ = self._select(jobs, results, rows)
-                self._set_results(jobs, results, rows)
-            adapter.end()
+        with default_modes(), interrupt.watch(self):
+            with restore_on_error(self, keep=bool(getattr(self, "warm_start", False))):
+                self._train(X, y, sample_weight, interrupt)
+            if interrupt.is_interrupted and has_caller():
+                raise KeyboardInterrupt  # the caller warns
         return self
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, interrupt: InterruptHandler) -> None:
+        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
+        jobs, rows = self._make_jobs(X, y, sample_weight)
+        max_iter = sum(job.config.max_iter for job in jobs)
+        n_passes = 1 + bool(getattr(self, "refit", False))
+        adapter = CallbackAdapter(self, X, y, max_iterations=n_passes * max_iter)
+        self.interrupted_ = False
+        try:
+            checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+            callbacks = [*(self.callbacks or []), adapter, interrupt, *checkpoint]
+            options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+            results = train(jobs, **options)
+            results, next_jobs = self._select(jobs, results, rows)
+            results = train(next_jobs, **options) if next_jobs else results
+            self._set_results(jobs, results, rows)
+            for callback in checkpoint:
+                callback.file.remove()
+        except KeyboardInterrupt:
+            jobs, results = interrupt.results(jobs)
+            self.interrupted_ = True
+            results, _ = self._select(jobs, results, rows)
+            self._set_results(jobs, results, rows)
+        adapter.end()
 
     def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
         """Validate and encode the rows, and make the jobs of the first training.
@@ -350,14 +348,14 @@ class TableEstimator(
             X = X.astype(np.float32)  # it is made dense
         if self.schema_ is None:
             X = X.toarray() if issparse(X) else X
-            check = partial(validate_data, self, reset=reset)
+            check = partial(validate_columns, self, reset=reset)
         else:
-            check = partial(check_array, estimator=self, input_name="X")
+            check = partial(check_array, estimator=caller_name(self), input_name="X")
             if columns is not None and nw.dependencies.is_into_dataframe(X):
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
                 table = read_table(X)  # refuses what is no table, of which scikit-learn says less
-                validate_data(self, X, reset=reset, skip_check_array=True)
+                validate_columns(self, X, reset=reset, skip_check_array=True)
                 if not reset and nw.dependencies.is_into_dataframe(X):
                     # scikit-learn checks names of text only
                     names = [field.name for field in self.schema_.fields]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -14,25 +14,21 @@ from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import check_is_table
+from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
-from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.source_methods import accepts_source
-from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS
-from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 from sklearn_vae.random import MAX_DRAWS, RandomState
 
 
 @serializable
-class VAEClassifier(
-    ClassifierMixin, TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator
-):
+class VAEClassifier(ClassifierMixin, MetaEstimator):
     r"""Generative classifier: a conditional VAE and Bayes' rule.
 
     One model learns the density of rows given their class, log p(x|k), in which classes share
@@ -99,8 +95,6 @@ class VAEClassifier(
         "random_state": ["random_state"],
     }
 
-    estimator_: DensityEstimator
-    n_features_in_: int
     classes_: np.ndarray
     priors_: np.ndarray
 
@@ -139,11 +133,9 @@ class VAEClassifier(
         ValueError
             If a parameter, X or y is invalid. The classifier is then as before.
         """
-        interruption: KeyboardInterrupt | None = None
-        with restore_on_error(self):
+        with self._watch_fit():
             self._validate_params()
             check_is_table(X, type(self).__name__)
-            model = self._model()
             y = as_dense(y)
             if y is None:
                 raise ValueError(
@@ -160,33 +152,18 @@ class VAEClassifier(
                 if self.priors is not None and sample_weight is None:  # before a long training
                     self.classes_ = classes
                     self._check_priors("priors", self.priors)
-            self.estimator_ = model
-            try:
+            self.estimator_ = model = self._clone(self.estimator or VAETransformer())
+            model.conditional = True
+            with self._keep_interrupted():
                 model.fit(X, y, sample_weight=sample_weight)
-            except KeyboardInterrupt as error:
-                if not hasattr(model, "n_iter_"):
-                    raise
-                interruption = error  # the model is kept, as all estimators keep theirs
-            encoder = cast(ConditionEncoder, self.estimator_.condition_encoder_)
+            encoder = cast(ConditionEncoder, model.condition_encoder_)
             self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
             encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
             self.priors_ = encoder.class_prior
             if self.priors is not None:
                 self.priors_ = self._check_priors("priors", self.priors).copy()
-            self.n_features_in_ = model.n_features_in_
-            if hasattr(model, "feature_names_in_"):
-                self.feature_names_in_ = model.feature_names_in_
-        if interruption is not None:
-            raise interruption
+            copy_columns(model, self)
         return self
-
-    def _model(self) -> DensityEstimator:
-        """Make the unfitted model."""
-        model: DensityEstimator = clone(self.estimator or VAETransformer())
-        model.conditional = True  # a subclass may have fewer parameters
-        if model.random_state is None:
-            model.random_state = self.random_state
-        return model
 
     def _check_settable(self) -> None:
         self.priors_ = self._check_priors("priors_", self.priors_)
@@ -222,7 +199,8 @@ class VAEClassifier(
         """
         check_is_fitted(self)
         model = self.estimator_
-        rows = model._validate(X)
+        with called(self):
+            rows = model._validate(X)
         self._check_settable()
         joint = ClassMarginal(model._predictor(), self.priors_).joint_log_density(
             rows, self.n_draws

@@ -16,6 +16,7 @@ from sklearn.base import DensityMixin
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -245,10 +246,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
-    _predictor_attributes: ClassVar[tuple[str, ...]] = (
-        *DensityEstimator._predictor_attributes,
-        "weights_",
-    )
 
     seed_: int
     architecture_: MixtureArchitecture
@@ -356,9 +353,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Independent columns are always among them. The rows are those of a fit of another
         estimator. Return the held-out ones; without any, return None, and nothing is fitted.
         """
-        for name in ("schema_", "n_features_in_", "feature_names_in_"):
-            if hasattr(validated_by, name):
-                setattr(self, name, getattr(validated_by, name))
+        self.schema_ = validated_by.schema_
+        copy_columns(validated_by, self)
         jobs, table = self._make_jobs_of_rows(rows, weight)
         held_out = jobs[0].valid
         if held_out is None:

@@ -5,8 +5,7 @@ from typing import Any, ClassVar, Self, cast
 
 import narwhals as nw
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -26,28 +25,22 @@ from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
-from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
+from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
-from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, without_weight_0
-from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
-from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
-from sklearn_vae.warnings import warn
 
 
 @serializable
-class VAEImputer(
-    TableTagsMixin, NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEstimator
-):
+class VAEImputer(TransformerMixin, MetaEstimator):
     """Imputation by a variational autoencoder fitted to the incomplete rows.
 
     The fit marginalises the missing cells. A missing cell is imputed by its mean given the
@@ -164,7 +157,6 @@ class VAEImputer(
     trees_weight_: float
     spread_: np.ndarray | None
     repeated_values_: RepeatedValues | None
-    n_features_in_: int
     indicated_: np.ndarray
 
     def __init__(
@@ -208,8 +200,7 @@ class VAEImputer(
         ValueError
             If a parameter or X is invalid. The imputer is then as before.
         """
-        interruption: KeyboardInterrupt | None = None
-        with default_modes(), restore_on_error(self):
+        with self._watch_fit():
             self._validate_params()
             if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
                 expected = f"be False with n_draws={self.n_draws}, which make several tables"
@@ -231,29 +222,16 @@ class VAEImputer(
             self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
             self.trees_, self.trees_weight_ = None, 0.0
             self.spread_, self.repeated_values_ = None, None
-            try:
+            with self._keep_interrupted():
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
                     self._fit_average(model._validate(X), sample_weight, first_weights.best)
-            except KeyboardInterrupt as error:
-                if not hasattr(model, "n_iter_"):
-                    raise
-                interruption = error  # the model is kept, as all estimators keep theirs
-                if not model.interrupted_:
-                    model.interrupted_ = True
-                    warn(
-                        "VAEImputer.fit was interrupted. Its model is kept, and of the mixture, "
-                        "the trees and the spread those that were fitted by then.",
-                        ConvergenceWarning,
-                    )
             if self.estimator is None:
                 model.set_params(callbacks=None)
             if model.schema_ is not None:
                 first_batch = next(iter(as_source(marked) or [marked]))
                 model.schema_ = model.schema_.with_integers_of(first_batch)
-            self.n_features_in_ = model.n_features_in_
-            if hasattr(model, "feature_names_in_"):
-                self.feature_names_in_ = model.feature_names_in_
+            copy_columns(model, self)
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
                 batches = [table] if X is table else X
@@ -261,8 +239,6 @@ class VAEImputer(
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
                 self._check_indicator_names()
-        if interruption is not None:
-            raise interruption
         return self
 
     def _check_indicator_names(self) -> None:
@@ -286,10 +262,7 @@ class VAEImputer(
                 random_state=self.random_state,
                 verbose=self.verbose,
             )
-        model = clone(self.estimator)
-        if model.random_state is None:
-            model.random_state = self.random_state  # a subclass may have fewer parameters
-        return model
+        return cast(VAETransformer | VAEDensity, self._clone(self.estimator))
 
     def _fit_average(
         self, rows: np.ndarray, sample_weight: Any, first_weights: dict[str, np.ndarray]
@@ -369,7 +342,8 @@ class VAEImputer(
             raise invalid_parameter(self, "n_draws", expected, self.n_draws)
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
-        rows = model._validate(X)
+        with called(self):
+            rows = model._validate(X)
         imputed = self._impute(without_unknown(rows, model._fields))
         missing = np.isnan(rows)
         imputed[:, missing & self._is_empty] = 0.0

@@ -1,15 +1,14 @@
 """Detection of outliers among the training rows, which a robust fit leaves out."""
 
-import warnings
 from itertools import compress
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.sources import check_is_table
+from sklearn_vae.estimators.caller import called
 from sklearn_vae.objectives import TrimmedELBO
 
 # Fraction of each batch that the trimmed ELBO leaves out, and the largest number of iterations.
@@ -59,8 +58,7 @@ def find_inliers(
     }
     trimmed = estimator.__class__.__new__(estimator.__class__)  # a subclass sets some in __init__
     vars(trimmed).update(params | changes)
-    with warnings.catch_warnings():  # an interrupted fit of outliers is not the estimator's
-        warnings.filterwarnings("ignore", ".* was interrupted", ConvergenceWarning)
+    with called(estimator):
         trimmed.fit(X, y, sample_weight=sample_weight)
     scores = np.asarray(trimmed.score_samples(X, y, columns=_columns_of_numbers(trimmed)))
     weights = np.broadcast_to(1.0 if sample_weight is None else sample_weight, scores.shape)

@@ -296,13 +296,6 @@ class VAETransformer(
         "batch_size": [StrOptions({"auto"}), *CONSTRAINTS["batch_size"]],
     }
 
-    _predictor_attributes: ClassVar[tuple[str, ...]] = (
-        *DensityEstimator._predictor_attributes,
-        "beta_",
-        "decoder_correction_",
-        "code_range_",
-    )
-
     beta_: float
     state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None

@@ -1,0 +1,59 @@
+"""The estimator that a user called: messages name it where another one does its work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+# Name of the class of the estimator that was called; none if it does its own work.
+_CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
+# Fitted attributes that scikit-learn sets and checks.
+COLUMN_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
+
+
+@contextmanager
+def called(estimator: BaseEstimator) -> Iterator[None]:
+    """Have other estimators name this one, or the one that it works for, for a while."""
+    token = _CALLER.set(caller_name(estimator))
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
+
+
+def has_caller() -> bool:
+    """Whether an estimator works for another one."""
+    return _CALLER.get() is not None
+
+
+def caller_name(estimator: BaseEstimator) -> str:
+    """Name of the class of the estimator that was called: this one, or the one it works for."""
+    return _CALLER.get() or type(estimator).__name__
+
+
+def validate_columns(estimator: BaseEstimator, X: Any, *, reset: bool, **checks: Any) -> Any:
+    """Call scikit-learn's ``validate_data``, whose messages name the estimator that was called."""
+    named = _class_called(caller_name(estimator))()
+    if not reset:
+        copy_columns(estimator, named)
+    X = validate_data(named, X, reset=reset, **checks)
+    if reset:
+        copy_columns(named, estimator)
+    return X
+
+
+def copy_columns(source: BaseEstimator, target: BaseEstimator) -> None:
+    """Set the number of columns and their names, if any, to those of another estimator."""
+    for name in COLUMN_ATTRIBUTES:
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+@lru_cache
+def _class_called(name: str) -> type[BaseEstimator]:
+    """Make an empty class of estimators of a name."""
+    return type(name, (BaseEstimator,), {})

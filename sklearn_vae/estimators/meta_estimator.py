@@ -1,0 +1,62 @@
+"""Base of the estimators that fit a model of rows, ``estimator_``, and work by it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_vae.device import default_modes
+from sklearn_vae.estimators.caller import called
+from sklearn_vae.estimators.density_estimator import DensityEstimator
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.tags import TableTagsMixin
+from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.random import RandomState
+from sklearn_vae.warnings import warn
+
+
+class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):
+    """Base of an estimator that fits another one to the rows, and is the one that messages name."""
+
+    estimator: DensityEstimator | None
+    random_state: RandomState
+    estimator_: DensityEstimator
+    n_features_in_: int
+
+    def _clone(self, estimator: DensityEstimator) -> DensityEstimator:
+        """Return an unfitted copy, with this estimator's seed unless it has one."""
+        model: DensityEstimator = clone(estimator)
+        if model.random_state is None:
+            model.random_state = self.random_state  # a subclass may have fewer parameters
+        return model
+
+    @contextmanager
+    def _watch_fit(self) -> Iterator[None]:
+        """Watch a ``fit``: an error restores the attributes, and Ctrl-C is raised at the end.
+
+        Within the block, ``_keep_interrupted`` catches it.
+        """
+        with default_modes(), called(self), restore_on_error(self):
+            yield
+        if not self.estimator_.interrupted_:
+            return
+        try:
+            warn(
+                f"{type(self).__name__}.fit was interrupted. It keeps what was fitted by then: "
+                f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True.",
+                ConvergenceWarning,
+            )
+        finally:  # also where warnings are errors: a search has to stop, too
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _keep_interrupted(self) -> Iterator[None]:
+        """Go on after Ctrl-C with ``estimator_`` as it is, if its training came to anything."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not hasattr(self.estimator_, "n_iter_"):
+                raise
+            self.estimator_.interrupted_ = True

@@ -1,0 +1,134 @@
+"""VAEImputer and VAEClassifier: messages about rows name them, and not the model that they fit."""
+
+import signal
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+
+pd = pytest.importorskip("pandas")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3))
+Y = np.repeat([0, 1], 20)
+FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
+MODELS = {
+    "transformer": VAETransformer(1, max_iter=1),
+    "robust": VAETransformer(1, max_iter=1, robust=True),
+    "density": VAEDensity(1, mixtures=[(1, "full")], max_iter=0),
+}
+WRONG_IN_FIT = {
+    "no rows": np.empty((0, 3)),
+    "one row": X[:1],
+    "one row of a frame": FRAME.assign(b="x")[:1],
+    "three dimensions": X[:, :, None],
+    "no columns": np.empty((40, 0)),
+}
+WRONG_LATER = {
+    "one column less": (X, X[:, :2]),
+    "one column more": (X, RNG.normal(size=(3, 4))),
+    "no rows": (X, X[:0]),
+    "no rows of a frame": (FRAME.assign(b="x"), FRAME.assign(b="x")[:0]),
+}
+
+
+def fit(estimator, X):
+    """Fit with as many classes as there are rows."""
+    return (
+        estimator.fit(X, Y[: len(X)]) if isinstance(estimator, VAEClassifier) else estimator.fit(X)
+    )
+
+
+def use(estimator):
+    """Return the method of new rows."""
+    return estimator.predict if isinstance(estimator, VAEClassifier) else estimator.transform
+
+
+def check_names(estimator, message):
+    """The message names the estimator, and none that it has fitted."""
+    assert type(estimator).__name__ in message
+    for other in {"VAETransformer", "VAEDensity", "VAEImputer", "VAEClassifier"} - {
+        type(estimator).__name__
+    }:
+        assert other not in message
+
+
+@pytest.mark.parametrize("wrong", WRONG_IN_FIT)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_errors_of_fit_name_the_estimator_that_was_called(cls, model, wrong):
+    estimator = cls(MODELS[model], random_state=0)
+    with pytest.raises(ValueError) as error:
+        fit(estimator, WRONG_IN_FIT[wrong])
+
+    check_names(estimator, str(error.value))
+
+
+@pytest.mark.parametrize("wrong", WRONG_LATER)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_errors_of_later_rows_name_the_estimator_that_was_called(cls, model, wrong):
+    table, rows = WRONG_LATER[wrong]
+    estimator = fit(cls(MODELS[model], random_state=0), table)
+    with pytest.raises(ValueError) as error:
+        use(estimator)(rows)
+
+    check_names(estimator, str(error.value))
+
+
+@pytest.mark.parametrize(("table", "rows"), [(FRAME, X), (X, FRAME)], ids=["without", "with"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_the_warning_of_feature_names_names_the_estimator_that_was_called(cls, model, table, rows):
+    estimator = fit(cls(MODELS[model], random_state=0), table)
+    with pytest.warns(UserWarning, match="feature names") as caught:
+        use(estimator)(rows)
+
+    assert len(caught) == 1
+    check_names(estimator, str(caught[0].message))
+
+
+def test_a_model_that_the_user_calls_names_itself():
+    """Also after the estimator that fitted it."""
+    imputer = fit(VAEImputer(MODELS["transformer"]), X)
+    with pytest.raises(ValueError, match="VAEImputer is expecting 3"):
+        imputer.transform(X[:, :2])
+    with pytest.raises(ValueError, match="VAETransformer is expecting 3"):
+        imputer.estimator_.transform(X[:, :2])
+
+
+class PressCtrlC(Callback):
+    """Ctrl-C in the second iteration."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Raise the signal."""
+        if len(net.history) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_ctrl_c_names_the_estimator_that_was_called_once(cls, action):
+    """The model warned for itself. A fit stops also where warnings are errors."""
+    model = VAETransformer(1, early_stopping=False, callbacks=[PressCtrlC()])
+    estimator = cls(model, random_state=0)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter(action)
+            with pytest.raises(KeyboardInterrupt):
+                fit(estimator, X)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    messages = [str(each.message) for each in caught if each.category is ConvergenceWarning]
+    assert len(messages) == (action == "always")
+    for message in messages:
+        assert message.startswith(f"{cls.__name__}.fit was interrupted")
+        check_names(estimator, message)
+    assert estimator.estimator_.interrupted_
+    assert len(use(estimator)(X)) == len(X)
