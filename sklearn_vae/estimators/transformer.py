@@ -433,9 +433,7 @@ class VAETransformer(
         """
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
-            (job, *_), _ = self._make_jobs(
-                X, y, sample_weight, is_partial=True
-            )
+            (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
             n_iter = len(self.history_) if is_fitted else 0
             config = replace(
                 job.config,
