@@ -1,4 +1,4 @@
-"""Architecture and training jobs of the detector's autoencoders, and their random weights."""
+"""Training jobs of the detector's autoencoders, and their random weights."""
 
 from dataclasses import replace
 from typing import cast
