@@ -1,4 +1,4 @@
-"""Architecture and training jobs of the detector's autoencoders, and their random weights."""
+"""Training jobs of the detector's autoencoders, and their random weights."""
 
 from dataclasses import replace
 from typing import cast
@@ -6,8 +6,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
+from sklearn_vae.initialization.factor_analysis import FactorModel
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import MLP
@@ -17,26 +16,6 @@ from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingR
 
 # Number of pseudo-observations that keep the decoder's scales from collapsing.
 SCALE_PRIOR_STRENGTH = 30.0
-# Largest number of factors by which missing values are imputed in the encoder's input.
-MAX_FACTORS = 4
-
-
-def make_autoencoder_architecture(
-    columns: TableEncoder,
-    n_rows: int,
-    n_components: int,
-    hidden_layer_sizes: tuple[int, ...],
-    activation: str,
-) -> Architecture:
-    """Make the architecture of the autoencoders of a table of so many rows."""
-    n_factors = n_imputation_factors(n_rows, columns.n_columns) if columns.has_missing else 0
-    return Architecture(
-        n_components=n_components,
-        hidden_layer_sizes=hidden_layer_sizes,
-        activation=activation,
-        blocks=columns.blocks,
-        n_factors=min(n_factors, MAX_FACTORS),
-    )
 
 
 def make_jobs(

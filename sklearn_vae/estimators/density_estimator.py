@@ -435,16 +435,15 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """Return a function (indices, seed) that draws rows of numbers, given values and y."""
         model = self._marginal() if y is None else self._predictor()
         codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
-        if np.isnan(row).all():
-            if codes is None:
-                return lambda indices, seed: model.sample(len(indices), seed, self.dtype_)
-            if isinstance(model, Predictor):  # a joint model draws given y as given columns
-                return lambda indices, seed: model.sample(
-                    len(indices), seed, self.dtype_, codes[indices]
-                )
-        return lambda indices, seed: sample_given(
-            model, row, len(indices), seed, None if codes is None else codes[indices]
-        )
+        is_free = np.isnan(row).all() and (y is None or not self._is_joint)
+
+        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
+            conditions = () if codes is None else (codes[indices],)
+            if is_free:
+                return model.sample(len(indices), seed, self.dtype_, *conditions)
+            return sample_given(model, row, len(indices), seed, *conditions)
+
+        return draw
 
     # -- missing values ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
-from sklearn_vae.anomaly.autoencoders import make_autoencoder_architecture, make_jobs, trimmed_job
+from sklearn_vae.anomaly.autoencoders import make_jobs, trimmed_job
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
@@ -35,6 +35,7 @@ from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.persistence.registry import serializable
@@ -47,6 +48,8 @@ from sklearn_vae.warnings import warn
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
 # so many are drawn at random.
 MAX_REFERENCE_ROWS = 20_000
+# Largest number of factors by which missing values are imputed in the encoder's input.
+MAX_FACTORS = 4
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
@@ -340,16 +343,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, MIN_ROWS, generator)
 
         table = self._encode(*reference)
-        n_components = self.n_components
-        if n_components == "auto":
-            n_components = preset.n_components(self.columns_.n_columns)
-        self.architecture_ = make_autoencoder_architecture(
-            self.columns_,
-            n_rows,
-            int(n_components),
-            resolve_widths(self.hidden_layer_sizes, type(self).__name__),
-            self.activation,
-        )
+        self.architecture_ = self._architecture(n_rows)
         config = preset.training_config(
             int((~self.left_out_[0]).sum()),
             seed=self.seed_,
@@ -360,6 +354,20 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         )
         jobs = make_jobs(self.architecture_, config, table, self.left_out_)
         return jobs, calibration
+
+    def _architecture(self, n_rows: int) -> Architecture:
+        """Return the architecture of the autoencoders of so many reference rows."""
+        columns, n_components = self.columns_, self.n_components
+        if n_components == "auto":
+            n_components = self._preset().n_components(columns.n_columns)
+        n_factors = n_imputation_factors(n_rows, columns.n_columns) if columns.has_missing else 0
+        return Architecture(
+            n_components=int(n_components),
+            hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
+            activation=self.activation,
+            blocks=columns.blocks,
+            n_factors=min(n_factors, MAX_FACTORS),
+        )
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any

@@ -433,10 +433,7 @@ class VAETransformer(
         """
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
-            seed = self.seed_ if is_fitted else None
-            (job, *_), _ = self._make_jobs(
-                X, y, sample_weight, warm_start=True, seed=seed, validates=False
-            )
+            (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
             n_iter = len(self.history_) if is_fitted else 0
             config = replace(
                 job.config,
@@ -466,35 +463,34 @@ class VAETransformer(
         y: Any,
         sample_weight: Any,
         *,
-        warm_start: bool | None = None,
-        seed: int | None = None,
-        validates: bool = True,
+        is_partial: bool = False,
         cache: TableCache | None = None,
     ) -> tuple[list[TrainingJob], Dataset]:
         """Validate and encode the rows, and make a training job for each initialization.
 
-        By default, the parameters decide about ``warm_start`` and ``seed``. Without
-        ``validates``, no rows are set aside for validation. ``cache`` has encoded tables of this
-        very X; several estimators may share it.
+        The job of ``partial_fit`` goes on from the last one, with its seed, and sets no rows aside
+        for validation. ``cache`` has encoded tables of this very X; several estimators may share
+        it.
         """
-        warm_start = self.warm_start if warm_start is None else warm_start
         self._validate_params()
+        warm_start = self.warm_start or is_partial
         parts = self._parts
         if warm_start:
             check_one_member(self)
-        if self.robust and not validates:
+        if self.robust and is_partial:
             raise ValueError(
                 "partial_fit does not support robust=True, which looks for outliers in all rows "
                 "together. Leave outliers out of the chunks, or set robust=False."
             )
-        is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
+        is_resumed = warm_start and hasattr(self, "state_dict_")
         self.__dict__.pop("support_", None)  # of the rows of the last fit
         if self.robust:
             self.support_, sample_weight = find_inliers(self, X, y, sample_weight)
             cache = None
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
-        self.seed_ = draw_seed(self.random_state) if seed is None else seed
+        if not (is_partial and is_resumed):
+            self.seed_ = draw_seed(self.random_state)
         splits: Splits = {}
         if is_resumed:
             table = self._encode_further_rows(rows, weight, parts, network)
@@ -505,7 +501,7 @@ class VAETransformer(
             )
             self.architecture_ = make_architecture(self, parts, network, table)
             self.dtype_ = rows.dtype
-        n_valid = self._n_validation_rows(table) if validates else 0
+        n_valid = 0 if is_partial else self._n_validation_rows(table)
         if (n_valid, self.seed_) not in splits:
             splits[n_valid, self.seed_] = self._split(table, n_valid)
         train, valid = splits[n_valid, self.seed_]
@@ -688,8 +684,7 @@ class VAETransformer(
         ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
         start, end = self._predictor().codes(ends)
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
-        codes = self._encode_conditions(y, n_steps, start.dtype)
-        return self._restore_table(self._predictor().decode((1 - t) * start + t * end, codes))
+        return self.inverse_transform((1 - t) * start + t * end, y)
 
     def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
         """Validate one row, with its condition: (1, n_features + n_y)."""
