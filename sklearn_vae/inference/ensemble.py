@@ -114,7 +114,7 @@ class EnsemblePredictor:
                 {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
                 for member in members
             ],
-            torch.as_tensor(weight).to(like),
+            torch.tensor(weight).to(like),  # a copy: as_tensor warns of arrays that are read-only
             Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
         )
 

@@ -487,8 +487,8 @@ def _draw_proposals(probability: Array, noise: Array) -> tuple[Array, Array]:
     joint = namespace(noise).stack([share * probability for share in PROPOSAL_SHARES], 1)
     cumulative = joint.reshape(-1, probability.shape[1]).cumsum(0)[:-1].swapaxes(0, 1)
     start = 0.5 * math.erfc(-math.sqrt(0.5) * float(noise[0]))
-    quantile = (arange(n_draws, noise) + start) / n_draws
-    chosen = search_rows(cumulative, as_type(quantile, noise))
+    quantile = (as_type(arange(n_draws, noise), noise) + start) / n_draws
+    chosen = search_rows(cumulative, quantile)
     return chosen // n_proposals, chosen % n_proposals
 
 
