@@ -1,6 +1,6 @@
 """A fitted weighted mixture of models, such as VAEDensity's, as arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -17,13 +17,10 @@ from sklearn_vae.inference.missing import resample
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
-from sklearn_vae.inference.predictor import MAX_CACHED_NUMBERS, Predictor
-from sklearn_vae.likelihoods.draws import draw_normal
+from sklearn_vae.inference.predictor import Predictor, keep
 from sklearn_vae.models.architecture import MixtureArchitecture
-from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
 from sklearn_vae.networks.mlp import ACTIVATIONS
-from sklearn_vae.priors import StandardNormal
 from sklearn_vae.progress import advance, uncounted
 from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.row_subsets import batches
@@ -50,14 +47,6 @@ class TorchMixtureEnsemble(MixtureEnsemble):
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
-
-    def draw_latent(self, n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw codes (n_rows, l), and components (n_rows,) of the only member."""
-        shape = 1, n_rows, self.architecture.n_components
-        z = StandardNormal().sample(shape, generator, self.loc.dtype)[0]
-        probability = self.log_weight.softmax(0)[None, :, None].expand(-1, -1, n_rows)
-        noise = draw_normal(probability[:, :1], generator)
-        return z.to(self.loc.device), draw_components(probability, noise)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -91,32 +80,21 @@ class EnsemblePredictor:
 
         The arrays of the weights become read-only: a change would not reach the tensors.
         """
-        name = np.dtype(dtype).name
-        if name not in self._cache:
-            model = self._make_model(self.members, self.weight, dtype)
-            arrays = [value for member in self.members for value in member.weights.values()]
-            if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
-                return model
-            for value in arrays:
-                value.flags.writeable = False
-            self._cache[name] = model
-        return self._cache[name]
+        first, precision = self.members[0], np.dtype(dtype).name
+        like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
 
-    def _make_model(
-        self, members: Sequence[Predictor], weight: np.ndarray, dtype: np.dtype
-    ) -> TorchMixtureEnsemble:
-        """Make tensors of members in one precision."""
-        first = members[0]
-        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=first.device)
-        return TorchMixtureEnsemble(
-            cast(MixtureArchitecture, first.architecture),
-            [
-                {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
-                for member in members
-            ],
-            torch.tensor(weight).to(like),  # a copy: as_tensor warns of arrays that are read-only
-            Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
-        )
+        def make() -> TorchMixtureEnsemble:
+            return TorchMixtureEnsemble(
+                cast(MixtureArchitecture, first.architecture),
+                [
+                    {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
+                    for member in self.members
+                ],
+                torch.tensor(self.weight).to(like),  # a copy: as_tensor warns of read-only arrays
+                Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
+            )
+
+        return keep(self._cache, precision, make, (member.weights for member in self.members))
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
@@ -220,35 +198,19 @@ class EnsemblePredictor:
         advance(len(X))
         return pit
 
-    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
-        """Draw rows, the member of each by its weight: (n_samples, n_features)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        X = np.empty((n_samples, self.columns.n_features), dtype)
-        for index, member in enumerate(self.members):
-            rows = chosen == index
-            if rows.any():
-                member_seed = stream_seed(seed, Stream.SAMPLE, index)
-                drawn = self._sample_member(member, int(rows.sum()), member_seed, dtype)
-                X[rows] = drawn[:, : self.columns.n_features]
-        return X
-
     @default_modes()
     @torch.no_grad()
-    def _sample_member(
-        self, member: Predictor, n_samples: int, seed: int, dtype: np.dtype
-    ) -> np.ndarray:
-        """Draw rows of X and y from one member: (n_samples, n_features)."""
-        model, generator = (
-            self._make_model([member], np.ones(1), dtype),
-            make_generator(seed, Stream.SAMPLE),
-        )
+    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
+        """Draw rows: (n_samples, n_features)."""
+        model, generator = self.model(dtype), make_generator(seed, Stream.SAMPLE)
         chunks = []
-        for rows in batches(n_samples, member.rows_per_chunk()):
+        for rows in batches(n_samples, self.members[0].rows_per_chunk()):
             chunks.append(model.sample(rows.stop - rows.start, generator))
             advance(rows.stop - rows.start)
         encoded = torch.cat(chunks).cpu().numpy()
-        return member.columns.inverse_transform(encoded, is_sample=True, seed=seed)
+        joint = self.members[0].columns
+        X = joint.inverse_transform(encoded, is_sample=True, seed=seed)
+        return X[:, : self.columns.n_features]
 
     def check(self) -> None:
         """Check that the arrays of a file are one model, and that each member scores and draws."""

@@ -6,7 +6,7 @@ both libraries are faster so. The weights are those of
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from sklearn_vae.array_api import (
     Array,
     arange,
+    argsort,
     as_array,
     as_type,
     concatenate,
@@ -23,12 +24,14 @@ from sklearn_vae.array_api import (
     empty,
     logsumexp,
     namespace,
+    search_rows,
+    softmax,
     solve_lower,
     take,
 )
 from sklearn_vae.columnwise import Limits
 from sklearn_vae.functional import bounded
-from sklearn_vae.likelihoods.draws import Generator, draw_normal
+from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -39,6 +42,7 @@ from sklearn_vae.model_constants import (
 )
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.mixture_columns import MixtureColumns
+from sklearn_vae.row_subsets import batches
 
 # Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
 # needs one.
@@ -69,7 +73,7 @@ class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
     Codes are in the order of their components' members. A subclass for each library defines
-    activation functions, gradients of likelihoods and draws.
+    activation functions, gradients of likelihoods and Sobol points.
 
     Parameters
     ----------
@@ -181,10 +185,6 @@ class MixtureEnsemble:
 
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
-        raise NotImplementedError
-
-    def draw_latent(self, n_rows: int, generator: Generator) -> tuple[Array, Array]:
-        """Draw codes (n_rows, l) and components (n_rows,), in the order of their members."""
         raise NotImplementedError
 
     # -- networks --------------------------------------------------------------------
@@ -407,13 +407,15 @@ class MixtureEnsemble:
 
     def sample_given(self, x: Array, z: Array, component: Array, generator: Generator) -> Array:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
+        order = argsort(component, 0)  # codes of a member lie together
         rows, step = empty(x.shape, x), self.codes_per_chunk(is_complete=False)
-        for part in chunks(len(x), step):
-            real, params = self.conditional(x[part], z[part], component[part], generator)
-            rows[part, self.real_columns] = real
+        for part in batches(len(x), step):
+            at = order[part]
+            real, params = self.conditional(x[at], z[at], component[at], generator)
+            rows[at[:, None], self.real_columns] = real
             if self.others.blocks:
                 blocks = self.others.split_params(params)
-                rows[part, self.other_columns] = self.others.sample(blocks, generator)
+                rows[at[:, None], self.other_columns] = self.others.sample(blocks, generator)
         return rows
 
     def sample(self, n_rows: int, generator: Generator) -> Array:
@@ -428,15 +430,12 @@ class MixtureEnsemble:
 
     def _draw_rows(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows: (n_rows, n_columns)."""
-        z, component = self.draw_latent(n_rows, generator)
+        z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
+        uniform = draw_uniform(empty((n_rows,), self.loc), generator)
+        component = search_rows(softmax(self.log_weight, 0).cumsum(0)[None, :-1], uniform)[0]
         missing = empty((n_rows, self.n_columns), z)
         missing[:] = math.nan
         return self.sample_given(missing, z, component, generator)
-
-
-def chunks(n: int, step: int) -> Iterator[slice]:
-    """Yield slices of n codes."""
-    return (slice(first, first + step) for first in range(0, n, step))
 
 
 def _dense(weights: dict[str, Array], layer: str, x: Array) -> Array:

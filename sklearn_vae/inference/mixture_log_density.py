@@ -64,9 +64,10 @@ from sklearn_vae.inference.mixture_constants import (
     PROPOSAL_SHARES,
     START_SCALES,
 )
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble, Standardised, chunks
+from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble, Standardised
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.row_subsets import batches
 
 
 class LocalExpansion(NamedTuple):
@@ -226,7 +227,7 @@ class LaplaceProposal:
         # at least one chunk, of no codes
         parts = [
             self._expand_chunk(z[part], component[part], row[part])
-            for part in chunks(max(len(z), 1), step)
+            for part in batches(max(len(z), 1), step)
         ]
         return LocalExpansion(*(concatenate(part, 0) for part in zip(*parts, strict=True)))
 
@@ -264,7 +265,7 @@ class LaplaceProposal:
     def log_joint(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
         log_joint = empty((len(z),), z)
-        for codes in chunks(len(z), self._codes_per_chunk):
+        for codes in batches(len(z), self._codes_per_chunk):
             part = z[codes], component[codes], row[codes]
             log_joint[codes] = self._log_joint(self._parts(*part), *part)
         return log_joint
@@ -303,7 +304,7 @@ class LaplaceProposal:
         # draws of one component are computed together, and those of one row are neighbours
         order = argsort(chosen.reshape(-1), 0)
         flat_weight, flat_z = log_weight.reshape(-1), z.reshape(-1, z.shape[2])
-        for part in chunks(len(order), self._codes_per_chunk):
+        for part in batches(len(order), self._codes_per_chunk):
             index = order[part]
             component, which = chosen.reshape(-1)[index], index // n_draws
             args = component, rows[which]
@@ -381,10 +382,8 @@ class PosteriorDraws(NamedTuple):
 
         (B, n_columns), (n,), (n,) -> (n, n_columns).
         """
-        order = argsort(self.component[row, draw], 0)
-        at, rows = (row[order], draw[order]), empty((len(row), x.shape[1]), x)
-        rows[order] = model.sample_given(x[at[0]], self.z[at], self.component[at], generator)
-        return rows
+        at = row, draw
+        return model.sample_given(x[row], self.z[at], self.component[at], generator)
 
 
 def posterior_draws(model: MixtureEnsemble, x: Array, noise: Array) -> PosteriorDraws:
@@ -424,7 +423,7 @@ def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) ->
                 noise[: n_draws << number],
                 xp.where((low < error) & (error <= high)),
             )
-            for part in chunks(len(uneven), max(MAX_DRAWS // len(points), 1)):
+            for part in batches(len(uneven), max(MAX_DRAWS // len(points), 1)):
                 rows = uneven[part]
                 log_mean[rows], _ = _log_mean(proposal.draw(points, rows).log_weight)
     # of rows without values the density is 1: draws err, and negligible components are left out

@@ -1,10 +1,10 @@
 """A fitted model as arrays, and its batched evaluation on rows in X's own units."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +43,29 @@ from sklearn_vae.row_subsets import batches
 # Numbers of a torch module, or of Sobol points, that are kept between calls, at most: otherwise a
 # fitted model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
+
+Key = TypeVar("Key", bound=Hashable)
+Model = TypeVar("Model")
+
+
+def keep(
+    cache: dict[Key, Model],
+    key: Key,
+    make: Callable[[], Model],
+    weights: Iterable[dict[str, np.ndarray]],
+) -> Model:
+    """Return what is made of weights, at the first call; it is kept unless they are large.
+
+    The arrays become read-only: a change would not reach the model.
+    """
+    if key not in cache:
+        model, arrays = make(), [value for values in weights for value in values.values()]
+        if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
+            return model
+        for value in arrays:
+            value.flags.writeable = False
+        cache[key] = model
+    return cache[key]
 
 
 @dataclass(frozen=True)
@@ -109,16 +132,9 @@ class Predictor:
         The arrays of the weights become read-only: a change would not reach the module.
         """
         cache = self._cache if self.architecture.is_thread_safe else vars(self._cache_of_thread)
-        modules: dict[tuple[str, int], VAE] = cache.setdefault("modules", {})
         key = np.dtype(dtype).name, n_members or self.n_members
-        if key not in modules:
-            model = self.build_module(dtype, n_members)
-            if sum(value.size for value in self.weights.values()) > MAX_CACHED_NUMBERS:
-                return model
-            for value in self.weights.values():
-                value.flags.writeable = False
-            modules[key] = model
-        return modules[key]
+        make = partial(self.build_module, dtype, n_members)
+        return keep(cache.setdefault("modules", {}), key, make, [self.weights])
 
     def map(
         self,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator
 
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
@@ -55,12 +54,6 @@ class NumpyMixtureEnsemble(MixtureEnsemble):
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return sobol_normal(n_draws, n_dims, seed)
-
-    def draw_latent(self, n_rows: int, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw codes (n_rows, l) and components (n_rows,), in the order of their members."""
-        z = generator.standard_normal((n_rows, self.architecture.n_components))
-        weight = np.exp(self.log_weight)
-        return z, np.sort(generator.choice(len(weight), n_rows, p=weight / weight.sum()))
 
 
 class DensityModel(GenerativeModel):
@@ -113,8 +106,7 @@ class DensityModel(GenerativeModel):
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        # components are in order
-        return generator.permutation(self.model.sample(n_samples, generator))
+        return self.model.sample(n_samples, generator)
 
     def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
         """Draw encoded rows given codes of y, from weighted draws: (n, n_y) -> (n, n_columns)."""
