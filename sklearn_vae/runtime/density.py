@@ -18,6 +18,7 @@ from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
@@ -156,4 +157,4 @@ class DensityModel(GenerativeModel):
         if np.isnan(x).any() and not self.model.architecture.is_independent:
             widest = max(widest, self.model.n_columns**2)
         step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
-        return (x[first : first + step] for first in range(0, len(x), step))
+        return (x[rows] for rows in batches(len(x), step))

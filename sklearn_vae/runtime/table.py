@@ -23,6 +23,7 @@ from sklearn_vae.data.fields import (
 )
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.seeds import MAX_DRAWS
 
 # Numbers in the widest array of a chunk of rows.
@@ -376,8 +377,8 @@ def map_classes(
 ) -> np.ndarray:
     """Apply a function to rows with the code of each class: (n, d) -> (n, n_classes, ...)."""
     step, results = max(CHUNK_SIZE // (n_classes * rows.shape[1]), 1), []
-    for first in range(0, len(rows), step):
-        repeated = np.repeat(rows[first : first + step], n_classes, axis=0)
+    for batch in batches(len(rows), step):
+        repeated = np.repeat(rows[batch], n_classes, axis=0)
         codes = np.arange(len(repeated)) % n_classes
         result = function(np.column_stack([repeated, codes]))
         results.append(result.reshape(-1, n_classes, *result.shape[1:]))

@@ -12,6 +12,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.runtime.importance_sampling import (
     Points,
     conditional_mean,
@@ -189,8 +190,7 @@ class TransformerModel(GenerativeModel):
         architecture = self.vae.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
         step = max(CHUNK_SIZE // (widest * n_draws * self.vae.n_members), 1)
-        starts = range(0, len(rows), step)
-        return np.concatenate([function(rows[first : first + step]) for first in starts])
+        return np.concatenate([function(rows[batch]) for batch in batches(len(rows), step)])
 
     def _points(self, n_draws: int) -> Points:
         """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
