@@ -94,8 +94,8 @@ MAX_VALIDATION_ROWS = 1 << 15
 MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
-# Objects made of an estimator's attributes, and these attributes.
-Cache = WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]]
+# Objects made of estimators' fitted attributes, and these attributes.
+Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
 _PREDICTORS: Cache = WeakKeyDictionary()
@@ -103,11 +103,16 @@ _PREDICTORS: Cache = WeakKeyDictionary()
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
-def cached(
-    cache: Cache, estimator: BaseEstimator, attributes: tuple[object, ...], make: Callable[[], Any]
-) -> Any:
-    """Return an estimator's cached object; make it anew if an attribute is another object."""
-    old_attributes, value = cache.get(estimator, ((), None))
+def cached(cache: Cache, estimator: "TableEstimator[Any]", make: Callable[[], Any]) -> Any:
+    """Return an estimator's cached object; make it anew if an attribute is another object.
+
+    The attributes are its fitted ones, each of its weights, and the device.
+    """
+    models: Any = estimator.state_dict_
+    models = models if isinstance(models, list) else [models]
+    attributes = [value for name, value in vars(estimator).items() if name.endswith("_")]
+    attributes += [estimator.device, *(weight for each in models for weight in each.values())]
+    old_attributes, value = cache.get(estimator, ([], None))
     if len(attributes) != len(old_attributes) or any(map(is_not, attributes, old_attributes)):
         value = make()
         cache[estimator] = attributes, value
@@ -153,15 +158,8 @@ class TableEstimator(
 
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
-        models: Any = self.state_dict_
-        models = models if isinstance(models, list) else [models]
-        fitted = [value for name, value in vars(self).items() if name.endswith("_")]
-        weights = [weight for each in models for weight in each.values()]
         predictor: PredictorT = cached(
-            _PREDICTORS,
-            self,
-            (self.device, *fitted, *weights),
-            lambda: self._make_predictor(device_to_score_on(self.device)),
+            _PREDICTORS, self, lambda: self._make_predictor(device_to_score_on(self.device))
         )
         return predictor
 
