@@ -56,7 +56,6 @@ def device_to_score_on(device: str) -> torch.device:
     except ValueError as error:
         warn(
             f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.",
-            UserWarning,
         )
         return torch.device("cpu")
 

@@ -78,7 +78,6 @@ def check_callbacks(estimator: Any) -> None:
                 warn(
                     f"{cls.__name__}.{name} is not called. on_grad_computed is called in each "
                     f"gradient step, and on_epoch_end at the end of each iteration.",
-                    UserWarning,
                 )
 
 

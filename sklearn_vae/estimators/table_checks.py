@@ -93,7 +93,6 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
             f"median as their quartiles are: {_first_of(found)}. It decides the scale of the "
             f"column, whose other values look alike to the model. Replace errors, and codes for "
             f"missing values, by NaN.",
-            UserWarning,
         )
 
 
@@ -143,7 +142,6 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
             f"sample_weight is the number of times that each row counts, and its sum makes a "
             f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
             f"its mean to have each row count once on average.",
-            UserWarning,
         )
     return weight
 

@@ -306,7 +306,6 @@ class VAESearchCV(BaseSearchCV):
         for reason, n_fits in reasons.items():
             warn(
                 f"{n_fits} of {len(tasks)} fits were done one by one, because {reason}.",
-                UserWarning,
             )
         return [checkpoint.results[task] for task in run.tasks]
 
@@ -338,7 +337,6 @@ class VAESearchCV(BaseSearchCV):
             warn(
                 f"With factor={factor!r} there are {n_rungs} rungs of {len(candidates)} "
                 f"candidates, most of which eliminate none. With a factor of 2 or more, each does.",
-                UserWarning,
             )
         max_iter = max((task.jobs[0].config.max_iter for task in tasks.values()), default=1)
         params: list[dict[str, Any]] = []

@@ -125,7 +125,6 @@ class SerializationMixin:
             warn(
                 f"{type(self).__name__}.save left out {', '.join(sorted(others))}: a file of data "
                 f"cannot hold them, and a fitted model does not need them.",
-                UserWarning,
             )
         return parameters, fitted
 
