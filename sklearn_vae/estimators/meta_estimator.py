@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from sklearn_vae.device import default_modes
@@ -54,3 +55,11 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
             if not hasattr(self.estimator_, "n_iter_"):
                 raise
             self.estimator_.interrupted_ = True
+
+    def _check_wrapped(self, model: DensityEstimator) -> None:
+        """Validate the model that was fitted, and that its columns are this estimator's."""
+        model._validate_fitted()
+        self._check_annotations()
+        names = [getattr(each, "feature_names_in_", np.array([])) for each in (self, model)]
+        if self.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
+            raise ValueError("the columns are not those of the model")

@@ -176,30 +176,6 @@ class SerializationMixin:
         vars(self).update(state)
         vars(self).update({name: deserialize(value) for name, value in fitted.items()})
 
-    def _validate_fitted(self) -> None:
-        """Validate fitted attributes that were read from a file."""
-        model: Any = self
-        self._check_annotations()
-        model._predictor().check()
-        n_features = model.columns_.n_features
-        if model.n_features_in_ != n_features or model.dtype_.kind != "f":
-            raise ValueError(f"the model does not have {n_features} floating-point features")
-        schema = getattr(self, "schema_", None)
-        if schema is not None and len(schema.fields) != n_features:
-            raise ValueError(f"the schema has {len(schema.fields)} columns and not {n_features}")
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and np.shape(names) != (n_features,):
-            raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
-
-    def _check_wrapped(self, model: Any) -> None:
-        """Validate a meta-estimator: its columns are those of the model that it has fitted."""
-        model._validate_fitted()
-        self._check_annotations()
-        outer: Any = self
-        names = [getattr(each, "feature_names_in_", np.array([])) for each in (outer, model)]
-        if outer.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
-            raise ValueError("the columns are not those of the model")
-
     def _check_annotations(self) -> None:
         """Check the types of fitted attributes against the annotations of the class."""
         cls: Any = type(self)
