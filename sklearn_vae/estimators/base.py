@@ -315,7 +315,7 @@ class TableEstimator(
                 warn(
                     f"The columns' likelihoods were chosen by the rows of the first fit, and later "
                     f"rows have other values: {'; '.join(descriptions)}. These values keep a low "
-                    f"score, and the model is not fitted to them. Begin with rows of all values.",
+                    f"score, and the model is not fitted to them. Begin with rows of all values."
                 )
         if source is not None and n_rows > len(X):
             to_numbers = partial(self._to_numbers, reset=False)

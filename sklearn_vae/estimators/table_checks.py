@@ -92,7 +92,7 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
             f"Columns of X hold a value more than {EXTREME_FACTOR:.0e} times as far from their "
             f"median as their quartiles are: {_first_of(extremes)}. It decides the scale of the "
             f"column, whose other values look alike to the model. Replace errors, and codes for "
-            f"missing values, by NaN.",
+            f"missing values, by NaN."
         )
 
 
@@ -141,7 +141,7 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
         warn(
             f"sample_weight is the number of times that each row counts, and its sum makes a "
             f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
-            f"its mean to have each row count once on average.",
+            f"its mean to have each row count once on average."
         )
     return weight
 

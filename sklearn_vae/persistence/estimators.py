@@ -82,7 +82,6 @@ class SerializationMixin:
             )
         self._check_settable()
         parameters, fitted = self._state_of_file()
-        self._check_can_be_read(parameters)
         serializer, arrays = Serializer(), dict[str, np.ndarray]()
         header = {
             "kind": MODEL,
@@ -103,19 +102,20 @@ class SerializationMixin:
         """Serialize an estimator that is an attribute of another one; a pickle holds itself."""
         if serializer.keep_unserializable:
             return self
-        name = type(self).__name__
         if not is_serializable(type(self)):
             raise NotSerializableError(f"{self!r} cannot be serialized")
         parameters, fitted = self._state_of_file()
-        self._check_can_be_read(parameters)
         return {
-            "@estimator": name,
+            "@estimator": type(self).__name__,
             "parameters": serializer.serialize(parameters),
             "fitted": serializer.serialize(fitted),
         }
 
     def _state_of_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Parameters and fitted attributes that a file holds; warn of what it cannot hold."""
+        """Parameters and fitted attributes that a file holds; warn of what it cannot hold.
+
+        Parameters that ``load`` would refuse, which were set after ``fit``, are an error.
+        """
         parameters, fitted, others = self._split_state()
         for parameter, default in NOT_SAVED.items():
             if parameters.get(parameter) is not default:
@@ -124,14 +124,11 @@ class SerializationMixin:
         if others:
             warn(
                 f"{type(self).__name__}.save left out {', '.join(sorted(others))}: a file of data "
-                f"cannot hold them, and a fitted model does not need them.",
+                f"cannot hold them, and a fitted model does not need them."
             )
-        return parameters, fitted
-
-    def _check_can_be_read(self, parameters: dict[str, Any]) -> None:
-        """Refuse parameters that ``load`` would refuse, which were set after ``fit``."""
         estimator: Any = type(self)(**parameters)
         estimator._validate_params()
+        return parameters, fitted
 
     def _serialized(self, serializer: Serializer, noun: str, name: str, value: object) -> Any:
         try:
