@@ -140,10 +140,16 @@ class TableEstimator(
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
-    handle_unknown: str = "infrequent"  # of estimators without this parameter
+    n_components: Any
     random_state: RandomState
     validation_fraction: float
     verbose: bool | int
+    # values of parameters in estimators that do not have them
+    handle_unknown: str = "infrequent"
+    refit: bool = False
+    robust: bool = False
+    warm_start: bool = False
+
     architecture_: Architecture
     columns_: TableEncoder
     schema_: Schema | None = None
@@ -223,7 +229,7 @@ class TableEstimator(
         """
         interrupt = InterruptHandler()
         with default_modes(), interrupt.watch(self):
-            with restore_on_error(self, keep=bool(getattr(self, "warm_start", False))):
+            with restore_on_error(self, keep=self.warm_start):
                 self._train(X, y, sample_weight, interrupt)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
@@ -233,8 +239,7 @@ class TableEstimator(
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
         max_iter = sum(job.config.max_iter for job in jobs)
-        n_passes = 1 + bool(getattr(self, "refit", False))
-        adapter = CallbackAdapter(self, X, y, max_iterations=n_passes * max_iter)
+        adapter = CallbackAdapter(self, X, y, max_iterations=(1 + self.refit) * max_iter)
         self.interrupted_ = False
         try:
             checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
@@ -281,13 +286,12 @@ class TableEstimator(
             check_callbacks(self)
         if self.checkpoint is not None:
             check_checkpoint(self)
-        n_components: Any = getattr(self, "n_components", "auto")
-        if n_components != "auto" and n_components > self._max_components:
+        if self.n_components != "auto" and self.n_components > self._max_components:
             expected = (
                 f"be at most {self._max_components}, the number of dimensions of Sobol's sequence, "
                 f"whose points scores use"
             )
-            raise invalid_parameter(self, "n_components", expected, n_components)
+            raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
