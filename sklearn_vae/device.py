@@ -54,10 +54,7 @@ def device_to_score_on(device: str) -> torch.device:
     try:
         return resolve_device(device)
     except ValueError as error:
-        warn(
-            f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.",
-            UserWarning,
-        )
+        warn(f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.")
         return torch.device("cpu")
 
 

@@ -131,7 +131,7 @@ class TableEncoderModule(nn.Module):
 
 
 class Part(nn.Module):
-    """Part of a model, whose inputs and outputs are in X's units."""
+    """Part of a model, whose inputs and outputs are in X's units and in one dtype."""
 
     n_members: int | None = 1
 
@@ -146,7 +146,8 @@ class Encoder(Part):
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n, n_components)."""
-        return self.model.posterior.mean(self.model.encode(self.columns.encode(X)))[0].double()
+        codes = self.model.posterior.mean(self.model.encode(self.columns.encode(X)))
+        return codes[0].to(X.dtype)
 
 
 class Decoder(Part):
@@ -166,12 +167,13 @@ class Decoder(Part):
 
     def forward(self, Z: Tensor) -> Tensor:
         """(n, n_components) -> (n, n_features)."""
+        dtype = Z.dtype
         values, Z = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
         low, high = self.code_range
         width = (high - low).clamp(min=MIN_SPREAD)
         distance = ((Z - (low + high) / 2).abs() / width).amax(1, keepdim=True)
         correction = (self.correction[0] + Z @ self.correction[1:]) / distance.clamp(min=1).square()
-        return self.columns.decode(values + correction)
+        return self.columns.decode(values + correction).to(dtype)
 
 
 class Score(Part):
@@ -190,24 +192,13 @@ class Score(Part):
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n,)."""
+        scores = self.columns.log_abs_det_jacobian(X)
         if not self.model.likelihood.n_columns:  # all columns are constant
-            return self.columns.log_abs_det_jacobian(X)
+            return scores.to(X.dtype)
         x = self.columns.encode(X).expand(len(self.model.sizes), -1, -1)
         draws = self.model.log_weights(x, self.noise, self.proposal_scale)
-        scores = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
-        return scores.double() + self.columns.log_abs_det_jacobian(X)
-
-
-class CastToInput(nn.Module):
-    """Module whose output has the dtype of its input, whatever dtype it computes in."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Output of the module, in the dtype of the rows."""
-        return self.module(rows).to(rows.dtype)
+        log_prob = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
+        return (scores + log_prob).to(X.dtype)
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -282,7 +273,7 @@ def to_onnx(
             f"to_onnx supports posterior='gaussian' only, and the model has "
             f"{fitted.architecture.posterior!r}."
         )
-    module = CastToInput(PARTS[part](fitted, n_draws)).cpu().eval()
+    module = PARTS[part](fitted, n_draws).cpu().eval()
     n_in = estimator.n_features_in_
     if part == "decoder":
         n_in = fitted.architecture.n_components

@@ -94,8 +94,8 @@ MAX_VALIDATION_ROWS = 1 << 15
 MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
-# Objects made of an estimator's attributes, and these attributes.
-Cache = WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]]
+# Objects made of estimators' fitted attributes, and these attributes.
+Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
 _PREDICTORS: Cache = WeakKeyDictionary()
@@ -103,11 +103,16 @@ _PREDICTORS: Cache = WeakKeyDictionary()
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
-def cached(
-    cache: Cache, estimator: BaseEstimator, attributes: tuple[object, ...], make: Callable[[], Any]
-) -> Any:
-    """Return an estimator's cached object; make it anew if an attribute is another object."""
-    old_attributes, value = cache.get(estimator, ((), None))
+def cached(cache: Cache, estimator: "TableEstimator[Any]", make: Callable[[], Any]) -> Any:
+    """Return an estimator's cached object; make it anew if an attribute is another object.
+
+    The attributes are its fitted ones, each of its weights, and the device.
+    """
+    models: Any = estimator.state_dict_
+    models = models if isinstance(models, list) else [models]
+    attributes = [value for name, value in vars(estimator).items() if name.endswith("_")]
+    attributes += [estimator.device, *(weight for each in models for weight in each.values())]
+    old_attributes, value = cache.get(estimator, ([], None))
     if len(attributes) != len(old_attributes) or any(map(is_not, attributes, old_attributes)):
         value = make()
         cache[estimator] = attributes, value
@@ -135,10 +140,16 @@ class TableEstimator(
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
-    handle_unknown: str = "infrequent"  # of estimators without this parameter
+    n_components: Any
     random_state: RandomState
     validation_fraction: float
     verbose: bool | int
+    # values of parameters in estimators that do not have them
+    handle_unknown: str = "infrequent"
+    refit: bool = False
+    robust: bool = False
+    warm_start: bool = False
+
     architecture_: Architecture
     columns_: TableEncoder
     schema_: Schema | None = None
@@ -153,15 +164,8 @@ class TableEstimator(
 
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
-        models: Any = self.state_dict_
-        models = models if isinstance(models, list) else [models]
-        fitted = [value for name, value in vars(self).items() if name.endswith("_")]
-        weights = [weight for each in models for weight in each.values()]
         predictor: PredictorT = cached(
-            _PREDICTORS,
-            self,
-            (self.device, *fitted, *weights),
-            lambda: self._make_predictor(device_to_score_on(self.device)),
+            _PREDICTORS, self, lambda: self._make_predictor(device_to_score_on(self.device))
         )
         return predictor
 
@@ -175,6 +179,20 @@ class TableEstimator(
         None if only the end of the fit makes a model that scores rows.
         """
         return {"state_dict_": weights}
+
+    def _validate_fitted(self) -> None:
+        """Validate fitted attributes that were read from a file."""
+        self._check_annotations()
+        self._predictor().check()
+        n_features = self.columns_.n_features
+        if self.n_features_in_ != n_features or self.dtype_.kind != "f":
+            raise ValueError(f"the model does not have {n_features} floating-point features")
+        if self.schema_ is not None and len(self.schema_.fields) != n_features:
+            n_fields = len(self.schema_.fields)
+            raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and np.shape(names) != (n_features,):
+            raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
 
     # -- fit -------------------------------------------------------------------------
 
@@ -211,7 +229,7 @@ class TableEstimator(
         """
         interrupt = InterruptHandler()
         with default_modes(), interrupt.watch(self):
-            with restore_on_error(self, keep=bool(getattr(self, "warm_start", False))):
+            with restore_on_error(self, keep=self.warm_start):
                 self._train(X, y, sample_weight, interrupt)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
@@ -221,8 +239,7 @@ class TableEstimator(
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
         max_iter = sum(job.config.max_iter for job in jobs)
-        n_passes = 1 + bool(getattr(self, "refit", False))
-        adapter = CallbackAdapter(self, X, y, max_iterations=n_passes * max_iter)
+        adapter = CallbackAdapter(self, X, y, max_iterations=(1 + self.refit) * max_iter)
         self.interrupted_ = False
         try:
             checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
@@ -269,13 +286,12 @@ class TableEstimator(
             check_callbacks(self)
         if self.checkpoint is not None:
             check_checkpoint(self)
-        n_components: Any = getattr(self, "n_components", "auto")
-        if n_components != "auto" and n_components > self._max_components:
+        if self.n_components != "auto" and self.n_components > self._max_components:
             expected = (
                 f"be at most {self._max_components}, the number of dimensions of Sobol's sequence, "
                 f"whose points scores use"
             )
-            raise invalid_parameter(self, "n_components", expected, n_components)
+            raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
@@ -303,8 +319,7 @@ class TableEstimator(
                 warn(
                     f"The columns' likelihoods were chosen by the rows of the first fit, and later "
                     f"rows have other values: {'; '.join(descriptions)}. These values keep a low "
-                    f"score, and the model is not fitted to them. Begin with rows of all values.",
-                    UserWarning,
+                    f"score, and the model is not fitted to them. Begin with rows of all values."
                 )
         if source is not None and n_rows > len(X):
             to_numbers = partial(self._to_numbers, reset=False)

@@ -17,7 +17,7 @@ COLUMN_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
 
 @contextmanager
 def called(estimator: BaseEstimator) -> Iterator[None]:
-    """Have other estimators name this one, or the one that it works for, for a while."""
+    """Let messages of other estimators name this one, or its own caller, within a block."""
     token = _CALLER.set(caller_name(estimator))
     try:
         yield
@@ -26,12 +26,12 @@ def called(estimator: BaseEstimator) -> Iterator[None]:
 
 
 def has_caller() -> bool:
-    """Whether an estimator works for another one."""
+    """Return True within a method of another estimator that was called."""
     return _CALLER.get() is not None
 
 
 def caller_name(estimator: BaseEstimator) -> str:
-    """Name of the class of the estimator that was called: this one, or the one it works for."""
+    """Return the name of the class of the estimator that was called: this one or another."""
     return _CALLER.get() or type(estimator).__name__
 
 

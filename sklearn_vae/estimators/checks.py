@@ -77,8 +77,7 @@ def check_callbacks(estimator: Any) -> None:
             if not getattr(cls, name).__module__.startswith("skorch."):
                 warn(
                     f"{cls.__name__}.{name} is not called. on_grad_computed is called in each "
-                    f"gradient step, and on_epoch_end at the end of each iteration.",
-                    UserWarning,
+                    f"gradient step, and on_epoch_end at the end of each iteration."
                 )
 
 

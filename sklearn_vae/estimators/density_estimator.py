@@ -78,7 +78,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
-        if reset and not getattr(self, "robust", False):
+        if reset and not self.robust:
             sample = rows.sample if isinstance(rows, DiskRows) else rows
             warn_of_extremes(sample, self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):

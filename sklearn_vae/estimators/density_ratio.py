@@ -1,15 +1,10 @@
 """Ratio of the densities of reference rows and of a model's draws, by a classifier."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from sklearn_vae.estimators.boosting import MAX_CATEGORIES
 from sklearn_vae.random import Stream, stream_seed
 from sklearn_vae.threads import one_openmp_thread
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
 # Reference rows that the classifier is fitted to, and draws for each of them, at most.
 MAX_REFERENCE_ROWS = 50_000
@@ -51,13 +46,23 @@ class DensityRatio:
     """
 
     def __init__(self, rows: np.ndarray, draws: np.ndarray, is_category: np.ndarray, seed: int):
+        from sklearn.ensemble import HistGradientBoostingClassifier  # its import takes a while
+
         X = _inputs(np.concatenate([rows, draws]))
         has_codes = is_category & (X.max(axis=0) < MAX_CATEGORIES)
         is_reference = np.repeat([1, 0], [len(rows), len(draws)])
         # both kinds of rows weigh the same, so the odds of equal densities are 1
         weight = np.where(is_reference, len(draws) / len(rows), 1.0)
+        self._classifier = HistGradientBoostingClassifier(
+            max_iter=2_000,
+            l2_regularization=100.0,
+            early_stopping=True,
+            n_iter_no_change=15,
+            categorical_features=has_codes,
+            random_state=seed,
+        )
         with one_openmp_thread():
-            self._classifier = _classifier(has_codes, seed).fit(X, is_reference, weight)
+            self._classifier.fit(X, is_reference, weight)
         self._log_maximum = 0.0
 
     def fit_maximum(self, draws: np.ndarray) -> None:
@@ -79,19 +84,6 @@ class DensityRatio:
         """Accept draws with probabilities proportional to their ratios: (n, n_features) -> (n,)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.RATIO, 2))
         return self.log_ratio(rows) - self._log_maximum > -generator.exponential(size=len(rows))
-
-
-def _classifier(has_codes: np.ndarray, seed: int) -> "HistGradientBoostingClassifier":
-    from sklearn.ensemble import HistGradientBoostingClassifier  # its import takes a while
-
-    return HistGradientBoostingClassifier(
-        max_iter=2_000,
-        l2_regularization=100.0,
-        early_stopping=True,
-        n_iter_no_change=15,
-        categorical_features=has_codes,
-        random_state=seed,
-    )
 
 
 def _inputs(rows: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def _describe_column(
     categories = None if fields is None else fields[j].categories
     if categories is None:
         description = encoder.describe_unseen(row, fields)[0]
-        return description[description.index("which") + len("which ") :] + "."
+        return f"{description.rpartition(', which ')[2]}."
     codes = encoder.categories_[j]
     values = [categories[int(code)] for code in codes[np.isfinite(codes)]]
     return f"no row had in fit; its values were {shorten(values) or 'none'}."

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.caller import called
@@ -14,7 +14,7 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.random import RandomState
-from sklearn_vae.warnings import warn
+from sklearn_vae.training.keyboard_interrupt import raise_interruption
 
 
 class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):
@@ -40,16 +40,11 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
         """
         with default_modes(), called(self), restore_on_error(self):
             yield
-        if not self.estimator_.interrupted_:
-            return
-        try:
-            warn(
+        if self.estimator_.interrupted_:
+            raise_interruption(
                 f"{type(self).__name__}.fit was interrupted. It keeps what was fitted by then: "
-                f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True.",
-                ConvergenceWarning,
+                f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True."
             )
-        finally:  # also where warnings are errors: a search has to stop, too
-            raise KeyboardInterrupt
 
     @contextmanager
     def _keep_interrupted(self) -> Iterator[None]:
@@ -60,3 +55,11 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
             if not hasattr(self.estimator_, "n_iter_"):
                 raise
             self.estimator_.interrupted_ = True
+
+    def _check_wrapped(self, model: DensityEstimator) -> None:
+        """Validate the model that was fitted, and that its columns are this estimator's."""
+        model._validate_fitted()
+        self._check_annotations()
+        names = [getattr(each, "feature_names_in_", np.array([])) for each in (self, model)]
+        if self.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
+            raise ValueError("the columns are not those of the model")

@@ -572,14 +572,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
 
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
-        attributes = X, predictor, left_out, counts = (
-            self.reference_samples_, self._predictor(), self.left_out_, self.counts_,
-        )  # fmt: skip
+        X, out_of_fold, counts = self.reference_samples_, self.left_out_, self.counts_
         rows: ScoredRows = cached(
             _REFERENCES,
             self,
-            attributes,
-            lambda: ScoredRows(X, predictor, out_of_fold=left_out, counts=counts),
+            lambda: ScoredRows(X, self._predictor(), out_of_fold=out_of_fold, counts=counts),
         )
         return rows
 

@@ -46,7 +46,7 @@ MIN_MEAN_WEIGHT = 0.25
 
 def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
     """Warn of columns of strings that are dates, or in which few values occur twice."""
-    dates, found, n_rows = [], [], len(X)
+    dates, identifiers, n_rows = [], [], len(X)
     for j, field in enumerate(schema.fields):
         texts = [value for value in field.categories or () if isinstance(value, str)]
         if len(texts) <= MAX_CLASSES_UNCHECKED:
@@ -56,18 +56,18 @@ def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
             continue
         n_unique = len(np.unique(X[:, j]))
         if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
-            found.append(f"{field.name!r} ({n_unique})")
+            identifiers.append(f"{field.name!r} ({n_unique})")
     if dates:
         warn(
             f"Columns of X hold dates as strings, which are taken for classes: {_first_of(dates)}. "
             f"Convert them, as by parse_dates of pandas.read_csv or by pandas.to_datetime."
         )
-    if found:
+    if identifiers:
         warn(
             f"Columns of X hold a different string in most of the {n_rows} rows, which are taken "
-            f"for classes: {_first_of(found)}. A model cannot learn from classes of one row each. "
-            f"Leave a column out if it names the rows, parse it if it holds dates or numbers, or "
-            f"encode its meaning."
+            f"for classes: {_first_of(identifiers)}. A model cannot learn from classes of one row "
+            f"each. Leave a column out if it names the rows, parse it if it holds dates or "
+            f"numbers, or encode its meaning."
         )
 
 
@@ -79,21 +79,20 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
         np.take_along_axis(values, (share * n_values).astype(int)[None], axis=0)[0]
         for share in (0.25, 0.5, 0.75)
     )
-    found = []
+    extremes = []
     with np.errstate(all="ignore"):
         for extreme in (np.fmin.reduce(X), np.fmax.reduce(X)):
             factor = abs(extreme - median) / np.maximum(high - median, median - low)
-            found += [
+            extremes += [
                 f"{names[j]!r} ({extreme[j]:.3g}, of a median of {median[j]:.3g})"
                 for j in np.flatnonzero((factor > EXTREME_FACTOR) & np.isfinite(factor)).tolist()
             ]
-    if found:
+    if extremes:
         warn(
             f"Columns of X hold a value more than {EXTREME_FACTOR:.0e} times as far from their "
-            f"median as their quartiles are: {_first_of(found)}. It decides the scale of the "
+            f"median as their quartiles are: {_first_of(extremes)}. It decides the scale of the "
             f"column, whose other values look alike to the model. Replace errors, and codes for "
-            f"missing values, by NaN.",
-            UserWarning,
+            f"missing values, by NaN."
         )
 
 
@@ -142,8 +141,7 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
         warn(
             f"sample_weight is the number of times that each row counts, and its sum makes a "
             f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
-            f"its mean to have each row count once on average.",
-            UserWarning,
+            f"its mean to have each row count once on average."
         )
     return weight
 

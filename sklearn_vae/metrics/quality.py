@@ -196,8 +196,7 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> 
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
         f"alone tells them apart. Draw the sample by sample(n, missing=True), or compare it with "
-        f"complete rows.",
-        UserWarning,
+        f"complete rows."
     )
 
 

@@ -304,10 +304,7 @@ class VAESearchCV(BaseSearchCV):
             checkpoint.add(results)
             reasons.update(more)
         for reason, n_fits in reasons.items():
-            warn(
-                f"{n_fits} of {len(tasks)} fits were done one by one, because {reason}.",
-                UserWarning,
-            )
+            warn(f"{n_fits} of {len(tasks)} fits were done one by one, because {reason}.")
         return [checkpoint.results[task] for task in run.tasks]
 
     def _batches(self, tasks: list[Task]) -> list[list[Task]]:
@@ -337,8 +334,7 @@ class VAESearchCV(BaseSearchCV):
         if n_rungs > len(candidates):
             warn(
                 f"With factor={factor!r} there are {n_rungs} rungs of {len(candidates)} "
-                f"candidates, most of which eliminate none. With a factor of 2 or more, each does.",
-                UserWarning,
+                f"candidates, most of which eliminate none. With a factor of 2 or more, each does."
             )
         max_iter = max((task.jobs[0].config.max_iter for task in tasks.values()), default=1)
         params: list[dict[str, Any]] = []

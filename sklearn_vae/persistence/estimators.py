@@ -82,7 +82,6 @@ class SerializationMixin:
             )
         self._check_settable()
         parameters, fitted = self._state_of_file()
-        self._check_can_be_read(parameters)
         serializer, arrays = Serializer(), dict[str, np.ndarray]()
         header = {
             "kind": MODEL,
@@ -103,19 +102,20 @@ class SerializationMixin:
         """Serialize an estimator that is an attribute of another one; a pickle holds itself."""
         if serializer.keep_unserializable:
             return self
-        name = type(self).__name__
         if not is_serializable(type(self)):
             raise NotSerializableError(f"{self!r} cannot be serialized")
         parameters, fitted = self._state_of_file()
-        self._check_can_be_read(parameters)
         return {
-            "@estimator": name,
+            "@estimator": type(self).__name__,
             "parameters": serializer.serialize(parameters),
             "fitted": serializer.serialize(fitted),
         }
 
     def _state_of_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Parameters and fitted attributes that a file holds; warn of what it cannot hold."""
+        """Parameters and fitted attributes that a file holds; warn of what it cannot hold.
+
+        Parameters that ``load`` would refuse, which were set after ``fit``, are an error.
+        """
         parameters, fitted, others = self._split_state()
         for parameter, default in NOT_SAVED.items():
             if parameters.get(parameter) is not default:
@@ -124,15 +124,11 @@ class SerializationMixin:
         if others:
             warn(
                 f"{type(self).__name__}.save left out {', '.join(sorted(others))}: a file of data "
-                f"cannot hold them, and a fitted model does not need them.",
-                UserWarning,
+                f"cannot hold them, and a fitted model does not need them."
             )
-        return parameters, fitted
-
-    def _check_can_be_read(self, parameters: dict[str, Any]) -> None:
-        """Refuse parameters that ``load`` would refuse, which were set after ``fit``."""
         estimator: Any = type(self)(**parameters)
         estimator._validate_params()
+        return parameters, fitted
 
     def _serialized(self, serializer: Serializer, noun: str, name: str, value: object) -> Any:
         try:
@@ -176,30 +172,6 @@ class SerializationMixin:
         fitted = state.pop(FITTED_KEY, {})
         vars(self).update(state)
         vars(self).update({name: deserialize(value) for name, value in fitted.items()})
-
-    def _validate_fitted(self) -> None:
-        """Validate fitted attributes that were read from a file."""
-        model: Any = self
-        self._check_annotations()
-        model._predictor().check()
-        n_features = model.columns_.n_features
-        if model.n_features_in_ != n_features or model.dtype_.kind != "f":
-            raise ValueError(f"the model does not have {n_features} floating-point features")
-        schema = getattr(self, "schema_", None)
-        if schema is not None and len(schema.fields) != n_features:
-            raise ValueError(f"the schema has {len(schema.fields)} columns and not {n_features}")
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and np.shape(names) != (n_features,):
-            raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
-
-    def _check_wrapped(self, model: Any) -> None:
-        """Validate a meta-estimator: its columns are those of the model that it has fitted."""
-        model._validate_fitted()
-        self._check_annotations()
-        outer: Any = self
-        names = [getattr(each, "feature_names_in_", np.array([])) for each in (outer, model)]
-        if outer.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
-            raise ValueError("the columns are not those of the model")
 
     def _check_annotations(self) -> None:
         """Check the types of fitted attributes against the annotations of the class."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -70,16 +70,11 @@ class InterruptHandler(Callback):
         """
         with keyboard.listen():
             yield
-        if not self.is_interrupted:
-            return
-        try:
-            warn(
+        if self.is_interrupted:
+            raise_interruption(
                 f"{type(estimator).__name__}.fit was interrupted. The estimator is what training "
-                f"had come to by then (n_iter_={estimator.n_iter_}), and interrupted_ is True.",
-                ConvergenceWarning,
+                f"had come to by then (n_iter_={estimator.n_iter_}), and interrupted_ is True."
             )
-        finally:  # also where warnings are errors: a search has to stop, too
-            raise KeyboardInterrupt
 
     def results(
         self, jobs: Sequence[TrainingJob]
@@ -104,6 +99,14 @@ class InterruptHandler(Callback):
         self.is_interrupted = True
         started = [job for job in jobs if job.config.seed in results]
         return started, [results[job.config.seed] for job in started]
+
+
+def raise_interruption(message: str) -> NoReturn:
+    """Warn of a fit that was interrupted, and raise ``KeyboardInterrupt``."""
+    try:
+        warn(message, ConvergenceWarning)
+    finally:  # also where warnings are errors: a search has to stop, too
+        raise KeyboardInterrupt
 
 
 def _results(net: NeuralNet) -> Iterator[tuple[int, TrainingResult]]:

@@ -219,6 +219,15 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
+def test_the_name_of_a_column_may_be_a_word_of_the_message():
+    """The message quotes the reason of another one, and must not take it from the name."""
+    frame = pd.DataFrame({"which": np.arange(100) % 2, "size": np.arange(100.0)})
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+
+    with pytest.raises(ValueError, match="for column 'which', which a column of Bernoulli"):
+        model.sample(2, given={"which": 2})
+
+
 @pytest.mark.filterwarnings("ignore:Columns of X hold a value")
 def test_the_ends_of_a_dtype_may_be_given():
     """Marks of no end: the last moment of a dtype, and its largest integer."""
