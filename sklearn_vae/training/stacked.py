@@ -70,8 +70,8 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
         free_bits=_per_member([job.free_bits for job in jobs], like),
         pseudo_observations=_per_member([job.pseudo_observations for job in jobs], like),
     )
-    configs, objective = [job.config for job in jobs], jobs[0].config.objective
-    return Trainer(model, configs, objective, state, is_refit=jobs[0].is_refit, **kwargs)
+    configs = [job.config for job in jobs]
+    return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
 
 
 def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
+from sklearn_vae.objectives import REPORTED, LossState, Minibatch
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.threads import map_on_threads, threads_for
 from sklearn_vae.training.augmentation import Augmentation
@@ -51,9 +51,8 @@ class Trainer(NeuralNet):
     module : StackedModule
         The model, with its initial parameters.
     configs : sequence of TrainingConfig
-        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes do.
-    objective : Objective
-        Objective, which computes the loss to minimise.
+        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
+        objectives do.
     loss_state : LossState, default=LossState()
         Free bits and pseudo-observations of each member.
     is_refit : bool, default=False
@@ -73,13 +72,12 @@ class Trainer(NeuralNet):
         self,
         module: StackedModule,
         configs: Sequence[TrainingConfig],
-        objective: Objective,
         loss_state: LossState | None = None,
         is_refit: bool = False,
         **kwargs: Any,
     ):
         # skorch calls the criterion to make criterion_
-        make = partial(copy, objective)
+        make = partial(copy, configs[0].objective)
         super().__init__(module, criterion=make, device=None, train_split=None, **kwargs)
         self.configs = configs
         self.loss_state = loss_state or LossState()
