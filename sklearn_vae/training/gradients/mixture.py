@@ -23,7 +23,6 @@ from sklearn_vae.training.gradients.layers import (
     GradientBuffers,
     HandWrittenMLP,
     TanhBound,
-    aten,
     empty_like,
 )
 
@@ -255,7 +254,7 @@ class WeightedGaussianSample(GaussianSample):
         if not self.doubly_reparameterized:
             grad.add_(grad_log_weight.sum(2))
         self.grad_loc.copy_(self.grad_loc_sum)
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
 
 
@@ -360,7 +359,7 @@ class WhitenedColumns:
             self.missing.backward(grad_log_weight.squeeze(1), grad_log_scale)
         if self.min_tanh_by_component is not None:
             grad_log_scale.mul_(self.is_free)
-        aten.tanh_backward.grad_input(grad_log_scale, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad_log_scale, out=self.grad_raw)
 
 
 class Shears:
