@@ -72,8 +72,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in words)
     )
-
-
-def widest_dtype(device: torch.device) -> torch.dtype:
-    """Return the device's most precise floating-point dtype: Apple's GPUs have no doubles."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -128,7 +127,11 @@ class CustomNetwork:
         parameter = f"The '{parameter}' parameter"
         rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in, dtype=torch.float).view(N_TEST_ROWS, n_in)
         try:
-            network = PerMember(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
+            if self.is_module:
+                make = partial(copy.deepcopy, self.made_by)
+            else:
+                make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
+            network = PerMember(n_members, n_in, n_out, make, gated=True)
             if not n_members:  # without weights, for their shapes alone
                 return network
             module = network.module
@@ -156,7 +159,9 @@ class CustomNetwork:
                     f"{parameter} must be a function of the row alone, and {type(part).__name__} "
                     f"({name or 'the module itself'}) {reason}"
                 )
-        if is_random or not _is_close(out, torch.cat(alone)):
+        if is_random or not torch.allclose(
+            out, torch.cat(alone), rtol=1e-3, atol=1e-5, equal_nan=True
+        ):
             reason = "draws from torch's global generator" if is_random else "differs with others"
             raise ValueError(
                 f"{parameter} must be a function of the row alone, and the output of "
@@ -174,11 +179,6 @@ class CustomNetwork:
             return None if isinstance(part, InstanceNorm) else OTHER_ROWS
         return None if self.is_module else OTHER_ROWS
 
-    def _maker(self, n_in: int, n_out: int) -> Callable[[], nn.Module]:
-        if self.is_module:
-            return lambda: copy.deepcopy(self.made_by)
-        return lambda: self.made_by(n_in, n_out, **dict(self.arguments))
-
 
 def _is_same_module(first: nn.Module, second: nn.Module) -> bool:
     """Return whether modules have the same class, layers, parameters and buffers."""
@@ -193,11 +193,6 @@ def _is_same_module(first: nn.Module, second: nn.Module) -> bool:
     return states[0].keys() == states[1].keys() and all(
         torch.equal(value, states[1][name]) for name, value in states[0].items()
     )
-
-
-def _is_close(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Return whether outputs agree up to rounding; NaN is NaN."""
-    return torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _describe(out: Any) -> str:

@@ -142,9 +142,8 @@ class MLP(SkipNetwork):
         hidden = nn.ModuleList(Dense(n_members, a, b) for a, b in pairwise(widths))
         self.hidden = cast(Sequence[Dense], hidden)
         # without a bias, which would repeat the skip connection's
-        last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out)) if self.hidden else None
-        self.last: nn.Parameter | None
-        self.register_parameter("last", last)
+        last = torch.zeros(n_members, widths[-1], n_out)
+        self.last = nn.Parameter(last) if self.hidden else None
         self.activation_name = activation
         self.activation = ACTIVATIONS[activation]
 

@@ -16,32 +16,6 @@ from sklearn_vae.persistence.registry import serializable
 KERNEL_VARIANCES = (0.25, 1.0, 4.0)
 
 
-def squared_mmd(q: AggregatedPosterior, mask: Tensor) -> Tensor:
-    """Squared MMD of q(z) from the standard normal: (M,).
-
-    Gaussian kernels have closed-form integrals over normal distributions: one code of each pair
-    is a draw, the other and the prior are integrated.
-
-    Parameters
-    ----------
-    q : AggregatedPosterior
-        Posteriors of a batch.
-    mask : Tensor of shape (M, l)
-        1 for the latent dimensions of each member, 0 for padding.
-    """
-    total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
-    n_dims = mask.sum(1)
-    for per_dimension in KERNEL_VARIANCES:
-        variance = per_dimension * n_dims.view(-1, 1, 1)  # (M, 1, 1)
-        q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0, mask) * weights).sum(3))
-        origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
-        kernel = _mean_kernel(origin, q, variance, 1.0, mask)[:, 0, 0]
-        q_p = (kernel * q.normalised_weight).sum(1)
-        p_p = (variance / (variance + 2)).flatten() ** (n_dims / 2)
-        total = total + (q_q - 2 * q_p + p_p) / len(KERNEL_VARIANCES)
-    return total
-
-
 def _mean_kernel(
     points: Tensor, q: AggregatedPosterior, variance: Tensor, point_variance: float, mask: Tensor
 ) -> Tensor:
@@ -108,5 +82,20 @@ class MMD(AggregatedPosteriorPenalty):
     weight: float = 100.0
 
     def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
-        """Compute the squared MMD of the aggregated posterior from the prior: (M,)."""
-        return squared_mmd(q, torch.ones_like(q.loc[:, 0]) if mask is None else mask)
+        """Compute the squared MMD of q(z) from the standard normal: (M,).
+
+        Gaussian kernels have closed-form integrals over normal distributions: one code of each
+        pair is a draw, the other and the prior are integrated.
+        """
+        mask = torch.ones_like(q.loc[:, 0]) if mask is None else mask
+        total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
+        n_dims = mask.sum(1)
+        for per_dimension in KERNEL_VARIANCES:
+            variance = per_dimension * n_dims.view(-1, 1, 1)  # (M, 1, 1)
+            q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0, mask) * weights).sum(3))
+            origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
+            kernel = _mean_kernel(origin, q, variance, 1.0, mask)[:, 0, 0]
+            q_p = (kernel * q.normalised_weight).sum(1)
+            p_p = (variance / (variance + 2)).flatten() ** (n_dims / 2)
+            total = total + (q_q - 2 * q_p + p_p) / len(KERNEL_VARIANCES)
+        return total

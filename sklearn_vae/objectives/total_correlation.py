@@ -67,11 +67,6 @@ def _logsumexp_(values: Tensor) -> Tensor:
     return (total.log() + top).squeeze(-1)
 
 
-def total_correlation(q: AggregatedPosterior) -> Tensor:
-    """KL in nats of q(z) from the product of its marginals, estimated at the draws: (M,)."""
-    return q.mean(LogDensityRatio.apply(q.z, q.loc, q.log_scale, q.log_mixture_weights()))
-
-
 @serializable
 @dataclass(frozen=True)
 class TotalCorrelation(AggregatedPosteriorPenalty):
@@ -118,5 +113,5 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
     weight: float = 5.0
 
     def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
-        """Compute the total correlation of the aggregated posterior: (M,)."""
-        return total_correlation(q)
+        """Estimate the total correlation of q(z) at the draws, in nats: (M,)."""
+        return q.mean(LogDensityRatio.apply(q.z, q.loc, q.log_scale, q.log_mixture_weights()))

@@ -7,9 +7,7 @@ from typing import ClassVar, NamedTuple, cast
 from torch import Tensor
 
 from sklearn_vae.priors import Prior
-from sklearn_vae.requirements import Requirement, no_free_bits
-
-NO_FREE_BITS = no_free_bits("whose KL is not a sum over latent dimensions")
+from sklearn_vae.requirements import Requirement
 
 
 class OneHotBlock(NamedTuple):

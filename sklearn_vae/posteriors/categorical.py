@@ -217,16 +217,16 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
 
     def mean(self, params: Tensor) -> Tensor:
         """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
-        log_probs, rest = self._split(params)
-        return torch.cat([log_probs.exp().flatten(-2), self.gaussian.mean(rest)], dim=-1)
+        log_probs, rest = self._split_params(params)
+        return self._join(log_probs.exp(), self.gaussian.mean(rest))
 
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
 
         They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
         """
-        log_probs, rest = self._split(params)
-        for_classes, for_rest = self._split_noise(noise)
+        log_probs, rest = self._split_params(params)
+        for_classes, for_rest = self._split(noise)
         if params.requires_grad:
             codes = self._rsample_relaxed(log_probs, for_classes)
         else:
@@ -235,7 +235,7 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
 
     def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
-        log_probs, rest = self._split(params)
+        log_probs, rest = self._split_params(params)
         return self._log_prob(log_probs, rest, z, proposal_scale)
 
     def propose(
@@ -254,10 +254,10 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         if self.n_codes is not None:
             z = self.enumerate_codes(params).expand(len(params), -1, params.shape[1], -1)
             return z, z.new_full(z.shape[:-1], -math.log(self.n_codes))
-        log_probs, rest = self._split(params)
+        log_probs, rest = self._split_params(params)
         uniform = log_probs.new_tensor(UNIFORM_WEIGHT / self.block.n_classes).log()
         log_probs = torch.logaddexp(log_probs + math.log(1 - UNIFORM_WEIGHT), uniform)
-        for_classes, for_rest = self._split_noise(noise)
+        for_classes, for_rest = self._split(noise)
         codes = self._sample_one_hot(log_probs, for_classes)
         z = self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
         return z, self._log_prob(log_probs, rest, z, proposal_scale)
@@ -270,19 +270,19 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
 
     def kl(self, params: Tensor) -> Tensor:
         """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
-        log_probs, rest = self._split(params)
+        log_probs, rest = self._split_params(params)
         categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(self.block.n_classes)
         return torch.cat([categorical, self.gaussian.kl(rest)], dim=-1)
 
-    def _split(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the classes (..., V, C), and parameters of the rest."""
-        logits, rest = params[..., : self.block.width], params[..., self.block.width :]
-        return logits.unflatten(-1, tuple(self.block)).log_softmax(-1), rest
-
-    def _split_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Standard normal noise of the classes (..., V, C), and of the other dimensions."""
-        classes, rest = noise[..., : self.block.width], noise[..., self.block.width :]
+    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the classes (..., V, C), and those of the other dimensions."""
+        classes, rest = values[..., : self.block.width], values[..., self.block.width :]
         return classes.unflatten(-1, tuple(self.block)), rest
+
+    def _split_params(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
+        logits, rest = self._split(params)
+        return logits.log_softmax(-1), rest
 
     def _rsample_relaxed(self, log_probs: Tensor, normal: Tensor) -> Tensor:
         """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
@@ -305,11 +305,9 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
     def _log_prob(
         self, log_probs: Tensor, rest: Tensor, z: Tensor, proposal_scale: float
     ) -> Tensor:
-        codes = z[..., : self.block.width].unflatten(-1, tuple(self.block))
+        codes, others = self._split(z)
         categorical = (codes * log_probs.unsqueeze(1)).sum((-1, -2))
-        return categorical + self.gaussian.log_prob(
-            rest, z[..., self.block.width :], proposal_scale
-        )
+        return categorical + self.gaussian.log_prob(rest, others, proposal_scale)
 
 
 @serializable

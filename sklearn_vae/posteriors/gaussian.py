@@ -9,7 +9,8 @@ from torch import Tensor
 from sklearn_vae.functional import bounded, unbounded
 from sklearn_vae.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.posteriors.base import NO_FREE_BITS, Posterior, PosteriorDistribution
+from sklearn_vae.posteriors.base import Posterior, PosteriorDistribution
+from sklearn_vae.requirements import no_free_bits
 
 
 @serializable
@@ -114,7 +115,7 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
     FullCovarianceGaussian()
     """
 
-    requirements = (NO_FREE_BITS,)
+    requirements = (no_free_bits("whose KL is not a sum over latent dimensions"),)
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension, and the entries below the diagonal."""

@@ -115,6 +115,11 @@ class TrainingConfig:
         n_draws = self.objective.n_draws
         return n_draws * -(-SHARED_DRAWS // n_draws) if self.is_full_batch(n_rows) else n_draws
 
+    def rows_per_step(self, n_rows: int) -> tuple[int, int]:
+        """Return the rows that a gradient step encodes, and those that it decodes, at most."""
+        n_encoded = min(n_rows, self.batch_size)
+        return n_encoded, n_encoded * self.n_draws(n_rows)
+
 
 @dataclass(frozen=True)
 class TrainingResult:

@@ -53,10 +53,6 @@ class EncodedRows:
         """Numbers of rows and columns."""
         return torch.Size([len(self), self.n_columns])
 
-    def numel(self) -> int:
-        """Return the number of entries."""
-        return self.shape.numel()
-
     def __getitem__(self, rows: Tensor | np.ndarray | slice) -> Tensor:
         indices = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         return torch.as_tensor(self.encode(self.source[indices])).to(self.device, self.dtype)

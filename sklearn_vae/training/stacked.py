@@ -70,8 +70,8 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
         free_bits=_per_member([job.free_bits for job in jobs], like),
         pseudo_observations=_per_member([job.pseudo_observations for job in jobs], like),
     )
-    configs, objective = [job.config for job in jobs], jobs[0].config.objective
-    return Trainer(model, configs, objective, state, is_refit=jobs[0].is_refit, **kwargs)
+    configs = [job.config for job in jobs]
+    return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
 
 
 def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
@@ -126,14 +126,15 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
 
 def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
     """Set torch's number of threads for the gradient steps of a group of jobs."""
-    _, n_decoded = _rows_per_step(jobs[0])
-    return threads_for(len(jobs) * n_decoded * jobs[0].architecture.n_products)
+    job = jobs[0]
+    _, n_decoded = job.config.rows_per_step(len(job.train))
+    return threads_for(len(jobs) * n_decoded * job.architecture.n_products)
 
 
 def working_set(job: TrainingJob) -> int:
     """Bytes that a gradient step of a job reads and writes."""
     # weights, gradients and two moments; values and gradients of every layer, twice
-    return _bytes(job, 4, 4 * sum(_rows_per_step(job)))
+    return _bytes(job, 4, 4 * sum(job.config.rows_per_step(len(job.train))))
 
 
 def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
@@ -148,12 +149,6 @@ def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
         # the best weights and the mask of weight decay are kept beside the weights
         memory += working_set(job) + _bytes(job, 2, min(n_rows, n_together) * (1 + n_draws))
     return memory
-
-
-def _rows_per_step(job: TrainingJob) -> tuple[int, int]:
-    """Rows that pass through the encoder in a gradient step, and through the decoder."""
-    n_rows = min(len(job.train), job.config.batch_size)
-    return n_rows, n_rows * job.config.n_draws(len(job.train))
 
 
 def _bytes(job: TrainingJob, n_weights: int, n_values: int) -> int:

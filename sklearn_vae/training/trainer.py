@@ -20,7 +20,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
+from sklearn_vae.objectives import REPORTED, LossState, Minibatch
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.threads import map_on_threads, threads_for
 from sklearn_vae.training.augmentation import Augmentation
@@ -51,9 +51,8 @@ class Trainer(NeuralNet):
     module : StackedModule
         The model, with its initial parameters.
     configs : sequence of TrainingConfig
-        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes do.
-    objective : Objective
-        Objective, which computes the loss to minimise.
+        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
+        objectives do.
     loss_state : LossState, default=LossState()
         Free bits and pseudo-observations of each member.
     is_refit : bool, default=False
@@ -73,13 +72,12 @@ class Trainer(NeuralNet):
         self,
         module: StackedModule,
         configs: Sequence[TrainingConfig],
-        objective: Objective,
         loss_state: LossState | None = None,
         is_refit: bool = False,
         **kwargs: Any,
     ):
         # skorch calls the criterion to make criterion_
-        make = partial(copy, objective)
+        make = partial(copy, configs[0].objective)
         super().__init__(module, criterion=make, device=None, train_split=None, **kwargs)
         self.configs = configs
         self.loss_state = loss_state or LossState()
@@ -142,7 +140,7 @@ class Trainer(NeuralNet):
         self.results_: dict[int, TrainingResult] = {}
         self.records_: list[dict[str, np.ndarray]] = []
         self.scheduler_ = StageScheduler(configs, model.flat)
-        low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
+        low, high = train.x.aminmax() if all(train.x.shape) else (0.0, 0.0)
         self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
         self._update_members()
         # with noise or masks, a row's input differs from step to step
@@ -296,20 +294,19 @@ class Trainer(NeuralNet):
             beta=torch.as_tensor(self.beta_).to(flat),
             annealing=torch.as_tensor(annealing).to(flat),
         )
-        total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
-        n_rows, n_noise = 0, self.module_.architecture.n_noise
+        total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
+        config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
-            self.configs[0],
+            config,
             self._augmentation.seeds,
             epoch,
             len(train),
-            n_noise,
+            architecture.n_noise,
             flat,
             train.rows_per_window,
         )
-        config, n_products = self.configs[0], self.module_.architecture.n_products
-        n_decoded = min(config.batch_size, len(train)) * config.n_draws(len(train))
-        threads = threads_for(len(flat) * n_decoded * n_products)
+        _, n_decoded = config.rows_per_step(len(train))
+        threads = threads_for(len(flat) * n_decoded * architecture.n_products)
         with self._augmentation.epoch(epoch), threads:
             for batch in batches:
                 batch_size = batch.rows.shape[1]
@@ -430,12 +427,10 @@ class Trainer(NeuralNet):
 
     def _record_losses(self, prefix: str, means: np.ndarray, rows: Dataset) -> np.ndarray:
         """Record mean loss terms (3, M) in X's units; return the losses of the encoded rows."""
-        offsets = {"kl_loss": 0.0}
-        terms = zip(REPORTED, means, strict=True)
-        self._record(
-            **{prefix + name: term + offsets.get(name, rows.loss_offset) for name, term in terms}
-        )
-        return means[0]
+        loss, reconstruction, kl = means
+        in_units = loss + rows.loss_offset, reconstruction + rows.loss_offset, kl
+        self._record(**{prefix + name: m for name, m in zip(REPORTED, in_units, strict=True)})
+        return loss
 
     def _notify_epoch_end(self, train: Dataset, valid: Dataset | None) -> bool:
         """Call the callbacks at the end of an epoch; return False if one stops the training."""

@@ -26,7 +26,7 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import Whitening, pick
 from sklearn_vae.models.vae import build
-from sklearn_vae.objectives import ELBO, Constant
+from sklearn_vae.objectives import Constant
 from sklearn_vae.training import Dataset, Trainer, TrainingConfig
 from sklearn_vae.training.optimizer import FlatAdam
 
@@ -459,7 +459,7 @@ def test_an_average_of_weights_is_what_is_kept():
             weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
             n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
-        trainer = Trainer(model, [config], ELBO(), verbose=0, **kwargs)
+        trainer = Trainer(model, [config], verbose=0, **kwargs)
         trainer.train(Dataset.from_x(X, None, 50.0, 0.0))
         return trainer.module_.flat
 

@@ -26,8 +26,7 @@ from sklearn_vae.objectives import (
     aggregated_posterior,
 )
 from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
-from sklearn_vae.objectives.mmd import KERNEL_VARIANCES, squared_mmd
-from sklearn_vae.objectives.total_correlation import total_correlation
+from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
 from sklearn_vae.random import sobol_normal
 
 
@@ -397,7 +396,7 @@ def test_total_correlation_is_that_of_the_mixture_of_posteriors(weighted, n_rows
         joint = shares[i] @ by_dimension.prod(axis=1)
         ratio = np.log(joint / np.prod(shares[i] @ by_dimension))
         expected += ratio * count[i] / count.sum() / len(z)
-    found = total_correlation(as_aggregate(z, loc, scales, count, n_rows))
+    found = TotalCorrelation().divergence(as_aggregate(z, loc, scales, count, n_rows), None)
 
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
@@ -410,7 +409,9 @@ def test_the_gradient_of_the_total_correlation_is_that_of_differences():
     count = torch.tensor([[1.0, 0.5, 1.5, 1.0, 1.0]]).double()
 
     def compute(z, loc, log_scale):
-        return total_correlation(AggregatedPosterior(z, loc, log_scale, count, 20))
+        return TotalCorrelation().divergence(
+            AggregatedPosterior(z, loc, log_scale, count, 20), None
+        )
 
     assert torch.autograd.gradcheck(compute, (z, loc, scales.log().detach().requires_grad_()))
 
@@ -422,9 +423,11 @@ def test_total_correlation_of_normal_codes_is_known():
     scale = np.sqrt(np.diag(covariance))
     expected = -0.5 * np.log(np.linalg.det(covariance / np.outer(scale, scale)))
     z, loc, scales = posteriors(2000, 2, 1, 0.5, loadings=loadings)
-    whole = total_correlation(as_aggregate(z, loc, scales)).item()
+    whole = TotalCorrelation().divergence(as_aggregate(z, loc, scales), None).item()
     batches = [
-        total_correlation(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc))).item()
+        TotalCorrelation()
+        .divergence(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc)), None)
+        .item()
         for own in np.split(np.arange(2000), 10)
     ]
 
@@ -454,7 +457,7 @@ def test_discrepancy_of_points_is_that_of_the_kernels():
         among = kernel(points, points, own)
         expected += among.mean() - 2 * np.prod(across, axis=1).mean() + within
     narrow = np.full_like(points, 1e-6)
-    found = squared_mmd(as_aggregate(points[None], points, narrow), torch.ones(1, 2).double())
+    found = MMD().divergence(as_aggregate(points[None], points, narrow), None)
 
     assert found.item() == pytest.approx(expected / len(KERNEL_VARIANCES), rel=1e-5)
 
@@ -462,7 +465,7 @@ def test_discrepancy_of_points_is_that_of_the_kernels():
 def test_wide_posteriors_are_what_points_drawn_from_them_tend_to():
     """One side of the pairs is integrated, and so is the prior."""
     z, loc, scales = posteriors(5, 2, 1024, seed=3)
-    exact = squared_mmd(as_aggregate(z, loc, scales), torch.ones(1, 2).double()).item()
+    exact = MMD().divergence(as_aggregate(z, loc, scales), None).item()
     rng, drawn = np.random.default_rng(1), 0.0
     one, other = (
         (loc[:, None] + scales[:, None] * rng.normal(size=(5, 200, 2))).reshape(-1, 2)
@@ -483,10 +486,10 @@ def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
     rng = np.random.default_rng(0)
     zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
     has = torch.ones(1, 3).double()
-    silent = squared_mmd(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
+    silent = MMD().divergence(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
     places = np.asarray(sobol_normal(1024, 3, 0))
-    spread = squared_mmd(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
-    beside = squared_mmd(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
+    spread = MMD().divergence(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
+    beside = MMD().divergence(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
 
     assert abs(silent.item()) < 2e-3
     assert abs(spread.item()) < 2e-3
@@ -507,14 +510,11 @@ def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x
     q = aggregated(slice(None))
     monkeypatch.setattr(aggregated_posterior, "MAX_PAIRS", 3 * 30**2)
     groups = list(q.split())
-    compute = {
-        "total_correlation": total_correlation,
-        "mmd": lambda own: squared_mmd(own, torch.ones(1, 2).double()),
-    }[measure]
     objective = {"total_correlation": TotalCorrelation, "mmd": MMD}[measure](2.0)
     terms = loss(objective, model, x, weight, noise, n_rows=400)
     expected = sum(
-        compute(aggregated(slice(own, None, 3))) * weight[:, own::3].sum(1) for own in range(3)
+        objective.divergence(aggregated(slice(own, None, 3)), None) * weight[:, own::3].sum(1)
+        for own in range(3)
     )
 
     assert [own.loc.shape[1] for own, _ in groups] == [27, 27, 26]

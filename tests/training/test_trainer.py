@@ -18,10 +18,10 @@ from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
 
-def run(model, train, valid=None, config=CONFIG, objective=None, optimizer_state=None, **kwargs):
+def run(model, train, valid=None, config=CONFIG, optimizer_state=None, **kwargs):
     """Train silently and give the trainer."""
     kwargs = {"verbose": 0, **kwargs}
-    net = Trainer(model, [config] * len(model.flat), objective or ELBO(), **kwargs)
+    net = Trainer(model, [config] * len(model.flat), **kwargs)
     net.train(train, valid, optimizer_state)
     return net
 
@@ -65,7 +65,7 @@ def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent
     model = make_model(bent)
 
     def val_loss():
-        net = Trainer(model, [CONFIG], ELBO(), verbose=0)
+        net = Trainer(model, [CONFIG], verbose=0)
         net.begin(train, valid)
         return net.validate(valid)[0, 0]
 
@@ -147,7 +147,7 @@ def test_errors_of_the_draws_of_many_rows_average_out(seed, rng, make_model):
     """A single draw for all rows had an error that did not, and chose worse weights."""
     x = rng.normal(size=(3000, 2))
     x[:, 1] += x[:, 0] ** 2
-    net = Trainer(make_model(x), [replace(CONFIG, seed=seed)], ELBO(), verbose=0)
+    net = Trainer(make_model(x), [replace(CONFIG, seed=seed)], verbose=0)
     net.begin(to_dataset(x))
     loss, precise = (net.validate(to_dataset(x), n_draws=n)[0, 0] for n in (None, 256))
 
@@ -184,7 +184,8 @@ def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_mode
     bent = bent[bent[:, 0].argsort()]
     monkeypatch.setattr("sklearn_vae.models.sizes.VALIDATION_DRAWS_AT_A_TIME", 16 * 7)
     watching, train_rows = Watches(), halves(bent)
-    net = run(make_model(bent), *train_rows, objective=watching)
+    config = replace(CONFIG, objective=watching)
+    net = run(make_model(bent), *train_rows, config=config)
     expected = run(make_model(bent), *train_rows).history[:, "val_loss"]
     chunks = watching.seen[: -(-60 // 7)]
 
@@ -252,7 +253,8 @@ def test_a_loss_that_is_not_finite_costs_no_weights(validates, n_good, bent, mak
     model = make_model(bent)
     start = model.flat.clone()
     train, valid = halves(bent)
-    net = run(model, train, valid if validates else None, objective=Breaks(n_good))
+    config = replace(CONFIG, objective=Breaks(n_good))
+    net = run(model, train, valid if validates else None, config=config)
 
     assert net.results_[0].diverged
     assert model.flat.isfinite().all()
@@ -273,8 +275,9 @@ def test_weights_that_break_in_the_very_last_step_are_not_kept(bent, make_model)
     """The last loss was computed before the step that broke them."""
     model = make_model(bent)
     start = model.flat.clone()
-    one = replace(CONFIG, n_iter_per_stage=(1, 0, 0))
-    run(model, to_dataset(bent), config=one, objective=BreaksWeights(CONFIG.n_steps(len(bent)) - 1))
+    breaks = BreaksWeights(CONFIG.n_steps(len(bent)) - 1)
+    config = replace(CONFIG, n_iter_per_stage=(1, 0, 0), objective=breaks)
+    run(model, to_dataset(bent), config=config)
 
     assert torch.equal(model.flat, start)
 

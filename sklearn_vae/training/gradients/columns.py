@@ -300,7 +300,7 @@ class NormalCost(NormalColumns):
         if self.has_prior:
             squares = self.inverse_scale.square_().mul_(self.pseudo_squares)
             grad.add_(self.strength).sub_(squares)
-        aten.tanh_backward.grad_input(grad.mul_(weight), self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad.mul_(weight), out=self.grad_raw)
 
 
 class NegativeBinomialCost:
@@ -335,12 +335,11 @@ class NegativeBinomialCost:
         shape, counts, failure = self.shape_value, self.counts, self.log_failure.exp()
         # of the log-rate: (counts + s) rate / (s + rate) - counts
         grad = (1 - failure).mul_(counts + shape).sub_(counts).mul_(weight)
-        tanh = self.log_rate_bound.tanh
-        aten.tanh_backward.grad_input(grad, tanh, grad_input=self.grad_rate)
+        self.log_rate_bound.backward(grad, out=self.grad_rate)
         digamma = torch.digamma(shape) - torch.digamma(counts + shape)
         grad = (digamma - self.log_failure - 1 + failure) * shape + counts * failure
         grad = grad.mul_(weight).sum_to_size(self.shape.shape)
-        self.grad_shape.copy_(grad * (1 - self.log_shape_bound.tanh.square()))
+        self.log_shape_bound.backward(grad, out=self.grad_shape)
 
 
 Cost = AutogradCost | BernoulliCost | Softmax | ZeroInflatedCost | NegativeBinomialCost

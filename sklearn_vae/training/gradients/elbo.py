@@ -35,7 +35,6 @@ from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
     HandWrittenMLP,
-    aten,
     empty_like,
 )
 
@@ -294,7 +293,7 @@ class GaussianLatent(GaussianSample):
         self.sum_over_draws(noise)
         torch.addcmul(self.grad_loc_sum, kl_weight, self.loc, out=self.grad_loc)
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
 
     def write_prior_gradient(self) -> None:
@@ -345,7 +344,7 @@ class LearnedPriorLatent(GaussianSample):
         self.sum_over_draws(noise)
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
 
     def write_prior_gradient(self) -> None:
@@ -435,7 +434,7 @@ class GaussianColumns(NormalColumns):
             if observed is not None:
                 grad.add_(count.unsqueeze(3))
             loss.addcmul_(count * self.twice_bound, self.tanh.squeeze(3))
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
         loss = loss.sum((1, 2)).mul_(0.5)
         if observed is None:
             return loss.add_(self.total, alpha=self.constant)

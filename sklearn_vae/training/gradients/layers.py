@@ -99,8 +99,7 @@ class HandWrittenMLP:
         *,
         rounds_outputs: bool = False,
     ):
-        if not isinstance(network, MLP):
-            raise TypeError(f"{type(network).__name__} has no hand-written gradient.")
+        assert isinstance(network, MLP)
         n_members, n_in, _ = network.linear.weight.shape
         widths = [layer.weight.shape[2] for layer in network.hidden]
         n_last_hidden = widths[-1] if widths else 0
@@ -255,12 +254,12 @@ class GaussianSample:
         )
         self.loc_per_draw, self.scale_per_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
         self.log_scale_bound = TanhBound(self.raw, POSTERIOR_LOG_SCALE_BOUND)
-        self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.half = params.new_tensor(0.5)  # a Python number is converted at every call
 
     def forward(self, noise: Tensor) -> None:
         """Compute ``z`` (M, l, K, B) from standard normal noise (M or 1, l, K, B or 1)."""
-        torch.mul(self.log_scale_bound.forward(), self.bound, out=self.log_scale)
+        tanh = self.log_scale_bound.forward()
+        torch.mul(tanh, self.log_scale_bound.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
         torch.addcmul(self.loc_per_draw, self.scale_per_draw, noise, out=self.z)
 
@@ -273,10 +272,7 @@ class GaussianSample:
 
 
 class TanhBound:
-    """Log-scale within plus and minus a bound: ``bound * tanh(raw / bound)``.
-
-    Its backward pass is that of tanh: the bound cancels.
-    """
+    """Number within plus and minus a bound: ``bound * tanh(raw / bound)``."""
 
     def __init__(self, raw: Tensor, bound: float):
         self.raw, self.tanh = raw, empty_like(raw)
@@ -289,3 +285,7 @@ class TanhBound:
         # by the sigmoid: torch.tanh is several times slower
         torch.mul(self.raw, self.twice_inverse, out=self.tanh).sigmoid_()
         return self.tanh.mul_(self.two).sub_(self.one)
+
+    def backward(self, grad: Tensor, out: Tensor) -> None:
+        """Write the gradient of ``raw`` from that of the bounded number; the bound cancels."""
+        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=out)

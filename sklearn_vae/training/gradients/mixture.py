@@ -8,8 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.array_api import cholesky
-from sklearn_vae.device import widest_dtype
+from sklearn_vae.array_api import cholesky, in_double
 from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
@@ -24,7 +23,6 @@ from sklearn_vae.training.gradients.layers import (
     GradientBuffers,
     HandWrittenMLP,
     TanhBound,
-    aten,
     empty_like,
 )
 
@@ -256,7 +254,7 @@ class WeightedGaussianSample(GaussianSample):
         if not self.doubly_reparameterized:
             grad.add_(grad_log_weight.sum(2))
         self.grad_loc.copy_(self.grad_loc_sum)
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
 
 
@@ -361,7 +359,7 @@ class WhitenedColumns:
             self.missing.backward(grad_log_weight.squeeze(1), grad_log_scale)
         if self.min_tanh_by_component is not None:
             grad_log_scale.mul_(self.is_free)
-        aten.tanh_backward.grad_input(grad_log_scale, self.tanh, grad_input=self.grad_raw)
+        self.log_scale_bound.backward(grad_log_scale, out=self.grad_raw)
 
 
 class Shears:
@@ -430,7 +428,7 @@ class MissingColumns:
         self.member, self.row = (~observed.all(-1)).nonzero(as_tuple=True)  # of I incomplete rows
         observed = observed[self.member, self.row].unsqueeze(1)  # (I, 1, d)
         chosen = components.component[self.member, :, self.row]
-        whiten = self.whiten[self.member.unsqueeze(1), chosen].to(widest_dtype(white.device))
+        whiten = in_double(self.whiten[self.member.unsqueeze(1), chosen])
         self.scale = self._of_rows(self.inverse_scale).to(whiten)
         n_missing = (~observed).to(whiten).sum(-1)
         residual = self._of_rows(white - self.shift).to(whiten)
