@@ -1,5 +1,7 @@
 """A density that is still a mixture is scored and imputed exactly, component by component."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from scipy.special import logsumexp
 from sklearn_vae import VAEDensity
 from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal, posterior_components
+from sklearn_vae.likelihoods import Limits
+from sklearn_vae.random import Stream, make_generator
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,24 @@ def test_draws_of_missing_cells_have_the_moments_of_the_mixture(rows, mixture):
     spread = drawn.std(axis=0)
     assert (np.abs(drawn.mean(axis=0) - mean) <= 0.15 * np.maximum(spread, 0.1)).all()
     assert (spread[np.isnan(incomplete)] > 0.2).all()
+
+
+def test_samples_have_the_moments_of_the_mixture(rows, mixture):
+    """Of all members together, but for the limits of the table."""
+    model, components = copy(mixture._predictor().model(rows.dtype)), Components(mixture)
+    high, excluded = torch.full((3,), torch.inf), torch.full((3, 1), torch.nan)
+    model.limits = Limits(-high, high, excluded, torch.zeros(3))
+    samples = model.sample(50_000, make_generator(0, Stream.SAMPLE)).numpy()
+
+    mean = np.average([loc for loc, _ in components.normals], axis=0, weights=components.weight)
+    square = [covariance + np.outer(loc, loc) for loc, covariance in components.normals]
+    covariance = np.average(square, axis=0, weights=components.weight) - np.outer(mean, mean)
+    np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.02)
+    np.testing.assert_allclose(np.cov(samples.T), covariance, atol=0.03)
+    # the share of rows on one side of the middle, which depends on the weights most
+    below = [stats.norm.cdf(mean[0], loc[0], root[0, 0] ** 0.5) for loc, root in components.normals]
+    share = np.average(below, weights=components.weight)
+    assert (samples[:, 0] < mean[0]).mean() == pytest.approx(share, abs=0.01)
 
 
 def test_importance_sampling_agrees(rows, mixture):
