@@ -210,7 +210,6 @@ def _count_invalid(column: np.ndarray) -> int:
 
 def _is_valid(value: Any) -> bool:
     try:
-        number = float(value)
-        return not math.isinf(number)
+        return not math.isinf(float(value))
     except (TypeError, ValueError, OverflowError):
         return False
