@@ -368,13 +368,11 @@ class TableEncoder:
         """
         limits = [group.limits() for group in self._varying_groups]
         n_masses = max((masses.shape[1] for _, _, masses, _ in limits), default=0)
-        padded = [
-            (low, high, np.pad(masses, [(0, 0), (0, n_masses - masses.shape[1])],
-                               constant_values=np.nan), radius)
-            for low, high, masses, radius in limits
-        ]  # fmt: skip
-        empty = (np.zeros(0), np.zeros(0), np.zeros((0, n_masses)), np.zeros(0))
-        return tuple(np.concatenate(parts) for parts in zip(empty, *padded, strict=True))
+        padded = [(np.zeros(0), np.zeros(0), np.zeros((0, n_masses)), np.zeros(0))]
+        for low, high, masses, radius in limits:
+            width = [(0, 0), (0, n_masses - masses.shape[1])]
+            padded.append((low, high, np.pad(masses, width, constant_values=np.nan), radius))
+        return tuple(np.concatenate(parts) for parts in zip(*padded, strict=True))
 
     # -- unseen and missing values ---------------------------------------------------
 
