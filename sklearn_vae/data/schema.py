@@ -78,7 +78,7 @@ class Schema:
         with suppress(ImportError):  # reading a model does not need the library of its tables
             self.inverse_transform(rows)
 
-    def shared_categories(self, n_values: int = 1) -> "Schema":
+    def shared_categories(self, n_values: int) -> "Schema":
         """Give every ``n_values``-th column of unordered categories the same categories."""
         fields = list(self.fields)
         for first in range(n_values):
