@@ -274,10 +274,9 @@ def to_onnx(
             f"{fitted.architecture.posterior!r}."
         )
     module = PARTS[part](fitted, n_draws).cpu().eval()
-    n_in = estimator.n_features_in_
+    name, n_in = "X", estimator.n_features_in_
     if part == "decoder":
-        n_in = fitted.architecture.n_components
-    name = "Z" if part == "decoder" else "X"
+        name, n_in = "Z", fitted.architecture.n_components
     with _ignore_exporter_warnings(), torch.no_grad():
         program = torch.onnx.export(
             module,

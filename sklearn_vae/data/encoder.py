@@ -368,13 +368,11 @@ class TableEncoder:
         """
         limits = [group.limits() for group in self._varying_groups]
         n_masses = max((masses.shape[1] for _, _, masses, _ in limits), default=0)
-        padded = [
-            (low, high, np.pad(masses, [(0, 0), (0, n_masses - masses.shape[1])],
-                               constant_values=np.nan), radius)
-            for low, high, masses, radius in limits
-        ]  # fmt: skip
-        empty = (np.zeros(0), np.zeros(0), np.zeros((0, n_masses)), np.zeros(0))
-        return tuple(np.concatenate(parts) for parts in zip(empty, *padded, strict=True))
+        padded = [(np.zeros(0), np.zeros(0), np.zeros((0, n_masses)), np.zeros(0))]
+        for low, high, masses, radius in limits:
+            width = [(0, 0), (0, n_masses - masses.shape[1])]
+            padded.append((low, high, np.pad(masses, width, constant_values=np.nan), radius))
+        return tuple(np.concatenate(parts) for parts in zip(*padded, strict=True))
 
     # -- unseen and missing values ---------------------------------------------------
 
@@ -442,30 +440,26 @@ class TableEncoder:
 
     def describe_unseen(self, X: np.ndarray, fields: Sequence[Field] | None = None) -> list[str]:
         """Describe the first unseen value of each column that has any, by the schema if given."""
-        unseen = self.is_unseen(X)
-        descriptions, sources = {}, {pair.derived: pair.source for pair in self.one_to_one}
-        for group in self.groups:
-            for column, j in enumerate(group.indices.tolist()):
-                if not unseen[:, j].any():
-                    continue
-                values = X[unseen[:, j], j]
-                field = None if fields is None or fields[j].is_numeric else fields[j]
-                text = f"Column {self.names[j]!r} has {_describe_value(values[0], field)}"
-                if j in sources:
-                    descriptions[j] = (
-                        f"{text}, which no row with its value of column "
-                        f"{self.names[sources[j]]!r} had in fit"
-                    )
-                    continue
-                name, possible = "constant column", group.describe_values(column)
-                if group.likelihood is not None:
-                    name = f"column of {group.likelihood}"
-                if field is not None and isinstance(group, BinaryColumns | CategoricalColumns):
-                    possible = shorten(field.decode(group.values(column)).tolist())
-                descriptions[j] = (
-                    f"{text}, which a {name} cannot have; in fit its values were {possible}"
-                )
-        return [descriptions[j] for j in sorted(descriptions)]
+        unseen, descriptions = self.is_unseen(X), []
+        for j in np.flatnonzero(unseen.any(axis=0)).tolist():
+            value = _describe_value(X[unseen[:, j], j][0], _coded_field(fields, j))
+            reason = self.describe_reason(j, fields)
+            descriptions.append(f"Column {self.names[j]!r} has {value}, which {reason}")
+        return descriptions
+
+    def describe_reason(self, j: int, fields: Sequence[Field] | None) -> str:
+        """Describe why values of a column are unseen, by the values that it had in ``fit``."""
+        for pair in self.one_to_one:
+            if pair.derived == j:
+                return f"no row with its value of column {self.names[pair.source]!r} had in fit"
+        group = next(group for group in self.groups if j in group.indices)
+        column, field = group.indices.tolist().index(j), _coded_field(fields, j)
+        name, possible = "constant column", group.describe_values(column)
+        if group.likelihood is not None:
+            name = f"column of {group.likelihood}"
+        if field is not None and isinstance(group, BinaryColumns | CategoricalColumns):
+            possible = shorten(field.decode(group.values(column)).tolist())
+        return f"a {name} cannot have; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------
 
@@ -488,6 +482,11 @@ class TableEncoder:
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
         return list(zip(names, texts, strict=True))
+
+
+def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:
+    """Return the schema of a column whose numbers stand for other values, otherwise None."""
+    return None if fields is None or fields[j].is_numeric else fields[j]
 
 
 def _describe_value(value: np.floating, field: Field | None) -> str:

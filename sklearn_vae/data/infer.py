@@ -90,8 +90,9 @@ def _requested(likelihood: object) -> Request | None:
     )
 
 
-def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Likelihood | None:
+def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     """Return the requested likelihood, with the sizes of the column; refuse a contradiction."""
+    requested = column.requested
     likelihood = requested if isinstance(requested, type) else type(requested)
     if likelihood.__name__ not in COLUMNS:
         raise ValueError(
@@ -124,7 +125,7 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):
         return None
     if column.requested is not None:
-        return _likelihood_as_requested(column, column.requested)
+        return _likelihood_as_requested(column)
     if field.categories is not None:
         is_ordered = field.logical_type == "ordered"
         return COLUMNS["Ordinal" if is_ordered else "Categorical"].resolve(column)

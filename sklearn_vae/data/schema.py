@@ -78,7 +78,7 @@ class Schema:
         with suppress(ImportError):  # reading a model does not need the library of its tables
             self.inverse_transform(rows)
 
-    def shared_categories(self, n_values: int = 1) -> "Schema":
+    def shared_categories(self, n_values: int) -> "Schema":
         """Give every ``n_values``-th column of unordered categories the same categories."""
         fields = list(self.fields)
         for first in range(n_values):
@@ -117,10 +117,10 @@ class Schema:
         """Convert a table, or its reader, to numbers: categories to codes, times to seconds.
 
         It has columns of the same types in the same order, in any container. Floats are accepted
-        for integers, and a column without any value for every type. Names are not checked
-        (scikit-learn's ``validate_data`` does), nor infinite values. A category that the schema
-        does not have is an error, or with ``handle_unknown="infrequent"`` -1, or with
-        ``"missing"`` NaN.
+        for integers, and a column without any value for every type. Number and names of the
+        columns are not checked (scikit-learn's ``validate_data`` does), nor infinite values. A
+        category that the schema does not have is an error, or with
+        ``handle_unknown="infrequent"`` -1, or with ``"missing"`` NaN.
 
         The result is in single precision if no column needs double precision (and one is no
         boolean). It may share memory with X, and is then perhaps read-only.
@@ -131,11 +131,6 @@ class Schema:
                 f"Got {handle_unknown!r} instead."
             )
         table = X if isinstance(X, TableReader) else read_table(X)
-        if table.shape[1] != len(self.fields):
-            raise ValueError(
-                f"X has {table.shape[1]} features, but Schema is expecting {len(self.fields)} "
-                f"features as input."
-            )
         if table.matrix is not None and all(field.is_numeric for field in self.fields):
             return table.matrix(table.dtype)
         values: np.ndarray = np.empty(table.shape, table.dtype, order="F")
@@ -170,11 +165,6 @@ class Schema:
         objects if it did in ``fit``; a sparse matrix becomes a dense array. The index of a pandas
         frame is 0 to n - 1 by default.
         """
-        if np.shape(values)[1:] != (len(self.fields),):
-            raise ValueError(
-                f"values has the shape {np.shape(values)}, but Schema needs {len(self.fields)} "
-                f"columns."
-            )
         if self.container in ("array", "sparse"):
             return values
         columns = np.asarray(values, dtype=np.float64).T

@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +87,7 @@ class AverageFitter:
         rows, weight, first_model = self.rows, self.weight, self.first_model
         # the same seed makes the same split: no model has seen the held-out rows
         table = first_model._encode(rows, weight)
-        held_out = first_model._split(table, first_model._n_validation_rows(table))[1]
-        if held_out is None:
-            return
+        held_out: Any = first_model._split(table, first_model._n_validation_rows(table))[1]
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         hidden_cells = hide_cells(
             rows,
@@ -112,8 +111,7 @@ class AverageFitter:
         """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""
         model, seed = self.first_model, self.model.seed_
         mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
-        if mixture._fit_mixture(self.rows, self.weight, model) is None:
-            return
+        mixture._fit_mixture(self.rows, self.weight, model)
         self.mixture = mixture
         self.imputation = replace(self.imputation, mixture=mixture._impute)
         if self.has_numbers:

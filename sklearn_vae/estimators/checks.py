@@ -124,13 +124,6 @@ def check_row_lengths(architecture: Architecture, X: np.ndarray) -> None:
         )
 
 
-def check_one_member(estimator: Any) -> None:
-    """Refuse to train an ensemble further."""
-    if estimator.ensemble:
-        expected = "be False with warm_start and in partial_fit, which train one model further"
-        raise invalid_parameter(estimator, "ensemble", expected, value=True)
-
-
 def check_same_architecture(
     estimator: Any, parts: ModelParts, network: Network, fitted: Architecture
 ) -> None:

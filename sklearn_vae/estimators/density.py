@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -347,18 +347,16 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     def _fit_mixture(
         self, rows: np.ndarray, weight: np.ndarray | None, validated_by: DensityEstimator[Any]
-    ) -> Dataset | None:
+    ) -> None:
         """Fit the mixtures, train no network, and keep the mixture of the best held-out rows.
 
         Independent columns are always among them. The rows are those of a fit of another
-        estimator. Return the held-out ones; without any, return None, and nothing is fitted.
+        estimator, enough of them to hold some out.
         """
         self.schema_ = validated_by.schema_
         copy_columns(validated_by, self)
         jobs, table = self._make_jobs_of_rows(rows, weight)
-        held_out = jobs[0].valid
-        if held_out is None:
-            return None
+        held_out = cast(Dataset, jobs[0].valid)
         if INDEPENDENT not in self.mixtures_:
             self.mixtures_.append(INDEPENDENT)
             jobs.append(self._job(INDEPENDENT, self.seed_, jobs[0].train, held_out))
@@ -373,7 +371,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         best = int(np.argmax(stacking_weights(np.array(log_density), held_out.sample_weight())))
         self.mixtures_ = [self.mixtures_[best]]
         self._set_results(jobs, [results[best]], table)
-        return held_out
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows

@@ -95,7 +95,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if len(rows) < len(columns[0]):
             is_positive = np.asarray(as_array(sample_weight)) > 0
             columns = [column[is_positive] for column in columns]
-        if reset or self.condition_encoder_ is None:
+        if reset:
             self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
         return np.hstack([rows, self._codes_of_conditions(y, columns, rows.dtype)]), weight
 

@@ -74,8 +74,7 @@ def given_row(
             value_alone = encoder.restore_rounded(value_alone, dtypes, fields)
             row[j] = value_alone[0, j]
         if encoder.is_unseen(value_alone).any():
-            description = _describe_column(encoder, fields, int(j), value_alone)
-            raise ValueError(f"{message}, which {description}")
+            raise ValueError(f"{message}, which {_describe_column(encoder, fields, int(j))}.")
     is_unseen = encoder.is_unseen(row[None])[0]
     for pair in encoder.one_to_one:
         if is_unseen[pair.derived]:
@@ -104,17 +103,14 @@ def keep_integers(table: Any, given: Mapping[Name, Any]) -> Any:
     return frame.with_columns(*columns).to_native()
 
 
-def _describe_column(
-    encoder: TableEncoder, fields: Sequence[Field] | None, j: int, row: np.ndarray
-) -> str:
-    """Describe the values that a column may have; ``row`` has another one."""
+def _describe_column(encoder: TableEncoder, fields: Sequence[Field] | None, j: int) -> str:
+    """Describe the values that a column may have, which are not the given one."""
     categories = None if fields is None else fields[j].categories
     if categories is None:
-        description = encoder.describe_unseen(row, fields)[0]
-        return f"{description.rpartition(', which ')[2]}."
+        return encoder.describe_reason(j, fields)
     codes = encoder.categories_[j]
     values = [categories[int(code)] for code in codes[np.isfinite(codes)]]
-    return f"no row had in fit; its values were {shorten(values) or 'none'}."
+    return f"no row had in fit; its values were {shorten(values) or 'none'}"
 
 
 def _to_number(value: Any, field: Field | None, message: str) -> float:

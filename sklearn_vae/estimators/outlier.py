@@ -419,11 +419,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         # rows are in double precision here, whatever X is
         return np.dtype(np.float32)
 
-    def _likelihoods(self) -> list[Any]:
+    def _likelihoods(self) -> Any:
         """Likelihood of each column: numbers are normal, and the types of others decide."""
-        fields = [None] * self.n_features_in_ if self.schema_ is None else self.schema_.fields
-        is_number = [field is None or field.categories is None for field in fields]
-        return [Gaussian("per_column") if number else "auto" for number in is_number]
+        normal = Gaussian("per_column")
+        if self.schema_ is None:
+            return normal
+        return [normal if field.categories is None else "auto" for field in self.schema_.fields]
 
     def _calibrate(self, calibration: CountedRows | None) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""

@@ -29,7 +29,7 @@ def accepts_source(method: Method) -> Method:
                 "With a source of batches, y must be one value for all rows. Pass the rows of an "
                 "array y as a table."
             )
-        # columns of an iterator are those of all batches
+        # an iterator, as of names of columns, can be read once only
         kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
         results = []
         model = getattr(self, "estimator_", self)  # a classifier's, which has the parameter

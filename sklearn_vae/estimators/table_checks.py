@@ -176,7 +176,7 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
     return frame.filter(is_positive.tolist()).to_native(), weight[is_positive]
 
 
-def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:
+def with_column_names(error: ValueError, X: Any, names: Sequence[Name] | None) -> ValueError:
     """Add to scikit-learn's error the columns at fault, and advice."""
     message = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if message.startswith("Found array with dim"):
@@ -210,7 +210,6 @@ def _count_invalid(column: np.ndarray) -> int:
 
 def _is_valid(value: Any) -> bool:
     try:
-        number = float(value)
-        return not math.isinf(number)
+        return not math.isinf(float(value))
     except (TypeError, ValueError, OverflowError):
         return False

@@ -16,7 +16,7 @@ from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import check_is_table, windows
 from sklearn_vae.device import default_modes
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_one_member, check_same_architecture
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
@@ -31,7 +31,7 @@ from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Constant, Objective, Schedule
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.random import RandomState, draw_seed
@@ -475,8 +475,9 @@ class VAETransformer(
         self._validate_params()
         warm_start = self.warm_start or is_partial
         parts = self._parts
-        if warm_start:
-            check_one_member(self)
+        if warm_start and self.ensemble:
+            expected = "be False with warm_start and in partial_fit, which train one model further"
+            raise invalid_parameter(self, "ensemble", expected, value=True)
         if self.robust and is_partial:
             raise ValueError(
                 "partial_fit does not support robust=True, which looks for outliers in all rows "

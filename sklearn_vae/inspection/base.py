@@ -50,7 +50,12 @@ class DisplayMixin:
 
     @classmethod
     def _final_estimator(
-        cls, estimator: Any, X: Any = None, *, requires: tuple[str, ...], such_as: str
+        cls,
+        estimator: Any,
+        X: Any = None,
+        *,
+        requires: tuple[str, ...],
+        such_as: str = "VAETransformer",
     ) -> tuple[Any, Any]:
         """Return the final estimator of searches and pipelines, and its input rows.
 
@@ -62,7 +67,7 @@ class DisplayMixin:
             Rows, which are transformed by the steps before the final estimator.
         requires : tuple of str
             Attributes without which a TypeError is raised.
-        such_as : str
+        such_as : str, default="VAETransformer"
             Estimator that has them, for the error message.
         """
         cls._check_matplotlib()

@@ -45,7 +45,7 @@ def as_images(rows: np.ndarray, image_shape: Any) -> np.ndarray:
 def draw_tiles(
     ax: "Axes",
     images: np.ndarray,
-    limits: tuple[float, float],
+    limits: tuple[float, float] | None,
     *,
     gap: float = 0.08,
     upward: bool = False,
@@ -62,8 +62,8 @@ def draw_tiles(
         Axes to draw on.
     images : ndarray of shape (n_rows, n_columns, height, width) or (..., 3)
         Grey levels or colours.
-    limits : tuple of float
-        Values of the darkest and the brightest pixel.
+    limits : tuple of float or None
+        Values of the darkest and the brightest pixel; None for the extremes of the images.
     gap : float, default=0.08
         Gap between images, as a fraction of their distance.
     upward : bool, default=False
@@ -81,7 +81,8 @@ def draw_tiles(
     import matplotlib as mpl
 
     colormap = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
-    style = {"vmin": limits[0], "vmax": limits[1], **kwargs}
+    low, high = value_range(images) if limits is None else limits
+    style = {"vmin": low, "vmax": high, **kwargs}
     style["cmap"] = colormap.with_extremes(bad=MISSING)
     half = 0.5 - gap / 2
     n_rows, n_columns, height, width = images.shape[:4]

@@ -103,8 +103,7 @@ class LatentSpaceDisplay(DisplayMixin):
         LatentSpaceDisplay
             The display.
         """
-        requires = (*CODES, "history_")
-        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
         encoder = vae.condition_encoder_
         if encoder is not None and not len(encoder.class_prior):
             raise ValueError(

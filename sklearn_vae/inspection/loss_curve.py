@@ -90,7 +90,7 @@ class LossCurveDisplay(DisplayMixin):
         LossCurveDisplay
             The display.
         """
-        vae, _ = cls._final_estimator(estimator, requires=("history_",), such_as="VAETransformer")
+        vae, _ = cls._final_estimator(estimator, requires=("history_",))
         return cls.from_history(vae.history_, member=member, terms=terms, ax=ax, **kwargs)
 
     @classmethod

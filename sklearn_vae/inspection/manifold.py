@@ -117,7 +117,7 @@ class ManifoldDisplay(DisplayMixin):
         """
         needs_kl = X is not None and components is None
         requires = (*CODES, "history_") if needs_kl else CODES
-        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        vae, rows = cls._final_estimator(estimator, X, requires=requires)
         cls._check_decodes_codes_alone(vae)
         if vae.architecture_.posterior.has_categorical:
             raise ValueError(
@@ -161,8 +161,7 @@ class ManifoldDisplay(DisplayMixin):
         """
         images = as_images(self.rows, self.image_shape)
         ax = self._set_axes(ax, SIZE)
-        limits = value_range(self.rows) if self.limits is None else self.limits
-        self.images_ = draw_tiles(ax, images, limits, gap=gap, upward=True, **kwargs)
+        self.images_ = draw_tiles(ax, images, self.limits, gap=gap, upward=True, **kwargs)
         ticks = range(0, len(self.values), -(-len(self.values) // MAX_TICKS))
         labels = [f"{self.values[tick]:.1f}" for tick in ticks]
         ax.set_xticks(ticks, labels)

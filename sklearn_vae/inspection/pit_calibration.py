@@ -118,8 +118,7 @@ class PITCalibrationDisplay(DisplayMixin):
         PITCalibrationDisplay
             The display.
         """
-        requires = ("sample", "history_")
-        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        vae, rows = cls._final_estimator(estimator, X, requires=("sample", "history_"))
         calibration = pit_calibration(vae, rows, y, distribution=distribution, n_draws=n_draws)
         display = cls(pit=calibration.pit, feature_names=fitted_names(vae, feature_names))
         return display.plot(ax, kind=kind, **kwargs)

@@ -123,7 +123,7 @@ class ReconstructionDisplay(DisplayMixin):
         ReconstructionDisplay
             The display.
         """
-        vae, _ = cls._final_estimator(estimator, requires=CODES, such_as="VAETransformer")
+        vae, _ = cls._final_estimator(estimator, requires=CODES)
         cls._check_decodes_codes_alone(vae)
         return cls.from_predictions(
             X,

@@ -143,8 +143,7 @@ class TraversalDisplay(DisplayMixin):
             The display.
         """
         quantiles = central_quantiles(n_steps, coverage)
-        requires = (*CODES, "history_")
-        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
         cls._check_decodes_codes_alone(vae)
         kl = latent_kl(vae, rows)
         codes = as_numbers("transform(X)", vae.transform(rows))
@@ -198,8 +197,7 @@ class TraversalDisplay(DisplayMixin):
         n_components, n_steps, height, width = images.shape[:4]
         size = (TILE * n_steps + 1.8, TILE * n_components * height / width + 0.5)
         ax = self._set_axes(ax, size)
-        limits = value_range(self.rows) if self.limits is None else self.limits
-        self.images_ = draw_tiles(ax, images, limits, **style)
+        self.images_ = draw_tiles(ax, images, self.limits, **style)
         ax.set_xticks(range(n_steps), [_percent(quantile) for quantile in self.quantiles])
         ax.set_yticks(range(n_components), self._labels())
         ax.set_xlabel("quantile of the code")

@@ -91,6 +91,8 @@ def pit_calibration(
     >>> pit_calibration(vae, X[1::2], n_draws=64).pit.shape
     (75, 4)
     """
+    from sklearn_vae.estimators.checks import check_not_autoregressive  # imports PyTorch
+
     check_is_model(estimator, "pit_calibration")
     if distribution not in ("marginal", "conditional"):
         raise ValueError(
@@ -99,11 +101,7 @@ def pit_calibration(
     if distribution == "conditional":
         check_has_codes(estimator, "pit_calibration with distribution='conditional'")
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-    if hasattr(estimator, "architecture_"):
-        # imported late: it imports PyTorch
-        from sklearn_vae.estimators.checks import check_not_autoregressive
-
-        check_not_autoregressive(estimator, "pit_calibration")
+    check_not_autoregressive(estimator, "pit_calibration")
     rows = estimator._validate_with_conditions(X, y)
     fitted = estimator._predictor()
     marginal = distribution == "marginal"

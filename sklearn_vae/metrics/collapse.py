@@ -57,11 +57,8 @@ def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.n
             f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
             f"has a KL of its own. Use posterior='gaussian'."
         )
-    return (
-        estimator._predictor()
-        .kl_per_dimension(estimator._validate_with_conditions(X, y))
-        .mean(axis=0)
-    )
+    rows = estimator._validate_with_conditions(X, y)
+    return estimator._predictor().kl_per_dimension(rows).mean(axis=0)
 
 
 def active_units(

@@ -87,9 +87,8 @@ def decompose_uncertainty(
             "decompose_uncertainty needs an ensemble, and this estimator has 1 member. Fit it with "
             "n_init=5 and ensemble=True."
         )
-    log_density = fitted.log_density_per_member(
-        estimator._validate_with_conditions(X, y), n_draws
-    )  # (M, n)
+    rows = estimator._validate_with_conditions(X, y)
+    log_density = fitted.log_density_per_member(rows, n_draws)  # (M, n)
     expected = log_density.mean(axis=0)
     epistemic = logsumexp(log_density - expected, axis=0) - np.log(len(log_density))
     return UncertaintyDecomposition(expected, epistemic)

@@ -86,7 +86,7 @@ class SerializationMixin:
         header = {
             "kind": MODEL,
             "class": name,
-            "versions": {name: str(import_module(name).__version__) for name in VERSIONED},
+            "versions": {each: str(import_module(each).__version__) for each in VERSIONED},
         }
         for section, noun, values in (
             ("fitted", "attribute", fitted),

@@ -23,7 +23,7 @@ import numpy as np
 from sklearn_vae.persistence.file_format import NUMERIC_TYPES
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import check_annotations, check_array, check_hashes, matches
-from sklearn_vae.persistence.values import NotSerializableError, from_json, has_json, to_json
+from sklearn_vae.persistence.values import WRITERS, NotSerializableError, from_json, to_json
 
 # A dict whose first key begins with this character is a tagged value, like {"@tuple": [...]}.
 TAG = "@"
@@ -67,7 +67,7 @@ class Serializer:
             }
         if hasattr(value, "serialize"):
             return value.serialize(self)
-        if has_json(value):
+        if name in WRITERS:
             return {"@value": self.serialize(to_json(value))}
         return self._module(value, type(value))
 

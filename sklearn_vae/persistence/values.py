@@ -28,11 +28,6 @@ class NotSerializableError(TypeError):
     """A value that cannot be serialized."""
 
 
-def has_json(value: object) -> bool:
-    """Return whether ``to_json`` tags a value of this type."""
-    return type(value).__name__ in WRITERS
-
-
 def to_json(value: object) -> Any:
     """Convert a name or a category to types of JSON, tagged where they are ambiguous."""
     if isinstance(value, np.generic):

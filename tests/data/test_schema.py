@@ -592,12 +592,6 @@ def test_text_is_no_category_of_numbers(later, handle_unknown):
         schema.transform(pd.DataFrame({"class": later}), handle_unknown=handle_unknown)
 
 
-def test_another_number_of_columns_is_refused():
-    """In scikit-learn's words."""
-    with pytest.raises(ValueError, match="X has 2 features, but Schema is expecting 7 features"):
-        Schema.fit(FRAME).transform(FRAME[["i", "f"]])
-
-
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_unknown_categories_are_refused_by_name_or_missing(library):
     """Those that are new and those that were known, of many the first five."""
@@ -776,13 +770,6 @@ def test_codes_are_rounded_and_clipped_to_categories():
     assert schema.inverse_transform(np.array([[-3], [0.2], [0.7], [9]]))["c"].tolist() == list(
         "yyxx"
     )
-
-
-def test_another_number_of_columns_is_refused_by_inverse_transform():
-    """Rows of another model, say."""
-    words = r"values has the shape \(2, 3\), but Schema needs 7 columns"
-    with pytest.raises(ValueError, match=words):
-        Schema.fit(FRAME).inverse_transform(np.zeros((2, 3)))
 
 
 def test_inverse_transform_takes_an_index():

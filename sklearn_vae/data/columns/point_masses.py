@@ -81,7 +81,7 @@ class PointMassColumns(RealColumns):
         numbers = column.select(~np.isin(column.values, point_masses))
         has_scale = column.exact_marginal and len(np.unique(numbers.values)) > 1
         columns = cls._with_units_of(
-            numbers if has_scale else column, likelihood, point_masses[None]
+            numbers if has_scale else column, likelihood, point_masses=point_masses[None]
         )
         if len(numbers.values):
             columns._fit_samples(numbers)

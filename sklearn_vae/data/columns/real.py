@@ -78,7 +78,7 @@ class RealColumns(Columns):
 
     @classmethod
     def _with_units_of(
-        cls, column: TrainingColumn, likelihood: "Likelihood | None", *point_masses: np.ndarray
+        cls, column: TrainingColumn, likelihood: "Likelihood | None", **point_masses: np.ndarray
     ) -> Self:
         """Fit power of two, mean and standard deviation only; samples keep to nothing yet."""
         values, weights = column.values, column.weights
@@ -88,17 +88,17 @@ class RealColumns(Columns):
         linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
         mean, variance = weighted_moments(linked, weights)
         return cls(
-            np.array([column.index]),
-            likelihood,
-            np.array([exponent]),
-            np.array([mean]),
-            np.array([np.sqrt(variance)]),
-            np.full((1, 2), np.nan),
-            np.array([-1]),
-            np.zeros(1),
-            np.zeros(1, dtype=int),
-            np.zeros((0, 2)),
-            *point_masses,
+            indices=np.array([column.index]),
+            likelihood=likelihood,
+            exponent=np.array([exponent]),
+            shift=np.array([mean]),
+            scale=np.array([np.sqrt(variance)]),
+            bounds=np.full((1, 2), np.nan),
+            decimals=np.array([-1]),
+            steps=np.zeros(1),
+            n_knots=np.zeros(1, dtype=int),
+            knots=np.zeros((0, 2)),
+            **point_masses,
         )
 
     def _fit_samples(self, column: TrainingColumn) -> None:
