@@ -308,9 +308,8 @@ class WhitenedColumns:
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
         self.constant = self.shift.shape[1] * HALF_LOG_2PI
-        self.min_tanh_by_component = None  # (M, d, C, 1)
-        if (least_log_scale := model.least_log_scale) is not None:
-            self.min_tanh_by_component = least_log_scale / COMPONENT_LOG_SCALE_BOUND
+        least = model.least_log_scale  # (M, d, C, 1)
+        self.min_tanh_by_component = None if least is None else least / COMPONENT_LOG_SCALE_BOUND
         self.min_tanh = empty_like(self.shift)
         value, grad = buffers.view(model.shears)
         self.shears = (
