@@ -79,7 +79,7 @@ class FactorModel:
     @classmethod
     def fit(cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int) -> Self:
         """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN."""
-        rows = spread_out(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
+        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_ROWS))
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = _moments(subset, subset_weight)

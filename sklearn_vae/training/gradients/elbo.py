@@ -185,9 +185,9 @@ class ELBOGradient:
             self._set_incomplete_rows(batch, self.observed)
         else:
             self.x.copy_(batch.x.mT)
-        if self.observed is None and self.clips_input:
-            encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
-            torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
+            if self.clips_input:
+                encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
+                torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.decoder_conditions.copy_(self.conditions)
         noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
