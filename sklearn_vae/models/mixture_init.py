@@ -339,8 +339,8 @@ class EM:
             log_normal[:, index] = -0.5 * square - log_det
         return log_normal - constant
 
-    def _pattern_blocks(self, mask: Tensor, index: Tensor) -> "_PatternBlocks":
-        """Blocks of the precisions of patterns (R, d), and what they say of rows (R, m)."""
+    def _pattern_blocks(self, mask: Tensor, index: Tensor) -> _PatternBlocks:
+        """Blocks of the precisions of patterns (R, d), and the residuals of their rows (R, m)."""
         columns, is_padding = missing_columns(mask)
         is_missing = ~is_padding
         both = is_missing.unsqueeze(2) & is_missing.unsqueeze(1)

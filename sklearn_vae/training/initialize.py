@@ -213,8 +213,8 @@ def add_mask_inputs(
             width = n_columns
             if isinstance(network, ConvNet) and n_new != n_columns:
                 width = n_new // network.n_image_channels
-            places = np.repeat(np.arange(width, n_new + 1, width), width)
-            value = np.insert(value, places, 0, axis=axis)
+            positions = np.repeat(np.arange(width, n_new + 1, width), width)
+            value = np.insert(value, positions, 0, axis=axis)
         params[name] = value
     return architecture, params
 
