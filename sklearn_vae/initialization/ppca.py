@@ -68,8 +68,6 @@ class LinearGaussian:
     def padded(self, n_components: int) -> "LinearGaussian":
         """Add latent dimensions with zero loadings up to this number."""
         n_added = n_components - len(self.posterior_scale)
-        if n_added == 0:
-            return self
         return replace(
             self,
             loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),

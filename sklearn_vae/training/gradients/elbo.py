@@ -115,14 +115,13 @@ class ELBOGradient:
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
     @staticmethod
-    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
+    def supports(model: StackedModule, objective: Objective) -> bool:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
             and type(objective) in SUPPORTED_OBJECTIVES  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
-            and (model.prior.is_standard_normal or not model.prior.has_closed_form_kl)
         )
 
     @staticmethod
