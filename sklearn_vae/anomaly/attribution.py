@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
 from sklearn_vae.anomaly.reference import CountedRows
+from sklearn_vae.array_api import softplus
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -48,8 +49,6 @@ class AttributionBaseline:
         n_rows = min(max(MAX_BASELINE_VALUES // rows.X.shape[1], 10), MAX_BASELINE_ROWS)
         X, counts = rows.select(spread_out(len(rows.X), n_rows))
         nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
-        if observed.all():
-            return cls(np.average(nll, axis=0, weights=counts), float(scores.mean()))
         weights = observed if counts is None else observed * counts[:, None]
         baseline = (nll * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
         return cls(baseline, float(scores.mean()))
@@ -92,19 +91,19 @@ def conditional_means(
 
 
 def softplus_attribution(
-    deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray | None = None
+    deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray
 ) -> np.ndarray:
     """Attributions that add up to the deviation, in the order of the excess: (n, d).
 
-    The deviation is (n,), the excess (n, d). The attribution of column j is the deviation times
-    softplus(excess_j) / sum_k softplus(excess_k); for a negative deviation, whose attributions are
-    negative, with softplus(-excess). So the column with the largest excess has the largest
-    attribution in both cases. Values that are missing get none, unless a row has no others.
+    The deviation is (n,), the excess (n, d), and so is the mask of missing values. The attribution
+    of column j is the deviation times softplus(excess_j) / sum_k softplus(excess_k); for a negative
+    deviation, whose attributions are negative, with softplus(-excess). So the column with the
+    largest excess has the largest attribution in both cases. Values that are missing get none,
+    unless a row has no others.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
-    weights = np.logaddexp(0, sign * np.clip(excess, -MAX_NLL, MAX_NLL))
+    weights = softplus(sign * np.clip(excess, -MAX_NLL, MAX_NLL))
     weights = np.maximum(weights, np.finfo(float).tiny)  # softplus may be 0 in all columns
-    if missing is not None and missing.any():
-        weights = np.where(missing & ~missing.all(axis=1, keepdims=True), 0, weights)
+    weights = np.where(missing & ~missing.all(axis=1, keepdims=True), 0, weights)
     weights /= weights.max(axis=1, keepdims=True)
     return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))

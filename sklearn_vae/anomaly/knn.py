@@ -17,7 +17,7 @@ from sklearn_vae.row_subsets import batches, spread_out
 MAX_BATCH_ROWS = 1 << 10
 # Largest number of coordinates of reference rows that are compared with one row after the other.
 MAX_CACHED_NUMBERS = 1 << 16
-# Largest number of coordinates for which neighbours are searched by a tree, as by default.
+# Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
 MAX_TREE_DIMENSIONS = 15
 # Largest number of reference rows of which a fraction are the neighbours.
 MAX_FRACTION_REFERENCE = 2000

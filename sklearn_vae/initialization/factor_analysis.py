@@ -77,16 +77,22 @@ class FactorModel:
     regression: ConditionRegression | None = None
 
     @classmethod
-    def fit(cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int) -> Self:
-        """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN."""
-        rows = spread_out(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
+    def fit(
+        cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int, min_residual: float = 0.0
+    ) -> Self:
+        """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN.
+
+        Standard deviations of residuals are at least ``min_residual``.
+        """
+        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_ROWS))
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = _moments(subset, subset_weight)
         loadings, noise = _initial_loadings(subset, subset_weight, loc, variance, n_factors)
         for _ in range(N_ITER):
             loc, loadings, noise = _em_step(subset, subset_weight, loc, loadings, noise, variance)
-        return cls(loc, loadings, np.sqrt(noise), recording_steps(x))
+        residual = np.maximum(np.sqrt(noise), min_residual)
+        return cls(loc, loadings, residual, recording_steps(x))
 
     def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
         """Return the model with the most informative factors, and its posterior of whole rows.

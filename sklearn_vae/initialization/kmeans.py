@@ -31,7 +31,7 @@ def kmeans_initialization(
     codes: tuple[int, int],
     n_components: int,
     generator: np.random.Generator,
-    prior_rows: float = 0.0,
+    prior_rows: float,
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 

@@ -68,8 +68,6 @@ class LinearGaussian:
     def padded(self, n_components: int) -> "LinearGaussian":
         """Add latent dimensions with zero loadings up to this number."""
         n_added = n_components - len(self.posterior_scale)
-        if n_added == 0:
-            return self
         return replace(
             self,
             loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),
@@ -111,14 +109,19 @@ class CorrelationPCA:
 
     @classmethod
     def fit(
-        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, min_scale: float = 0.0
+        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, min_residual: float = 0.0
     ) -> Self:
-        """Compute up to ``n_axes`` components; standard deviations are ``min_scale`` or more."""
+        """Compute up to ``n_axes`` components.
+
+        Standard deviations are at least ``min_residual``, and so are those of residuals, relative
+        to their column's.
+        """
         total, loc, scale = _moments(x, weight)
-        scale = np.maximum(scale, min_scale)
+        scale = np.maximum(scale, min_residual)
         n_axes = min(n_axes, *x.shape)
         components = _leading_axes(x, weight, total, loc, scale, n_axes)
-        return cls(loc, scale, *components, recording_steps(x))
+        min_variance = max(min_residual**2, MIN_VARIANCE)
+        return cls(loc, scale, *components, recording_steps(x), min_residual_variance=min_variance)
 
     def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
         """Return probabilistic PCA of the standardised columns, by maximum likelihood [1]_.

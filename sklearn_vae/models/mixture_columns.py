@@ -66,7 +66,8 @@ class MixtureColumns:
     @cached_property
     def least_params(self) -> np.ndarray:
         """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
-        others, params = self.others, np.full(self.others.n_params, -math.inf)
+        others = self.others
+        params = np.full(others.n_params, -math.inf)
         has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
         least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
         with np.errstate(divide="ignore"):

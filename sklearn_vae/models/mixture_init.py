@@ -212,7 +212,7 @@ class EM:
         # other columns with zeros for missing values, and their mask: None if none is missing
         self.others = table.likelihood.split_missing(table.others)
         # without a fit, missing values have the columns' own moments
-        self._loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
+        self.loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 
     def fit(self, responsibility: Tensor) -> "EM":
         """Fit the mixture from responsibilities (C, n)."""
@@ -244,8 +244,7 @@ class EM:
             loc, variance = _moments(self.filled * self.observed, self.observed, weights)
             counts = weights @ self.observed.to(weights)
             variance = _completed(variance, counts, self._table_variance)
-            self._loc, self._covariance = loc, variance + MIN_VARIANCE
-        self.loc = self._loc.expand(len(weights), -1)
+            self.loc, self._covariance = loc, variance + MIN_VARIANCE
         # one pseudo-observation of the whole table: no class has probability 0
         pseudo = table.weight / table.weight.sum()
         self.params = weights.new_zeros(len(weights), 0)
@@ -270,12 +269,12 @@ class EM:
                 extra.index_add_(1, cells, conditional.flatten(1))
                 step = torch.cholesky_solve(block.gradient.mT, block.root).mT  # (C, R, m, M)
                 columns = block.columns.unsqueeze(1).expand(step.shape)
-                mean = (self._loc[:, None, None] + block.residual).scatter_add(-1, columns, -step)
+                mean = (self.loc[:, None, None] + block.residual).scatter_add(-1, columns, -step)
                 rows[:, index] = torch.where(mask.unsqueeze(1), self.filled[index], mean)
-        self._loc = (weights.unsqueeze(1) @ rows).squeeze(1) / total.unsqueeze(1)
+        self.loc = (weights.unsqueeze(1) @ rows).squeeze(1) / total.unsqueeze(1)
         covariances = []
         for component, weight in enumerate(weights):
-            residual = rows[component % len(rows)] - self._loc[component]
+            residual = rows[component % len(rows)] - self.loc[component]
             covariances.append((residual.T * weight) @ residual)
         extra = extra.view(n_mixture, n_real, n_real)
         covariance = (torch.stack(covariances) + extra) / total[:, None, None]
@@ -294,10 +293,10 @@ class EM:
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
         if not (shrinks and self.is_full and self.filled.shape[1]):
-            return self._covariance.expand(len(self.weight), *self._covariance.shape[1:])
+            return self._covariance
         smallest = MIN_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
         covariance = self._covariance[0] - smallest
-        residual = self.rows[0] - self._loc[0]
+        residual = self.rows[0] - self.loc[0]
         return (_ledoit_wolf(covariance, residual, self.table.weight) + smallest)[None]
 
     # -- expectation -----------------------------------------------------------------
@@ -339,14 +338,14 @@ class EM:
             log_normal[:, index] = -0.5 * square - log_det
         return log_normal - constant
 
-    def _pattern_blocks(self, mask: Tensor, index: Tensor) -> "_PatternBlocks":
-        """Blocks of the precisions of patterns (R, d), and what they say of rows (R, m)."""
+    def _pattern_blocks(self, mask: Tensor, index: Tensor) -> _PatternBlocks:
+        """Blocks of the precisions of patterns (R, d), and the residuals of their rows (R, m)."""
         columns, is_padding = missing_columns(mask)
         is_missing = ~is_padding
         both = is_missing.unsqueeze(2) & is_missing.unsqueeze(1)
         precision = self._precision[:, columns.unsqueeze(2), columns.unsqueeze(1)]
         eye = torch.eye(columns.shape[1], dtype=precision.dtype)
-        residual = (self.filled[index] - self._loc[:, None, None]) * mask.unsqueeze(1)
+        residual = (self.filled[index] - self.loc[:, None, None]) * mask.unsqueeze(1)
         scaled = (residual.flatten(1, 2) @ self._precision).view(residual.shape)
         gradient = scaled.gather(-1, columns.unsqueeze(1).expand(*residual.shape[:3], -1))
         return _PatternBlocks(

@@ -145,7 +145,7 @@ class MixtureVAE(StackedModule):
         else:
             real, others = x[..., self.real_columns], x[..., self.other_columns]
         if is_complete or not x.isnan().any():
-            return Row(real, others, None, None)
+            return Row(real, others)
         observed = self.others.observed(others) if len(self.other_columns) else others.isnan()
         return Row(real.nan_to_num(), others.nan_to_num(), ~real.isnan(), observed)
 
@@ -166,8 +166,7 @@ class MixtureVAE(StackedModule):
         x : Tensor of shape (M, B, n_columns)
             Encoded rows.
         noise : Tensor of shape (M or 1, K, B or 1, l + 1)
-            Standard normal draws, own or shared by the rows; the last one chooses the
-            component.
+            Standard normal draws, per row or shared; the last one chooses the component.
         stop_gradient : bool, default=False
             Whether to stop the gradient of log q(z|x) with respect to q's parameters.
         encoder_input : Tensor of shape (M, B, n_columns), optional
@@ -347,12 +346,12 @@ class MixtureVAE(StackedModule):
 
 
 class Whitening:
-    """Rows in each component's coordinates, and their log-densities, which no weights move.
+    """Rows in each component's coordinates, and their log-densities; training changes neither.
 
     Parameters
     ----------
     model : MixtureVAE
-        Whose components to take.
+        Model with the components.
     n_rows : int, optional
         Number of rows of every call, for which buffers are then made once.
     """

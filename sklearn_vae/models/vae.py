@@ -216,7 +216,7 @@ class VAE(StackedModule):
         """
         if self.filler is not None or not x.isnan().any():
             return x
-        n_params = self.architecture.posterior.n_params(self.architecture.n_components)
+        n_params = self.architecture.layout.n_posterior_params
         centre = self.posterior.mean(x.new_zeros(len(x), x.shape[1], n_params))  # (M, B, l)
         loc = F.pad(self.reconstruct(centre, x), (0, self.n_conditions))
         return torch.where(x.isnan(), loc, x)

@@ -56,8 +56,8 @@ class Minibatch(NamedTuple):
     decoder_input : Tensor of shape (M, B, n_columns) or None
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
     precomputed : Tensor of shape (M, B, n_numbers) or None
-        What no weights change, computed in advance: the encoder's input after imputation, or the
-        rows in each component of a mixture.
+        Numbers that training does not change, computed before it: the encoder's input after
+        imputation, or the rows in each component of a mixture.
     """
 
     x: Tensor

@@ -19,7 +19,6 @@ from torch import Tensor
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.row_subsets import batches
-from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.rows import CHUNK_ROWS, EncodedRows
 from sklearn_vae.training.trainer import Trainer
@@ -43,7 +42,7 @@ class Checkpoint(Callback):
         self.trainers: list[dict[str, Any]] = []
         self.next_write = 0.0
 
-    def on_train_begin(self, net: Trainer, X: Dataset, **kwargs: Any) -> None:
+    def on_train_begin(self, net: Trainer, **kwargs: Any) -> None:
         """Restore the state of a trainer, if the file has it."""
         fingerprint = fingerprint_of(net)
         index = len(self.trainers)

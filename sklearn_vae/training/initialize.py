@@ -170,11 +170,9 @@ def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | Facto
     min_residual = 0.0 if regression is None else MIN_RESIDUAL
     model: CorrelationPCA | FactorModel
     if n_factors:
-        model = FactorModel.fit(x, weight, n_factors)
-        model = replace(model, residual=np.maximum(model.residual, min_residual))
+        model = FactorModel.fit(x, weight, n_factors, min_residual)
     else:
         model = CorrelationPCA.fit(x, weight, n_components, min_residual)
-        model = replace(model, min_residual_variance=max(min_residual**2, MIN_VARIANCE))
     if regression is None:
         return model
     # columns were recorded in steps, residuals were not
@@ -213,8 +211,8 @@ def add_mask_inputs(
             width = n_columns
             if isinstance(network, ConvNet) and n_new != n_columns:
                 width = n_new // network.n_image_channels
-            places = np.repeat(np.arange(width, n_new + 1, width), width)
-            value = np.insert(value, places, 0, axis=axis)
+            positions = np.repeat(np.arange(width, n_new + 1, width), width)
+            value = np.insert(value, positions, 0, axis=axis)
         params[name] = value
     return architecture, params
 

@@ -173,7 +173,7 @@ class TrainingJob:
     weights : dict of ndarray or None
         Initial weights; None initializes at probabilistic PCA of the training rows.
     is_random : bool
-        Whether perceptrons are initialized at random instead.
+        Whether multilayer perceptrons are initialized at random instead.
     is_refit : bool
         Whether this is the second training, on all rows.
     previous : TrainingResult or None

@@ -304,7 +304,7 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(n_draws, rng):
     total = ELBO()(model, Minibatch(x, None, noise), state).to_minimise.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
-    assert ELBOGradient.supports(model, ELBO(), state)
+    assert ELBOGradient.supports(model, ELBO())
     with torch.no_grad():
         ELBOGradient(model, ELBO(), state, 9, n_draws)(Minibatch(x, None, noise), state)
 

@@ -160,7 +160,7 @@ def assert_same_gradient(
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
-    kind = find_gradient(model, objective, state)
+    kind = find_gradient(model, objective)
     ours = kind(model, objective, state, x.shape[1], noise.shape[1])
     with torch.no_grad():
         ours(Minibatch(x.flip(1), weight, noise), state)  # nor does the batch before
@@ -277,7 +277,7 @@ def test_inputs_that_were_imputed_in_advance():
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_factors=2)
     x, weight, noise = batch(model)
     x = with_missing_values(x, model.likelihood.blocks)
-    gradient = find_gradient(model, ELBO(), LossState())(model, ELBO(), LossState(), 9, 1)
+    gradient = find_gradient(model, ELBO())(model, ELBO(), LossState(), 9, 1)
     with torch.no_grad():
         state = LossState(torch.ones(1))
         expected = gradient(Minibatch(x, weight, noise), state).clone()
@@ -328,8 +328,8 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     class Other(ELBO):
         pass
 
-    def is_written_out(model, objective, **state):
-        return find_gradient(model, objective, LossState(**state)) is not None
+    def is_written_out(model, objective):
+        return find_gradient(model, objective) is not None
 
     assert is_written_out(model, ELBO())
     assert not is_written_out(model, Other())
@@ -337,8 +337,6 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     assert not is_written_out(model, IWAE())
     assert is_written_out(mixture, IWAE())
     assert not is_written_out(mixture, ELBO())
-    # a prior of scales, which the mixture's model has none of
-    assert not is_written_out(mixture, IWAE(), pseudo_observations=torch.ones(1))
     model.posterior = FullCovarianceGaussian().distribution(2)
     assert not is_written_out(model, ELBO())
 
@@ -417,7 +415,7 @@ def test_the_mixtures_rows_that_were_whitened_in_advance(covariance_type):
     """They take the place of those that the model computes from a batch."""
     model = disturbed_mixture(n_members=2, covariance_type=covariance_type, has_missing=True)
     x, weight, noise = mixture_batch(model)
-    gradient = find_gradient(model, IWAE(), LossState())(model, IWAE(), LossState(), 9, 5)
+    gradient = find_gradient(model, IWAE())(model, IWAE(), LossState(), 9, 5)
     rows = Dataset.stack([Dataset.from_x(own, None, 9, 0) for own in x])
     precomputed = MixtureGradient.precompute(model, rows).take(torch.arange(9).expand(2, -1))[0]
     with torch.no_grad():
@@ -581,7 +579,7 @@ def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
         single.flat.copy_(model.flat)
         single.residual.copy_(model.residual)
     state = LossState(torch.ones(n_members))
-    ours = find_gradient(single, ELBO(), state)(single, ELBO(), state, 120, 1)
+    ours = find_gradient(single, ELBO())(single, ELBO(), state, 120, 1)
     terms = ours(Minibatch(x.float(), None, noise.float()), state)
 
     losses = expected.reported().double()

@@ -23,11 +23,9 @@ HandWrittenGradient = ELBOGradient | MixtureGradient
 HAND_WRITTEN = ELBOGradient, MixtureGradient
 
 
-def find_gradient(
-    model: StackedModule, objective: Objective, state: LossState
-) -> type[HandWrittenGradient] | None:
+def find_gradient(model: StackedModule, objective: Objective) -> type[HandWrittenGradient] | None:
     """Return the hand-written gradient that supports a model and an objective, if any does."""
-    return next((cls for cls in HAND_WRITTEN if cls.supports(model, objective, state)), None)
+    return next((cls for cls in HAND_WRITTEN if cls.supports(model, objective)), None)
 
 
 class LossGradient:
@@ -51,7 +49,7 @@ class LossGradient:
     ):
         self.model, self.objective, self.state = model, objective, state
         self.clips_input = clips_input
-        self.hand_written: Any = find_gradient(model, objective, state)
+        self.hand_written: Any = find_gradient(model, objective)
         self.by_shape: dict[tuple[int, int], HandWrittenGradient] = {}
         self.masks: list[tuple[Tensor, Tensor]] = []
 

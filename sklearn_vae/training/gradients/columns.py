@@ -209,7 +209,7 @@ class ZeroInflatedCost:
         self.logit, self.grad_logit = (
             tensors[0].unflatten(1, (-1, n_spikes)) for tensors in (columns.params, columns.grads)
         )
-        # the density is a class more, whose logit is 0
+        # the density is one more class, whose logit is 0
         n_members, n_columns, _, *shape = self.logit.shape
         all_logits = self.logit.new_zeros(n_members, n_columns, n_spikes + 1, *shape)
         grad, one_hot = empty_like(all_logits), empty_like(x)

@@ -115,14 +115,13 @@ class ELBOGradient:
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
     @staticmethod
-    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
+    def supports(model: StackedModule, objective: Objective) -> bool:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
             and type(objective) in SUPPORTED_OBJECTIVES  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
-            and (model.prior.is_standard_normal or not model.prior.has_closed_form_kl)
         )
 
     @staticmethod
@@ -185,9 +184,9 @@ class ELBOGradient:
             self._set_incomplete_rows(batch, self.observed)
         else:
             self.x.copy_(batch.x.mT)
-        if self.observed is None and self.clips_input:
-            encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
-            torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
+            if self.clips_input:
+                encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
+                torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.decoder_conditions.copy_(self.conditions)
         noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)

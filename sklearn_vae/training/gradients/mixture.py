@@ -13,8 +13,6 @@ from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI,
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
-from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
@@ -81,15 +79,9 @@ class MixtureGradient:
         self.importance = ImportanceWeights(*sizes, like=model.flat)
 
     @staticmethod
-    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
-        """Return whether every part of the model and the objective has a backward pass here."""
-        return (
-            isinstance(model, MixtureVAE)
-            and type(objective) is IWAE
-            and not state.has_scale_prior
-            and type(model.posterior) is DiagonalGaussian
-            and type(model.prior) is StandardNormal
-        )
+    def supports(model: StackedModule, objective: Objective) -> bool:
+        """Return whether the model and the objective have a backward pass here."""
+        return isinstance(model, MixtureVAE) and type(objective) is IWAE
 
     @staticmethod
     @torch.no_grad()
@@ -112,19 +104,10 @@ class MixtureGradient:
         return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
     def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
-        """Compute the loss terms of one batch and write their gradient into the model's.
+        """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        Parameters
-        ----------
-        batch : Minibatch
-            Rows and noise; corrupted rows with ``clips_input`` only.
-        state : LossState
-            Not read: the weight of the KL divergence is 1 for this objective.
-
-        Returns
-        -------
-        Tensor of shape (3, M)
-            Loss, reconstruction loss and KL loss; valid until the next call.
+        The terms are valid until the next call. Rows are corrupted with ``clips_input`` only. The
+        state is not read: the weight of the KL divergence is 1 for this objective.
         """
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
@@ -308,9 +291,8 @@ class WhitenedColumns:
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
         self.constant = self.shift.shape[1] * HALF_LOG_2PI
-        self.min_tanh_by_component = None  # (M, d, C, 1)
-        if (least_log_scale := model.least_log_scale) is not None:
-            self.min_tanh_by_component = least_log_scale / COMPONENT_LOG_SCALE_BOUND
+        least = model.least_log_scale  # (M, d, C, 1)
+        self.min_tanh_by_component = None if least is None else least / COMPONENT_LOG_SCALE_BOUND
         self.min_tanh = empty_like(self.shift)
         value, grad = buffers.view(model.shears)
         self.shears = (
