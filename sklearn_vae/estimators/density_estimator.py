@@ -31,7 +31,7 @@ from sklearn_vae.estimators.density_ratio import (
 from sklearn_vae.estimators.given import column_indices, given_row, keep_integers
 from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
-from sklearn_vae.estimators.table_checks import warn_of_codes, warn_of_extremes
+from sklearn_vae.estimators.table_checks import warn_of_extremes
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
@@ -80,9 +80,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
         if reset and not getattr(self, "robust", False):
             sample = rows.sample if isinstance(rows, DiskRows) else rows
-            names = self._names_or_indices()
-            warn_of_codes(sample, names)
-            warn_of_extremes(sample, names)
+            warn_of_extremes(sample, self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "

@@ -86,19 +86,19 @@ def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
     VAEOutlierDetector(random_state=0).fit(X)  # it looks for such values
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("code", [-999, 99999.0])
-def test_codes_for_missing_values_are_warned_of(code):
-    """Of few rows they ruin a column's scale, and of many they are a point mass."""
+def test_codes_for_missing_values_are_warned_of(estimator, code):
+    """A detector does not find them, either, if they are many."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"age": rng.integers(1, 90, 120), "x": rng.normal(size=120)})
     ages = table["age"].mask(table.index < 4, code)
     with pytest.warns(UserWarning, match=rf"nines .*: 'age' \({code:.0f} in 4 rows\)\. .* by NaN"):
-        VAETransformer(1, **SMALL).fit(table.assign(age=ages))
+        estimator.fit(table.assign(age=ages))
 
     # one person of 99, few nines beside a range, and two values alone: no warning, an error here
     table["age"] = table["age"].mask(table.index < 1, 99)
-    VAETransformer(1, **SMALL).fit(table.assign(switch=np.where(table.index % 2, 999, 0)))
-    VAEOutlierDetector(**SMALL).fit(table.assign(age=ages))  # it looks for such values
+    estimator.fit(table.assign(switch=np.where(table.index % 2, 999, 0)))
 
 
 def test_columns_that_number_the_rows_are_warned_of():
