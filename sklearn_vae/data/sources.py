@@ -294,7 +294,7 @@ def _read_parquet(X: Any) -> Iterator[Any]:
     parts = [_open_parquet(file) for file in files]
     fragments = [fragment for part in parts for fragment in part.get_fragments()]
     if not fragments:
-        raise FileNotFoundError(f"There is no file {X!r}.")
+        raise FileNotFoundError(f"X is {X!r}, where there is no Parquet file.")
     schema = _unify_schemas(fragments)
     for part in parts:  # columns that are names of folders
         for field in part.schema:
@@ -315,6 +315,8 @@ def _open_parquet(path: str) -> Any:
     try:
         partitioning = HivePartitioning.discover(infer_dictionary=True)  # categories, as of pandas
         return dataset(path, format="parquet", partitioning=partitioning)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"X is or has the path {path!r}, which does not exist.") from error
     except ValueError as error:
         raise ValueError(
             f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "

@@ -16,7 +16,7 @@ from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, StudentT
-from sklearn_vae.progress import show_progress
+from sklearn_vae.progress import ProgressLine, show_progress
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -88,6 +88,9 @@ class AverageFitter:
         # the same seed makes the same split: no model has seen the held-out rows
         table = first_model._encode(rows, weight)
         held_out: Any = first_model._split(table, first_model._n_validation_rows(table))[1]
+        line = ProgressLine() if self.model.verbose else None
+        if line is not None:
+            line.print("Averaging with a mixture and trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         hidden_cells = hide_cells(
             rows,
@@ -106,6 +109,13 @@ class AverageFitter:
                 self._fit_correction(left, hidden_cells, mean)
         else:
             self._fit_mixture(left, hidden_cells)
+        if line is not None:
+            weights = self.imputation
+            line.print(
+                f"Averaged: {weights.mixture_weight:.2f} of the mixture, then "
+                f"{weights.trees_weight:.2f} of the trees, {line.seconds:.1f} s",
+                is_last=True,
+            )
 
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
         """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""

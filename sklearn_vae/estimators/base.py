@@ -47,6 +47,7 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
+    warn_of_codes,
     warn_of_identifiers,
     with_column_names,
     without_weight_0,
@@ -313,6 +314,7 @@ class TableEstimator(
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
             if self.schema_ is not None:
                 warn_of_identifiers(X, self.schema_)
+            warn_of_codes(X, self._names_or_indices())
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):

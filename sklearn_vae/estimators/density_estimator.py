@@ -334,7 +334,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Rules that all rows fulfil; rows that break one are drawn again. A rule is a
             function of a table of samples that returns a boolean for each row. In pandas it may
             be an expression of ``DataFrame.eval`` such as ``"tip <= total"``, in polars an
-            expression.
+            expression. Orders between columns hold in all samples only if they are rules.
         missing : bool, default=False
             Whether cells are missing, as in the rows of ``fit``: every row has the pattern of
             missing cells of a training row, drawn without regard to the row's values. Values

@@ -80,7 +80,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         ``estimator_``.
     verbose : bool or int, default=False
         ``verbose`` of the model that is fitted with ``estimator=None``: the progress of its
-        training is printed, and that of imputations of more than two seconds.
+        training is printed, the weights in the average, and the progress of imputations of more
+        than two seconds.
 
     Attributes
     ----------

@@ -234,12 +234,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
             name: CONSTRAINTS[name]
             for name in (
                 "n_components", "hidden_layer_sizes", "activation", "batch_size", "weight_decay",
-                "callbacks", "checkpoint", "device", "random_state", "verbose",
+                "n_init", "callbacks", "checkpoint", "device", "random_state", "verbose",
             )
         },
         **{
             name: [*CONSTRAINTS[name], StrOptions({"auto"})]
-            for name in ("max_iter", "learning_rate", "n_init")
+            for name in ("max_iter", "learning_rate")
         },
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
@@ -523,7 +523,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         """Expected value of each cell given the row's other cells.
 
         It is the mean of p(x_j | the row's other columns), or the likeliest category, by the
-        autoencoders: what an anomalous value might have been.
+        autoencoders: what an anomalous value might have been. Means are extrapolated in rows far
+        from all others, so they may be outside the range of the column.
 
         Parameters
         ----------

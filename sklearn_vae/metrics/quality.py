@@ -192,7 +192,7 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> 
     if not share.any() or np.isnan(S).any():
         return
     most_first = np.argsort(-share, kind="stable")[:N_NAMED].tolist()
-    columns = [f"{names[j]!r} ({share[j]:.0%})" for j in most_first if share[j] > 0]
+    columns = [f"{names[j]!r} ({share[j]:.1%})" for j in most_first if share[j] > 0]
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
         f"alone tells them apart. Draw the sample by sample(n, missing=True), or compare it with "

@@ -285,10 +285,21 @@ def test_a_file_of_another_format_is_refused_with_advice(tmp_path):
         as_source(str(tmp_path / "t.csv")).sample()
 
 
-def test_a_pattern_without_files_is_refused(tmp_path):
+@pytest.mark.parametrize("path", ["*.parquet", "."])
+def test_a_pattern_or_folder_without_files_is_refused(path, tmp_path):
+    """A folder that exists has no file in it; the message must not say that it is missing."""
     pytest.importorskip("pyarrow")
-    with pytest.raises(FileNotFoundError, match=r"no file .*\*\.parquet"):
-        as_source(tmp_path / "*.parquet").sample()
+    with pytest.raises(FileNotFoundError, match=r"^X is .*, where there is no Parquet file"):
+        as_source(tmp_path / path).sample()
+
+
+def test_a_path_that_does_not_exist_is_named_with_the_parameter(tmp_path):
+    """pyarrow's message is the path alone, and a string for X may be no path in the user's mind."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "a.parquet").write_bytes(b"")
+    for source in (tmp_path / "b.parquet", [tmp_path / "b.parquet"]):
+        with pytest.raises(FileNotFoundError, match=r"^X .*path '.*b\.parquet', which does not ex"):
+            as_source(source).sample()
 
 
 @pytest.mark.parametrize(

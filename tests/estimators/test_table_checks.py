@@ -84,3 +84,54 @@ def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
     heavy = np.tan(np.pi * (rng.random((1000, 1)) - 0.5))  # Cauchy's: no warning, which is an error
     model.fit(heavy)
     VAEOutlierDetector(random_state=0).fit(X)  # it looks for such values
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("code", [-999, 99999.0])
+def test_codes_for_missing_values_are_warned_of(estimator, code):
+    """A detector does not find them, either, if they are many."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.integers(1, 90, 120), "x": rng.normal(size=120)})
+    ages = table["age"].mask(table.index < 4, code)
+    with pytest.warns(UserWarning, match=rf"nines .*: 'age' \({code:.0f} in 4 rows\)\. .* by NaN"):
+        estimator.fit(table.assign(age=ages))
+
+    # one person of 99, few nines beside a range, and two values alone: no warning, an error here
+    table["age"] = table["age"].mask(table.index < 1, 99)
+    estimator.fit(table.assign(switch=np.where(table.index % 2, 999, 0)))
+
+
+def test_columns_that_number_the_rows_are_warned_of():
+    """Files that pandas wrote with their index have one; a shuffled part of the rows, too."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=160), "amount": rng.integers(0, 400, 160)})
+    table["customer"] = 1000 + rng.permutation(160)
+    with pytest.warns(UserWarning, match=r"number the rows, .*: 'customer'\. .*index_col"):
+        VAETransformer(1, **SMALL).fit(table.sample(frac=0.75, random_state=0))
+
+    VAETransformer(1, **SMALL).fit(table.drop(columns="customer"))
+    VAETransformer(1, **SMALL).fit(table.head(60))  # too few to tell
+
+
+def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
+    """One '?' in a file makes its column text; codes with letters are classes."""
+    power = [str(50 + i % 40) for i in range(120)]
+    table = pd.DataFrame({"power": power, "x": np.arange(120.0) % 7})
+    table.loc[[3, 50], "power"] = ["?", " n/a"]
+    with pytest.warns(
+        UserWarning, match=r"numbers as strings, .*: 'power' \(beside ' n/a', '\?'\)"
+    ):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(power=power))  # postcodes may be strings
+    table.loc[[3, 50], "power"] = ["V57", "E909"]
+    VAETransformer(1, **SMALL).fit(table)
+
+
+@pytest.mark.parametrize("texts", [("yes", " yes"), ("New  York", "New York"), ("Male", "male")])
+def test_categories_that_differ_in_spaces_or_capitals_are_warned_of(texts):
+    table = pd.DataFrame({"a": [*texts, "other"] * 10, "x": np.arange(30.0) % 7})
+    with pytest.warns(UserWarning, match=r"spaces or capitals .*: 'a' \('.*' and '.*'\)\. Make"):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(a=["Co", "CO", "NO"] * 10))  # a metal and a gas
