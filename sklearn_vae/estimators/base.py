@@ -49,8 +49,6 @@ from sklearn_vae.estimators.table_checks import (
     fit_schema,
     warn_of_codes,
     warn_of_identifiers,
-    warn_of_row_numbers,
-    warn_of_strings,
     with_column_names,
     without_weight_0,
 )
@@ -300,8 +298,6 @@ class TableEstimator(
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
             if self.schema_ is not None:
                 warn_of_identifiers(X, self.schema_)
-                warn_of_row_numbers(X, self.schema_)
-                warn_of_strings(self.schema_)
             warn_of_codes(X, self._names_or_indices())
         else:
             X = self._validate(X)

@@ -56,22 +56,50 @@ MIN_MEAN_WEIGHT = 0.25
 
 
 def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
-    """Warn of columns of strings that are dates, or in which few values occur twice."""
-    dates, found, n_rows = [], [], len(X)
+    """Warn of columns that number the rows, and of strings that are no classes, or spelt badly.
+
+    Such strings are dates, numbers with a text for missing ones, or different in most rows.
+    """
+    numbered, dates, numbers, spellings, found, n_rows = [], [], [], [], [], len(X)
     for j, field in enumerate(schema.fields):
+        if field.logical_type == "integer" and _numbers_rows(X[:, j]):
+            numbered.append(repr(field.name))
         texts = [value for value in field.categories or () if isinstance(value, str)]
-        if len(texts) <= MAX_CLASSES_UNCHECKED:
-            continue
-        if all(map(DATE.fullmatch, texts)):
-            dates.append(repr(field.name))
-            continue
-        n_unique = len(np.unique(X[:, j]))
-        if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
-            found.append(f"{field.name!r} ({n_unique})")
+        if len(texts) > MAX_CLASSES_UNCHECKED:
+            if all(map(DATE.fullmatch, texts)):
+                dates.append(repr(field.name))
+                continue
+            if missing := _texts_beside_numbers(texts):
+                numbers.append(f"{field.name!r} (beside {', '.join(map(repr, missing))})")
+                continue
+            n_unique = len(np.unique(X[:, j]))
+            if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
+                found.append(f"{field.name!r} ({n_unique})")
+                continue
+        if pair := _spelt_twice(texts):
+            spellings.append(f"{field.name!r} ({pair[0]!r} and {pair[1]!r})")
+    if numbered:
+        warn(
+            f"Columns of X number the rows, by integers that are all different: "
+            f"{_first_of(numbered)}. The model would take them for a measurement. Leave them out, "
+            f"as by index_col of pandas.read_csv."
+        )
     if dates:
         warn(
             f"Columns of X hold dates as strings, which are taken for classes: {_first_of(dates)}. "
             f"Convert them, as by parse_dates of pandas.read_csv or by pandas.to_datetime."
+        )
+    if numbers:
+        warn(
+            f"Columns of X hold numbers as strings, which are taken for classes: "
+            f"{_first_of(numbers)}. Convert them, as by na_values of pandas.read_csv or by "
+            f"pandas.to_numeric."
+        )
+    if spellings:
+        warn(
+            f"Columns of X hold categories that differ in spaces or capitals alone, and are "
+            f"different classes: {_first_of(spellings)}. Make them one, as by str.strip and "
+            f"str.lower of a pandas column."
         )
     if found:
         warn(
@@ -79,6 +107,28 @@ def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
             f"for classes: {_first_of(found)}. A model cannot learn from classes of one row each. "
             f"Leave a column out if it names the rows, parse it if it holds dates or numbers, or "
             f"encode its meaning."
+        )
+
+
+def warn_of_codes(X: np.ndarray, names: Sequence[Name]) -> None:
+    """Warn of columns with a repeated number of nines that is far from all others."""
+    codes = []
+    for smallest, reduce in ((True, np.fmin.reduce), (False, np.fmax.reduce)):
+        extreme = reduce(X)
+        for j in np.flatnonzero(np.isin(np.abs(extreme), NINES)).tolist():
+            values, code = X[~np.isnan(X[:, j]), j], extreme[j]
+            n_rows, others = (values == code).sum(), values[values != code]
+            if n_rows < 2 or not len(others):
+                continue
+            nearest = others.min() if smallest else others.max()
+            if abs(code - nearest) > np.ptp(others) > 0:
+                codes.append(f"{names[j]!r} ({code:.0f} in {n_rows} rows)")
+    if codes:
+        warn(
+            f"Columns of X hold a number of nines that is farther from all others than these are "
+            f"from each other: {_first_of(codes)}. It may be a code for missing values, or the "
+            f"largest value that was recorded. Replace a code by NaN, as by na_values of "
+            f"pandas.read_csv."
         )
 
 
@@ -129,68 +179,6 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
-
-
-def warn_of_row_numbers(X: np.ndarray, schema: Schema) -> None:
-    """Warn of columns of integers that are all different and fill at least half their range."""
-    n_rows, numbers = len(X), []
-    for j, field in enumerate(schema.fields):
-        if field.logical_type != "integer" or n_rows < MIN_ROWS_NUMBERED:
-            continue
-        is_dense = n_rows - 1 <= X[:, j].max() - X[:, j].min() < 2 * n_rows  # not with NaN
-        if is_dense and len(np.unique(X[:, j])) == n_rows:
-            numbers.append(repr(field.name))
-    if numbers:
-        warn(
-            f"Columns of X number the rows, by integers that are all different: "
-            f"{_first_of(numbers)}. The model would take them for a measurement. Leave them out, "
-            f"as by index_col of pandas.read_csv."
-        )
-
-
-def warn_of_strings(schema: Schema) -> None:
-    """Warn of columns of strings that are numbers, and of categories that are spelt twice."""
-    numbers, spellings = [], []
-    for field in schema.fields:
-        texts = [value for value in field.categories or () if isinstance(value, str)]
-        if missing := _texts_beside_numbers(texts):
-            numbers.append(f"{field.name!r} (beside {', '.join(map(repr, missing))})")
-        elif pair := _spelt_twice(texts):
-            spellings.append(f"{field.name!r} ({pair[0]!r} and {pair[1]!r})")
-    if numbers:
-        warn(
-            f"Columns of X hold numbers as strings, which are taken for classes: "
-            f"{_first_of(numbers)}. Convert them, as by na_values of pandas.read_csv or by "
-            f"pandas.to_numeric."
-        )
-    if spellings:
-        warn(
-            f"Columns of X hold categories that differ in spaces or capitals alone, and are "
-            f"different classes: {_first_of(spellings)}. Make them one, as by str.strip and "
-            f"str.lower of a pandas column."
-        )
-
-
-def warn_of_codes(X: np.ndarray, names: Sequence[Name]) -> None:
-    """Warn of columns with a repeated number of nines that is far from all others."""
-    codes = []
-    for smallest, reduce in ((True, np.fmin.reduce), (False, np.fmax.reduce)):
-        extreme = reduce(X)
-        for j in np.flatnonzero(np.isin(np.abs(extreme), NINES)).tolist():
-            values, code = X[~np.isnan(X[:, j]), j], extreme[j]
-            n_rows, others = (values == code).sum(), values[values != code]
-            if n_rows < 2 or not len(others):
-                continue
-            nearest = others.min() if smallest else others.max()
-            if abs(code - nearest) > np.ptp(others) > 0:
-                codes.append(f"{names[j]!r} ({code:.0f} in {n_rows} rows)")
-    if codes:
-        warn(
-            f"Columns of X hold a number of nines that is farther from all others than these are "
-            f"from each other: {_first_of(codes)}. It may be a code for missing values, or the "
-            f"largest value that was recorded. Replace a code by NaN, as by na_values of "
-            f"pandas.read_csv."
-        )
 
 
 def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:
@@ -276,10 +264,15 @@ def _first_of(columns: Sequence[str]) -> str:
     return ", ".join([*columns[:MAX_COLUMNS_NAMED], *others])
 
 
+def _numbers_rows(column: np.ndarray) -> bool:
+    """Return whether integers are all different, and fill at least half of their range."""
+    n_rows = len(column)
+    is_dense = n_rows - 1 <= column.max() - column.min() < 2 * n_rows  # not with NaN
+    return n_rows >= MIN_ROWS_NUMBERED and is_dense and len(np.unique(column)) == n_rows
+
+
 def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
-    """Return the texts for missing values of a column whose other texts are many numbers."""
-    if len(texts) <= MAX_CLASSES_UNCHECKED:
-        return []
+    """Return the texts for missing values of a column whose other texts are numbers."""
     others = list(islice((text for text in texts if not _is_valid(text)), MAX_MISSING_TEXTS + 1))
     is_missing = all(MISSING_TEXT.fullmatch(text.strip()) for text in others)
     return others if is_missing and len(others) <= MAX_MISSING_TEXTS else []
