@@ -41,14 +41,13 @@ from sklearn_vae.estimators.checks import (
     check_checkpoint,
     check_row_lengths,
 )
+from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
-    warn_of_codes,
-    warn_of_identifiers,
     with_column_names,
     without_weight_0,
 )
@@ -312,9 +311,7 @@ class TableEstimator(
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
-            if self.schema_ is not None:
-                warn_of_identifiers(X, self.schema_)
-            warn_of_codes(X, self._names_or_indices())
+            warn_of_columns(X, self._names_or_indices(), self.schema_)
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):

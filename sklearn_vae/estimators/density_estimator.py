@@ -21,6 +21,7 @@ from sklearn_vae.estimators.checks import (
     check_not_autoregressive,
     check_random_state,
 )
+from sklearn_vae.estimators.column_warnings import warn_of_extremes
 from sklearn_vae.estimators.density_ratio import (
     DRAWS_PER_ROW,
     MAX_REFERENCE_ROWS,
@@ -31,7 +32,6 @@ from sklearn_vae.estimators.density_ratio import (
 from sklearn_vae.estimators.given import column_indices, given_row, keep_integers
 from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
-from sklearn_vae.estimators.table_checks import warn_of_extremes
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor

@@ -1,0 +1,104 @@
+"""Warnings of columns that a model would misread."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+
+pd = pytest.importorskip("pandas")
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+X = np.random.default_rng(0).normal(size=(40, 3))
+ESTIMATORS = [VAETransformer(), VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
+
+
+def test_identifier_columns_are_warned_of():
+    """A column of strings that hardly any two rows share is an identifier; one warning for all."""
+    names = [f"person {i}" for i in range(40)]
+    frame = pd.DataFrame(X).rename(columns=str).assign(name=names, town=["a", "b"] * 20)
+    message = r"most of the rows.*: 'name' \(40 in 40 rows\)\. .*parse it if it holds dates"
+    with pytest.warns(UserWarning, match=message):
+        VAETransformer(2, **SMALL).fit(frame)
+    VAETransformer(2, **SMALL).fit(frame.drop(columns="name"))  # a warning would be an error
+
+    more = frame.assign(**{f"code {i}": names for i in range(6)})
+    with pytest.warns(UserWarning, match=r"'code 3' \(40 in 40 rows\), and 2 more\.") as warnings:
+        VAETransformer(2, **SMALL).fit(more)
+    assert sum("different string" in str(warning.message) for warning in warnings) == 1
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y %H:%M:%S"])
+def test_dates_as_strings_are_warned_of(form):
+    """As classes they have no order; read_csv leaves them as strings. Longer codes are classes."""
+    days = pd.Series(pd.date_range("2024-01-01", periods=60))
+    table = pd.DataFrame({"day": days.dt.strftime(form), "x": np.arange(60.0) % 7})
+    table["machine"] = [f"2024-{i % 25}-{i % 25}-{i % 25}" for i in range(60)]
+    with pytest.warns(UserWarning, match=r"dates as strings, .*: 'day'\. Convert"):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(day=days))
+
+
+def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
+    """An amount that was typed with too many zeros, and a code for a missing value."""
+    rng = np.random.default_rng(0)
+    X = rng.gamma(3, 10, (200, 3))
+    X[3, 0], X[5, 2] = 1e12, -(10.0**9)
+    model = VAETransformer(1, max_iter=1, random_state=0)
+
+    with pytest.warns(UserWarning, match=r"median as .*: 2 \(-1e\+09, of .*, 0 \(1e\+12, of "):
+        model.fit(X)
+    heavy = np.tan(np.pi * (rng.random((1000, 1)) - 0.5))  # Cauchy's: no warning, which is an error
+    model.fit(heavy)
+    VAEOutlierDetector(random_state=0).fit(X)  # it looks for such values
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("code", [-999, 99999.0])
+def test_codes_for_missing_values_are_warned_of(estimator, code):
+    """A detector does not find them, either, if they are many."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.integers(1, 90, 120), "x": rng.normal(size=120)})
+    ages = table["age"].mask(table.index < 4, code)
+    with pytest.warns(UserWarning, match=rf"nines .*: 'age' \({code:.0f} in 4 rows\)\. .* by NaN"):
+        estimator.fit(table.assign(age=ages))
+
+    # one person of 99, few nines beside a range, and two values alone: no warning, an error here
+    table["age"] = table["age"].mask(table.index < 1, 99)
+    estimator.fit(table.assign(switch=np.where(table.index % 2, 999, 0)))
+
+
+def test_columns_that_number_the_rows_are_warned_of():
+    """Files that pandas wrote with their index have one; a shuffled part of the rows, too."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=160), "amount": rng.integers(0, 400, 160)})
+    table["customer"] = 1000 + rng.permutation(160)
+    with pytest.warns(UserWarning, match=r"number the rows, .*: 'customer'\. .*index_col"):
+        VAETransformer(1, **SMALL).fit(table.sample(frac=0.75, random_state=0))
+
+    VAETransformer(1, **SMALL).fit(table.drop(columns="customer"))
+    VAETransformer(1, **SMALL).fit(table.head(60))  # too few to tell
+
+
+def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
+    """One '?' in a file makes its column text; codes with letters are classes."""
+    power = [str(50 + i % 40) for i in range(120)]
+    table = pd.DataFrame({"power": power, "x": np.arange(120.0) % 7})
+    table.loc[[3, 50], "power"] = ["?", " n/a"]
+    with pytest.warns(
+        UserWarning, match=r"numbers as strings, .*: 'power' \(beside ' n/a', '\?'\)"
+    ):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(power=power))  # postcodes may be strings
+    table.loc[[3, 50], "power"] = ["V57", "E909"]
+    VAETransformer(1, **SMALL).fit(table)
+
+
+@pytest.mark.parametrize("texts", [("yes", " yes"), ("New  York", "New York"), ("Male", "male")])
+def test_categories_that_differ_in_spaces_or_capitals_are_warned_of(texts):
+    table = pd.DataFrame({"a": [*texts, "other"] * 10, "x": np.arange(30.0) % 7})
+    with pytest.warns(UserWarning, match=r"spaces or capitals .*: 'a' \('.*' and '.*'\)\. Make"):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(a=["Co", "CO", "NO"] * 10))  # a metal and a gas
