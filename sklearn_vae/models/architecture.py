@@ -208,11 +208,9 @@ class Architecture:
     @cached_property
     def n_classes(self) -> int | None:
         """Number of categorical codes in front of real numbers, if each gets proposals."""
-        n_variables, n_classes = self.codes
         if self.has_density or not self.has_continuous_codes:
             return None
-        few = n_variables * math.log(max(n_classes, 1)) <= math.log(MAX_CLASSES)
-        return n_classes**n_variables if few else None
+        return self.codes.n_codes if self.codes.n_codes <= MAX_CLASSES else None
 
     @cached_property
     def widest(self) -> int:

@@ -29,6 +29,11 @@ class OneHotBlock(NamedTuple):
         """Number of dimensions of z, one per class."""
         return self.n_variables * self.n_classes
 
+    @property
+    def n_codes(self) -> int:
+        """Number of one-hot codes, one per combination of classes."""
+        return self.n_classes**self.n_variables
+
 
 class PosteriorDistribution(ABC):
     """Distribution q(z|x), given the encoder's output: params (M, B, n_params).

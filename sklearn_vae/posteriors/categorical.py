@@ -79,10 +79,9 @@ class CategoricalPosterior(Posterior):
 
     def n_codes(self, n_components: int) -> int | None:
         """Number of one-hot codes, if it is small enough for an exact sum; else None."""
-        n_variables, n_classes = block = self.one_hot_block(n_components)
-        is_categorical = n_components == block.width
-        few = n_variables * math.log(max(n_classes, 1)) <= math.log(MAX_CODES)
-        return n_classes**n_variables if is_categorical and few else None
+        block = self.one_hot_block(n_components)
+        is_summed = n_components == block.width and block.n_codes <= MAX_CODES
+        return block.n_codes if is_summed else None
 
     def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
         """Uniform prior of the categorical variables."""

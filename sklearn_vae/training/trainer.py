@@ -276,12 +276,8 @@ class Trainer(NeuralNet):
         augmentation = self._augmentation = Augmentation(self._configs, self.module_)
         mask = self.module_.mask
         self._mask = None if mask is None else mask[:, None, None]  # (M, 1, 1, l)
-        self._gradient = LossGradient(
-            self.module_,
-            self.criterion_,
-            self.loss_state_,
-            clips_input=self._is_clipped or augmentation.changes_inputs,
-        )
+        clips_input = self._is_clipped or augmentation.changes_inputs
+        self._gradient = LossGradient(self.module_, self.criterion_, clips_input=clips_input)
 
     # -- epochs ----------------------------------------------------------------------
 

@@ -37,18 +37,13 @@ class LossGradient:
         Model whose gradients are written in place.
     objective : Objective
         Objective to differentiate.
-    state : LossState
-        Free bits and pseudo-observations of each member.
     clips_input : bool
         Whether the encoder's input may differ from the rows of the likelihood, because some
         are clipped or noise is added.
     """
 
-    def __init__(
-        self, model: StackedModule, objective: Objective, state: LossState, *, clips_input: bool
-    ):
-        self.model, self.objective, self.state = model, objective, state
-        self.clips_input = clips_input
+    def __init__(self, model: StackedModule, objective: Objective, *, clips_input: bool):
+        self.model, self.objective, self.clips_input = model, objective, clips_input
         self.hand_written: Any = find_gradient(model, objective)
         self.by_shape: dict[tuple[int, int], HandWrittenGradient] = {}
         self.masks: list[tuple[Tensor, Tensor]] = []
@@ -75,7 +70,7 @@ class LossGradient:
             shape = batch.x.shape[1], batch.noise.shape[1]
             if shape not in self.by_shape:
                 self.by_shape[shape] = self.hand_written(
-                    self.model, self.objective, self.state, *shape, clips_input=self.clips_input
+                    self.model, self.objective, state, *shape, clips_input=self.clips_input
                 )
             terms = self.by_shape[shape](batch, state)
         for gradient, is_trained in self.masks:
