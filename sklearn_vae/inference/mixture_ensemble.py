@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,32 +40,13 @@ from sklearn_vae.model_constants import (
     POSTERIOR_LOG_SCALE_BOUND,
 )
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.mixture_columns import MixtureColumns
+from sklearn_vae.models.mixture_columns import MixtureColumns, Standardised
 from sklearn_vae.row_subsets import batches
 
 # Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
 # needs one.
 CODES_PER_CHUNK = 1 << 11
 MATRICES_PER_CHUNK = 1 << 20
-
-
-class Standardised(NamedTuple):
-    """Rows as seen by p(x|z, c), for draws of z and c.
-
-    Attributes
-    ----------
-    standard, log_scale : array of shape (d, N)
-        Real columns standardised given those before them, and logarithms of their scales.
-    params : array of shape (n_params, N)
-        Parameters of the other columns.
-    log_det : array of shape (N,)
-        The rest of the log-determinant.
-    """
-
-    standard: Array
-    log_scale: Array
-    params: Array
-    log_det: Array
 
 
 class MixtureEnsemble:

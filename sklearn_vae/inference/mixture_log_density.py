@@ -64,9 +64,10 @@ from sklearn_vae.inference.mixture_constants import (
     PROPOSAL_SHARES,
     START_SCALES,
 )
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble, Standardised
+from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.models.mixture_columns import Standardised
 from sklearn_vae.row_subsets import batches
 
 

@@ -1,15 +1,36 @@
-"""Columns of a mixture: which are normally distributed, and bounds of their scales."""
+"""Columns of a mixture: which are normally distributed, bounds of their scales, rows in them."""
 
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_vae.array_api import Array
 from sklearn_vae.columnwise import Columnwise
 from sklearn_vae.functional import unbounded
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.model_constants import LOG_SCALE_BOUND
+
+
+class Standardised(NamedTuple):
+    """Rows as seen by p(x|z, c), for draws of z and c. Features lie before the draws.
+
+    Attributes
+    ----------
+    standard, log_scale : array of shape (..., d, draws)
+        Real columns standardised given those before them, and logarithms of their scales.
+    params : array of shape (..., n_params, draws)
+        Parameters of the other columns.
+    log_det : array of shape (..., draws)
+        The rest of the log-determinant.
+    """
+
+    standard: Array
+    log_scale: Array
+    params: Array
+    log_det: Array
 
 
 class MixtureColumns:

@@ -25,6 +25,7 @@ from sklearn_vae.model_constants import (
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
+from sklearn_vae.models.mixture_columns import Standardised
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
@@ -53,27 +54,6 @@ class Row(NamedTuple):
     others: Tensor
     real_observed: Tensor | None = None
     others_observed: Tensor | None = None
-
-
-class Standardised(NamedTuple):
-    """Rows as seen by p(x|z, c), for draws of z and c.
-
-    Attributes
-    ----------
-    standard : Tensor of shape (M, d, K, B)
-        Real columns standardised given those before them.
-    log_scale : Tensor of shape (M, d, K, B)
-        Logarithms of the scales that they were divided by.
-    params : Tensor of shape (M, n_params, K, B)
-        Parameters of the other columns.
-    log_det : Tensor of shape (M, K, B)
-        The rest of the log-determinant.
-    """
-
-    standard: Tensor
-    log_scale: Tensor
-    params: Tensor
-    log_det: Tensor
 
 
 class MixtureVAE(StackedModule):
