@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import (
     LinearGaussian,
+    axis_signs,
     pseudo_observation_scale,
     recording_steps,
 )
@@ -104,6 +105,7 @@ class FactorModel:
         information, rotation = np.linalg.eigh((self.loadings * precision) @ self.loadings.T)
         leading = np.argsort(-information)[: min(n_components, len(information))]
         rotated = rotation.T @ self.loadings
+        rotated *= axis_signs((rotated * np.sqrt(precision)).T)[:, None]
         loadings, information = rotated[leading], np.maximum(information[leading], 0)
         left_out = np.square(rotated).sum(axis=0) - np.square(loadings).sum(axis=0)
         variance = np.square(self.residual) + np.maximum(left_out, 0)
@@ -203,6 +205,7 @@ def _initial_loadings(
     correlation = ((standardised * root).T @ (standardised * root)) / n_pairs
     values, axes = np.linalg.eigh(correlation)
     values, axes = values[::-1][:n_factors], axes[:, ::-1][:, :n_factors]
+    axes = axes * axis_signs(axes)
     uniqueness = max(1 - np.maximum(values, 0).sum() / len(loc), 0.05)
     loadings = (axes * np.sqrt(np.maximum(values - uniqueness, 0.05))).T * np.sqrt(variance)
     return loadings, uniqueness * variance

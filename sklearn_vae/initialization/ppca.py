@@ -205,6 +205,19 @@ def _gap_quantiles(x: np.ndarray) -> np.ndarray:
     return steps
 
 
+def axis_signs(axes: np.ndarray) -> np.ndarray:
+    """Return the signs that make each axis' largest entry positive: (d, n_axes) -> (n_axes,).
+
+    Rounding errors decide the sign of an eigenvector.
+    """
+    if not axes.size:
+        return np.ones(axes.shape[1])
+    # the first of those that differ by rounding only, as all do in a table of two columns
+    sizes = np.abs(axes)
+    largest = (sizes > (1 - MIN_SCALE) * sizes.max(axis=0)).argmax(axis=0)
+    return np.sign(axes[largest, np.arange(axes.shape[1])])
+
+
 def _moments(x: np.ndarray, weight: np.ndarray | None) -> tuple[float, np.ndarray, np.ndarray]:
     """Compute the total weight and the columns' means and standard deviations in chunks."""
     total = float(len(x)) if weight is None else weight.sum()
@@ -245,12 +258,7 @@ def _leading_axes(
     if n_columns > n_rows:
         axes = table.T @ axes
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
-    if n_axes:
-        # the first of those that differ by rounding only, as all do in a table of two columns
-        sizes = np.abs(axes)
-        largest = (sizes > (1 - MIN_SCALE) * sizes.max(axis=0)).argmax(axis=0)
-        axes = axes * np.sign(axes[largest, np.arange(n_axes)])
-    return variances, axes, total_variance
+    return variances, axes * axis_signs(axes), total_variance
 
 
 def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,12 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.initialization.factor_analysis import MAX_COLUMNS, discrepancy, n_factors
+from sklearn_vae.initialization.factor_analysis import (
+    MAX_COLUMNS,
+    FactorModel,
+    discrepancy,
+    n_factors,
+)
 from sklearn_vae.metrics import active_units
 
 
@@ -53,6 +58,20 @@ def test_only_rows_that_count_count(rng):
     copies = np.repeat(X, weight, axis=0)
 
     assert n_factors(X, weight.astype(float), 8) == n_factors(copies, None, 8)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed):
+    """Rounding errors decide the signs of eigenvectors; copies of rows sum in another order."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(40, 2)) @ [[1, 1], [0, 0.5]]
+    X[rng.random(X.shape) < 0.15] = np.nan
+    weight = rng.integers(1, 4, 40)
+    weighted = FactorModel.fit(X, weight.astype(float), 1).linear_gaussian(1)
+    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 1).linear_gaussian(1)
+
+    np.testing.assert_allclose(weighted.loadings, copied.loadings, rtol=1e-9)
+    np.testing.assert_allclose(weighted.imputation[1], copied.imputation[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize(
