@@ -99,7 +99,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     Parameters
     ----------
-    n_components : int, default=4
+    n_components : int, default=8
         Latent dimensions of each member.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
         Mixture at which each member is initialized: its number of components, and the
@@ -255,7 +255,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     def __init__(
         self,
-        n_components: int = 4,
+        n_components: int = 8,
         *,
         mixtures: str | Sequence[tuple[int, str]] = "auto",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),

@@ -110,7 +110,8 @@ def test_the_density_given_a_number_integrates_to_one():
     rng = np.random.default_rng(0)
     y = rng.uniform(-2, 2, 500)
     X = (y**2 + 0.3 * rng.normal(size=500))[:, None]
-    density = VAEDensity(**SMALL).fit(X, y)
+    # more dimensions have larger errors that all rows share
+    density = VAEDensity(n_components=4, **SMALL).fit(X, y)
     rows, width = grid(X, 150)
 
     for value in (-1.5, 0.2, 1.9):

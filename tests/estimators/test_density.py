@@ -679,6 +679,23 @@ def test_unseen_values_are_unlikely(passengers, of_passengers):
     )
 
 
+def test_many_pairs_of_numbers_with_point_masses_depend_on_each_other():
+    """They do so by the code alone. The oracle is their density: a fifth are 0, others normal."""
+    rng = np.random.default_rng(0)
+    pairs = rng.normal(size=(2000, 6, 1)) + 0.3 * rng.normal(size=(2000, 6, 2))
+    is_zero = rng.random(pairs.shape) < 0.2
+    pairs[is_zero] = 0
+    variance = 1.09
+    both = stats.multivariate_normal(cov=[[variance, 1], [1, variance]]).logpdf(pairs)
+    single = np.where(is_zero, 0, stats.norm(scale=variance**0.5).logpdf(pairs)).sum(-1)
+    density = np.where(is_zero.any(-1), single, both)
+    density += np.where(is_zero, np.log(0.2), np.log(0.8)).sum(-1)
+    X, truth = pairs.reshape(2000, 12), density.sum(-1)
+    model = VAEDensity(mixtures=[(1, "diag")], max_iter=30, random_state=0).fit(X[:1500])
+
+    assert model.score(X[1500:]) == pytest.approx(truth[1500:].mean(), abs=0.5)
+
+
 # -- imputation ------------------------------------------------------------------------------
 
 
