@@ -53,6 +53,9 @@ MAX_GRAD_NORM_RATIO = 3.0
 # Height of the validation loss above its minimum, in nats, at which an iteration counts twice
 # towards n_iter_no_change.
 RISE = 0.1
+# n_components="auto": the latent dimensions of tables of few columns, and of others.
+FEW_COLUMNS = 8
+DEFAULT_COMPONENTS = 4, 8
 # The mixture of one component with independent columns.
 INDEPENDENT = (1, "diag")
 # Rows of each component in mixtures="auto", at least, and maximum number of components.
@@ -99,8 +102,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     Parameters
     ----------
-    n_components : int, default=8
-        Latent dimensions of each member.
+    n_components : int or "auto", default="auto"
+        Latent dimensions of each member. ``"auto"`` is 8, or 4 for a table of fewer than 8 columns.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
         Mixture at which each member is initialized: its number of components, and the
         covariance type of its real columns. ``"auto"`` is 1 and 8 full components, and 16 and 64
@@ -232,13 +235,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "hidden_layer_sizes", "activation", "likelihood", "conditional", "batch_size",
-                "learning_rate", "weight_decay", "early_stopping", "validation_fraction",
-                "n_iter_no_change", "tol", "refit", "callbacks", "checkpoint", "device",
-                "random_state", "verbose",
+                "n_components", "hidden_layer_sizes", "activation", "likelihood", "conditional",
+                "batch_size", "learning_rate", "weight_decay", "early_stopping",
+                "validation_fraction", "n_iter_no_change", "tol", "refit", "callbacks",
+                "checkpoint", "device", "random_state", "verbose",
             )
         },
-        "n_components": CONSTRAINTS["n_components"][:1],
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
         "dequantize": ["boolean"],
@@ -255,7 +257,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     def __init__(
         self,
-        n_components: int = 8,
+        n_components: int | str = "auto",
         *,
         mixtures: str | Sequence[tuple[int, str]] = "auto",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
@@ -399,8 +401,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         if not self.dequantize:  # rows with noise need no least scale
             step_of_column = self._recording_steps(table)
             steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
+        n_components = self.n_components
+        if n_components == "auto":
+            n_components = DEFAULT_COMPONENTS[self.n_features_in_ >= FEW_COLUMNS]
         return MixtureArchitecture(
-            n_components=self.n_components,
+            n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
             activation=self.activation,
             blocks=self.columns_.joint.blocks,
