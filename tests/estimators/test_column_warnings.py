@@ -9,7 +9,7 @@ pd = pytest.importorskip("pandas")
 
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(40, 3))
-ESTIMATORS = [VAETransformer(), VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
+ESTIMATORS = [VAETransformer(2, **SMALL), VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
 
 
 def test_identifier_columns_are_warned_of():
