@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -13,8 +12,9 @@ from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.warnings import warn
 
 ROW_NUMBERS = (
-    "number the rows, by integers that are all different: {}. The model would take them for a "
-    "measurement. Leave them out, as by index_col of pandas.read_csv."
+    "number the rows, by integers that are all different: {}. The model takes them for a "
+    "measurement. Leave them out, as by index_col of pandas.read_csv, unless they are one, such as "
+    "years."
 )
 DATES = (
     "hold dates as strings, which are taken for classes: {}. Convert them, as by parse_dates of "
@@ -34,17 +34,15 @@ SPELLINGS = (
     "them one, as by str.strip and str.lower of a pandas column."
 )
 CODES = (
-    "hold a number of nines that is farther from all others than these are from each other: {}. It "
-    "may be a code for missing values, or the largest value that was recorded. Replace a code by "
-    "NaN, as by na_values of pandas.read_csv."
+    "hold a number of nines that is far outside the range of the other values: {}. It may be a "
+    "code for missing values, or the largest value that was recorded. Replace a code by NaN, as by "
+    "na_values of pandas.read_csv."
 )
 EXTREMES = (
     "hold a value more than a million times as far from their median as their quartiles are: {}. "
     "It decides the scale of the column, whose other values look alike to the model. Replace "
     "errors, and codes for missing values, by NaN."
 )
-# Columns that a message names, at most.
-MAX_COLUMNS_NAMED = 5
 # Integers number the rows if all are different and fill half of their range. Random ones do not, in
 # so many rows: the probability is e^-30.
 MIN_ROWS_NUMBERED = 100
@@ -54,7 +52,7 @@ MAX_CLASSES_PER_ROW = 0.5
 # Text that is a date, with or without a time.
 DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
 # Texts for missing values, and the number of them that a column of numbers may have.
-MISSING_TEXT = re.compile(r"\W*|n/?a|none|null|missing|unknown", re.IGNORECASE)
+MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
 MAX_MISSING_TEXTS = 3
 # Shorter texts may be codes in which capitals have a meaning, as those of elements.
 MIN_LENGTH_WITHOUT_CASE = 3
@@ -79,10 +77,17 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
         Their types, of a table that has any.
     """
     columns: dict[str, list[str]] = {}
+    extremes = np.fmin.reduce(X), np.fmax.reduce(X)
+    has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
-        found = [*_codes(X[:, j])]
-        if schema is not None:
-            found += _of_type(schema.fields[j], X[:, j])
+        field = None if schema is None else schema.fields[j]
+        found = [] if field is None else [*_of_type(field, X[:, j])]
+        if field is None or field.categories is None:
+            found += [
+                (CODES, f" ({extreme[j]:.0f} in {n_rows} rows)")
+                for extreme, is_code in zip(extremes, has_nines, strict=True)
+                if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
+            ]
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for message, described in columns.items():
@@ -109,16 +114,11 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
         warn(f"Columns of X {EXTREMES.format(first_of(columns))}")
 
 
-def _codes(column: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield a message for each repeated number of nines that is far from all others."""
-    for extreme in (np.fmin, np.fmax):
-        code = extreme.reduce(column)
-        if abs(code) in NINES:
-            others, n_rows = column[column != code], (column == code).sum()
-            others = others[~np.isnan(others)]
-            is_far = len(others) > 0 and abs(others - code).min() > np.ptp(others) > 0
-            if n_rows > 1 and is_far:
-                yield CODES, f" ({code:.0f} in {n_rows} rows)"
+def _rows_of_code(column: np.ndarray, extreme: float) -> int:
+    """Return the number of rows with an extreme value, 0 if it is not far from the others."""
+    others = column[(column != extreme) & ~np.isnan(column)]
+    is_far = len(others) > 0 and abs(others - extreme).min() > np.ptp(others) > 0
+    return int((column == extreme).sum()) if is_far else 0
 
 
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
@@ -143,10 +143,11 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
 
 def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
     """Return the texts for missing values of a column whose other texts are numbers."""
-    not_numbers = (text for text in texts if not is_finite_number(text))
-    others = list(islice(not_numbers, MAX_MISSING_TEXTS + 1))
-    is_missing = all(MISSING_TEXT.fullmatch(text.strip()) for text in others)
-    return others if is_missing and len(others) <= MAX_MISSING_TEXTS else []
+    missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
+    if len(missing) > MAX_MISSING_TEXTS:
+        return []
+    others = (text for text in texts if text not in missing)
+    return missing if all(map(is_finite_number, others)) else []
 
 
 def _spelt_twice(texts: Sequence[str]) -> tuple[str, str] | None:

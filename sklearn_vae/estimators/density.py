@@ -103,7 +103,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Latent dimensions of each member. ``"auto"`` is 8, or 4 for a table of fewer than 8 columns.
+        Latent dimensions of each member. ``"auto"`` is 8, or 4 if X has fewer than 8 columns.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
         Mixture at which each member is initialized: its number of components, and the
         covariance type of its real columns. ``"auto"`` is 1 and 8 full components, and 16 and 64

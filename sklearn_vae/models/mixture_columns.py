@@ -1,4 +1,4 @@
-"""Columns of a mixture: which are normally distributed, bounds of their scales, rows in them."""
+"""Columns of a mixture: normal distributions, bounds of their scales, and standardised rows."""
 
 import math
 from collections.abc import Sequence

@@ -90,6 +90,10 @@ def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
     ):
         VAETransformer(1, **SMALL).fit(table)
 
+    with pytest.warns(UserWarning, match=r"numbers as strings, .*: 'power' \(beside 'nan'\)"):
+        VAETransformer(1, **SMALL).fit(
+            table.assign(power=[*power[:-1], "nan"])
+        )  # as by astype(str)
     VAETransformer(1, **SMALL).fit(table.assign(power=power))  # postcodes may be strings
     table.loc[[3, 50], "power"] = ["V57", "E909"]
     VAETransformer(1, **SMALL).fit(table)

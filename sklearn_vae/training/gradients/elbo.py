@@ -122,6 +122,7 @@ class ELBOGradient:
             and type(objective) in SUPPORTED_OBJECTIVES  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
+            and (model.prior.is_standard_normal or not model.prior.has_closed_form_kl)
         )
 
     @staticmethod
