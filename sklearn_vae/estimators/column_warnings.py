@@ -130,12 +130,12 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
             yield ROW_NUMBERS, ""
     texts = [value for value in field.categories or () if isinstance(value, str)]
     if len(texts) > MAX_CLASSES_UNCHECKED:
-        n_unique = len(np.unique(column))
+        max_unique = max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows)
         if all(map(DATE.fullmatch, texts)):
             yield DATES, ""
         elif missing := _texts_beside_numbers(texts):
             yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
-        elif n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
+        elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"
     if pair := _spelt_twice(texts):
         yield SPELLINGS, f" ({pair[0]!r} and {pair[1]!r})"

@@ -80,10 +80,11 @@ class EnsemblePredictor:
 
         The arrays of the weights become read-only: a change would not reach the tensors.
         """
-        first, precision = self.members[0], np.dtype(dtype).name
-        like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
+        precision = np.dtype(dtype).name
 
         def make() -> TorchMixtureEnsemble:
+            first = self.members[0]
+            like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
             return TorchMixtureEnsemble(
                 cast(MixtureArchitecture, first.architecture),
                 [
