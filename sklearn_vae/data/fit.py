@@ -15,6 +15,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.missing_patterns import MissingPatterns
+from sklearn_vae.data.normal_scores import find_explained_columns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import (
@@ -85,6 +86,9 @@ def fit_encoder(
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    explained = (
+        find_explained_columns(X, sample_weight) if exact_marginals else np.zeros(X.shape[1], bool)
+    )
     columns: list[Columns] = []
     for j, requested in enumerate(requests):
         # of rows in C order, a column is slow to read again and again
@@ -100,6 +104,7 @@ def fit_encoder(
             fields[j],
             requested,
             exact_marginal=exact_marginals and requested is None,
+            is_explained=bool(explained[j]),
             groups_levels=groups_levels and period is None,
         )
         chosen = choose_likelihood(column, point_masses=point_masses)

@@ -14,20 +14,53 @@ import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import ROUNDING
+from sklearn_vae.row_subsets import spread_out
 
 # Numbers of knots that are tried, and the smallest number of rows for each knot.
 N_KNOTS = (20, 40, 80, 160)
 ROWS_PER_KNOT = 50
-# Nats per value by which normal scores must improve on a normal distribution.
-GAIN_OF_NORMAL_SCORES = 0.2
+# Nats per value by which normal scores must improve on a normal distribution, or nats of all rows
+# together: above 2,000 rows, a smaller improvement per value is enough. It is not in columns of
+# which others explain this much of the variance, as normal scores bend linear relations.
+MIN_GAIN = 0.2
+MIN_TOTAL_GAIN = 400.0
+MAX_R2 = 0.9
 # Rows that are looked at, at most.
 MAX_ROWS = 20_000
+# Added to the diagonal of correlations, of which some are 1.
+RIDGE = 1e-9
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6
 
 
+def find_explained_columns(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Find columns of which linear regression on the others explains most: (n, d) -> (d,).
+
+    The coefficient of determination is adjusted for the number of columns. A missing value counts
+    as the mean.
+    """
+    rows = spread_out(len(X), MAX_ROWS)
+    weights = np.ones(len(rows)) if weights is None else weights[rows]
+    residual_df, total_df = weights.sum() - X.shape[1], weights.sum() - 1
+    if residual_df <= 0:
+        return np.ones(X.shape[1], dtype=bool)
+    values = X[rows].astype(np.float64)
+    tiny = np.finfo(np.float64).tiny
+    values /= np.fmax.reduce(np.abs(values), initial=tiny)  # no overflow
+    weight = np.where(np.isnan(values), 0.0, weights[:, None])
+    values = np.nan_to_num(values)
+    values -= (weight * values).sum(axis=0) / np.maximum(weight.sum(axis=0), tiny)
+    values *= np.sqrt(weight)
+    scale = np.linalg.norm(values, axis=0)
+    values /= np.where(scale > 0, scale, 1)
+    correlation = values.T @ values
+    np.fill_diagonal(correlation, 1 + RIDGE)
+    unexplained = 1 / np.diag(np.linalg.inv(correlation))
+    return np.asarray(unexplained * total_df / residual_df < 1 - MAX_R2)
+
+
 def fit_normal_scores(
-    values: np.ndarray, cells: np.ndarray, weights: np.ndarray | None
+    values: np.ndarray, cells: np.ndarray, weights: np.ndarray | None, is_explained: bool
 ) -> np.ndarray:
     """Fit knots if they improve the log-density of values that they were not fitted to.
 
@@ -44,7 +77,8 @@ def fit_normal_scores(
         for n_knots in N_KNOTS
         if n_knots * ROWS_PER_KNOT <= weights.sum()
     }
-    if not gains or max(gains.values()) < GAIN_OF_NORMAL_SCORES:
+    min_gain = MIN_GAIN if is_explained else min(MIN_GAIN, MIN_TOTAL_GAIN / weights.sum())
+    if not gains or max(gains.values()) < min_gain:
         return np.zeros((0, 2))
     return _fit_knots(cells, weights, max(gains, key=lambda n_knots: gains[n_knots]))
 

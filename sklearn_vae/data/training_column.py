@@ -32,6 +32,8 @@ class TrainingColumn:
     exact_marginal : bool, default=False
         Whether the encoding follows the distribution of the values: few or common values are
         point masses, and normal scores are fitted where they improve the density.
+    is_explained : bool, default=False
+        Whether linear regression on the other columns explains most of its variance.
     groups_levels : bool, default=True
         Whether many categories share classes.
     """
@@ -43,6 +45,7 @@ class TrainingColumn:
     field: Field
     requested: "Likelihood | type[Likelihood] | None" = None
     exact_marginal: bool = False
+    is_explained: bool = False
     groups_levels: bool = True
 
     @property

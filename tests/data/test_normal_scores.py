@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 
 from sklearn_vae.data.bounds import lattice_step
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.normal_scores import MAX_R2, find_explained_columns
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Gaussian, LogNormal, ZeroInflated
 
@@ -86,6 +88,50 @@ def test_well_behaved_columns_keep_their_encoding(rng):
     squared = fit(X[:, 1:] ** 2, likelihood="gaussian")
     assert squared.likelihoods == [Gaussian()]
     assert not squared.groups[0].n_knots.any()
+
+
+@pytest.mark.parametrize(("n_rows", "has_scores"), [(2000, False), (10_000, True)])
+def test_small_gains_are_enough_in_many_rows(n_rows, has_scores, rng):
+    """Normal scores of a gamma distribution gain .12 nats; rows count by their weights."""
+    values = rng.gamma(3.0, size=n_rows)
+    half = values[: n_rows // 2]
+
+    assert bool(fit(values).groups[0].n_knots[0]) is has_scores
+    assert bool(fit(half, weight=np.full(len(half), 2.0)).groups[0].n_knots[0]) is has_scores
+
+
+def test_small_gains_are_not_enough_in_explained_columns(rng):
+    """Normal scores would bend the relation of a value to its sum with another."""
+    a, b = rng.gamma(3.0, size=(2, 10_000))
+    columns = fit(np.column_stack([a, a + 0.2 * b, b]))
+
+    assert [int(k) > 0 for k in columns.groups[0].n_knots] == [False, False, False]
+    assert [int(k) > 0 for k in fit(np.column_stack([a, b])).groups[0].n_knots] == [True, True]
+
+
+def test_explained_columns_are_those_of_regressions(rng):
+    """In any unit, with missing values and constants; weights are copies; scikit-learn agrees."""
+    X = rng.normal(size=(600, 6)) @ np.diag([1.0, 2, 0.1, 1, 1, 1])
+    X[:, 2:4] += X[:, :1] + X[:, 1:2]
+    X[:, 5], X[rng.random(600) < 0.1, 4] = 3.0, np.nan
+    filled = np.where(np.isnan(X), np.nanmean(X, axis=0), X)
+    r2 = [
+        LinearRegression()
+        .fit(others := np.delete(filled, j, 1), filled[:, j])
+        .score(others, filled[:, j])
+        for j in range(5)
+    ]
+    expected = 1 - (1 - np.array(r2)) * 599 / 594 > MAX_R2
+    weights = rng.integers(1, 3, 600)
+    copies = np.repeat(X, weights, axis=0)
+
+    assert 0 < expected.sum() < 5
+    np.testing.assert_array_equal(find_explained_columns(X, None), [*expected, False])
+    np.testing.assert_array_equal(find_explained_columns(1e300 * X, None), [*expected, False])
+    np.testing.assert_array_equal(
+        find_explained_columns(X, weights.astype(float)), find_explained_columns(copies, None)
+    )
+    assert find_explained_columns(X[:6], None).all()
 
 
 def test_weights_count_as_copies(skewed, rng):

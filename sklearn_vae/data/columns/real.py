@@ -120,7 +120,7 @@ class RealColumns(Columns):
             return
         cells = self.standardize(np.stack([values - half, values + half])[..., None])[..., 0]
         standardized = self.standardize(values[:, None])[:, 0]
-        self.knots = fit_normal_scores(standardized, cells, column.weights)
+        self.knots = fit_normal_scores(standardized, cells, column.weights, column.is_explained)
         self.n_knots = np.array([len(self.knots)])
 
     def _fit_bounds(self, values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
