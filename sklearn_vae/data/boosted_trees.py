@@ -1,6 +1,7 @@
 """Gradient-boosted trees as arrays, which numpy alone computes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -51,6 +52,8 @@ class BoostedTrees:
         Left and right child of each node.
     values : ndarray of shape (n_nodes,)
         Values of leaves.
+    ordered : ndarray of shape (n_ordered,)
+        Columns of ordered classes, whose median is predicted.
     """
 
     n_features: int
@@ -67,6 +70,7 @@ class BoostedTrees:
     missing_left: np.ndarray
     children: np.ndarray
     values: np.ndarray
+    ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
 
     def select(self, columns: np.ndarray) -> Self:
         """Return the trees of some of the columns."""
@@ -120,18 +124,22 @@ class BoostedTrees:
         for column in np.unique(self.columns).tolist():
             is_missing = missing[:, column]
             rows = X[is_missing]
+            # missing values are below all thresholds, or above them
+            rows = np.hstack([np.where(np.isnan(rows), side, rows) for side in (-np.inf, np.inf)])
             sums = np.flatnonzero(self.columns == column).tolist()
             total = np.array([self._sum(rows, k) for k in sums])  # (n_sums, n)
-            is_number = np.isnan(self.classes[sums[0]])
-            predicted[is_missing, column] = (
-                np.clip(total[0], *self.bounds[sums[0]])
-                if is_number
-                else self.classes[sums][total.argmax(axis=0)]
-            )
+            if np.isnan(self.classes[sums[0]]):
+                predicted[is_missing, column] = np.clip(total[0], *self.bounds[sums[0]])
+                continue
+            index = total.argmax(axis=0)
+            if column in self.ordered:
+                up_to = np.exp(total - total.max(axis=0)).cumsum(axis=0)
+                index = (up_to < 0.5 * up_to[-1]).sum(axis=0)
+            predicted[is_missing, column] = self.classes[sums][index]
         return predicted
 
     def _sum(self, rows: np.ndarray, k: int) -> np.ndarray:
-        """Sum of the trees of one target: (n, n_features) -> (n,)."""
+        """Sum of the trees of one target: (n, 2 n_features) -> (n,)."""
         total = np.full(len(rows), self.baselines[k])
         with np.errstate(over="ignore"):  # numbers near the largest ones keep to their bounds
             for root in self.roots[self.targets == k].tolist():
@@ -139,17 +147,20 @@ class BoostedTrees:
         return total
 
     def _leaves(self, rows: np.ndarray, root: int) -> np.ndarray:
-        """Leaf of each row in a tree: (n, n_features) -> (n,)."""
-        node, index = np.full(len(rows), root), np.arange(len(rows))
+        """Leaf of each row in a tree: (n, 2 n_features) -> (n,)."""
+        values, children = rows.ravel(), self.children.ravel()
+        node, first = np.full(len(rows), root), np.arange(0, rows.size, 2 * self.n_features)
         while True:
-            value = rows[index, self.features[node]]
-            is_right = (value > self.thresholds[node]) | (
-                np.isnan(value) & ~self.missing_left[node]
-            )
-            child = self.children[node, is_right.astype(int)]
+            is_right = values[first + self._sources[node]] > self.thresholds[node]
+            child = children[2 * node + is_right]
             if (child == node).all():
                 return node
             node = child
+
+    @cached_property
+    def _sources(self) -> np.ndarray:
+        """Column that each node splits by; missing values of the last half go right: (n_nodes,)."""
+        return self.features + self.n_features * ~self.missing_left
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -169,6 +180,7 @@ class BoostedTrees:
             ("missing_left", "b", (n_nodes,), None),
             ("children", "i", (n_nodes, 2), None),
             ("values", "f", (n_nodes,), None),
+            ("ordered", "i", (None,), self.n_features),
         ):
             values = getattr(self, name)
             check_array(name, values, kind, shape, allows_nan=name == "classes")

@@ -15,8 +15,9 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, StudentT
+from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, Ordinal, StudentT
 from sklearn_vae.progress import ProgressLine, show_progress
+from sklearn_vae.random import Stream, make_generator
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -25,6 +26,9 @@ MAX_ROWS_TO_AVERAGE = 5_000
 MAX_COLUMNS_TO_CORRECT = 50
 # Classes of a column that trees predict, at most: each class has trees of its own.
 MAX_CLASSES_TO_CORRECT = 32
+# Held-out rows, at most: trees are fitted to the others. 256 are too few where columns have heavy
+# tails.
+MAX_HELD_OUT = 1_000
 # Factors of the spread of draws that are tried on hidden cells.
 SPREADS = np.linspace(0.3, 1.5, 13)
 # Draws of these cells.
@@ -88,6 +92,9 @@ class AverageFitter:
         # the same seed makes the same split: no model has seen the held-out rows
         table = first_model._encode(rows, weight)
         held_out: Any = first_model._split(table, first_model._n_validation_rows(table))[1]
+        if held_out.n_weighted_rows > MAX_HELD_OUT:
+            generator = make_generator(self.model.seed_, Stream.SPLIT, 1)
+            held_out = held_out.split(MAX_HELD_OUT, generator)[1]
         line = ProgressLine() if self.model.verbose else None
         if line is not None:
             line.print("Averaging with a mixture and trees", is_last=True)
@@ -166,9 +173,10 @@ class AverageFitter:
         left_weight = None if weight is None else left[is_left]
         trees = self._fit_trees(self.first_model, rows[is_left], left_weight, columns)
         predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
-        trees_weight = hidden_cells.best_weight(mean, predicted)
-        if self.is_large:  # the better one of both alone: averages gain little, and take long
-            trees_weight = float(trees_weight > 0.5)
+        if self.is_large:  # one of both alone: averages gain little, and take long
+            trees_weight = float(hidden_cells.has_no_larger_errors(predicted, mean))
+        else:
+            trees_weight = hidden_cells.best_weight(mean, predicted)
         has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
         is_used = np.where(self.has_classes, has_good_classes, trees_weight > 0)
         fitted = None
@@ -212,7 +220,8 @@ class AverageFitter:
         trees = fit_boosted_trees(
             inputs, ~np.isnan(rows), columns, weight, self.has_classes, is_category
         )
-        return replace(trees, is_real=self.is_real)
+        ordered = [j for j, each in enumerate(self.likelihoods) if isinstance(each, Ordinal)]
+        return replace(trees, is_real=self.is_real, ordered=np.array(ordered, dtype=int))
 
     def _fit_spread(
         self,

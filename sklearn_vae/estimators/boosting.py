@@ -14,13 +14,13 @@ N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
 # Other parameters of trees that are fitted to rows with missing values, in large tables.
 OF_INCOMPLETE_ROWS = {
+    "max_iter": 100,
+    "max_features": 0.5,
     "learning_rate": 0.07,
     "max_leaf_nodes": 15,
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-# Those of columns of numbers beside these.
-OF_INCOMPLETE_NUMBERS = {"max_iter": 100, "max_features": 0.5}
 # Categories of a column, at most: scikit-learn takes no more.
 MAX_CATEGORIES = 255
 LARGEST = np.finfo(float).max
@@ -108,9 +108,8 @@ def fit_boosted_trees(
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
         categorical = [other for other in others.tolist() if other in levels]
-        options: dict[str, Any] = {"categorical_features": np.arange(len(categorical))}
-        options |= OF_INCOMPLETE_NUMBERS if takes_missing and not has_classes else {}
-        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params | options):
+        params["categorical_features"] = np.arange(len(categorical))
+        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
                 nodes = _to_thresholds(*tree, categories)

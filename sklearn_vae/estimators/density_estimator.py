@@ -458,8 +458,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
         n_draws : int, default=None
             Number of imputed tables to draw from p(missing cells | observed cells), as for
-            multiple imputation, at most 65,536. None imputes means, and in columns of classes the
-            likeliest one.
+            multiple imputation, at most 65,536. None imputes means, in columns of ordered classes
+            the median and in those of other classes the likeliest one.
             Means of integers and booleans of a data frame are rounded to possible values.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws; None takes the estimator's own.

@@ -10,8 +10,6 @@ from sklearn_vae.random import Stream, stream_seed
 # the fit are complete.
 N_PATTERNS = 3
 HIDDEN_SHARE = 1 / 3
-# Held-out rows with a pattern, at most: 256 are too few where columns have heavy tails.
-MAX_HELD_OUT = 3_000
 # Share of the hidden cells that intervals of draws should cover.
 COVER = 0.9
 # Cells with the cover of all columns that are added to those of each column: its own are few.
@@ -110,8 +108,23 @@ class HiddenCells(NamedTuple):
         A difference of less than its standard error does not count.
         """
         is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
-        difference = self.weight * (is_wrong.astype(float) - is_other_wrong)
-        return bool(difference.sum() <= np.sqrt(np.square(difference).sum()))
+        return _is_no_clear_rise(self.weight * (is_wrong.astype(float) - is_other_wrong))
+
+    def has_no_larger_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
+        """Test whether squared errors of numbers are those of another imputation, or smaller.
+
+        A difference of less than its standard error does not count. False without hidden numbers.
+        """
+        if not self.precision.any():
+            return False
+        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+            squares = [np.square(each - self.rows) for each in (imputed, other)]
+            return _is_no_clear_rise(np.nan_to_num(self.precision * (squares[0] - squares[1])))
+
+
+def _is_no_clear_rise(differences: np.ndarray) -> bool:
+    """Test whether the sum of differences is at most its standard error."""
+    return bool(differences.sum() <= np.sqrt(np.square(differences).sum()))
 
 
 def hide_cells(
@@ -143,9 +156,6 @@ def hide_cells(
         patterns = generator.random(rows.shape) < HIDDEN_SHARE
     generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
     indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
-    if len(indices) > MAX_HELD_OUT:
-        chosen = generator.permutation(len(indices))[:MAX_HELD_OUT]
-        indices, counts = indices[chosen], counts[chosen]
     rows = rows[indices]
     pattern = patterns[generator.integers(len(patterns), size=len(rows))]
     may_hide = is_number if is_class is None else is_number | is_class

@@ -43,12 +43,12 @@ from sklearn_vae.training import Trainer
 class VAEImputer(TransformerMixin, MetaEstimator):
     """Imputation by a variational autoencoder fitted to the incomplete rows.
 
-    The fit marginalises the missing cells. A missing cell is imputed by its mean given the
-    observed cells of its row: by the median in a positive column, by the likeliest class in a
-    column of classes. A binary column of an array, or of floats in a data frame, gets the mean
-    of its two values; one of booleans or integers gets the likelier one. Draws in the place of
-    means are for multiple imputation: they have the variance of the missing cells. Columns may
-    be of any type that :class:`VAETransformer` takes.
+    The fit marginalises the missing cells. A missing cell is imputed by its mean given the observed
+    cells of its row: by the median in a positive column or one of ordered classes, by the likeliest
+    class in a column of other classes. A binary column of an array, or of floats in a data frame,
+    gets the mean of its two values; one of booleans or integers gets the likelier one. Draws in the
+    place of means are for multiple imputation: they have the variance of the missing cells. Columns
+    may be of any type that :class:`VAETransformer` takes.
 
     Parameters
     ----------
@@ -59,8 +59,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         was fitted to these rows. The mixture is the best one of independent columns and of those
         that VAEDensity starts at. Up to 50 columns, the average is then corrected by
         gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
-        trees replace the model's numbers where they are better, and its classes where they are not
-        clearly worse.
+        trees replace the model's numbers where they are not clearly worse, and so its classes.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list

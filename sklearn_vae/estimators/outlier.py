@@ -522,9 +522,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
         """Expected value of each cell given the row's other cells.
 
-        It is the mean of p(x_j | the row's other columns), or the likeliest category, by the
-        autoencoders: what an anomalous value might have been. Means are extrapolated in rows far
-        from all others, so they may be outside the range of the column.
+        It is the mean of p(x_j | the row's other columns), the median of ordered categories or the
+        likeliest one of others, by the autoencoders: what an anomalous value might have been. Means
+        are extrapolated in rows far from all others, so they may be outside the range of the
+        column.
 
         Parameters
         ----------

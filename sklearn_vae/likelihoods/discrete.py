@@ -290,10 +290,11 @@ class Ordinal(Likelihood):
         return probability @ as_type(values, probability)
 
     def average_over_draws(self, params: Parameters, weights: Array) -> Array:
-        """Most probable class over draws of z, with weights (M, K, B): (B, n)."""
+        """Median over draws of z, with weights (M, K, B): (B, n)."""
         probability = weights[..., None, None] * self._probabilities(params)  # (M, K, B, n, K)
-        mode = probability.sum((0, 1)).argmax(-1)
-        return as_type(mode, probability) / (self.n_classes - 1)
+        up_to = probability.sum((0, 1)).cumsum(-1)
+        median = (up_to < 0.5 * up_to[..., -1:]).sum(-1)
+        return as_type(median, probability) / (self.n_classes - 1)
 
     def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
         """Probabilities of the classes before x, and of x: (..., n) -> (..., n), (..., n)."""

@@ -9,7 +9,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn_vae.estimators.boosting import (
     MIN_ROWS_PER_LEAF,
     N_TREES,
-    OF_INCOMPLETE_NUMBERS,
     OF_INCOMPLETE_ROWS,
     fit_boosted_trees,
 )
@@ -120,9 +119,7 @@ def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
         kind = HistGradientBoostingClassifier if is_class[column] else HistGradientBoostingRegressor
         if not is_class[column]:
             loc, scale = y.mean(), y.std()
-        params = {"max_iter": N_TREES} | OF_INCOMPLETE_ROWS
-        params |= {} if is_class[column] else OF_INCOMPLETE_NUMBERS
-        oracle = kind(early_stopping=False, random_state=0, **params)
+        oracle = kind(early_stopping=False, random_state=0, **OF_INCOMPLETE_ROWS)
         of_rows = None if weight is None else weight[:400][rows]
         oracle.fit(X[:400][rows][:, others], (y - loc) / scale, of_rows)
         expected = np.clip(loc + scale * oracle.predict(X[:, others]), y.min(), y.max())
@@ -162,10 +159,8 @@ def test_splits_by_categories_are_those_of_scikit_learn(kind):
     y, loc, scale = train[rows, 2], 0.0, 1.0
     if kind == "regressor":
         loc, scale = y.mean(), y.std()
-    params = {"max_iter": N_TREES} | OF_INCOMPLETE_ROWS
-    params |= OF_INCOMPLETE_NUMBERS if kind == "regressor" else {}
     oracle = {"regressor": HistGradientBoostingRegressor}.get(kind, HistGradientBoostingClassifier)(
-        early_stopping=False, random_state=0, categorical_features=[0, 1], **params
+        early_stopping=False, random_state=0, categorical_features=[0, 1], **OF_INCOMPLETE_ROWS
     ).fit(train[rows][:, others], (y - loc) / scale)
     expected = np.clip(loc + scale * oracle.predict(new[:, others]), y.min(), y.max())
     assert (new[:, 1] == 3).any()
@@ -195,6 +190,23 @@ def test_trees_of_some_columns_are_selected():
     expected[:, [2, 4]] = trees.predict(X, everything)[:, [2, 4]]
 
     np.testing.assert_array_equal(some.predict(X, everything), expected)
+
+
+def test_of_ordered_classes_the_median_is_predicted():
+    """The least class with at least half of the probability up to it."""
+    X = incomplete_table()
+    trees = fit_boosted_trees(X, ~np.isnan(X), np.array([4]), None, np.arange(6) > 2)
+    ordered = replace(trees, ordered=np.array([4]))
+    params = {"early_stopping": False, "random_state": 0, **OF_INCOMPLETE_ROWS}
+    others, rows = np.arange(6) != 4, ~np.isnan(X[:, 4])
+    oracle = HistGradientBoostingClassifier(**params).fit(X[rows][:, others], X[rows, 4])
+    up_to = oracle.predict_proba(X[:, others]).cumsum(axis=1)
+    predicted, likeliest = (
+        each.predict(X, np.ones(X.shape, bool))[:, 4] for each in (ordered, trees)
+    )
+
+    np.testing.assert_array_equal(predicted, (up_to < 0.5).sum(axis=1))
+    assert (predicted != likeliest).any()
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
@@ -289,6 +301,7 @@ def test_without_other_columns_nothing_is_predicted(columns):
         ("classes", lambda classes: np.where(np.arange(len(classes)), classes, np.nan), "all NaN"),
         ("missing_left", lambda missing_left: missing_left[1:], "shape"),
         ("is_real", lambda is_real: is_real[1:], "shape"),
+        ("ordered", lambda _: np.array([4]), "'ordered'"),
     ],
 )
 def test_forged_trees_are_refused(name, change, message):

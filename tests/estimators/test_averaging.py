@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.averaging import AverageFitter
 from sklearn_vae.estimators.boosting import fit_boosted_trees
-from sklearn_vae.estimators.hidden_cells import HiddenCells
+from sklearn_vae.estimators.hidden_cells import N_PATTERNS, HiddenCells
 
 pd = pytest.importorskip("pandas")
 
@@ -457,6 +457,22 @@ def test_draws_of_large_tables_are_the_models_own_where_trees_are_not_nearer(ste
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_trees_are_fitted_to_rows_that_are_not_needed_to_choose(weighted, steps, monkeypatch):
+    """The model is validated on 40 rows, or on copies of rows by weight."""
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_HELD_OUT", 15)
+    choices = []
+    monkeypatch.setattr(AverageFitter, "_fit_correction", lambda _, *parts: choices.append(parts))
+    rows, weight = steps[2], 2.0 * np.ones(200) if weighted else None
+    imputer = fit_briefly(np.vstack([rows, rows]) if not weighted else rows, weight)
+    (left, cells, _), *others = choices
+
+    assert not others
+    assert imputer.trees_ is None
+    np.testing.assert_allclose(left.sum(), 400 - 15)
+    np.testing.assert_allclose(cells.counts.sum(), N_PATTERNS * 15)
+
+
 def test_rows_of_no_weight_have_no_influence_on_the_trees():
     """Their values are far from the predictions."""
     rng = np.random.default_rng(0)
@@ -527,6 +543,26 @@ def test_trees_impute_classes_of_large_tables(large):
         for same in (imputer, with_fitted(imputer, trees_=None))
     )
     assert error < 0.8 * of_model
+
+
+def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch):
+    """The likeliest class is another one."""
+    rng = np.random.default_rng(0)
+    codes = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
+    sizes = pd.Categorical.from_codes(codes, list("smlx"), True)
+    table = pd.DataFrame({"size": sizes, "noise": rng.normal(size=400)})
+    incomplete = table.copy()
+    incomplete.loc[:99, "size"] = None
+    incomplete.loc[50:149, "noise"] = np.nan
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
+    monkeypatch.setattr(HiddenCells, "has_no_more_errors", lambda *_: True)
+    imputer = fit_briefly(incomplete)
+
+    assert 0 in imputer.trees_.columns
+    assert imputer.trees_.ordered.tolist() == [0]
+    for same in (imputer, with_fitted(imputer, trees_=None)):
+        imputed = same.transform(incomplete[50:100])["size"]
+        assert (imputed == "m").all()
 
 
 def test_the_model_imputes_only_what_the_trees_leave(large, monkeypatch):

@@ -101,7 +101,7 @@ ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name i
 
 def add_parts(imputer, X):
     """Add trees of numbers and classes and repeated values, as in large tables."""
-    boosting.N_TREES, boosting.OF_INCOMPLETE_NUMBERS = 2, {}
+    boosting.OF_INCOMPLETE_ROWS["max_iter"] = 2
     fitter = AverageFitter(imputer.estimator_, imputer.estimator_.state_dict_, X, None)
     fitter.is_large = True
     imputer.trees_ = fitter._fit_trees(imputer.estimator_, X, None, np.arange(3))
