@@ -15,7 +15,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.missing_patterns import MissingPatterns
-from sklearn_vae.data.normal_scores import find_explained_columns
+from sklearn_vae.data.normal_scores import MAX_ROWS_OF_MIN_GAIN, find_explained_columns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import (
@@ -86,9 +86,9 @@ def fit_encoder(
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-    explained = (
-        find_explained_columns(X, sample_weight) if exact_marginals else np.zeros(X.shape[1], bool)
-    )
+    explained = np.zeros(X.shape[1], dtype=bool)
+    if exact_marginals and n_rows > MAX_ROWS_OF_MIN_GAIN:  # it matters in longer tables only
+        explained = find_explained_columns(X, sample_weight)
     columns: list[Columns] = []
     for j, requested in enumerate(requests):
         # of rows in C order, a column is slow to read again and again

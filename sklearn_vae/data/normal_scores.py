@@ -24,6 +24,7 @@ ROWS_PER_KNOT = 50
 # which others explain this much of the variance, as normal scores bend linear relations.
 MIN_GAIN = 0.2
 MIN_TOTAL_GAIN = 400.0
+MAX_ROWS_OF_MIN_GAIN = MIN_TOTAL_GAIN / MIN_GAIN
 MAX_R2 = 0.9
 # Rows that are looked at, at most.
 MAX_ROWS = 20_000

@@ -108,8 +108,8 @@ def fit_boosted_trees(
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
         categorical = [other for other in others.tolist() if other in levels]
-        params["categorical_features"] = np.arange(len(categorical))
-        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params):
+        options = params | {"categorical_features": np.arange(len(categorical))}
+        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, options):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
                 nodes = _to_thresholds(*tree, categories)
