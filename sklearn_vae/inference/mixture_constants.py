@@ -1,15 +1,15 @@
 """Constants of a mixture's log-density, which PyTorch's models and the numpy runtime share."""
 
-# Steps of Fisher scoring at most, and the Newton decrement at convergence: the code is then within
-# a tenth of a standard deviation of the mode.
+# Steps of Fisher scoring at most, and twice the gain in nats that a further step is worth: without
+# it, the code is within about a quarter of a standard deviation of the mode.
 MAX_STEPS = 8
-CONVERGED = 0.01
+CONVERGED = 0.05
 # Backtracking factor of a rejected step.
 BACKTRACKING = 0.25
 # Distance of the finite differences of the decoder's outputs.
 DIFFERENCE = 0.05
-# Components with an evidence so many nats below the row's best get no (further) steps: at the
-# encoder's mean, and after a step. No more components get any.
+# Components with an evidence so many nats below the row's best get no (further) steps: of a
+# member's at the encoder's mean, and of all after a step. No more components of a member get any.
 MAX_FIRST_GAP = 12.0
 MAX_GAP = 5.0
 MAX_COMPONENTS = 3

@@ -187,8 +187,7 @@ class LaplaceProposal:
 
     def _fit(self, component: Array, row: Array, max_steps: int) -> None:
         """Find the modes of components and rows, (N,) each, by Fisher scoring with backtracking."""
-        xp, n_rows = namespace(self.x), len(self.x)
-        z, group = self.loc[component, row], self.model.member[component] * n_rows + row
+        xp, z = namespace(self.x), self.loc[component, row]
         local, size = self._expand(z, component, row), xp.ones_like(z[:, 0])
         active = arange(len(row), z)
         for _ in range(max_steps):
@@ -196,9 +195,11 @@ class LaplaceProposal:
             gradient = local.gradient[active]
             step = cholesky_solve(local.root[active], gradient)
             decrement = (step * gradient).sum(-1)
-            best = index_max(local.log_evidence, group, len(self.model.members) * n_rows)
+            best = index_max(local.log_evidence, row, len(self.x))
             attainable = local.log_evidence[active] + 0.5 * decrement
-            is_active = (decrement > CONVERGED) & (attainable > best[group[active]] - MAX_GAP)
+            # twice the gain of the next step by the quadratic expansion; rejected ones are shorter
+            gain = decrement * size[active] * (2 - size[active])
+            is_active = (gain > CONVERGED) & (attainable > best[row[active]] - MAX_GAP)
             active, step = active[is_active], step[is_active]
             if len(active) == 0:
                 break
