@@ -33,6 +33,9 @@ from sklearn_vae.runtime.vae import (
     VampPrior,
 )
 
+# Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
+# up to twice this size, for the next arrays; it would return that of every score to the system.
+FREED_BYTES = 1 << 24
 # Classes and functions of numpy, by their names in a file.
 PARTS: dict[str, Any] = SCORERS | {
     cls.__name__: cls
@@ -88,6 +91,7 @@ def load(path: file_format.PathLike) -> Any:
     >>> bool(abs(model.transform(X) - vae.transform(X)).max() < 1e-6)
     True
     """
+    np.empty(FREED_BYTES, np.uint8)
     header, arrays = file_format.read(path)
     if header.get("kind") != "model":
         raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
