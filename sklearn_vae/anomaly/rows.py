@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from sklearn_vae.data.fields import UNKNOWN, Field
+from sklearn_vae.row_subsets import batches
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MEAN_DECIMALS = 10
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
+# Rows whose values are matched at a time.
+MAX_MATCHED = 1 << 12
 
 
 class ScoredRows:
@@ -88,24 +91,31 @@ class ScoredRows:
         there. Classes that these rows do not have are ``UNKNOWN``, also if a dtype declares them.
         ``fields`` are the types of the columns, if they are not all numbers.
         """
-        X, rounded_x = X.copy(), as_single(X)
-        x_is_single = rounded_x == X
-        has_single, has_double = self.precisions
-        may_differ = np.where(x_is_single, has_double, has_single).any(axis=0)
-        for j in np.flatnonzero(may_differ).tolist():
-            values = self.value_counts[j][0]
-            position = values.searchsorted(X[:, j])
-            for nearest in (np.maximum(position - 1, 0), np.minimum(position, len(values) - 1)):
-                candidate = values[nearest]
-                rounded = as_single(candidate)
-                is_other = (rounded == candidate) != x_is_single[:, j]
-                is_equal = is_other & (rounded == rounded_x[:, j])
-                if is_equal.any():
-                    X[is_equal, j] = candidate[is_equal]
+        X = X.copy()
+        for batch in batches(len(X), MAX_MATCHED):
+            self._match_precision(X[batch])
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
             X[~is_seen, j] = UNKNOWN
         return X
+
+    def _match_precision(self, X: np.ndarray) -> None:
+        """Replace numbers of the other precision by these rows', in place: (n, n_features)."""
+        rounded_x = as_single(X)
+        x_is_single = rounded_x == X
+        has_single, has_double = self.precisions
+        columns = np.flatnonzero(np.where(x_is_single, has_double, has_single).any(axis=0))
+        nearest = np.empty((2, len(X), len(columns)))  # the values below and above
+        for k, j in enumerate(columns.tolist()):
+            values = self.value_counts[j][0]
+            position = values.searchsorted(X[:, j])
+            nearest[0, :, k] = values[np.maximum(position - 1, 0)]
+            nearest[1, :, k] = values[np.minimum(position, len(values) - 1)]
+        rounded = as_single(nearest)
+        is_other = (rounded == nearest) != x_is_single[:, columns]
+        is_equal = is_other & (rounded == rounded_x[:, columns])
+        for candidate, mask in zip(nearest, is_equal, strict=True):
+            X[:, columns] = np.where(mask, candidate, X[:, columns])
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -201,7 +211,8 @@ class ScoredRows:
             is_itself = self.reference_indices >= 0
         x = self.inputs[:, knots.columns]
         score = np.empty_like(x)
-        score[is_itself] = knots.interpolate(x[is_itself], knots.left_out)
+        if is_itself.any():
+            score[is_itself] = knots.interpolate(x[is_itself], knots.left_out)
         x = x[~is_itself]
         score[~is_itself] = knots.interpolate(x, knots.quantiles) + x - x.clip(*knots.bounds)
         scores[:, knots.columns] = score / knots.scale
