@@ -137,7 +137,7 @@ def _knn(space: Space) -> Scorer:
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        CombinedScore((_knn(inputs), _knn(deviations), ClassSurprisal()), (1.0, 1.0, 1.0)),
+        CombinedScore((_knn(inputs), _knn(deviations), ClassSurprisal()), (1.0, 1.0, 0.5)),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
