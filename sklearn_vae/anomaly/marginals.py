@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.anomaly.base import Scorer
-from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.rows import ScoredRows, find_values
 from sklearn_vae.persistence.registry import serializable
 
 
@@ -28,13 +28,11 @@ class NegativeLogFrequency(Scorer):
         is_reference = rows.reference_indices >= 0
         score, columns = np.zeros(len(rows)), rows.reference.value_counts
         n_rows = columns[0][1].sum()
-        nearest, count = np.empty((2, *rows.X.T.shape))
+        count = np.empty(rows.X.T.shape)
         for j, (values, counts, _) in enumerate(columns):
-            position = np.minimum(values.searchsorted(rows.X[:, j]), len(values) - 1)
-            nearest[j], count[j] = values[position], counts[position]
-        is_seen = (nearest == rows.X.T) | (np.isnan(nearest) & np.isnan(rows.X.T))
+            count[j] = np.append(counts, 0)[find_values(values, rows.X[:, j])]
         # a reference row does not count itself
-        count = np.maximum(np.where(is_seen, count, 0) - is_reference, 0)
+        count = np.maximum(count - is_reference, 0)
         pseudo_count = np.array([[pseudo_count] for _, _, pseudo_count in columns])
         for log_frequency in np.log((count + pseudo_count) / (n_rows + 1)):
             score -= log_frequency

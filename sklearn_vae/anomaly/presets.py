@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn_vae.anomaly.base import Scorer
+from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
 from sklearn_vae.anomaly.combination import CombinedScore
 from sklearn_vae.anomaly.knn import (
     HyperplaneDistance,
@@ -136,7 +137,7 @@ def _knn(space: Space) -> Scorer:
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        CombinedScore((_knn(inputs), _knn(deviations)), (1.0, 1.0)),
+        CombinedScore((_knn(inputs), _knn(deviations), ClassSurprisal()), (1.0, 1.0, 0.5)),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Decimals of means that replace missing values, in standard deviations. Rounding errors, which
 # depend on the other rows of a batch, are much smaller.
 MEAN_DECIMALS = 10
+# Largest number of reference rows to which classes of a row are compared.
+MAX_CLASS_REFERENCE = 2000
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
 # Rows whose values are matched at a time.
@@ -139,6 +141,26 @@ class ScoredRows:
         values = filled * columns.distance_scale
         values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])
+
+    @cached_property
+    def class_columns(self) -> np.ndarray:
+        """Indices of the k columns of X that have two values or categories: (k,)."""
+        return np.flatnonzero(self.predictor.columns.is_class)
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Indices of classes among the values that the reference has in the column: (n, k)."""
+        reference = self.reference
+        indices = [
+            find_values(reference.value_counts[j][0], self.X[:, j]) for j in reference.class_columns
+        ]
+        return np.stack(indices, axis=1)
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """Standardised rows without these columns: (n, f)."""
+        is_class = self.predictor.columns.is_class_input
+        return self.inputs[:, : len(is_class)][:, ~is_class]
 
     @cached_property
     def as_new(self) -> np.ndarray:
@@ -259,6 +281,17 @@ class ScoredRows:
         return NormalScoreKnots(columns, values, quantiles, left_out, bounds, scale, median)
 
     @cached_property
+    def class_reference(self) -> "ClassReference":
+        """Some of these rows, to which classes of rows are compared."""
+        indices = spread_out(len(self), MAX_CLASS_REFERENCE)
+        classes = self.classes[indices]
+        counts = np.ones(len(indices)) if self.counts is None else self.counts[indices]
+        levels = [np.unique(column) for column in classes.T]
+        return ClassReference(
+            indices, self.numbers[indices], one_hot(classes, levels), counts, levels
+        )
+
+    @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
         """Ascending values of each column of X, their counts, and a pseudo-count of new values."""
         pairs = (count_values(x, self.counts) for x in self.X.T)
@@ -332,6 +365,36 @@ class NormalScoreKnots(NamedTuple):
         return scores
 
 
+class ClassReference(NamedTuple):
+    """Reference rows to which classes of rows are compared.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (m,)
+        Indices among all reference rows.
+    numbers : ndarray of shape (m, f)
+        Standardised rows without classes.
+    codes : ndarray of shape (m, L)
+        One-hot codes of the columns of classes, side by side.
+    counts : ndarray of shape (m,)
+        Multiplicity of each row.
+    levels : list of ndarray
+        Classes of each column, as indices among the values of all reference rows.
+    """
+
+    indices: np.ndarray
+    numbers: np.ndarray
+    codes: np.ndarray
+    counts: np.ndarray
+    levels: list[np.ndarray]
+
+
+def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
+    """One-hot codes of columns of classes side by side, 0 for other classes: (n, k) -> (n, L)."""
+    codes = [x[:, None] == values for x, values in zip(classes.T, levels, strict=True)]
+    return np.hstack(codes).astype(np.float64)
+
+
 def as_single(x: np.ndarray) -> np.ndarray:
     """Round to single precision."""
     with np.errstate(over="ignore"):
@@ -342,6 +405,14 @@ def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, 
     """Values in ascending order and how often they occur, NaN last: (n,) -> (m,), (m,)."""
     values, inverse = np.unique(x, return_inverse=True)
     return values, np.bincount(inverse, counts)
+
+
+def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Indices of x among ascending values, NaN last; m for other values: (m,), (n,) -> (n,)."""
+    position = np.minimum(values.searchsorted(x), len(values) - 1)
+    nearest = values[position]
+    is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
+    return np.where(is_found, position, len(values))
 
 
 def left_out_normal_scores(

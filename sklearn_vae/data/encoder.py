@@ -200,6 +200,18 @@ class TableEncoder:
         return self._mask(CategoricalColumns)
 
     @property
+    def is_class(self) -> np.ndarray:
+        """Mask of columns of two values, or of categories without an order: (n_features,)."""
+        return self._mask(BinaryColumns, CategoricalColumns)
+
+    @property
+    def is_class_input(self) -> np.ndarray:
+        """Mask of the model's inputs of these columns: (n_columns,)."""
+        is_class = self.is_class
+        inputs = [np.repeat(is_class[group.indices], group.width) for group in self.groups]
+        return np.concatenate([np.zeros(0, dtype=bool), *inputs])
+
+    @property
     def distance_scale(self) -> np.ndarray:
         """Factor of the model's inputs in distances between rows: (n_columns,).
 

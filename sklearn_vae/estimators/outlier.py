@@ -61,10 +61,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     """Outlier and novelty detection by variational autoencoders and nearest neighbours.
 
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
-    score is a sum of negative log tail probabilities: of the mean distance to a tenth of the
-    training rows, the nearest ones, in standard deviations, and in standard deviations or normal
-    scores [5]_, whichever is larger. The autoencoders are trained with masked inputs and a
-    trimmed ELBO, which leaves out the rows of each batch with the largest loss.
+    score is a weighted sum of negative log tail probabilities. Two are of the mean distance to a
+    tenth of the training rows, the nearest ones: in standard deviations, and in standard
+    deviations or normal scores [5]_, whichever is larger. The third, with half the weight, is of
+    the surprisal of the row's classes given its other columns [6]_. The autoencoders are trained
+    with masked inputs and a trimmed ELBO, which leaves out the rows of each batch with the largest
+    loss.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities of three quantities. Two are distances: the
@@ -212,6 +214,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
        Reconstruction Probability", SNU Data Mining Center, 2015.
     .. [5] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
        High Dimensional Undirected Graphs", JMLR 10, 2009.
+    .. [6] E. A. Nadaraya, "On Estimating Regression", Theory of Probability and Its Applications
+       9, 1964.
 
     Examples
     --------

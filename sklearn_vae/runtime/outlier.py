@@ -9,6 +9,7 @@ import numpy as np
 from sklearn_vae.anomaly import knn, reconstruction, rows
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
+from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
@@ -69,6 +70,7 @@ class ReconstructionError(reconstruction.ReconstructionError):
 SCORERS: dict[str, Any] = {
     part.__name__: part
     for part in (
+        ClassSurprisal,
         CombinedScore,
         HyperplaneDistance,
         NegativeLogFrequency,

@@ -1,0 +1,134 @@
+"""Surprisal of classes given the other columns, against loops over pairs of rows."""
+
+import numpy as np
+import pytest
+from scipy.stats import entropy
+from sklearn.metrics import roc_auc_score
+
+from sklearn_vae import VAEOutlierDetector, runtime
+from sklearn_vae.anomaly import rows as scored_rows
+from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
+from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.row_subsets import spread_out
+
+pd = pytest.importorskip("pandas")
+
+
+def make_table(n_rows=90, seed=0):
+    """A number, a class that depends on it, another class, and a truth value; some are missing."""
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=n_rows)
+    kind = np.array(["small", "medium", "large"])[np.digitize(size, [-0.5, 0.5])].astype(object)
+    kind[::17] = None
+    return pd.DataFrame(
+        {
+            "size": size,
+            "kind": pd.Categorical(kind),
+            "colour": pd.Categorical(rng.choice(["red", "blue", "green"], n_rows)),
+            "is_new": rng.random(n_rows) < 0.3,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    detector = VAEOutlierDetector(random_state=0).fit(make_table())
+    return detector, detector._reference_rows()
+
+
+def scores_by_loops(rows, reference, indices):
+    """By distances in the other columns alone, and scipy's entropy."""
+    columns, counts = reference.class_columns, reference.counts
+    counts = np.ones(len(reference)) if counts is None else counts
+
+    def value(x):
+        return "missing" if np.isnan(x) else x
+
+    scores = []
+    for i, itself in enumerate(rows.reference_indices):
+        n = counts.copy()
+        n[itself] -= itself >= 0
+
+        def mismatches(r, columns, i=i):
+            return sum(value(rows.X[i, j]) != value(reference.X[r, j]) for j in columns)
+
+        square = {r: ((rows.numbers[i] - reference.numbers[r]) ** 2).sum() for r in indices}
+        distance = [square[r] + 2 * mismatches(r, columns) for r in indices]
+        bandwidth = max(0.05 * np.average(distance, weights=n[indices]), 0.01)
+        score = 0.0
+        for j in columns:
+            others = [k for k in columns if k != j]
+            weights = {}
+            for r in indices:
+                near = np.exp(-(square[r] + 2 * mismatches(r, others)) / bandwidth)
+                level = value(reference.X[r, j])
+                weights[level] = weights.get(level, 0.0) + n[r] * near
+            own, total = value(rows.X[i, j]), sum(weights.values())
+            levels = {value(x) for x in reference.X[:, j]}
+            n_own = sum(n[r] for r in range(len(n)) if value(reference.X[r, j]) == own)
+            frequency = (n_own + 1 / (len(levels) + 1)) / (n.sum() + 1)
+            p = 0.95 * weights.get(own, 0.0) / total + 0.05 * frequency
+            score += max(-np.log(p) - entropy(list(weights.values())), 0)
+        scores.append(score)
+    return scores
+
+
+@pytest.mark.parametrize("max_reference", [2000, 40])
+def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
+    """Of reference rows without themselves, and of new rows with unseen and missing classes."""
+    monkeypatch.setattr(scored_rows, "MAX_CLASS_REFERENCE", max_reference)
+    detector, reference = fitted
+    reference = ScoredRows(reference.X, reference.predictor)
+    new = make_table(12, seed=1)
+    new["colour"] = new["colour"].cat.add_categories("black")
+    new.loc[:2, "colour"] = "black"
+    new.loc[3:4, "kind"] = None
+    X = reference.match(detector._validate(new).astype(float), None)
+    indices = spread_out(len(reference), max_reference)
+    for rows in (reference, ScoredRows(X, reference.predictor, reference)):
+        expected = scores_by_loops(rows, reference, indices)
+        np.testing.assert_allclose(ClassSurprisal().score(rows), expected, rtol=1e-9)
+    assert np.count_nonzero(expected) > 3
+
+
+def test_counts_are_copies_and_the_order_of_rows_does_not_matter(fitted):
+    _, reference = fitted
+    new, counts = reference.X[::7] * 1.1, np.arange(90) % 3 + 1
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(90), counts))
+    references = (
+        ScoredRows(reference.X, reference.predictor, counts=counts),
+        ScoredRows(reference.X[order], reference.predictor),
+    )
+    counted, copied = (
+        ClassSurprisal().score(ScoredRows(new, reference.predictor, part)) for part in references
+    )
+    np.testing.assert_allclose(counted, copied, rtol=1e-9)
+
+
+def test_tables_of_equal_rows_and_of_numbers_have_no_surprises():
+    equal = pd.DataFrame({"a": ["x"] * 30 + ["y"], "b": [True] * 31, "c": np.arange(31) > 29})
+    rows = VAEOutlierDetector(random_state=0).fit(equal)._reference_rows()  # two distinct ones
+    common, other = ClassSurprisal().score(rows)
+    assert 0 <= common < 0.1 < other < np.inf
+    numbers = VAEOutlierDetector(random_state=0).fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert not ClassSurprisal().score(numbers._reference_rows()).any()
+
+
+def test_contradictions_among_training_rows_are_outliers(tmp_path):
+    """One row in twenty has another country than its city's, beside numbers that say nothing."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(400, 4)), columns=list("abcd"))
+    table["city"] = rng.choice(["oslo", "rome", "york"], 400)
+    table["country"] = table["city"].map({"oslo": "norway", "rome": "italy", "york": "england"})
+    table["colour"] = rng.choice(["red", "blue", "green"], 400)
+    is_wrong = rng.random(400) < 0.05
+    table.loc[is_wrong, "country"] = table["country"].map(
+        {"norway": "italy", "italy": "england", "england": "norway"}
+    )
+    detector = VAEOutlierDetector(random_state=0).fit(table)
+    scores = detector.score_samples(table)
+
+    assert roc_auc_score(is_wrong, -scores) > 0.75  # .65 by distances alone
+    detector.save(tmp_path / "detector.vae")
+    loaded = runtime.load(tmp_path / "detector.vae")
+    np.testing.assert_allclose(loaded.score_samples(table), scores, atol=1e-6)
