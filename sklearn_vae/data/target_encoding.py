@@ -39,7 +39,7 @@ class TargetEncoding:
     n_classes : int
         Number of classes of the target; 0 for numbers.
     values : ndarray of shape (n_rows,)
-        Values of the training rows, in order.
+        Values of the training rows.
     targets : ndarray of shape (n_rows,)
         Their targets: numbers, or indices of classes.
 
@@ -120,5 +120,3 @@ class TargetEncoding:
         check_count("n_classes", self.n_classes, 0, MAX_BINS)
         check_array("values", self.values, "f", (None,))
         check_array("targets", self.targets, "f", (len(self.values),))
-        if (np.diff(self.values) < 0).any():
-            raise ValueError("'values' must be in order")
