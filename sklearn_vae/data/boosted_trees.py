@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.target_encoding import TargetEncoding
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
 
@@ -43,7 +44,8 @@ class BoostedTrees:
     roots : ndarray of shape (n_trees,)
         First node of each tree.
     features : ndarray of shape (n_nodes,)
-        Column that each node splits by.
+        Column that each node splits by. After those of the table come the target encodings of the
+        predicted column.
     thresholds : ndarray of shape (n_nodes,)
         Largest value of that column in the left child.
     missing_left : ndarray of shape (n_nodes,)
@@ -54,6 +56,8 @@ class BoostedTrees:
         Values of leaves.
     ordered : ndarray of shape (n_ordered,)
         Columns of ordered classes, whose median is predicted.
+    encodings : tuple of TargetEncoding
+        Target encodings for each predicted column.
     """
 
     n_features: int
@@ -71,6 +75,7 @@ class BoostedTrees:
     children: np.ndarray
     values: np.ndarray
     ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    encodings: tuple[TargetEncoding, ...] = ()
 
     def select(self, columns: np.ndarray) -> Self:
         """Return the trees of some of the columns."""
@@ -84,6 +89,7 @@ class BoostedTrees:
             bounds=self.bounds[is_kept],
             targets=position[self.targets[is_used]],
             roots=self.roots[is_used],
+            encodings=tuple(each for each in self.encodings if each.target in columns),
         )
 
     def replaces(self, weight: float) -> np.ndarray:
@@ -123,7 +129,7 @@ class BoostedTrees:
         predicted = X.copy()
         for column in np.unique(self.columns).tolist():
             is_missing = missing[:, column]
-            rows = X[is_missing]
+            rows = self._inputs(X[is_missing], column)
             # missing values are below all thresholds, or above them
             rows = np.hstack([np.where(np.isnan(rows), side, rows) for side in (-np.inf, np.inf)])
             sums = np.flatnonzero(self.columns == column).tolist()
@@ -138,8 +144,21 @@ class BoostedTrees:
             predicted[is_missing, column] = self.classes[sums][index]
         return predicted
 
+    def _inputs(self, rows: np.ndarray, column: int) -> np.ndarray:
+        """Rows (n, n_features) and the target encodings for a column: (n, n_inputs)."""
+        parts = [rows, *(each.transform(rows) for each in self.encodings if each.target == column)]
+        n_left = self._n_inputs - sum(part.shape[1] for part in parts)
+        return np.hstack([*parts, np.full((len(rows), n_left), np.nan)])
+
+    @cached_property
+    def _n_inputs(self) -> int:
+        """Number of columns and of the most target encodings for a column."""
+        widths = [each.width for each in self.encodings]
+        of_target = np.bincount([each.target for each in self.encodings], widths)
+        return self.n_features + int(of_target.max(initial=0))
+
     def _sum(self, rows: np.ndarray, k: int) -> np.ndarray:
-        """Sum of the trees of one target: (n, 2 n_features) -> (n,)."""
+        """Sum of the trees of one target: (n, 2 n_inputs) -> (n,)."""
         total = np.full(len(rows), self.baselines[k])
         with np.errstate(over="ignore"):  # numbers near the largest ones keep to their bounds
             for root in self.roots[self.targets == k].tolist():
@@ -147,9 +166,9 @@ class BoostedTrees:
         return total
 
     def _leaves(self, rows: np.ndarray, root: int) -> np.ndarray:
-        """Leaf of each row in a tree: (n, 2 n_features) -> (n,)."""
+        """Leaf of each row in a tree: (n, 2 n_inputs) -> (n,)."""
         values, children = rows.ravel(), self.children.ravel()
-        node, first = np.full(len(rows), root), np.arange(0, rows.size, 2 * self.n_features)
+        node, first = np.full(len(rows), root), np.arange(0, rows.size, 2 * self._n_inputs)
         while True:
             is_right = values[first + self._sources[node]] > self.thresholds[node]
             child = children[2 * node + is_right]
@@ -160,11 +179,14 @@ class BoostedTrees:
     @cached_property
     def _sources(self) -> np.ndarray:
         """Column that each node splits by; missing values of the last half go right: (n_nodes,)."""
-        return self.features + self.n_features * ~self.missing_left
+        return self.features + self._n_inputs * ~self.missing_left
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_count("n_features", self.n_features)
+        for each in self.encodings:
+            check_count("column", each.column, 0, self.n_features - 1)
+            check_count("target", each.target, 0, self.n_features - 1)
         n_trees, n_nodes = len(self.roots), len(self.values)
         n_sums = len(self.columns)
         for name, kind, shape, limit in (
@@ -175,7 +197,7 @@ class BoostedTrees:
             ("bounds", "f", (n_sums, 2), None),
             ("targets", "i", (n_trees,), n_sums),
             ("roots", "i", (n_trees,), n_nodes),
-            ("features", "i", (n_nodes,), self.n_features),
+            ("features", "i", (n_nodes,), self._n_inputs),
             ("thresholds", "f", (n_nodes,), None),
             ("missing_left", "b", (n_nodes,), None),
             ("children", "i", (n_nodes, 2), None),

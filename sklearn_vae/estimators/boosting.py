@@ -1,6 +1,7 @@
 """Fit of boosted trees: each column of a table from the others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.bounds import times_power_of_two
+from sklearn_vae.data.target_encoding import TargetEncoding
 from sklearn_vae.threads import one_openmp_thread
 
 N_TREES = 60
@@ -83,7 +85,8 @@ def fit_boosted_trees(
     The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
     of X have been imputed, or are NaN. Columns of NaN alone are not used. Predicted numbers keep
     to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes;
-    the values of those of ``is_category`` (n_features,) have no order.
+    the values of those of ``is_category`` (n_features,) have no order. Rows with missing values get
+    target encodings of columns whose values repeat.
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
@@ -98,6 +101,7 @@ def fit_boosted_trees(
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
     sums: list[tuple[int, _Sum]] = []
     trees: list[tuple[int, _Nodes]] = []
+    encodings: list[TargetEncoding] = []
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
@@ -109,19 +113,41 @@ def fit_boosted_trees(
         fit = _fit_classes if has_classes else _fit_numbers
         categorical = [other for other in others.tolist() if other in levels]
         options = params | {"categorical_features": np.arange(len(categorical))}
-        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, options):
+        inputs = scaled[rows][:, others]
+        if takes_missing:
+            numbers = [other for other in others.tolist() if other not in levels]
+            fitted, encoded = _encode(X[rows], column, numbers, has_classes and column in levels)
+            encodings += fitted
+            inputs = np.hstack([inputs, encoded])
+            others = np.append(others, X.shape[1] + np.arange(encoded.shape[1]))
+        for tree_sum in fit(inputs, X[rows, column], weight, options):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
                 nodes = _to_thresholds(*tree, categories)
                 trees.append((len(sums), _in_units(nodes, others, exponents, tree_sum.unit)))
             sums.append((column, tree_sum))
-    return _join(sums, trees, n_features=X.shape[1], takes_missing=takes_missing)
+    joined = _join(sums, trees, n_features=X.shape[1], takes_missing=takes_missing)
+    return replace(joined, encodings=tuple(encodings))
+
+
+def _encode(
+    X: np.ndarray, target: int, columns: list[int], has_classes: bool
+) -> tuple[list[TargetEncoding], np.ndarray]:
+    """Fit target encodings of columns to the rows of a target; return them and their values."""
+    labels, codes = np.unique(X[:, target], return_inverse=True)
+    targets, n_classes = codes.astype(float), len(labels)
+    if not has_classes or n_classes == 2:
+        targets, n_classes = _standardise(X[:, target])[0], 0
+    found = [TargetEncoding.fit(X[:, k], targets, k, target, n_classes) for k in columns]
+    fitted = [each for each in found if each is not None]
+    parts = [each.transform(X, targets) for each in fitted]
+    return fitted, np.hstack([X[:, :0], *parts])
 
 
 def _in_units(nodes: _Nodes, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
     """Nodes of a tree of the columns ``others``, with X's own indices and units."""
     features = others[nodes.features]
-    thresholds = np.ldexp(nodes.thresholds, exponents[features])
+    thresholds = np.ldexp(nodes.thresholds, np.append(exponents, 0).take(features, mode="clip"))
     return nodes._replace(
         features=features,
         # infinite where missing values alone go to one side
@@ -237,21 +263,27 @@ def _split_categories(
     return [nodes[index] for index in range(len(nodes))]
 
 
+def _standardise(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
+    """Standardise numbers (n,); return also mean and scale after a division, and the divisor."""
+    y = y.astype(np.float64)
+    largest = np.abs(y).max() or 1.0  # sums of the largest numbers overflow
+    y /= largest
+    loc, scale = y.mean(), y.std() or 1.0
+    return (y - loc) / scale, loc, scale, largest
+
+
 def _fit_numbers(
     X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, Any]
 ) -> list[_Sum]:
     """Fit the trees of a column of numbers."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    y = y.astype(np.float64)
-    bounds = y.min(), y.max()
-    # scikit-learn's gradients are of single precision; sums of the largest numbers overflow
-    largest = np.abs(y).max() or 1.0
-    y /= largest
-    loc, scale = y.mean(), y.std() or 1.0
+    bounds = float(y.min()), float(y.max())
+    # scikit-learn's gradients are of single precision
+    y, loc, scale, largest = _standardise(y)
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
     with one_openmp_thread():
-        regressor.fit(X, (y - loc) / scale, weight)
+        regressor.fit(X, y, weight)
     ((baseline, trees),) = boosted_trees(regressor)
     return [_Sum(np.nan, largest * (loc + scale * baseline), bounds, largest * scale, trees)]
 

@@ -38,6 +38,9 @@ from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
 
+# Rows in a gradient step in large tables: it takes less time, and draws are as good.
+BATCH_OF_LARGE_TABLES = 512
+
 
 @serializable
 class VAEImputer(TransformerMixin, MetaEstimator):
@@ -256,9 +259,11 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         """Make the unfitted model."""
         if self.estimator is None:
             n_rows, n_columns = _shape(X, sample_weight)
+            is_large = n_rows > MAX_ROWS_TO_AVERAGE
             return VAETransformer(
                 max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1),
-                refit=n_rows <= MAX_ROWS_TO_AVERAGE,  # a refit to more rows gains nothing
+                batch_size=BATCH_OF_LARGE_TABLES if is_large else "auto",
+                refit=not is_large,  # a refit to more rows gains nothing
                 random_state=self.random_state,
                 verbose=self.verbose,
             )

@@ -86,6 +86,8 @@ class FactorModel:
         Standard deviations of residuals are at least ``min_residual``.
         """
         rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_ROWS))
+        if len(rows) > CHUNK_ROWS:  # rows with the same missing values follow one another
+            rows = rows[np.lexsort(np.isnan(x[rows]).T)]
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = _moments(subset, subset_weight)
@@ -261,9 +263,11 @@ def _posteriors(
     n_factors = len(loadings)
     products = (loadings[:, None] * loadings[None]).reshape(n_factors**2, -1)
     for rows in batches(len(x), CHUNK_ROWS):
-        precision = ~np.isnan(x[rows]) / noise
-        information = (precision @ products.T).reshape(-1, n_factors, n_factors)
-        covariance = np.linalg.inv(information + np.eye(n_factors))
+        observed = ~np.isnan(x[rows])
+        precision = observed / noise
+        is_first = np.append(True, (observed[1:] != observed[:-1]).any(axis=1))
+        information = (precision[is_first] @ products.T).reshape(-1, n_factors, n_factors)
+        covariance = np.linalg.inv(information + np.eye(n_factors))[is_first.cumsum() - 1]
         score = np.where(precision > 0, x[rows] - loc, 0) * precision @ loadings.T
         yield (covariance @ score[..., None])[..., 0], covariance, rows
 

@@ -180,6 +180,46 @@ def test_columns_of_too_many_categories_are_numbers():
     np.testing.assert_array_equal(trees.predict(X, missing), of_numbers.predict(X, missing))
 
 
+def shared_values():
+    """Rows with missing values of 600 groups, which share a number and two classes: (n, 4)."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(600, size=4_000)
+    parts = [group, rng.normal(size=600)[group], rng.integers(3, size=(2, 600))[:, group].T]
+    X = np.column_stack(parts)
+    missing = rng.random(X.shape) < 0.2
+    missing[:, 0] = False
+    return X, np.where(missing, np.nan, X), missing
+
+
+def test_rows_that_share_a_value_predict_each_other():
+    """Of a number and of classes, with and without order; values beside it say nothing."""
+    X, incomplete, missing = shared_values()
+    is_class, is_category = np.arange(4) > 1, np.arange(4) == 3
+    arguments = ~missing, np.arange(1, 4), None, is_class, is_category
+    trees = fit_boosted_trees(incomplete, *arguments)
+    trees.check()
+    predicted = trees.predict(incomplete, missing)
+    assert {each.target for each in trees.encodings} == {1, 2, 3}
+    number, *classes = (each[missing[:, j]] for j, each in enumerate((predicted - X).T) if j)
+
+    assert np.square(number).mean() < 0.2
+    assert max((each != 0).mean() for each in classes) < 0.1
+    part = trees.select(np.array([3])).predict(incomplete, missing)
+    np.testing.assert_array_equal(part[:, 3], predicted[:, 3])
+
+
+def test_encodings_of_columns_that_do_not_exist_are_refused():
+    """Nor do nodes split by encodings that there are none of."""
+    _, incomplete, missing = shared_values()
+    trees = fit_boosted_trees(incomplete, ~missing, np.array([1]), None)
+    (encoding,) = trees.encodings
+    for name in ("column", "target"):
+        with pytest.raises(ValueError, match=name):
+            replace(trees, encodings=(replace(encoding, **{name: 4}),)).check()
+    with pytest.raises(ValueError, match="'features'"):
+        replace(trees, encodings=()).check()
+
+
 def test_trees_of_some_columns_are_selected():
     X = incomplete_table()
     trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(6), None, np.arange(6) > 2)

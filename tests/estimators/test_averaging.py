@@ -602,6 +602,25 @@ def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
     assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
 
 
+def test_target_encodings_are_saved(monkeypatch, tmp_path):
+    """Rows that share a value of one column impute each other, by the runtime, too."""
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 1_999)
+    rng = np.random.default_rng(0)
+    group = rng.integers(700, size=2_000)
+    X = np.column_stack([group, rng.normal(size=700)[group], rng.normal(size=2_000)])
+    incomplete = X.copy()
+    incomplete[rng.random(2_000) < 0.2, 1] = np.nan
+    imputer = fit_briefly(incomplete)
+    imputed = imputer.transform(incomplete)
+    imputer.save(tmp_path / "imputer.vae")
+
+    assert imputer.trees_.encodings
+    assert np.square(imputed - X)[np.isnan(incomplete)].mean() < 0.5
+    for load_file in (load, runtime.load):
+        again = load_file(tmp_path / "imputer.vae").transform(incomplete)
+        np.testing.assert_allclose(again, imputed, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "forge", "message"),
     [

@@ -262,3 +262,10 @@ def test_an_interruption_after_the_model_is_told(monkeypatch):
 
     assert imputer.estimator_.interrupted_
     assert imputer.transform(X).shape == X.shape
+
+
+def test_large_tables_have_large_batches():
+    """Above 5,000 rows."""
+    models = [VAEImputer()._model(np.zeros((n_rows, 2)), None) for n_rows in (5_000, 5_001)]
+
+    assert [model.batch_size for model in models] == ["auto", 512]

@@ -96,3 +96,16 @@ def test_a_fit_has_as_many_active_dimensions_as_there_are_factors(n):
     vae = VAETransformer(random_state=0).fit(X)
 
     assert active_units(vae, X).sum() == n
+
+
+def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch):
+    """Sorted by their missing values, they have the same model but for rounding errors."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2_500, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2_500, 6))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    model = FactorModel.fit(X, None, 2)
+    monkeypatch.setattr("sklearn_vae.initialization.factor_analysis.CHUNK_ROWS", len(X))
+    unsorted = FactorModel.fit(X, None, 2)
+
+    for name in ("loc", "loadings", "residual"):
+        np.testing.assert_allclose(getattr(model, name), getattr(unsorted, name), atol=1e-10)

@@ -1,0 +1,122 @@
+"""Target encoding: what the other rows that share a value have in the column to be predicted."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array, check_count
+
+# Values of a column that scikit-learn's boosting tells apart, at most. A more frequent value than
+# one of so many has a bin of its own there.
+MAX_BINS = 255
+# A column is encoded if the targets of rows that share a value are nearer to each other than those
+# of rows with neighbouring values, by this part of their distance and so many standard errors.
+MIN_GAIN = 0.3
+N_ERRORS = 5.0
+# Decimals of the means. Without rounding, the last bits of a sum that a row's own target is
+# subtracted from would depend on this target.
+DECIMALS = 6
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class TargetEncoding:
+    """Target encoding of a column whose values repeat, by the rows that share its value.
+
+    The encoding of a row is the mean target of the other rows with its value, shrunk towards 0 as
+    by one more row; of a target with classes, it is the share of each class. It is NaN where there
+    is no such row.
+
+    Attributes
+    ----------
+    column : int
+        Column that is encoded.
+    target : int
+        Column that is predicted.
+    n_classes : int
+        Number of classes of the target; 0 for numbers.
+    values : ndarray of shape (n_rows,)
+        Values of the training rows.
+    targets : ndarray of shape (n_rows,)
+        Their targets: numbers, or indices of classes.
+
+    References
+    ----------
+    .. [1] D. Micci-Barreca, "A Preprocessing Scheme for High-Cardinality Categorical Attributes in
+       Classification and Prediction Problems", SIGKDD Explorations 3, 2001.
+    """
+
+    column: int
+    target: int
+    n_classes: int
+    values: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, values: np.ndarray, targets: np.ndarray, column: int, target: int, n_classes: int
+    ) -> Self | None:
+        """Fit to training rows; None unless rows that share a value are more alike than neighbours.
+
+        Missing values (n,) are NaN. ``targets`` (n,) are numbers, or indices of classes. Frequent
+        values are left out, as boosting needs no encoding of them.
+        """
+        # in random order: rows that follow one another in a table may be alike for other reasons
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(~np.isnan(values)))
+        rows = rows[values[rows].argsort(kind="stable")]
+        values, targets = values[rows], targets[rows]
+        _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+        if len(counts) <= MAX_BINS:
+            return None
+        is_rare = counts[index] * MAX_BINS <= len(values)
+        # whether classes differ, or between the ranks of numbers
+        ranks = targets if n_classes else np.sort(targets).searchsorted(targets)
+        distance = np.abs(np.diff(ranks)).clip(max=1 if n_classes else None)
+        is_shared = np.diff(index) == 0
+        shared, others = distance[is_shared & is_rare[1:]], distance[~is_shared]
+        n_shared = max(len(shared), 1)
+        gain = others.mean() - shared.sum() / n_shared
+        if gain < max(MIN_GAIN * others.mean(), N_ERRORS * others.std() / np.sqrt(n_shared)):
+            return None
+        return cls(column, target, n_classes, values[is_rare], targets[is_rare])
+
+    @property
+    def width(self) -> int:
+        """Number of columns of the encoding."""
+        return max(self.n_classes, 1)
+
+    def transform(self, X: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
+        """Encode rows (n, n_features): (n, width).
+
+        ``left_out`` (n,) are the rows' own targets if they are training rows.
+        """
+        unique, counts, totals = self._totals
+        index = unique.searchsorted(X[:, self.column])
+        index[unique.take(index, mode="clip") != X[:, self.column]] = len(unique)
+        count, total = counts[index], totals[index]
+        if left_out is not None:
+            count, total = count - 1, total - self._to_columns(left_out)
+        encoded = total / np.maximum(count + 1, 1)[:, None]
+        return np.where(count[:, None] > 0, encoded, np.nan).round(DECIMALS)
+
+    @cached_property
+    def _totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values (k,), and counts (k + 1,) and totals (k + 1, width) of their rows, and zeros."""
+        unique, index = np.unique(self.values, return_inverse=True)
+        totals = np.zeros((len(unique) + 1, self.width))
+        np.add.at(totals, index, self._to_columns(self.targets))
+        return unique, np.bincount(index, minlength=len(unique) + 1), totals
+
+    def _to_columns(self, targets: np.ndarray) -> np.ndarray:
+        """Targets (n,) as a column, or as columns of 0 and 1: (n, width)."""
+        columns = targets[:, None]
+        return columns == np.arange(self.n_classes) if self.n_classes else columns
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_count("n_classes", self.n_classes, 0, MAX_BINS)
+        check_array("values", self.values, "f", (None,))
+        check_array("targets", self.targets, "f", (len(self.values),))
