@@ -26,9 +26,10 @@ class ClassSurprisal(Scorer):
     """Surprisal of a row's classes given its other columns, in excess of the entropy, in nats.
 
     The surprisal of a class is -log p(x_j | the other columns), and the entropy its expectation.
-    Positive excesses are summed over the columns of two values or of categories; without such
-    columns the score is 0. Probabilities are frequencies among reference rows that are weighted
-    by a Gaussian kernel of the distance in the other columns [1]_. A missing value is a class.
+    Positive excesses are summed over the columns of two values or of at most 128 categories;
+    without such columns the score is 0. Probabilities are frequencies among reference rows that
+    are weighted by a Gaussian kernel of the distance in the other columns [1]_. A missing value
+    is a class.
 
     References
     ----------
@@ -48,7 +49,8 @@ class ClassSurprisal(Scorer):
             n_copies = reference.counts - is_itself
             distance = _squared_distance(x[batch], reference.numbers)
             distance += CLASS_SQUARED_DISTANCE * (n_columns - codes[batch] @ reference.codes.T)
-            mean = (n_copies * distance).sum(axis=1) / n_copies.sum(axis=1)
+            n_rows = np.maximum(n_copies.sum(axis=1), 1)  # a row may be its own reference alone
+            mean = (n_copies * distance).sum(axis=1) / n_rows
             bandwidth = np.maximum(BANDWIDTH_FRACTION * mean, MIN_BANDWIDTH)[:, None]
             weight = (n_copies * np.exp(-distance / bandwidth)) @ reference.codes
             # rows of other classes are nearer without the column

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import as_single
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.row_subsets import batches, spread_out
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 # Decimals of means that replace missing values, in standard deviations. Rounding errors, which
 # depend on the other rows of a batch, are much smaller.
 MEAN_DECIMALS = 10
-# Largest number of reference rows to which classes of a row are compared.
+# Largest number of reference rows to which classes of a row are compared, and of the classes of a
+# column.
 MAX_CLASS_REFERENCE = 2000
+MAX_CLASSES = 128
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
 # Rows whose values are matched at a time.
@@ -144,8 +147,10 @@ class ScoredRows:
 
     @cached_property
     def class_columns(self) -> np.ndarray:
-        """Indices of the k columns of X that have two values or categories: (k,)."""
-        return np.flatnonzero(self.predictor.columns.is_class)
+        """Indices of the k columns of X that have two values or not too many categories: (k,)."""
+        columns = np.flatnonzero(self.predictor.columns.is_class)
+        n_values = [len(self.reference.value_counts[j][0]) for j in columns]
+        return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -393,12 +398,6 @@ def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
     """One-hot codes of columns of classes side by side, 0 for other classes: (n, k) -> (n, L)."""
     codes = [x[:, None] == values for x, values in zip(classes.T, levels, strict=True)]
     return np.hstack(codes).astype(np.float64)
-
-
-def as_single(x: np.ndarray) -> np.ndarray:
-    """Round to single precision."""
-    with np.errstate(over="ignore"):
-        return x.astype(np.float32)
 
 
 def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,12 @@ def as_array(X: Any) -> Any:
     return as_frame(X)
 
 
+def as_single(x: np.ndarray) -> np.ndarray:
+    """Round to single precision; numbers that are too large become infinite."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32)
+
+
 def array_of_list(values: Any) -> np.ndarray:
     """Convert a list, or a list of rows; numbers and None beside strings are not text."""
     array = np.asarray(values)

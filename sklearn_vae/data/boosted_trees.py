@@ -81,6 +81,9 @@ class BoostedTrees:
         """Return the trees of some of the columns."""
         is_kept = np.isin(self.columns, columns)
         position, is_used = np.cumsum(is_kept) - 1, is_kept[self.targets]
+        # nodes of a tree follow its root
+        is_node = np.repeat(is_used, np.diff(self.roots, append=len(self.values)))
+        node = np.cumsum(is_node) - 1
         return replace(
             self,
             columns=self.columns[is_kept],
@@ -88,7 +91,12 @@ class BoostedTrees:
             baselines=self.baselines[is_kept],
             bounds=self.bounds[is_kept],
             targets=position[self.targets[is_used]],
-            roots=self.roots[is_used],
+            roots=node[self.roots[is_used]],
+            features=self.features[is_node],
+            thresholds=self.thresholds[is_node],
+            missing_left=self.missing_left[is_node],
+            children=node[self.children[is_node]],
+            values=self.values[is_node],
             encodings=tuple(each for each in self.encodings if each.target in columns),
         )
 

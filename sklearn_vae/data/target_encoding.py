@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import as_single
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
 
@@ -13,9 +14,11 @@ from sklearn_vae.persistence.validation import check_array, check_count
 # one of so many has a bin of its own there.
 MAX_BINS = 255
 # A column is encoded if the targets of rows that share a value are nearer to each other than those
-# of rows with neighbouring values, by this part of their distance and so many standard errors.
+# of rows with neighbouring values, by this part of their distance and so many standard errors, and
+# if there are so many pairs of the former.
 MIN_GAIN = 0.3
 N_ERRORS = 5.0
+MIN_PAIRS = 25
 # Decimals of the means. Without rounding, the last bits of a sum that a row's own target is
 # subtracted from would depend on this target.
 DECIMALS = 6
@@ -38,10 +41,12 @@ class TargetEncoding:
         Column that is predicted.
     n_classes : int
         Number of classes of the target; 0 for numbers.
-    values : ndarray of shape (n_rows,)
-        Values of the training rows.
-    targets : ndarray of shape (n_rows,)
-        Their targets: numbers, or indices of classes.
+    values : ndarray of shape (k,)
+        Values of the training rows, in ascending order.
+    counts : ndarray of shape (k,)
+        Number of rows with each value; sample weights do not count.
+    totals : ndarray of shape (k, width)
+        Sums of their targets, or numbers of rows in each class.
 
     References
     ----------
@@ -53,7 +58,8 @@ class TargetEncoding:
     target: int
     n_classes: int
     values: np.ndarray
-    targets: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
 
     @classmethod
     def fit(
@@ -77,11 +83,22 @@ class TargetEncoding:
         distance = np.abs(np.diff(ranks)).clip(max=1 if n_classes else None)
         is_shared = np.diff(index) == 0
         shared, others = distance[is_shared & is_rare[1:]], distance[~is_shared]
-        n_shared = max(len(shared), 1)
-        gain = others.mean() - shared.sum() / n_shared
-        if gain < max(MIN_GAIN * others.mean(), N_ERRORS * others.std() / np.sqrt(n_shared)):
+        if len(shared) < MIN_PAIRS:
             return None
-        return cls(column, target, n_classes, values[is_rare], targets[is_rare])
+        error = others.std() / np.sqrt(len(shared))
+        if others.mean() - shared.mean() <= max(MIN_GAIN * others.mean(), N_ERRORS * error):
+            return None
+        return cls.of_rows(values[is_rare], targets[is_rare], column, target, n_classes)
+
+    @classmethod
+    def of_rows(
+        cls, values: np.ndarray, targets: np.ndarray, column: int, target: int, n_classes: int
+    ) -> Self:
+        """Encode by these values and targets: (n,), (n,)."""
+        unique, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+        totals = np.zeros((len(unique), max(n_classes, 1)))
+        np.add.at(totals, index, _to_columns(targets, n_classes))
+        return cls(column, target, n_classes, unique, counts, totals)
 
     @property
     def width(self) -> int:
@@ -93,30 +110,33 @@ class TargetEncoding:
 
         ``left_out`` (n,) are the rows' own targets if they are training rows.
         """
-        unique, counts, totals = self._totals
-        index = unique.searchsorted(X[:, self.column])
-        index[unique.take(index, mode="clip") != X[:, self.column]] = len(unique)
-        count, total = counts[index], totals[index]
+        values, x = self._keys, X[:, self.column]
+        x = as_single(x) if values.dtype == np.float32 else x
+        index = values.searchsorted(x).clip(max=len(values) - 1)
+        is_known = values[index] == x
+        count, total = np.where(is_known, self.counts[index], 0), self.totals[index]
         if left_out is not None:
-            count, total = count - 1, total - self._to_columns(left_out)
+            count, total = count - 1, total - _to_columns(left_out, self.n_classes)
         encoded = total / np.maximum(count + 1, 1)[:, None]
         return np.where(count[:, None] > 0, encoded, np.nan).round(DECIMALS)
 
     @cached_property
-    def _totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values (k,), and counts (k + 1,) and totals (k + 1, width) of their rows, and zeros."""
-        unique, index = np.unique(self.values, return_inverse=True)
-        totals = np.zeros((len(unique) + 1, self.width))
-        np.add.at(totals, index, self._to_columns(self.targets))
-        return unique, np.bincount(index, minlength=len(unique) + 1), totals
-
-    def _to_columns(self, targets: np.ndarray) -> np.ndarray:
-        """Targets (n,) as a column, or as columns of 0 and 1: (n, width)."""
-        columns = targets[:, None]
-        return columns == np.arange(self.n_classes) if self.n_classes else columns
+    def _keys(self) -> np.ndarray:
+        """Values in single precision if it tells them apart: rows may have either precision."""
+        rounded = as_single(self.values)
+        return rounded if (np.diff(rounded) > 0).all() else self.values
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_count("n_classes", self.n_classes, 0, MAX_BINS)
         check_array("values", self.values, "f", (None,))
-        check_array("targets", self.targets, "f", (len(self.values),))
+        check_array("counts", self.counts, "i", (len(self.values),))
+        check_array("totals", self.totals, "f", (len(self.values), self.width))
+        if not len(self.values) or (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
+            raise ValueError("'values' of encodings must ascend, and each be of some rows")
+
+
+def _to_columns(targets: np.ndarray, n_classes: int) -> np.ndarray:
+    """Targets (n,) as a column, or as columns of 0 and 1: (n, width)."""
+    columns = targets[:, None]
+    return columns == np.arange(n_classes) if n_classes else columns

@@ -114,6 +114,23 @@ def test_tables_of_equal_rows_and_of_numbers_have_no_surprises():
     assert not ClassSurprisal().score(numbers._reference_rows()).any()
 
 
+def test_columns_of_many_classes_are_left_out():
+    """Their classes are hardly ever shared, and say as little as row numbers."""
+    table = make_table(300)
+    table["name"] = pd.Categorical([f"n{i % 150}" for i in range(300)])
+    detector = VAEOutlierDetector(random_state=0).fit(table)
+    without = VAEOutlierDetector(random_state=0).fit(table.drop(columns="name"))
+    assert detector._reference_rows().class_columns.tolist() == [1, 2, 3]
+    scores = [ClassSurprisal().score(each._reference_rows()) for each in (detector, without)]
+    np.testing.assert_allclose(*scores, rtol=1e-6)
+
+
+def test_a_single_reference_row_surprises_nobody(fitted):
+    detector, reference = fitted
+    rows = ScoredRows(reference.X[:1], detector._predictor())
+    assert np.isfinite(ClassSurprisal().score(rows)).all()
+
+
 def test_contradictions_among_training_rows_are_outliers(tmp_path):
     """One row in twenty has another country than its city's, beside numbers that say nothing."""
     rng = np.random.default_rng(1)

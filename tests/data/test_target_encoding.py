@@ -50,7 +50,7 @@ def test_training_rows_do_not_see_their_own_target(n_classes):
     expected = encoding.transform(X, X[:, 1])[:20]
     for row in range(20):
         others = np.delete(X, row, axis=0)
-        alone = replace(encoding, values=others[:, 0], targets=others[:, 1])
+        alone = TargetEncoding.of_rows(others[:, 0], others[:, 1], 0, 1, n_classes)
         np.testing.assert_array_equal(alone.transform(X[[row]])[0], expected[row])
 
 
@@ -75,6 +75,20 @@ def test_columns_are_encoded_only_if_their_equal_values_say_more_than_near_ones(
     assert fit(np.column_stack([X[:, 0], rng.permutation(X[:, 1])])) is None
     assert fit(X[X[:, 0] < MAX_BINS]) is None
     assert fit(np.column_stack([np.arange(3_000.0), X[:, 1]])) is None
+    assert fit(np.column_stack([np.arange(3_000.0), np.arange(3_000.0)])) is None
+    assert fit(np.column_stack([np.arange(3_000.0), np.arange(3_000.0) % 3]), 3) is None
+    assert fit(np.column_stack([X[:, 0], np.zeros(3_000)])) is None
+
+
+def test_rows_of_another_precision_have_the_same_encodings():
+    X = groups()
+    X[:, 0] *= 0.1
+    single = X.astype(np.float32).astype(float)
+    expected = fit(X).transform(X)
+
+    assert np.isfinite(expected).any()
+    np.testing.assert_array_equal(fit(X).transform(single), expected)
+    np.testing.assert_allclose(fit(single).transform(X), expected, atol=2e-6)
 
 
 def test_frequent_values_are_left_out():
@@ -91,8 +105,10 @@ def test_frequent_values_are_left_out():
     ("changes", "message"),
     [
         ({"n_classes": 1_000}, "n_classes"),
-        ({"targets": np.zeros(3)}, "shape"),
+        ({"totals": np.zeros((3, 1))}, "shape"),
         ({"values": np.array(["a"])}, "numbers"),
+        ({"counts": np.array([1, 2, 3])}, "shape"),
+        ({"values": np.zeros(0), "counts": np.zeros(0, int), "totals": np.zeros((0, 1))}, "ascend"),
     ],
 )
 def test_forged_encodings_are_refused(changes, message):
