@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
-from sklearn_vae.anomaly.rows import ScoredRows, one_hot
+from sklearn_vae.anomaly.rows import ScoredRows, count_others, one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.row_subsets import batches
 
@@ -44,6 +44,7 @@ class ClassSurprisal(Scorer):
             return score
         reference, frequencies = rows.reference.class_reference, self._frequencies(rows)
         x, codes = rows.numbers, one_hot(rows.classes, reference.levels)
+        ends = np.cumsum([len(levels) for levels in reference.levels])[:-1]
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference.indices), 1)):
             is_itself = reference.indices == rows.reference_indices[batch, None]
             n_copies = reference.counts - is_itself
@@ -55,7 +56,6 @@ class ClassSurprisal(Scorer):
             weight = (n_copies * np.exp(-distance / bandwidth)) @ reference.codes
             # rows of other classes are nearer without the column
             weight *= np.where(codes[batch], 1, np.exp(CLASS_SQUARED_DISTANCE / bandwidth))
-            ends = np.cumsum([len(levels) for levels in reference.levels])[:-1]
             parts = (np.split(part, ends, axis=1) for part in (weight, codes[batch]))
             for share, is_own, frequency in zip(*parts, frequencies[batch].T, strict=True):
                 share = share / np.maximum(share.sum(axis=1, keepdims=True), TINY)
@@ -75,9 +75,9 @@ class ClassSurprisal(Scorer):
         frequencies = np.empty(rows.classes.shape)
         for j, column in enumerate(rows.reference.class_columns):
             counts = rows.reference.value_counts[column][1]
-            count = np.append(counts, 0)[rows.classes[:, j]]
-            count = np.maximum(count - is_reference, 0) + 1 / (len(counts) + 1)
-            frequencies[:, j] = count / (counts.sum() - is_reference + 1)
+            count = count_others(counts, rows.classes[:, j], is_reference)
+            n_others = counts.sum() - is_reference
+            frequencies[:, j] = (count + 1 / (len(counts) + 1)) / (n_others + 1)
         return frequencies
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.anomaly.base import Scorer
-from sklearn_vae.anomaly.rows import ScoredRows, find_values
+from sklearn_vae.anomaly.rows import ScoredRows, count_others, find_values
 from sklearn_vae.persistence.registry import serializable
 
 
@@ -30,9 +30,7 @@ class NegativeLogFrequency(Scorer):
         n_rows = columns[0][1].sum()
         count = np.empty(rows.X.T.shape)
         for j, (values, counts, _) in enumerate(columns):
-            count[j] = np.append(counts, 0)[find_values(values, rows.X[:, j])]
-        # a reference row does not count itself
-        count = np.maximum(count - is_reference, 0)
+            count[j] = count_others(counts, find_values(values, rows.X[:, j]), is_reference)
         pseudo_count = np.array([[pseudo_count] for _, _, pseudo_count in columns])
         for log_frequency in np.log((count + pseudo_count) / (n_rows + 1)):
             score -= log_frequency

@@ -414,6 +414,15 @@ def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.where(is_found, position, len(values))
 
 
+def count_others(counts: np.ndarray, index: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
+    """Number of reference rows with a value, without the row itself: (m,), (n,), (n,) -> (n,).
+
+    ``index`` is that of the value, m for other values. Rows of the mask ``is_itself`` are reference
+    rows.
+    """
+    return np.maximum(np.append(counts, 0)[index] - is_itself, 0)
+
+
 def left_out_normal_scores(
     values: np.ndarray, counts: np.ndarray, ndtri: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:

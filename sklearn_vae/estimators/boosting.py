@@ -1,7 +1,6 @@
 """Fit of boosted trees: each column of a table from the others."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,8 +125,7 @@ def fit_boosted_trees(
                 nodes = _to_thresholds(*tree, categories)
                 trees.append((len(sums), _in_units(nodes, others, exponents, tree_sum.unit)))
             sums.append((column, tree_sum))
-    joined = _join(sums, trees, n_features=X.shape[1], takes_missing=takes_missing)
-    return replace(joined, encodings=tuple(encodings))
+    return _join(sums, trees, encodings, n_features=X.shape[1], takes_missing=takes_missing)
 
 
 def _encode(
@@ -159,6 +157,7 @@ def _in_units(nodes: _Nodes, others: np.ndarray, exponents: np.ndarray, unit: fl
 def _join(
     sums: Sequence[tuple[int, _Sum]],
     trees: Sequence[tuple[int, _Nodes]],
+    encodings: Sequence[TargetEncoding],
     *,
     n_features: int,
     takes_missing: bool,
@@ -183,6 +182,7 @@ def _join(
         missing_left=np.concatenate([nodes.missing_left for nodes in parts]),
         children=np.concatenate(children),
         values=np.concatenate([nodes.values for nodes in parts]),
+        encodings=tuple(encodings),
     )
 
 
