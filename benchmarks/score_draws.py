@@ -33,9 +33,9 @@ from tables import load_tables, split
 from threadpoolctl import threadpool_limits
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.random import sobol_normal
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import sobol_normal
 
 TABLES = "wine,breast_cancer,red_wine,digits"
 DRAWS = [2**power for power in range(11)]

@@ -20,14 +20,14 @@ from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import MAX_DRAWS, Stream, sobol_normal, stream_seed
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.random import MAX_DRAWS, Stream, sobol_normal, stream_seed
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,12 +8,12 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.random import Stream, sobol_normal, stream_seed
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 
 
 def pytest_collection_modifyitems(items):

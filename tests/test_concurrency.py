@@ -229,7 +229,7 @@ def test_a_worker_computes_on_no_more_threads_than_it_was_given():
     """joblib gives its workers shares of the processors, and fits keep to them."""
     code = (
         "import json, numpy as np, torch; from joblib import Parallel, delayed;"
-        "import sklearn_vae.threads;"
+        "import sklearn_vae.system.threads;"
         "print(json.dumps(Parallel(n_jobs=2)(delayed(torch.get_num_threads)() for _ in range(2))))"
     )
     n_each = run_alone(code, n_threads=2)

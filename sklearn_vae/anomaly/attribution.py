@@ -7,11 +7,11 @@ import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
 from sklearn_vae.anomaly.reference import CountedRows
-from sklearn_vae.array_api import softplus
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.numerics.array_api import softplus
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import batches, spread_out
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64

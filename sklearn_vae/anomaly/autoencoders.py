@@ -10,8 +10,8 @@ from sklearn_vae.initialization.factor_analysis import FactorModel
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import MLP
+from sklearn_vae.numerics.random import Stream, make_generator, start_seeds
 from sklearn_vae.objectives import TrimmedELBO
-from sklearn_vae.random import Stream, make_generator, start_seeds
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Number of pseudo-observations that keep the decoder's scales from collapsing.

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20

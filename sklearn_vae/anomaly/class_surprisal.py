@@ -6,8 +6,8 @@ import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.anomaly.rows import ScoredRows, count_others, one_hot
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.row_subsets import batches
 
 # Bandwidth of the kernel, as a fraction of the mean squared distance, and at least.
 BANDWIDTH_FRACTION = 0.05

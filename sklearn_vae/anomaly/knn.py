@@ -9,9 +9,9 @@ import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.row_subsets import batches, spread_out
 
 # Largest number of rows per query, which cannot be interrupted.
 MAX_BATCH_ROWS = 1 << 10

@@ -9,9 +9,9 @@ import numpy as np
 
 from sklearn_vae.anomaly.base import Scorer
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
-from sklearn_vae.seeds import Stream, stream_seed
 
 # Noise draws of the denoising reconstruction error.
 N_NOISE_DRAWS = 16
@@ -52,7 +52,7 @@ class ReconstructionError(Scorer):
     @staticmethod
     def _sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
         """Sobol points, made standard normal: (n_draws, n_dims)."""
-        from sklearn_vae.random import sobol_normal
+        from sklearn_vae.numerics.random import sobol_normal
 
         return sobol_normal(n_draws, n_dims, seed)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import as_single
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor

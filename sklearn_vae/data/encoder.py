@@ -20,10 +20,10 @@ from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
+from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 from sklearn_vae.persistence.values import to_json
-from sklearn_vae.seeds import Stream, stream_seed
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

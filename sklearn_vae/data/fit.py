@@ -26,7 +26,7 @@ from sklearn_vae.likelihoods import (
     Ordinal,
     ZeroInflated,
 )
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 
 # Rows from which levels' effects on other columns are estimated, at most.
 MAX_ROWS_OF_EFFECTS = 100_000

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.repeated_values import RepeatedValues
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import batches
 
 # Numbers of draws that are encoded at a time.
 NUMBERS_AT_A_TIME = 1 << 18

@@ -5,9 +5,9 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import spread_out
 
 # Training rows whose patterns are kept, from all parts of the table.
 MAX_ROWS = 1024

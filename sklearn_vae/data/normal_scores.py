@@ -14,7 +14,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import ROUNDING
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 
 # Numbers of knots that are tried, and the smallest number of rows for each knot.
 N_KNOTS = (20, 40, 80, 160)

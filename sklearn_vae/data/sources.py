@@ -22,8 +22,8 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from sklearn_vae.data.arrays import array_of_list, as_array
-from sklearn_vae.progress import advance
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.system.progress import advance
 
 # Numbers in the sample of a source, and least number of its rows.
 SAMPLE_NUMBERS = 1 << 21

@@ -16,8 +16,8 @@ from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, Ordinal, StudentT
-from sklearn_vae.progress import ProgressLine, show_progress
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator
+from sklearn_vae.system.progress import ProgressLine, show_progress
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000

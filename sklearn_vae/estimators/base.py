@@ -32,7 +32,6 @@ from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
-from sklearn_vae.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
@@ -56,11 +55,13 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
+from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.progress import show_progress
-from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.system.device import default_modes, device_to_score_on, resolve_device
+from sklearn_vae.system.progress import show_progress
+from sklearn_vae.system.warnings import warn
 from sklearn_vae.training import (
     Checkpoint,
     Dataset,
@@ -72,7 +73,6 @@ from sklearn_vae.training import (
     WindowedRows,
     train,
 )
-from sklearn_vae.warnings import warn
 
 # The network of estimators that have no parameter ``network``; its rows have no structure.
 FULLY_CONNECTED: Network = NETWORKS["mlp"]

@@ -9,7 +9,7 @@ from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.bounds import times_power_of_two
 from sklearn_vae.data.target_encoding import TargetEncoding
-from sklearn_vae.threads import one_openmp_thread
+from sklearn_vae.system.threads import one_openmp_thread
 
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10

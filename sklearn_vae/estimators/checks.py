@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
-from sklearn_vae._compat import HasMethods, Interval, StrOptions, validate_parameter_constraints
+from sklearn_vae._compat import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
@@ -18,7 +23,7 @@ from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 # Maximum of n_init: all initializations are in memory at once.
 MAX_STARTS = 1000

@@ -22,9 +22,9 @@ from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
-from sklearn_vae.random import MAX_DRAWS, RandomState
 
 
 @serializable

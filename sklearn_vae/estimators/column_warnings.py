@@ -8,8 +8,8 @@ import numpy as np
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.estimators.table_checks import first_of, is_finite_number
-from sklearn_vae.row_subsets import spread_out
-from sklearn_vae.warnings import warn
+from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.system.warnings import warn
 
 ROW_NUMBERS = (
     "number the rows, by integers that are all different: {}. The model takes them for a "

@@ -11,8 +11,8 @@ from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_f
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.objectives import Constant
-from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training import MIN_STEPS, Dataset, TrainingConfig
 
 # Maximum of n_components="auto", in total and per row.

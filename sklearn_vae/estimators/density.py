@@ -20,20 +20,17 @@ from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
-from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
-from sklearn_vae.objectives import IWAE, Constant
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.random import (
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.numerics.random import (
     MAX_DIMS,
     MAX_DRAWS,
     RandomState,
@@ -43,7 +40,10 @@ from sklearn_vae.random import (
     start_seeds,
     stream_seed,
 )
-from sklearn_vae.threads import map_on_threads, threads_for
+from sklearn_vae.objectives import IWAE, Constant
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import MAX_COUNT
+from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Decay of the weights' exponential moving average, per step.

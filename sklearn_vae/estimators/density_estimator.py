@@ -38,9 +38,9 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.networks import Network
+from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
-from sklearn_vae.progress import show_progress
-from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.system.progress import show_progress
 
 # Scramblings of the Sobol points whose spread is the standard error.
 STD_SCRAMBLINGS = 8

@@ -3,8 +3,8 @@
 import numpy as np
 
 from sklearn_vae.estimators.boosting import MAX_CATEGORIES
-from sklearn_vae.random import Stream, stream_seed
-from sklearn_vae.threads import one_openmp_thread
+from sklearn_vae.numerics.random import Stream, stream_seed
+from sklearn_vae.system.threads import one_openmp_thread
 
 # Reference rows that the classifier is fitted to, and draws for each of them, at most.
 MAX_REFERENCE_ROWS = 50_000

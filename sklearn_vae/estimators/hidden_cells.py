@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.numerics.random import Stream, stream_seed
 
 # Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
 # the fit are complete.

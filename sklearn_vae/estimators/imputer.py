@@ -33,9 +33,9 @@ from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, without_weight_0
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
-from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
-from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.tags import TableTagsMixin
+from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.persistence.estimators import SerializationMixin
-from sklearn_vae.random import RandomState
+from sklearn_vae.system.device import default_modes
 from sklearn_vae.training.keyboard_interrupt import raise_interruption
 
 

@@ -38,12 +38,12 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.numerics.random import Stream, draw_seed, make_generator, start_seeds
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.system.warnings import warn
 from sklearn_vae.training import TrainingJob, TrainingResult
-from sklearn_vae.warnings import warn
 
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
 # so many are drawn at random.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sklearn.base import BaseEstimator
 
-from sklearn_vae.device import is_out_of_memory
+from sklearn_vae.system.device import is_out_of_memory
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
+from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.random import Stream, stream_seed
 
 # Rows that are drawn at most, for each row of the sample and in total.
 MAX_DRAWS_PER_ROW = 100

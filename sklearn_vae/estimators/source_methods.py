@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.progress import advance, show_progress, uncounted
+from sklearn_vae.system.progress import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_narwhals
 from sklearn_vae.networks import Network
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 # Beginnings of scikit-learn's messages about the values of a table.
 VALUE_ERRORS = ("Input X contains", "could not convert")

@@ -15,7 +15,6 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import check_is_table, windows
-from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -29,12 +28,13 @@ from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.models.sizes import rows_in_cache
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
+from sklearn_vae.numerics.random import RandomState, draw_seed
 from sklearn_vae.objectives import Constant, Objective, Schedule
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
-from sklearn_vae.random import RandomState, draw_seed
+from sklearn_vae.system.device import default_modes
 from sklearn_vae.training import (
     Dataset,
     TrainingJob,

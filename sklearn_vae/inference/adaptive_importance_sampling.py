@@ -14,7 +14,6 @@ References
 import math
 from collections.abc import Iterable, Iterator
 
-from sklearn_vae.array_api import Array, arange, argsort, namespace, softmax, take_along
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
     OTHER_MODE_ONE_IN,
@@ -24,6 +23,7 @@ from sklearn_vae.inference.constants import (
 )
 from sklearn_vae.inference.importance_sampling import ImportanceSampler
 from sklearn_vae.inference.laplace import NormalProposal, Target, laplace_approximation, newton
+from sklearn_vae.numerics.array_api import Array, arange, argsort, namespace, softmax, take_along
 
 
 def refine(

@@ -6,12 +6,12 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from sklearn_vae.device import default_modes, is_out_of_memory
-from sklearn_vae.progress import advance
-from sklearn_vae.random import Stream, make_generator
-from sklearn_vae.row_subsets import batches
-from sklearn_vae.threads import map_on_threads
-from sklearn_vae.warnings import warn
+from sklearn_vae.numerics.random import Stream, make_generator
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.system.device import default_modes, is_out_of_memory
+from sklearn_vae.system.progress import advance
+from sklearn_vae.system.threads import map_on_threads
+from sklearn_vae.system.warnings import warn
 
 
 def map_chunks(

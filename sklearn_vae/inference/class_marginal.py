@@ -7,7 +7,7 @@ from scipy.special import logsumexp, softmax
 
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.numerics.random import Stream, stream_seed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sklearn_vae.inference.log_density import Points, sample_posterior
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator
 
 
 def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:

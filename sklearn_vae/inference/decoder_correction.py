@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, as_type, logsumexp, namespace, softmax, take
 from sklearn_vae.inference.constants import (
     DRAWS_PER_FEATURE,
     MAX_CURVATURE,
@@ -26,6 +25,7 @@ from sklearn_vae.inference.constants import (
     WIDTH_TOLERANCE,
 )
 from sklearn_vae.inference.laplace import NormalProposal, Target
+from sklearn_vae.numerics.array_api import Array, as_type, logsumexp, namespace, softmax, take
 
 
 class Proposal(Protocol):

@@ -6,7 +6,6 @@ Arrays are PyTorch's tensors, or in the runtime numpy's.
 import math
 from typing import NamedTuple, Protocol
 
-from sklearn_vae.array_api import Array, arange, as_type, namespace, take, take_along
 from sklearn_vae.inference.constants import (
     CLIP_SHARE,
     CONVERGED,
@@ -16,7 +15,8 @@ from sklearn_vae.inference.constants import (
     MAX_SCALE,
     STEP_LENGTHS,
 )
-from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.array_api import Array, arange, as_type, namespace, take, take_along
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 
 
 class Target(Protocol):

@@ -11,7 +11,6 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.array_api import in_double
 from sklearn_vae.inference.adaptive_importance_sampling import refine
 from sklearn_vae.inference.class_sampling import ClassSampler, ClassTarget
 from sklearn_vae.inference.constants import (
@@ -27,9 +26,10 @@ from sklearn_vae.inference.importance_sampling import (
     WidthCheck,
 )
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.numerics.array_api import in_double
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.posteriors import PosteriorDistribution
 from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
-from sklearn_vae.random import Stream, make_generator
 
 
 class Points(NamedTuple):

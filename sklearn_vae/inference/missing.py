@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points, sample_posterior
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.random import sample_categorical
+from sklearn_vae.numerics.random import sample_categorical
 
 
 def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:

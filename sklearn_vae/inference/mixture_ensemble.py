@@ -12,7 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from sklearn_vae.array_api import (
+from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
+from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
+from sklearn_vae.models.mixture_columns import MixtureColumns, Standardised
+from sklearn_vae.numerics.array_api import (
     Array,
     arange,
     argsort,
@@ -28,10 +31,9 @@ from sklearn_vae.array_api import (
     solve_lower,
     take,
 )
-from sklearn_vae.columnwise import Limits
-from sklearn_vae.functional import bounded
-from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
-from sklearn_vae.model_constants import (
+from sklearn_vae.numerics.columnwise import Limits
+from sklearn_vae.numerics.functional import bounded
+from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
     INPUT_CLIP,
@@ -39,9 +41,7 @@ from sklearn_vae.model_constants import (
     MAX_REDRAWS,
     POSTERIOR_LOG_SCALE_BOUND,
 )
-from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.mixture_columns import MixtureColumns, Standardised
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
 
 # Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
 # needs one.

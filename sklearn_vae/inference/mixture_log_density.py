@@ -24,25 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.array_api import (
-    Array,
-    arange,
-    argsort,
-    as_array,
-    as_type,
-    cholesky,
-    cholesky_solve,
-    concatenate,
-    empty,
-    index_max,
-    logsumexp,
-    namespace,
-    search_rows,
-    softmax,
-    sum_last,
-    take,
-    take_along,
-)
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
@@ -66,9 +47,28 @@ from sklearn_vae.inference.mixture_constants import (
 )
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
-from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.models.mixture_columns import Standardised
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.array_api import (
+    Array,
+    arange,
+    argsort,
+    as_array,
+    as_type,
+    cholesky,
+    cholesky_solve,
+    concatenate,
+    empty,
+    index_max,
+    logsumexp,
+    namespace,
+    search_rows,
+    softmax,
+    sum_last,
+    take,
+    take_along,
+)
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.row_subsets import batches
 
 
 class LocalExpansion(NamedTuple):

@@ -12,7 +12,6 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.device import default_modes
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
@@ -35,10 +34,11 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.models.vae import VAE, build
+from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.progress import advance
-from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.progress import advance
 
 # Numbers of a torch module, or of Sobol points, that are kept between calls, at most: otherwise a
 # fitted model would hold a second copy of large weights.

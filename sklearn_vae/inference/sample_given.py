@@ -6,9 +6,9 @@ from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import MAX_GIVEN_DRAWS, MIN_GIVEN_DRAWS
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.progress import advance, uncounted
-from sklearn_vae.random import Stream, stream_seed
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.random import Stream, stream_seed
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.system.progress import advance, uncounted
 
 
 def sample_given(

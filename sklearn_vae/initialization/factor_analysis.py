@@ -19,7 +19,7 @@ from sklearn_vae.initialization.ppca import (
     recording_steps,
 )
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.
 MAX_FACTORS = 20

@@ -12,7 +12,7 @@ from sklearn_vae.initialization.ppca import (
     pseudo_observation_scale,
     recording_steps,
 )
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
 MAX_ROWS = 1 << 13

@@ -9,7 +9,7 @@ import torch
 from scipy import linalg
 
 from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression
-from sklearn_vae.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
 
 # Ridge penalty on the coefficients, in pseudo-observations: one-hot encoded classes without a
 # reference class are collinear, which leaves one coefficient undetermined.

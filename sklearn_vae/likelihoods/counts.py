@@ -7,9 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, as_type, in_double, lgamma, log_sigmoid, namespace
-from sklearn_vae.columnwise import Limits, Parameters
-from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     Likelihood,
@@ -18,7 +15,10 @@ from sklearn_vae.likelihoods.base import (
     weighted_mean,
 )
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
+from sklearn_vae.numerics.array_api import Array, as_type, in_double, lgamma, log_sigmoid, namespace
+from sklearn_vae.numerics.columnwise import Limits, Parameters
+from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
+from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.array_api import (
+from sklearn_vae.likelihoods.base import (
+    MAX_SLOPE,
+    MIN_PROBABILITY,
+    SMALLEST_PROBABILITY,
+    Likelihood,
+    LinearParameters,
+    class_cdf,
+    fisher_features_of_classes,
+    weighted_mean,
+)
+from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
+from sklearn_vae.numerics.array_api import (
     Array,
     arange,
     as_type,
@@ -23,20 +34,9 @@ from sklearn_vae.array_api import (
     to_dtype,
     unflatten,
 )
-from sklearn_vae.columnwise import Limits, Parameters
-from sklearn_vae.functional import one_hot
-from sklearn_vae.likelihoods.base import (
-    MAX_SLOPE,
-    MIN_PROBABILITY,
-    SMALLEST_PROBABILITY,
-    Likelihood,
-    LinearParameters,
-    class_cdf,
-    fisher_features_of_classes,
-    weighted_mean,
-)
-from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
-from sklearn_vae.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
+from sklearn_vae.numerics.columnwise import Limits, Parameters
+from sklearn_vae.numerics.functional import one_hot
+from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, namespace
+from sklearn_vae.numerics.array_api import Array, namespace
 
 # A torch.Generator for tensors, a numpy.random.Generator for arrays of numpy.
 Generator = Any

@@ -6,18 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.array_api import (
-    Array,
-    concatenate,
-    flatten,
-    log_softmax,
-    logsumexp,
-    namespace,
-    pad,
-    unflatten,
-)
-from sklearn_vae.columnwise import Limits, Parameters
-from sklearn_vae.functional import bounded, one_hot, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
@@ -30,7 +18,19 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
-from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import (
+    Array,
+    concatenate,
+    flatten,
+    log_softmax,
+    logsumexp,
+    namespace,
+    pad,
+    unflatten,
+)
+from sklearn_vae.numerics.columnwise import Limits, Parameters
+from sklearn_vae.numerics.functional import bounded, one_hot, unbounded
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 

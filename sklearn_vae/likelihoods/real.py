@@ -7,9 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, detach, lgamma, namespace, rsqrt
-from sklearn_vae.columnwise import Limits, Parameters, sample_truncated
-from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MIN_VARIANCE,
     Likelihood,
@@ -17,7 +14,15 @@ from sklearn_vae.likelihoods.base import (
     weighted_moments,
 )
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_normal
-from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import Array, detach, lgamma, namespace, rsqrt
+from sklearn_vae.numerics.columnwise import Limits, Parameters, sample_truncated
+from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
+from sklearn_vae.numerics.model_constants import (
+    HALF_LOG_2PI,
+    LOG_DF_BOUND,
+    LOG_DF_CENTRE,
+    LOG_SCALE_BOUND,
+)
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
 

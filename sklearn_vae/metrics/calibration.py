@@ -6,9 +6,9 @@ import numpy as np
 from scipy import stats
 
 from sklearn_vae.metrics.validation import check_has_codes, check_is_model
+from sklearn_vae.numerics.seeds import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.progress import show_progress
-from sklearn_vae.seeds import MAX_DRAWS
+from sklearn_vae.system.progress import show_progress
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.density_estimator import DensityEstimator

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae.metrics.validation import check_has_codes
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.transformer import VAETransformer

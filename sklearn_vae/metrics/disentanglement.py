@@ -10,8 +10,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from sklearn_vae.numerics.seeds import RandomState
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.seeds import RandomState
 
 # The random forests of DCI, and the fraction of the rows on which they are scored.
 N_TREES = 50

@@ -15,8 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_narwhals, check_is_table
-from sklearn_vae.seeds import RandomState
-from sklearn_vae.warnings import warn
+from sklearn_vae.numerics.seeds import RandomState
+from sklearn_vae.system.warnings import warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
 N_BINS = 10
@@ -255,7 +255,7 @@ def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
 
 def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: RandomState) -> float:
     """Classifier two-sample test of two tables: 1 if they cannot be distinguished."""
-    from sklearn_vae.threads import one_openmp_thread  # imports PyTorch
+    from sklearn_vae.system.threads import one_openmp_thread  # imports PyTorch
 
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1

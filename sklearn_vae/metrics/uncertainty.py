@@ -7,8 +7,8 @@ from scipy.special import logsumexp
 
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.metrics.validation import check_has_codes
+from sklearn_vae.numerics.seeds import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.seeds import MAX_DRAWS
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.transformer import VAETransformer

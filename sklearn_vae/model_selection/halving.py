@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sklearn_vae.device import default_modes
 from sklearn_vae.model_selection.tasks import (
     FitTask,
     Task,
@@ -12,6 +11,7 @@ from sklearn_vae.model_selection.tasks import (
     max_verbose,
     train_again,
 )
+from sklearn_vae.system.device import default_modes
 from sklearn_vae.training import (
     Trainer,
     TrainingJob,

@@ -31,7 +31,7 @@ from sklearn_vae.model_selection.halving import SuccessiveHalving
 from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 # Scores that differ by less, relatively or in their unit, are equal but for rounding.
 ROUNDING = 1e-12

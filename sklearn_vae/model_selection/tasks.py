@@ -14,10 +14,15 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
-from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae.device import default_modes
+from sklearn_vae._compat import (
+    check_method_params,
+    fit_and_score,
+    safe_split,
+    score_estimator,
+)
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
+from sklearn_vae.system.device import default_modes
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
 
 Item = TypeVar("Item")

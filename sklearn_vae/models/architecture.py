@@ -15,14 +15,14 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     ZeroInflated,
 )
-from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
+from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.random import MAX_DIMS
 
 # With more categorical codes in front of real numbers, Laplace proposals are not made for each.
 MAX_CLASSES = 64

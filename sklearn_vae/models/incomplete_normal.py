@@ -5,7 +5,7 @@ Arrays are PyTorch's tensors, or in the runtime numpy's.
 
 from typing import NamedTuple
 
-from sklearn_vae.array_api import (
+from sklearn_vae.numerics.array_api import (
     Array,
     argsort,
     as_type,

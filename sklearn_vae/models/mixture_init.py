@@ -24,10 +24,10 @@ from torch import Tensor
 
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Columnwise
-from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.sizes import rows_in_memory
+from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5

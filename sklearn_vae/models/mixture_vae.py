@@ -16,22 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.functional import bounded
-from sklearn_vae.model_constants import (
-    COMPONENT_LOG_SCALE_BOUND,
-    HALF_LOG_2PI,
-    INPUT_CLIP,
-    LOG_ZERO_WEIGHT,
-)
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
 from sklearn_vae.models.mixture_columns import Standardised
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
+from sklearn_vae.numerics.functional import bounded
+from sklearn_vae.numerics.model_constants import (
+    COMPONENT_LOG_SCALE_BOUND,
+    HALF_LOG_2PI,
+    INPUT_CLIP,
+    LOG_ZERO_WEIGHT,
+)
+from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
-from sklearn_vae.random import Stream, make_generator, sample_categorical
 
 # Every few draws in a row of this sequence spread evenly over the components.
 GOLDEN_RATIO = 0.6180339887498949

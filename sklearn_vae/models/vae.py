@@ -14,10 +14,10 @@ from sklearn_vae.initialization.factor_analysis import ImputationLayer
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits, Parameters
-from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
+from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.priors import PriorDistribution, StandardNormal
 
 

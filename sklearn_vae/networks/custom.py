@@ -13,8 +13,8 @@ from sklearn_vae._compat import DropoutNd, InstanceNorm, NormBase
 from sklearn_vae.networks.base import Layout, Network, RowStructure
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.numerics.random import seeded
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.random import seeded
 
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.matmul import baddbmm
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sklearn_vae.networks.mlp import Dense, SkipNetwork
-from sklearn_vae.random import Stream, seeded, stream_seed
+from sklearn_vae.numerics.random import Stream, seeded, stream_seed
 
 # Learning rate of a gate relative to the weights': of 1, 10 and 30 the best held-out scores on
 # three tables, for copies of the package's own networks.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_bool, check_integer
-from sklearn_vae.random import MAX_DRAWS
 from sklearn_vae.requirements import Requirement, no_free_bits
 
 NO_KL_TERM = "whose bound has no KL of its own"

@@ -15,7 +15,7 @@ from sklearn_vae.persistence.serialization import (
     insert_arrays,
     memory_budget,
 )
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 
 class CheckpointFile:

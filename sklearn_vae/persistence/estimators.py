@@ -20,7 +20,7 @@ from sklearn_vae.persistence.serialization import (
 )
 from sklearn_vae.persistence.validation import annotations_of, check_annotations
 from sklearn_vae.persistence.values import NotSerializableError
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 # Kind of a file that holds an estimator.
 MODEL = "model"

@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from sklearn_vae.functional import one_hot
+from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sklearn_vae.functional import bounded, unbounded
-from sklearn_vae.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.numerics.functional import bounded, unbounded
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.posteriors.base import Posterior, PosteriorDistribution
 from sklearn_vae.requirements import no_free_bits

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from sklearn_vae.functional import one_hot
+from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.priors.base import Prior, Shape
 from sklearn_vae.priors.normal import StandardNormal
 

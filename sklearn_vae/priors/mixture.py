@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from sklearn_vae.array_api import in_double
-from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.array_api import in_double
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.random import sample_categorical
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Params, Prior, Shape
-from sklearn_vae.random import sample_categorical
 from sklearn_vae.requirements import Requirement
 
 # Spread of the initial locations, relative to the codes. Of 0.1, 0.5 and 0.9 it was the best or

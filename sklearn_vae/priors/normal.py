@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.priors.base import Prior, Shape
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.array_api import log_softmax
+from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.runtime.table import GenerativeModel, Model
 
 

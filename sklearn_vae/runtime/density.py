@@ -18,13 +18,13 @@ from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
 from sklearn_vae.runtime.vae import Architecture
-from sklearn_vae.seeds import Stream, stream_seed
 
 
 @dataclass(frozen=True)

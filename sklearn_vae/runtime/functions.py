@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.array_api import sigmoid, softmax
-from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.array_api import sigmoid, softmax
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 
 erf = np.vectorize(math.erf, otypes=[float])
 

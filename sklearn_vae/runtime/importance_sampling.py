@@ -28,10 +28,10 @@ from sklearn_vae.inference.importance_sampling import (
     WidthCheck,
 )
 from sklearn_vae.inference.laplace import newton
+from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.functions import resample
 from sklearn_vae.runtime.random import TorchGenerator, sobol_normal
 from sklearn_vae.runtime.vae import VAE, StandardNormal, normal_log_density
-from sklearn_vae.seeds import Stream, stream_seed
 
 
 class Points:

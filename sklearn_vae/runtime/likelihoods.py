@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sklearn_vae.columnwise import Columnwise, Parameters
+from sklearn_vae.numerics.columnwise import Columnwise, Parameters
 
 
 def columnwise_gradient(

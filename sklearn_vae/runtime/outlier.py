@@ -15,7 +15,7 @@ from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.runtime.functions import ndtri
 from sklearn_vae.runtime.random import TorchGenerator, sobol_normal
 from sklearn_vae.runtime.table import TableModel

@@ -26,7 +26,7 @@ BLOCK = 16
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     """Scrambled Sobol points, made standard normal: (n_draws, n_dims), read-only.
 
-    They are those of ``sklearn_vae.random.sobol_normal``. The last ones are kept.
+    They are those of ``sklearn_vae.numerics.random.sobol_normal``. The last ones are kept.
 
     References
     ----------

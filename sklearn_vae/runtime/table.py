@@ -22,9 +22,9 @@ from sklearn_vae.data.fields import (
     without_unknown,
 )
 from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.seeds import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.row_subsets import batches
-from sklearn_vae.seeds import MAX_DRAWS
 
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20

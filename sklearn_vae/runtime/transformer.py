@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.array_api import logsumexp, softmax
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.numerics.array_api import logsumexp, softmax
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.importance_sampling import (
     Points,
     conditional_mean,
@@ -23,7 +24,6 @@ from sklearn_vae.runtime.importance_sampling import (
 )
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel, check_shape, map_classes
 from sklearn_vae.runtime.vae import VAE
-from sklearn_vae.seeds import Stream, stream_seed
 
 
 class TransformerModel(GenerativeModel):

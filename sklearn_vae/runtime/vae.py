@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.array_api import log_softmax, logsumexp, softmax
-from sklearn_vae.columnwise import Columnwise, Limits, Parameters
-from sklearn_vae.functional import bounded
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import log_softmax, logsumexp, softmax
+from sklearn_vae.numerics.columnwise import Columnwise, Limits, Parameters
+from sklearn_vae.numerics.functional import bounded
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.runtime.functions import perceptron, perceptron_gradient
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import TorchGenerator

@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import PerMember
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.training.jobs import TrainingConfig
 
 

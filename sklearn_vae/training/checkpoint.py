@@ -16,9 +16,9 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
-from sklearn_vae.row_subsets import batches
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.rows import CHUNK_ROWS, EncodedRows
 from sklearn_vae.training.trainer import Trainer

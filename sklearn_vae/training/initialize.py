@@ -24,8 +24,8 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import ConvNet, EncoderDecoderPair
-from sklearn_vae.random import Stream, make_generator, start_seeds, stream_seed
-from sklearn_vae.row_subsets import LazyRows, spread_out
+from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
+from sklearn_vae.numerics.row_subsets import LazyRows, spread_out
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 

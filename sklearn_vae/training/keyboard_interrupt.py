@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sklearn_vae.system.warnings import warn
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
-from sklearn_vae.warnings import warn
 
 
 class _Keyboard:

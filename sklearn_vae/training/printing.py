@@ -6,7 +6,7 @@ from typing import Any
 from skorch import NeuralNet
 from skorch.callbacks import Callback, PrintLog
 
-from sklearn_vae.progress import ProgressLine
+from sklearn_vae.system.progress import ProgressLine
 
 
 class PrintProgress(Callback):

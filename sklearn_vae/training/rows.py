@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
-from sklearn_vae.row_subsets import LazyRows, batches
+from sklearn_vae.numerics.row_subsets import LazyRows, batches
 
 # Rows that are encoded at a time where all are read.
 CHUNK_ROWS = 1 << 14

@@ -15,9 +15,9 @@ import torch
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
+from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.objectives import LossState
-from sklearn_vae.random import Stream, make_generator, sample_categorical
-from sklearn_vae.threads import threads_for
+from sklearn_vae.system.threads import threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult

@@ -17,12 +17,12 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
-from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.numerics.model_constants import INPUT_CLIP
+from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch
-from sklearn_vae.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.threads import map_on_threads, threads_for
+from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.dataset import Dataset

@@ -8,9 +8,9 @@ from sklearn.base import clone
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training import Dataset
 
 pd = pytest.importorskip("pandas")

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference import decoder_correction as module
 from sklearn_vae.inference.decoder_correction import DecoderCorrection, decay
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 
 
 def solve(codes, residual, weight=None):

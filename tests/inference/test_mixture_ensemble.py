@@ -9,10 +9,10 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal, posterior_components
 from sklearn_vae.likelihoods import Limits
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import Stream, make_generator
 
 
 @pytest.fixture(scope="module")

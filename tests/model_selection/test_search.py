@@ -32,10 +32,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAETransformer, progress
+from sklearn_vae import VAETransformer
 from sklearn_vae.model_selection import VAESearchCV, tasks
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
+from sklearn_vae.system import progress
 from sklearn_vae.training.trainer import Trainer
 
 pd = pytest.importorskip("pandas")

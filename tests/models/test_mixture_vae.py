@@ -11,7 +11,6 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.ensemble import TorchMixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal, log_density as log_density_of
 from sklearn_vae.likelihoods import (
@@ -30,7 +29,8 @@ from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
-from sklearn_vae.random import sobol_normal
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import sobol_normal
 
 
 def make(

@@ -9,10 +9,10 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.random import sobol_normal
+from sklearn_vae.numerics.model_constants import INPUT_CLIP
+from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
 
 MIXED = ((Gaussian("per_column"), 2), (Bernoulli(), 2))

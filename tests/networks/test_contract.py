@@ -17,8 +17,8 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet, Layout, ResidualMLP
+from sklearn_vae.numerics.random import start_seeds
 from sklearn_vae.onnx import to_onnx
-from sklearn_vae.random import start_seeds
 from tests.conftest import encoder_bound
 
 X = load_digits().data[:130] + np.random.default_rng(0).uniform(size=(130, 64))

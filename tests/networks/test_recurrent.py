@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from sklearn_vae import VAEImputer, VAETransformer
-from sklearn_vae.functional import unbounded
 from sklearn_vae.likelihoods import Categorical, Gaussian
 from sklearn_vae.metrics import kl_per_dimension, pit_calibration
-from sklearn_vae.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import GRUNet, Layout
+from sklearn_vae.numerics.functional import unbounded
+from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.objectives import IWAE, LinearWarmup, TrimmedELBO
 from sklearn_vae.onnx import to_onnx
 from tests.conftest import iwae_bound

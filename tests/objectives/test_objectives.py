@@ -10,6 +10,7 @@ from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
+from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.objectives import (
     ELBO,
     IWAE,
@@ -27,7 +28,6 @@ from sklearn_vae.objectives import (
 )
 from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
 from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
-from sklearn_vae.random import sobol_normal
 
 
 def loss(objective, model, x, weight, noise, beta=1.0, corrupted=None, **state):

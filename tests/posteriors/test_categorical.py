@@ -14,10 +14,10 @@ from torch.distributions import Categorical, kl_divergence
 from sklearn_vae import VAETransformer
 from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.metrics import kl_per_dimension
-from sklearn_vae.model_constants import LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
+from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
-from sklearn_vae.random import sobol_normal
 
 TWO_OF_THREE = RelaxedCategorical(n_variables=2)
 DISTRIBUTION = TWO_OF_THREE.distribution(6)

@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, special, stats
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.functional import log_mean_exp
+from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 

@@ -8,12 +8,12 @@ from sklearn.mixture import GaussianMixture
 from torch import distributions
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.priors import PRIORS, DiagonalMixture, MixturePrior, StandardNormal, VampPrior
-from sklearn_vae.random import sobol_normal
 from tests.conftest import iwae_bound
 from tests.priors.conftest import random_model
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import ndtri
 
-from sklearn_vae import random
+from sklearn_vae.numerics import random
 from sklearn_vae.runtime import functions
 from sklearn_vae.runtime.random import MAX_DIMS, TorchGenerator, sobol_normal
 

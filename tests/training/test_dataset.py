@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.training import Dataset
 from tests.training.conftest import to_dataset
 

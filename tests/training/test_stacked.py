@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import threads
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import (
     IWAE,
@@ -20,6 +19,7 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
+from sklearn_vae.system import threads
 from sklearn_vae.training import Dataset, Trainer, TrainingConfig, TrainingJob, stacked
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 
-from sklearn_vae import VAETransformer, progress
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
+from sklearn_vae.system import progress
 from sklearn_vae.training import Dataset, Trainer
 from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset

@@ -15,9 +15,9 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

@@ -21,9 +21,9 @@ from sklearn_vae.data.bounds import (
 from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
 from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

@@ -15,7 +15,7 @@ from sklearn_vae.likelihoods import (
     NegativeBinomial,
     ZeroInflated,
 )
-from sklearn_vae.model_constants import (
+from sklearn_vae.numerics.model_constants import (
     HALF_LOG_2PI,
     LOG_RATE_BOUND,
     LOG_SCALE_BOUND,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.likelihoods import Gaussian, LogNormal
-from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.objectives import (
     ELBO,
     MMD,

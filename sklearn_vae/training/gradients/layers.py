@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
 from sklearn_vae.networks.matmul import bmm_for, suits_bfloat16
+from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
 
 # Rows that are precomputed at a time.
 CHUNK_ROWS = 1 << 12

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.array_api import cholesky, in_double
-from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.numerics.array_api import cholesky, in_double
+from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_cost, split_columns

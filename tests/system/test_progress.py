@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, progress
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.inference import sample_given
 from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models import sizes
+from sklearn_vae.system import progress
 
 X, Y = load_iris(return_X_y=True)
 INCOMPLETE = np.where(np.arange(4) == 1, np.nan, X)

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor
 
-from sklearn_vae.seeds import (
+from sklearn_vae.numerics.seeds import (
     MAX_DRAWS as MAX_DRAWS,
     MAX_SEED as MAX_SEED,
     RandomState as RandomState,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sklearn_vae.random import (
+from sklearn_vae.numerics.random import (
     Stream,
     draw_seed,
     make_generator,
@@ -152,7 +152,7 @@ def test_global_seeds_decide_nothing():
 
 INTERRUPTED = """
 import numpy as np
-from sklearn_vae.random import sobol_normal
+from sklearn_vae.numerics.random import sobol_normal
 
 load = np.load
 def interrupt(*args, **kwargs):

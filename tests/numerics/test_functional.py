@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from sklearn_vae.functional import bounded, bounded_slope, log_mean_exp, one_hot, unbounded
+from sklearn_vae.numerics.functional import bounded, bounded_slope, log_mean_exp, one_hot, unbounded
 
 
 def test_bounded_log_scales_stay_within_the_bound():

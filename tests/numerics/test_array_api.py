@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import linalg, special
 
-from sklearn_vae import array_api
 from sklearn_vae.inference.importance_sampling import WidthCheck
 from sklearn_vae.inference.laplace import NormalProposal, laplace_approximation
+from sklearn_vae.numerics import array_api
 
 libraries = pytest.mark.parametrize("library", [np, torch])
 

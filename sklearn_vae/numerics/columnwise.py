@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, concatenate, flatten, namespace, split
-from sklearn_vae.model_constants import MAX_REDRAWS
+from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split
+from sklearn_vae.numerics.model_constants import MAX_REDRAWS
 
 Parameters = Sequence[Array]
 

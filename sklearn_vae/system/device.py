@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from sklearn_vae.warnings import warn
+from sklearn_vae.system.warnings import warn
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.array_api import Array, arange, flatten, logsumexp, namespace, to_dtype
+from sklearn_vae.numerics.array_api import Array, arange, flatten, logsumexp, namespace, to_dtype
 
 
 def bounded(raw: Array, bound: float) -> Array:

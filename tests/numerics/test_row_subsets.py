@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils import gen_batches
 
-from sklearn_vae.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 
 @pytest.mark.parametrize("n_rows", [1, 6, 7])

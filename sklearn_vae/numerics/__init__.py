@@ -1,0 +1,1 @@
+"""Functions of arrays, random streams and constants, for torch and for numpy."""
