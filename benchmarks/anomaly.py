@@ -20,7 +20,7 @@ How each figure is obtained:
   or half of them are moved; without a number, 10 %.
   Of both parts no more than `--max-rows` rows are used, drawn by seed with the share of anomalies
   that the part has, but ten anomalies at least, if there are ten (`--fewest-anomalies`).
-- Columns are standardised by the training rows.
+- Columns are standardized by the training rows.
 - A figure is the area under the ROC curve (AUROC) or the average precision (AP), times 100, on
   the test rows, averaged over the seeds.
 - "Rank" is the mean over tables of a detector's rank by that figure, 1 for the best. "Wins" counts

@@ -47,7 +47,7 @@ def faces(rng: np.random.Generator) -> np.ndarray:
 
 
 def bits(rng: np.random.Generator) -> np.ndarray:
-    """Binarised MNIST: (10000, 784)."""
+    """Binarized MNIST: (10000, 784)."""
     packed = np.load(DATA / "images" / "binarized_mnist.npz")["train"]
     return np.unpackbits(packed[rng.permutation(len(packed))[:10_000]], axis=1)
 

@@ -7,16 +7,16 @@
 
 How each figure is obtained:
 
-- Rows are split 75/25 by seed and standardised by the training rows; every model sees these
+- Rows are split 75/25 by seed and standardized by the training rows; every model sees these
   columns. A figure is the mean over the seeds; behind ± stands the standard deviation over them.
 - R² is that of the reconstruction: one minus the squared error of `inverse_transform(transform(X))`
   over the squares of X about the training rows' mean, both summed over all test rows and columns.
   "R², own units" is the same in the columns' own units, where a pixel that is hardly ever inked
-  weighs little; standardised it may weigh more than all others. FactorAnalysis has no inverse: its
+  weighs little; standardized it may weigh more than all others. FactorAnalysis has no inverse: its
   mean of p(x|z) is taken. KernelPCA is that of a Gaussian kernel, as its linear one is PCA; its
   inverse is the ridge regression that scikit-learn fits. A size is left out where the table has no
   more columns.
-- Accuracies are those of 5-NN on the codes as they come and of LogisticRegression on standardised
+- Accuracies are those of 5-NN on the codes as they come and of LogisticRegression on standardized
   codes, both trained on the training rows' codes; "mean accuracy" is the mean of the two.
 - Apart from its size each model has its defaults, and the seed as `random_state`. FactorAnalysis
   has tol 1e-4 and max_iter 3000, as in density.py, where the table has at most 100 columns.
@@ -89,7 +89,7 @@ LOADERS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
 
 FIGURES = {"r2": "R²", "own": "R², own units", "knn": "5-NN", "logistic": "logistic"}
 
-# The rivals: standardised rows, a size and a seed -> a fitted transformer
+# The rivals: standardized rows, a size and a seed -> a fitted transformer
 
 
 def pca(Z: np.ndarray, size: int, seed: int) -> PCA:
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def split(X: np.ndarray, y: np.ndarray, seed: int) -> Rows:
-    """Training and test rows, 75/25, standardised by the training rows, and their labels."""
+    """Training and test rows, 75/25, standardized by the training rows, and their labels."""
     train, test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=seed)
     scaler = StandardScaler().fit(train)
 

@@ -6,7 +6,7 @@
 
 How each figure is obtained:
 
-- Rows are split 75/25 by seed and stratified by class; columns are standardised by the training
+- Rows are split 75/25 by seed and stratified by class; columns are standardized by the training
   rows, and a figure is the mean over the seeds. "log loss" is minus the mean log-probability of
   the true class, with probabilities of at least 1e-15, as scikit-learn clips them.
 - `VAEClassifier` is at its defaults. "VAE per class" is the same model without conditions, one for

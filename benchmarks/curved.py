@@ -6,7 +6,7 @@
 How each figure is obtained:
 
 - 1,000 training rows and 2,000 test rows lie on a surface of one or two dimensions. Its columns are
-  standardised, rotated by chance into 24 columns, and get normal noise of standard deviation .1.
+  standardized, rotated by chance into 24 columns, and get normal noise of standard deviation .1.
 - Figures are held-out nats per row. pPCA is exact, with as many axes as the surface has columns.
 - The textbook VAE is written in plain torch: the same hidden layers, a random start, one scale per
   column, 6,000 Adam steps of 128 rows whose size falls along a cosine, nothing set aside. Its score
@@ -115,14 +115,14 @@ def perceptron(n_in: int, widths: tuple[int, ...], n_out: int) -> nn.Sequential:
 
 
 def textbook_of(X: np.ndarray, n_latent: int, seed: int, n_steps: int = 6_000) -> Textbook:
-    """Train the textbook's VAE on standardised rows."""
+    """Train the textbook's VAE on standardized rows."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Textbook(X.shape[1], n_latent).fit(X, n_steps)
 
 
 def textbook(train: np.ndarray, test: np.ndarray, n_latent: int, seed: int) -> float:
-    """Nats of the textbook's VAE on standardised columns, in the rows' own units."""
+    """Nats of the textbook's VAE on standardized columns, in the rows' own units."""
     scaler = StandardScaler().fit(train)
     model = textbook_of(scaler.transform(train), n_latent, seed)
     with torch.random.fork_rng():

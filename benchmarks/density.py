@@ -8,10 +8,10 @@
 
 How each figure is obtained:
 
-- Rows come from tables.py: duplicates dropped, dequantised with a fixed seed, then split 80/20 by
+- Rows come from tables.py: duplicates dropped, dequantized with a fixed seed, then split 80/20 by
   seed. A figure is the mean of log p(x) over the test rows, in nats, in the table's own units,
   averaged over the seeds; behind ± stands the standard deviation over the seeds.
-- The rivals see standardised columns; the log-determinant of the scaling is added back.
+- The rivals see standardized columns; the log-determinant of the scaling is added back.
   GaussianMixture: components (1 to 20, 25, 30, 40, 50) and covariance type by BIC, for reg_covar
   1e-6 and 1e-5, between which 5-fold cross-validation decides. A component has at least ten
   training rows on average, and with full covariances more rows than columns: beyond that, BIC is
@@ -62,7 +62,7 @@ FOLDS = KFold(5, shuffle=True, random_state=0)
 
 Figures = dict[str, Any]  # nats, seconds, choice: one model on one split, a row of JSON
 
-# The rivals: standardised rows and a seed -> a fitted estimator with score_samples
+# The rivals: standardized rows and a seed -> a fitted estimator with score_samples
 
 
 def gaussian_mixture(Z: np.ndarray, seed: int) -> GaussianMixture:
@@ -148,7 +148,7 @@ def rival_results(
 
 
 def run_rival(fit: Callable, train: np.ndarray, test: np.ndarray, seed: int) -> Figures:
-    """Fit on standardised rows; give nats in the rows' own units."""
+    """Fit on standardized rows; give nats in the rows' own units."""
     start = time.process_time()
     scaler = StandardScaler().fit(train)
     with warnings.catch_warnings():

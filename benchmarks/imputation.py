@@ -11,10 +11,10 @@
 How each figure is obtained:
 
 - **protocol.** The one of MIWAE's notebook: scikit-learn's breast_cancer, every column
-  standardised before anything is hidden, NumPy's legacy generator seeded by 1234, and half of the
+  standardized before anything is hidden, NumPy's legacy generator seeded by 1234, and half of the
   cells, drawn without replacement, hidden. A figure is the mean squared error over the hidden
   cells. "Other masks" are those of `--seeds`. GaussianEM is a normal distribution fitted by
-  expectation-maximisation to the rows with holes (40 steps; one imagined row with unit
+  expectation-maximization to the rows with holes (40 steps; one imagined row with unit
   covariance), a hidden cell its conditional mean.
 - **adult.** Adult as in the HI-VAE paper: the folder ``hivae_adult`` of what SKLEARN_VAE_DATA
   names, with its types and masks; cells that the table itself lacks are hidden, and not counted.
@@ -22,7 +22,7 @@ How each figure is obtained:
   the column's range (numbers: of kinds real, positive and count), the share of wrong classes
   (classes), and the mean distance in classes over their number (ordered). "All" is the mean over
   the twelve columns. VAEImputer gets a data frame with categories, ordered ones and integers.
-  SimpleImputer fills in means and, in both kinds of classes, modes. KNNImputer gets standardised
+  SimpleImputer fills in means and, in both kinds of classes, modes. KNNImputer gets standardized
   columns, with classes as columns of 0 and 1, of which the one with the largest filled-in value is
   taken, and learns from `--knn-rows` rows. IterativeImputer gets every class as its number; with
   columns of 0 and 1 it stays at the means, as those of one cell, all missing, foretell each other.
@@ -119,7 +119,7 @@ def forests(X: np.ndarray, seed: int) -> np.ndarray:
 
 
 def gaussian_em(X: np.ndarray, _seed: int) -> np.ndarray:
-    """Conditional means of a normal distribution, by expectation-maximisation."""
+    """Conditional means of a normal distribution, by expectation-maximization."""
     there = ~np.isnan(X)
     n, d = X.shape
     loc, covariance = np.nanmean(X, axis=0), np.eye(d)
@@ -153,7 +153,7 @@ PROTOCOL_FILLERS: dict[str, Filler] = {
 
 
 def protocol(args: argparse.Namespace) -> None:
-    """Mean squared errors of standardised cells of breast_cancer."""
+    """Mean squared errors of standardized cells of breast_cancer."""
     X = load_breast_cancer().data
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     rows = {}
@@ -217,7 +217,7 @@ class Adult:
         return pd.DataFrame(columns)
 
     def spread(self) -> tuple[np.ndarray, list[slice]]:
-        """Give the table with holes as numbers, classes as zeros with a one, standardised."""
+        """Give the table with holes as numbers, classes as zeros with a one, standardized."""
         parts, slices, first = [], [], 0
         for j, (type_, classes) in enumerate(zip(self.types, self.classes, strict=True)):
             column = self.holey[:, [j]]

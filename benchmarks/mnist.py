@@ -1,4 +1,4 @@
-"""Statically binarised MNIST, for the record: held-out log-likelihood beside published figures.
+"""Statically binarized MNIST, for the record: held-out log-likelihood beside published figures.
 
     python benchmarks/mnist.py                                          # VAE, 100 epochs
     python benchmarks/mnist.py --objective iwae --train-draws 50

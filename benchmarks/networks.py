@@ -1,7 +1,7 @@
 """Networks that know what their columns are, beside a perceptron: images and sequences.
 
-    python benchmarks/networks.py images      # 10,000 rows of binarised MNIST
-    python benchmarks/networks.py faces       # Frey's face in 256 greys, dequantised
+    python benchmarks/networks.py images      # 10,000 rows of binarized MNIST
+    python benchmarks/networks.py faces       # Frey's face in 256 greys, dequantized
     python benchmarks/networks.py sequences   # AR(1) and sines of 8 to 24 steps
     python benchmarks/networks.py sentences   # what annealing and word dropout do to the KL
 

@@ -1,6 +1,6 @@
 """The systems that this package is compared with, each brought to the same work.
 
-The same work is: the rows of one float32 table, already standardised; ReLU networks whose
+The same work is: the rows of one float32 table, already standardized; ReLU networks whose
 widths the decoder mirrors; one normal draw of z per row; Adam at 1e-3 without weight decay;
 the same batch size in float32 on the CPU; a fixed number of passes over all rows in shuffled
 batches; no validation rows and no early stopping.
@@ -53,7 +53,7 @@ class Workload:
         return math.ceil(self.n_rows / self.batch_size)
 
     def rows(self) -> np.ndarray:
-        """Return a noisy curved sheet, its columns standardised (or cut to 0 and 1)."""
+        """Return a noisy curved sheet, its columns standardized (or cut to 0 and 1)."""
         rng = np.random.default_rng(0)
         z = rng.standard_normal((self.n_rows, self.n_components))
         w = rng.standard_normal((self.n_components, self.n_columns))
@@ -288,7 +288,7 @@ def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
 
 
 def vae_transformer(work: Workload, **options: Any) -> Any:
-    """Return this package's estimator with the textbook's activation, optimiser and passes.
+    """Return this package's estimator with the textbook's activation, optimizer and passes.
 
     An iteration is one pass, or more where a pass is short: ``max_iter`` is what comes nearest
     to the others' steps.

@@ -24,7 +24,7 @@ wall is said. How each part's figures are obtained:
   latent sizes and 3 betas on real tables, refit included.
 - ``defaults``: fits of all estimators at their defaults on small tables, the mixed ones with their
   missing cells. Beside them are the textbook loop and a mixture of eight components on imputed,
-  one-hot and standardised columns. The textbook loop has the widths, the latent size and the number
+  one-hot and standardized columns. The textbook loop has the widths, the latent size and the number
   of steps of VAETransformer.
 - ``inference``: ``score_samples`` of 200,000 rows with 64 draws, per row and draw, beside
   pythae's ``get_nll`` on a few hundred rows; ``transform`` beside a DataLoader loop over the

@@ -1,9 +1,9 @@
-"""The real tables that the benchmarks run on: numeric columns, dequantised, split 80/20.
+"""The real tables that the benchmarks run on: numeric columns, dequantized, split 80/20.
 
 What is done to every table, in this order:
 
 1. Duplicate rows are dropped, so that no test row was seen in training.
-2. Columns whose values repeat are dequantised: uniform noise of one recording step, with a fixed
+2. Columns whose values repeat are dequantized: uniform noise of one recording step, with a fixed
    seed, before the split. A density of rounded numbers has no upper limit (it can be made infinite
    on the lattice), so without this the held-out nats of two models could not be compared. The
    recording step is the smallest gap between distinct values, taken at the 5% quantile of the gaps
@@ -38,7 +38,7 @@ class Dataset:
     """Rows ready for a density comparison."""
 
     name: str
-    X: np.ndarray  # (n_rows, n_columns), float64, dequantised
+    X: np.ndarray  # (n_rows, n_columns), float64, dequantized
     steps: np.ndarray  # (n_columns,), width of the noise in each column; 0 where none was added
 
 

@@ -6,7 +6,7 @@
 
 How each figure is obtained:
 
-- Rows come from tables.py, as in density.py: dequantised, split 80/20 by seed. A figure is the mean
+- Rows come from tables.py, as in density.py: dequantized, split 80/20 by seed. A figure is the mean
   of log p(x) over the test rows, in nats, in the table's own units. Scoring is not timed.
 - Every model is fitted with several budgets, one fit each: VAETransformer and VAEDensity with a
   maximum number of iterations, the last of which is their default; GaussianMixture with one and
@@ -53,7 +53,7 @@ LEAST = 0.05  # where a curve begins that begins earlier: seconds are printed wi
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MAX_LATENT = 8
 BATCH_SIZE, WIDTHS = 128, (128, 64)
-# Model, budget, and a fit of standardised rows with a seed, which returns a score of others.
+# Model, budget, and a fit of standardized rows with a seed, which returns a score of others.
 Fit = tuple[str, str, Callable[[np.ndarray, int], Callable[[np.ndarray], float]]]
 
 

@@ -11,8 +11,8 @@ On scikit-learn's digits (1,797 pictures of 8 × 8 pixels):
 4. `demo.png`, written into the current folder, shows the latent space of a model with two
    components, and how it was trained.
 
-All models see the same rows and the same standardised columns, so their scores are in the same
-units: nats per row, for a density of the standardised columns. A density of integers has no upper
+All models see the same rows and the same standardized columns, so their scores are in the same
+units: nats per row, for a density of the standardized columns. A density of integers has no upper
 limit, so each grey level is first spread, for all models alike, over the unit that it stands for.
 """
 
@@ -108,7 +108,7 @@ def show_densities(vae: Pipeline, mixture: Pipeline, factors: Pipeline, X: np.nd
         f"FactorAnalysis, {factors[-1].n_components} components",
     ]
     nats = [model.score(X) for model in (vae, mixture, factors)]
-    print("\nNats per held-out row, for a density of the standardised columns (more is better):\n")
+    print("\nNats per held-out row, for a density of the standardized columns (more is better):\n")
     show(pd.DataFrame(nats, index=names).round(2), header=False)
 
 
@@ -120,7 +120,7 @@ def show_codes(vaes: list[Pipeline], X_train: np.ndarray, X_test: np.ndarray) ->
         pca = make_pipeline(StandardScaler(), PCA(size)).fit(X_train)
         table.loc[f"{X_train.shape[1]} columns in {size}"] = lost(vae, X_test), lost(pca, X_test)
     print("\nMean squared error of held-out rows that come back from their codes, in units of")
-    print("the standardised columns (the column means alone have 1):\n")
+    print("the standardized columns (the column means alone have 1):\n")
     show(table.astype(float).round(3))
 
 

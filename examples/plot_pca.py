@@ -9,7 +9,7 @@ of the two scores is what the neural networks add.
 # %%
 # Held-out log p(x) of two tables by the number of components, for PCA and
 # :class:`~sklearn_vae.VAETransformer`. ``PCA.score`` is the log-density of probabilistic PCA; the
-# columns are standardised for it, and the constant converts its nats to those of the table's units.
+# columns are standardized for it, and the constant converts its nats to those of the table's units.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -53,7 +53,7 @@ axes[0, 0].legend(frameon=False, fontsize="small")
 plt.show()
 
 # %%
-# :func:`~sklearn_vae.metrics.quality_report` summarises the comparison: ``c2st`` is 1 if a
+# :func:`~sklearn_vae.metrics.quality_report` summarizes the comparison: ``c2st`` is 1 if a
 # classifier cannot separate synthetic from real rows.
 
 report = quality_report(train, samples)

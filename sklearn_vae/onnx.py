@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Number of rows of the traced example; the exported model takes any number.
 EXAMPLE_ROWS = 3
-# Standardised values are clipped here, so that their squares are finite in single precision.
+# Standardized values are clipped here, so that their squares are finite in single precision.
 MAX_VALUE = 1e14
 
 

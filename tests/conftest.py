@@ -103,7 +103,7 @@ def generator():
 
 @pytest.fixture
 def table(rng):
-    """Correlated Gaussian columns, standardised: (80, 4)."""
+    """Correlated Gaussian columns, standardized: (80, 4)."""
     X = rng.standard_normal((80, 4)) @ rng.standard_normal((4, 4))
     return (X - X.mean(axis=0)) / X.std(axis=0)
 

@@ -44,7 +44,7 @@ def load() -> dict[str, Table]:
 
 
 def as_numbers(X: Table) -> np.ndarray:
-    """Return the rows as the peers need them: imputed, one-hot, standardised, single precision."""
+    """Return the rows as the peers need them: imputed, one-hot, standardized, single precision."""
     if isinstance(X, pd.DataFrame):
         numbers = make_column_selector(dtype_include="number")
         classes = make_column_selector(dtype_exclude="number")

@@ -14,7 +14,7 @@ BANDWIDTH_FRACTION = 0.05
 MIN_BANDWIDTH = 0.01
 # Weight of a class's frequency among all reference rows.
 MARGINAL_WEIGHT = 0.05
-# Squared distance of rows that differ in one class, the mean one of two standardised numbers.
+# Squared distance of rows that differ in one class, the mean one of two standardized numbers.
 CLASS_SQUARED_DISTANCE = 2.0
 # Smallest probability with a logarithm.
 TINY = 1e-300

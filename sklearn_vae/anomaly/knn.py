@@ -34,13 +34,13 @@ Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors
 
 @serializable
 def inputs(rows: ScoredRows) -> np.ndarray:
-    """Standardised rows: (1, n, n_features)."""
+    """Standardized rows: (1, n, n_features)."""
     return rows.inputs[None]
 
 
 @serializable
 def normal_scores(rows: ScoredRows) -> np.ndarray:
-    """Standardised rows with normal scores in place of numbers: (1, n, n_inputs)."""
+    """Standardized rows with normal scores in place of numbers: (1, n, n_inputs)."""
     return rows.normal_scores[None]
 
 
@@ -52,7 +52,7 @@ def deviations(rows: ScoredRows) -> np.ndarray:
 
 @serializable
 def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
-    """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
+    """Standardized residuals and codes of each member: (M, n, n_columns + l)."""
     codes, residuals = rows.codes_and_residuals
     return np.concatenate([residuals / rows.reference.residual_scale, codes], axis=2)
 
@@ -241,7 +241,7 @@ class NeighborDistance(Scorer):
 class HyperplaneDistance(NeighborDistance):
     """Distance to the hyperplane through the k nearest reference rows [1]_, with a ridge.
 
-    The ridge penalises points of the hyperplane that are far from the neighbours' mean. If more
+    The ridge penalizes points of the hyperplane that are far from the neighbours' mean. If more
     reference rows are tied for the last of the k places than there are, all of them are taken, as
     their mean in each of these places: the distance does not depend on the order of the rows.
 

@@ -22,7 +22,7 @@ N_MASK_GROUPS = 8
 @serializable
 @dataclass(frozen=True)
 class ReconstructionError(Scorer):
-    """Squared distance to the reconstruction, summed over standardised columns.
+    """Squared distance to the reconstruction, summed over standardized columns.
 
     The squared residual of a class is its deviance, -2 log p.
 

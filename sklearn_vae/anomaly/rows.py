@@ -124,7 +124,7 @@ class ScoredRows:
 
     @cached_property
     def inputs(self) -> np.ndarray:
-        """Standardised rows: (n, n_inputs).
+        """Standardized rows: (n, n_inputs).
 
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
         values are replaced by their conditional means, which are rounded: equal ones are ties
@@ -163,7 +163,7 @@ class ScoredRows:
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """Standardised rows without these columns: (n, f)."""
+        """Standardized rows without these columns: (n, f)."""
         is_class = self.predictor.columns.is_class_input
         return self.inputs[:, : len(is_class)][:, ~is_class]
 
@@ -207,7 +207,7 @@ class ScoredRows:
 
     @cached_property
     def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and standardised residuals (M, n, n_values)."""
+        """Codes (M, n, l) and standardized residuals (M, n, n_values)."""
         return self.predictor.codes_and_residuals(self.as_new)
 
     @cached_property
@@ -219,11 +219,11 @@ class ScoredRows:
 
     @cached_property
     def normal_scores(self) -> np.ndarray:
-        """Standardised rows with normal scores in place of numbers: (n, n_inputs).
+        """Standardized rows with normal scores in place of numbers: (n, n_inputs).
 
         The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
         reference rows. It is linear between their values, and beyond them has the slope of the
-        standardised number. Scores are divided by their standard deviation. If the rows are not
+        standardized number. Scores are divided by their standard deviation. If the rows are not
         the reference rows as a whole, those among them are ranked without themselves, as a new
         row is.
 
@@ -247,7 +247,7 @@ class ScoredRows:
 
     @cached_property
     def deviations(self) -> np.ndarray:
-        """Standardised rows with deviations from the median in place of numbers: (n, n_inputs).
+        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs).
 
         They are in standard deviations or in normal scores, whichever is larger. Normal scores
         are larger in the tails of bounded columns, and where a few extreme values make the
@@ -378,7 +378,7 @@ class ClassReference(NamedTuple):
     indices : ndarray of shape (m,)
         Indices among all reference rows.
     numbers : ndarray of shape (m, f)
-        Standardised rows without classes.
+        Standardized rows without classes.
     codes : ndarray of shape (m, L)
         One-hot codes of the columns of classes, side by side.
     counts : ndarray of shape (m,)

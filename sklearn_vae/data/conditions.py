@@ -21,7 +21,7 @@ MAX_LISTED = 10
 class ConditionEncoder:
     """Encoder of y: classes to codes, which a table encoder encodes, with numbers as they are.
 
-    A column of floating-point numbers holds numbers, which are standardised. Any other one
+    A column of floating-point numbers holds numbers, which are standardized. Any other one
     (integers, booleans, strings, categories) holds classes, which are one-hot encoded.
 
     Attributes

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class TableEncoder:
     """Encoder of a table, with the likelihood of each column.
 
-    Real columns are standardised, positive ones as logarithms; of counts the model's input is the
+    Real columns are standardized, positive ones as logarithms; of counts the model's input is the
     root; binary columns are encoded as 0 and 1, ordered categories as evenly spaced numbers from
     0 to 1, others one-hot; constant columns are no input. Columns of one likelihood are adjacent
     in the model's input. A missing value is NaN.
@@ -215,7 +215,7 @@ class TableEncoder:
     def distance_scale(self) -> np.ndarray:
         """Factor of the model's inputs in distances between rows: (n_columns,).
 
-        It is 1 for standardised columns.
+        It is 1 for standardized columns.
         """
         factors = [
             np.full(group.width * len(group.indices), group.distance_scale) for group in self.groups

@@ -65,7 +65,7 @@ def fit_normal_scores(
 ) -> np.ndarray:
     """Fit knots if they improve the log-density of values that they were not fitted to.
 
-    Each standardised value (n,) is spread evenly over its cell (2, n): half its recording step
+    Each standardized value (n,) is spread evenly over its cell (2, n): half its recording step
     below and above it, or the value itself. Knots (n_knots, 2) are values and their normal scores,
     both increasing; there are none if a normal distribution is as good. The first and the last
     segment extend to infinity.

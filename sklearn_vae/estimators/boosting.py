@@ -135,7 +135,7 @@ def _encode(
     labels, codes = np.unique(X[:, target], return_inverse=True)
     targets, n_classes = codes.astype(float), len(labels)
     if not has_classes or n_classes == 2:
-        targets, n_classes = _standardise(X[:, target])[0], 0
+        targets, n_classes = _standardize(X[:, target])[0], 0
     found = [TargetEncoding.fit(X[:, k], targets, k, target, n_classes) for k in columns]
     fitted = [each for each in found if each is not None]
     parts = [each.transform(X, targets) for each in fitted]
@@ -263,8 +263,8 @@ def _split_categories(
     return [nodes[index] for index in range(len(nodes))]
 
 
-def _standardise(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
-    """Standardise numbers (n,); return also mean and scale after a division, and the divisor."""
+def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
+    """Standardize numbers (n,); return also mean and scale after a division, and the divisor."""
     y = y.astype(np.float64)
     largest = np.abs(y).max() or 1.0  # sums of the largest numbers overflow
     y /= largest
@@ -280,7 +280,7 @@ def _fit_numbers(
 
     bounds = float(y.min()), float(y.max())
     # scikit-learn's gradients are of single precision
-    y, loc, scale, largest = _standardise(y)
+    y, loc, scale, largest = _standardize(y)
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
     with one_openmp_thread():
         regressor.fit(X, y, weight)

@@ -83,14 +83,14 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
-    A member is a mixture model, fitted by expectation-maximisation and refined by a network of
+    A member is a mixture model, fitted by expectation-maximization and refined by a network of
     the code and the component. For real columns, the network computes a shift, scales and a
     triangular matrix for the component's normal distribution. For other columns, it adds to the
     parameters of their independent distributions. The network's output is initialized at zero,
     so training starts at the mixture. With validation rows, a member's loss on them never exceeds
     its mixture's. The density is the weighted mean of the members' densities; the
-    weights maximise its likelihood on the validation rows (stacking [2]_). Members with less than
-    a twentieth of the largest weight are left out. Missing cells are marginalised, in ``fit`` and
+    weights maximize its likelihood on the validation rows (stacking [2]_). Members with less than
+    a twentieth of the largest weight are left out. Missing cells are marginalized, in ``fit`` and
     in scores.
 
     With ``conditional=True`` it is a model of log p(x|y) = log p(x, y) - log p(y): a density of
@@ -196,7 +196,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
         validation rows also ``val_loss`` and its parts, and ``refit``. Losses are nats per
         row in X's own units; with ``conditional=True`` they are those of log p(x, y), with y in
-        standardised units.
+        standardized units.
     n_iter_ : int
         Iterations of all members together.
     interrupted_ : bool

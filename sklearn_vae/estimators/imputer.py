@@ -46,7 +46,7 @@ BATCH_OF_LARGE_TABLES = 512
 class VAEImputer(TransformerMixin, MetaEstimator):
     """Imputation by a variational autoencoder fitted to the incomplete rows.
 
-    The fit marginalises the missing cells. A missing cell is imputed by its mean given the observed
+    The fit marginalizes the missing cells. A missing cell is imputed by its mean given the observed
     cells of its row: by the median in a positive column or one of ordered classes, by the likeliest
     class in a column of other classes. A binary column of an array, or of floats in a data frame,
     gets the mean of its two values; one of booleans or integers gets the likelier one. Draws in the

@@ -71,7 +71,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities of three quantities. Two are distances: the
     Manhattan distance to the nearest training row, and the distance to the hyperplane through
-    the eight nearest training rows [1]_. Both are measured among standardised rows and among
+    the eight nearest training rows [1]_. Both are measured among standardized rows and among
     their normal scores [5]_. The third, with half the weight, is the frequency of the row's
     values in their columns.
 
@@ -99,7 +99,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         Score of ``score_samples``; higher is more normal.
 
         - ``"auto"``: the score described above, in nats;
-        - ``"latent"``: minus the distance to nearest neighbours in standardised residuals and
+        - ``"latent"``: minus the distance to nearest neighbours in standardized residuals and
           codes;
         - ``"log_likelihood"``: log p(x), in nats and X's units;
         - ``"elbo"``: the evidence lower bound, in nats and X's units;
@@ -172,7 +172,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     offset_ : float
         Threshold of the score: ``predict`` labels rows with lower scores -1.
     columns_ : TableEncoder
-        Standardisation of the columns; prints as a small table.
+        Standardization of the columns; prints as a small table.
     reference_samples_ : ndarray of shape (n_reference, n_features)
         Reference rows in X's units: the distinct training rows in lexicographic order, or those
         of 20,000 drawn at random. Categories are codes, missing cells NaN.

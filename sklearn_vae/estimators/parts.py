@@ -63,7 +63,7 @@ class ModelParts:
     posterior : Posterior
         q(z|x).
     objective : Objective
-        Objective to maximise.
+        Objective to maximize.
     beta : Schedule
         Weight of the KL divergence as a function of the epoch.
     """

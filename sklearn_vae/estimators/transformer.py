@@ -70,9 +70,9 @@ class VAETransformer(
     The encoder maps a row to a distribution q(z|x) of its code, in a few latent dimensions; the
     decoder maps a code to a density p(x|z) of rows. Both are neural networks with a linear
     skip connection, and both are initialized at probabilistic PCA. The columns are
-    standardised inside: all methods take and return rows in X's own units.
+    standardized inside: all methods take and return rows in X's own units.
 
-    Training maximises the evidence lower bound
+    Training maximizes the evidence lower bound
 
     .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)).
 
@@ -132,7 +132,7 @@ class VAETransformer(
         ``prior="normal"``, which is uniform over classes, and ``objective="elbo"``; their codes
         hold probabilities.
     objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
-        Objective to maximise: the evidence lower bound (ELBO), or the importance-weighted bound
+        Objective to maximize: the evidence lower bound (ELBO), or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``, which needs
         ``beta=1`` and ``free_bits=0``. ``TrimmedELBO(trim_fraction=0.3)`` averages the largest
         70 % of the ELBOs of each batch. The others subtract a weighted term from the ELBO.
@@ -142,7 +142,7 @@ class VAETransformer(
         of the KL from a capacity, and needs ``free_bits=0``. Scores are log-densities, whatever
         the objective.
     robust : bool, default=False
-        Whether to leave gross outliers out of the fit. A robust pre-fit maximises the ELBO of
+        Whether to leave gross outliers out of the fit. A robust pre-fit maximizes the ELBO of
         the best 70 % of each batch; rows whose log-density, in the columns that are not classes,
         lies far below the median get weight 0. It is for tables with real numbers: rows of rare
         counts may be left out, too. ``partial_fit`` does not support it.

@@ -13,7 +13,7 @@ from sklearn_vae.numerics.row_subsets import batches, spread_out
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE
 
-# Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
+# Ridge penalties among which generalized cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
 # Rows that the regression is fitted to, at most.
 MAX_ROWS = 10_000
@@ -106,7 +106,7 @@ class DecoderCorrection:
             self.code_range[1] = np.maximum(self.code_range[1], counted.max(axis=0))
 
     def solve(self) -> np.ndarray:
-        """Offset and slopes (1 + l, d); the ridge penalty by generalised cross-validation [2]_.
+        """Offset and slopes (1 + l, d); the ridge penalty by generalized cross-validation [2]_.
 
         Zeros if the rows are too few.
         """

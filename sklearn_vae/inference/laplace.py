@@ -65,8 +65,8 @@ class NormalProposal(NamedTuple):
         """Squared Mahalanobis distance of codes: (M, K, B, l) -> (M, K, B)."""
         xp = namespace(z)
         difference = xp.moveaxis(z - self.loc[:, None], 1, -1)  # (M, B, l, K)
-        standardised = (self.axes.swapaxes(-1, -2) @ difference) / self.scale[..., None]
-        return xp.moveaxis(xp.square(standardised).sum(-2), -1, 1)
+        standardized = (self.axes.swapaxes(-1, -2) @ difference) / self.scale[..., None]
+        return xp.moveaxis(xp.square(standardized).sum(-2), -1, 1)
 
     def select(self, rows: Array) -> "NormalProposal":
         """Index-select the rows."""

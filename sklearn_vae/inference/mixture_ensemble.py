@@ -14,7 +14,7 @@ import numpy as np
 
 from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.mixture_columns import MixtureColumns, Standardised
+from sklearn_vae.models.mixture_columns import MixtureColumns, Standardized
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -276,13 +276,13 @@ class MixtureEnsemble:
             return residual * self.whiten.swapaxes(0, 1)[..., None]
         return xp.moveaxis(self.whiten @ xp.moveaxis(residual, 1, 0), 0, 1)
 
-    def standardise(
+    def standardize(
         self,
         white: Array,
         decoded: Sequence[Array],
         component: Array,
         observed: Array | None,
-    ) -> Standardised:
+    ) -> Standardized:
         """Rows (d, N) in the coordinates where p(x|z, c) is standard normal.
 
         Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
@@ -310,7 +310,7 @@ class MixtureEnsemble:
             )
             # ``log_prob_of`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
-        return Standardised(standard, log_scale, params, log_det)
+        return Standardized(standard, log_scale, params, log_det)
 
     def _shear(self, member: int, residual: Array, mix: Array) -> Array:
         """Sum of the shears of each column by those before it: (d, N), (S, N) -> (d, N)."""
@@ -329,8 +329,8 @@ class MixtureEnsemble:
         )
         return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
 
-    def log_prob_of(self, parts: Standardised, others: Array, observed: Array | None) -> Array:
-        """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
+    def log_prob_of(self, parts: Standardized, others: Array, observed: Array | None) -> Array:
+        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns: (N,)."""
         log_prob = self.log_prob_of_real(parts)
         if not self.others.blocks:
             return log_prob
@@ -338,7 +338,7 @@ class MixtureEnsemble:
         return log_prob + self.others.log_prob(blocks, others, observed)
 
     @staticmethod
-    def log_prob_of_real(parts: Standardised) -> Array:
+    def log_prob_of_real(parts: Standardized) -> Array:
         """Log-density of the real columns, in nats: (N,)."""
         square = namespace(parts.standard).square(parts.standard)
         constant = len(parts.standard) * HALF_LOG_2PI

@@ -47,7 +47,7 @@ from sklearn_vae.inference.mixture_constants import (
 )
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
-from sklearn_vae.models.mixture_columns import Standardised
+from sklearn_vae.models.mixture_columns import Standardized
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -240,7 +240,7 @@ class LaplaceProposal:
         index = arange(n_codes * (n_latent + 1), z) // (n_latent + 1)
         around = (z[:, None] + ahead).reshape(-1, n_latent)
         parts = self._parts(around, component[index], row[index])
-        here = Standardised(*(part[..., :: n_latent + 1] for part in parts))
+        here = Standardized(*(part[..., :: n_latent + 1] for part in parts))
         features = _slopes(concatenate(parts[:2], 0), z)  # (N, l, 2 d)
         n_real = len(here.standard)
         gradient = (features[..., :n_real] @ here.standard.swapaxes(0, 1)[..., None])[..., 0]
@@ -272,16 +272,16 @@ class LaplaceProposal:
             log_joint[codes] = self._log_joint(self._parts(*part), *part)
         return log_joint
 
-    def _log_joint(self, parts: Standardised, z: Array, component: Array, row: Array) -> Array:
+    def _log_joint(self, parts: Standardized, z: Array, component: Array, row: Array) -> Array:
         log_prob = self.model.log_prob_of(parts, *self._other_columns(row))
         return log_prob + log_normal(z) + self.model.log_weight[component]
 
-    def _parts(self, z: Array, component: Array, row: Array) -> Standardised:
+    def _parts(self, z: Array, component: Array, row: Array) -> Standardized:
         """Rows (N,) as seen by codes (N, l) and components (N,)."""
         white = take(self.white, component * len(self.x) + row, 1)
         observed = None if self.observed is None else self.observed[row]
         decoded = self.model.decode(z, component)
-        return self.model.standardise(white, decoded, component, observed)
+        return self.model.standardize(white, decoded, component, observed)
 
     def _other_columns(self, row: Array) -> tuple[Array, Array | None]:
         """Other columns of rows (N,), and the mask of their observed values: (N or 1, n)."""
@@ -444,7 +444,7 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
     white = model.whitened(x).reshape(len(model.real_columns), len(index))
     decoded = [*(take(part, component, 1) for part in real), params[:0]]
     observed = ~xp.isnan(take(x, model.real_columns, 1))
-    parts = model.standardise(white, decoded, component, None if observed.all() else observed[row])
+    parts = model.standardize(white, decoded, component, None if observed.all() else observed[row])
     log_joint = model.log_prob_of_real(parts).reshape(n_mixture, n_rows)
     log_joint = log_joint + model.log_weight[:, None]
     if model.others.blocks:

@@ -201,10 +201,10 @@ def _initial_loadings(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute loadings and residual variances from pairwise correlations of observed values."""
     observed = ~np.isnan(x)
-    standardised = np.where(observed, (x - loc) / np.sqrt(variance), 0)
+    standardized = np.where(observed, (x - loc) / np.sqrt(variance), 0)
     root = np.sqrt(weight)[:, None]
     n_pairs = np.maximum((observed * root).T @ (observed * root), 1e-9)
-    correlation = ((standardised * root).T @ (standardised * root)) / n_pairs
+    correlation = ((standardized * root).T @ (standardized * root)) / n_pairs
     values, axes = np.linalg.eigh(correlation)
     values, axes = values[::-1][:n_factors], axes[:, ::-1][:, :n_factors]
     axes = axes * axis_signs(axes)
@@ -297,7 +297,7 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
 
     It is twice the difference in log-likelihood per row between the multivariate normal
     distribution and the factor model. The loadings are eliminated in closed form, and the
-    uniquenesses are optimised [1]_.
+    uniquenesses are optimized [1]_.
 
     References
     ----------
@@ -343,10 +343,10 @@ def _rmsea(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Compute the correlation matrix; a constant column is uncorrelated with all others."""
-    standardised = x - np.average(x, axis=0, weights=weight)
-    scale = np.sqrt(np.average(np.square(standardised), axis=0, weights=weight))
-    standardised /= np.where(scale > 0, scale, 1)
+    standardized = x - np.average(x, axis=0, weights=weight)
+    scale = np.sqrt(np.average(np.square(standardized), axis=0, weights=weight))
+    standardized /= np.where(scale > 0, scale, 1)
     weight = np.ones(len(x)) if weight is None else weight
-    correlation = (standardised * weight[:, None]).T @ standardised / weight.sum()
+    correlation = (standardized * weight[:, None]).T @ standardized / weight.sum()
     np.fill_diagonal(correlation, 1 + RIDGE)
     return correlation

@@ -13,7 +13,7 @@ from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
-# Columns with a smaller standard deviation are not standardised.
+# Columns with a smaller standard deviation are not standardized.
 MIN_SCALE = 1e-6
 # Maximum size of a matrix of which all eigenvectors are computed.
 MAX_SIZE_OF_FULL_EIGH = 1024
@@ -78,7 +78,7 @@ class LinearGaussian:
 
 @dataclass(frozen=True)
 class CorrelationPCA:
-    """Principal components of a table's standardised columns, the largest first.
+    """Principal components of a table's standardized columns, the largest first.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class CorrelationPCA:
         return cls(loc, scale, *components, recording_steps(x), min_residual_variance=min_variance)
 
     def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
-        """Return probabilistic PCA of the standardised columns, by maximum likelihood [1]_.
+        """Return probabilistic PCA of the standardized columns, by maximum likelihood [1]_.
 
         The model and its posterior are in the units of the table.
 
@@ -246,8 +246,8 @@ def _leading_axes(
         gram = np.zeros((n_columns, n_columns))
         for rows, w in _weighted_chunks(x, weight):
             # in the precision of x: the sums over a chunk are short
-            standardised = (rows - loc) / scale * np.sqrt(w / total)[:, None]
-            chunk = torch.as_tensor(standardised.astype(x.dtype, copy=False))
+            standardized = (rows - loc) / scale * np.sqrt(w / total)[:, None]
+            chunk = torch.as_tensor(standardized.astype(x.dtype, copy=False))
             gram += (chunk.T @ chunk).numpy()
     else:  # the smaller Gram matrix has the same eigenvalues
         w = np.ones(n_rows) if weight is None else weight

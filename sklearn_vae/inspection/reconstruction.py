@@ -61,7 +61,7 @@ class ReconstructionDisplay(DisplayMixin):
         With ``image_shape``: a row of images of ``X_true``, unless it is None, one of X and one
         of ``X_reconstructed``.
     lines_ : ndarray of Line2D of shape (2 or 3, n_rows)
-        Without: lines in the same order, in standardised units of X's columns.
+        Without: lines in the same order, in standardized units of X's columns.
 
     Examples
     --------

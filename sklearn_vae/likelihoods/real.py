@@ -47,7 +47,7 @@ class Gaussian(Likelihood):
     scale : {"per_row", "per_column"} or float, default="per_row"
         Standard deviation: a function of z, one learned number per column, or
         fixed: a number between 0.001 and 1000, in units of the column's own standard
-        deviation. With a fixed scale, training minimises the squared error, and the density is
+        deviation. With a fixed scale, training minimizes the squared error, and the density is
         seldom calibrated.
 
     Examples
@@ -327,7 +327,7 @@ class StudentT(Likelihood):
 def _scoring_step(df: Array, square: Array, weights: Array) -> Array:
     """Step of Fisher scoring for the logarithms of the degrees of freedom, at most 1.
 
-    Degrees of freedom (C, k, 1), squared residuals and normalised weights (C, k, n) -> (C, k, 1).
+    Degrees of freedom (C, k, 1), squared residuals and normalized weights (C, k, n) -> (C, k, 1).
     The information is that of Lange et al. (1989).
     """
     xp = namespace(df)

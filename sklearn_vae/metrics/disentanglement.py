@@ -103,7 +103,7 @@ def disentanglement_scores(
     r"""Disentanglement, completeness and informativeness of codes (DCI).
 
     A random forest predicts each factor from the codes; R are its feature importances. With
-    :math:`P` the rows, or columns, of R normalised to 1, a dimension's disentanglement is
+    :math:`P` the rows, or columns, of R normalized to 1, a dimension's disentanglement is
     :math:`1 - H(P_{d \cdot}) / \log K`, and a factor's completeness
     :math:`1 - H(P_{\cdot k}) / \log D`, for K factors and D dimensions.
 
@@ -201,7 +201,7 @@ def _forest(
 
 
 def _concentration(importance: np.ndarray) -> np.ndarray:
-    """One minus the normalised entropy of each row: 1 if all importance is in one column."""
+    """One minus the normalized entropy of each row: 1 if all importance is in one column."""
     if importance.shape[1] == 1:
         return np.ones(len(importance))
     total = importance.sum(axis=1, keepdims=True)

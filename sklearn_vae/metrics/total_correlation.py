@@ -25,7 +25,7 @@ def total_correlation(
     .. math::
         KL\Bigl(q(z) \,\|\, \prod_d q(z_d)\Bigr), \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
 
-    It is 0 if the latent dimensions are independent. ``objective="tc"`` penalises it.
+    It is 0 if the latent dimensions are independent. ``objective="tc"`` penalizes it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def total_correlation(
     Raises
     ------
     ValueError
-        If ``n_draws`` is not an integer >= 1, or the posterior is not factorised.
+        If ``n_draws`` is not an integer >= 1, or the posterior is not factorized.
 
     References
     ----------

@@ -85,11 +85,11 @@ def conditional_step(root: Array, residual: Array, observed: Array, left: Array)
 def marginal_of_normal(
     root: Array, standard: Array, observed: Array, left: Array | None = None
 ) -> tuple[Array, Array]:
-    """Standardise the observed values of normal rows, the other values integrated out.
+    """Standardize the observed values of normal rows, the other values integrated out.
 
     The density of all values is divided by that of the missing ones given the others. The root of
     the precision (..., d, d) is lower triangular, and so is a factor that multiplies it from the
-    left. Rows (..., d) are standardised by it, with any values where some are missing.
+    left. Rows (..., d) are standardized by it, with any values where some are missing.
 
     Return residuals (..., d) of the rows from the missing values that fit them best, and
     logarithms of scales (..., d): minus half of the sum of squares and minus the sum are the

@@ -1,4 +1,4 @@
-"""Columns of a mixture: normal distributions, bounds of their scales, and standardised rows."""
+"""Columns of a mixture: normal distributions, bounds of their scales, and standardized rows."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from sklearn_vae.numerics.functional import unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 
 
-class Standardised(NamedTuple):
+class Standardized(NamedTuple):
     """Rows as seen by p(x|z, c), for draws of z and c. Features lie before the draws.
 
     Attributes
     ----------
     standard, log_scale : array of shape (..., d, draws)
-        Real columns standardised given those before them, and logarithms of their scales.
+        Real columns standardized given those before them, and logarithms of their scales.
     params : array of shape (..., n_params, draws)
         Parameters of the other columns.
     log_det : array of shape (..., draws)

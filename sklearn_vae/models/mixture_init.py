@@ -171,7 +171,7 @@ class _PatternBlocks(NamedTuple):
 
 
 class EM:
-    """Expectation-maximisation of a mixture.
+    """Expectation-maximization of a mixture.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ class EM:
             before = bound
         return self
 
-    # -- maximisation ----------------------------------------------------------------
+    # -- maximization ----------------------------------------------------------------
 
     def _maximize(self, responsibility: Tensor, start: Tensor | None = None) -> None:
         """Fit the components to rows with responsibilities (C, n), from parameters of others."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_columns import Standardised
+from sklearn_vae.models.mixture_columns import Standardized
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
@@ -164,16 +164,16 @@ class MixtureVAE(StackedModule):
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
         chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
         log_prob = self.log_prob_of(
-            self.standardise(pick(white, chosen), z, chosen, row.real_observed),
+            self.standardize(pick(white, chosen), z, chosen, row.real_observed),
             row.others.unsqueeze(1),
             None if row.others_observed is None else row.others_observed.unsqueeze(1),
         )
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
-    def standardise(
+    def standardize(
         self, white: Tensor, z: Tensor, chosen: Tensor, observed: Tensor | None = None
-    ) -> Standardised:
+    ) -> Standardized:
         """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
 
         Parameters
@@ -194,7 +194,7 @@ class MixtureVAE(StackedModule):
         log_det = pick(self.log_det.unsqueeze(-1), chosen)
         if params.shape[1]:
             params = self.bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
-        parts = Standardised(standard, log_scale, params, log_det)
+        parts = Standardized(standard, log_scale, params, log_det)
         return parts if observed is None else self._marginal(parts, mix, chosen, observed)
 
     def _bounded_log_scale(self, raw: Tensor, chosen: Tensor) -> Tensor:
@@ -212,8 +212,8 @@ class MixtureVAE(StackedModule):
         return params
 
     def _marginal(
-        self, parts: Standardised, mix: Tensor, chosen: Tensor, observed: Tensor
-    ) -> Standardised:
+        self, parts: Standardized, mix: Tensor, chosen: Tensor, observed: Tensor
+    ) -> Standardized:
         """Integrate out the missing values of rows: their density is that of the other values.
 
         The residuals are those of ``marginal_of_normal``, and so are the scales, in units of x.
@@ -242,12 +242,12 @@ class MixtureVAE(StackedModule):
         log_det[member, :, row] = (
             (HALF_LOG_2PI * (~mask).to(log_det).sum(-1)).to(log_det).expand(-1, log_det.shape[1])
         )
-        return Standardised(standard, log_scale, params, log_det)
+        return Standardized(standard, log_scale, params, log_det)
 
     def log_prob_of(
-        self, parts: Standardised, others: Tensor, observed: Tensor | None = None
+        self, parts: Standardized, others: Tensor, observed: Tensor | None = None
     ) -> Tensor:
-        """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns of x: (M, K, B).
+        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns of x: (M, K, B).
 
         Other columns (M, 1 or K, B, n), and the mask of their observed values.
         """

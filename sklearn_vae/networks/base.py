@@ -21,7 +21,7 @@ class RowStructure:
     Attributes
     ----------
     shared_scale : bool, default=False
-        Columns at the same position of a time step, or all pixels, are standardised by one scale
+        Columns at the same position of a time step, or all pixels, are standardized by one scale
         and share their categories.
     n_steps : int or None, default=None
         Time steps of a row that is a sequence. Its missing values are whole steps at its end.

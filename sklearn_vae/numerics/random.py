@@ -28,7 +28,7 @@ from sklearn_vae.numerics.seeds import (
 
 # scipy's Sobol points have no more dimensions
 MAX_DIMS = qmc.Sobol.MAXDIM
-# torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
+# torch's vectorized normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 
 # held by who draws from torch's global generator
@@ -73,7 +73,7 @@ def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: tor
 def sample_categorical(cdf: Tensor, uniform: Tensor) -> Tensor:
     """Sample categories at uniform numbers by the inverse CDF: (..., K), (..., n) -> (..., n).
 
-    Weights need not be normalised if ``uniform`` lies between 0 and their sum.
+    Weights need not be normalized if ``uniform`` lies between 0 and their sum.
     """
     return torch.searchsorted(cdf[..., :-1].contiguous(), uniform.contiguous(), right=True)
 

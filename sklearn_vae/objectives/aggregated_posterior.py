@@ -77,8 +77,8 @@ class AggregatedPosterior:
         return cls(z, loc, log_scale, weight, state.n_rows or q.shape[1])
 
     @property
-    def normalised_weight(self) -> Tensor:
-        """Weights of the rows, normalised to sum 1 over the batch: (M or 1, B)."""
+    def normalized_weight(self) -> Tensor:
+        """Weights of the rows, normalized to sum 1 over the batch: (M or 1, B)."""
         return self.weight / self.weight.sum(1, keepdim=True)
 
     def log_mixture_weights(self) -> Tensor:
@@ -87,7 +87,7 @@ class AggregatedPosterior:
         A row's own posterior has its weight in the table, which is less than its weight in
         the batch; the other rows of the batch represent the rest of the table.
         """
-        in_batch, tiny = self.normalised_weight, torch.finfo(self.weight.dtype).tiny
+        in_batch, tiny = self.normalized_weight, torch.finfo(self.weight.dtype).tiny
         of_row = torch.minimum(self.weight / self.n_rows, in_batch)
         rest = (1 - of_row).clamp(min=tiny) / (1 - in_batch).clamp(min=tiny)
         log_weight = rest.log().unsqueeze(2) + in_batch.log().unsqueeze(1)
@@ -96,7 +96,7 @@ class AggregatedPosterior:
 
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean over the draws of all rows: (M, K, B) -> (M,)."""
-        return (values * self.normalised_weight.unsqueeze(1)).sum(2).mean(1)
+        return (values * self.normalized_weight.unsqueeze(1)).sum(2).mean(1)
 
     def split(self) -> Iterator[tuple[Self, Tensor]]:
         """Split a large batch into interleaved parts; yield each with its weight (M,)."""
@@ -112,12 +112,12 @@ class AggregatedPosterior:
                 self.weight[:, rows],
                 self.n_rows,
             )
-            yield part, self.normalised_weight[:, rows].sum(1)
+            yield part, self.normalized_weight[:, rows].sum(1)
 
 
 @dataclass(frozen=True)
 class AggregatedPosteriorPenalty(PenalizedELBO):
-    """Base class of objectives that penalise a divergence of the aggregated posterior."""
+    """Base class of objectives that penalize a divergence of the aggregated posterior."""
 
     uses_aggregated_posterior = True
     requirements = FACTORIZED

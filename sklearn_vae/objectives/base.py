@@ -20,7 +20,7 @@ class LossTerms(NamedTuple):
     """A loss and its terms, one number per member: tensors of shape (M,), in nats per row.
 
     loss = reconstruction_loss + beta * kl_loss + the objective's own penalty, if it has one.
-    ``scale_penalty`` is minimised beside the loss and not reported: the negative log-prior of
+    ``scale_penalty`` is minimized beside the loss and not reported: the negative log-prior of
     the Gaussian scales.
     """
 
@@ -30,7 +30,7 @@ class LossTerms(NamedTuple):
     scale_penalty: Tensor
 
     @property
-    def to_minimise(self) -> Tensor:
+    def to_minimize(self) -> Tensor:
         """Sum of the loss and the scale penalty: (M,)."""
         return self.loss + self.scale_penalty
 
@@ -82,7 +82,7 @@ class LossState:
     beta : float or Tensor of shape (M,), default=1.0
         Weight of the KL.
     free_bits : float or Tensor of shape (M,), default=0.0
-        Free bits: KL in nats per latent dimension that is not penalised, on average over rows
+        Free bits: KL in nats per latent dimension that is not penalized, on average over rows
         [1]_.
     pseudo_observations : float or Tensor of shape (M,), default=0.0
         Strength of the prior on Gaussian scales, which keeps them from collapsing, in
@@ -128,7 +128,7 @@ class LossState:
         return raised if mask is None else raised * mask
 
     def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor:
-        """Mask of the dimensions whose KL is penalised: (M, l)."""
+        """Mask of the dimensions whose KL is penalized: (M, l)."""
         return kl_per_dimension > self._free_bits(kl_per_dimension)
 
     def _free_bits(self, like: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class IWAE(Objective):
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.
 
-        The bounds of the sets are averaged. The terms are self-normalised importance-sampling
+        The bounds of the sets are averaged. The terms are self-normalized importance-sampling
         estimates: ``reconstruction_loss`` is minus the weighted mean of log p(x|z), and
         ``kl_loss`` is the rest. With one draw they are the ELBO's; with many they tend to those
         of the exact posterior, -E[log p(x|z)] over p(z|x) and the KL of p(z|x) from the prior.
@@ -84,18 +84,18 @@ class IWAE(Objective):
             encoder_input=batch.corrupted,
         )
         log_weight = self._split_sets(draws.log_weight)
-        log_normalised = log_weight.detach().log_softmax(2)
-        normalised = log_normalised.exp()
+        log_normalized = log_weight.detach().log_softmax(2)
+        normalized = log_normalized.exp()
         if self.doubly_reparameterized and draws.z.requires_grad:
-            # DReG: the gradient through z is weighted by the squared normalised weights. One
+            # DReG: the gradient through z is weighted by the squared normalized weights. One
             # factor comes from the bound, the hook multiplies by the other.
-            factor = normalised.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
+            factor = normalized.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
             draws.z.register_hook(lambda grad: grad * factor)
         bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)
-        log_prob = (normalised * self._split_sets(draws.log_prob)).sum(2).mean(1)
-        # log-density of the self-normalised proposal at a draw, over p(z)
-        log_ratio = log_normalised + math.log(self.n_draws) - self._split_sets(draws.log_ratio)
-        kl = (normalised * log_ratio).sum(2).mean(1)
+        log_prob = (normalized * self._split_sets(draws.log_prob)).sum(2).mean(1)
+        # log-density of the self-normalized proposal at a draw, over p(z)
+        log_ratio = log_normalized + math.log(self.n_draws) - self._split_sets(draws.log_ratio)
+        kl = (normalized * log_ratio).sum(2).mean(1)
         log_prior = self._log_scale_prior(model, draws.z, batch.x, state)
         if batch.weight is not None:
             bound, log_prior = bound * batch.weight, log_prior * batch.weight

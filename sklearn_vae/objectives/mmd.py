@@ -95,7 +95,7 @@ class MMD(AggregatedPosteriorPenalty):
             q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0, mask) * weights).sum(3))
             origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
             kernel = _mean_kernel(origin, q, variance, 1.0, mask)[:, 0, 0]
-            q_p = (kernel * q.normalised_weight).sum(1)
+            q_p = (kernel * q.normalized_weight).sum(1)
             p_p = (variance / (variance + 2)).flatten() ** (n_dims / 2)
             total = total + (q_q - 2 * q_p + p_p) / len(KERNEL_VARIANCES)
         return total

@@ -65,7 +65,7 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 
     def temper(self, params: Tensor, beta: float) -> Tensor:
-        r"""Parameters of :math:`q(z|x)^\beta p(z)^{1-\beta}`, normalised: (..., 2 l) -> (..., 2 l).
+        r"""Parameters of :math:`q(z|x)^\beta p(z)^{1-\beta}`, normalized: (..., 2 l) -> (..., 2 l).
 
         The best q(z|x) for a KL with weight :math:`\beta` is in proportion to
         :math:`p(x|z)^{1/\beta} p(z)`, where the derivative of the objective is 0. If q is that,
@@ -147,9 +147,9 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
         loc, log_scale, unit = self._factor(params)
         log_scale = log_scale + math.log(proposal_scale)
-        standardised = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
+        standardized = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
         noise = torch.linalg.solve_triangular(
-            unit, standardised.permute(0, 2, 3, 1), upper=False, unitriangular=True
+            unit, standardized.permute(0, 2, 3, 1), upper=False, unitriangular=True
         )  # (M, B, l, K)
         log_prob = (-0.5 * noise.square() - log_scale.unsqueeze(-1) - HALF_LOG_2PI).sum(2)
         return log_prob.mT

@@ -99,7 +99,7 @@ def has_light_tails(job: TrainingJob) -> bool:
 
 
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
-    r"""Compute Mardia's standardised multivariate kurtosis of rows (n, p) [1]_.
+    r"""Compute Mardia's standardized multivariate kurtosis of rows (n, p) [1]_.
 
     The rows have mean 0 and identity covariance, and the sum of their weights is their number. The
     statistic is standard normal where rows are normal. It is negative where the distances of rows

@@ -63,7 +63,7 @@ class TrainingConfig:
     validation_seed : int, optional
         Seed of the validation noise, shared by the runs that are compared; by default ``seed``.
     objective : Objective, default=ELBO()
-        Objective to maximise.
+        Objective to maximize.
     ema_decay : float, default=0.0
         Decay per step of the exponential moving average (EMA) of the parameters; 0 is no
         average. Validation and early stopping use the averaged parameters.

@@ -104,7 +104,7 @@ def test_a_column_whose_values_differ_by_rounding_is_constant():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_real_columns_are_standardised(weighted, mixed, rng):
+def test_real_columns_are_standardized(weighted, mixed, rng):
     """As scikit-learn's StandardScaler does it, weights included."""
     weight = rng.uniform(0.5, 2, len(mixed)) if weighted else None
     expected = StandardScaler().fit_transform(mixed[:, [1, 3]], sample_weight=weight)

@@ -247,7 +247,7 @@ def test_units_are_fitted_to_observed_values(table):
 
 
 def test_log_abs_det_jacobian_is_that_of_observed_values(table):
-    """The scales of standardised columns, and the derivative of logarithms."""
+    """The scales of standardized columns, and the derivative of logarithms."""
     columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
     scale = columns.scale * 2.0**columns.exponent
     there = ~np.isnan(table)

@@ -55,7 +55,7 @@ def every_level(table):
 # -- classes and shares ------------------------------------------------------------------
 
 
-def test_pseudo_observations_maximise_the_dirichlet_multinomial_likelihood():
+def test_pseudo_observations_maximize_the_dirichlet_multinomial_likelihood():
     """scipy has the distribution."""
     counts = np.bincount(zipf(50, 400), minlength=50)
     grid = np.exp(np.linspace(-6, 6, 2001))

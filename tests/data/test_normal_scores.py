@@ -198,7 +198,7 @@ def test_samples_of_a_normal_model_are_the_training_values(step, rng):
     assert stats.chi2_contingency([counts, observed]).pvalue > 1e-3
 
 
-def test_values_are_dequantised_over_their_step_only(rng):
+def test_values_are_dequantized_over_their_step_only(rng):
     """Uniform noise of one step in columns with normal scores, none beside them."""
     price = np.round(rng.beta(0.7, 0.7, 5000), 2)
     normal = rng.normal(10, 2, 5000).round(1)

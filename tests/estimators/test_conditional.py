@@ -301,7 +301,7 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(n_draws, rng):
         torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, n_draws, 9, 2))
     )
     state = LossState(torch.ones(2).double(), pseudo_observations=torch.tensor([0.2, 0.0]))
-    total = ELBO()(model, Minibatch(x, None, noise), state).to_minimise.sum()
+    total = ELBO()(model, Minibatch(x, None, noise), state).to_minimize.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
     assert ELBOGradient.supports(model, ELBO())
@@ -744,7 +744,7 @@ def test_the_classifier_fits_a_conditional_clone():
 
 
 @pytest.mark.slow
-def test_a_support_vector_machine_recognises_sampled_digits():
+def test_a_support_vector_machine_recognizes_sampled_digits():
     """A support vector machine gives more than 95 % of drawn digits the class that was asked."""
     X, y = load_digits(return_X_y=True)
     train, test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)

@@ -151,7 +151,7 @@ def test_equal_means_of_missing_cells_are_ties_in_any_batch():
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-9)
 
 
-def test_a_training_row_with_missing_cells_is_recognised_alone(fitted, train):
+def test_a_training_row_with_missing_cells_is_recognized_alone(fitted, train):
     """Its imputed values are rounded otherwise than among other rows."""
     incomplete = train[train.isna().any(axis=1)][:20]
     alone = [fitted.score_samples(incomplete[i : i + 1])[0] for i in range(len(incomplete))]

@@ -37,7 +37,7 @@ def factor_rows():
 
 
 def test_the_initial_score_is_that_of_probabilistic_pca(factor_rows):
-    """The start is probabilistic PCA of the standardised columns, within the score's own noise."""
+    """The start is probabilistic PCA of the standardized columns, within the score's own noise."""
     train, test = factor_rows[0], factor_rows[1][:100]
     scaler = StandardScaler().fit(train)
     expected = PCA(2).fit(scaler.transform(train)).score(scaler.transform(test))

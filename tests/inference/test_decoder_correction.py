@@ -41,7 +41,7 @@ def test_it_is_sklearns_ridge_on_codes_of_variance_one(penalty, rows, monkeypatc
     )
 
 
-def test_the_penalty_has_the_lowest_generalised_cross_validation_error(rows):
+def test_the_penalty_has_the_lowest_generalized_cross_validation_error(rows):
     """Of all on the list, by the formula with the hat matrix written out."""
     codes, residual = rows
     z = StandardScaler().fit_transform(codes)

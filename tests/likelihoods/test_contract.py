@@ -214,7 +214,7 @@ def test_cdf_is_monotone(likelihood, rng):
 
 @each
 def test_samples_have_the_distribution(likelihood, generator):
-    """Kolmogorov-Smirnov test of the probability integral transform, randomised at point masses."""
+    """Kolmogorov-Smirnov test of the probability integral transform, randomized at point masses."""
     params = [param.expand(20_000, -1) for param in draw_params(likelihood, 1)]
     below, at = likelihood.cdf(params, likelihood.sample(params, generator))
     pit = below + torch.rand(at.shape, generator=generator) * at

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from sklearn_vae import VAETransformer
 
-# one step with a vanishing learning rate: the model is probabilistic PCA of standardised columns
+# one step with a vanishing learning rate: the model is probabilistic PCA of standardized columns
 PPCA = {"learning_rate": 1e-12, "max_iter": 1, "early_stopping": False, "random_state": 0}
 
 
@@ -18,7 +18,7 @@ def linear_rows(n, seed):
 
 
 def ppca_covariance(X, n_components):
-    """Maximum-likelihood covariance of probabilistic PCA of standardised columns, in X's units."""
+    """Maximum-likelihood covariance of probabilistic PCA of standardized columns, in X's units."""
     scale = X.std(axis=0)
     Z = (X - X.mean(axis=0)) / scale * np.sqrt(1 - 1 / len(X))  # sklearn divides by n - 1
     return PCA(n_components, svd_solver="full").fit(Z).get_covariance() * np.outer(scale, scale)

@@ -46,7 +46,7 @@ def test_epistemic_uncertainty_grows_away_from_the_training_rows(ensemble):
 
 
 def test_the_parts_add_up_for_rows_with_missing_values(ensemble):
-    """Every member marginalises missing values."""
+    """Every member marginalizes missing values."""
     X = parabola(30, 2)
     X[::2, 1] = np.nan
 

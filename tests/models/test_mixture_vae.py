@@ -542,7 +542,7 @@ def test_weights_may_be_fractions():
 
 
 def test_shares_are_the_most_likely_ones():
-    """Against a general optimiser, on rows with weights."""
+    """Against a general optimizer, on rows with weights."""
     rng = np.random.default_rng(0)
     log_density, weight = rng.normal(size=(3, 2000)) + [[0.2], [0], [-3]], rng.random(2000)
 

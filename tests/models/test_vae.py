@@ -38,7 +38,7 @@ def rows(x):
 
 
 def mixed_table(rng):
-    """Two standardised columns and two binary ones."""
+    """Two standardized columns and two binary ones."""
     x = rng.standard_normal((40, 4))
     x[:, 2:] = x[:, 2:] > 0.3
     return x

@@ -252,7 +252,7 @@ def test_each_member_drops_by_its_own_seed():
     assert max(gaps) > 1e-2
 
 
-def test_batch_normalisation_that_has_learned_its_statistics_is_a_layer():
+def test_batch_normalization_that_has_learned_its_statistics_is_a_layer():
     """Of a module that is trained already; they stay as they are."""
     mine = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4))
     mine(torch.randn(64, 3))

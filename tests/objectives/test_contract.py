@@ -53,7 +53,7 @@ def test_the_gradient_reaches_every_parameter(objective, model, batch):
     """A parameter without a gradient would never be trained."""
     terms = objective(model, batch, LossState(pseudo_observations=0.5))
     params = [param for param in model.parameters() if param.numel()]
-    gradients = torch.autograd.grad(terms.to_minimise.sum(), params)
+    gradients = torch.autograd.grad(terms.to_minimize.sum(), params)
 
     assert all(gradient.ne(0).any() for gradient in gradients)
 
@@ -105,7 +105,7 @@ def test_a_weight_is_a_number_of_copies(
     for rows in (batch._replace(x=copies), batch._replace(weight=relative)):
         model.flat_grad.zero_()
         terms = objective(model, rows, state)
-        terms.to_minimise.sum().backward()
+        terms.to_minimize.sum().backward()
         results.append((torch.stack(terms), model.flat_grad.clone()))
     expected, ours = results
 
@@ -114,13 +114,13 @@ def test_a_weight_is_a_number_of_copies(
 
 @pytest.mark.parametrize("objective", ALL, ids=repr)
 def test_reported_terms_are_named_and_detached(objective, model, batch):
-    """Histories hold numbers. What is minimised is the loss and the penalty of the scales."""
+    """Histories hold numbers. What is minimized is the loss and the penalty of the scales."""
     terms = objective(model, batch, LossState(pseudo_observations=1.0))
     expected = torch.stack([getattr(terms, name) for name in REPORTED])
 
     torch.testing.assert_close(terms.reported(), expected.detach())
     assert not terms.reported().requires_grad
-    torch.testing.assert_close(terms.to_minimise, terms.loss + terms.scale_penalty)
+    torch.testing.assert_close(terms.to_minimize, terms.loss + terms.scale_penalty)
 
 
 @pytest.mark.parametrize("objective", ALL, ids=repr)

@@ -1,4 +1,4 @@
-"""What training minimises: nats per row, parts that add up, weights that are copies."""
+"""What training minimizes: nats per row, parts that add up, weights that are copies."""
 
 import math
 
@@ -100,7 +100,7 @@ def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
     terms = loss(ELBO(), model, x, None, shared_noise(), pseudo_observations=0.25)
 
     torch.testing.assert_close(terms.scale_penalty, -0.25 * log_prior.mean(1))
-    torch.testing.assert_close(terms.to_minimise, without.loss + terms.scale_penalty)
+    torch.testing.assert_close(terms.to_minimize, without.loss + terms.scale_penalty)
     torch.testing.assert_close(terms.reported(), without.reported())
     assert (without.scale_penalty == 0).all()
 
@@ -125,7 +125,7 @@ def with_a_wrong_encoder(model):
 def gradient_of(model, x, noise, n_draws, *, doubly):
     """Gradient of the loss: (P,)."""
     model.flat_grad.zero_()
-    loss(IWAE(n_draws, doubly), model, x, None, noise).to_minimise.sum().backward()
+    loss(IWAE(n_draws, doubly), model, x, None, noise).to_minimize.sum().backward()
     return model.flat_grad[0].clone()
 
 
@@ -234,7 +234,7 @@ def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
     for doubly in (False, True):
         model.flat_grad.zero_()
         terms = loss(IWAE(n_draws, doubly), model, x, None, noise, pseudo_observations=0.5)
-        terms.to_minimise.sum().backward()
+        terms.to_minimize.sum().backward()
         found.append(model.flat_grad[0].clone())
 
     torch.testing.assert_close(found[0][after], found[1][after], rtol=1e-9, atol=1e-12)
@@ -261,7 +261,7 @@ def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
     for strength in (0.0, 5.0):
         model.flat_grad.zero_()
         terms = loss(IWAE(3), model, x, None, shared_noise(), pseudo_observations=strength)
-        terms.to_minimise.sum().backward()
+        terms.to_minimize.sum().backward()
         found.append(model.flat_grad[0].clone())
 
     torch.testing.assert_close(found[0][own], found[1][own])
@@ -538,7 +538,7 @@ def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, 
     for own in (objective, OBJECTIVES["elbo"]):
         model.flat_grad.zero_()
         terms = loss(own, model, x, None, shared_noise(), pseudo_observations=0.5)
-        terms.to_minimise.sum().backward()
+        terms.to_minimize.sum().backward()
         found.append((terms, model.flat_grad[0].clone()))
     (terms, ours), (bound, plain) = found
     encoder = slice(encoders_share(model))

@@ -90,7 +90,7 @@ def test_the_density_integrates_to_one(posterior, proposal_scale, generator):
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
 def test_proposed_draws_have_the_density_that_is_returned(posterior, generator):
-    """The mean of p(z) / q(z) over draws from q is 1, for a normalised p(z)."""
+    """The mean of p(z) / q(z) over draws from q is 1, for a normalized p(z)."""
     distribution, params = make(posterior, generator, 1, 2)
     prior = posterior.resolve_prior(StandardNormal(), L).distribution({}, None, None)
     noise = torch.randn(1, 100_000, 1, L, generator=generator).double()

@@ -26,7 +26,7 @@ def by_torch(params):
 
 
 def test_kl_is_the_textbook_kl_from_the_standard_normal(params):
-    """The regulariser must be exact: beta multiplies it, and histories show it in nats."""
+    """The regularizer must be exact: beta multiplies it, and histories show it in nats."""
     expected = kl_divergence(by_torch(params), Normal(0.0, 1.0))
 
     torch.testing.assert_close(POSTERIOR.kl(params), expected, rtol=1e-6, atol=1e-12)

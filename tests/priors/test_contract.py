@@ -1,4 +1,4 @@
-"""The contract of every prior: a normalised density, samples from it and gradients."""
+"""The contract of every prior: a normalized density, samples from it and gradients."""
 
 import numpy as np
 import pytest

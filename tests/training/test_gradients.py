@@ -157,7 +157,7 @@ def assert_same_gradient(
     beta = torch.as_tensor(beta).double().expand(len(x))
     state = LossState(beta, **state)
     expected = objective(model, Minibatch(x, weight, noise, shown), state)
-    expected.to_minimise.sum().backward()
+    expected.to_minimize.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
     kind = find_gradient(model, objective)
@@ -571,7 +571,7 @@ def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
     x, _, noise = batch(model, n_rows=120)
     state = LossState(torch.ones(n_members).double())
     expected = ELBO()(model, Minibatch(x, None, noise), state)
-    expected.to_minimise.sum().backward()
+    expected.to_minimize.sum().backward()
     gradient = model.flat_grad.clone()
     single = disturbed(blocks, n_members=n_members, hidden=(300,)).float()
     single.flatten()

@@ -337,7 +337,7 @@ def out_of_memory():
 
 @pytest.mark.parametrize("shape", [(1 << 60,), (1 << 31, 1 << 33)])
 def test_torchs_own_words_are_those(shape):
-    """What is recognised is what torch says."""
+    """What is recognized is what torch says."""
     with pytest.raises(RuntimeError) as error:
         torch.empty(shape, dtype=torch.int8)
 

@@ -150,7 +150,7 @@ def test_normal_rows_have_a_standard_normal_statistic(rng):
 
 
 def test_one_column_is_the_kurtosis_of_scipy(rng):
-    """Which is the fourth moment of a standardised column."""
+    """Which is the fourth moment of a standardized column."""
     z = whitened(rng.uniform(size=(300, 1)))
     expected = stats.kurtosis(z[:, 0], fisher=False) - 3 * 299 / 301
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
 
-# Standardised values are clipped here, so that their squares stay finite.
+# Standardized values are clipped here, so that their squares stay finite.
 INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 MAX_DISTANCE = 1e300

@@ -57,7 +57,7 @@ SUBSAMPLE_SIZE = 1024
 class PointMassColumns(RealColumns):
     """Real numbers of which some values are common, as 0 among prices.
 
-    The model's input is one-hot for the point masses, followed by the standardised number,
+    The model's input is one-hot for the point masses, followed by the standardized number,
     which is 0 at a point mass.
 
     Attributes
@@ -128,7 +128,7 @@ class PointMassColumns(RealColumns):
         return self.point_masses[column]
 
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """One-hot encode point masses, standardise numbers: (n, k) -> (n, k * (S + 1))."""
+        """One-hot encode point masses, standardize numbers: (n, k) -> (n, k * (S + 1))."""
         values = np.empty((*X.shape, self.width))
         values[..., :-1] = one_hot(X, self.point_masses)
         numbers = super().encode(X)

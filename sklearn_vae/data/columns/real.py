@@ -1,4 +1,4 @@
-"""Columns of real numbers, standardised, and of positive ones, whose logarithms are."""
+"""Columns of real numbers, standardized, and of positive ones, whose logarithms are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ MAX_EXPONENT = 1100
 @serializable
 @dataclass(eq=False)
 class RealColumns(Columns):
-    """Real numbers, standardised.
+    """Real numbers, standardized.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class RealColumns(Columns):
     n_knots : ndarray of shape (k,)
         Number of knots of each column's normal scores; 0 for columns without.
     knots : ndarray of shape (n_knots.sum(), 2)
-        Standardised values and their normal scores, column after column.
+        Standardized values and their normal scores, column after column.
     """
 
     exponent: np.ndarray
@@ -65,7 +65,7 @@ class RealColumns(Columns):
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian", "StudentT")
     has_unseen: ClassVar[bool] = False
-    # transform before the standardisation, and its inverse
+    # transform before the standardization, and its inverse
     link: ClassVar[np.ufunc] = np.positive
     inverse_link: ClassVar[np.ufunc] = np.positive
 
@@ -185,7 +185,7 @@ class RealColumns(Columns):
         return values
 
     def normalize(self, X: np.ndarray) -> np.ndarray:
-        """Standardise, and take normal scores where there are knots: (n, k) -> (n, k)."""
+        """Standardize, and take normal scores where there are knots: (n, k) -> (n, k)."""
         values = self.standardize(X)
         if not len(self.knots):
             return values
@@ -194,7 +194,7 @@ class RealColumns(Columns):
         return values
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
-        """Return standardised values of normal scores: (n, k) -> (n, k)."""
+        """Return standardized values of normal scores: (n, k) -> (n, k)."""
         if not len(self.knots):
             return values
         values = values.copy()
@@ -210,7 +210,7 @@ class RealColumns(Columns):
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """Standardise, take normal scores, and clip: (n, k) -> (n, k)."""
+        """Standardize, take normal scores, and clip: (n, k) -> (n, k)."""
         values, limit = self.normalize(X), INPUT_CLIP[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
@@ -219,7 +219,7 @@ class RealColumns(Columns):
         return self.unstandardize(self.unnormalize(values), is_sample=is_sample)
 
     def unstandardize(self, values: np.ndarray, *, is_sample: bool) -> np.ndarray:
-        """Undo the standardisation; clip and round samples: (n, k) -> (n, k)."""
+        """Undo the standardization; clip and round samples: (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             X = times_power_of_two(values * self.scale + self.shift, self.exponent)
             X = self.inverse_link(X)
@@ -255,7 +255,7 @@ class RealColumns(Columns):
         return np.full(len(X), -log_scale.sum())
 
     def log_slope(self, X: np.ndarray) -> np.ndarray | float:
-        """Log-derivative of the normal scores by the standardised values: (n, k) -> (n, k)."""
+        """Log-derivative of the normal scores by the standardized values: (n, k) -> (n, k)."""
         if not len(self.knots):
             return 0.0
         standardized, log_slope = self.standardize(X), np.zeros(X.shape)
@@ -267,7 +267,7 @@ class RealColumns(Columns):
 @serializable
 @dataclass(eq=False)
 class PositiveColumns(RealColumns):
-    """Positive numbers, the logarithms of which are standardised."""
+    """Positive numbers, the logarithms of which are standardized."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
     possible_values: ClassVar[str] = "above 0"
@@ -299,7 +299,7 @@ class PositiveColumns(RealColumns):
         return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-determinant of the logarithms and of their standardisation: (n, k) -> (n,)."""
+        """Log-determinant of the logarithms and of their standardization: (n, k) -> (n,)."""
         positive = np.where(X <= 0, np.nan, X)
         log_det = super().log_abs_det_jacobian(positive, log_unseen)
         log_det -= np.nan_to_num(np.log(positive.astype(np.float64))).sum(axis=1)

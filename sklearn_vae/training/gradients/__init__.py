@@ -81,7 +81,7 @@ class LossGradient:
         """Write autograd's gradient of one batch into the model's."""
         with torch.enable_grad():
             terms = self.objective(cast(VAE, self.model), batch, state)
-            total = terms.to_minimise.sum()
+            total = terms.to_minimize.sum()
         params = list(self.model.parameters())
         gradients = torch.autograd.grad(total, params, materialize_grads=True)
         for param, gradient in zip(params, gradients, strict=True):

@@ -246,7 +246,7 @@ class ZeroInflatedCost:
 
 
 class NormalColumns:
-    """Standardised residuals of normal columns, with the prior of their scales.
+    """Standardized residuals of normal columns, with the prior of their scales.
 
     The scale is a function of z or one number per column.
     """
@@ -256,7 +256,7 @@ class NormalColumns:
         self.grad_loc, self.grad_raw = columns.grads
         self.x, self.observed = columns.x, columns.observed
         self.inverse_scale = empty_like(self.raw)
-        self.standardised, self.square = (empty_like(self.loc) for _ in range(2))
+        self.standardized, self.square = (empty_like(self.loc) for _ in range(2))
         self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound = -self.bound
@@ -266,16 +266,16 @@ class NormalColumns:
         self.pseudo_squares = self.strength * residual.square()
 
     def standardize(self) -> None:
-        """Compute the standardised residuals and their squares, 0 for missing values."""
+        """Compute the standardized residuals and their squares, 0 for missing values."""
         torch.mul(self.log_scale_bound.forward(), self.negative_bound, out=self.inverse_scale)
-        torch.sub(self.loc, self.x, out=self.standardised).mul_(self.inverse_scale.exp_())
+        torch.sub(self.loc, self.x, out=self.standardized).mul_(self.inverse_scale.exp_())
         if self.observed is not None:
-            self.standardised.mul_(self.observed)
-        torch.mul(self.standardised, self.standardised, out=self.square)
+            self.standardized.mul_(self.observed)
+        torch.mul(self.standardized, self.standardized, out=self.square)
 
     def backward_loc(self, weight: Tensor) -> None:
         """Write the gradient of the location, from the weights of rows and draws: (M, 1, K, B)."""
-        torch.mul(self.standardised, self.inverse_scale, out=self.grad_loc).mul_(weight)
+        torch.mul(self.standardized, self.inverse_scale, out=self.grad_loc).mul_(weight)
 
 
 class NormalCost(NormalColumns):

@@ -386,7 +386,7 @@ class GaussianColumns(NormalColumns):
         super().__init__(columns)
         self.row_weights = row_weights
         self.is_per_row = self.raw.shape == self.loc.shape
-        self.standardised_rows = self.standardised.flatten(2)
+        self.standardized_rows = self.standardized.flatten(2)
         self.square_rows = self.square.flatten(2)
         self.squares = empty_like(self.raw)
         self.n_observations = 1 + self.strength  # of a scale, with the pseudo-observations
@@ -419,13 +419,13 @@ class GaussianColumns(NormalColumns):
         squares = torch.mul(self.inverse_scale, self.inverse_scale, out=self.squares)
         squares.mul_(self.pseudo_squares)
         if self.is_per_row:
-            torch.mul(self.tanh, self.twice_bound, out=self.standardised)
+            torch.mul(self.tanh, self.twice_bound, out=self.standardized)
             squares.add_(self.square)
             if observed is not None:
-                self.standardised.mul_(observed)
+                self.standardized.mul_(observed)
                 squares.sub_(observed)
-            self.standardised.add_(self.square)
-            loss = torch.bmm(self.standardised_rows, row_weights.draws_column, out=self.per_column)
+            self.standardized.add_(self.square)
+            loss = torch.bmm(self.standardized_rows, row_weights.draws_column, out=self.per_column)
             grad = torch.sub(n_observations, squares, out=squares).mul_(row_weights.draws)
         else:
             loss = torch.bmm(self.square_rows, row_weights.draws_column, out=self.per_column)

@@ -183,7 +183,7 @@ class ImportanceWeights:
         torch.mul(weight.unsqueeze(1), self.mean_factor, out=self.row)
 
     def forward(self) -> None:
-        """Compute loss terms, normalised weights (M, K, B), and the gradient of the log-weights."""
+        """Compute loss terms, normalized weights (M, K, B), and the gradient of the log-weights."""
         torch.add(self.log_prob, self.log_ratio, out=self.log_weight)
         highest = self.log_weight_by_set.amax(2, keepdim=True)
         torch.sub(self.log_weight_by_set, highest, out=self.weights_by_set).exp_()
@@ -224,7 +224,7 @@ class WeightedGaussianSample(GaussianSample):
         """Return the gradient of the encoder's output, (M, 2 l, B), from that of z.
 
         The doubly reparameterized one differentiates log q(z|x) with respect to z only, and
-        multiplies the gradient of z by the normalised weights once more.
+        multiplies the gradient of z by the normalized weights once more.
         """
         grad_log_weight = grad_log_weight.unsqueeze(1)  # (M, 1, K, B)
         if self.doubly_reparameterized:
@@ -331,7 +331,7 @@ class WhitenedColumns:
     def backward(self, grad_log_weight: Tensor) -> None:
         """Write the gradients, from that of the log-density (M, K, B)."""
         grad_log_weight = grad_log_weight.unsqueeze(1)
-        # minus the gradient of the standardised row
+        # minus the gradient of the standardized row
         grad_standard = self.standard.mul_(grad_log_weight)
         torch.mul(grad_standard, self.inverse_scale, out=self.grad_shift)
         if self.shears is not None:
