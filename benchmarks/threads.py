@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.estimators import boosting
+from sklearn_vae.imputation import fit_boosted_trees as boosting
 from sklearn_vae.inference import ensemble, predictor
 from sklearn_vae.models import sizes
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.columns.binary import BinaryColumns
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import SCORE_DRAWS

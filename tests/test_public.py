@@ -122,7 +122,7 @@ def test_encoding_a_table_needs_numpy_alone():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'scipy', 'sklearn', 'narwhals']));"
         "import numpy as np; from sklearn_vae.data.columns import ConstantColumns as Constant;"
-        "from sklearn_vae.data.encoder import TableEncoder;"
+        "from sklearn_vae.data.table_encoder import TableEncoder;"
         "columns = [Constant(np.array([0]), None, np.array([[7.0]]))];"
         "print(TableEncoder(['a'], columns, -1.0).inverse_transform(np.empty((2, 0))))"
     )

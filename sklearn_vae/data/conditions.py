@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 

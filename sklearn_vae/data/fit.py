@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
+from sklearn_vae.data.choose_likelihood import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name
-from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.normal_scores import MAX_ROWS_OF_MIN_GAIN, find_explained_columns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import (
     Bernoulli,

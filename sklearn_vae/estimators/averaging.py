@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputation import AveragedImputation, find_shift
-from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
-from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.imputation.average import AveragedImputation, find_shift
+from sklearn_vae.imputation.boosted_trees import BoostedTrees
+from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
+from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
+from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, Ordinal, StudentT
+from sklearn_vae.likelihoods import Categorical, Gaussian, Ordinal, StudentT
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine, show_progress
 
@@ -192,10 +192,10 @@ class AverageFitter:
 
     def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
         """Columns that trees may predict: numbers that get means, and classes of large tables."""
-        columns = []
-        for j, likelihood in enumerate(self.likelihoods):
+        columns, is_positive = [], self.model.columns_.is_positive
+        for j in range(rows.shape[1]):
             values = rows[~np.isnan(rows[:, j]), j]
-            if not len(values) or isinstance(likelihood, LogNormal):
+            if not len(values) or is_positive[j]:
                 continue
             max_classes = min(MAX_CLASSES_TO_CORRECT, len(values) // 2) if self.is_large else 0
             if self.has_classes[j] and len(np.unique(values)) > max_classes:

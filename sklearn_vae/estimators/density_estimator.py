@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import DiskRows, check_is_table
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
 from sklearn_vae.estimators.checks import (
     check_allows_missing,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae.estimators.boosting import MAX_CATEGORIES
+from sklearn_vae.imputation.fit_boosted_trees import MAX_CATEGORIES
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.system.threads import one_openmp_thread
 

@@ -9,8 +9,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name, precision, seconds, shorten, time_type
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
 
 # Relative rounding error of the largest values of a dtype.

@@ -19,11 +19,8 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.fields import without_unknown
-from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
-from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
@@ -32,6 +29,9 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, without_weight_0
 from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.imputation.average import AveragedImputation
+from sklearn_vae.imputation.boosted_trees import BoostedTrees
+from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable

@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.missing import resample
-from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.inference.predictor import Predictor, keep
+from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
 from sklearn_vae.networks.mlp import ACTIVATIONS
-from sklearn_vae.numerics.columnwise import Limits
 from sklearn_vae.numerics.random import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.device import default_modes

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.mixture_columns import MixtureColumns, Standardized
@@ -31,7 +32,6 @@ from sklearn_vae.numerics.array_api import (
     solve_lower,
     take,
 )
-from sklearn_vae.numerics.columnwise import Limits
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,

@@ -11,7 +11,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,

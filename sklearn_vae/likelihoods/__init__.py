@@ -5,11 +5,11 @@ shares them: no module here imports PyTorch, except in functions that only tenso
 """
 
 from sklearn_vae.likelihoods.base import Likelihood
+from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from sklearn_vae.likelihoods.point_masses import ZeroInflated
 from sklearn_vae.likelihoods.real import Gaussian, LogNormal, StudentT
-from sklearn_vae.numerics.columnwise import Columnwise, Limits, Parameters
 
 __all__ = [
     "LIKELIHOODS",

@@ -1,4 +1,4 @@
-"""Base class of likelihoods."""
+"""Base class of likelihoods. ``training/gradients/columns.py`` has some of their gradients."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.columnwise import Limits, Parameters
 
 # Of each parameter: its slope in z, and its value at z = 0.
 LinearParameters = list[tuple[Array, Array]]

@@ -14,9 +14,9 @@ from sklearn_vae.likelihoods.base import (
     bisect,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.numerics.array_api import Array, as_type, in_double, lgamma, log_sigmoid, namespace
-from sklearn_vae.numerics.columnwise import Limits, Parameters
 from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable

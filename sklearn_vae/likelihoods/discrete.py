@@ -15,6 +15,7 @@ from sklearn_vae.likelihoods.base import (
     fisher_features_of_classes,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
 from sklearn_vae.numerics.array_api import (
     Array,
@@ -34,7 +35,6 @@ from sklearn_vae.numerics.array_api import (
     to_dtype,
     unflatten,
 )
-from sklearn_vae.numerics.columnwise import Limits, Parameters
 from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable

@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods.base import (
     fisher_features_of_classes,
     weighted_mean,
 )
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
 from sklearn_vae.numerics.array_api import (
@@ -28,7 +29,6 @@ from sklearn_vae.numerics.array_api import (
     pad,
     unflatten,
 )
-from sklearn_vae.numerics.columnwise import Limits, Parameters
 from sklearn_vae.numerics.functional import bounded, one_hot, unbounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable

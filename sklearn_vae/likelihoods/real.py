@@ -13,9 +13,9 @@ from sklearn_vae.likelihoods.base import (
     LinearParameters,
     weighted_moments,
 )
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters, sample_truncated
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_normal
 from sklearn_vae.numerics.array_api import Array, detach, lgamma, namespace, rsqrt
-from sklearn_vae.numerics.columnwise import Limits, Parameters, sample_truncated
 from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.numerics.model_constants import (
     HALF_LOG_2PI,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_vae.likelihoods import Gaussian, Likelihood
+from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.numerics.array_api import Array
-from sklearn_vae.numerics.columnwise import Columnwise
 from sklearn_vae.numerics.functional import unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 

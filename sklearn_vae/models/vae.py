@@ -118,7 +118,7 @@ class VAE(StackedModule):
         return self.posterior.temper(q, self.beta) if is_tempered else q
 
     def encoder_input(self, x: Tensor) -> Tensor:
-        """Clip rows, impute missing values and append the mask: (M, B, n) -> (M, B, n_inputs)."""
+        """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
         x = x.clamp(-INPUT_CLIP, INPUT_CLIP)
         if self.filler is None:
             return x
@@ -247,8 +247,8 @@ class VAE(StackedModule):
     ) -> Tensor:
         """Function (mode or draw) of p(x|z): (M, B, l) -> (M, B, n_columns).
 
-        An autoregressive decoder decodes time step by time step, each given the steps before it,
-        and appends the conditions of x.
+        Autoregressive decoding goes time step by time step, each given the steps before it, and
+        appends the conditions of x.
         """
         z = z.unsqueeze(1)
         if self.decoder.time_steps is None:

@@ -1,8 +1,6 @@
-"""Rows of long tables: a batch at a time, some from all parts, or computed on access."""
+"""Rows of long tables: a batch at a time, or some from all parts."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -24,28 +22,3 @@ def spread_out(n_rows: int, max_rows: int) -> np.ndarray:
     ends = np.linspace(0, n_rows, max_rows + 1).astype(int)
     position = np.random.default_rng(0).random(max_rows)
     return ends[:-1] + (position * np.diff(ends)).astype(int)
-
-
-@dataclass(frozen=True, eq=False)
-class LazyRows:
-    """A read-only array of which rows are computed when they are indexed.
-
-    Attributes
-    ----------
-    compute : callable
-        Rows by an index or a slice.
-    shape : tuple of int
-        Numbers of rows and columns.
-    dtype : dtype
-        Dtype of the rows.
-    """
-
-    compute: Callable[[Any], np.ndarray]
-    shape: tuple[int, int]
-    dtype: np.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return self.compute(rows)

@@ -21,6 +21,8 @@ class ELBO(Objective):
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
 
+    By default ``training/gradients/elbo.py`` computes the same loss with a hand-written gradient.
+
     References
     ----------
     .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.

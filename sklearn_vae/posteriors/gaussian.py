@@ -1,4 +1,7 @@
-"""Gaussian posteriors, with diagonal or full covariance: reparameterization, closed-form KL."""
+"""Gaussian posteriors, with diagonal or full covariance: reparameterization, closed-form KL.
+
+A hand-written gradient of the diagonal one is in ``training/gradients/``.
+"""
 
 import math
 from dataclasses import dataclass

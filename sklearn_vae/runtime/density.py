@@ -6,22 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.data.conditions import ConditionEncoder
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.constants import (
     IMPUTE_DRAWS,
     MAX_GIVEN_DRAWS,
     MEAN_DRAWS,
     MIN_GIVEN_DRAWS,
 )
-from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample
-from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
 from sklearn_vae.runtime.vae import Architecture
@@ -50,7 +48,7 @@ class NumpyMixtureEnsemble(MixtureEnsemble):
         self, params: np.ndarray, x: np.ndarray, observed: np.ndarray | None
     ) -> np.ndarray:
         """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
-        return columnwise_gradient(self.others, self.others.split_params(params), x, observed)
+        return self.others.gradient(self.others.split_params(params), x, observed)
 
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""

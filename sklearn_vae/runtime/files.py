@@ -10,9 +10,9 @@ import numpy as np
 from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
-from sklearn_vae.data.imputation import AveragedImputation
+from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
-from sklearn_vae.numerics.columnwise import Limits
+from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget

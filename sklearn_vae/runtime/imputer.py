@@ -7,7 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.fields import without_unknown
-from sklearn_vae.data.imputation import AveragedImputation
+from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.numerics.seeds import RandomState, draw_seed
 from sklearn_vae.runtime.table import GenerativeModel, Model, as_rows, check_shape
 

@@ -13,8 +13,8 @@ from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.runtime.functions import ndtri
 from sklearn_vae.runtime.random import TorchGenerator, sobol_normal

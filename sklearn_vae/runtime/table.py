@@ -9,7 +9,6 @@ import numpy as np
 
 from sklearn_vae.data.arrays import fill_masked, find_objects, has_missing_values, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, split_array
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import (
     Field,
     check_column_names,
@@ -21,6 +20,7 @@ from sklearn_vae.data.fields import (
     time_type,
     without_unknown,
 )
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.numerics.seeds import MAX_DRAWS

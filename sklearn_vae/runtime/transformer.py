@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.conditions import ConditionEncoder
-from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
 from sklearn_vae.numerics.array_api import logsumexp, softmax

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.random import Generator
 
 from sklearn_vae.likelihoods import Likelihood
+from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.numerics.array_api import log_softmax, logsumexp, softmax
-from sklearn_vae.numerics.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.runtime.functions import perceptron, perceptron_gradient
-from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.random import TorchGenerator
 
 
@@ -232,7 +231,7 @@ class VAE:
     def gradient(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
         params, rows = self.decode(z, x), self.likelihood.split_missing(x)
-        slopes = columnwise_gradient(self.likelihood, params, *rows, decoded=True)
+        slopes = self.likelihood.gradient(params, *rows, decoded=True)
         inputs = self._decoder_inputs(z, x)
         flat = (
             part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])

@@ -123,7 +123,7 @@ class StageScheduler:
         return ended
 
     def update_best(self, members: np.ndarray, val_loss: np.ndarray | None, params: Tensor) -> None:
-        """Store the parameters of those members (M,) whose validation loss is their lowest."""
+        """Store parameters of members (M,) with their lowest validation loss; count patience."""
         is_best = members
         if val_loss is not None:
             is_best = members & (val_loss < self.best_loss)

@@ -25,9 +25,10 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import ConvNet, EncoderDecoderPair
 from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
-from sklearn_vae.numerics.row_subsets import LazyRows, spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
+from sklearn_vae.training.rows import LazyRows
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,
 # a gradient step would be many times as wide as the residuals.

@@ -10,10 +10,35 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
-from sklearn_vae.numerics.row_subsets import LazyRows, batches
+from sklearn_vae.numerics.row_subsets import batches
 
 # Rows that are encoded at a time where all are read.
 CHUNK_ROWS = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class LazyRows:
+    """A read-only array of which rows are computed when they are indexed.
+
+    Attributes
+    ----------
+    compute : callable
+        Rows by an index or a slice.
+    shape : tuple of int
+        Numbers of rows and columns.
+    dtype : dtype
+        Dtype of the rows.
+    """
+
+    compute: Callable[[Any], np.ndarray]
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.compute(rows)
 
 
 @dataclass(eq=False)

@@ -9,8 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.averaging import AverageFitter
-from sklearn_vae.estimators.boosting import fit_boosted_trees
-from sklearn_vae.estimators.hidden_cells import N_PATTERNS, HiddenCells
+from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
+from sklearn_vae.imputation.hidden_cells import N_PATTERNS, HiddenCells
 
 pd = pytest.importorskip("pandas")
 

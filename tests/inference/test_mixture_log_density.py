@@ -6,8 +6,11 @@ import torch
 from scipy import stats
 
 from sklearn_vae import VAEDensity
-from sklearn_vae.inference.mixture_constants import PROPOSAL_SHARES
-from sklearn_vae.inference.mixture_log_density import LaplaceProposal, LocalExpansion
+from sklearn_vae.inference.mixture_log_density import (
+    PROPOSAL_SHARES,
+    LaplaceProposal,
+    LocalExpansion,
+)
 
 GRID = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
 

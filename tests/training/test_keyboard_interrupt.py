@@ -242,7 +242,7 @@ def fail_at(monkeypatch, place, error):
     Memory that has run out stays so: scores would else be computed with half as many rows.
     """
     from sklearn_vae.anomaly import knn
-    from sklearn_vae.data import encoder
+    from sklearn_vae.data import table_encoder
     from sklearn_vae.inference import decoder_correction, predictor
     from sklearn_vae.initialization import ppca
     from sklearn_vae.models import stacked as models
@@ -261,8 +261,8 @@ def fail_at(monkeypatch, place, error):
         return wrapped
 
     for owner, name in [
-        (encoder.TableEncoder, "transform"),
-        (encoder.TableEncoder, "log_abs_det_jacobian"),
+        (table_encoder.TableEncoder, "transform"),
+        (table_encoder.TableEncoder, "log_abs_det_jacobian"),
         (decoder_correction.DecoderCorrection, "add"),
         (decoder_correction.DecoderCorrection, "solve"),
         (predictor.Predictor, "module"),

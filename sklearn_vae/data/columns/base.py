@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # Standardized values are clipped here, so that their squares stay finite.
-INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
+MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 MAX_DISTANCE = 1e300
 # Distance of rows that differ in the class of one column, in standard deviations of numbers: the

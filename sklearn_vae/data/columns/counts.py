@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
+from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 
@@ -46,7 +46,7 @@ class CountColumns(Columns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
-        limit = INPUT_CLIP[X.dtype]
+        limit = MAX_ENCODED[X.dtype]
         roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 

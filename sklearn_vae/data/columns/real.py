@@ -18,7 +18,7 @@ from sklearn_vae.data.bounds import (
     steps_beside_decimals,
     times_power_of_two,
 )
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
+from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.numerics.row_subsets import spread_out
@@ -211,7 +211,7 @@ class RealColumns(Columns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Standardize, take normal scores, and clip: (n, k) -> (n, k)."""
-        values, limit = self.normalize(X), INPUT_CLIP[X.dtype]
+        values, limit = self.normalize(X), MAX_ENCODED[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:

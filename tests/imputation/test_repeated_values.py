@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sklearn_vae.data.repeated_values import RepeatedValues
+from sklearn_vae.imputation.repeated_values import RepeatedValues
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.runtime import functions
-from sklearn_vae.runtime.likelihoods import columnwise_gradient
 
 # Columns of one likelihood, members, draws of z, rows.
 N, MEMBERS, DRAWS, ROWS = 3, 2, 4, 5
@@ -110,7 +109,7 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
     x = x.numpy()
 
     np.testing.assert_allclose(columns.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
-    actual = columnwise_gradient(columns, params, x, None)
+    actual = columns.gradient(params, x)
     np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
     actual = columns.fisher_features(params, slopes)
     np.testing.assert_allclose(actual, features, rtol=1e-8, atol=1e-8)

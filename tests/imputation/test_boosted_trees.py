@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from sklearn_vae.estimators.boosting import (
+from sklearn_vae.imputation.fit_boosted_trees import (
     MIN_ROWS_PER_LEAF,
     N_TREES,
     OF_INCOMPLETE_ROWS,

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.repeated_values import RepeatedValues
+from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.imputation.boosted_trees import BoostedTrees
+from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array
 

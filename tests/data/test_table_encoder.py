@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_vae.data.choose_likelihood import MIN_ROWS_FOR_BINARY
 from sklearn_vae.data.fit import check_requested_likelihoods, fit_encoder
-from sklearn_vae.data.infer import MIN_ROWS_FOR_BINARY
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 

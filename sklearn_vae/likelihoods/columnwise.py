@@ -156,6 +156,28 @@ class Columnwise:
         first, *rest = [likelihood.log_prob(params, x) for likelihood, params, x in blocks]
         return sum(rest, first)
 
+    def gradient(
+        self,
+        params: Sequence[Parameters],
+        x: Array,
+        observed: Array | None = None,
+        *,
+        decoded: bool = False,
+    ) -> Array:
+        """Gradient of ``log_prob`` in the parameters, or in those that depend on z if ``decoded``.
+
+        It is for numpy, which has no autograd. (..., n_columns) -> (..., n_params).
+        """
+        masks = self.split_mask(observed)
+        blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
+        slopes = []
+        for likelihood, block, values, mask in blocks:
+            for number, size in enumerate(likelihood.param_sizes):
+                if likelihood.depends_on_z[number] or not decoded:
+                    slope = likelihood.gradient(block, values, number)
+                    slopes.append(slope if mask is None else slope * mask.repeat(size, axis=-1))
+        return concatenate(slopes)
+
     def log_prob_by_component(
         self, params: Sequence[Parameters], x: Array, observed: Array | None = None
     ) -> Array:

@@ -6,8 +6,8 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.target_encoding import TargetEncoding
+from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
 

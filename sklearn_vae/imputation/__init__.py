@@ -1,0 +1,1 @@
+"""What VAEImputer averages its model with: boosted trees, repeated values, hidden cells."""
