@@ -1,1 +1,1 @@
-"""What VAEImputer averages its model with: boosted trees, repeated values, hidden cells."""
+"""Boosted trees, repeated values and hidden cells: parts of the average of VAEImputer."""

@@ -1,1 +1,1 @@
-"""What a process has: devices, threads, lines of progress, warnings at the line of the user."""
+"""Devices, threads, lines of progress, and warnings at the line of the user."""
