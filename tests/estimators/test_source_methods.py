@@ -11,11 +11,11 @@ from sklearn_vae import (
     VAEImputer,
     VAEOutlierDetector,
     VAETransformer,
-    progress,
 )
 from sklearn_vae.data import sources
 from sklearn_vae.likelihoods import ZeroInflated
 from sklearn_vae.models import mixture_init
+from sklearn_vae.system import progress
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(2, 6))
