@@ -346,7 +346,8 @@ def result(
     print(f"{task[1]:13}{task[0]:17}seed {task[2]} {name:17}{text}", file=sys.stderr)
     if keeps:
         CACHE.parent.mkdir(exist_ok=True)
-        beside = CACHE.with_suffix(".part")
+        kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+        beside = CACHE.with_suffix(f".{os.getpid()}.part")
         beside.write_text(json.dumps(kept | {key: figures}, indent=1, sort_keys=True))
         os.replace(beside, CACHE)
 

@@ -297,7 +297,7 @@ def result(
     if keeps:
         CACHE.parent.mkdir(exist_ok=True)
         kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
-        beside = CACHE.with_suffix(".part")
+        beside = CACHE.with_suffix(f".{os.getpid()}.part")
         beside.write_text(json.dumps(kept | {key: figures}, indent=1, sort_keys=True))
         os.replace(beside, CACHE)
 

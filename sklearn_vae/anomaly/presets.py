@@ -132,12 +132,19 @@ def _knn(space: Space) -> Scorer:
     return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
 
 
+# Parts of the default score of contaminated training rows: of tables of numbers, and of tables with
+# classes.
+CONTAMINATED_SCORES = (_knn(inputs), _knn(deviations), NegativeLogFrequency())
+CONTAMINATED_WEIGHTS = (1.0, 1.0, 0.25)
+CLASSES_SCORES = (_knn(inputs), _knn(deviations), ClassSurprisal())
+CLASSES_WEIGHTS = (1.0, 1.0, 0.5)
+
 # By method: the scorer for clean training rows, and that for contaminated ones. Scores of the
 # autoencoders do not improve the defaults (docs/defaults.md).
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        CombinedScore((_knn(inputs), _knn(deviations), ClassSurprisal()), (1.0, 1.0, 0.5)),
+        CombinedScore(CONTAMINATED_SCORES, CONTAMINATED_WEIGHTS),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
@@ -152,13 +159,19 @@ METHODS: dict[str, tuple[Scorer, Scorer]] = {
 }
 
 
-def preset_and_scorer(method: str, *, novelty: bool) -> tuple[Preset, Scorer]:
-    """Values of "auto" and the scorer of a method, for clean training rows or contaminated ones.
+def find_preset(method: str, *, novelty: bool) -> Preset:
+    """Values of "auto" for clean training rows or contaminated ones.
 
     The default score is not of autoencoders: there is one of them, on all rows, which explains it.
     """
-    scorer = METHODS[method][0 if novelty else 1]
     preset = CLEAN if novelty else CONTAMINATED
     if method == "auto":
         preset = replace(preset, n_init=1, learning_rate=EXPLAINING_LEARNING_RATE)
-    return preset, scorer
+    return preset
+
+
+def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
+    """Scorer of a method, for clean training rows or contaminated ones."""
+    if method == "auto" and has_classes and not novelty:
+        return CombinedScore(CLASSES_SCORES, CLASSES_WEIGHTS)
+    return METHODS[method][0 if novelty else 1]

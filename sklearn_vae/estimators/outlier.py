@@ -24,7 +24,7 @@ from sklearn_vae.anomaly.calibration import (
     out_of_fold_mask,
     split_calibration,
 )
-from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
+from sklearn_vae.anomaly.presets import METHODS, Preset, find_preset, find_scorer
 from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
@@ -63,10 +63,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
     score is a weighted sum of negative log tail probabilities. Two are of the mean distance to a
     tenth of the training rows, the nearest ones: in standard deviations, and in standard
-    deviations or normal scores [5]_, whichever is larger. The third, with half the weight, is of
-    the surprisal of the row's classes given its other columns [6]_. The autoencoders are trained
-    with masked inputs and a trimmed ELBO, which leaves out the rows of each batch with the largest
-    loss.
+    deviations or normal scores [5]_, whichever is larger. In a table with classes the third, with
+    half the weight, is of the surprisal of the row's classes given its other columns [6]_; in
+    other tables, with a quarter of the weight, of the frequency of its values in their columns.
+    The autoencoders are trained with masked inputs and a trimmed ELBO, which leaves out the rows
+    of each batch with the largest loss.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities of three quantities. Two are distances: the
@@ -415,7 +416,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
 
     def _preset(self) -> Preset:
         """Values of the parameters, those of the setting's preset for "auto"."""
-        preset, _ = preset_and_scorer(self.method, novelty=self.novelty)
+        preset = find_preset(self.method, novelty=self.novelty)
         params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
         return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
 
@@ -432,8 +433,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
 
     def _calibrate(self, calibration: CountedRows | None) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""
-        _, scorer = preset_and_scorer(self.method, novelty=self.novelty)
         reference = self._reference_rows()
+        has_classes = len(reference.reference.class_columns) > 0
+        scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -reference.repeat(anomaly_scores)
         contamination = self._preset().contamination

@@ -1,10 +1,15 @@
 """Presets of the detector and its scorers by name."""
 
+import numpy as np
 import pytest
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.base import Scorer
+from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
+from sklearn_vae.anomaly.marginals import NegativeLogFrequency
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS
+
+pd = pytest.importorskip("pandas")
 
 
 def test_every_parameter_that_defaults_to_auto_has_a_value_in_both_presets():
@@ -19,6 +24,21 @@ def test_every_parameter_that_defaults_to_auto_has_a_value_in_both_presets():
 def test_every_method_has_a_scorer_for_clean_and_for_contaminated_rows():
     """All of them fulfil the protocol."""
     assert all(isinstance(scorer, Scorer) for pair in METHODS.values() for scorer in pair)
+
+
+def test_the_third_part_of_the_default_score_depends_on_the_table():
+    """Planted faults in tables with classes are found by surprisal, and hidden by frequencies."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    numbers = pd.DataFrame(X, columns=list("abc"))
+    with_classes = numbers.assign(label=np.where(X[:, 0] > 0, "a", "b"))
+
+    def parts(table, **params):
+        detector = VAEOutlierDetector(max_iter=1, random_state=0, **params).fit(table)
+        return [type(part) for part in detector.scorer_.scorers]
+
+    assert parts(X)[2:] == parts(numbers)[2:] == [NegativeLogFrequency]
+    assert parts(with_classes)[2:] == [ClassSurprisal]
+    assert parts(with_classes, novelty=True) == parts(X, novelty=True)
 
 
 @pytest.mark.parametrize("n_rows", [3, 100, 3_000, 20_000])

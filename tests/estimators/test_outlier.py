@@ -100,7 +100,7 @@ def test_the_proportion_of_outliers_is_the_contamination(wine, contamination, no
 
 
 def test_the_default_score_equals_a_few_lines_of_scikit_learn(wine):
-    """Mean distances to 20 other rows, in standard deviations and in the larger deviations."""
+    """Mean distances to 20 other rows, in two units, and frequencies of values in other rows."""
     X = np.unique(wine.to_numpy(), axis=0)
     detector = VAEOutlierDetector(**QUICK).fit(X)
     Z = StandardScaler().fit_transform(X)
@@ -131,6 +131,10 @@ def test_the_default_score_equals_a_few_lines_of_scikit_learn(wine):
         np.fill_diagonal(distances, np.inf)
         distance = np.sort(distances, axis=1)[:, :20].mean(axis=1)
         expected -= TailDistribution.fit(distance).negative_log_survival(distance)
+    counts = (X[:, None] == X).sum(axis=1)
+    new = ((counts == 1).sum(axis=0) + 1) / (len(X) + 1)  # Good and Turing's count
+    surprisal = -np.log((counts - 1 + new) / (len(X) + 1)).sum(axis=1)
+    expected -= 0.25 * TailDistribution.fit(surprisal).negative_log_survival(surprisal)
 
     np.testing.assert_allclose(detector.score_samples(X), expected)
 
