@@ -199,9 +199,12 @@ class NeighborDistance(Scorer):
         """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
         from scipy.spatial.distance import cdist
 
+        metric, batch_size = SCIPY_METRICS[self.metric], MAX_CACHED_NUMBERS // reference.shape[1]
+        if batch_size >= len(reference):
+            return cdist(x, reference, metric)
         distances = np.empty((len(x), len(reference)))
-        for batch in batches(len(reference), max(MAX_CACHED_NUMBERS // reference.shape[1], 1)):
-            distances[:, batch] = cdist(x, reference[batch], SCIPY_METRICS[self.metric])
+        for batch in batches(len(reference), max(batch_size, 1)):
+            distances[:, batch] = cdist(x, reference[batch], metric)
         return distances
 
     def _mean_distance(
@@ -214,7 +217,8 @@ class NeighborDistance(Scorer):
             return np.take_along_axis(distances, nearest, axis=1).mean(axis=1)
         is_reference = np.flatnonzero(itself >= 0)
         distances[is_reference, itself[is_reference]] = np.inf
-        return np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1)
+        distances.partition(k - 1, axis=1)
+        return distances[:, :k].mean(axis=1)
 
     def _repeat(self, neighbors: np.ndarray, itself: np.ndarray, k: int) -> np.ndarray:
         """Repeat neighbours by their counts, nearest first, until there are k: (n, k)."""
