@@ -43,9 +43,10 @@ from sklearn_vae.numerics.model_constants import (
 )
 from sklearn_vae.numerics.row_subsets import batches
 
-# Codes that are decoded at a time: they fit the cache. Numbers in their matrices, if each code
-# needs one.
+# Codes that are decoded at a time, and numbers that the decoder returns for them, at most: they fit
+# the cache. Numbers in their matrices, if each code needs one.
 CODES_PER_CHUNK = 1 << 11
+OUTPUTS_PER_CHUNK = 1 << 19
 MATRICES_PER_CHUNK = 1 << 20
 
 
@@ -74,8 +75,8 @@ class MixtureEnsemble:
         First component of each member, and the number of components.
     log_weight : array of shape (C,)
         Log-weight of each component.
-    n_columns : int
-        Columns of encoded rows.
+    n_columns, n_values : int
+        Columns of encoded rows, and of the table.
     real_columns, other_columns : array of int
         Those with a normal distribution, and the others.
     """
@@ -102,7 +103,7 @@ class MixtureEnsemble:
         self.others, is_real_value = architecture.others, architecture.is_real_value
         widths = [likelihood.width for likelihood, n in architecture.blocks for _ in range(n)]
         is_real = np.repeat(is_real_value, widths)
-        self.n_columns = len(is_real)
+        self.n_columns, self.n_values = len(is_real), len(is_real_value)
         self.real_columns, self.other_columns = (
             as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
         )
@@ -171,9 +172,10 @@ class MixtureEnsemble:
 
     def codes_per_chunk(self, *, is_complete: bool) -> int:
         """Codes to decode at a time: each needs a matrix, unless rows are complete."""
-        if is_complete or self.architecture.is_independent:
-            return CODES_PER_CHUNK
-        return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), CODES_PER_CHUNK)
+        n_codes = min(OUTPUTS_PER_CHUNK // max(self.n_out, 1), CODES_PER_CHUNK)
+        if not is_complete and not self.architecture.is_independent:
+            n_codes = min(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, n_codes)
+        return max(n_codes, 1)
 
     @cached_property
     def depends_on_code(self) -> bool:
