@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn_vae.anomaly.base import Scorer
-from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
 from sklearn_vae.anomaly.combination import CombinedScore
+from sklearn_vae.anomaly.frequencies import ClassSurprisal, NegativeLogFrequency
 from sklearn_vae.anomaly.knn import (
     HyperplaneDistance,
     NeighborDistance,
@@ -15,9 +15,12 @@ from sklearn_vae.anomaly.knn import (
     normal_scores,
     residuals_and_codes,
 )
-from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError, ReconstructionError
-from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
+from sklearn_vae.anomaly.scores import (
+    MaskedReconstructionError,
+    NegativeELBO,
+    NegativeLogLikelihood,
+    ReconstructionError,
+)
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.objectives import Constant, LinearWarmup
 from sklearn_vae.training import MIN_STEPS, TrainingConfig

@@ -41,7 +41,7 @@ from sklearn_vae.estimators.checks import (
     check_row_lengths,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_columns
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
@@ -50,7 +50,6 @@ from sklearn_vae.estimators.table_checks import (
     with_column_names,
     without_weight_0,
 )
-from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture

@@ -8,9 +8,8 @@ from sklearn.base import BaseEstimator, clone
 
 from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.system.device import default_modes

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly import knn, reconstruction, rows
+from sklearn_vae.anomaly import knn, rows, scores
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
-from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
+from sklearn_vae.anomaly.frequencies import ClassSurprisal, NegativeLogFrequency
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
-from sklearn_vae.anomaly.marginals import NegativeLogFrequency
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.numerics.row_subsets import batches
@@ -52,7 +51,7 @@ class HyperplaneDistance(BruteForce, knn.HyperplaneDistance):
     """Distance to the hyperplane through the k nearest reference rows."""
 
 
-class MaskedReconstructionError(reconstruction.MaskedReconstructionError):
+class MaskedReconstructionError(scores.MaskedReconstructionError):
     """Absolute error of each value predicted from its row's other values."""
 
     @staticmethod
@@ -60,7 +59,7 @@ class MaskedReconstructionError(reconstruction.MaskedReconstructionError):
         return TorchGenerator(seed).permutation(n_values)
 
 
-class ReconstructionError(reconstruction.ReconstructionError):
+class ReconstructionError(scores.ReconstructionError):
     """Squared distance to the reconstruction."""
 
     _sobol_normal = staticmethod(sobol_normal)

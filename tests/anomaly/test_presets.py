@@ -5,8 +5,7 @@ import pytest
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.base import Scorer
-from sklearn_vae.anomaly.class_surprisal import ClassSurprisal
-from sklearn_vae.anomaly.marginals import NegativeLogFrequency
+from sklearn_vae.anomaly.frequencies import ClassSurprisal, NegativeLogFrequency
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS
 
 pd = pytest.importorskip("pandas")

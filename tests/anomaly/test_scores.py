@@ -8,9 +8,12 @@ from sklearn.preprocessing import StandardScaler
 from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
+from sklearn_vae.anomaly.scores import (
+    MaskedReconstructionError,
+    NegativeELBO,
+    NegativeLogLikelihood,
+)
 
 
 @pytest.fixture(scope="module")

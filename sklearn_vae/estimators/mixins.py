@@ -1,8 +1,10 @@
-"""Nested parameters: fields of the objects that parameters name, and arguments of modules."""
+"""Mixins of estimators of tables: nested parameters, and tags of their input."""
 
 from collections import defaultdict
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
+
+from sklearn.utils import Tags
 
 from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.networks import CustomNetwork
@@ -106,3 +108,14 @@ def _fields_of(name: str, value: Any) -> dict[str, Any]:
     if not is_dataclass(resolved) or isinstance(resolved, type):
         return {}
     return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
+
+
+class TableTagsMixin:
+    """An estimator of tables with categories and missing values, or of sparse matrices."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags
