@@ -65,8 +65,10 @@ MAX_COMPONENTS = 64
 MAX_COLUMNS_FOR_FULL = 40
 MAX_COLUMNS_FOR_SHEARS = 100
 N_SHEARS = 4
-# Draws of code and component per validation row, for the members' weights.
-WEIGHT_DRAWS = 256
+# Draws of code and component per validation row, for the members' weights, at least and at most.
+# Rows of many encoded columns have fewer, of about so many numbers.
+WEIGHT_DRAWS = (64, 256)
+WEIGHT_NUMBERS = 1 << 16
 # Members whose weight is a smaller share of the largest one are left out.
 MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
@@ -463,10 +465,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         for member, result in enumerate(results):
             model.load(result.weights, member)
         seed = stream_seed(self.seed_, Stream.SCORE)
-        points = sobol_normal(WEIGHT_DRAWS, self.architecture_.n_noise, seed)
+        n_columns = self.architecture_.n_columns
+        n_draws = 2 ** int(np.log2(np.clip(WEIGHT_NUMBERS // n_columns, *WEIGHT_DRAWS)))
+        points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest
-        _, n_together = validation_sizes(len(valid), 1, widest, WEIGHT_DRAWS)
+        _, n_together = validation_sizes(len(valid), 1, widest, n_draws)
 
         @torch.no_grad()
         def bound(rows: torch.Tensor) -> torch.Tensor:
