@@ -54,7 +54,7 @@ class ClassSurprisal(Scorer):
     """Surprisal of a row's classes given its other columns, in excess of the entropy, in nats.
 
     The surprisal of a class is -log p(x_j | the other columns), and the entropy its expectation.
-    Positive excesses are summed over the columns of two values or of at most 128 categories;
+    Positive excesses are summed over the columns of Booleans and of at most 128 categories;
     without such columns the score is 0. Probabilities are frequencies among reference rows that
     are weighted by a Gaussian kernel of the distance in the other columns [1]_. A missing value
     is a class.

@@ -135,19 +135,20 @@ def _knn(space: Space) -> Scorer:
     return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
 
 
-# Parts of the default score of contaminated training rows: of tables of numbers, and of tables with
-# classes.
-CONTAMINATED_SCORES = (_knn(inputs), _knn(deviations), NegativeLogFrequency())
-CONTAMINATED_WEIGHTS = (1.0, 1.0, 0.25)
+# Parts of the default score of contaminated training rows, and their weights: in tables without
+# classes, and in those with classes.
+NUMBERS_SCORES = (_knn(inputs), _knn(deviations), NegativeLogFrequency())
+NUMBERS_WEIGHTS = (1.0, 1.0, 0.25)
 CLASSES_SCORES = (_knn(inputs), _knn(deviations), ClassSurprisal())
 CLASSES_WEIGHTS = (1.0, 1.0, 0.5)
 
-# By method: the scorer for clean training rows, and that for contaminated ones. Scores of the
-# autoencoders do not improve the defaults (docs/defaults.md).
+# By method: the scorer for clean training rows, and that for contaminated ones. In tables with
+# classes "auto" has another one, see ``find_scorer``. Scores of the autoencoders do not improve the
+# defaults (docs/defaults.md).
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        CombinedScore(CONTAMINATED_SCORES, CONTAMINATED_WEIGHTS),
+        CombinedScore(NUMBERS_SCORES, NUMBERS_WEIGHTS),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
@@ -174,7 +175,7 @@ def find_preset(method: str, *, novelty: bool) -> Preset:
 
 
 def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
-    """Scorer of a method, for clean training rows or contaminated ones."""
+    """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method == "auto" and has_classes and not novelty:
         return CombinedScore(CLASSES_SCORES, CLASSES_WEIGHTS)
     return METHODS[method][0 if novelty else 1]

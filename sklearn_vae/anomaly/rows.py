@@ -147,7 +147,7 @@ class ScoredRows:
 
     @cached_property
     def class_columns(self) -> np.ndarray:
-        """Indices of the k columns of X that have two values or not too many categories: (k,)."""
+        """Indices of the k columns of X that are Booleans or have not too many categories: (k,)."""
         columns = np.flatnonzero(self.predictor.columns.is_class)
         n_values = [len(self.reference.value_counts[j][0]) for j in columns]
         return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]

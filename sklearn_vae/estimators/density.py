@@ -455,8 +455,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     def _mixture_weights(self, valid: Dataset | None, results: list[TrainingResult]) -> np.ndarray:
         """Estimate the members' weights on the validation rows; equal ones without any.
 
-        A member's log-density of a row is its importance-weighted bound, which takes a quarter
-        of the time of a score.
+        A member's log-density of a row is its importance-weighted bound, which takes less time than
+        a score.
         """
         n_members = len(results)
         if valid is None or n_members == 1:
@@ -465,7 +465,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         for member, result in enumerate(results):
             model.load(result.weights, member)
         seed = stream_seed(self.seed_, Stream.SCORE)
-        n_columns = self.architecture_.n_columns
+        n_columns = max(self.architecture_.n_columns, 1)
         n_draws = 2 ** int(np.log2(np.clip(WEIGHT_NUMBERS // n_columns, *WEIGHT_DRAWS)))
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)

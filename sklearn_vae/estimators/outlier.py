@@ -434,7 +434,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     def _calibrate(self, calibration: CountedRows | None) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""
         reference = self._reference_rows()
-        has_classes = len(reference.reference.class_columns) > 0
+        has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -reference.repeat(anomaly_scores)

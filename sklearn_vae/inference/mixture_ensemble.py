@@ -75,8 +75,8 @@ class MixtureEnsemble:
         First component of each member, and the number of components.
     log_weight : array of shape (C,)
         Log-weight of each component.
-    n_columns, n_values : int
-        Columns of encoded rows, and of the table.
+    n_columns : int
+        Columns of encoded rows.
     real_columns, other_columns : array of int
         Those with a normal distribution, and the others.
     """
@@ -103,7 +103,7 @@ class MixtureEnsemble:
         self.others, is_real_value = architecture.others, architecture.is_real_value
         widths = [likelihood.width for likelihood, n in architecture.blocks for _ in range(n)]
         is_real = np.repeat(is_real_value, widths)
-        self.n_columns, self.n_values = len(is_real), len(is_real_value)
+        self.n_columns = len(is_real)
         self.real_columns, self.other_columns = (
             as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
         )
@@ -268,6 +268,13 @@ class MixtureEnsemble:
         return first[: self.n_out] + hidden
 
     # -- density ---------------------------------------------------------------------
+
+    def n_observed(self, x: Array) -> Array:
+        """Number of observed values of encoded rows: (B, n_columns) -> (B,)."""
+        n_observed = (~namespace(x).isnan(take(x, self.real_columns, 1))).sum(-1)
+        if self.others.blocks:
+            n_observed = n_observed + self.others.observed(take(x, self.other_columns, 1)).sum(-1)
+        return as_type(n_observed, x)
 
     def whitened(self, x: Array) -> Array:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (d, C, B)."""

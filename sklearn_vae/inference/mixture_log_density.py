@@ -77,12 +77,13 @@ N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
 FAR_STEPS = 20
-# A score of a larger standard error, in nats, or of a larger one per column if there are many, is
-# computed again with more draws, in proportion to it: as many times more as the next power of two,
-# up to MAX_FACTOR. Standard errors of few draws predict errors badly, so that more draws for the
-# largest ones would lower the mean error less.
-MAX_ERROR = 0.014
-MAX_ERROR_PER_COLUMN = 0.0007
+# A score of a larger standard error per observed value, in nats, is computed again with more draws,
+# in proportion to it: as many times more as the next power of two, up to MAX_FACTOR. No standard
+# error below the first of MAX_ERRORS is too large, and any above the second is. Standard errors of
+# few draws predict errors badly, so that more draws for the largest ones would lower the mean error
+# less.
+MAX_ERROR_PER_VALUE = 0.0007
+MAX_ERRORS = (0.014, 0.1)
 MAX_DOUBLINGS = 4
 MAX_FACTOR = 1 << MAX_DOUBLINGS
 # Draws that are made again at a time.
@@ -439,8 +440,8 @@ def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) ->
         proposal = LaplaceProposal(model, x)
         draws = proposal.draw(noise[:n_draws], arange(len(x), x))
         log_mean, error = _log_mean(draws.log_weight)
-        max_error = max(MAX_ERROR, MAX_ERROR_PER_COLUMN * model.n_values)
-        limits = [*(max_error * 2**k for k in range(MAX_DOUBLINGS)), math.inf]
+        error = error / xp.clip(MAX_ERROR_PER_VALUE * model.n_observed(x), *MAX_ERRORS)
+        limits = [*(2**k for k in range(MAX_DOUBLINGS)), math.inf]
         for number, (low, high) in enumerate(pairwise(limits), start=1):
             points, (uneven,) = (
                 noise[: n_draws << number],

@@ -6,9 +6,8 @@ import pytest
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.base import Scorer
 from sklearn_vae.anomaly.frequencies import ClassSurprisal, NegativeLogFrequency
+from sklearn_vae.anomaly.knn import NeighborDistance
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS
-
-pd = pytest.importorskip("pandas")
 
 
 def test_every_parameter_that_defaults_to_auto_has_a_value_in_both_presets():
@@ -26,18 +25,23 @@ def test_every_method_has_a_scorer_for_clean_and_for_contaminated_rows():
 
 
 def test_the_third_part_of_the_default_score_depends_on_the_table():
-    """Planted faults in tables with classes are found by surprisal, and hidden by frequencies."""
-    X = np.random.default_rng(0).normal(size=(60, 3))
+    """Surprisal of classes where there are any, frequencies of values elsewhere."""
+    pd = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(300, 3))
     numbers = pd.DataFrame(X, columns=list("abc"))
-    with_classes = numbers.assign(label=np.where(X[:, 0] > 0, "a", "b"))
+    label = np.where(X[:, 0] > 0, "high", "low")
+    frequencies = {NeighborDistance: 1.0, NegativeLogFrequency: 0.25}
+    surprisal = {NeighborDistance: 1.0, ClassSurprisal: 0.5}
 
     def parts(table, **params):
-        detector = VAEOutlierDetector(max_iter=1, random_state=0, **params).fit(table)
-        return [type(part) for part in detector.scorer_.scorers]
+        scorer = VAEOutlierDetector(max_iter=1, random_state=0, **params).fit(table).scorer_
+        return dict(zip(map(type, scorer.scorers), scorer.weights, strict=True))
 
-    assert parts(X)[2:] == parts(numbers)[2:] == [NegativeLogFrequency]
-    assert parts(with_classes)[2:] == [ClassSurprisal]
-    assert parts(with_classes, novelty=True) == parts(X, novelty=True)
+    assert parts(X) == parts(numbers) == frequencies
+    many = (np.arange(300) // 2).astype(str)
+    assert parts(numbers.assign(label=many)) == frequencies
+    assert parts(numbers.assign(label=label)) == parts(numbers.assign(c=X[:, 2] > 0)) == surprisal
+    assert parts(numbers.assign(label=label), novelty=True) == parts(X, novelty=True)
 
 
 @pytest.mark.parametrize("n_rows", [3, 100, 3_000, 20_000])

@@ -19,6 +19,7 @@ from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEDensity
+from sklearn_vae.estimators import density as density_module
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import generalization_gap, kl_per_dimension, pit_calibration
@@ -222,11 +223,27 @@ def test_a_table_of_one_kind(bits):
     assert density.sample(7).shape == (7, X.shape[1])
 
 
-def test_a_table_of_constants_is_certain():
-    density = VAEDensity(max_iter=1, random_state=0).fit(np.full((30, 2), 7.0))
+@pytest.mark.parametrize("n_rows", [30, 150])
+def test_a_table_of_constants_is_certain(n_rows):
+    """Also one with validation rows."""
+    density = VAEDensity(max_iter=1, random_state=0).fit(np.full((n_rows, 2), 7.0))
+    expected = 2 * np.log1p(-1 / (n_rows + 2))
 
-    np.testing.assert_allclose(density.score_samples([[7, 7]]), 2 * np.log1p(-1 / 32), rtol=1e-6)
+    np.testing.assert_allclose(density.score_samples([[7, 7]]), expected, rtol=1e-6)
     np.testing.assert_array_equal(density.sample(3), np.full((3, 2), 7.0))
+
+
+def test_members_of_many_encoded_columns_have_weights_of_fewer_draws(monkeypatch):
+    """64 in place of 256, which change the weights little."""
+    X = np.random.default_rng(0).normal(size=(200, 2)) @ np.ones((2, 4))
+    X += np.random.default_rng(1).normal(size=X.shape)
+    params = {"mixtures": [(1, "full"), (4, "diag")], "max_iter": 3, "random_state": 0}
+    more = VAEDensity(2, **params).fit(X).weights_
+    monkeypatch.setattr(density_module, "WEIGHT_NUMBERS", 64 * 4)
+    fewer = VAEDensity(2, **params).fit(X).weights_
+
+    assert (fewer != more).all()
+    np.testing.assert_allclose(fewer, more, atol=0.05)
 
 
 def test_wide_tables_have_diagonal_mixtures():

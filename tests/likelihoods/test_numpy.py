@@ -19,8 +19,6 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
-from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.runtime import functions
 
 # Columns of one likelihood, members, draws of z, rows.
 N, MEMBERS, DRAWS, ROWS = 3, 2, 4, 5
@@ -99,10 +97,9 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
     params = torch.randn(ROWS, columns.n_params, generator=generator, dtype=torch.float64)
     slopes = torch.randn(2, *params.shape, generator=generator, dtype=torch.float64)
     x = columns.sample(columns.split_params(params), generator)
-    params.requires_grad_()
-    log_prob = columns.log_prob(columns.split_params(params), x)
-    (gradient,) = torch.autograd.grad(log_prob.sum(), params)
-    params = params.detach()
+    all_params = params.clone().requires_grad_()
+    log_prob = columns.log_prob(columns.split_params(all_params), x)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), all_params)
     blocks = columns.split_params(params), columns.split_params(slopes)
     features = columns.fisher_features(*blocks).numpy()
     params, slopes = (columns.split_params(part.numpy()) for part in (params, slopes))
@@ -111,6 +108,13 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
     np.testing.assert_allclose(columns.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
     actual = columns.gradient(params, x)
     np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
+    observed = np.arange(ROWS * N).reshape(ROWS, N) % 3 > 0
+    (gradient,) = torch.autograd.grad(
+        columns.log_prob(columns.split_params(all_params), torch.as_tensor(x),
+                         torch.as_tensor(observed)).sum(), all_params)  # fmt: skip
+    depends = np.repeat(likelihood.depends_on_z, [N * size for size in likelihood.param_sizes])
+    actual = columns.gradient(params, x, observed, decoded=True)
+    np.testing.assert_allclose(actual, gradient.numpy()[:, depends], rtol=1e-6, atol=1e-7)
     actual = columns.fisher_features(params, slopes)
     np.testing.assert_allclose(actual, features, rtol=1e-8, atol=1e-8)
 
@@ -156,11 +160,3 @@ def test_samples_keep_to_limits_as_those_of_torch(likelihood):
     assert numbers.max() <= 1.2
     assert not (np.abs(numbers - 0.1) <= 0.05).any()
     assert_same_distribution(actual.reshape(4000, -1), expected.reshape(4000, -1).numpy())
-
-
-def test_activations_are_those_of_torch():
-    x = np.linspace(-40, 40, 401)
-    assert ACTIVATIONS.keys() == functions.ACTIVATIONS.keys()
-    for name, activation in functions.ACTIVATIONS.items():
-        expected = ACTIVATIONS[name](torch.as_tensor(x)).numpy()
-        np.testing.assert_allclose(activation(x), expected, rtol=1e-12, atol=1e-14)

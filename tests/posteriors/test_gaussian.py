@@ -122,7 +122,7 @@ def test_no_tempered_posterior_is_wider_than_it_was_and_the_prior():
 
 
 def test_draws_pass_the_gradient_on_to_the_encoder(params, generator):
-    """Without the reparametrisation the encoder would learn nothing from reconstruction."""
+    """Without the reparameterization the encoder would learn nothing from reconstruction."""
     noise = torch.randn(2, 3, 5, 3, generator=generator, dtype=torch.float64)
 
     assert torch.autograd.gradcheck(

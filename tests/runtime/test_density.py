@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity
+from sklearn_vae.inference import mixture_log_density
 from tests.runtime.conftest import (
     BY_COLUMN,
     assert_samples_have_the_density,
@@ -90,9 +91,42 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
     expected = model.score_samples(X)
     monkeypatch.setattr("sklearn_vae.runtime.density.CHUNK_SIZE", 1)
-    monkeypatch.setattr("sklearn_vae.inference.mixture_ensemble.CODES_PER_CHUNK", 7)
+    for name in ("CODES_PER_CHUNK", "OUTPUTS_PER_CHUNK"):  # few codes, or few outputs of one code
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sklearn_vae.inference.mixture_ensemble.{name}", 7)
+            np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
 
-    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
+
+def test_scores_of_many_columns_have_larger_errors(tmp_path, monkeypatch):
+    """Rows of 40 values have fewer draws than with the errors of 20; those of two values do not."""
+    z = np.random.default_rng(0).normal(size=(160, 2))
+    X = np.tanh(z @ np.random.default_rng(1).normal(size=(2, 40)))
+    X += 0.3 * np.random.default_rng(2).normal(size=X.shape)
+    estimator = VAEDensity(2, mixtures=MIXTURES, **SMALL | {"max_iter": 5}).fit(X)
+    model = saved(estimator, tmp_path)
+    few = np.full_like(X[:5], np.nan)
+    few[:, :2] = X[:5, :2]
+    counts = []
+
+    log_mean = mixture_log_density._log_mean
+
+    def counted(log_weight):
+        counts.append(log_weight.shape)
+        return log_mean(log_weight)
+
+    monkeypatch.setattr(mixture_log_density, "_log_mean", counted)
+
+    def n_draws(rows):
+        counts.clear()
+        scores = model.score_samples(rows)
+        return scores, sum(n_rows * n for n_rows, n in counts)
+
+    (scores, n_of_all), (_, n_of_few) = n_draws(X[:5]), n_draws(few)
+    np.testing.assert_allclose(scores, estimator.score_samples(X[:5]), rtol=1e-6)
+    monkeypatch.setattr(mixture_log_density, "MAX_ERROR_PER_VALUE", 0.0)
+
+    assert n_draws(X[:5])[1] > n_of_all
+    assert n_draws(few)[1] == n_of_few
 
 
 def test_samples_of_many_columns_need_little_memory(tmp_path):
