@@ -120,7 +120,7 @@ def test_counts_are_copies(table, predictor, method):
     counts = np.arange(60) % 3 + 1
     counted = ScoredRows(table, predictor, counts=counts)
     repeated = ScoredRows(np.repeat(table, counts, axis=0), predictor)
-    new = table[::7] * 1.1
+    new = np.vstack([table[::7], table[::7] * 1.1])  # values that rows have, and new ones
     scores = [method(ScoredRows(new, predictor, reference)) for reference in (counted, repeated)]
 
     np.testing.assert_allclose(*scores)
@@ -205,7 +205,7 @@ def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
 
 def test_counts_of_classes_are_copies_and_the_order_of_rows_does_not_matter(fitted):
     _, reference = fitted
-    new, counts = reference.X[::7] * 1.1, np.arange(90) % 3 + 1
+    new, counts = reference.X[::7] * [1.1, 1, 1, 1], np.arange(90) % 3 + 1
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(90), counts))
     references = (
         ScoredRows(reference.X, reference.predictor, counts=counts),
