@@ -137,9 +137,10 @@ def _knn(space: Space) -> Scorer:
 
 # Parts of the default score of contaminated training rows, and their weights: in tables without
 # classes, and in those with classes.
-NUMBERS_SCORES = (_knn(inputs), _knn(deviations), NegativeLogFrequency())
+DISTANCES = (_knn(inputs), _knn(deviations))
+NUMBERS_SCORES = (*DISTANCES, NegativeLogFrequency())
 NUMBERS_WEIGHTS = (1.0, 1.0, 0.25)
-CLASSES_SCORES = (_knn(inputs), _knn(deviations), ClassSurprisal())
+CLASSES_SCORES = (*DISTANCES, ClassSurprisal())
 CLASSES_WEIGHTS = (1.0, 1.0, 0.5)
 
 # By method: the scorer for clean training rows, and that for contaminated ones. In tables with

@@ -26,7 +26,7 @@ from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
-from sklearn_vae.models.sizes import validation_sizes
+from sklearn_vae.models.sizes import power_of_two, validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
@@ -465,8 +465,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         for member, result in enumerate(results):
             model.load(result.weights, member)
         seed = stream_seed(self.seed_, Stream.SCORE)
-        n_columns = max(self.architecture_.n_columns, 1)
-        n_draws = 2 ** int(np.log2(np.clip(WEIGHT_NUMBERS // n_columns, *WEIGHT_DRAWS)))
+        n_draws = power_of_two(
+            WEIGHT_NUMBERS // max(self.architecture_.n_columns, 1), *WEIGHT_DRAWS
+        )
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest

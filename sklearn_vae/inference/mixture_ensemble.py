@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.mixture_columns import MixtureColumns, Standardized
+from sklearn_vae.models.sizes import rows_in_cache
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -43,10 +44,9 @@ from sklearn_vae.numerics.model_constants import (
 )
 from sklearn_vae.numerics.row_subsets import batches
 
-# Codes that are decoded at a time, and numbers that the decoder returns for them, at most: they fit
-# the cache. Numbers in their matrices, if each code needs one.
+# Codes that are decoded at a time, at most, and numbers in their matrices, if each code needs one:
+# they fit the cache.
 CODES_PER_CHUNK = 1 << 11
-OUTPUTS_PER_CHUNK = 1 << 19
 MATRICES_PER_CHUNK = 1 << 20
 
 
@@ -172,10 +172,10 @@ class MixtureEnsemble:
 
     def codes_per_chunk(self, *, is_complete: bool) -> int:
         """Codes to decode at a time: each needs a matrix, unless rows are complete."""
-        n_codes = min(OUTPUTS_PER_CHUNK // max(self.n_out, 1), CODES_PER_CHUNK)
-        if not is_complete and not self.architecture.is_independent:
-            n_codes = min(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, n_codes)
-        return max(n_codes, 1)
+        n_codes = min(rows_in_cache(max(self.n_out, 1)), CODES_PER_CHUNK)
+        if is_complete or self.architecture.is_independent:
+            return n_codes
+        return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), n_codes)
 
     @cached_property
     def depends_on_code(self) -> bool:

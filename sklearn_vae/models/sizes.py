@@ -32,6 +32,11 @@ def spread_rows(n_rows: int, max_rows: int) -> int:
     return min(max(-(-n_rows // N_CHUNKS), MIN_ROWS), max_rows)
 
 
+def power_of_two(n: int, least: int, most: int) -> int:
+    """Largest power of two up to ``n``, within bounds that are powers, too."""
+    return int(2 ** int(np.log2(np.clip(n, least, most))))
+
+
 def validation_sizes(
     n_rows: int, per_value: int, widest: int, n_draws: int | None = None
 ) -> tuple[int, int]:
@@ -40,9 +45,7 @@ def validation_sizes(
     The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
     widest layer.
     """
-    default = 2 ** int(
-        np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, MAX_VALIDATION_DRAWS))
-    )
+    default = power_of_two(VALIDATION_DRAWS // max(n_rows, 1), 1, MAX_VALIDATION_DRAWS)
     n_draws = -(-(n_draws or default) // per_value) * per_value
     at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
     return n_draws, max(at_a_time // n_draws, 1)
