@@ -115,17 +115,20 @@ class NegativeELBO(nn.Module):
         return (reconstruction + self.beta * kl) / len(x)
 
 
-def train_textbook(X: np.ndarray, work: Workload, beta: float = 1.0) -> tuple[TextbookVAE, int]:
+def train_textbook(
+    X: np.ndarray, work: Workload, beta: float = 1.0, device: str = "cpu"
+) -> tuple[TextbookVAE, int]:
     """Train as tutorials do; return the model and the number of gradient steps."""
     from torch.utils.data import DataLoader, TensorDataset
 
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), work.batch_size, shuffle=True)
-    model, criterion = TextbookVAE(work), NegativeELBO(work.binary, beta)
+    model, criterion = TextbookVAE(work).to(device), NegativeELBO(work.binary, beta)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     model.train()
     losses = []
     for _ in range(work.epochs):
-        for (x,) in loader:
+        for (batch,) in loader:
+            x = batch.to(device)
             optimizer.zero_grad()
             loss = criterion(model(x), x)
             loss.backward()

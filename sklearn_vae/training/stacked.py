@@ -27,6 +27,8 @@ from sklearn_vae.training.trainer import Trainer
 WORKING_SET = 16 << 20
 # Bytes that a stacked model may hold, beside rows that are in memory anyway.
 MEMORY = 256 << 20
+# Shares of a GPU's free memory for the working set and for all that a stacked model holds.
+WORKING_SHARE, MEMORY_SHARE = 0.25, 0.5
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -112,16 +114,25 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for indices in alike.values():
         # 0 bytes of a model without weights, as of a constant column
         n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        largest = max(WORKING_SET // n_bytes, 1)
+        max_working_set, max_memory = limits(jobs[indices[0]].train.x.device)
+        largest = max(max_working_set // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
         groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]
         while groups:
             group = groups.pop()
-            if len(group) == 1 or memory_of_jobs([jobs[index] for index in group]) <= MEMORY:
+            if len(group) == 1 or memory_of_jobs([jobs[index] for index in group]) <= max_memory:
                 yield group
             else:
                 middle = len(group) // 2
                 groups += group[middle:], group[:middle]
+
+
+def limits(device: torch.device) -> tuple[int, int]:
+    """Bytes that a stacked model may work on in a gradient step, and that it may hold."""
+    if device.type != "cuda":
+        return WORKING_SET, MEMORY
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(WORKING_SHARE * free), int(MEMORY_SHARE * free)
 
 
 def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
