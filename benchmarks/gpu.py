@@ -13,10 +13,10 @@ What it does, in this order. A part that fails prints its error, and the next on
 ``--minutes`` nothing is begun:
 
 - ``tests``: every test that is marked ``gpu``.
-- ``steps``: W1 to W4 of ``speed.py``: a textbook loop on the device, and this package doing the same
-  work. Of fits of few and many passes, the difference is that of steps alone.
-- ``stacked``: many fits of one table with their own seeds, latent sizes and betas, in stacked models,
-  and the textbook's fit times their number.
+- ``steps``: W1 to W4 of ``speed.py``: a textbook loop on the device, and this package doing the
+  same work. Of fits of few and many passes, the difference is that of steps alone.
+- ``stacked``: many fits of one table with seeds and learning rates of their own, in stacked
+  models, and the textbook's fit times their number.
 - ``estimators``: default fits of each estimator on the device and on the CPU with one seed, of a
   table of numbers and of a mixed one with missing cells. Both fits draw the same numbers, so
   differences are those of rounding; a model of the device is scored on the CPU, too, saved and
@@ -67,7 +67,7 @@ def seconds(run: Callable[[], object]) -> tuple[float, object]:
 # -- tests -------------------------------------------------------------------------------
 
 
-def tests(args: argparse.Namespace) -> None:
+def tests(_: argparse.Namespace) -> None:
     """Run the tests that need a GPU."""
     files = [path for path in ROOT.glob("tests/**/test_*.py") if "mark.gpu" in path.read_text()]
     # other versions than the pinned ones warn of their future
