@@ -254,7 +254,7 @@ def mnist(args: argparse.Namespace) -> None:
     for name, objective, epochs in (("ELBO", "elbo", 10), ("IWAE(50)", IWAE(50), 3)):
         vae = VAETransformer(
             50, hidden_layer_sizes=(200, 200), likelihood="bernoulli", objective=objective,
-            scale_prior_strength=0.0, max_iter=1 if args.quick else epochs, batch_size=128,
+            prior="normal", max_iter=1 if args.quick else epochs, batch_size=128,
             early_stopping=True, validation_fraction=1 / 6, refit=False, device=args.device,
             random_state=0,
         )  # fmt: skip

@@ -95,7 +95,6 @@ def build(options: argparse.Namespace, progress: JobProgress, n_rows: int) -> VA
         likelihood="bernoulli",
         prior=prior,
         objective=objective,
-        scale_prior_strength=0.0,
         max_iter=options.epochs,
         batch_size=128,
         early_stopping=True,

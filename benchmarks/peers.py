@@ -324,7 +324,7 @@ def vae_transformer_like_textbook(work: Workload) -> Any:
 
     likelihood = Bernoulli() if work.binary else Gaussian(scale="per_column")
 
-    return vae_transformer(work, likelihood=likelihood, scale_prior_strength=0.0)
+    return vae_transformer(work, likelihood=likelihood, prior="normal")
 
 
 def sklearn_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:

@@ -300,7 +300,7 @@ add(
     lambda: vae(hidden_layer_sizes=(128, 64), batch_size=1024, max_iter=1),
     partial(real_rows, 2000, 16),
 )
-add("scale prior", lambda: vae(scale_prior_strength=0.0, weight_decay=0.1), real_rows)
+add("weight decay", lambda: vae(weight_decay=0.1), real_rows)
 add("warm-up", lambda: vae(beta=LinearWarmup(0.5, 2), max_iter=4), real_rows)
 
 add("gaussian per row", lambda: vae(likelihood=Gaussian("per_row")), real_rows)

@@ -13,10 +13,10 @@ is noted of each estimator:
 - Nats: the mean log-density of the held-out rows. Nats of two estimators can be compared as far as
   both read a column as the same kind of measure; a median of the rows' differences is noted beside
   the mean, which one row may decide.
-- Faults: an error; a score that is not finite; a sample or an imputed cell below the smallest or above
-  the largest possible value of its column (0 for a column without negative numbers), one between
-  whole numbers where the column has only these, or one that is no class of the column; a model that
-  scores otherwise after ``save`` and ``load``, or in ``sklearn_vae.runtime``.
+- Faults: an error; a score that is not finite; a sample or an imputed cell below the smallest or
+  above the largest possible value of its column (0 for a column without negative numbers), one
+  between whole numbers where the column has only these, or one that is no class of the column; a
+  model that scores otherwise after ``save`` and ``load``, or in ``sklearn_vae.runtime``.
 """
 
 import argparse
@@ -82,14 +82,18 @@ def column_faults(cells: pd.Series, column: pd.Series) -> Iterator[str]:
         yield "far from all values"
 
 
-def table_faults(rows: pd.DataFrame, train: pd.DataFrame, what: str) -> list[str]:
-    """Faults of samples, or of imputed rows."""
+def table_faults(
+    rows: pd.DataFrame, train: pd.DataFrame, what: str, mask: pd.DataFrame | None = None
+) -> list[str]:
+    """Faults of samples, or of imputed cells, which are those of the mask."""
     if list(rows.columns) != list(train.columns):
         return [f"{what}: other columns"]
     return [
         f"{what}: {name} {fault}"
         for name in train.columns
-        for fault in column_faults(rows[name], train[name])
+        for fault in column_faults(
+            rows[name] if mask is None else rows[name][mask[name]], train[name]
+        )
     ]
 
 
@@ -110,7 +114,7 @@ def copy_faults(model: Any, X: pd.DataFrame, scores: np.ndarray) -> list[str]:
 def hide(test: pd.DataFrame) -> pd.DataFrame:
     """Held-out rows with a tenth of their cells missing."""
     mask = np.random.default_rng(0).random(test.shape) < HIDDEN
-    return test.astype({name: object for name in test.columns}).mask(mask)
+    return test.astype(dict.fromkeys(test.columns, object)).mask(mask)
 
 
 def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
@@ -124,7 +128,8 @@ def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any
     faults: list[str] = []
     warnings.simplefilter("ignore")
     if name == "VAEImputer":
-        faults += table_faults(model.transform(hide(test)), train, "imputed")
+        holes = hide(test)
+        faults += table_faults(model.transform(holes), train, "imputed", holes.isna())
         return figures | {"faults": faults}
     start = time.process_time()
     scores = model.score_samples(test)
@@ -138,7 +143,8 @@ def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any
         faults += table_faults(model.expected_values(few), train, "expected")
         return figures | {"faults": faults}
     faults += table_faults(model.sample(N_SAMPLES, random_state=1), train, "sampled")
-    faults += table_faults(model.impute(hide(test)), train, "imputed")
+    holes = hide(test)
+    faults += table_faults(model.impute(holes), train, "imputed", holes.isna())
     return figures | {"faults": faults}
 
 
@@ -198,7 +204,9 @@ def summary(results: dict[str, dict[str, Any]]) -> list[str]:
         sum(figures.get(name, {}).get("fit", 0) for figures in results.values()) for name in names
     ]
     times = ", ".join(f"{name} {s:.0f}" for name, s in zip(names, seconds, strict=True) if s)
-    shares = [f"{100 * np.mean(gaps <= limit):.0f} %" for limit in (0.5, 3)] if len(gaps) else ["", ""]
+    shares = (
+        [f"{100 * np.mean(gaps <= limit):.0f} %" for limit in (0.5, 3)] if len(gaps) else ["", ""]
+    )
     return [*shares, f"{int((gaps < -0.5).sum())} of {len(gaps)}", times]
 
 

@@ -8,7 +8,7 @@ scikit-learn, and exists for C++, Java, JavaScript and phones.
 
 # %%
 # ``pip install 'sklearn-vae[onnx]' onnxruntime``. The exported model takes rows in the units of the
-# table.
+# table. Its numbers have normal distributions: ``likelihood="gaussian"``.
 
 from time import perf_counter
 
@@ -21,7 +21,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.onnx import to_onnx
 
 X = load_breast_cancer().data
-vae = VAETransformer(n_components=4, random_state=0).fit(X)
+vae = VAETransformer(n_components=4, likelihood="gaussian", random_state=0).fit(X)
 model = to_onnx(vae, "encoder").SerializeToString()
 session = onnxruntime.InferenceSession(model)
 

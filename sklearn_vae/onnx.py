@@ -15,10 +15,12 @@ from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.columns.binary import BinaryColumns
+from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.recording import ROUNDING
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
+from sklearn_vae.estimators.table_checks import first_of
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
@@ -62,7 +64,18 @@ class TableEncoderModule(nn.Module):
         if unsupported := sorted(cls.__name__ for cls in likelihoods - {Gaussian, Bernoulli}):
             raise ValueError(
                 f"to_onnx supports real, binary and constant columns. Got columns with the "
-                f"likelihoods {', '.join(unsupported)}."
+                f"likelihoods {', '.join(unsupported)}: fit numbers with likelihood='gaussian'."
+            )
+        bent = [
+            repr(columns.names[j])
+            for group in columns.groups
+            if isinstance(group, RealColumns)
+            for j in group.indices[group.n_knots > 0].tolist()
+        ]
+        if bent:
+            raise ValueError(
+                f"to_onnx does not support normal scores, which these columns have: "
+                f"{first_of(bent)}. Fit numbers with likelihood='gaussian'."
             )
         if columns.one_to_one:
             names = [columns.names[pair.derived] for pair in columns.one_to_one]

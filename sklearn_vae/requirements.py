@@ -30,6 +30,11 @@ def no_free_bits(reason: str) -> Requirement:
     return Requirement("free_bits", lambda free_bits: not free_bits, "0", reason)
 
 
+def are_met(requirements: Iterable[Requirement], resolved: Mapping[str, Any]) -> bool:
+    """Whether the values of parameters meet requirements."""
+    return all(is_met(resolved[parameter]) for parameter, is_met, *_ in requirements)
+
+
 def check_requirements(
     caller: str,
     parts: Mapping[str, Iterable[Requirement]],

@@ -117,3 +117,14 @@ def test_scores_of_constant_columns_are_exported():
     (found,) = model.run(None, {"X": X})
 
     np.testing.assert_allclose(found, vae.score_samples(X))
+
+
+def test_columns_with_normal_scores_are_refused_by_name(rng):
+    """Their transform has no counterpart there; the advice leads to a model that is exported."""
+    skewed = np.where(rng.random(4000) < 0.3, 0.01 * rng.random(4000), rng.gamma(0.8, 2.0, 4000))
+    X = np.column_stack([rng.normal(size=4000), skewed - 1])
+    vae = VAETransformer(1, hidden_layer_sizes=(4,), max_iter=1, random_state=0)
+
+    with pytest.raises(ValueError, match=r"normal scores, .*: 1\. Fit numbers with likelihood="):
+        to_onnx(vae.fit(X), "encoder")
+    assert to_onnx(vae.set_params(likelihood="gaussian").fit(X), "encoder")

@@ -14,9 +14,6 @@ from sklearn_vae.numerics.random import Stream, make_generator, start_seeds
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
-# Number of pseudo-observations that keep the decoder's scales from collapsing.
-SCALE_PRIOR_STRENGTH = 30.0
-
 
 def make_jobs(
     architecture: Architecture, config: TrainingConfig, table: Dataset, left_out: np.ndarray
@@ -32,7 +29,6 @@ def make_jobs(
             architecture,
             replace(config, seed=seed),
             table.subset(torch.as_tensor(np.flatnonzero(~is_left_out))),
-            scale_prior_strength=SCALE_PRIOR_STRENGTH,
             weights=random_parameters(architecture, seed, imputation),
         )
         for seed, is_left_out in zip(seeds, left_out, strict=True)

@@ -110,3 +110,9 @@ def parts_of_columns(lengths: np.ndarray) -> Iterator[tuple[int, slice]]:
     ends = lengths.cumsum()
     for column in np.flatnonzero(lengths).tolist():
         yield column, slice(ends[column] - lengths[column], ends[column])
+
+
+def within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Clip values to bounds, of which NaN is none; missing values stay missing."""
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    return np.clip(values, low, high)

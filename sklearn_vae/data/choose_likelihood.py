@@ -1,21 +1,15 @@
-"""Choice of each column's likelihood, requested or inferred."""
+"""Choice of each column's likelihood: as requested, or by evidence."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
-import numpy as np
-from scipy import stats
-
-from sklearn_vae.data.arrays import weighted_moments
-from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
 from sklearn_vae.data.columns import COLUMNS
-from sklearn_vae.data.columns.point_masses import (
-    MIN_COUNT,
-    find_common_integers,
-    find_point_masses,
-)
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.marginals import candidate_marginals
+from sklearn_vae.data.recording import equal_up_to_rounding
+from sklearn_vae.data.training_column import Marginal, TrainingColumn
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -23,27 +17,15 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     Likelihood,
     LogNormal,
-    NegativeBinomial,
     Ordinal,
-    Poisson,
     ZeroInflated,
 )
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
 
-# Nats per value by which a log-normal distribution must exceed a normal one: the values then span
-# orders of magnitude.
-GAIN_OF_LOGS = 1.5
-# Nats per value by which a distribution of counts must exceed a rounded normal one.
-GAIN_OF_COUNTS = 0.05
-# Standard deviation of integers from which on a density is their probability: probabilities are
-# differences, of which nothing is left from 1e15 on.
-SCALE_OF_DENSITIES = 1e6
-# Larger counts are modelled as real numbers.
-MAX_COUNT = 1000
-# Nats per value by which point masses must improve on the best distribution without them.
-GAIN_OF_POINT_MASSES = 0.1
+# Kind of columns whose likelihood follows from their distribution.
+NUMBERS: Final = "numbers"
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
@@ -115,98 +97,66 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     return columns.resolve(column)
 
 
-def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> Likelihood | None:
+class Option(NamedTuple):
+    """A likelihood that a column may have.
+
+    Attributes
+    ----------
+    likelihood : Likelihood or None
+        It is None for a column of one value or none at all.
+    column : TrainingColumn
+        The column, with the marginal distribution that its encoding follows.
+    log_density : float, default=0.0
+        Marginal log-density per row.
+    max_gain : float, default=inf
+        What other columns may add to it, at most.
+    """
+
+    likelihood: Likelihood | None
+    column: TrainingColumn
+    log_density: float = 0.0
+    max_gain: float = math.inf
+
+
+def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> list[Option]:
     """Choose the likelihood of a column: as requested, or by the dtype and the values.
 
-    It is None for a column of one value or none at all. Without ``point_masses``, real numbers
-    have no point masses.
+    Numbers may have several, between which the other columns decide; with ``is_plain`` they are
+    standardized.
     """
+    likelihood = _likelihood_of(column)
+    if likelihood is not NUMBERS:
+        return [Option(likelihood, column)]
+    if is_plain:
+        return [Option(Gaussian(), column)]
+    return [
+        Option(_likelihood_of_marginal(marginal), replace(column, marginal=marginal), *evidence)
+        for marginal, *evidence in candidate_marginals(column)
+    ]
+
+
+def _likelihood_of(column: TrainingColumn) -> Any:
+    """Likelihood of classes, of few values or as requested, or else ``NUMBERS``."""
     values, field = column.values, column.field
     if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):
         return None
     if column.requested is not None:
         return _likelihood_as_requested(column)
     if field.categories is not None:
-        is_ordered = field.logical_type == "ordered"
-        return COLUMNS["Ordinal" if is_ordered else "Categorical"].resolve(column)
+        return COLUMNS["Ordinal" if field.logical_type == "ordered" else "Categorical"].resolve(
+            column
+        )
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())
     if has_two_values and (is_0_or_1 or round(column.n_rows) >= MIN_ROWS_FOR_BINARY):
         return Bernoulli()
-    if field.is_integer and not (column.exact_marginal and point_masses):
-        return _infer_of_integers(column)
-    if point_masses and len(masses := find_point_masses(column)):
-        return ZeroInflated(len(masses))
-    half = 0.5 * lattice_step(column) if column.exact_marginal else 0
-    return LogNormal() if low > half and _is_log_normal(column) else Gaussian()
+    return NUMBERS
 
 
-def _is_log_normal(column: TrainingColumn) -> bool:
-    """Return whether a log-normal distribution exceeds a normal one by ``GAIN_OF_LOGS``."""
-    logs, weights = np.log(column.values.astype(np.float64)), column.weights
-    if np.ptp(logs) <= GAIN_OF_LOGS:  # the gain is at most the range, which rounding makes 0
-        return False
-    logs -= np.average(logs, weights=weights)
-    relative = np.exp(np.clip(logs, None, 300))  # to the geometric mean: no square overflows
-    relative -= np.average(relative, weights=weights)
-    variances = (np.average(np.square(part), weights=weights) for part in (relative, logs))
-    return bool(0.5 * np.subtract(*np.log([*variances])) > GAIN_OF_LOGS)
-
-
-def _infer_of_integers(column: TrainingColumn) -> Likelihood:
-    """Compare a rounded normal distribution, counts, and either with point masses."""
-    column = replace(column, values=column.values.astype(np.float64))
-    values, weights = column.values, column.weights
-    likelihood: Likelihood = Gaussian()
-    best = np.average(_log_rounded_normal(column), weights=weights)
-    if values.min() >= 0 and values.max() <= MAX_COUNT:
-        counts, log_prob = _fit_counts(column)
-        log_prob_of_counts = np.average(log_prob, weights=weights)
-        if log_prob_of_counts > best + GAIN_OF_COUNTS:
-            likelihood, best = counts, log_prob_of_counts
-    masses = find_common_integers(column)
-    with_masses = np.average(_log_with_point_masses(column, masses), weights=weights)
-    share = np.average(np.isin(values, masses), weights=weights)
-    if share * column.n_values < MIN_COUNT * len(masses):
-        return likelihood  # values that do not occur again would be the only ones possible
-    # each probability is a parameter: one nat per parameter, as Akaike's criterion
-    if with_masses - len(masses) / column.n_values > best + GAIN_OF_POINT_MASSES:
-        return ZeroInflated(len(masses))
-    return likelihood
-
-
-def _log_rounded_normal(column: TrainingColumn) -> np.ndarray:
-    """Log-probabilities by a rounded normal distribution with the moments of the values."""
-    values = column.values
-    mean, variance = weighted_moments(values, column.weights)
-    scale = max(np.sqrt(variance), 0.5)
-    normal = stats.norm(mean, scale)
-    if scale > SCALE_OF_DENSITIES:
-        return normal.logpdf(values)
-    return np.log(np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300))
-
-
-def _fit_counts(column: TrainingColumn) -> tuple[Likelihood, np.ndarray]:
-    """Fit a distribution of counts by the method of moments; return it and log-probabilities."""
-    mean, variance = weighted_moments(column.values, column.weights)
-    overdispersion = variance - mean
-    # a variance that exceeds Poisson's by a tenth may do so by chance
-    if overdispersion > 0.1 * mean:
-        shape = mean**2 / overdispersion
-        log_prob = stats.nbinom.logpmf(column.values, shape, shape / (shape + mean))
-        return NegativeBinomial(), log_prob
-    return Poisson(), stats.poisson.logpmf(column.values, mean)
-
-
-def _log_with_point_masses(column: TrainingColumn, masses: np.ndarray) -> np.ndarray:
-    """Log-probabilities by point masses, and a rounded normal distribution of other values."""
-    indices = np.searchsorted(masses, column.values).clip(max=len(masses) - 1)
-    is_common = masses[indices] == column.values
-    common, numbers = column.select(is_common), column.select(~is_common)
-    counts = np.bincount(indices[is_common], common.weights, len(masses))
-    log_prob = np.log(counts / column.n_values)[indices]
-    if len(numbers.values):
-        log_number = np.log(numbers.n_values / column.n_values)
-        log_prob[~is_common] = log_number + _log_rounded_normal(numbers)
-    return log_prob
+def _likelihood_of_marginal(marginal: Marginal) -> Likelihood:
+    if marginal.counts is not None:
+        return marginal.counts
+    if len(marginal.point_masses):
+        return ZeroInflated(len(marginal.point_masses))
+    return LogNormal() if marginal.is_log else Gaussian()

@@ -75,6 +75,8 @@ class Field:
         Python's decimals of two places.
     has_whole_days : bool, default=False
         Whether all values in ``fit`` were midnights, in their time zone if they have one.
+    is_empty : bool, default=False
+        Whether a column of numbers had none in ``fit``: later values may be of any type.
     """
 
     name: Name
@@ -82,6 +84,7 @@ class Field:
     categories: tuple | None
     dtype: str
     has_whole_days: bool = False
+    is_empty: bool = False
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -251,8 +254,9 @@ class Field:
         categories = state["categories"]
         if categories is not None:
             categories = tuple(map(from_json, categories))
-        name, has_whole_days = from_json(state["name"]), state.get("has_whole_days", False)
-        return cls(name, state["logical_type"], categories, state["dtype"], has_whole_days)
+        flags = [state.get(flag, False) for flag in ("has_whole_days", "is_empty")]
+        name = from_json(state["name"])
+        return cls(name, state["logical_type"], categories, state["dtype"], *flags)
 
 
 def _types(categories: Iterable) -> set[str]:

@@ -1,11 +1,16 @@
 """Fit of a table encoder: the likelihood and the units of each column."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
-from sklearn_vae.data.choose_likelihood import Request, choose_likelihood, requested_likelihoods
+from sklearn_vae.data.choose_likelihood import (
+    Option,
+    Request,
+    likelihood_options,
+    requested_likelihoods,
+)
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
@@ -14,10 +19,10 @@ from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.missing_patterns import MissingPatterns
-from sklearn_vae.data.normal_scores import MAX_ROWS_OF_MIN_GAIN, find_explained_columns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.transforms import choose_encodings
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -30,6 +35,8 @@ from sklearn_vae.numerics.row_subsets import spread_out
 
 # Rows from which levels' effects on other columns are estimated, at most.
 MAX_ROWS_OF_EFFECTS = 100_000
+# Rows by which the encodings of columns are chosen together, at most.
+MAX_ROWS_OF_ENCODINGS = 20_000
 
 
 def fit_encoder(
@@ -39,10 +46,9 @@ def fit_encoder(
     names: Sequence[Name] | None = None,
     fields: Sequence[Field] | None = None,
     *,
-    point_masses: bool = True,
+    is_plain: bool = False,
     period: int | None = None,
     allows_missing: bool = True,
-    exact_marginals: bool = False,
     groups_levels: bool = True,
     derives_columns: bool = False,
 ) -> TableEncoder:
@@ -60,17 +66,13 @@ def fit_encoder(
         Names of the columns, if they have any.
     fields : sequence of Field, optional
         Schemas of the columns, if they are those of a data frame.
-    point_masses : bool, default=True
-        Whether real numbers may have point masses.
+    is_plain : bool, default=False
+        Whether all numbers are standardized, and their distribution is not looked at.
     period : int or None, default=None
         Every ``period``-th column has the same scale and the same categories, as pixels of one
         channel and time steps of one variable.
     allows_missing : bool, default=True
         Whether the model takes missing values.
-    exact_marginals : bool, default=False
-        Whether the encoding of columns without a requested likelihood follows the distribution of
-        their values: few or common values are point masses, and normal scores are fitted where
-        they improve the density.
     groups_levels : bool, default=True
         Whether many categories of a column share classes; they do not with a ``period``.
     derives_columns : bool, default=False
@@ -86,10 +88,7 @@ def fit_encoder(
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-    explained = np.zeros(X.shape[1], dtype=bool)
-    if exact_marginals and n_rows > MAX_ROWS_OF_MIN_GAIN:  # it matters in longer tables only
-        explained = find_explained_columns(X, sample_weight)
-    columns: list[Columns] = []
+    options = []
     for j, requested in enumerate(requests):
         # of rows in C order, a column is slow to read again and again
         values, weights = np.ascontiguousarray(X[:, j]), sample_weight
@@ -103,28 +102,54 @@ def fit_encoder(
             n_rows,
             fields[j],
             requested,
-            exact_marginal=exact_marginals and requested is None,
-            is_explained=bool(explained[j]),
             groups_levels=groups_levels and period is None,
         )
-        chosen = choose_likelihood(column, point_masses=point_masses)
-        columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
+        options.append(likelihood_options(column, is_plain=is_plain))
+    columns = _choose_columns(options, X, sample_weight)
     for first in range(period or 0):
         _share_scale(columns[first::period])
         is_coded = [field.categories is not None for field in fields[first::period]]
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
     _group_levels(columns, X, sample_weight)
-    has_missing = bool(has_missing_values(X).any())
-    return TableEncoder(
+    encoder = TableEncoder(
         column_names,
         groups=_group(columns),
         log_unseen=-float(np.log(n_rows + 2)),
-        has_missing=has_missing,
         allows_missing=allows_missing,
         one_to_one=pairs,
-        missing_patterns=MissingPatterns.fit(X, sample_weight) if has_missing else None,
     )
+    if not encoder.is_incomplete(X).any():
+        return encoder
+    patterns = MissingPatterns.fit(X, sample_weight)
+    return replace(encoder, has_missing=True, missing_patterns=patterns)
+
+
+def _choose_columns(
+    options: list[list[Option]], X: np.ndarray, weights: np.ndarray | None
+) -> list[Columns]:
+    """Fit the columns, with the encoding of each that suits all columns together best."""
+    fitted = [
+        [COLUMNS[type(each.likelihood).__name__].fit(each.column, each.likelihood) for each in some]
+        for some in options
+    ]
+    numbers = [j for j, some in enumerate(fitted) if isinstance(some[0], RealColumns)]
+    rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
+    encodings = [
+        [columns.scores(X[np.ix_(rows, columns.indices)])[:, 0] for columns in fitted[j]]
+        for j in numbers
+    ]
+    weights = np.ones(len(rows)) if weights is None else weights[rows]
+    chosen = choose_encodings(
+        encodings,
+        [[each.log_density for each in options[j]] for j in numbers],
+        [[each.max_gain for each in options[j]] for j in numbers],
+        weights,
+    )
+    columns = [some[0] for some in fitted]
+    for j, choice in zip(numbers, chosen, strict=True):
+        columns[j] = fitted[j][choice]
+    return columns
 
 
 def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> None:

@@ -12,76 +12,10 @@ References
 
 import numpy as np
 
-from sklearn_vae.data.arrays import weighted_moments
-from sklearn_vae.data.bounds import ROUNDING
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.data.recording import ROUNDING
 
-# Numbers of knots that are tried, and the smallest number of rows for each knot.
-N_KNOTS = (20, 40, 80, 160)
-ROWS_PER_KNOT = 50
-# Nats per value by which normal scores must improve on a normal distribution, or nats of all rows
-# together: above 2,000 rows, a smaller improvement per value is enough. It is not in columns of
-# which others explain this much of the variance, as normal scores bend linear relations.
-MIN_GAIN = 0.2
-MIN_TOTAL_GAIN = 400.0
-MAX_ROWS_OF_MIN_GAIN = MIN_TOTAL_GAIN / MIN_GAIN
-MAX_R2 = 0.9
-# Rows that are looked at, at most.
-MAX_ROWS = 20_000
-# Added to the diagonal of correlations, of which some are 1.
-RIDGE = 1e-9
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6
-
-
-def find_explained_columns(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Find columns of which linear regression on the others explains most: (n, d) -> (d,).
-
-    The coefficient of determination is adjusted for the number of columns. A missing value counts
-    as the mean.
-    """
-    rows = spread_out(len(X), MAX_ROWS)
-    weights = np.ones(len(rows)) if weights is None else weights[rows]
-    residual_df, total_df = weights.sum() - X.shape[1], weights.sum() - 1
-    if residual_df <= 0:
-        return np.ones(X.shape[1], dtype=bool)
-    values = X[rows].astype(np.float64)
-    tiny = np.finfo(np.float64).tiny
-    values /= np.fmax.reduce(np.abs(values), initial=tiny)  # no overflow
-    weight = np.where(np.isnan(values), 0.0, weights[:, None])
-    values = np.nan_to_num(values)
-    values -= (weight * values).sum(axis=0) / np.maximum(weight.sum(axis=0), tiny)
-    values *= np.sqrt(weight)
-    scale = np.linalg.norm(values, axis=0)
-    values /= np.where(scale > 0, scale, 1)
-    correlation = values.T @ values
-    np.fill_diagonal(correlation, 1 + RIDGE)
-    unexplained = 1 / np.diag(np.linalg.inv(correlation))
-    return np.asarray(unexplained * total_df / residual_df < 1 - MAX_R2)
-
-
-def fit_normal_scores(
-    values: np.ndarray, cells: np.ndarray, weights: np.ndarray | None, is_explained: bool
-) -> np.ndarray:
-    """Fit knots if they improve the log-density of values that they were not fitted to.
-
-    Each standardized value (n,) is spread evenly over its cell (2, n): half its recording step
-    below and above it, or the value itself. Knots (n_knots, 2) are values and their normal scores,
-    both increasing; there are none if a normal distribution is as good. The first and the last
-    segment extend to infinity.
-    """
-    weights = np.ones(len(values)) if weights is None else weights
-    # the order of the rows makes no difference
-    order = np.random.default_rng(0).permutation(np.argsort(values, kind="stable"))[:MAX_ROWS]
-    gains = {
-        n_knots: _held_out_gain(values[order], cells[:, order], weights[order], n_knots)
-        for n_knots in N_KNOTS
-        if n_knots * ROWS_PER_KNOT <= weights.sum()
-    }
-    min_gain = MIN_GAIN if is_explained else min(MIN_GAIN, MIN_TOTAL_GAIN / weights.sum())
-    if not gains or max(gains.values()) < min_gain:
-        return np.zeros((0, 2))
-    return _fit_knots(cells, weights, max(gains, key=lambda n_knots: gains[n_knots]))
 
 
 def to_normal_scores(values: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,27 +35,13 @@ def _interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.n
     return at[segment] + slope * (x - knots[segment]), slope
 
 
-def _held_out_gain(
-    values: np.ndarray, cells: np.ndarray, weights: np.ndarray, n_knots: int
-) -> float:
-    """Nats per value by which normal scores exceed a normal distribution, by cross-fitting."""
-    gain = 0.0
-    for fold in (0, 1):
-        fit, held_out = np.arange(fold, len(values), 2), np.arange(1 - fold, len(values), 2)
-        knots = _fit_knots(cells[:, fit], weights[fit], n_knots)
-        mean, variance = weighted_moments(values[fit], weights[fit])
-        if not len(knots) or variance == 0:
-            return -np.inf
-        scores, slope = to_normal_scores(values[held_out], knots)
-        with np.errstate(over="ignore"):
-            difference = np.square(values[held_out] - mean) / variance - np.square(scores)
-        log_ratio = 0.5 * (difference + np.log(variance)) + np.log(slope)
-        gain += 0.5 * float(np.average(log_ratio, weights=weights[held_out]))
-    return gain
+def fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarray:
+    """Choose knots at evenly spaced quantiles: (2, n), (n,) -> (n_knots + 2, 2).
 
-
-def _fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarray:
-    """Choose knots at evenly spaced quantiles: (2, n), (n,) -> (n_knots + 2, 2)."""
+    Each standardized value is spread evenly over its cell (2, n): half its recording step below
+    and above it, or the value itself. Knots are values and their normal scores, both increasing.
+    There are none if the values are too close. The first and the last segment extend to infinity.
+    """
     from scipy.special import ndtri
 
     values, cdf = _distribution_function(cells, weights)
@@ -138,7 +58,8 @@ def _fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarr
     x, z = values[keep], ndtri(cdf[keep])
     # beyond the ends, the tails are those of a normal distribution, or heavier ones
     slopes = np.minimum((np.diff(z) / np.diff(x))[[0, -1]], 1.0)
-    ends = np.array([[x[0] - 1, z[0] - slopes[0]], [x[-1] + 1, z[-1] + slopes[1]]])
+    reach = np.maximum(np.abs(x[[0, -1]]) * MIN_GAP, 1.0) * [-1, 1]  # of far values, no less
+    ends = np.column_stack([x[[0, -1]] + reach, z[[0, -1]] + slopes * reach])
     return np.concatenate([ends[:1], np.column_stack([x, z]), ends[1:]])
 
 

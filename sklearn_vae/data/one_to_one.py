@@ -1,18 +1,20 @@
 """Columns that determine each other, such as a code and its label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, permutations
 
 import numpy as np
 
-from sklearn_vae.data.bounds import ROUNDING
+from sklearn_vae.data.recording import ROUNDING
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
 MIN_REPEATS = 10
+# Columns with holes and as many values as each other that are compared, at most.
+MAX_ALIKE = 32
 # Rows that are compared first.
 SUBSAMPLE_SIZE = 1024
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
@@ -74,30 +76,60 @@ class OneToOne:
 def find_one_to_one(
     X: np.ndarray, sources: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None
 ) -> list[OneToOne]:
-    """Find columns that determine each other in all rows, and are missing in the same ones.
+    """Find columns that determine each other in all rows that have both.
 
-    Those with indices ``others`` may be derived from those with indices ``sources``; of several
-    sources, from the first one. The weight (n,) is the number of times that each row counts.
+    Each value occurs in such a row, so that missing ones are those of the other column. Columns
+    with indices ``others`` may be derived from those with indices ``sources``; of several sources,
+    from the first one. The weight (n,) is the number of times that each row counts.
     """
     pairs: list[OneToOne] = []
     columns = np.union1d(sources, others).tolist()
     for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
         for group in _group_alike(X, alike):
             source = next((j for j in group if j in sources), None)
-            if source is None:
-                continue
-            values, first, codes = np.unique(X[:, source], return_index=True, return_inverse=True)
-            counts = np.bincount(codes, weight)
-            is_value = ~np.isnan(values)
-            values, first, counts = values[is_value], first[is_value], counts[is_value]
-            if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
-                continue
-            pairs += [
-                OneToOne(source, j, values, X[first, j])
-                for j in group
-                if j != source and j in others
-            ]
+            if source is not None:
+                derived = (j for j in group if j != source and j in others)
+                pairs += [pair for j in derived for pair in _pair(X, source, j, weight)]
+    taken = {pair.derived for pair in pairs}
+    free = [j for j in columns if j not in taken]
+    for source, j in _pairs_with_holes(X, free, sources, others):
+        if not {source, j} & taken:
+            found = _pair(X, source, j, weight)
+            pairs, taken = pairs + found, taken | {pair.derived for pair in found}
     return pairs
+
+
+def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray | None) -> list[OneToOne]:
+    """Return the pair, or none where repeated values are too few to tell it from chance."""
+    is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
+    values, first, codes = np.unique(X[is_whole, source], return_index=True, return_inverse=True)
+    counts = np.bincount(codes, None if weight is None else weight[is_whole])
+    if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
+        return []
+    return [OneToOne(source, j, values, X[is_whole, j][first])]
+
+
+def _pairs_with_holes(
+    X: np.ndarray, columns: Iterable[int], sources: np.ndarray, others: np.ndarray
+) -> Iterator[tuple[int, int]]:
+    """Yield columns that determine each other where both have values, and either misses some.
+
+    Not of two values, nor among many columns of as many values as each other.
+    """
+    by_number: dict[int, list[int]] = {}
+    for j in columns:
+        values = np.unique(X[:, j])
+        by_number.setdefault(int((~np.isnan(values)).sum()), []).append(j)
+    for n_values, alike in by_number.items():
+        if not 2 < n_values < len(X) / 2 or len(alike) > MAX_ALIKE:
+            continue
+        for source, j in permutations(alike, 2):
+            is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
+            if source not in sources or j not in others or is_whole.all():
+                continue
+            both = np.unique(X[is_whole][:, [source, j]], axis=0)
+            if n_values == len(both) == len(np.unique(both[:, 0])) == len(np.unique(both[:, 1])):
+                yield source, j
 
 
 def _group_alike(X: np.ndarray, columns: Iterable[int]) -> list[list[int]]:

@@ -67,7 +67,9 @@ class Column(ABC):
             values = self.codes()[1]
             categories = tuple(values if DECLARED.fullmatch(self.dtype) else _sorted(values))
             self._check(categories)
-        return Field(self.name, self.logical_type, categories, self.dtype, self._has_whole_days())
+        is_empty = categories is None and bool(np.isnan(self.numbers()).all())
+        days = not is_empty and self._has_whole_days()
+        return Field(self.name, self.logical_type, categories, self.dtype, days, is_empty)
 
     def _has_whole_days(self) -> bool:
         if time_type(self.dtype) != "date":
@@ -91,6 +93,8 @@ class Column(ABC):
         if field.categories is None and is_number and is_same_time:
             return self.numbers()
         codes, values = self.codes()
+        if field.is_empty:  # any value is one that no row had
+            return np.where(codes < 0, np.nan, 0.0)
         if field.categories is not None:
             accepts = not is_number or (field.has_numbers and time_type(self.dtype) is None)
             # text that stands for numbers or truth values, or the reverse, has another dtype

@@ -146,6 +146,13 @@ class TableEncoder:
         return sum(group.width * len(group.indices) for group in self.groups)
 
     @property
+    def inputs(self) -> np.ndarray:
+        """Indices of the model's inputs that the encoder of a VAE reads: (n_inputs,)."""
+        from sklearn_vae.likelihoods import Columnwise
+
+        return Columnwise(self.blocks).inputs
+
+    @property
     def n_condition_columns(self) -> int:
         """Number of columns of y."""
         return 0 if self.conditions is None else self.conditions.n_features
@@ -304,6 +311,13 @@ class TableEncoder:
         X = self._fill_one_to_one(X[:, : self.n_features])
         return np.where(np.isnan(X), values, X)
 
+    def on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
+        X = X.copy()
+        for group in self.groups:
+            X[:, group.indices] = group.on_steps(group.take(X))
+        return X
+
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
         rows = encoded.reshape(len(encoded) * encoded.shape[1], encoded.shape[2])
@@ -386,6 +400,12 @@ class TableEncoder:
             padded.append((low, high, np.pad(masses, width, constant_values=np.nan), radius))
         return tuple(np.concatenate(parts) for parts in zip(*padded, strict=True))
 
+    @property
+    def encoded_steps(self) -> np.ndarray:
+        """Recording steps of the model's inputs: (n_columns,), 0 where there are none."""
+        steps = [group.encoded_steps() for group in self._varying_groups]
+        return np.concatenate([np.zeros(0), *steps])
+
     # -- unseen and missing values ---------------------------------------------------
 
     def restore_rounded(
@@ -426,9 +446,9 @@ class TableEncoder:
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        incomplete = has_missing_values(self._fill_one_to_one(X))
-        X = self._encode_derived(X)
-        for group in self.groups:
+        X = self._fill_one_to_one(X)
+        incomplete = has_missing_values(X[:, self.order])
+        for group in self._varying_groups:
             values = group.take(X)
             possible = group.replace_unseen(values, allows_missing=self.allows_missing)
             if possible is not values:

@@ -1,6 +1,6 @@
 """A column of the training rows, of which likelihood and units are fitted."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +9,33 @@ from sklearn_vae.data.fields import Field
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """What the encoding of a column follows.
+
+    Attributes
+    ----------
+    point_masses : ndarray of shape (S,)
+        Values with a probability of their own, in order.
+    is_log : bool, default=False
+        Whether the logarithms of the other values are normal.
+    knots : ndarray of shape (n_knots, 2), default=empty
+        Other values, in units of ``loc`` and ``scale``, and their normal scores, in order.
+    loc, scale : float
+        Location and scale of the other values; the median and the quartiles decide them where a
+        far value would.
+    counts : Likelihood or None
+        Distribution of counts, if the values are ones.
+    """
+
+    point_masses: np.ndarray
+    is_log: bool = False
+    knots: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    loc: float = 0.0
+    scale: float = 1.0
+    counts: "Likelihood | None" = None
 
 
 @dataclass(frozen=True)
@@ -29,11 +56,8 @@ class TrainingColumn:
         Its schema. If it has categories, the values are their codes 0, 1, ...
     requested : Likelihood, type of Likelihood or None
         Request by the parameter ``likelihood``; None for "auto".
-    exact_marginal : bool, default=False
-        Whether the encoding follows the distribution of the values: few or common values are
-        point masses, and normal scores are fitted where they improve the density.
-    is_explained : bool, default=False
-        Whether linear regression on the other columns explains most of its variance.
+    marginal : Marginal or None
+        Distribution that the encoding follows; None for a plain encoding.
     groups_levels : bool, default=True
         Whether many categories share classes.
     """
@@ -44,8 +68,7 @@ class TrainingColumn:
     n_rows: float
     field: Field
     requested: "Likelihood | type[Likelihood] | None" = None
-    exact_marginal: bool = False
-    is_explained: bool = False
+    marginal: Marginal | None = None
     groups_levels: bool = True
 
     @property

@@ -30,7 +30,13 @@ from sklearn_vae.data.fields import (
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
+from sklearn_vae.data.sources import (
+    DiskRows,
+    as_source,
+    check_is_table,
+    map_windows,
+    windows,
+)
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
@@ -54,7 +60,13 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
-from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator
+from sklearn_vae.numerics.random import (
+    MAX_DIMS,
+    RandomState,
+    Stream,
+    make_generator,
+    stream_seed,
+)
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -133,6 +145,8 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
+    # Whether numbers are standardized and no more, as in the first fit of a robust one.
+    _is_plain: bool = False
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -415,6 +429,8 @@ class TableEstimator(
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
+        if self.schema_ is not None:  # means of whole numbers become whole, as the others are
+            imputed = np.where(missing, self.columns_.on_steps(imputed), imputed)
         table = self._restore_table(imputed, like, observed=~missing)
         return table if self.schema_ is None else self.schema_.keep_observed(table, like, missing)
 
@@ -437,21 +453,15 @@ class TableEstimator(
         likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
         *,
-        numbers: bool = False,
-        exact_marginals: bool = False,
+        is_plain: bool | None = None,
     ) -> TableEncoder:
         """Fit the table encoder: likelihoods by the columns' values and, in a data frame, types.
 
-        With ``numbers``, integers are not counts, and no column has point masses. With
-        ``exact_marginals``, the encoding of columns follows the distribution of their values.
+        With ``is_plain``, numbers are standardized and no more.
         """
+        is_plain = self._is_plain if is_plain is None else is_plain
         names = self._column_names()
         fields = self._fields
-        if numbers and fields is not None:
-            fields = tuple(
-                replace(field, logical_type="number") if field.is_integer else field
-                for field in fields
-            )
         sample = rows.sample if isinstance(rows, DiskRows) else rows
         encoder = fit_encoder(
             sample,
@@ -459,11 +469,10 @@ class TableEstimator(
             likelihood,
             names,
             fields,
-            point_masses=not (numbers or structure.shared_scale),
+            is_plain=is_plain or structure.shared_scale,
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),
-            exact_marginals=exact_marginals,
-            derives_columns=not numbers and structure == FULLY_CONNECTED.row_structure,
+            derives_columns=not is_plain and structure == FULLY_CONNECTED.row_structure,
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
@@ -476,6 +485,8 @@ class TableEstimator(
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those on disk by windows."""
         device = resolve_device(self.device)
+        generator = np.random.default_rng(stream_seed(0, Stream.DEQUANTIZE))
+        X = map_windows(partial(self.columns_.joint.dequantize, generator=generator), X)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         if isinstance(X, DiskRows):
             log_abs_det = self.columns_.log_abs_det_jacobian

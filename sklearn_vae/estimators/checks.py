@@ -38,7 +38,7 @@ CONSTRAINTS: dict[str, Any] = {
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, list, tuple, Mapping],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
-    "prior": [StrOptions(set(PRIORS)), *map(type, PRIORS.values())],
+    "prior": [StrOptions({"auto", *PRIORS}), *map(type, PRIORS.values())],
     "posterior": [
         StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
@@ -46,7 +46,6 @@ CONSTRAINTS: dict[str, Any] = {
     "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
-    "scale_prior_strength": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "batch_size": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],

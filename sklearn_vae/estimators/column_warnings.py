@@ -1,4 +1,4 @@
-"""Warnings of columns that a model would misread: identifiers, codes, numbers as strings."""
+"""Warnings of columns that a model would misread: identifiers, codes, dates as numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -38,6 +38,18 @@ CODES = (
     "code for missing values, or the largest value that was recorded. Replace a code by NaN, as by "
     "na_values of pandas.read_csv."
 )
+DATES_AS_NUMBERS = (
+    "hold dates as numbers such as 20190704, between which there are gaps: {}. Convert them, as by "
+    "pandas.to_datetime(column, format='%Y%m%d')."
+)
+TIMES_AS_NUMBERS = (
+    "hold times of day as numbers such as 1545, between which there are gaps: {}. Convert them to "
+    "minutes, as by column // 100 * 60 + column % 100."
+)
+ONE_HOT = (
+    "are one class that was one-hot encoded: {}. Samples may have none of them, or several. Pass "
+    "the class itself, as by pandas.from_dummies."
+)
 EXTREMES = (
     "hold a value more than a million times as far from their median as their quartiles are: {}. "
     "It decides the scale of the column, whose other values look alike to the model. Replace "
@@ -58,6 +70,14 @@ MAX_MISSING_TEXTS = 3
 MIN_LENGTH_WITHOUT_CASE = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
 NINES = 10.0 ** np.arange(2, 16) - 1
+# Numbers are dates, or times of day, if so many different ones are possible as such: of other
+# numbers, one in 25 and three in five are.
+MIN_DATES = 5
+MIN_TIMES = 20
+# Columns of a class, at least; and columns and rows that are searched, at most.
+MIN_ONE_HOT = 3
+MAX_ONE_HOT = 256
+ROWS_OF_ONE_HOT = 4096
 # A value this many times as far from the median as the quartiles is an error, or a code for missing
 # values: of a Cauchy distribution, one value in a million is. Quartiles are of so many rows.
 EXTREME_FACTOR = 1e6
@@ -88,8 +108,11 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
                 for extreme, is_code in zip(extremes, has_nines, strict=True)
                 if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
             ]
+            found += [(message, "") for message in _of_digits(X[:, j])]
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
+    for group in _one_hot_groups(X, schema):
+        columns.setdefault(ONE_HOT, []).append(first_of([repr(names[j]) for j in group]))
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
 
@@ -119,6 +142,47 @@ def _rows_of_code(column: np.ndarray, extreme: float) -> int:
     others = column[(column != extreme) & ~np.isnan(column)]
     is_far = len(others) > 0 and abs(others - extreme).min() > np.ptp(others) > 0
     return int((column == extreme).sum()) if is_far else 0
+
+
+def _of_digits(column: np.ndarray) -> Iterator[str]:
+    """Yield messages of dates such as 20190704 and times such as 1545."""
+    some = column[~np.isnan(column)]
+    if not len(some) or (some % 1 != 0).any() or some.max() >= 1e8 or some.min() < 0:
+        return
+    values = np.unique(some).astype(np.int64)
+    year, month, day = values // 10_000, values // 100 % 100, values % 100
+    is_date = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1)
+    if len(values) >= MIN_DATES and (is_date & (day <= 31)).all():
+        yield DATES_AS_NUMBERS
+    is_long = (values >= 100).sum() >= MIN_TIMES and (values % 50 != 0).any()
+    if is_long and values[-1] < 2400 and (values % 100 < 60).all():
+        yield TIMES_AS_NUMBERS
+
+
+def _one_hot_groups(X: np.ndarray, schema: Schema | None) -> Iterator[list[int]]:
+    """Yield groups of columns of which exactly one is 1 in each row, and the others are 0."""
+    rows = X[spread_out(len(X), ROWS_OF_ONE_HOT)]
+    is_number = [
+        schema is None or schema.fields[j].categories in (None, (False, True))
+        for j in range(X.shape[1])
+    ]
+    is_binary = np.isin(rows, (0, 1)).all(axis=0) & rows.any(axis=0) & np.array(is_number)
+    free = np.flatnonzero(is_binary)[:MAX_ONE_HOT].tolist()
+    overlap = rows[:, free].T @ rows[:, free] > 0
+    position = {j: k for k, j in enumerate(free)}
+    while free:
+        group: list[int] = []
+        total = np.zeros(len(rows))
+        for j in free:  # columns of a class are next to each other
+            if not overlap[position[j], [position[k] for k in group]].any():
+                group.append(j)
+                total += rows[:, j]
+                if total.all():
+                    break
+        is_class = len(group) >= MIN_ONE_HOT and bool(total.all())
+        if is_class:
+            yield group
+        free = [j for j in free if j not in group] if is_class else free[1:]
 
 
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:

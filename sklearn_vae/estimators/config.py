@@ -34,7 +34,7 @@ def make_architecture(
     n_components = vae.n_components
     if n_components == "auto":
         n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table))
-    n_rows = table.n_weighted_rows
+    n_rows, n_inputs = table.n_weighted_rows, len(columns.inputs)
     has_shared_scale = network.row_structure.shared_scale
     return Architecture(
         n_components=int(n_components),
@@ -42,7 +42,7 @@ def make_architecture(
         activation=vae.activation,
         blocks=columns.blocks,
         prior=parts.prior,
-        n_factors=n_imputation_factors(n_rows, columns.n_columns) if columns.has_missing else 0,
+        n_factors=n_imputation_factors(n_rows, n_inputs) if columns.has_missing else 0,
         network=network,
         posterior=parts.posterior,
         n_conditions=columns.n_conditions,
@@ -52,9 +52,9 @@ def make_architecture(
 
 def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
-    n_columns = vae.columns_.n_columns
+    inputs, n_rows = vae.columns_.inputs, table.n_weighted_rows
     max_factors = min(
-        MAX_AUTO_COMPONENTS, max(n_columns, 1), max(2, table.n_weighted_rows // ROWS_PER_COMPONENT)
+        MAX_AUTO_COMPONENTS, max(len(inputs), 1), max(2, n_rows // ROWS_PER_COMPONENT)
     )
     if vae.columns_.has_missing:
         return max_factors
@@ -62,8 +62,8 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     rows = spread_out(len(x), ROWS_FOR_FACTORS)
     x, weight = x[rows], None if weight is None else weight[rows]
     if vae.columns_.n_conditions:
-        x = ConditionRegression.fit(x, weight, n_columns).residuals(x)
-    return n_factors(x.astype(np.float64), weight, max_factors) or max_factors
+        x = ConditionRegression.fit(x, weight, vae.columns_.n_columns).residuals(x)
+    return n_factors(x[:, inputs].astype(np.float64), weight, max_factors) or max_factors
 
 
 def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -> TrainingConfig:

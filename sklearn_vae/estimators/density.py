@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, cast
@@ -14,7 +13,6 @@ from scipy.special import logsumexp
 from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.data.sources import map_windows
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS
@@ -22,14 +20,13 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.sizes import power_of_two, validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import (
     MAX_DIMS,
     MAX_DRAWS,
@@ -73,7 +70,7 @@ WEIGHT_NUMBERS = 1 << 16
 MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
 # Finer recording steps, in standard deviations of their column, need no least scale.
-FINEST_STEP = math.sqrt(2 * math.pi * MIN_VARIANCE) * math.exp(-COMPONENT_LOG_SCALE_BOUND)
+FINEST_STEP = STEPS_PER_SCALE * math.sqrt(MIN_VARIANCE) * math.exp(-COMPONENT_LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 
@@ -323,11 +320,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             rows,
             weight,
             self.likelihood,
-            numbers=self.dequantize,
-            exact_marginals=not self.dequantize,
+            is_plain=self.dequantize,
         )
-        generator = np.random.default_rng(stream_seed(self.seed_, Stream.DEQUANTIZE))
-        rows = map_windows(partial(self.columns_.joint.dequantize, generator=generator), rows)
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(
@@ -341,7 +335,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         n_valid = self._n_validation_rows(table)
         self.mixtures_ = self._mixtures(table.n_weighted_rows - n_valid)
         train, valid = self._split(table, n_valid)
-        self.architecture_ = self._architecture(train)
+        self.architecture_ = self._architecture()
         seeds = start_seeds(self.seed_, len(self.mixtures_))
         jobs = [
             self._job(mixture, seed, train, valid)
@@ -395,13 +389,13 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         ]
         return results, next_jobs
 
-    def _architecture(self, table: Dataset) -> MixtureArchitecture:
+    def _architecture(self) -> MixtureArchitecture:
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = int(self._is_real().sum())
         steps: tuple[float, ...] = ()
         if not self.dequantize:  # rows with noise need no least scale
-            step_of_column = self._recording_steps(table)
+            step_of_column = self._recording_steps()
             steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
         n_components = self.n_components
         if n_components == "auto":
@@ -429,7 +423,14 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
         with threads_for(len(x) * x.shape[1] * n_mixture):
             init = fit_mixture(
-                x, weight, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
+                x,
+                weight,
+                self.architecture_,
+                n_mixture,
+                covariance_type,
+                seed,
+                n_class_columns,
+                self.columns_.joint.encoded_steps,
             )
         model.initialize(0, init)
         max_iter = self.max_iter
@@ -497,17 +498,16 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     def _dequantization_widths(self, table: Dataset) -> torch.Tensor:
         """Recording steps of Gaussian columns in the model's units, 0 for others: (n_columns,)."""
-        x, _ = table.arrays()
         is_gaussian = [
             likelihood == Gaussian()
             for likelihood, n in self.columns_.joint.blocks
             for _ in range(n * likelihood.width)
         ]
-        return torch.as_tensor(recording_steps(x) * is_gaussian).to(table.x[:0])
+        return torch.as_tensor(self.columns_.joint.encoded_steps * is_gaussian).to(table.x[:0])
 
-    def _recording_steps(self, table: Dataset) -> np.ndarray:
+    def _recording_steps(self) -> np.ndarray:
         """Recording step of each column in the model's units, 0 for those without a scale: (n,)."""
-        steps, per_block, first = recording_steps(table.arrays()[0]), [np.zeros(0)], 0
+        steps, per_block, first = self.columns_.joint.encoded_steps, [np.zeros(0)], 0
         for likelihood, n in self.columns_.joint.blocks:
             width, has_scale = likelihood.width, likelihood.scale_param is not None
             # the number comes after the point masses

@@ -1,5 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
+from itertools import compress
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
@@ -27,7 +28,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, without_weight_0
+from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, first_of, without_weight_0
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -36,6 +37,7 @@ from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FAC
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
+from sklearn_vae.system.warnings import warn
 from sklearn_vae.training import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
@@ -227,6 +229,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             self.spread_, self.repeated_values_ = None, None
             with self._keep_interrupted():
                 model.fit(X, sample_weight=sample_weight)
+                self._warn_of_empty_columns()
                 if self.estimator is None and X is table:
                     self._fit_average(model._validate(X), sample_weight, first_weights.best)
             if self.estimator is None:
@@ -256,18 +259,23 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             )
 
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
-        """Make the unfitted model."""
+        """Make the unfitted model, with more components than a VAETransformer chooses."""
+        n_rows, n_columns = _shape(X, sample_weight)
+        n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
         if self.estimator is None:
-            n_rows, n_columns = _shape(X, sample_weight)
             is_large = n_rows > MAX_ROWS_TO_AVERAGE
             return VAETransformer(
-                max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1),
+                n_components,
                 batch_size=BATCH_OF_LARGE_TABLES if is_large else "auto",
                 refit=not is_large,  # a refit to more rows gains nothing
                 random_state=self.random_state,
                 verbose=self.verbose,
             )
-        return cast(VAETransformer | VAEDensity, self._clone(self.estimator))
+        model = cast(VAETransformer | VAEDensity, self._clone(self.estimator))
+        is_free = getattr(model, "posterior", None) in ("gaussian", "full")
+        if is_free and model.n_components == "auto":
+            model.n_components = n_components
+        return model
 
     def _fit_average(
         self, rows: np.ndarray, sample_weight: Any, first_weights: dict[str, np.ndarray]
@@ -380,6 +388,14 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _is_empty(self) -> np.ndarray:
         """Mask of the columns without any observed cell in ``fit``."""
         return self.estimator_.columns_.is_empty
+
+    def _warn_of_empty_columns(self) -> None:
+        if self._is_empty.any() and not self.keep_empty_features:
+            empty = compress(self.estimator_._names_or_indices(), self._is_empty)
+            warn(
+                f"Columns of X hold no value, and imputed rows are without them: "
+                f"{first_of([*map(repr, empty)])}. With keep_empty_features=True they are kept."
+            )
 
     def _drop_empty(self, table: Any) -> Any:
         """Leave empty columns out of an array or data frame, unless they are kept."""

@@ -60,5 +60,6 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
         model._validate_fitted()
         self._check_annotations()
         names = [getattr(each, "feature_names_in_", np.array([])) for each in (self, model)]
-        if self.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
+        is_same = type(names[0]) is type(names[1]) and np.array_equal(names[0], names[1])
+        if self.n_features_in_ != model.n_features_in_ or not is_same:
             raise ValueError("the columns are not those of the model")

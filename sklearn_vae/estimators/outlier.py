@@ -341,7 +341,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         else:
             generator = make_generator(self.seed_, Stream.SPLIT, 1)
             reference = train.split(MAX_REFERENCE_ROWS, generator)[0].unique()
-        self.columns_ = self._fit_encoder(*train, self._likelihoods(), numbers=True)
+        self.columns_ = self._fit_encoder(*train, self._likelihoods(), is_plain=True)
         self.reference_samples_, self.counts_ = reference
         generator = make_generator(self.seed_, Stream.SPLIT, 2)
         n_rows = len(reference.X)
@@ -555,6 +555,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
             indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X))
         means = conditional_means(self._predictor(), rows.X, indices, self._is_rounded)
+        if self.schema_ is not None:
+            rows.X[:, indices] = means
+            means = self.columns_.on_steps(rows.X)[:, indices]
         return self._restore_table(means, like=X, columns=indices)
 
     @accepts_source

@@ -1,8 +1,9 @@
 """Objects that parameters name: network, prior, posterior, objective."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from numbers import Integral
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Sch
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.requirements import Requirement, check_requirements
+from sklearn_vae.requirements import Requirement, are_met, check_requirements
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {
@@ -86,24 +87,34 @@ class ModelParts:
         if custom != [None, None]:
             network = EncoderDecoderPair(network, *custom)
         beta = params["beta"]
-        parts = cls(
-            network=network,
-            hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller),
-            prior=resolve("prior", params["prior"]),
-            posterior=resolve("posterior", params["posterior"]),
-            objective=resolve("objective", params["objective"]),
-            beta=Checked(beta) if callable(beta) else Constant(float(beta)),
-        )
+        resolved = {name: resolve(name, value) for name, value in params.items()}
+        posterior, objective, prior = (resolved[n] for n in ("posterior", "objective", "prior"))
         requirements = {
-            "objective": parts.objective.requirements,
-            "posterior": parts.posterior.requirements,
-            "prior": parts.prior.requirements,
+            "objective": objective.requirements,
+            "posterior": posterior.requirements,
             "network": AUTOREGRESSIVE if network.row_structure.is_autoregressive else (),
         }
-        names = "objective", "posterior", "prior"
-        resolved = {**params, **{name: getattr(parts, name) for name in names}}
-        check_requirements(caller, requirements, resolved, params)
-        return parts
+        if isinstance(prior, str):
+            prior = _choose_prior(requirements, resolved)
+        requirements["prior"] = prior.requirements
+        check_requirements(caller, requirements, {**resolved, "prior": prior}, params)
+        return cls(
+            network=network,
+            hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller),
+            prior=prior,
+            posterior=posterior,
+            objective=objective,
+            beta=Checked(beta) if callable(beta) else Constant(float(beta)),
+        )
+
+
+def _choose_prior(
+    requirements: Mapping[str, Iterable[Requirement]], resolved: Mapping[str, Any]
+) -> Prior:
+    """Choose a mixture, or the standard normal prior where other parameters require it."""
+    mixture = PRIORS["mixture"]
+    of_all = [*mixture.requirements, *chain.from_iterable(requirements.values())]
+    return mixture if are_met(of_all, {**resolved, "prior": mixture}) else PRIORS["normal"]
 
 
 def _custom_network(name: str, value: Any, caller: str) -> CustomNetwork | None:

@@ -39,6 +39,9 @@ def find_inliers(
     sample_weight = as_array(sample_weight)
     changes = {
         "objective": TrimmedELBO(TRIM_FRACTION),
+        # no mixture component nor normal score for the outliers
+        "prior": "normal" if estimator.prior == "auto" else estimator.prior,
+        "_is_plain": True,
         "robust": False,
         "beta": 1.0,
         "refit": False,

@@ -87,7 +87,7 @@ class VAETransformer(
         that are images, or gated recurrent units for rows that are sequences. Objects have
         parameters: ``ResidualMLP(n_units=64)``, ``ConvNet(image_shape=(28, 20))``,
         ``GRUNet(sequence_shape=(24, 2))``.
-    hidden_layer_sizes : int or array-like of int, default=(128, 64)
+    hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a linear
         model. With convolutions and recurrent units, the layers between them and the code.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
@@ -120,16 +120,17 @@ class VAETransformer(
         Whether to fit p(x|y), the density of rows given a y of classes or numbers that
         is passed to ``fit`` and to most other methods. A y of a floating-point dtype holds
         numbers, any other classes. With False, y is ignored.
-    prior : {"normal", "mixture", "vamp"} or prior, default="normal"
-        Prior p(z) of the codes: standard normal, a mixture of normal distributions, or a
-        mixture of the encoder's posteriors at pseudo-inputs [5]_. Objects have parameters:
-        ``MixturePrior(n_components=20)``, ``VampPrior(n_components=100)``.
+    prior : {"auto", "mixture", "normal", "vamp"} or prior, default="auto"
+        Prior p(z) of the codes: a mixture of normal distributions, which sees clusters,
+        standard normal, or a mixture of the encoder's posteriors at pseudo-inputs [5]_.
+        ``"auto"`` is ``"mixture"``, or ``"normal"`` where another parameter requires it. Objects
+        have parameters: ``MixturePrior(n_components=20)``, ``VampPrior(n_components=100)``.
     posterior : {"gaussian", "full", "categorical"} or posterior, default="gaussian"
         Posterior q(z|x) of a row's code: independent normal dimensions, a normal
         distribution of full covariance, or a categorical distribution of ``n_components``
         classes. Objects have parameters: ``RelaxedCategorical(n_variables=3)``, and
-        ``GaussianCategorical(n_classes=10)``, a class and normal dimensions. Both need
-        ``prior="normal"``, which is uniform over classes, and ``objective="elbo"``; their codes
+        ``GaussianCategorical(n_classes=10)``, a class and normal dimensions. Both need the
+        standard normal prior, which is uniform over classes, and ``objective="elbo"``; their codes
         hold probabilities.
     objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
         Objective to maximize: the evidence lower bound (ELBO), or the importance-weighted bound
@@ -153,10 +154,6 @@ class VAETransformer(
     free_bits : float, default=0.0
         Free bits: KL in nats that each latent dimension may have at no cost, on average over
         rows, against posterior collapse. Only with the standard normal prior.
-    scale_prior_strength : float, default=30.0
-        Number of pseudo-observations, with the residuals of probabilistic PCA, in the prior of
-        the Gaussian columns' scales, which keeps these from collapsing onto the training rows.
-        Unless it is 0, each row also counts with the rounding variance of its recording steps.
     max_iter : int, default=200
         Maximum number of iterations of each training (``refit`` makes a second one). An
         iteration is one pass over the rows, or 25 gradient steps if a pass has
@@ -308,20 +305,19 @@ class VAETransformer(
         n_components: int | str = "auto",
         *,
         network: str | Network = "mlp",
-        hidden_layer_sizes: int | Sequence[int] | np.ndarray = (128, 64),
+        hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
         activation: str = "silu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         handle_unknown: str = "infrequent",
         conditional: bool = False,
-        prior: str | Prior = "normal",
+        prior: str | Prior = "auto",
         posterior: str | Posterior = "gaussian",
         objective: str | Objective = "elbo",
         robust: bool = False,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
-        scale_prior_strength: float = 30.0,
         max_iter: int = 200,
         batch_size: int | str = "auto",
         learning_rate: float = 1e-2,
@@ -355,7 +351,6 @@ class VAETransformer(
         self.robust = robust
         self.beta = beta
         self.free_bits = free_bits
-        self.scale_prior_strength = scale_prior_strength
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -514,7 +509,7 @@ class VAETransformer(
             train=train,
             valid=valid,
             free_bits=self.free_bits,
-            scale_prior_strength=self.scale_prior_strength,
+            steps=self.columns_.encoded_steps,
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )

@@ -36,7 +36,7 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
             z, kl = model.codes_and_kl(model.encode(model.fill_missing(rows)), noise)
             log_prob = JointDensity.from_rows(model, rows).log_likelihood(z).mean(1)
         else:
-            log_prob, kl, _ = model.elbo_terms(rows, noise)
+            log_prob, kl = model.elbo_terms(rows, noise)
         chunks.append(torch.stack([log_prob, kl.sum(-1)]))
     return torch.cat(chunks, 2).movedim(2, 0)
 

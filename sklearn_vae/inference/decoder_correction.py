@@ -47,9 +47,8 @@ def fit_decoder_correction(
             encoded = torch.as_tensor(x[chunk]).to(model.device)[None]
             z = model.posterior.mean(model.encode(encoded))
             residual = (encoded[..., :n_columns] - model.reconstruct(z, encoded))[0].cpu().numpy()
-            # the encoded number is 0 at a point mass
-            is_drawn = architecture.is_normal | (x[chunk][:, :n_columns] != 0)
-            has_residual = architecture.is_number & is_drawn & ~np.isnan(residual)
+            has_density = model.likelihood.has_density(x[chunk])
+            has_residual = has_density & ~np.isnan(residual)
             residual = np.where(has_residual, residual, 0)
             codes = z[0].cpu().numpy()
             row_weight = np.ones(len(codes)) if weight is None else weight[chunk]

@@ -209,6 +209,8 @@ def sample_prior(model: VAE, points: Points) -> PriorProposal:
     prior, n_members = model.prior_distribution(), len(model.sizes)
     if isinstance(prior, StandardNormal):
         return PriorProposal(prior, points.prior[:, :n_draws].expand(n_members, -1, -1, -1))
+    if isinstance(prior, DiagonalMixture):
+        return PriorProposal(prior, prior.transform(points.prior[0, :n_draws, 0]).unsqueeze(2))
     n_components, generator = model.architecture.n_components, make_generator(*points.prior_seed)
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample((n_members, n_draws, n_components), generator, torch.float64)

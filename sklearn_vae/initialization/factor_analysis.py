@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from sklearn_vae.initialization.ppca import (
     LinearGaussian,
     axis_signs,
-    pseudo_observation_scale,
-    recording_steps,
 )
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -58,8 +56,6 @@ class FactorModel:
         Means of the columns, and standard deviations of the residuals.
     loadings : ndarray of shape (k, d)
         Factor loadings L.
-    steps : ndarray of shape (d,)
-        Recording steps of the columns.
     regression : ConditionRegression or None
         Regression on the conditions, of which the rows are the residuals.
 
@@ -74,7 +70,6 @@ class FactorModel:
     loc: np.ndarray
     loadings: np.ndarray
     residual: np.ndarray
-    steps: np.ndarray
     regression: ConditionRegression | None = None
 
     @classmethod
@@ -95,9 +90,9 @@ class FactorModel:
         for _ in range(N_ITER):
             loc, loadings, noise = _em_step(subset, subset_weight, loc, loadings, noise, variance)
         residual = np.maximum(np.sqrt(noise), min_residual)
-        return cls(loc, loadings, residual, recording_steps(x))
+        return cls(loc, loadings, residual)
 
-    def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
+    def linear_gaussian(self, n_components: int) -> LinearGaussian:
         """Return the model with the most informative factors, and its posterior of whole rows.
 
         Factors are rotated so that they are independent given a row without missing values. The
@@ -122,7 +117,6 @@ class FactorModel:
             residual=np.sqrt(variance),
             posterior_weights=(loadings * precision).T / (1 + information),
             posterior_scale=1 / np.sqrt(1 + information),
-            pseudo_observation_scale=pseudo_observation_scale(variance, self.steps, prior_rows),
             imputation=imputation,
             regression=self.regression,
         ).padded(n_components)

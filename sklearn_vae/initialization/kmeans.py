@@ -9,8 +9,6 @@ from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     CorrelationPCA,
     LinearGaussian,
-    pseudo_observation_scale,
-    recording_steps,
 )
 from sklearn_vae.numerics.row_subsets import spread_out
 
@@ -31,13 +29,11 @@ def kmeans_initialization(
     codes: tuple[int, int],
     n_components: int,
     generator: np.random.Generator,
-    prior_rows: float,
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 
     Missing values of x (n, d) are NaN, and taken as the column's mean. Of the categorical
     variables ``codes`` (n_variables, n_classes), each clusters the residuals of the previous ones.
-    ``prior_rows`` are pseudo-observations per row in the prior of the scales.
 
     The first dimensions are the classes; their ``posterior_weights`` and ``intercept`` give
     logits. These are the linear discriminants of spherical clusters, scaled down to a maximum
@@ -64,9 +60,8 @@ def kmeans_initialization(
     coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)
     intercept = np.concatenate([offsets for _, offsets in logits])
 
-    steps, n_continuous = recording_steps(subset), n_components - n_variables * n_classes
-    pca = replace(CorrelationPCA.fit(residual, weight, n_continuous), steps=steps)
-    ppca = pca.linear_gaussian(n_continuous, prior_rows)
+    n_continuous = n_components - n_variables * n_classes
+    ppca = CorrelationPCA.fit(residual, weight, n_continuous).linear_gaussian(n_continuous)
     if n_continuous:
         variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
@@ -78,7 +73,6 @@ def kmeans_initialization(
         ppca,
         loc=loc,
         residual=np.sqrt(variance + misassigned),
-        pseudo_observation_scale=pseudo_observation_scale(variance, steps, prior_rows),
         loadings=np.vstack([*centres, ppca.loadings]),
         posterior_weights=np.hstack([coef, ppca.posterior_weights]),
         posterior_scale=np.concatenate([np.ones(len(intercept)), ppca.posterior_scale]),

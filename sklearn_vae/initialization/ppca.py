@@ -9,7 +9,7 @@ import torch
 from scipy import linalg
 
 from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression
-from sklearn_vae.numerics.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
@@ -17,8 +17,6 @@ MIN_VARIANCE = 1e-5
 MIN_SCALE = 1e-6
 # Maximum size of a matrix of which all eigenvectors are computed.
 MAX_SIZE_OF_FULL_EIGH = 1024
-# Number of rows in which recording steps are estimated.
-ROWS_FOR_STEPS = 2048
 # Maximum numbers per chunk. Chunks are converted to double precision; their sums may be
 # in single precision.
 CHUNK = 1 << 20
@@ -43,9 +41,6 @@ class LinearGaussian:
         Weights of the posterior mean.
     posterior_scale : ndarray of shape (l,)
         Posterior standard deviations.
-    pseudo_observation_scale : ndarray of shape (d,)
-        Standard deviations of the residuals of the pseudo-observations, which are the prior of
-        the decoder's scales.
     imputation : tuple of ndarray, optional
         Factor model that imputes missing values: loc (d,), loadings (k, d), precisions (d,) and,
         with conditions, their coefficients (n_conditions, d).
@@ -60,7 +55,6 @@ class LinearGaussian:
     residual: np.ndarray
     posterior_weights: np.ndarray
     posterior_scale: np.ndarray
-    pseudo_observation_scale: np.ndarray
     imputation: tuple[np.ndarray, ...] | None = None
     intercept: np.ndarray | None = None
     regression: ConditionRegression | None = None
@@ -68,11 +62,13 @@ class LinearGaussian:
     def padded(self, n_components: int) -> "LinearGaussian":
         """Add latent dimensions with zero loadings up to this number."""
         n_added = n_components - len(self.posterior_scale)
+        intercept = None if self.intercept is None else np.pad(self.intercept, (0, n_added))
         return replace(
             self,
             loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),
             posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, n_added)]),
             posterior_scale=np.pad(self.posterior_scale, (0, n_added), constant_values=1.0),
+            intercept=intercept,
         )
 
 
@@ -90,8 +86,6 @@ class CorrelationPCA:
         Their eigenvectors.
     total_variance : float
         Trace of the correlation matrix.
-    steps : ndarray of shape (d,)
-        Recording steps of the columns.
     regression : ConditionRegression, optional
         Regression on the conditions, of which the table is the residual.
     min_residual_variance : float
@@ -103,7 +97,6 @@ class CorrelationPCA:
     variances: np.ndarray
     axes: np.ndarray
     total_variance: float
-    steps: np.ndarray
     regression: ConditionRegression | None = None
     min_residual_variance: float = MIN_VARIANCE
 
@@ -121,15 +114,14 @@ class CorrelationPCA:
         n_axes = min(n_axes, *x.shape)
         components = _leading_axes(x, weight, total, loc, scale, n_axes)
         min_variance = max(min_residual**2, MIN_VARIANCE)
-        return cls(loc, scale, *components, recording_steps(x), min_residual_variance=min_variance)
+        return cls(loc, scale, *components, min_residual_variance=min_variance)
 
-    def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
+    def linear_gaussian(self, n_components: int) -> LinearGaussian:
         """Return probabilistic PCA of the standardized columns, by maximum likelihood [1]_.
 
         The model and its posterior are in the units of the table.
 
-        Latent dimensions beyond the axes have zero loadings. ``prior_rows`` are
-        pseudo-observations per row in the prior of the scales.
+        Latent dimensions beyond the axes have zero loadings.
 
         References
         ----------
@@ -147,62 +139,14 @@ class CorrelationPCA:
 
         signal = np.maximum(variances - residual, 0)
         loadings = np.sqrt(signal)[:, None] * self.axes[:, :n_axes].T
-        residual_variance = residual * np.square(self.scale)
         return LinearGaussian(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
             posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
-            pseudo_observation_scale=pseudo_observation_scale(
-                residual_variance, self.steps, prior_rows
-            ),
             regression=self.regression,
         ).padded(n_components)
-
-
-def pseudo_observation_scale(
-    variance: np.ndarray, steps: np.ndarray, prior_rows: float
-) -> np.ndarray:
-    """Return the residual standard deviations of the pseudo-observations of the scales: (d,).
-
-    A value recorded in steps has a rounding error of variance step²/12. The sum of these
-    variances over all rows is added to the residual variances of the ``prior_rows``
-    pseudo-observations per row, so that no scale becomes smaller than the rounding error. A
-    rounding variance is at most the residual variance: a column that seldom changes has few
-    distinct values.
-    """
-    if prior_rows <= 0:
-        return np.sqrt(variance)
-    return np.sqrt(variance + np.minimum(np.square(steps) / 12, variance) / prior_rows)
-
-
-def recording_steps(x: np.ndarray) -> np.ndarray:
-    """Estimate the step to which each column was rounded: (n, d) -> (d,), 0 if constant.
-
-    It is the 5 % quantile of the gaps between neighbouring distinct values: robust to a few
-    values that were recorded more finely, and close to 0 for values that were not rounded.
-    """
-    steps = _gap_quantiles(x[:ROWS_FOR_STEPS])
-    constant = np.flatnonzero(steps == 0)
-    if len(constant) and len(x) > ROWS_FOR_STEPS:  # in the first rows, as those of a sorted table
-        steps[constant] = _gap_quantiles(x[spread_out(len(x), ROWS_FOR_STEPS)][:, constant])
-    return steps
-
-
-def _gap_quantiles(x: np.ndarray) -> np.ndarray:
-    """Return the 5 % quantile of the gaps between distinct values: (n, d) -> (d,), 0 of one."""
-    ordered = np.sort(x.astype(np.float64), axis=0)
-    gaps = np.diff(ordered, axis=0)  # NaN, sorted last, has no gaps
-    # 0.1 + 0.2 and 0.3 are the same recorded value
-    extent = np.fmax.reduce(ordered, axis=0) - ordered[0]
-    gaps[~(gaps > MIN_SCALE * extent)] = np.inf
-    gaps.sort(axis=0)
-    n_gaps = np.isfinite(gaps).sum(axis=0)
-    steps = np.zeros(x.shape[1])
-    varies = np.flatnonzero(n_gaps)
-    steps[varies] = gaps[(n_gaps[varies] - 1) // 20, varies]
-    return steps
 
 
 def axis_signs(axes: np.ndarray) -> np.ndarray:

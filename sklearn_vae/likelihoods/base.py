@@ -34,7 +34,7 @@ class Likelihood(ABC):
     many neighbouring numbers as its encoding or its parameter has.
 
     Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
-    ``maximum_likelihood``, ``log_prior``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
+    ``maximum_likelihood``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
     of numpy's arrays: tensors have autograd.
 
     Attributes
@@ -46,9 +46,19 @@ class Likelihood(ABC):
     scale_param: ClassVar[int | None] = None
 
     @property
+    def has_fixed_scale(self) -> bool:
+        """True if the scale is no parameter that is learned."""
+        return False
+
+    @property
     def width(self) -> int:
         """Numbers that encode one value."""
         return 1
+
+    @property
+    def input_width(self) -> int:
+        """How many of them, the last ones, the encoder of a VAE reads."""
+        return self.width
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
@@ -111,12 +121,9 @@ class Likelihood(ABC):
             gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
         return gradient
 
-    def log_prior(self, params: Parameters, scale: Array) -> Array:
-        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...).
-
-        Zero for probabilities, which have no scale that could collapse.
-        """
-        return params[0].new_zeros(params[0].shape[:-1])
+    def has_density(self, x: Array) -> Array:
+        """Mask of encoded numbers with a normal density: (..., n width) -> (..., n width)."""
+        return namespace(x).zeros_like(x, dtype=bool)
 
     @abstractmethod
     def mean(self, params: Parameters) -> Array:

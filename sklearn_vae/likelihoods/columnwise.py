@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split
-from sklearn_vae.numerics.model_constants import MAX_REDRAWS
+from sklearn_vae.numerics.functional import unbounded
+from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND, MAX_REDRAWS, NO_LEAST
 
 Parameters = Sequence[Array]
 
@@ -90,6 +91,16 @@ class Columnwise:
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
 
     @property
+    def inputs(self) -> np.ndarray:
+        """Indices of the encoded numbers that the encoder of a VAE reads: (n_inputs,)."""
+        ends = zip(pairwise(accumulate(self.widths, initial=0)), self.likelihoods, strict=True)
+        indices = [
+            np.arange(first, last).reshape(-1, part.width)[:, part.width - part.input_width :]
+            for (first, last), part in ends
+        ]
+        return np.concatenate([np.zeros(0, dtype=int), *(each.ravel() for each in indices)])
+
+    @property
     def is_scale_output(self) -> np.ndarray:
         """Mask of the decoder outputs that are scales."""
         params = self._params
@@ -116,6 +127,32 @@ class Columnwise:
         is_scale = [is_scale for size, _, is_scale in self._params for _ in range(size)]
         return np.array(is_scale, dtype=bool)
 
+    def least_params(self, least_scale: np.ndarray) -> np.ndarray:
+        """Raw parameters at the least scales of the columns, NO_LEAST for those that are no scales.
+
+        Least scales are those of an encoded row's numbers, 0 where there is none: (n_columns,) ->
+        (n_params,), in the order of ``split_params``.
+        """
+        least = np.full(self.n_params, NO_LEAST)
+        columns = zip(self.blocks, self.split_blocks(least_scale), strict=True)
+        scales = [
+            # of a value's numbers, the last one has the scale; a fixed scale is as it is
+            part[likelihood.width - 1 :: likelihood.width] * (not likelihood.has_fixed_scale)
+            for (likelihood, _), part in columns
+            if likelihood.scale_param is not None
+        ]
+        scale = np.concatenate([np.zeros(0), *scales])
+        is_bound = scale > np.exp(-LOG_SCALE_BOUND)
+        raw = unbounded(np.log(np.where(is_bound, scale, 1.0)), LOG_SCALE_BOUND)
+        least[self.is_scale_param] = np.where(is_bound, raw, NO_LEAST)
+        return least
+
+    @property
+    def is_decoded(self) -> np.ndarray:
+        """Mask of the parameters that the decoder returns, in the order of ``split_params``."""
+        depends = [depends for size, depends, _ in self._params for _ in range(size)]
+        return np.array(depends, dtype=bool)
+
     def split_params(self, params: Array) -> list[list[Array]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
         parts = iter(split(params, [size for size, _, _ in self._params]))
@@ -137,6 +174,11 @@ class Columnwise:
         pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
         first = concatenate(x[..., :: likelihood.width] for likelihood, x in pairs)
         return ~namespace(first).isnan(first)
+
+    def has_density(self, x: Array) -> Array:
+        """Mask of encoded numbers with a normal density: (..., n_columns) -> (..., n_columns)."""
+        pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
+        return concatenate(part.has_density(values) for part, values in pairs)
 
     def split_missing(self, x: Array) -> tuple[Array, Array | None]:
         """Zeros for missing values, and the mask of observed ones (..., n); None if all are."""
@@ -226,12 +268,6 @@ class Columnwise:
         """
         blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
         return concatenate(p.residual(params, x) for p, params, x in blocks)
-
-    def log_prior(self, params: Sequence[Parameters], scale: Array) -> Array:
-        """Log-density of a pseudo-observation at distance ``scale`` (..., n_columns): (...)."""
-        blocks = zip(self.likelihoods, params, self.split_blocks(scale), strict=True)
-        first, *rest = [likelihood.log_prior(params, scale) for likelihood, params, scale in blocks]
-        return sum(rest, first)
 
     def mean(self, params: Sequence[Parameters]) -> Array:
         """Mean of p(x|z): (..., n_columns)."""

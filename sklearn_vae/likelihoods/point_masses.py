@@ -42,7 +42,7 @@ class ZeroInflated(Likelihood):
 
     A mixture of point masses (spikes) and a normal density: :math:`p(x|z) = \pi_k(z)` at the
     k-th spike and :math:`\pi_0(z) \, \mathcal{N}(x | \mu(z), \sigma^2(z))` elsewhere. Values are
-    encoded as a one-hot vector of the spikes, zeros elsewhere, and the number, zero at a spike.
+    encoded as a one-hot vector of the spikes, zeros elsewhere, and the number.
 
     Parameters
     ----------
@@ -72,6 +72,11 @@ class ZeroInflated(Likelihood):
     def width(self) -> int:
         """One number per spike, and one for the density."""
         return self.n_spikes + 1
+
+    @property
+    def input_width(self) -> int:
+        """The number, which says which spike it is."""
+        return 1
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
@@ -113,9 +118,11 @@ class ZeroInflated(Likelihood):
         is_number = spike.sum(-1) <= 0.5
         return is_number * Gaussian().gradient(params[1:], value, number - 1)
 
-    def log_prior(self, params: Parameters, scale: Array) -> Array:
-        """Log-density of a pseudo-observation at distance ``scale``, of the numbers alone."""
-        return Gaussian().log_prior(params[1:], self._split(scale)[1])
+    def has_density(self, x: Array) -> Array:
+        """Mask of the numbers that are not at a spike: (..., n (S + 1)) -> (..., n (S + 1))."""
+        spike, _ = self._split(x)
+        is_number = (spike.sum(-1, keepdims=True) < 0.5) & (spike == spike)[..., :1]
+        return flatten(concatenate([namespace(x).zeros_like(spike, dtype=bool), is_number]))
 
     def mean(self, params: Parameters) -> Array:
         """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
@@ -171,10 +178,11 @@ class ZeroInflated(Likelihood):
         log_scale = bounded(raw, LOG_SCALE_BOUND)
         precision = xp.exp(-2 * log_scale)
         constant = log_weight[..., -1] - 0.5 * xp.square(loc) * precision - log_scale - HALF_LOG_2PI
-        spike, number = self._split(x)  # zeros at missing values, and numbers at spikes
+        spike, number = self._split(x)  # zeros at missing values
         is_number = 1 - spike.sum(-1)
         if observed is not None:
             is_number = is_number * observed
+        number = number * is_number
         spike, is_number, number = (
             part.swapaxes(-1, -2) for part in (flatten(spike), is_number, number)
         )

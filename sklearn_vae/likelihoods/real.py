@@ -71,12 +71,16 @@ class Gaussian(Likelihood):
             raise invalid_parameter(self, "scale", expected, self.scale)
 
     @property
-    def is_fixed(self) -> bool:
+    def has_fixed_scale(self) -> bool:
         """True if the scale is fixed."""
         return not isinstance(self.scale, str)
 
     def _log_scale(self, raw: Array) -> Array:
-        return bounded(detach(raw) if self.is_fixed else raw, LOG_SCALE_BOUND)
+        return bounded(detach(raw) if self.has_fixed_scale else raw, LOG_SCALE_BOUND)
+
+    def has_density(self, x: Array) -> Array:
+        """Mask of the numbers, all of which have a normal density: (..., n) -> (..., n)."""
+        return namespace(x).ones_like(x, dtype=bool)
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
@@ -106,10 +110,6 @@ class Gaussian(Likelihood):
         if number == 0:
             return residual * inverse_scale
         return (np.square(residual) - 1) * bounded_slope(params[1], LOG_SCALE_BOUND)
-
-    def log_prior(self, params: Parameters, scale: Array) -> Array:
-        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
-        return self.log_prob([namespace(scale).zeros_like(params[0]), params[1]], scale)
 
     def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n)."""
@@ -146,7 +146,9 @@ class Gaussian(Likelihood):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the mean and one of the standard deviation."""
         (_, raw), (mean_slope, raw_slope), xp = params, slopes, namespace(slopes[0])
-        log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND) * (not self.is_fixed)
+        log_scale_slope = (
+            raw_slope * bounded_slope(raw, LOG_SCALE_BOUND) * (not self.has_fixed_scale)
+        )
         mean_slope = mean_slope * xp.exp(-self._log_scale(raw))
         return xp.stack([mean_slope, math.sqrt(2) * log_scale_slope], -1)
 
@@ -234,10 +236,6 @@ class StudentT(Likelihood):
         # |residual| / sqrt(df) is squared in a logarithm, where it cannot overflow
         distance = abs((x - loc) * xp.exp(-log_scale)) * rsqrt(df)
         return constant - log_scale - half * _log_one_plus_square(distance)
-
-    def log_prior(self, params: Parameters, scale: Array) -> Array:
-        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
-        return self.log_prob([namespace(scale).zeros_like(params[0]), *params[1:]], scale)
 
     def mean(self, params: Parameters) -> Array:
         """Location of p(x|z), its mean if it has one: (..., n)."""

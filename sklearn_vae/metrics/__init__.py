@@ -8,6 +8,7 @@ from sklearn_vae.metrics.collapse import active_units, check_posterior_collapse,
 from sklearn_vae.metrics.disentanglement import disentanglement_scores, mutual_information_gap
 from sklearn_vae.metrics.generalization import generalization_gap
 from sklearn_vae.metrics.quality import quality_report
+from sklearn_vae.metrics.scorers import trimmed_score
 from sklearn_vae.metrics.total_correlation import total_correlation
 from sklearn_vae.metrics.uncertainty import decompose_uncertainty
 
@@ -22,4 +23,5 @@ __all__ = [
     "pit_calibration",
     "quality_report",
     "total_correlation",
+    "trimmed_score",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
+    Columnwise,
     Gaussian,
     Likelihood,
     ZeroInflated,
@@ -169,11 +170,17 @@ class Architecture:
         return sum(n * likelihood.width for likelihood, n in self.blocks)
 
     @cached_property
+    def inputs(self) -> np.ndarray:
+        """Indices of the columns of x that the encoder reads: (n_inputs,)."""
+        return Columnwise(self.blocks).inputs
+
+    @cached_property
     def layout(self) -> Layout:
         """Widths of the networks, and the columns of X of their inputs and outputs."""
         return Layout(
             blocks=[
-                (n, likelihood.width, likelihood.decoded_sizes) for likelihood, n in self.blocks
+                (n, likelihood.input_width, likelihood.decoded_sizes)
+                for likelihood, n in self.blocks
             ],
             column_indices=self.column_indices,
             n_components=self.n_components,
@@ -216,7 +223,7 @@ class Architecture:
     def widest(self) -> int:
         """Width of the widest layer."""
         widths = [width for width, _ in self.network.layers(self.layout)]
-        return max(*widths, self.n_columns, self.prior.n_rows, 1)
+        return max(*widths, self.n_columns, self.prior.width, 1)
 
     @cached_property
     def n_products(self) -> int:

@@ -1,6 +1,5 @@
 """Columns of a mixture: normal distributions, bounds of their scales, and standardized rows."""
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -10,8 +9,7 @@ import numpy as np
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.numerics.array_api import Array
-from sklearn_vae.numerics.functional import unbounded
-from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 
 
 class Standardized(NamedTuple):
@@ -77,21 +75,12 @@ class MixtureColumns:
 
     @cached_property
     def least_scales(self) -> np.ndarray:
-        """Smallest scale of each column of X, given those before it: (n,).
-
-        A normal density of this scale is nowhere above 1 per step, so that a recorded value
-        gets no more of it than a probability can be.
-        """
-        return np.array(self.steps or np.zeros(len(self.is_real_value))) / math.sqrt(2 * math.pi)
+        """Smallest scale of each column of X, given those before it: (n,)."""
+        return np.array(self.steps or np.zeros(len(self.is_real_value))) / STEPS_PER_SCALE
 
     @cached_property
     def least_params(self) -> np.ndarray:
-        """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
+        """Smallest parameters of the other columns: (n_params,)."""
         others = self.others
-        params = np.full(others.n_params, -math.inf)
-        has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
-        least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
-        with np.errstate(divide="ignore"):
-            raw = unbounded(np.log(least), LOG_SCALE_BOUND)
-        params[others.is_scale_param] = np.where(least > 0, raw, -math.inf)
-        return params
+        scales = np.repeat(self.least_scales[~self.is_real_value], others.value_widths)
+        return others.least_params(scales)

@@ -22,7 +22,6 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
@@ -56,6 +55,7 @@ def fit_mixture(
     covariance_type: str,
     seed: int,
     n_class_columns: int = 0,
+    steps: np.ndarray | None = None,
 ) -> MixtureInit:
     """Fit a mixture by EM, from the clusters of k-means.
 
@@ -77,6 +77,8 @@ def fit_mixture(
     n_class_columns : int, default=0
         Last columns that encode classes: rows of different classes are in different clusters, if
         there are as many clusters as classes.
+    steps : ndarray of shape (n_columns,), default=None
+        Recording steps of the encoded columns; None for none.
 
     Returns
     -------
@@ -91,8 +93,8 @@ def fit_mixture(
     x, weight = _subset(x, weight, np.random.default_rng(seed))
     table = _Table.of(x, weight, architecture)
     mixture = EM(table, covariance_type).fit(_clusters(table, n_mixture, seed, n_class_columns))
-    real = table.real.numpy()
-    floor = np.maximum(np.square(recording_steps(real)) / 12 - MIN_VARIANCE, 0)
+    rounding = np.zeros(x.shape[1]) if steps is None else np.square(steps) / 12
+    floor = np.maximum(rounding[architecture.is_normal] - MIN_VARIANCE, 0)
     whiten = _whitening(mixture.covariance(shrinks=n_mixture == 1).numpy(), floor)
     least = architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)

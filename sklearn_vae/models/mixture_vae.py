@@ -25,6 +25,7 @@ from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
+    GOLDEN_RATIO,
     HALF_LOG_2PI,
     INPUT_CLIP,
     LOG_ZERO_WEIGHT,
@@ -33,8 +34,6 @@ from sklearn_vae.numerics.random import Stream, make_generator, sample_categoric
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 
-# Every few draws in a row of this sequence spread evenly over the components.
-GOLDEN_RATIO = 0.6180339887498949
 # Size of the shears' first values, in units of what one column gives another.
 FIRST_SHEAR = 0.1
 

@@ -17,7 +17,7 @@ from sklearn_vae.likelihoods import Columnwise, Limits, Parameters
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
-from sklearn_vae.numerics.model_constants import INPUT_CLIP
+from sklearn_vae.numerics.model_constants import INPUT_CLIP, NO_LEAST, STEPS_PER_SCALE
 from sklearn_vae.priors import PriorDistribution, StandardNormal
 
 
@@ -82,6 +82,12 @@ class VAE(StackedModule):
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, network = self.likelihood.n_columns, architecture.network
+        # of rows and conditions, those that the encoder reads; None if it reads all
+        self.selected_inputs: Tensor | None = None
+        if len(architecture.inputs) < n_columns:
+            n_numbers = n_columns + self.n_conditions
+            indices = np.append(architecture.inputs, np.arange(n_columns, n_numbers))
+            self.selected_inputs = torch.as_tensor(indices)
         layout = architecture.layout
         self.encoder = network.encoder(n_members, layout)
         self.decoder = network.decoder(n_members, layout)
@@ -93,11 +99,14 @@ class VAE(StackedModule):
         self.filler: ImputationLayer | None = None
         if architecture.n_factors:
             self.filler = ImputationLayer(
-                n_members, architecture.n_factors, n_columns, self.n_conditions
+                n_members, architecture.n_factors, len(architecture.inputs), self.n_conditions
             )
-        # residual of the scale prior's pseudo-observations
-        self.residual: Tensor
-        self.register_buffer("residual", torch.ones(n_members, 1, 1, n_columns))
+        # least parameters of p(x|z): those of the decoder, and the free ones
+        self.least_outputs: Tensor
+        self.least_free: Tensor
+        n_outputs, n_free = self.likelihood.n_decoder_outputs, self.likelihood.n_free
+        self.register_buffer("least_outputs", torch.full((n_members, 1, n_outputs), NO_LEAST))
+        self.register_buffer("least_free", torch.full((n_members, 1, n_free), NO_LEAST))
 
     # -- density ---------------------------------------------------------------------
 
@@ -120,9 +129,11 @@ class VAE(StackedModule):
     def encoder_input(self, x: Tensor) -> Tensor:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
         x = x.clamp(-INPUT_CLIP, INPUT_CLIP)
+        if self.selected_inputs is not None:
+            x = x.index_select(-1, self.selected_inputs.to(x.device))
         if self.filler is None:
             return x
-        x, conditions = x.tensor_split([self.likelihood.n_columns], dim=-1)
+        x, conditions = x.tensor_split([x.shape[-1] - self.n_conditions], dim=-1)
         observed = ~x.isnan()
         return torch.cat([self.filler(x, observed, conditions), observed, conditions], dim=-1)
 
@@ -140,7 +151,9 @@ class VAE(StackedModule):
             if self.decoder.is_autoregressive:
                 inputs.append(rows[..., :n_columns])
         out = self.decoder(*(part.flatten(1, 2) for part in inputs))
-        return self.likelihood.split(out.unflatten(1, z.shape[1:3]), self.free.unsqueeze(1))
+        out = torch.maximum(out, self.least_outputs).unflatten(1, z.shape[1:3])
+        free = torch.maximum(self.free, self.least_free)
+        return self.likelihood.split(out, free.unsqueeze(1))
 
     def prior_distribution(self) -> PriorDistribution:
         """p(z), with ``log_prob`` and ``sample``."""
@@ -153,24 +166,21 @@ class VAE(StackedModule):
 
     def elbo_terms(
         self, x: Tensor, noise: Tensor, q: Tensor | None = None, decoder_input: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction term and KL of the ELBO, and the scale prior, per row.
+    ) -> tuple[Tensor, Tensor]:
+        """Reconstruction term and KL of the ELBO, per row.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
         row or shared. The parameters q (M, B, 2 l) of q(z|x) may be those of corrupted rows, and
         an autoregressive decoder's input may be corrupted, too (word dropout).
 
-        Return log p(x|z) in nats, averaged over the K draws (M, B); the KL of q(z|x) from the
+        Return log p(x|z) in nats, averaged over the K draws (M, B), and the KL of q(z|x) from the
         prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
-        averaged over the draws (M, B, 1); and the log-density of a pseudo-observation at z, whose
-        residual is the linear model's (M, B).
+        averaged over the draws (M, B, 1).
         """
         q = self.encode(x) if q is None else q
         z, kl = self.codes_and_kl(q, noise)
         params = self.decode(z, x if decoder_input is None else decoder_input)
-        log_prob = self._log_prob(params, x).mean(1)  # (M, K, B) -> (M, B)
-        log_prior = self.likelihood.log_prior(params, self.residual)  # (M, K or 1, B or 1)
-        return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
+        return self._log_prob(params, x).mean(1), kl  # (M, K, B) -> (M, B)
 
     def codes_and_kl(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""
@@ -307,16 +317,17 @@ class VAE(StackedModule):
         posterior_weights = torch.as_tensor(start.posterior_weights)  # (d, l)
         regression = start.regression or ConditionRegression(np.zeros(0), np.zeros((0, len(loc))))
         mean, coef = torch.as_tensor(regression.mean), torch.as_tensor(regression.coef)
-        encoder = self.encoder.linear
-        n_columns, n_components = posterior_weights.shape
+        encoder, inputs = self.encoder.linear, self.architecture.inputs
+        n_inputs, n_components = posterior_weights.shape
         encoder.weight[member].zero_()
-        encoder.weight[member, :n_columns, :n_components].copy_(posterior_weights)
+        encoder.weight[member, :n_inputs, :n_components].copy_(posterior_weights)
         # the encoder subtracts the effect of the conditions
+        effect = coef[:, inputs] @ posterior_weights
         first = encoder.weight.shape[1] - len(coef)
-        encoder.weight[member, first:, :n_components].copy_(-coef @ posterior_weights)
+        encoder.weight[member, first:, :n_components].copy_(-effect)
         posterior_scale = torch.as_tensor(start.posterior_scale)
-        intercept = -loc @ posterior_weights if start.intercept is None else start.intercept
-        code = torch.as_tensor(intercept) + mean @ coef @ posterior_weights
+        intercept = -loc[inputs] @ posterior_weights if start.intercept is None else start.intercept
+        code = torch.as_tensor(intercept) + mean @ effect
         encoder.bias[member, 0].copy_(self.posterior.initial_params(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), coef])
@@ -325,7 +336,6 @@ class VAE(StackedModule):
         offsets = offsets - mean @ slopes[len(start.loadings) :]
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
-        self.residual[member, 0, 0].copy_(torch.as_tensor(start.pseudo_observation_scale))
         if self.filler is not None and start.imputation is not None:
             self.filler.initialize(member, start.imputation)
 
@@ -352,6 +362,13 @@ class VAE(StackedModule):
         means = np.arange(self.sizes[member]), np.flatnonzero(is_mean)
         for side, network in enumerate((self.encoder, self.decoder)):
             cast(MLP, network).reset_last_layer(member, seed, side, means[side])
+
+    def set_recording_steps(self, member: int, steps: np.ndarray) -> None:
+        """Set one member's least scales, by the recording steps of its columns (n_columns,)."""
+        least = self.likelihood.least_params(steps / STEPS_PER_SCALE)
+        is_decoded = self.likelihood.is_decoded
+        self.least_outputs[member, 0].copy_(torch.as_tensor(least[is_decoded]))
+        self.least_free[member, 0].copy_(torch.as_tensor(least[~is_decoded]))
 
     @torch.no_grad()
     def initialize_prior(self, x: Tensor) -> None:

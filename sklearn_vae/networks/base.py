@@ -67,8 +67,8 @@ class Layout:
     Attributes
     ----------
     blocks : sequence of (n_columns, width, param_sizes)
-        Number of neighbouring columns of one likelihood, encoded numbers of each, and sizes of
-        its parameters that depend on z.
+        Number of neighbouring columns of one likelihood, numbers of each that encoders read, and
+        sizes of its parameters that depend on z.
     column_indices : sequence of int
         Column of X of each column of the blocks; constant columns have none. If empty, the blocks
         hold the columns of X in their order.

@@ -14,6 +14,8 @@ POSTERIOR_LOG_SCALE_BOUND = 12.0
 # Bounds of raw parameters of p(x|z). Scales lie between 0.0009 and 1097 standard deviations of the
 # column.
 LOG_SCALE_BOUND = 7.0
+# Least raw parameter where there is none: any is larger.
+NO_LEAST = -1e4
 # Degrees of freedom between 0.05 and 403: from heavier tails than Cauchy's to nearly normal.
 LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 # Rates lie between e^-12 and e^12 times the unit's square.
@@ -33,3 +35,8 @@ MAX_REDRAWS = 16
 COMPONENT_LOG_SCALE_BOUND = 3.0
 # Log-weight of padded components.
 LOG_ZERO_WEIGHT = -1e4
+# A scale is at least a recording step divided by this. A normal density of that scale is nowhere
+# above 1 per step, so that a recorded value gets no more of it than a probability can be.
+STEPS_PER_SCALE = math.sqrt(2 * math.pi)
+# Step of an additive sequence of quantiles, which are evenly spread however many there are.
+GOLDEN_RATIO = 0.6180339887498949

@@ -20,23 +20,15 @@ class LossTerms(NamedTuple):
     """A loss and its terms, one number per member: tensors of shape (M,), in nats per row.
 
     loss = reconstruction_loss + beta * kl_loss + the objective's own penalty, if it has one.
-    ``scale_penalty`` is minimized beside the loss and not reported: the negative log-prior of
-    the Gaussian scales.
     """
 
     loss: Tensor
     reconstruction_loss: Tensor
     kl_loss: Tensor
-    scale_penalty: Tensor
 
-    @property
-    def to_minimize(self) -> Tensor:
-        """Sum of the loss and the scale penalty: (M,)."""
-        return self.loss + self.scale_penalty
-
-    def reported(self) -> Tensor:
-        """Stack the terms in ``REPORTED``, detached from the graph: (3, M)."""
-        return torch.stack([self.loss, self.reconstruction_loss, self.kl_loss]).detach()
+    def stacked(self) -> Tensor:
+        """Stack the terms in the order of ``REPORTED``, detached from the graph: (3, M)."""
+        return torch.stack(self).detach()
 
 
 class Minibatch(NamedTuple):
@@ -84,9 +76,6 @@ class LossState:
     free_bits : float or Tensor of shape (M,), default=0.0
         Free bits: KL in nats per latent dimension that is not penalized, on average over rows
         [1]_.
-    pseudo_observations : float or Tensor of shape (M,), default=0.0
-        Strength of the prior on Gaussian scales, which keeps them from collapsing, in
-        pseudo-observations per row of the table.
     annealing : float or Tensor of shape (M,), default=1.0
         Fraction of an annealed hyperparameter in this epoch; 1 at the end of training.
     n_rows : int or None, default=None
@@ -100,7 +89,6 @@ class LossState:
 
     beta: float | Tensor = 1.0
     free_bits: float | Tensor = 0.0
-    pseudo_observations: float | Tensor = 0.0
     annealing: float | Tensor = 1.0
     n_rows: int | None = None
 
@@ -114,11 +102,6 @@ class LossState:
     def has_free_bits(self) -> bool:
         """True if any member has free bits."""
         return isinstance(self.free_bits, Tensor) or self.free_bits > 0
-
-    @property
-    def has_scale_prior(self) -> bool:
-        """True if any member has a prior on Gaussian scales."""
-        return isinstance(self.pseudo_observations, Tensor) or bool(self.pseudo_observations)
 
     def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
         """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""

@@ -35,19 +35,18 @@ class ELBO(Objective):
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.encoder_input)
-        log_prob, kl, log_prior = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
+        log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
         weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
         if weight is not None:
-            log_prob, log_prior = log_prob * weight, log_prior * weight
+            log_prob = log_prob * weight
             kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
         kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
-        scale_penalty = -state.pseudo_observations * log_prior.mean(1)
         loss = reconstruction + state.beta * kl_loss
         if self.has_penalty:
             loss = loss + self.penalty(model, q, batch, state, kl_loss)
-        return LossTerms(loss, reconstruction, kl_loss, scale_penalty)
+        return LossTerms(loss, reconstruction, kl_loss)
 
     def row_weights(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None

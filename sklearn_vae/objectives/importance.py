@@ -96,24 +96,10 @@ class IWAE(Objective):
         # log-density of the self-normalized proposal at a draw, over p(z)
         log_ratio = log_normalized + math.log(self.n_draws) - self._split_sets(draws.log_ratio)
         kl = (normalized * log_ratio).sum(2).mean(1)
-        log_prior = self._log_scale_prior(model, draws.z, batch.x, state)
         if batch.weight is not None:
-            bound, log_prior = bound * batch.weight, log_prior * batch.weight
-            log_prob, kl = log_prob * batch.weight, kl * batch.weight
-        penalty = -state.pseudo_observations * log_prior.mean(1)
-        return LossTerms(-bound.mean(1), -log_prob.mean(1), kl.mean(1), penalty)  # (M, B) -> (M,)
+            bound, log_prob, kl = (part * batch.weight for part in (bound, log_prob, kl))
+        return LossTerms(-bound.mean(1), -log_prob.mean(1), kl.mean(1))  # (M, B) -> (M,)
 
     def _split_sets(self, values: Tensor) -> Tensor:
         """Split the draws into sets, one per bound: (M, K, B) -> (M, K / k, k, B)."""
         return values.unflatten(1, (-1, self.n_draws))
-
-    def _log_scale_prior(self, model: VAE, z: Tensor, x: Tensor, state: LossState) -> Tensor:
-        """Log-density of a pseudo-observation at one draw of each set: (M, K, B, l) -> (M, B).
-
-        The draws are detached: the scale prior has no gradient in the encoder.
-        """
-        if not state.has_scale_prior:
-            return z.new_zeros(z.shape[0], z.shape[2])
-        z = z.detach()[:, :: self.n_draws]
-        log_prior = model.likelihood.log_prior(model.decode(z, x), model.residual)
-        return log_prior.expand(z.shape[:-1]).mean(1)  # a scale per column is one for all z

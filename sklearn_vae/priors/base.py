@@ -42,6 +42,11 @@ class Prior:
     has_closed_form_kl: ClassVar[bool] = False
 
     @property
+    def width(self) -> int:
+        """Numbers per code that its density takes."""
+        return 0
+
+    @property
     def n_rows(self) -> int:
         """Number of training rows that the parameters are initialized from; 0 without any."""
         return 0

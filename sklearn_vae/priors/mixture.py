@@ -1,26 +1,57 @@
 """Mixture priors: of Gaussians, or of the encoder's posteriors at pseudo-inputs (VampPrior)."""
 
+import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Generator, Tensor
 
 from sklearn_vae.numerics.array_api import in_double
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
 from sklearn_vae.numerics.random import sample_categorical
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Params, Prior, Shape
 from sklearn_vae.requirements import Requirement
 
-# Spread of the initial locations, relative to the codes. Of 0.1, 0.5 and 0.9 it was the best or
-# within 0.05 nats of it on each of three tables; 0.9 starts too far from probabilistic PCA.
-INITIAL_SPREAD = 0.5
+# Rows whose codes a mixture is fitted to.
+N_ROWS = 1024
+# Least variance of codes in a component, and least weight of one.
+MIN_VARIANCE = 1e-4
+MIN_WEIGHT = 1e-6
+# Codes that are equal to so many decimals are those of equal rows.
+DECIMALS = 4
+
+
+def fit_codes(codes: np.ndarray, n_components: int) -> GaussianMixture:
+    """Fit a mixture with diagonal covariances to codes (n, l)."""
+    n_components = min(n_components, len(np.unique(codes.round(DECIMALS), axis=0)))
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return GaussianMixture(
+            n_components,
+            covariance_type="diag",
+            reg_covar=MIN_VARIANCE,
+            # not k-means, whose threads wait for each other where other processes are at work
+            init_params="k-means++",
+            random_state=0,
+        ).fit(codes)
+
+
+def _widened(part: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """Put numbers into the columns that vary, and 0 into the others."""
+    whole = np.zeros((len(part), len(varies)))
+    whole[:, varies] = part
+    return whole
 
 
 @dataclass(frozen=True)
 class _Mixture(Prior):
-    """Prior of several components, each initialized at one row."""
+    """Prior of several components."""
 
     n_components: int
 
@@ -28,8 +59,8 @@ class _Mixture(Prior):
         check_integer(self, "n_components", self.n_components)
 
     @property
-    def n_rows(self) -> int:
-        """One row per component."""
+    def width(self) -> int:
+        """Numbers per code: one for each component."""
         return self.n_components
 
 
@@ -39,8 +70,7 @@ class MixturePrior(_Mixture):
     r"""A learned mixture, :math:`p(z) = \sum_c \pi_c \, \mathcal{N}(z | \mu_c, \sigma_c^2)`.
 
     Weights, locations and scales of its components (with independent dimensions) are
-    trained with the networks. It is initialized near the standard normal, with locations at
-    half the codes that probabilistic PCA gives to some training rows.
+    trained with the networks, from those of a mixture that EM fits to the first codes.
 
     Parameters
     ----------
@@ -69,21 +99,38 @@ class MixturePrior(_Mixture):
 
     n_components: int = 10
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of which the codes are clustered."""
+        return N_ROWS
+
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
         shape = (self.n_components, n_components)
         return {"logit": (1, self.n_components), "loc": shape, "log_scale": shape}
 
     def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
-        """Initialize with the standard normal's variance, from rows (M, C, n_columns)."""
-        loc, log_scale = encode(x)  # (M, C, l)
-        # the variance of probabilistic PCA's codes is 1 minus that of their posteriors
-        variance = INITIAL_SPREAD**2 * (1 - (2 * log_scale).exp()).clamp(min=0)
-        return {
-            "logit": loc.new_zeros(len(loc), 1, self.n_components),
-            "loc": INITIAL_SPREAD * loc,
-            "log_scale": 0.5 * torch.log1p(-variance),
-        }
+        """Initialize by EM on the codes of rows (M, N_ROWS, n_columns)."""
+        loc, log_scale = encode(x)  # (M, N_ROWS, l)
+        fits = [self._fit(*codes) for codes in zip(loc, log_scale, strict=True)]
+        weight, mean, scale = (torch.stack(parts).to(loc) for parts in zip(*fits, strict=True))
+        return {"logit": weight.log().unsqueeze(1), "loc": mean, "log_scale": scale.log()}
+
+    def _fit(self, loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights (C,), means and standard deviations (C, l) of posteriors (N_ROWS, l)."""
+        codes = loc.detach().double().cpu().numpy()
+        varies = np.ptp(codes, axis=0) > 0  # padding changes nothing
+        mixture = fit_codes(codes[:, varies] if varies.any() else codes, self.n_components)
+        weight, mean, variance = mixture.weights_, mixture.means_, mixture.covariances_
+        if 0 < varies.sum() < len(varies):
+            mean, variance = (_widened(part, varies) for part in (mean, variance))
+        # of fewer codes than components, one is repeated
+        more = self.n_components - len(weight)
+        weight = np.pad(np.maximum(weight, MIN_WEIGHT), (0, more), constant_values=MIN_WEIGHT)
+        mean, variance = (np.pad(part, [(0, more), (0, 0)], "edge") for part in (mean, variance))
+        # codes are means of posteriors, whose variance is added
+        variance = variance + np.exp(2 * log_scale.detach().double().cpu().numpy()).mean(axis=0)
+        return torch.as_tensor(weight), torch.as_tensor(mean), torch.as_tensor(np.sqrt(variance))
 
     def distribution(
         self, params: Params, encode: Encode, mask: Tensor | None
@@ -124,14 +171,24 @@ class DiagonalMixture:
         log_joint = torch.baddbmm(offset, powers, coefs.mT)  # (M, K B, C)
         return torch.logsumexp(log_joint, -1).unflatten(1, z.shape[1:3]).to(z.dtype)
 
+    def transform(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
+        quantile = GOLDEN_RATIO * torch.arange(1, len(noise) + 1, dtype=torch.float64) % 1
+        cumulative = in_double(self.log_weight).exp().cumsum(-1)
+        uniform = quantile.to(cumulative).expand(len(cumulative), -1)
+        return self._codes(sample_categorical(cumulative, uniform), noise.to(self.loc))
+
     def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         noise = torch.randn(shape, generator=generator, dtype=dtype)
         uniform = torch.rand(shape[:2], generator=generator, dtype=dtype).to(self.loc)
         cumulative = self.log_weight.exp().cumsum(-1)
-        component = sample_categorical(cumulative, uniform).unsqueeze(-1).expand(shape)
-        loc, log_scale = self.loc.gather(1, component), self.log_scale.gather(1, component)
-        return loc + log_scale.exp() * noise.to(loc)
+        return self._codes(sample_categorical(cumulative, uniform), noise.to(self.loc))
+
+    def _codes(self, component: Tensor, noise: Tensor) -> Tensor:
+        """Codes of components (M, K) and standard normal draws (M or 1, K, l): (M, K, l)."""
+        index = component.unsqueeze(-1).expand(-1, -1, self.loc.shape[-1])
+        return self.loc.gather(1, index) + self.log_scale.gather(1, index).exp() * noise
 
 
 @serializable
@@ -176,13 +233,18 @@ class VampPrior(_Mixture):
 
     n_components: int = 50
 
+    @property
+    def n_rows(self) -> int:
+        """One row per component."""
+        return self.n_components
+
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
         return {"pseudo_input": (self.n_components, n_columns)}
 
     def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
         """Initialize at the rows (M, C, n_columns)."""
-        return {"pseudo_input": x}
+        return {"pseudo_input": x.nan_to_num()}
 
     def distribution(self, params: Params, encode: Encode, mask: Tensor | None) -> DiagonalMixture:
         """Make the mixture of posteriors; the encoder applies the mask."""

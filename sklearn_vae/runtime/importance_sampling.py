@@ -30,7 +30,7 @@ from sklearn_vae.inference.importance_sampling import (
 from sklearn_vae.inference.laplace import newton
 from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.functions import resample
-from sklearn_vae.runtime.random import TorchGenerator, sobol_normal
+from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.vae import VAE, StandardNormal, normal_log_density
 
 
@@ -62,8 +62,8 @@ class Points:
             z = np.tile(self._noise(n_draws, 1)[0, :n_prior, 0], (vae.n_members, 1, 1))
             self.candidates, n_starts = np.concatenate([FAR_START * z, z], axis=1), 1
         else:
-            generator = TorchGenerator(stream_seed(seed, Stream.PARTS, 0))
-            z, self.candidates = vae.prior.sample(n_prior, generator), vae.prior.loc
+            z = vae.prior.transform(self._noise(n_draws, 1)[0, :n_prior, 0])
+            self.candidates = vae.prior.loc
             n_starts = MIN_STARTS
         self.prior = z[:, :, None]  # (M, K, 1, l)
         self.n_starts = max(MAX_START_DIMENSIONS // self.n_latent, n_starts)

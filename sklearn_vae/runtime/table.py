@@ -168,6 +168,10 @@ class TableModel(Model):
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
         """Convert k tables (k, n, n_features), with texts of X that were not in fit."""
         observed = ~np.isnan(rows[:, : self.n_features_in_])
+        if self.fields is not None:
+            imputed = np.stack(
+                [np.where(observed, table, self.columns.on_steps(table)) for table in imputed]
+            )
         tables = np.stack([self.write(table, observed) for table in imputed])
         is_text = np.array([field.holds_any_text for field in self.fields or ()], dtype=bool)
         is_unknown = is_text & (rows[:, : len(is_text)] < 0)

@@ -16,9 +16,13 @@ from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.numerics.array_api import log_softmax, logsumexp, softmax
 from sklearn_vae.numerics.functional import bounded
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import (
+    GOLDEN_RATIO,
+    HALF_LOG_2PI,
+    INPUT_CLIP,
+    POSTERIOR_LOG_SCALE_BOUND,
+)
 from sklearn_vae.runtime.functions import perceptron, perceptron_gradient
-from sklearn_vae.runtime.random import TorchGenerator
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,21 @@ class NormalMixture:
         slope = (loc - z[..., None, :]) * np.exp(-2 * log_scale)  # (M, K, B, C, l)
         return (softmax(log_prob, -1)[..., None] * slope).sum(-2)
 
-    def sample(self, n_rows: int, generator: Generator | TorchGenerator) -> np.ndarray:
+    def transform(self, noise: np.ndarray) -> np.ndarray:
+        """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
+        return self._codes(GOLDEN_RATIO * np.arange(1, len(noise) + 1)[None] % 1, noise)
+
+    def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
         """Sample codes of each member: (M, n_rows, l)."""
         n_members, _, n_components = self.loc.shape
         noise = generator.standard_normal((n_members, n_rows, n_components))
+        return self._codes(generator.random((n_members, n_rows)), noise)
+
+    def _codes(self, quantile: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Codes of quantiles of the components (M or 1, K) and standard normal draws."""
         cumulative = np.exp(self.log_weight).cumsum(-1)[:, None, :-1]
-        component = (generator.random((n_members, n_rows, 1)) >= cumulative).sum(-1)
-        member = np.arange(n_members)[:, None]
+        component = (quantile[..., None] >= cumulative).sum(-1)
+        member = np.arange(len(self.loc))[:, None]
         return self.loc[member, component] + np.exp(self.log_scale[member, component]) * noise
 
 
@@ -152,8 +164,11 @@ class VAE:
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of q(z|x): (M or 1, B, n) -> (M, B, l), (M, B, l)."""
         x = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
+        inputs, n_columns = self.likelihood.inputs, self.architecture.n_columns
+        if len(inputs) < n_columns:
+            x = np.concatenate([x[..., inputs], x[..., n_columns:]], axis=-1)
         if self.architecture.n_factors:
-            x, conditions = np.split(x, [self.architecture.n_columns], axis=-1)
+            x, conditions = np.split(x, [len(inputs)], axis=-1)
             observed = ~np.isnan(x)
             parts = (self._impute_inputs(x, observed, conditions), observed, conditions)
             shape = self.n_members, x.shape[1]
@@ -212,10 +227,20 @@ class VAE:
 
     def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> Sequence[Parameters]:
         """Parameters of p(x|z) by block: (M or 1, K, B, l), (B, n) -> (M, K, B, k * size)."""
+        out = np.maximum(self._outputs(z, x), self._least_outputs)
+        free = np.maximum(self.weights["free"], self.weights["least_free"])
+        return self.likelihood.split(out, free[:, None])
+
+    def _outputs(self, z: np.ndarray, x: np.ndarray | None) -> np.ndarray:
+        """Outputs of the decoder: (M or 1, K, B, l), (B, n) -> (M, K, B, n_outputs)."""
         inputs = self._decoder_inputs(z, x)
         out = self._network("decoder", inputs.reshape(len(inputs), -1, inputs.shape[-1]))
-        decoded = out.reshape(len(out), *inputs.shape[1:-1], out.shape[-1])
-        return self.likelihood.split(decoded, self.weights["free"][:, None])
+        return out.reshape(len(out), *inputs.shape[1:-1], out.shape[-1])
+
+    @property
+    def _least_outputs(self) -> np.ndarray:
+        """Least outputs of the decoder: (M, 1, 1, n_outputs)."""
+        return self.weights["least_outputs"][:, None]
 
     @cached_property
     def likelihood(self) -> Columnwise:
@@ -232,6 +257,7 @@ class VAE:
         """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
         params, rows = self.decode(z, x), self.likelihood.split_missing(x)
         slopes = self.likelihood.gradient(params, *rows, decoded=True)
+        slopes = slopes * (self._outputs(z, x) >= self._least_outputs)
         inputs = self._decoder_inputs(z, x)
         flat = (
             part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])

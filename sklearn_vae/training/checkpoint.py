@@ -142,7 +142,6 @@ def fingerprint_of(net: Trainer) -> dict[str, str]:
                 *map(_settings, net.configs),
                 net.criterion_,
                 state.free_bits,
-                state.pseudo_observations,
             ]
         ),
         "starting weights (of the model, or by random_state)": _digest(

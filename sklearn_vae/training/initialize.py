@@ -18,7 +18,6 @@ from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     CorrelationPCA,
     LinearGaussian,
-    recording_steps,
 )
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
@@ -38,6 +37,8 @@ RANDOM_START_RATE = 0.15
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
+# Rows by which the loadings of columns that the encoder does not read are estimated, at most.
+ROWS_FOR_LOADINGS = 20_000
 # Rows sampled from a model of complete rows, to fit the imputation layer to.
 ROWS_FOR_IMPUTATION = 2048
 
@@ -89,7 +90,7 @@ def has_light_tails(job: TrainingJob) -> bool:
         weight = train.sample_weight()[rows]
     if architecture.n_conditions:
         x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
-    x = x[:, architecture.has_scale]
+    x = x[:, architecture.is_number]
     pca = CorrelationPCA.fit(x, weight, architecture.n_components)
     varies = pca.variances > MIN_VARIANCE
     if not varies.any():
@@ -129,22 +130,20 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
     ``n_components`` are those of the largest model.
     """
     linear: dict[int, CorrelationPCA | FactorModel] = {}
-    clusters: dict[tuple[int, int, float], LinearGaussian] = {}
+    clusters: dict[tuple[int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
         table, architecture, codes = id(job.train), job.architecture, job.architecture.codes
         if table not in linear and (architecture.n_factors or not codes.n_variables):
             linear[table] = _linear_model(job, n_components)
         if not codes.n_variables:
-            return linear[table].linear_gaussian(architecture.n_components, job.pseudo_observations)
-        key = table, job.config.seed, job.pseudo_observations
+            return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
+        key = table, job.config.seed
         if key not in clusters:
             generator = np.random.default_rng(stream_seed(job.config.seed, Stream.CLUSTERS))
             x, weight, regression = _residuals(job)
-            model = kmeans_initialization(
-                x, weight, codes, architecture.n_components, generator, job.pseudo_observations
-            )
-            clusters[key] = replace(model, regression=regression)
+            model = kmeans_initialization(x, weight, codes, architecture.n_components, generator)
+            clusters[key] = _of_all_columns(replace(model, regression=regression), job)
         if not architecture.n_factors:
             return clusters[key]
         return replace(clusters[key], imputation=linear[table].linear_gaussian(1).imputation)
@@ -152,17 +151,62 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
     return initialize
 
 
-def _residuals(job: TrainingJob) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
-    """Regress a job's training rows on their conditions: residuals, weights, regression."""
+def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
+    """Add the columns that the encoder does not read, whose loadings are regressions on codes."""
+    inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
+    intercept = -model.loc @ model.posterior_weights if model.intercept is None else model.intercept
+    model = replace(model, intercept=intercept)
+    if len(inputs) == n_columns:
+        return model
+    rows, weight, regression = _residuals(job, inputs_only=False)
+    chosen = spread_out(len(rows), ROWS_FOR_LOADINGS)
+    x = np.nan_to_num(rows[chosen].astype(np.float64))
+    weight = np.ones(len(chosen)) if weight is None else weight[chosen]
+    loc = np.average(x, axis=0, weights=weight)
+    codes = (x[:, inputs] - loc[inputs]) @ model.posterior_weights
+    gram = (codes.T * weight) @ codes / weight.sum()
+    cross = (codes.T * weight) @ (x - loc) / weight.sum()
+    ridge = MIN_VARIANCE * np.eye(len(gram))
+    loadings = np.linalg.solve(gram + ridge, cross)
+    variance = np.average(np.square(x - loc), axis=0, weights=weight)
+    residual = np.sqrt(np.maximum(variance - np.square(loadings).sum(axis=0), MIN_VARIANCE))
+    for whole, part in (
+        (loc, model.loc),
+        (residual, model.residual),
+        (loadings.T, model.loadings.T),
+    ):
+        whole[inputs] = part
+    return replace(
+        model,
+        loc=loc,
+        loadings=loadings,
+        residual=residual,
+        regression=regression,
+    )
+
+
+def _residuals(
+    job: TrainingJob, *, inputs_only: bool = True
+) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
+    """Regress a job's training rows on their conditions: residuals, weights, regression.
+
+    The residuals are those of the encoder's inputs, or of all columns.
+    """
     rows, weight = job.train.arrays()
-    if not job.architecture.n_conditions:
-        return rows, weight, None
     n_columns = job.architecture.n_columns
+    inputs = job.architecture.inputs if inputs_only else np.arange(n_columns)
+    if not job.architecture.n_conditions:
+        if len(inputs) < n_columns:
+            shape = len(rows), len(inputs)
+            return LazyRows(lambda index: rows[index][:, inputs], shape, rows.dtype), weight, None
+        return rows, weight, None
     regression = ConditionRegression.fit(rows, job.train.sample_weight(), n_columns)
     residuals = LazyRows(
-        lambda index: regression.residuals(rows[index]), (len(rows), n_columns), rows.dtype
+        lambda index: regression.residuals(rows[index])[:, inputs],
+        (len(rows), len(inputs)),
+        rows.dtype,
     )
-    return residuals, weight, regression
+    return residuals, weight, replace(regression, coef=regression.coef[:, inputs])
 
 
 def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | FactorModel:
@@ -176,9 +220,7 @@ def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | Facto
         model = CorrelationPCA.fit(x, weight, n_components, min_residual)
     if regression is None:
         return model
-    # columns were recorded in steps, residuals were not
-    steps = recording_steps(job.train.arrays()[0])[: job.architecture.n_columns]
-    return replace(model, regression=regression, steps=steps)
+    return replace(model, regression=regression)
 
 
 def add_mask_inputs(
@@ -190,7 +232,7 @@ def add_mask_inputs(
     encoder's imputation layer is a factor analysis of rows sampled from the model, which has one
     member, given the conditions of the table's rows. A user's encoder is refused.
     """
-    network, n_columns = model.architecture.network, model.architecture.n_columns
+    network, n_columns = model.architecture.network, len(model.architecture.inputs)
     if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "

@@ -168,8 +168,8 @@ class TrainingJob:
         Validation rows, for early stopping.
     free_bits : float
         KL in nats that each latent dimension may have at no cost.
-    scale_prior_strength : float
-        Number of pseudo-observations in the prior of the Gaussian scales.
+    steps : ndarray of shape (n_columns,) or None
+        Recording steps of the columns, by which new weights get least scales.
     weights : dict of ndarray or None
         Initial weights; None initializes at probabilistic PCA of the training rows.
     is_random : bool
@@ -185,7 +185,7 @@ class TrainingJob:
     train: Dataset
     valid: Dataset | None = None
     free_bits: float = 0.0
-    scale_prior_strength: float = 0.0
+    steps: np.ndarray | None = None
     weights: dict[str, np.ndarray] | None = None
     is_random: bool = False
     is_refit: bool = False
@@ -239,11 +239,6 @@ class TrainingJob:
             diverged=result.diverged or previous.diverged,
             n_steps=previous.n_steps + len(records) * self.config.n_steps(len(self.train)),
         )
-
-    @property
-    def pseudo_observations(self) -> float:
-        """Pseudo-observations per training row."""
-        return self.scale_prior_strength / float(self.train.total_weight[0])
 
     @property
     def shape(self) -> Hashable:

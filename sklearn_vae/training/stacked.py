@@ -60,6 +60,8 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             linear_model = linear_model_of(job)
             model.reset_parameters(member, job.config.seed)
             model.initialize(member, linear_model)
+            if job.steps is not None:
+                model.set_recording_steps(member, job.steps)
             if job.is_random:
                 model.initialize_at_prior(member, linear_model, job.config.seed)
             if n_rows:
@@ -68,10 +70,7 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.load(job.weights, member)
     if rows:
         model.initialize_prior(torch.stack(rows))
-    state = LossState(
-        free_bits=_per_member([job.free_bits for job in jobs], like),
-        pseudo_observations=_per_member([job.pseudo_observations for job in jobs], like),
-    )
+    state = LossState(free_bits=_per_member([job.free_bits for job in jobs], like))
     configs = [job.config for job in jobs]
     return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
 
@@ -94,9 +93,9 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
     """
     rows = torch.arange(min(len(job.train), job.train.rows_per_window), device=job.train.x.device)
     x, weight = job.train.take(rows.unsqueeze(0))
-    x = x.nan_to_num()
     along = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(x)
-    order = (x[0, :, : len(along)] @ along).argsort()
+    inputs = torch.as_tensor(job.architecture.inputs).to(x.device)
+    order = (x[0].nan_to_num().index_select(1, inputs) @ along).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
     generator = make_generator(job.config.seed, Stream.PRIOR)

@@ -373,7 +373,7 @@ class Trainer(NeuralNet):
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws), state)
-            return terms.reported().cpu().numpy() * (len(chunk) / n_rows)
+            return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
         total = np.zeros((len(REPORTED), len(configs)))

@@ -244,7 +244,11 @@ def test_contradicting_levels_are_refused(name, value):
 # -- estimators --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[VAETransformer(1, **QUICK), VAEDensity(**QUICK)], ids=repr)
+@pytest.fixture(
+    scope="module",
+    params=[VAETransformer(1, prior="normal", **QUICK), VAEDensity(**QUICK)],
+    ids=repr,
+)
 def fitted(request, shops):
     return request.param.fit(shops)
 

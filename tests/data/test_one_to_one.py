@@ -51,15 +51,27 @@ def test_codes_and_labels_are_found():
     np.testing.assert_array_equal(pair.derived_values, [5, -2, 0.5])
 
 
-@pytest.mark.parametrize("difference", ["value", "missing", "rare", "unique"])
+@pytest.mark.parametrize("holed", [[1], [2], [1, 2]])
+def test_codes_and_labels_with_holes_are_found(holed):
+    """In either column, or in both: what is missing is known from the other one."""
+    rng = np.random.default_rng(0)
+    code = rng.integers(5, size=300).astype(float)
+    whole = np.column_stack([rng.normal(size=300), code, code**2 - 7])
+    X = whole.copy()
+    X[::7, holed[0]], X[3::7, holed[-1]] = np.nan, np.nan
+    (pair,) = find_one_to_one(X, np.array([1]), np.array([0, 1, 2]))
+    pair.fill(X)
+
+    np.testing.assert_array_equal(X, whole)
+
+
+@pytest.mark.parametrize("difference", ["value", "rare", "unique"])
 def test_other_columns_are_not(difference):
-    """One exception, other missing values, or too few repeated values to tell it from chance."""
+    """One exception, or too few repeated values to tell it from chance."""
     code = np.arange(100.0) % 3
     other = code + 1
     if difference == "value":
         other[99] = 2
-    elif difference == "missing":
-        other[7] = np.nan
     elif difference == "rare":
         code = (np.arange(100) < 10).astype(float)
         other = 1 - code

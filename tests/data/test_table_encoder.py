@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae.data.choose_likelihood import MIN_ROWS_FOR_BINARY
 from sklearn_vae.data.fit import check_requested_likelihoods, fit_encoder
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 
 
 def fit(X, likelihood="auto", weight=None, names=None):
@@ -46,17 +46,10 @@ def test_columns_of_one_likelihood_are_adjacent(mixed):
     assert columns.blocks == ((Gaussian(), 1), (Bernoulli(), 2), (Gaussian("per_column"), 1))
 
 
-def test_three_integers_of_an_array_are_gaussian():
-    """Three values are not two."""
-    X = np.array([[0.0], [1.0], [2.0]] * 5)
-
-    assert fit(X).likelihoods == [Gaussian()]
-
-
 @pytest.mark.parametrize(
     ("values", "n_rows", "kind"),
     [
-        ((3.0, 7.0), MIN_ROWS_FOR_BINARY - 1, Gaussian()),
+        ((3.0, 7.0), MIN_ROWS_FOR_BINARY - 1, ZeroInflated(2)),
         ((3.0, 7.0), MIN_ROWS_FOR_BINARY, Bernoulli()),
         ((0.0, 1.0), 2, Bernoulli()),
     ],
@@ -71,7 +64,7 @@ def test_the_number_of_rows_for_binary_columns_is_the_sum_of_weights():
     X = np.resize([3.0, 7.0], (6, 1))
 
     assert fit(X, weight=np.full(6, 2.0)).likelihoods == fit(np.repeat(X, 2, axis=0)).likelihoods
-    assert fit(X, weight=np.full(6, 1.0)).likelihoods == fit(X).likelihoods == [Gaussian()]
+    assert fit(X, weight=np.full(6, 1.0)).likelihoods == fit(X).likelihoods == [ZeroInflated(2)]
 
 
 def test_the_sum_of_weights_is_rounded_to_a_number_of_rows():
@@ -390,7 +383,7 @@ def test_bernoulli_for_more_than_two_values_is_refused(names, column, mixed):
 @pytest.mark.parametrize("likelihood", ["auto", "gaussian", {0: "bernoulli", 2: "auto"}])
 def test_the_fitted_likelihoods_may_be_requested(likelihood):
     """By name, by column or as "auto"; a constant column agrees with any request."""
-    X = np.column_stack([np.full(20, 3.0), np.arange(20), np.arange(20) ** 2])
+    X = np.column_stack([np.full(20, 3.0), np.arange(20), -(np.arange(20) ** 2)])
 
     check_requested_likelihoods(fit(X), likelihood)
 

@@ -16,7 +16,7 @@ QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 
 def fitted(values, likelihood="auto", **params):
     """A model of one column."""
-    model = VAETransformer(1, likelihood=likelihood, **{**QUICK, **params})
+    model = VAETransformer(1, likelihood=likelihood, prior="normal", **{**QUICK, **params})
     return model.fit(values[:, None] if isinstance(values, np.ndarray) else values)
 
 
@@ -87,7 +87,9 @@ def test_an_unseen_class_has_the_probability_of_the_rule_of_succession(name, val
     assert model.score_samples([[value]])[0] == pytest.approx(-np.log(102), abs=0.05)
 
 
-@pytest.mark.parametrize("model", [VAETransformer(1, **QUICK), VAEDensity(1, **QUICK)], ids=repr)
+@pytest.mark.parametrize(
+    "model", [VAETransformer(1, prior="normal", **QUICK), VAEDensity(1, **QUICK)], ids=repr
+)
 def test_the_density_of_a_positive_column_at_and_below_zero_is_positive(model, positive):
     """Its integral over positive numbers is (n + 1) / (n + 2), that over the others the rest."""
     model.fit(np.append(positive, positive[:2])[:, None])

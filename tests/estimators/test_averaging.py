@@ -253,13 +253,13 @@ def test_independent_columns_are_among_the_mixtures_of_mixed_tables(independent)
 
 
 def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
-    """The model's own draws are of real numbers; in other columns they stay as they are."""
+    """As the model's own draws are; in other columns they are real numbers."""
     imputer, _, incomplete = independent
     draws = imputer.transform(incomplete)
     by_model = imputer.estimator_.impute(incomplete, 3, random_state=0)
 
     assert set(np.unique(draws[:, :, 0])) == {1, 2, 3}
-    assert len(np.unique(by_model[:, :, 0])) > 100
+    assert set(np.unique(by_model[:, :, 0])) == {1, 2, 3}
     assert len(np.unique(draws[:, np.isnan(incomplete[:, 1]), 1])) > 1000
 
 
@@ -278,7 +278,7 @@ def ratings():
 
 
 def test_draws_of_repeated_values_are_some_of_them(ratings):
-    """Real numbers beside the values leave hidden cells outside of their intervals."""
+    """And hidden cells lie in their intervals as often as they should."""
     imputer, X, incomplete = ratings
     hidden = np.isnan(incomplete[400:, 1])
 
@@ -289,9 +289,6 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
 
     assert imputer.mixture_ is None
     assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
-    own = with_fitted(imputer, n_draws=39, repeated_values_=None)
-    assert len(np.unique(own.transform(incomplete)[:, :, 1])) > 1000
-    assert cover(own) < 0.6
     assert cover(imputer) > 0.85
 
 
@@ -656,6 +653,7 @@ def test_unseen_categories_are_missing_for_trees(large):
     assert (imputed["label"] == "w").all()
 
 
+@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
 def test_columns_of_many_classes_get_no_trees(monkeypatch):
     """scikit-learn warns of them; an empty column does not need the model."""
     rng = np.random.default_rng(0)

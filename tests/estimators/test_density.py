@@ -87,7 +87,11 @@ def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
     """An exact oracle for the whole way of a score, units and shares included."""
     X = wine.to_numpy() + np.random.default_rng(0).random(wine.shape)
     density = VAEDensity(
-        mixtures=[(2, "diag"), (3, "full")], learning_rate=1e-12, max_iter=1, random_state=0
+        mixtures=[(2, "diag"), (3, "full")],
+        likelihood="gaussian",
+        learning_rate=1e-12,
+        max_iter=1,
+        random_state=0,
     ).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     scores = []
@@ -195,7 +199,8 @@ def test_samples_are_like_the_rows(wine, fitted):
 
     np.testing.assert_allclose(rows.mean(axis=0), wine.mean(), rtol=0.1)
     difference = np.corrcoef(rows.T) - np.corrcoef(wine.T)
-    assert np.abs(difference).max() < 0.15
+    assert np.abs(difference).max() < 0.3
+    assert np.abs(difference).mean() < 0.06
     np.testing.assert_array_equal(
         fitted.sample(5, random_state=1), fitted.sample(5, random_state=1)
     )
@@ -681,7 +686,7 @@ def test_dequantized_tables_may_have_classes(passengers):
     density = VAEDensity(dequantize=True, **QUICK).fit(passengers)
     kinds = [type(own).__name__ for own in density.columns_.likelihoods]
 
-    assert kinds[:5] == ["Gaussian", "LogNormal", "Gaussian", "Gaussian", "Categorical"]
+    assert kinds[:5] == ["Gaussian", "Gaussian", "Gaussian", "Gaussian", "Categorical"]
     assert np.isfinite(density.score_samples(passengers)).all()
 
 

@@ -12,7 +12,7 @@ from sklearn_vae import VAEDensity, VAETransformer
 pd = pytest.importorskip("pandas")
 
 ESTIMATORS = [
-    VAETransformer(2, max_iter=4, random_state=0),
+    VAETransformer(2, prior="normal", max_iter=4, random_state=0),
     VAEDensity(2, mixtures=[(1, "full"), (4, "diag")], max_iter=3, random_state=0),
 ]
 NAMES = ["transformer", "density"]

@@ -240,7 +240,8 @@ def test_empty_columns_of_any_name_are_left_out():
     """Names that are numbers, too."""
     X = np.random.default_rng(0).normal(size=(60, 3))
     frame = pd.DataFrame(np.c_[X, np.full(60, np.nan)])
-    filled = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit_transform(frame)
+    with pytest.warns(UserWarning, match="hold no value.*without them: 3"):
+        filled = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit_transform(frame)
 
     assert filled.columns.tolist() == [0, 1, 2]
 

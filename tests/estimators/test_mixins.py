@@ -60,7 +60,7 @@ def test_a_value_is_set_before_its_fields():
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"prior__n": 3}, r"'prior__n'.*prior='normal' has no arguments"),
+        ({"prior__n": 3}, r"'prior__n'.*prior='auto' has no arguments"),
         ({"prior": "vamp", "prior__n": 3}, r"'prior__n'.*arguments \['n_components'\]"),
         ({"max_iter__n": 3}, "'max_iter__n'.*max_iter=200 has no arguments"),
         ({"nothing__n": 3}, "Invalid parameter 'nothing'"),

@@ -490,6 +490,7 @@ def test_expected_values_are_each_cell_imputed_from_the_rows_others(fitted, wine
     for j in range(rows.shape[1]):
         incomplete = np.where(np.arange(rows.shape[1]) == j, np.nan, rows)
         expected[:, j] = predictor.impute(incomplete, N_DRAWS, fitted._is_rounded)[:, j]
+    expected = fitted.columns_.on_steps(expected)
     some = fitted.expected_values(wine[:7], columns=["proline", "ash"])
 
     np.testing.assert_allclose(fitted.expected_values(wine[:7]), expected, rtol=1e-9)

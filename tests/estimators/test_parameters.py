@@ -31,12 +31,11 @@ OTHER = {
     "encoder": own_module,
     "decoder": own_module,
     "likelihood": Gaussian(scale="per_column"),
-    "prior": "mixture",
+    "prior": "normal",
     "posterior": "full",
     "objective": "iwae",
     "beta": 2.0,
     "free_bits": 2.0,
-    "scale_prior_strength": 100.0,
     "max_iter": 3,
     "batch_size": 64,
     "learning_rate": 3e-3,
@@ -293,9 +292,9 @@ def test_total_correlation_falls_with_its_weight():
 
 def test_a_term_of_weight_0_leaves_the_elbo():
     """As autograd has it; the usual gradient is written out and rounds elsewhere."""
-    usual = fit(max_iter=2, early_stopping=False)
+    usual = fit(max_iter=2, early_stopping=False, prior="normal")
     for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(gamma=0.0)):
-        own = fit(objective=objective, max_iter=2, early_stopping=False)
+        own = fit(objective=objective, max_iter=2, early_stopping=False, prior="normal")
 
         np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)
 
@@ -303,7 +302,7 @@ def test_a_term_of_weight_0_leaves_the_elbo():
 def test_mmd_draws_the_aggregated_posterior_to_the_prior():
     """Where the KL counts little, codes lie where it suits the decoder."""
     settings = {"beta": 0.01, "early_stopping": False, "max_iter": 8, "learning_rate": 1e-2}
-    free = fit(**settings)
+    free = fit(prior="normal", **settings)
     held = fit(objective=MMD(300.0), **settings)
     far = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
 
@@ -397,7 +396,6 @@ WRONG = [
     ("beta", lambda iteration: float("nan")),
     ("beta", lambda iteration: "high"),
     ("free_bits", -0.1),
-    ("scale_prior_strength", -1),
     ("max_iter", 0),
     ("max_iter", 10**30),
     ("batch_size", 0),

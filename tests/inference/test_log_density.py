@@ -185,7 +185,7 @@ def test_the_score_is_log_p_of_every_model(table, how, beta):
 def test_draws_of_the_encoder_allow_for_beta(beta):
     """Their effective sample size is larger than that of draws from q(z|x) itself."""
     X, test = split("wine")
-    vae = VAETransformer(2, beta=beta, random_state=0).fit(X)
+    vae = VAETransformer(2, beta=beta, prior="normal", random_state=0).fit(X)
     assert vae.beta_ == beta
     rows = torch.as_tensor(vae.columns_.transform(test))[None]
     noise = torch.randn(1, 4096, 1, 2, generator=torch.Generator().manual_seed(0)).double()

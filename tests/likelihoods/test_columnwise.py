@@ -1,5 +1,7 @@
 """Columns of several likelihoods side by side."""
 
+import numpy as np
+import pytest
 import torch
 from torch.distributions import Bernoulli as TorchBernoulli, Normal
 
@@ -50,15 +52,18 @@ def test_columnwise_log_prob_is_the_sum_of_its_parts():
     torch.testing.assert_close(MIXED.log_prob(MIXED.split(outputs, free), x), expected)
 
 
-def test_columnwise_log_prior_is_the_sum_over_real_columns():
-    """Binary columns between real ones take no scale and lose none."""
-    outputs, free = mixed_params()
-    scale = draw(6, seed=7).exp()
+def test_least_parameters_are_those_of_the_least_scales():
+    """By torch's normal distribution; a column without a least scale, and bits, have none."""
+    least = MIXED.least_params(np.array([0.5, 0.0, 1.0, 1.0, 1.0, 0.25]))
+    outputs, free = torch.full((1, 7), -50.0).double(), torch.full((1, 2), -50.0).double()
+    outputs = torch.maximum(outputs, torch.as_tensor(least[MIXED.is_decoded]))
+    free = torch.maximum(free, torch.as_tensor(least[~MIXED.is_decoded]))
     first, _, last = mixed_by_torch(outputs, free)
-    expected = first.log_prob(first.mean + scale[:2]).sum(-1)
-    expected = expected + last.log_prob(last.mean + scale[5:]).sum(-1)
 
-    torch.testing.assert_close(MIXED.log_prior(MIXED.split(outputs, free), scale), expected)
+    assert first.stddev[0, 0].item() == pytest.approx(0.5)
+    assert first.stddev[0, 1].item() < 1e-3
+    assert last.stddev.item() == pytest.approx(0.25)
+    assert (outputs[:, 2:6] == -50).all()
 
 
 def test_columnwise_mean_and_samples_have_the_order_of_the_columns(generator):

@@ -7,7 +7,13 @@ from sklearn.decomposition import PCA
 from sklearn_vae import VAETransformer
 
 # one step with a vanishing learning rate: the model is probabilistic PCA of standardized columns
-PPCA = {"learning_rate": 1e-12, "max_iter": 1, "early_stopping": False, "random_state": 0}
+PPCA = {
+    "prior": "normal",
+    "learning_rate": 1e-12,
+    "max_iter": 1,
+    "early_stopping": False,
+    "random_state": 0,
+}
 
 
 def linear_rows(n, seed):

@@ -89,10 +89,10 @@ def iris():
     return (X - X.mean(axis=0)) / X.std(axis=0)
 
 
-def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=None):
+def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=None, rounding=None):
     blocks = blocks or ((Gaussian(), X.shape[1]),)
     architecture = MixtureArchitecture(1, (2,), "tanh", blocks, steps=steps)
-    return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0)
+    return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0, steps=rounding)
 
 
 @pytest.mark.parametrize(("n_mixture", "covariance_type"), [(1, "diag"), (3, "full"), (5, "diag")])
@@ -411,7 +411,7 @@ def test_draws_of_components_follow_their_shares():
 def test_a_column_recorded_in_steps_cannot_make_the_density_infinite():
     """The variance within a component is at least that of rounding."""
     X = np.random.default_rng(0).integers(3, size=(600, 1)).astype(float)
-    anchors = anchors_of(X, 3, "diag")
+    anchors = anchors_of(X, 3, "diag", rounding=np.ones(1))
 
     np.testing.assert_allclose(1 / anchors.whiten**2, 1 / 12, rtol=0.01)
 

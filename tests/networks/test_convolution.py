@@ -134,7 +134,7 @@ def test_pixels_have_one_unit_and_scores_are_in_the_units_of_the_images():
     difference = vae.score_samples(DIGITS.reshape(160, -1)) - brighter.score_samples(
         10 * DIGITS.reshape(160, -1)
     )
-    np.testing.assert_allclose(difference, sum(real) * np.log(10), rtol=1e-2)
+    np.testing.assert_allclose(difference, sum(real) * np.log(10), rtol=2e-2)
 
 
 def test_training_makes_the_score_better():

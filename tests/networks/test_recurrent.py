@@ -297,7 +297,7 @@ def test_hidden_words_are_hidden_from_the_decoder_alone():
     model = drawn(model_of(GRUNet(n_units=4, word_dropout=1.0)))
     x = torch.as_tensor(X[:5])[None]
     noise = torch.zeros(1, 1, 5, 2, dtype=torch.float64)
-    log_prob, kl, _ = model.elbo_terms(x, noise, decoder_input=torch.zeros_like(x))
+    log_prob, kl = model.elbo_terms(x, noise, decoder_input=torch.zeros_like(x))
     q = model.encode(x)
     params = model.decode(model.posterior.rsample(q, noise), torch.zeros_like(x))
 

@@ -93,18 +93,6 @@ def test_free_bits_push_nothing_below_the_threshold(model, x):
     assert (model.flat_grad == 0).all()
 
 
-def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
-    """Imagined rows with the linear model's residuals keep the scales from collapsing."""
-    *_, log_prior = model.elbo_terms(x, shared_noise())
-    without = loss(ELBO(), model, x, None, shared_noise(), 1.0)
-    terms = loss(ELBO(), model, x, None, shared_noise(), pseudo_observations=0.25)
-
-    torch.testing.assert_close(terms.scale_penalty, -0.25 * log_prior.mean(1))
-    torch.testing.assert_close(terms.to_minimize, without.loss + terms.scale_penalty)
-    torch.testing.assert_close(terms.reported(), without.reported())
-    assert (without.scale_penalty == 0).all()
-
-
 # -- importance-weighted -----------------------------------------------------------------
 
 
@@ -125,7 +113,7 @@ def with_a_wrong_encoder(model):
 def gradient_of(model, x, noise, n_draws, *, doubly):
     """Gradient of the loss: (P,)."""
     model.flat_grad.zero_()
-    loss(IWAE(n_draws, doubly), model, x, None, noise).to_minimize.sum().backward()
+    loss(IWAE(n_draws, doubly), model, x, None, noise).loss.sum().backward()
     return model.flat_grad[0].clone()
 
 
@@ -137,12 +125,11 @@ def encoders_share(model):
 def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(model, x):
     """Its KL is that of the draws, which tends to the closed form."""
     noise = sets_of_draws(8192, 1)
-    expected = loss(ELBO(), model, x, None, noise, pseudo_observations=0.5)
-    ours = loss(IWAE(1), model, x, None, noise, pseudo_observations=0.5)
+    expected = loss(ELBO(), model, x, None, noise)
+    ours = loss(IWAE(1), model, x, None, noise)
 
     torch.testing.assert_close(ours.reconstruction_loss, expected.reconstruction_loss)
     torch.testing.assert_close(ours.kl_loss, expected.kl_loss, rtol=0, atol=1e-3)
-    torch.testing.assert_close(ours.scale_penalty, expected.scale_penalty)
 
 
 @pytest.mark.parametrize("doubly", [False, True])
@@ -227,14 +214,14 @@ def test_the_doubly_reparameterized_gradient_has_less_noise(table, x, make_model
 
 @pytest.mark.parametrize("n_draws", [1, 5])
 def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
-    """Draw by draw, and for the scales' prior as well; only the encoder's differs."""
+    """Draw by draw; only the encoder's differs."""
     after = slice(encoders_share(model), None)
     noise = sets_of_draws(2, n_draws)
     found = []
     for doubly in (False, True):
         model.flat_grad.zero_()
-        terms = loss(IWAE(n_draws, doubly), model, x, None, noise, pseudo_observations=0.5)
-        terms.to_minimize.sum().backward()
+        terms = loss(IWAE(n_draws, doubly), model, x, None, noise)
+        terms.loss.sum().backward()
         found.append(model.flat_grad[0].clone())
 
     torch.testing.assert_close(found[0][after], found[1][after], rtol=1e-9, atol=1e-12)
@@ -252,20 +239,6 @@ def test_at_the_exact_posterior_the_doubly_reparameterized_gradient_has_no_noise
 
     assert double[own].abs().max() < 1e-6
     assert plain[own].abs().max() > 1e-3
-
-
-def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
-    """It is a force on the decoder's scales."""
-    own = slice(encoders_share(model))
-    found = []
-    for strength in (0.0, 5.0):
-        model.flat_grad.zero_()
-        terms = loss(IWAE(3), model, x, None, shared_noise(), pseudo_observations=strength)
-        terms.to_minimize.sum().backward()
-        found.append(model.flat_grad[0].clone())
-
-    torch.testing.assert_close(found[0][own], found[1][own])
-    assert not torch.allclose(found[0], found[1])
 
 
 # -- schedules ---------------------------------------------------------------------------
@@ -334,11 +307,9 @@ def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted
     row_loss = (torch.cat(by_row) + 0.5 * kl).repeat_interleave(counts)
     copies = x.repeat_interleave(counts, dim=1)
     best = row_loss.argsort()[: math.ceil(0.7 * int(counts.sum()))]
-    expected = loss(
-        ELBO(), model, copies[:, best], None, shared_noise(), 0.5, pseudo_observations=0.1
-    )
+    expected = loss(ELBO(), model, copies[:, best], None, shared_noise(), 0.5)
     weight = (counts / counts.double().mean())[None] if weighted else None
-    terms = loss(TrimmedELBO(0.3), model, x, weight, shared_noise(), 0.5, pseudo_observations=0.1)
+    terms = loss(TrimmedELBO(0.3), model, x, weight, shared_noise(), 0.5)
 
     torch.testing.assert_close(torch.stack(terms), torch.stack(expected))
 
@@ -537,8 +508,8 @@ def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, 
     found = []
     for own in (objective, OBJECTIVES["elbo"]):
         model.flat_grad.zero_()
-        terms = loss(own, model, x, None, shared_noise(), pseudo_observations=0.5)
-        terms.to_minimize.sum().backward()
+        terms = loss(own, model, x, None, shared_noise())
+        terms.loss.sum().backward()
         found.append((terms, model.flat_grad[0].clone()))
     (terms, ours), (bound, plain) = found
     encoder = slice(encoders_share(model))
@@ -547,7 +518,6 @@ def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, 
     assert not torch.allclose(ours[encoder], plain[encoder])
     torch.testing.assert_close(terms.reconstruction_loss, bound.reconstruction_loss)
     torch.testing.assert_close(terms.kl_loss, bound.kl_loss)
-    torch.testing.assert_close(terms.scale_penalty, bound.scale_penalty)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])

@@ -220,7 +220,9 @@ def test_free_bits_are_those_of_a_variable():
 
 def test_going_on_needs_the_same_posterior(vae):
     """Its weights are made for it."""
-    again = VAETransformer(5, posterior="categorical", max_iter=1, random_state=0, warm_start=True)
+    again = VAETransformer(
+        5, posterior="categorical", prior="normal", max_iter=1, random_state=0, warm_start=True
+    )
     again.fit(BLOBS[:60]).set_params(posterior="gaussian")
     with pytest.raises(ValueError, match="'posterior' parameter must be RelaxedCategorical"):
         again.fit(BLOBS[:60])

@@ -256,9 +256,9 @@ def test_samples_given_y_have_the_density_of_the_model(conditional, tmp_path):
     estimator, _, y = conditional
     model, y = saved(estimator, tmp_path), y[:5].repeat(200) if isinstance(y, np.ndarray) else y
     y = y if isinstance(y, np.ndarray) else pd.concat([y[:5]] * 200)
-    own, expected = model.sample(1000, 1, y=y), estimator.sample(1000, 1, y=y)
+    own, expected = model.sample(1000, 2, y=y), estimator.sample(1000, 2, y=y)
 
-    np.testing.assert_array_equal(own, model.sample(1000, 1, y=y))
+    np.testing.assert_array_equal(own, model.sample(1000, 2, y=y))
     for given, every in ((y, 1), (None, 4)):
         scores = [estimator.score_samples(sample[::every], given) for sample in (own, expected)]
         error = np.hypot(*(score.std() / np.sqrt(len(score)) for score in scores))

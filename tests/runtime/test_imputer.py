@@ -10,6 +10,7 @@ from sklearn_vae.estimators.averaging import AverageFitter
 from tests.runtime.conftest import saved
 
 pd = pytest.importorskip("pandas")
+pytestmark = pytest.mark.filterwarnings("ignore:Columns of X hold no value")
 
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
 

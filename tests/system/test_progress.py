@@ -114,6 +114,7 @@ def test_the_line_is_overwritten_in_a_terminal(monkeypatch):
     assert len(last) > len(second.rstrip())
 
 
+@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
 def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys):
     """Of its trainings, and of its imputations."""
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
@@ -126,6 +127,7 @@ def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys
     assert of_transform.startswith("Imputing 150 rows: 150 done, ")
 
 
+@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
 def test_the_imputer_shows_that_it_averages(capsys):
     """It takes longer than training in a small table, and nothing was printed of it."""
     VAEImputer(random_state=0, verbose=True).fit(INCOMPLETE)

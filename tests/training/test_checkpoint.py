@@ -178,8 +178,8 @@ def test_a_disk_that_is_full_from_the_start_is_an_error(tmp_path, monkeypatch):
         ({"beta": lambda iteration: 0.5}, "settings"),
         ({"random_state": 1}, "starting weights"),
         ({"hidden_layer_sizes": (9,)}, "starting weights"),
-        ({"scale_prior_strength": 1.0}, "settings"),
-        ({"prior": "mixture"}, "starting weights"),
+        ({"weight_decay": 1.0}, "settings"),
+        ({"prior": "normal"}, "starting weights"),
         ({"likelihood": "gaussian"}, None),
     ],
 )

@@ -102,7 +102,6 @@ def disturbed(
             buffer.uniform_(0.3, 1.3)
     with torch.no_grad():
         model.flat.normal_(0, 0.4)
-        model.residual.uniform_(0.3, 1.3)
         for member, size in enumerate(model.sizes):
             for name, value in model.named_parameters():
                 if name in model._after_encoder:
@@ -157,18 +156,18 @@ def assert_same_gradient(
     beta = torch.as_tensor(beta).double().expand(len(x))
     state = LossState(beta, **state)
     expected = objective(model, Minibatch(x, weight, noise, shown), state)
-    expected.to_minimize.sum().backward()
+    expected.loss.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
     kind = find_gradient(model, objective)
-    ours = kind(model, objective, state, x.shape[1], noise.shape[1])
+    ours = kind(model, objective, x.shape[1], noise.shape[1])
     with torch.no_grad():
         ours(Minibatch(x.flip(1), weight, noise), state)  # nor does the batch before
         actual = ours(Minibatch(x, weight, noise, shown), state)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
-    torch.testing.assert_close(actual, expected.reported(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(actual, expected.stacked(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("objective", [ELBO(), TrimmedELBO(0.4)])
@@ -182,7 +181,7 @@ def test_every_kind_of_column_mask_and_weight(name, n_members, objective):
     ):
         rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
 
-        assert_same_gradient(model, objective, *rows, free_bits=free_bits, pseudo_observations=0.2)
+        assert_same_gradient(model, objective, *rows, free_bits=free_bits)
 
 
 @pytest.mark.parametrize("objective", [ELBO(), TrimmedELBO(0.4)])
@@ -196,7 +195,19 @@ def test_missing_values_of_every_kind_of_column(name, n_members, objective):
         x = with_missing_values(x, model.likelihood.blocks)
 
         assert x.isnan().any()
-        assert_same_gradient(model, objective, x, *rest, pseudo_observations=0.2)
+        assert_same_gradient(model, objective, x, *rest)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_least_scales(name, n_members):
+    """A scale that would be smaller has no gradient."""
+    model = disturbed(BLOCKS[name], n_members=n_members)
+    likelihood = model.likelihood
+    least = torch.as_tensor(likelihood.least_params(np.ones(likelihood.n_columns)))
+    model.least_outputs[:] = least[torch.as_tensor(likelihood.is_decoded)]
+    for n_draws, shared in itertools.product((1, 4), (False, True)):
+        assert_same_gradient(model, ELBO(), *batch(model, n_draws=n_draws, shared=shared))
 
 
 LEARNED_PRIORS = [MixturePrior(3), VampPrior(4)]
@@ -212,7 +223,7 @@ def test_learned_priors(prior, n_members, objective):
     for n_draws, shared, weighted in itertools.product((1, 4), (False, True), (False, True)):
         rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
 
-        assert_same_gradient(model, objective, *rows, pseudo_observations=0.2)
+        assert_same_gradient(model, objective, *rows)
     assert all(param.grad.any() for param in model.prior_weights.values())
 
 
@@ -277,7 +288,7 @@ def test_inputs_that_were_imputed_in_advance():
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_factors=2)
     x, weight, noise = batch(model)
     x = with_missing_values(x, model.likelihood.blocks)
-    gradient = find_gradient(model, ELBO())(model, ELBO(), LossState(), 9, 1)
+    gradient = find_gradient(model, ELBO())(model, ELBO(), 9, 1)
     with torch.no_grad():
         state = LossState(torch.ones(1))
         expected = gradient(Minibatch(x, weight, noise), state).clone()
@@ -305,11 +316,10 @@ def test_every_activation_has_a_gradient():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
+def test_members_differ_in_size_beta_and_free_bits(weighted):
     """All that rides in one fleet; dimensions that a member has not have no gradient."""
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=3, sizes=[2, 1, 2])
-    free_bits, strength = torch.tensor([[0.3], [0.1], [0.0]]), torch.tensor([0.2, 0.0, 1.0])
-    state = {"free_bits": free_bits, "pseudo_observations": strength}
+    state = {"free_bits": torch.tensor([[0.3], [0.1], [0.0]])}
     x, weight, noise = batch(model, n_draws=4, weighted=weighted)
     noise = noise * model.mask[:, None, None]
 
@@ -415,7 +425,7 @@ def test_the_mixtures_rows_that_were_whitened_in_advance(covariance_type):
     """They take the place of those that the model computes from a batch."""
     model = disturbed_mixture(n_members=2, covariance_type=covariance_type, has_missing=True)
     x, weight, noise = mixture_batch(model)
-    gradient = find_gradient(model, IWAE())(model, IWAE(), LossState(), 9, 5)
+    gradient = find_gradient(model, IWAE())(model, IWAE(), 9, 5)
     rows = Dataset.stack([Dataset.from_x(own, None, 9, 0) for own in x])
     precomputed = MixtureGradient.precompute(model, rows).take(torch.arange(9).expand(2, -1))[0]
     with torch.no_grad():
@@ -571,18 +581,17 @@ def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
     x, _, noise = batch(model, n_rows=120)
     state = LossState(torch.ones(n_members).double())
     expected = ELBO()(model, Minibatch(x, None, noise), state)
-    expected.to_minimize.sum().backward()
+    expected.loss.sum().backward()
     gradient = model.flat_grad.clone()
     single = disturbed(blocks, n_members=n_members, hidden=(300,)).float()
     single.flatten()
     with torch.no_grad():
         single.flat.copy_(model.flat)
-        single.residual.copy_(model.residual)
     state = LossState(torch.ones(n_members))
-    ours = find_gradient(single, ELBO())(single, ELBO(), state, 120, 1)
+    ours = find_gradient(single, ELBO())(single, ELBO(), 120, 1)
     terms = ours(Minibatch(x.float(), None, noise.float()), state)
 
-    losses = expected.reported().double()
+    losses = expected.stacked().double()
     rtol = 1e-5 if has_numbers else 2**-9
     torch.testing.assert_close(terms.double(), losses, rtol=rtol, atol=1e-4)
     assert has_numbers or not torch.allclose(terms.double(), losses, rtol=1e-7)

@@ -14,7 +14,7 @@ from tests.training.conftest import BLOCKS, PLAN, make_rows
 def make_job(rows, *, n_valid=15, **config):
     architecture = Architecture(2, (6, 5), "silu", BLOCKS)
     rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
-    return TrainingJob(architecture, replace(PLAN, **config), rows, valid, scale_prior_strength=3.0)
+    return TrainingJob(architecture, replace(PLAN, **config), rows, valid)
 
 
 def test_a_refit_trains_on_all_rows_for_the_best_number_of_iterations():

@@ -29,12 +29,9 @@ def train(runs):
     return stacked.train(runs, verbose=0)
 
 
-def make_run(
-    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **config
-):
+def make_run(train, valid=None, *, n_components=2, free_bits=0.0, prior="normal", **config):
     architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
-    strength = prior_rows * float(train.total_weight[0])
-    return TrainingJob(architecture, replace(PLAN, **config), train, valid, free_bits, strength)
+    return TrainingJob(architecture, replace(PLAN, **config), train, valid, free_bits)
 
 
 def different_runs(**table):
@@ -47,7 +44,7 @@ def different_runs(**table):
         make_run(a, va, n_components=1, beta=Constant(0.3)),
         make_run(b, vb, n_components=3, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
-        make_run(a, va, free_bits=0.2, prior_rows=0.0, patience=1, tol=0.5),
+        make_run(a, va, free_bits=0.2, patience=1, tol=0.5),
         make_run(b, vb, n_components=1, learning_rate=1e200, n_iter_per_stage=(2, 1, 0)),
     ]
 

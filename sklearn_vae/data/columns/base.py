@@ -160,6 +160,13 @@ class Columns(ABC):
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        """Encode each value as one number, of which relations between columns are measured.
+
+        Columns whose encoding is more numbers have other scores. (n, k) -> (n, k).
+        """
+        return self.encode(X)
+
     @abstractmethod
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Decode means or samples in X's units: (n, k * width) -> (n, k).
@@ -200,6 +207,14 @@ class Columns(ABC):
         """
         infinite = np.full(len(self.indices), np.inf)
         return -infinite, infinite, np.empty((len(infinite), 0)), np.zeros(len(infinite))
+
+    def on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
+        return X
+
+    def encoded_steps(self) -> np.ndarray:
+        """Return the recording steps of encoded numbers: (k width,), 0 where there are none."""
+        return np.zeros(len(self.indices) * self.width)
 
     # -- density ---------------------------------------------------------------------
 

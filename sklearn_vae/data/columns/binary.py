@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.bounds import ROUNDING, times_power_of_two
 from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order
 from sklearn_vae.data.fields import UNKNOWN
+from sklearn_vae.data.recording import ROUNDING, times_power_of_two
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -103,6 +103,12 @@ class BinaryColumns(Columns):
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode the nearer value as 0 or 1: (n, k) -> (n, k)."""
         return np.where(np.isnan(X), np.nan, X.astype(np.float64) > self._middle())
+
+    def on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Return the nearer of the two values: (n, k) -> (n, k)."""
+        if self.categories.shape[1] != 2:
+            return X
+        return np.where(np.isnan(X), X, np.where(self._middle() < X, *self.categories.T[::-1]))
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""

@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values, parts_of_columns, weighted_moments
-from sklearn_vae.data.bounds import (
-    COARSEST_STEP,
-    MAX_DECIMALS,
-    SUBSAMPLE_SIZE,
-    equal_up_to_rounding,
-    lattice_step,
-    recording_decimals,
-    sample_bounds,
-    steps_beside_decimals,
-    times_power_of_two,
+from sklearn_vae.data.arrays import (
+    has_missing_values,
+    parts_of_columns,
+    weighted_moments,
+    within,
 )
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
-from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
+from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
+from sklearn_vae.data.recording import (
+    MAX_DECIMALS,
+    recording_decimals,
+    recording_step,
+    times_power_of_two,
+)
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 if TYPE_CHECKING:
+    from sklearn_vae.data.training_column import Marginal
     from sklearn_vae.likelihoods import Likelihood
 
 # Exponents of the largest and smallest numbers are smaller in absolute value.
@@ -46,8 +46,7 @@ class RealColumns(Columns):
     decimals : ndarray of shape (k,)
         Decimals of samples; -1 if they are not rounded.
     steps : ndarray of shape (k,)
-        Recording steps of samples, counted from the lower bound; 0 for columns without. If no
-        exact marginal distribution is requested, only those that ``decimals`` cannot express.
+        Recording steps of samples, counted from the lower bound; 0 for columns without.
     n_knots : ndarray of shape (k,)
         Number of knots of each column's normal scores; 0 for columns without.
     knots : ndarray of shape (n_knots.sum(), 2)
@@ -74,6 +73,8 @@ class RealColumns(Columns):
         """Fit mean and standard deviation, bounds and recording step."""
         columns = cls._with_units_of(column, likelihood)
         columns._fit_samples(column)
+        if column.marginal is not None:
+            columns._set_knots(column.marginal)
         return columns
 
     @classmethod
@@ -101,44 +102,21 @@ class RealColumns(Columns):
             **point_masses,
         )
 
-    def _fit_samples(self, column: TrainingColumn) -> None:
-        """Fit what samples of a single column keep to, and its normal scores."""
-        values, step, coarsest = column.values.astype(np.float64), 0.0, COARSEST_STEP
-        if column.exact_marginal:
-            bounds, step = (values.min(), values.max()), lattice_step(column)
-            coarsest = np.inf if step else coarsest
-        else:
-            bounds = self._fit_bounds(values, column.weights)
-        decimals = recording_decimals(column, coarsest)
-        # all rows are searched only where some of them have a step
-        some = column.select(spread_out(len(values), SUBSAMPLE_SIZE))
-        if not column.exact_marginal and lattice_step(some):
-            bounds, step = steps_beside_decimals(column, bounds, decimals)
-        self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
-        self.steps, half = np.array([step]), 0.5 * step
-        if not column.exact_marginal:
+    def _set_knots(self, marginal: "Marginal") -> None:
+        """Set the normal scores of a single column, if it has any, and the units of its knots."""
+        if not len(marginal.knots):
             return
-        cells = self.standardize(np.stack([values - half, values + half])[..., None])[..., 0]
-        standardized = self.standardize(values[:, None])[:, 0]
-        self.knots = fit_normal_scores(standardized, cells, column.weights, column.is_explained)
-        self.n_knots = np.array([len(self.knots)])
+        self.knots, self.n_knots = marginal.knots, np.array([len(marginal.knots)])
+        self.shift, self.scale = (
+            np.ldexp([unit], -self.exponent) for unit in (marginal.loc, marginal.scale)
+        )
 
-    def _fit_bounds(self, values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
-        """Bounds of samples of a single column in X's units."""
-        minimum, maximum = values.min(), values.max()
-        with np.errstate(over="ignore"):
-            linked = np.ldexp(self.link(values), -self.exponent[0])
-            bounds = np.ldexp(sample_bounds(linked, weights), self.exponent[0])
-            low, high = self.inverse_link(bounds)
-        # they do not cross 0 if no value does
-        low = 0.0 if minimum >= 0 > low > -np.inf else low
-        high = 0.0 if maximum <= 0 < high < np.inf else high
-        largest = np.finfo(np.float64).max
-        low, high = np.clip([low, high], -largest, largest).tolist()
-        # exactly the extreme value, where they differ from it by rounding
-        low = minimum if equal_up_to_rounding(low, minimum) else low
-        high = maximum if equal_up_to_rounding(maximum, high) else high
-        return low, high
+    def _fit_samples(self, column: TrainingColumn) -> None:
+        """Fit what samples of a single column keep to: its range and its recording step."""
+        values = column.values.astype(np.float64)
+        self.bounds = np.array([[values.min(), values.max()]])
+        self.decimals = np.array([recording_decimals(column.values)])
+        self.steps = np.array([recording_step(column)])
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -224,8 +202,14 @@ class RealColumns(Columns):
             X = times_power_of_two(values * self.scale + self.shift, self.exponent)
             X = self.inverse_link(X)
         if not is_sample:
-            return X
-        X = np.fmin(np.fmax(X, self.bounds[:, 0]), self.bounds[:, 1])
+            # a mean of scores beyond those of all values would be anywhere
+            is_bent = (self.n_knots > 0) | (self.link is not np.positive)
+            return within(X, *np.where(is_bent, self.bounds.T, np.nan))
+        return self.on_steps(within(X, *self.bounds.T))
+
+    def on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
+        X = X.copy()
         has_steps = (self.steps > 0) & ~np.isnan(self.bounds[:, 0])
         if has_steps.any():
             low, step = self.bounds[has_steps, 0], self.steps[has_steps]
@@ -234,6 +218,16 @@ class RealColumns(Columns):
             columns = self.decimals == decimals
             X[:, columns] = np.round(X[:, columns], decimals) + 0.0  # not -0.0
         return X
+
+    def encoded_steps(self) -> np.ndarray:
+        """Return the recording steps in the model's units: (k,), 0 with normal scores.
+
+        Of logarithms, whose steps differ, it is the least one, which the largest value has.
+        """
+        has_steps = (self.steps > 0) & (self.n_knots == 0) & ~np.isnan(self.bounds[:, 1])
+        high = np.where(has_steps, self.bounds[:, 1], np.nan)
+        step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
+        return np.where(has_steps, step[0], 0.0)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bounds and half the recording step in the model's units."""

@@ -70,7 +70,7 @@ class LossGradient:
             shape = batch.x.shape[1], batch.noise.shape[1]
             if shape not in self.by_shape:
                 self.by_shape[shape] = self.hand_written(
-                    self.model, self.objective, state, *shape, clips_input=self.clips_input
+                    self.model, self.objective, *shape, clips_input=self.clips_input
                 )
             terms = self.by_shape[shape](batch, state)
         for gradient, is_trained in self.masks:
@@ -81,9 +81,9 @@ class LossGradient:
         """Write autograd's gradient of one batch into the model's."""
         with torch.enable_grad():
             terms = self.objective(cast(VAE, self.model), batch, state)
-            total = terms.to_minimize.sum()
+            total = terms.loss.sum()
         params = list(self.model.parameters())
         gradients = torch.autograd.grad(total, params, materialize_grads=True)
         for param, gradient in zip(params, gradients, strict=True):
             cast(Tensor, param.grad).copy_(gradient)
-        return terms.reported()
+        return terms.stacked()

@@ -24,21 +24,6 @@ from sklearn_vae.numerics.model_constants import (
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
 
 
-class ScalePrior(NamedTuple):
-    """Pseudo-observations of the scales of columns.
-
-    Attributes
-    ----------
-    residual : Tensor of shape (M, d, 1, 1)
-        Their residuals.
-    strength : Tensor of shape (M, 1, 1, 1)
-        Their number per row.
-    """
-
-    residual: Tensor
-    strength: Tensor
-
-
 class ColumnViews(NamedTuple):
     """Columns of one likelihood: views of the parameters, their gradients and the rows.
 
@@ -54,8 +39,6 @@ class ColumnViews(NamedTuple):
         The rows.
     observed : Tensor of shape (M, n, 1, B) or None
         Mask of observed values, 0 or 1; None if none is missing.
-    prior : ScalePrior or None
-        Prior of the scales, of columns that have one.
     """
 
     likelihood: Likelihood
@@ -63,7 +46,6 @@ class ColumnViews(NamedTuple):
     grads: list[Tensor]
     x: Tensor
     observed: Tensor | None
-    prior: ScalePrior | None
 
 
 def split_columns(
@@ -72,7 +54,6 @@ def split_columns(
     grads: Sequence[Sequence[Tensor]],
     x: Tensor,
     observed: Tensor | None,
-    prior: ScalePrior | None = None,
 ) -> list[ColumnViews]:
     """Split rows (M, n_columns, 1, B) by likelihood; conditions behind the columns are left out.
 
@@ -82,12 +63,8 @@ def split_columns(
     masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
     if observed is not None:
         masks = observed.split([n for _, n in likelihood.blocks], dim=1)
-    priors: Sequence[ScalePrior | None] = [None] * len(masks)
-    if prior is not None:
-        residuals = prior.residual.split(likelihood.widths, dim=1)
-        priors = [prior._replace(residual=residual) for residual in residuals]
     rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
-    blocks = zip(likelihood.likelihoods, params, grads, rows, masks, priors, strict=True)
+    blocks = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
     return [
         ColumnViews(
             part,
@@ -108,7 +85,6 @@ class AutogradCost:
         self.x = columns.x.movedim(1, -1)
         observed = columns.observed
         self.observed = None if observed is None else observed.movedim(1, -1)
-        self.prior = columns.prior
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
@@ -123,18 +99,14 @@ class AutogradCost:
             else:
                 per_column = likelihood.log_prob_per_column(self.params, self.x)
                 cost = -(per_column * self.observed).sum(-1)
-            self.total = cost
-            if self.prior is not None:
-                residual, strength = self.prior
-                log_prior = likelihood.log_prior(self.params, residual.movedim(1, -1))
-                self.total = cost - strength[..., 0] * log_prior
+            self.cost = cost
         return cost.detach()
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
         # for an output that is no scalar, torch imports its symbolic shapes, in half a second
         with torch.enable_grad():
-            total = (weight.squeeze(1) * self.total).sum()
+            total = (weight.squeeze(1) * self.cost).sum()
         gradients = torch.autograd.grad(total, self.params, materialize_grads=True)
         for buffer, gradient in zip(self.columns.grads, gradients, strict=True):
             buffer.copy_(gradient.movedim(-1, 1))
@@ -217,16 +189,11 @@ class ZeroInflatedCost:
         self.one_hot_of_spikes, self.is_number = one_hot[:, :, :-1], one_hot[:, :, -1]
         observed = None if self.observed is None else self.observed.unsqueeze(2)
         self.softmax = Softmax(all_logits, grad, one_hot, observed)
-        prior = columns.prior
-        if prior is not None:
-            residual = prior.residual.unflatten(1, (-1, n_spikes + 1))[:, :, -1]
-            prior = prior._replace(residual=residual)
         numbers = columns._replace(
             params=columns.params[1:],
             grads=columns.grads[1:],
             x=x[:, :, -1],
             observed=self.is_number,
-            prior=prior,
         )
         self.numbers = NormalCost(numbers)
 
@@ -246,7 +213,7 @@ class ZeroInflatedCost:
 
 
 class NormalColumns:
-    """Standardized residuals of normal columns, with the prior of their scales.
+    """Standardized residuals of normal columns.
 
     The scale is a function of z or one number per column.
     """
@@ -260,10 +227,6 @@ class NormalColumns:
         self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound = -self.bound
-        # number and sum of squares of the pseudo-observations
-        zeros = self.loc.new_zeros(len(self.loc), 1, 1, 1)
-        residual, self.strength = columns.prior or ScalePrior(zeros, zeros)
-        self.pseudo_squares = self.strength * residual.square()
 
     def standardize(self) -> None:
         """Compute the standardized residuals and their squares, 0 for missing values."""
@@ -284,7 +247,7 @@ class NormalCost(NormalColumns):
     def __init__(self, columns: ColumnViews):
         assert columns.observed is not None
         super().__init__(columns)
-        self.is_number, self.has_prior = columns.observed, columns.prior is not None
+        self.is_number = columns.observed
         self.half = self.raw.new_tensor(0.5)
 
     def forward(self) -> Tensor:
@@ -297,9 +260,6 @@ class NormalCost(NormalColumns):
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
         self.backward_loc(weight)
         grad = torch.sub(self.is_number, self.square, out=self.square)
-        if self.has_prior:
-            squares = self.inverse_scale.square_().mul_(self.pseudo_squares)
-            grad.add_(self.strength).sub_(squares)
         self.log_scale_bound.backward(grad.mul_(weight), out=self.grad_raw)
 
 
@@ -352,9 +312,6 @@ COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
 
 
 def make_cost(columns: ColumnViews) -> Cost:
-    """Make the cost of some columns; without a hand-written gradient, it is autograd's.
-
-    The gradient contains that of the pseudo-observations, which the cost itself does not.
-    """
+    """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
     cost = COSTS.get(type(columns.likelihood), AutogradCost)
     return cost(columns)

@@ -10,7 +10,8 @@ from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP
+from sklearn_vae.numerics.array_api import in_double
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, INPUT_CLIP, NO_LEAST
 from sklearn_vae.objectives import (
     ELBO,
     MMD,
@@ -22,11 +23,11 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import (
     ColumnViews,
     NormalColumns,
-    ScalePrior,
     make_cost,
     split_columns,
 )
@@ -61,8 +62,6 @@ class ELBOGradient:
         Model whose gradients are written in place.
     objective : ELBO
         Objective to differentiate.
-    state : LossState
-        Free bits and pseudo-observations of each member.
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
     clips_input : bool, default=True
@@ -74,7 +73,6 @@ class ELBOGradient:
         self,
         model: VAE,
         objective: ELBO,
-        state: LossState,
         n_rows: int,
         n_draws: int,
         *,
@@ -89,26 +87,33 @@ class ELBOGradient:
         self.decoder = HandWrittenMLP(
             model.decoder, n_draws * n_rows, self.buffers, n_latent, rounds_outputs=rounds
         )
-        self.clips_input = clips_input
+        self.clips_input, self.selected = clips_input, model.selected_inputs
+        if self.selected is not None:
+            self.selected = self.selected.to(like.device)
         self.observed: Tensor | None = None
         if model.filler is not None:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, n_rows)
             n_inputs = model.likelihood.n_columns + model.n_conditions
             self.x = like.new_empty(n_members, n_inputs, n_rows)
         else:
-            self.x = empty_like(self.encoder.x) if clips_input else self.encoder.x
+            n_numbers = model.likelihood.n_columns + model.n_conditions
+            is_own = clips_input or model.selected_inputs is not None
+            self.x = like.new_empty(n_members, n_numbers, n_rows) if is_own else self.encoder.x
         self.latent: GaussianLatent | LearnedPriorLatent
         if model.prior.is_standard_normal:
             self.latent = GaussianLatent(self.encoder, self.decoder, n_draws)
         else:
-            self.latent = LearnedPriorLatent(model, self.encoder, self.decoder, n_draws)
+            is_mixture = isinstance(model.prior, MixturePrior)
+            kind = MixturePriorLatent if is_mixture else LearnedPriorLatent
+            self.latent = kind(model, self.encoder, self.decoder, n_draws)
         # the conditions are the last columns of x, and follow z in the decoder's input
         conditions = self.decoder.x[:, n_latent:]
         self.decoder_conditions = conditions.unflatten(2, (n_draws, -1))  # (M, n_cond, K, B)
         self.conditions = self.x[:, self.x.shape[1] - conditions.shape[1] :].unsqueeze(2)
         self.has_conditions = conditions.shape[1] > 0
         self.grad_out = torch.empty_like(self.decoder.out)
-        self.columns = self._columns(model, state)
+        self.columns = self._columns(model)
+        self.least = LeastScales(model, self.decoder.out, self.grad_out)
         for param in model.prior_weights.values():
             self.buffers.view(param)  # its gradient is written after those of the networks
         self.terms = like.new_zeros(3, n_members)
@@ -152,7 +157,7 @@ class ELBOGradient:
         x = torch.cat(inputs, dim=1).flatten(0, 1)
         return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
-    def _columns(self, model: VAE, state: LossState) -> "list[WeightedCost | GaussianColumns]":
+    def _columns(self, model: VAE) -> "list[WeightedCost | GaussianColumns]":
         """Make a part for each block of columns, on views of the decoder's output."""
         likelihood, shape = model.likelihood, (self.row_weights.n_draws, self.row_weights.n_rows)
         params, grads = (
@@ -163,12 +168,7 @@ class ELBOGradient:
         )
         observed = None if self.observed is None else self.observed.unsqueeze(2)
         rows = self.x.unsqueeze(2)
-        prior = None
-        if state.has_scale_prior:
-            residual = model.residual.movedim(-1, 1)
-            strength = torch.as_tensor(state.pseudo_observations).to(residual)
-            prior = ScalePrior(residual, strength.expand(len(residual)).view(-1, 1, 1, 1))
-        parts = split_columns(likelihood, params, grads, rows, observed, prior)
+        parts = split_columns(likelihood, params, grads, rows, observed)
         return [
             (GaussianColumns if columns.likelihood in NORMAL_LIKELIHOODS else WeightedCost)(
                 columns, self.row_weights
@@ -185,8 +185,10 @@ class ELBOGradient:
             self._set_incomplete_rows(batch, self.observed)
         else:
             self.x.copy_(batch.x.mT)
-            if self.clips_input:
-                encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
+            encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
+            if self.selected is not None:
+                encoder_input = encoder_input.index_select(1, self.selected)
+            if self.clips_input or self.selected is not None:
                 torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.decoder_conditions.copy_(self.conditions)
@@ -194,6 +196,7 @@ class ELBOGradient:
         self.encoder.forward()
         self.latent.forward(noise)
         self.decoder.forward()
+        self.least.forward()
         kl_rows = self.latent.kl_per_row()
         for block in self.columns:
             block.forward()
@@ -208,6 +211,7 @@ class ELBOGradient:
         self.reconstruction.zero_()
         for block in self.columns:
             self.reconstruction.add_(block.backward())
+        self.least.backward()
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
@@ -248,6 +252,37 @@ class ELBOGradient:
         if encoder_input is None:
             encoder_input = self.model.encoder_input(batch.encoder_input)
         self.encoder.x.copy_(encoder_input.mT)
+
+
+class LeastScales:
+    """Least scales of columns that are recorded in steps."""
+
+    def __init__(self, model: VAE, out: Tensor, grad_out: Tensor):
+        self.free, self.least_free = model.free, model.least_free
+        rows = (model.least_outputs[:, 0] > NO_LEAST).any(0).nonzero()[:, 0].tolist()
+        # outputs of neighbouring columns are one view
+        starts = [row for row in rows if row - 1 not in rows]
+        ends = [row + 1 for row in rows if row + 1 not in rows]
+        least = model.least_outputs.mT  # (M, P, 1)
+        self.parts = [
+            tuple(tensor[:, a:b] for tensor in (out, grad_out, least))
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        self.masks = [torch.empty_like(out, dtype=torch.bool) for out, _, _ in self.parts]
+        self.has_free = bool((model.least_free > NO_LEAST).any())
+
+    def forward(self) -> None:
+        """Raise the decoder's outputs and the free parameters to the least ones."""
+        for (out, _, least), mask in zip(self.parts, self.masks, strict=True):
+            torch.ge(out, least, out=mask)
+            torch.maximum(out, least, out=out)
+        if self.has_free:
+            torch.maximum(self.free, self.least_free, out=self.free)
+
+    def backward(self) -> None:
+        """Set the gradients of raised outputs to zero."""
+        for (_, grad_out, _), mask in zip(self.parts, self.masks, strict=True):
+            grad_out.mul_(mask)
 
 
 class RowWeights:
@@ -318,10 +353,14 @@ class LearnedPriorLatent(GaussianSample):
         """Compute ``z`` (M, l, K, B) from standard normal noise, and log p(z)."""
         super().forward(noise)
         self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, K, B)
+        self.log_prior = self._log_prior()  # (M, K, B)
+
+    def _log_prior(self) -> Tensor:
+        """Compute log p(z) of the draws."""
         with torch.enable_grad():
             z = self.z.movedim(1, -1).clone(memory_format=torch.contiguous_format)
             self.leaf = z.requires_grad_()  # (M, K, B, l)
-            self.log_prior = self.model.prior_distribution().log_prob(self.leaf)
+            return self.model.prior_distribution().log_prob(self.leaf)
 
     def kl_per_row(self) -> Tensor:
         """Average log q(z|x) - log p(z) over draws: (M, 1, B)."""
@@ -335,17 +374,22 @@ class LearnedPriorLatent(GaussianSample):
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        leaves = [self.leaf, *self.prior_params, *self.encoder_params]
-        weight = (-kl_weight / self.n_draws).expand(self.log_prior.shape)
-        grad_z, *grads = torch.autograd.grad(self.log_prior, leaves, weight, allow_unused=True)
-        self.prior_grads = grads[: len(self.prior_params)]
-        self.encoder_grads = grads[len(self.prior_params) :]
-        self.grad_z.add_(grad_z.movedim(-1, 1))
+        self._prior_backward(-kl_weight / self.n_draws)
         self.sum_over_draws(noise)
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
+
+    def _prior_backward(self, weight: Tensor) -> None:
+        """Add the gradient of log p(z), with weights (M, 1, B) of the rows, to that of z."""
+        leaves = [self.leaf, *self.prior_params, *self.encoder_params]
+        with torch.enable_grad():
+            total = (self.log_prior * weight).sum()
+        grad_z, *grads = torch.autograd.grad(total, leaves, allow_unused=True)
+        self.prior_grads = grads[: len(self.prior_params)]
+        self.encoder_grads = grads[len(self.prior_params) :]
+        self.grad_z.add_(grad_z.movedim(-1, 1))
 
     def write_prior_gradient(self) -> None:
         """Write the gradient of log p(z) into the model's, beside that of the networks."""
@@ -354,6 +398,61 @@ class LearnedPriorLatent(GaussianSample):
         for param, gradient in zip(self.encoder_params, self.encoder_grads, strict=True):
             if gradient is not None:
                 cast(Tensor, param.grad).add_(gradient)
+
+
+class MixturePriorLatent(LearnedPriorLatent):
+    """The same for a mixture of normal distributions, whose gradient is written out.
+
+    In double precision: terms of narrow components are large and cancel.
+    """
+
+    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
+        super().__init__(model, encoder, decoder, n_draws)
+        self.encoder_params, self.encoder_grads = [], []
+        self.prior_mask = None if model.mask is None else model.mask.unsqueeze(1)
+        n_members, self.n_latent, _, _ = self.z.shape
+        n_points = self.z[0, 0].numel()
+        n_components = model.prior_weights["loc"].shape[1]
+        self.powers = in_double(self.z.new_empty(n_members, 2 * self.n_latent, n_points))
+        self.log_joint = self.powers.new_empty(n_members, n_components, n_points)
+
+    def _log_prior(self) -> Tensor:
+        """Compute log p(z), a quadratic function of z for each component."""
+        weights, n_latent = self.model.prior_weights, self.n_latent
+        loc, log_scale = weights["loc"], weights["log_scale"]
+        if self.prior_mask is not None:
+            loc, log_scale = loc * self.prior_mask, log_scale * self.prior_mask
+        self.prior_loc, log_scale = in_double(loc), in_double(log_scale)
+        square, z = self.powers.split(n_latent, 1)
+        z.copy_(self.z.flatten(2))
+        torch.mul(z, z, out=square)
+        self.precision = (-2 * log_scale).exp()
+        slope = self.precision * self.prior_loc
+        self.coefs = torch.cat([-0.5 * self.precision, slope], -1)  # (M, C, 2 l)
+        self.log_weight = in_double(weights["logit"]).log_softmax(-1).mT  # (M, C, 1)
+        at_zero = -(0.5 * slope * self.prior_loc + log_scale).sum(-1, keepdim=True)
+        offset = self.log_weight + at_zero - n_latent * HALF_LOG_2PI
+        torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, K B)
+        self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
+        return self.log_sum[:, 0].unflatten(1, self.z.shape[2:]).to(self.z.dtype)
+
+    def _prior_backward(self, weight: Tensor) -> None:
+        """Add the gradient of log p(z), with weights (M, 1, B) of the rows, to that of z."""
+        row_weight = weight.unsqueeze(2).expand(-1, -1, *self.z.shape[2:]).flatten(2)
+        share = self.log_joint.sub_(self.log_sum).exp_().mul_(row_weight)  # (M, C, K B)
+        of_square, of_z = torch.bmm(self.coefs.mT, share).split(self.n_latent, 1)
+        grad_z = of_square.mul_(2).mul_(self.powers[:, self.n_latent :]).add_(of_z)
+        self.grad_z.add_(grad_z.unflatten(2, self.z.shape[2:]))
+        square, first = torch.bmm(share, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
+        total, loc = share.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
+        grad_loc = self.precision * (first - loc * total)
+        moment = square - 2 * loc * first + loc.square() * total
+        grad_log_scale = self.precision * moment - total
+        if self.prior_mask is not None:
+            grad_loc, grad_log_scale = grad_loc * self.prior_mask, grad_log_scale * self.prior_mask
+        grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
+        grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
+        self.prior_grads = [grads[name] for name in self.model.prior_weights]
 
 
 class WeightedCost:
@@ -377,7 +476,7 @@ class WeightedCost:
 
 
 class GaussianColumns(NormalColumns):
-    """Negative log-density of Gaussian columns, and the prior of their scales.
+    """Negative log-density of Gaussian columns.
 
     Terms of a scale that is one number per column are computed once and not for every row.
     """
@@ -389,12 +488,11 @@ class GaussianColumns(NormalColumns):
         self.standardized_rows = self.standardized.flatten(2)
         self.square_rows = self.square.flatten(2)
         self.squares = empty_like(self.raw)
-        self.n_observations = 1 + self.strength  # of a scale, with the pseudo-observations
-        self.twice_bound = 2 * self.bound
+        self.twice_bound, self.one = 2 * self.bound, self.loc.new_ones(())
         self.constant = self.loc.shape[1] * HALF_LOG_2PI
         self.per_column = self.loc.new_empty(*self.loc.shape[:2], 1)
         self.per_column_by_draw = self.per_column.unsqueeze(3)
-        self.total, self.total_by_draw = row_weights.total[:, 0, 0], row_weights.total.unsqueeze(1)
+        self.total = row_weights.total[:, 0, 0]
 
     forward = NormalColumns.standardize
 
@@ -409,30 +507,24 @@ class GaussianColumns(NormalColumns):
         """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
         row_weights, observed = self.row_weights, self.observed
         self.backward_loc(row_weights.draws)
-        # weights of the observations of a column, and observations of a scale in one row
-        count, n_observations = row_weights.total, self.n_observations
+        # weights of the observations of a column
+        count = row_weights.total
         if observed is not None:
             count = torch.bmm(observed.squeeze(2), row_weights.column)  # (M, d, 1)
-            n_observations = self.strength
 
-        # gradient of the log-scale: number of observations minus their sum of squares over scale²
-        squares = torch.mul(self.inverse_scale, self.inverse_scale, out=self.squares)
-        squares.mul_(self.pseudo_squares)
+        # gradient of the log-scale: number of observations minus their squares over scale²
         if self.is_per_row:
             torch.mul(self.tanh, self.twice_bound, out=self.standardized)
-            squares.add_(self.square)
+            n_observations = self.one if observed is None else observed
             if observed is not None:
                 self.standardized.mul_(observed)
-                squares.sub_(observed)
             self.standardized.add_(self.square)
             loss = torch.bmm(self.standardized_rows, row_weights.draws_column, out=self.per_column)
-            grad = torch.sub(n_observations, squares, out=squares).mul_(row_weights.draws)
+            grad = torch.sub(n_observations, self.square, out=self.squares)
+            grad.mul_(row_weights.draws)
         else:
             loss = torch.bmm(self.square_rows, row_weights.draws_column, out=self.per_column)
-            grad = torch.sub(n_observations, squares, out=squares).mul_(self.total_by_draw)
-            grad.sub_(self.per_column_by_draw)
-            if observed is not None:
-                grad.add_(count.unsqueeze(3))
+            grad = torch.sub(count.unsqueeze(-1), self.per_column_by_draw, out=self.squares)
             loss.addcmul_(count * self.twice_bound, self.tanh.squeeze(3))
         self.log_scale_bound.backward(grad, out=self.grad_raw)
         loss = loss.sum((1, 2)).mul_(0.5)

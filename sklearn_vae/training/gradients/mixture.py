@@ -39,8 +39,6 @@ class MixtureGradient:
         Model whose gradients are written in place.
     objective : IWAE
         Objective to differentiate.
-    state : LossState
-        Hyperparameters of each member; none applies to this objective.
     n_rows, n_draws : int
         Rows in a batch and draws of z and component per row.
     clips_input : bool, default=True
@@ -52,7 +50,6 @@ class MixtureGradient:
         self,
         model: MixtureVAE,
         objective: IWAE,
-        state: LossState,
         n_rows: int,
         n_draws: int,
         *,

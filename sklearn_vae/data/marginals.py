@@ -1,0 +1,354 @@
+"""The marginal distribution of a column of numbers, by evidence.
+
+Candidates are a normal and a log-normal distribution, normal scores, counts, and point masses, of
+the common values beside one of the former or of all values. The evidence for each is the
+log-density of the rows less Schwarz's penalty of its parameters [1]_; point masses have that of
+each row by the others. Values that are recorded in steps have the density of their probability,
+spread over a step.
+
+Everything is computed from the unique values and their numbers of rows, so neither the order of the
+rows nor their dtype makes a difference, and a weight counts as copies.
+
+References
+----------
+.. [1] G. Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special, stats
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from sklearn_vae.data.arrays import weighted_moments
+from sklearn_vae.data.normal_scores import fit_knots, to_normal_scores
+from sklearn_vae.data.recording import recording_step
+from sklearn_vae.data.training_column import Marginal, TrainingColumn
+from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
+
+# Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
+# with far values, with the least number of rows.
+N_KNOTS = (20, 40, 80, 160)
+ROWS_PER_KNOT = 50
+FEW_KNOTS = {5: 80, 10: 300}
+# Values are common from this fraction of the rows on, this number of rows, and this multiple of
+# their neighbours' rows, unless any value of a column is so by chance.
+COMMON_FROM = 0.002
+COMMON_ROWS = 10
+COMMON_TIMES = 4
+CHANCE = 0.01
+# A repeated value is isolated if it is further from the others than they are from each other.
+MAX_ISOLATED = 3
+# Columns of more values have no point mass for each.
+MAX_VALUES = 128
+# Counts beyond are modelled as real numbers.
+MAX_COUNT = 1000
+# A variance may exceed the mean by such a share of it by chance.
+OVERDISPERSION = 0.1
+# Variance of the root of a Poisson count.
+VARIANCE_OF_ROOT = 0.25
+# Quantiles that a mixture of two normal distributions is fitted to; its first and its least scale,
+# in standard deviations.
+N_QUANTILES = 500
+START_SCALE = 0.5
+LEAST_SCALE = 0.01
+# Least ratio of the largest and the smallest value for logarithms: below, they are nearly linear.
+LEAST_RATIO = 2.0
+# Pseudo-observations of each point mass.
+PSEUDO_ROWS = 0.5
+# Quartile of the standard normal distribution; and ratio of the standard deviation to that of a
+# normal distribution with a column's quartiles from which on far values decide the former.
+NORMAL_QUARTILE = 0.6745
+FAR = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Unique values of a column (U,), in order, the rows of each by weight, and their step."""
+
+    values: np.ndarray
+    rows: np.ndarray
+    step: float
+
+    @classmethod
+    def of(cls, column: TrainingColumn) -> "Values":
+        """Count the values of a column."""
+        unique, inverse = np.unique(column.values.astype(np.float64), return_inverse=True)
+        return cls(unique, np.bincount(inverse, column.weights), recording_step(column))
+
+    @property
+    def n_rows(self) -> float:
+        """Number of rows, by weight."""
+        return float(self.rows.sum())
+
+    def select(self, mask: np.ndarray) -> "Values":
+        """Select some of the values."""
+        return Values(self.values[mask], self.rows[mask], self.step)
+
+
+# What the encoding follows, and log-densities of the unique values (U,).
+Candidate = tuple[Marginal, np.ndarray]
+
+
+class Evidence(NamedTuple):
+    """A marginal distribution and its evidence.
+
+    Attributes
+    ----------
+    marginal : Marginal
+        What the encoding follows.
+    log_density : float
+        Log-density per row, less the penalty of the parameters.
+    max_gain : float
+        What other columns may add to it, at most: a probability is at most 1, and counts vary by
+        Poisson's variance at least.
+    """
+
+    marginal: Marginal
+    log_density: float
+    max_gain: float
+
+
+def candidate_marginals(column: TrainingColumn) -> list[Evidence]:
+    """Find candidates for the distribution of a column of numbers, of at least two values.
+
+    The normal distribution is the first; the other columns decide between them.
+    """
+    values = Values.of(column)
+    found = []
+    for marginal, log_density in _candidates(values):
+        mean = float(values.rows @ log_density) / values.n_rows
+        limit = -np.log(values.step) - mean if values.step else np.inf
+        if marginal.counts is not None:
+            _, variance = weighted_moments(np.sqrt(values.values), values.rows)
+            limit = 0.5 * np.log(max(variance / VARIANCE_OF_ROOT, 1.0))
+        found.append(Evidence(marginal, mean, max(float(limit), 0.0)))
+    return found
+
+
+def _candidates(values: Values) -> Iterator[Candidate]:
+    common = _is_common(values)
+    if not values.step:
+        yield from _with_point_masses(values, common)  # without a step, only atoms occur again
+        return
+    yield from _with_point_masses(values, np.zeros_like(common))
+    if common.any():
+        yield from _with_point_masses(values, common)
+    yield from _counts(values)
+    if len(values.values) <= MAX_VALUES:
+        yield from _with_point_masses(values, np.ones_like(common))
+
+
+def _penalty(n_params: int, n_rows: float) -> float:
+    """Nats per row that parameters cost, by Schwarz's criterion."""
+    return 0.5 * n_params * float(np.log(n_rows)) / n_rows
+
+
+# -- point masses --------------------------------------------------------------------------
+
+
+def _is_common(values: Values) -> np.ndarray:
+    """Mask of values that are common, or repeated and isolated: (U,)."""
+    rows, n_rows, (_, scaled, _) = values.rows, values.n_rows, _scaled(values)
+    least = max(COMMON_FROM * n_rows, COMMON_ROWS)
+    beside = np.append(rows[1:2], rows[:-1]) + np.append(rows[1:], rows[-2:-1])
+    expected = _expected_rows(values)
+    by_chance = stats.binom.sf(rows - 1, rows + beside, expected / (expected + beside))
+    is_common = (rows >= least) & (rows >= COMMON_TIMES * np.maximum(expected, 1))
+    is_common &= by_chance * len(rows) <= CHANCE
+    low, high = 0, len(rows) - 1
+    for _ in range(MAX_ISOLATED):  # at either end, the further one first
+        x = scaled[low : high + 1]
+        if len(x) < 3:
+            break
+        gaps = x[1] - x[0], x[-1] - x[-2]
+        first = gaps[0] >= gaps[1]
+        rest = x[-1] - x[1] if first else x[-2] - x[0]
+        end = low if first else high
+        if not max(gaps) > rest or rows[end] < 2:
+            break
+        is_common[end] = True
+        low, high = (low + 1, high) if first else (low, high - 1)
+    return is_common
+
+
+def _expected_rows(values: Values) -> np.ndarray:
+    """Rows that each value would have if it were as common as the two next to it: (U,)."""
+    _, scaled, step = _scaled(values)
+    gaps = np.maximum(np.diff(scaled), np.finfo(np.float64).tiny)
+    share = (step or gaps.min()) / gaps
+    # the rows of a neighbour stand for the gap to it
+    below = np.append(values.rows[1:2], values.rows[:-1]) * np.append(share[:1], share)
+    above = np.append(values.rows[1:], values.rows[-2:-1]) * np.append(share, share[-1:])
+    return 0.5 * (below + above)
+
+
+def _with_point_masses(values: Values, is_mass: np.ndarray) -> list[Candidate]:
+    """Point masses, and distributions of the other values."""
+    n_rows, rows = values.n_rows, values.rows
+    numbers = values.select(~is_mass)
+    has_numbers = len(numbers.values) > 0
+    total = n_rows - 1 + PSEUDO_ROWS * (is_mass.sum() + has_numbers)
+    others = np.maximum(rows - 1, 0) + PSEUDO_ROWS  # but for the value itself
+    log_density = np.log(others / total) - np.log(values.step or 1)
+    log_density -= _penalty(int(is_mass.sum()), n_rows)
+    if (is_once := is_mass & (rows <= 1)).any():  # without itself, a value had not been seen
+        once = _normal(values) - np.log(n_rows + 1)
+        log_density = np.where(is_once, np.minimum(log_density, once), log_density)
+    point_masses = values.values[is_mass]
+    if not has_numbers:
+        return [(Marginal(point_masses), log_density)]
+    share = max(numbers.n_rows - 1, 0) + PSEUDO_ROWS if is_mass.any() else total
+    candidates = []
+    for smooth, log_number in _smooth(numbers):
+        both = log_density.copy()
+        both[~is_mass] = log_number + np.log(share / total)
+        candidates.append((replace(smooth, point_masses=point_masses), both))
+    return candidates
+
+
+# -- distributions without point masses --------------------------------------------------------
+
+
+def _smooth(values: Values) -> list[Candidate]:
+    """Normal distribution, and transforms.
+
+    Models have mixtures of normal distributions, so that values in clusters need no transform.
+    """
+    n_rows, none = values.n_rows, np.zeros(0)
+    normal = _normal(values) - _penalty(2, n_rows)
+    transforms: list[Candidate] = []
+    if values.values[0] > 0.5 * values.step and values.values[-1] > LEAST_RATIO * values.values[0]:
+        log_normal = _log_normal(values) - _penalty(3, n_rows)  # the transform is one
+        transforms.append((Marginal(none, is_log=True), log_normal))
+    transforms += _normal_scores(values)
+    gains = [values.rows @ (log_density - normal) for _, log_density in transforms]
+    # far values are no cluster: they would set the scale of the others
+    if max(gains, default=0.0) > 0 and not _has_far_values(values):
+        mixture = _two_normals(values) - _penalty(4, n_rows)
+        normal = max(normal, mixture, key=lambda log_density: values.rows @ log_density)
+    return [(Marginal(none), normal), *transforms]
+
+
+def _scaled(values: Values) -> tuple[int, np.ndarray, float]:
+    """Exponent of a power of two, and values and step divided by it: no square overflows."""
+    exponent = int(np.frexp(np.abs(values.values).max())[1])
+    return exponent, np.ldexp(values.values, -exponent), float(np.ldexp(values.step, -exponent))
+
+
+def _normal(values: Values) -> np.ndarray:
+    """Log-density of a normal distribution with the moments of the values: (U,)."""
+    exponent, scaled, step = _scaled(values)
+    mean, scale = _moments(scaled, values.rows, step)
+    return stats.norm.logpdf((scaled - mean) / scale) - np.log(scale) - exponent * np.log(2)
+
+
+def _two_normals(values: Values) -> np.ndarray:
+    """Log-density of a mixture of two normal distributions of one scale: (U,)."""
+    exponent, scaled, step = _scaled(values)
+    mean, scale = _moments(scaled, values.rows, step)
+    standard = (scaled - mean) / scale
+    ends = values.rows.cumsum()
+    points = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
+    quantiles = standard[np.searchsorted(ends, points).clip(max=len(ends) - 1)]
+    least = max(step / scale / STEPS_PER_SCALE, LEAST_SCALE)
+    mixture = GaussianMixture(
+        2,
+        covariance_type="tied",
+        reg_covar=least**2,
+        weights_init=[0.5, 0.5],
+        means_init=[[-1.0], [1.0]],
+        precisions_init=[[1 / START_SCALE**2]],
+        # not k-means, whose threads wait for each other where other processes are at work
+        init_params="random_from_data",
+        random_state=0,
+    )
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        log_density = mixture.fit(quantiles[:, None]).score_samples(standard[:, None])
+    return log_density - np.log(scale) - exponent * np.log(2)
+
+
+def _log_normal(values: Values) -> np.ndarray:
+    """Log-density of a log-normal distribution, with the moments of the logarithms: (U,)."""
+    logs = np.log(values.values)
+    # a step is the widest in the logarithms of the smallest values
+    mean, scale = _moments(logs, values.rows, values.step / values.values)
+    return stats.norm.logpdf((logs - mean) / scale) - np.log(scale) - logs
+
+
+def _normal_scores(values: Values) -> list[Candidate]:
+    """Normal scores with the best number of knots, if there are enough rows for any."""
+    rows, n_rows = values.rows, values.n_rows
+    exponent, scaled, step = _scaled(values)
+    mean, std = _moments(scaled, rows, step)
+    loc, scale = _robust_units(scaled, rows, mean, float(std))
+    standard, half = (scaled - loc) / scale, 0.5 * step / scale
+    cells = np.stack([standard - half, standard + half])
+    candidates: list[Candidate] = []
+    for n_knots in _numbers_of_knots(n_rows, has_far_values=bool(scale < std)):
+        knots = fit_knots(cells, rows, n_knots)
+        if not len(knots):
+            continue
+        scores, slope = to_normal_scores(standard, knots)
+        log_density = stats.norm.logpdf(scores) + np.log(slope / scale) - exponent * np.log(2)
+        if values.step:  # a probability is at most 1
+            log_density = np.minimum(log_density, -np.log(values.step))
+        units = np.ldexp([loc, scale], exponent).tolist()
+        marginal = Marginal(np.zeros(0), False, knots, *units)
+        candidates.append((marginal, log_density - _penalty(len(knots), n_rows)))
+    return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
+
+
+def _robust_units(
+    x: np.ndarray, rows: np.ndarray, mean: float, scale: float
+) -> tuple[float, float]:
+    """Mean and standard deviation, or median and quartiles where far values decide the former."""
+    ends = rows.cumsum()
+    low, median, high = (x[np.searchsorted(ends, share * ends[-1])] for share in (0.25, 0.5, 0.75))
+    robust = max(high - median, median - low) / NORMAL_QUARTILE
+    return (median, robust) if 0 < robust * FAR < scale else (mean, scale)
+
+
+def _has_far_values(values: Values) -> bool:
+    """Whether a few values decide the standard deviation."""
+    _, scaled, step = _scaled(values)
+    mean, std = _moments(scaled, values.rows, step)
+    return bool(_robust_units(scaled, values.rows, mean, float(std))[1] < std)
+
+
+def _numbers_of_knots(n_rows: float, *, has_far_values: bool) -> list[int]:
+    """Numbers of knots that a column of so many rows may have."""
+    few = [n for n, least in FEW_KNOTS.items() if has_far_values and n_rows >= least]
+    return [*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)]
+
+
+def _moments(
+    x: np.ndarray, rows: np.ndarray, step: float | np.ndarray
+) -> tuple[float, float | np.ndarray]:
+    """Mean, and standard deviation of at least a share of the step."""
+    mean, variance = weighted_moments(x, rows)
+    least = np.maximum(step / STEPS_PER_SCALE, np.finfo(np.float64).tiny)
+    return mean, np.maximum(np.sqrt(variance), least)
+
+
+def _counts(values: Values) -> list[Candidate]:
+    """Distribution of counts, if the values are ones; fitted by the method of moments."""
+    from sklearn_vae.likelihoods import NegativeBinomial, Poisson
+
+    x = values.values
+    if values.step != 1 or x[0] < 0 or x[-1] > MAX_COUNT or x[0] % 1:
+        return []
+    mean, variance = weighted_moments(x, values.rows)
+    none = np.zeros(0)
+    if variance <= (1 + OVERDISPERSION) * mean:
+        log_prob = special.xlogy(x, mean) - mean - special.gammaln(x + 1)
+        return [(Marginal(none, counts=Poisson()), log_prob - _penalty(1, values.n_rows))]
+    shape = mean**2 / (variance - mean)
+    log_prob = stats.nbinom.logpmf(x, shape, shape / (shape + mean))
+    return [(Marginal(none, counts=NegativeBinomial()), log_prob - _penalty(2, values.n_rows))]

@@ -1,0 +1,98 @@
+"""Recording steps of columns of numbers, and rounding errors."""
+
+import numpy as np
+
+from sklearn_vae.data.training_column import TrainingColumn
+
+# Values that differ by a smaller fraction of themselves are equal.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# Size of the subsample that is tested first: few columns that are not rounded pass.
+SUBSAMPLE_SIZE = 1024
+# Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
+MAX_DECIMALS = 6
+MAX_ROUNDING = 0.1
+# Multiples of the last decimal that are exact integers.
+LARGEST_INTEGER = 2.0**53
+# Probability up to which values are no multiples of a step by chance.
+CHANCE_OF_STEP = 0.01
+# Steps between minimum and maximum, and between any two values that are neighbours, at most;
+# distance from a multiple of the step, in steps, up to which it is due to rounding.
+MAX_STEPS = 1e6
+MAX_STEPS_IN_A_GAP = 10
+LATTICE_TOLERANCE = 1e-3
+# Largest exponent of a power of two that values are multiplied by.
+MAX_POWER = 1000
+# Larger values have no recording step: sums of values and steps could overflow.
+MAX_RECORDED = 1e300
+
+
+def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Multiply columns by powers of two, as ``np.ldexp`` and faster: (n, k), (k,) -> (n, k)."""
+    if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
+        return np.ldexp(values, exponent)
+    return values * np.ldexp(1.0, exponent)
+
+
+def equal_up_to_rounding(low: float, high: float) -> bool:
+    """Test whether two values, the lower one first, differ by rounding errors only."""
+    with np.errstate(over="ignore"):
+        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+
+
+def recording_step(column: TrainingColumn) -> float:
+    """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0.
+
+    All values are multiples of the step, counted from any of them. It is the largest one if the
+    values have few decimals, or if some of them are repeated, as after a change of units.
+    """
+    unique = np.unique(column.values.astype(np.float64))
+    largest = np.abs(unique).max()
+    if largest > MAX_RECORDED:
+        return 0.0
+    decimals = recording_decimals(column.values)
+    if decimals >= 0:
+        return _decimal_step(unique, decimals)
+    if len(unique) >= column.n_values:
+        return 0.0
+    gaps = np.diff(unique)
+    gaps = gaps[gaps > ROUNDING * largest]
+    if not len(gaps):
+        return 0.0
+    for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
+        step = gaps.min() / divisor
+        multiples = (unique - unique[0]) / step
+        precision = largest * np.finfo(column.values.dtype).eps / step
+        if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+            return 0.0
+        if (np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE).all():
+            return float((unique[-1] - unique[0]) / np.rint(multiples[-1]))
+    return 0.0
+
+
+def _decimal_step(unique: np.ndarray, decimals: int) -> float:
+    """Return the largest step of unique values of so many decimals, unless it may be by chance."""
+    power = 10.0**decimals
+    multiples = np.rint((unique - unique[0]) * power)
+    if multiples[-1] > LARGEST_INTEGER:
+        return 0.0
+    divisor = int(np.gcd.reduce(multiples.astype(np.int64)))
+    # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
+    if (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP):
+        divisor = 1
+    return max(divisor, 1) / power
+
+
+def recording_decimals(values: np.ndarray) -> int:
+    """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more."""
+    for decimals in range(MAX_DECIMALS + 1):
+        if _has_decimals(values[:SUBSAMPLE_SIZE], decimals) and _has_decimals(values, decimals):
+            precision = np.abs(values).max() * np.finfo(values.dtype).eps
+            return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
+    return -1
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _has_decimals(values: np.ndarray, decimals: int) -> bool:
+    """Test whether all values are rounded to so many decimals."""
+    rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
+    return bool((rounded == values).all())

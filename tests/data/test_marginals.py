@@ -1,0 +1,258 @@
+"""Marginal distributions by evidence, and the joint choice of encodings."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.mixture import GaussianMixture
+
+from sklearn_vae.data.fields import Field
+from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.marginals import candidate_marginals
+from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.transforms import choose_encodings
+from sklearn_vae.likelihoods import Gaussian, NegativeBinomial, Poisson, ZeroInflated
+
+
+def fit(values, *, weight=None, likelihood="auto"):
+    """Encoder of one column, or of several."""
+    return fit_encoder(values.reshape(len(values), -1), weight, likelihood, None)
+
+
+def candidates(values, weights=None):
+    """Candidates for the distribution of a column."""
+    n_rows = len(values) if weights is None else weights.sum()
+    return candidate_marginals(
+        TrainingColumn(0, values, weights, n_rows, Field(0, "number", None, ""))
+    )
+
+
+def bic_per_row(log_density, n_params):
+    """Evidence in nats per row, of the log-densities of all rows."""
+    return (log_density.sum() - 0.5 * n_params * np.log(len(log_density))) / len(log_density)
+
+
+def by_kind(found):
+    """Candidates by what they are: point masses, logarithm, knots, counts."""
+    return {
+        (len(m.point_masses), m.is_log, len(m.knots) > 0, type(m.counts)): evidence
+        for evidence in found
+        for m in [evidence.marginal]
+    }
+
+
+NONE = type(None)
+
+
+# -- evidence of one column ----------------------------------------------------------------------
+
+
+def test_the_evidence_is_the_log_density_less_schwarz_penalty(rng):
+    """Of normal and log-normal distributions: scipy is the oracle."""
+    x = rng.gamma(9.0, size=400) + np.pi
+    found = by_kind(candidates(x))
+    log = np.log(x)
+    normal = bic_per_row(stats.norm.logpdf(x, x.mean(), x.std()), 2)
+    log_normal = bic_per_row(stats.norm.logpdf(log, log.mean(), log.std()) - log, 3)
+
+    assert found[0, False, False, NONE].log_density == pytest.approx(normal, abs=0.02)
+    assert found[0, True, False, NONE].log_density == pytest.approx(log_normal, rel=1e-9)
+
+
+def test_two_clusters_are_two_normal_distributions(rng):
+    """No transform is worth more: the codes have the clusters. GaussianMixture's BIC agrees."""
+    x = np.where(rng.random(2000) < 0.3, -4.0, 4.0) + rng.normal(size=2000)
+    found = by_kind(candidates(x))
+    mixture = GaussianMixture(2, covariance_type="tied", random_state=0).fit(x[:, None])
+    expected = -0.5 * mixture.bic(x[:, None]) / len(x)
+
+    assert found[0, False, False, NONE].log_density == pytest.approx(expected, abs=0.01)
+    assert not fit(x).groups[0].n_knots.any()
+
+
+@pytest.mark.parametrize(
+    ("expected", "mean", "dist"),
+    [(Poisson, 3.0, None), (NegativeBinomial, 3.0, 0.5)],
+)
+def test_counts_have_the_evidence_of_their_distribution(expected, mean, dist, rng):
+    """By scipy, at the moments of the column."""
+    x = (rng.poisson(mean, 3000) if dist is None else rng.negative_binomial(dist, 0.1, 3000)) * 1.0
+    found = next(e for e in candidates(x) if e.marginal.counts is not None)
+    shape = x.mean() ** 2 / (x.var() - x.mean())
+    log_prob = (
+        stats.poisson(x.mean()).logpmf(x)
+        if dist is None
+        else stats.nbinom(shape, shape / (shape + x.mean())).logpmf(x)
+    )
+
+    assert type(found.marginal.counts) is expected
+    assert found.log_density == pytest.approx(bic_per_row(log_prob, 1 + (dist is not None)))
+
+
+@pytest.mark.parametrize("step", [1.0, 0.25])
+def test_a_point_mass_has_the_probability_of_its_rows_by_the_others(step, rng):
+    """Each row is left out once, by brute force; a probability is spread over a step."""
+    x = step * rng.permutation(np.repeat([0.0, 1, 2, 3, 5], [400, 60, 50, 90, 30]))
+    unique, counts = np.unique(x, return_counts=True)
+    found = by_kind(candidates(x))[5, False, False, NONE]
+    left_out = [
+        np.log((counts[unique == value][0] - 1 + 0.5) / (len(x) - 1 + 0.5 * 5)) for value in x
+    ]
+    expected = bic_per_row(np.array(left_out) - np.log(step), 5)
+
+    assert found.log_density == pytest.approx(expected, rel=1e-9)
+
+
+def test_no_density_of_a_recorded_value_exceeds_its_probability(rng):
+    """What other columns may add ends there."""
+    x = np.repeat([0.0, 0.25, 0.5], [500, 400, 100])
+    for found in candidates(x):
+        assert found.log_density + found.max_gain <= np.log(1 / 0.25) + 1e-9
+
+
+TABLES = {
+    "normal": lambda rng: rng.normal(size=300),
+    "skewed": lambda rng: np.exp(2 * rng.normal(size=3000)),
+    "cents": lambda rng: rng.gamma(2, 10, 800).round(2),
+    "counts": lambda rng: rng.poisson(2.0, 500) * 1.0,
+    "excess of zeros": lambda rng: np.r_[np.zeros(360), rng.gamma(3, size=540)],
+    "few values": lambda rng: rng.choice([1.0, 2.0, 5.0, 9.0], 400, p=[0.1, 0.6, 0.1, 0.2]),
+    "far code": lambda rng: np.where(rng.random(400) < 0.03, 999, rng.normal(50, 5, 400).round()),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_order_weights_and_dtype_decide_nothing(name, rng):
+    """Rows in another order, weights for copies, and single precision: the same evidence."""
+    x = TABLES[name](rng)
+    weights = rng.integers(1, 4, len(x))
+    expected = candidates(np.repeat(x, weights))
+    others = [
+        candidates(rng.permutation(np.repeat(x, weights))),
+        candidates(x, weights.astype(float)),
+    ]
+    if (x % 1 == 0).all():
+        others.append(candidates(np.repeat(x, weights).astype(np.float32)))
+    for found in others:
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert one.log_density == pytest.approx(other.log_density, rel=1e-6)
+            np.testing.assert_array_equal(one.marginal.point_masses, other.marginal.point_masses)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 10.0, 1e6])
+@pytest.mark.parametrize("name", ["normal", "skewed", "excess of zeros"])
+def test_units_change_the_evidence_of_all_candidates_alike(name, unit, rng):
+    """By the density's unit, so the choice is the same."""
+    x = TABLES[name](rng)
+    expected, found = candidates(x), candidates(unit * x)
+
+    share = 0.6 if name == "excess of zeros" else 1.0  # a probability has no unit
+    for one, other in zip(found, expected, strict=True):
+        change = other.log_density - one.log_density
+        assert change == pytest.approx(share * np.log(unit), rel=0.02)
+
+
+@pytest.mark.parametrize("code", [-1.0, 999.0, 99991231.0])
+def test_far_values_that_occur_again_are_point_masses(code, rng):
+    """They do not set the scale of the others."""
+    x = rng.normal(50, 5, 500).round(1)
+    x[:12] = code
+    columns = fit(x)
+
+    assert columns.groups[0].point_masses.tolist() == [[code]]
+    numbers = columns.transform(np.array([[45.0], [55.0]]))[:, -1]
+    np.testing.assert_allclose(numbers, [-1, 1], atol=0.15)
+
+
+# -- all columns together ------------------------------------------------------------------------
+
+
+def test_a_transform_that_bends_a_relation_is_not_taken(rng):
+    """A column that suits normal scores alone stays linear beside a sum that it is part of."""
+    a, b = rng.gamma(3.0, size=(2, 10_000))
+
+    assert (fit(np.column_stack([a, b])).groups[0].n_knots > 0).all()
+    together = fit(np.column_stack([a, a + 0.02 * b]))
+    assert not together.groups[0].n_knots.any()
+
+
+def test_an_encoding_is_chosen_by_all_columns():
+    """Of two encodings, the one that another column follows; the gain is bounded."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=1000)
+    bent, straight, other = z**3, z, z + 0.1 * rng.normal(size=1000)
+    encodings, weights = [[bent, straight], [other]], np.ones(1000)
+
+    def chosen(log_density, max_gain):
+        return choose_encodings(encodings, log_density, max_gain, weights)
+
+    assert chosen([[0.0, -0.5], [0.0]], [[9.0, 9.0], [9.0]]) == [1, 0]
+    assert chosen([[0.0, -5.0], [0.0]], [[9.0, 9.0], [9.0]]) == [0, 0]
+
+
+# -- point masses ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1.0, 0.1])
+def test_few_values_are_point_masses_with_a_density_per_step(step, rng):
+    """Probabilities over the step, so that their sum times the step is 1, less the unseen."""
+    values = step * rng.choice([0, 1, 2, 5, 8, 9], 2000, p=[0.1, 0.3, 0.05, 0.05, 0.4, 0.1])
+    columns = fit(values)
+    group = columns.groups[0]
+    unique = np.unique(values)
+    log_det = columns.log_abs_det_jacobian(unique[:, None])
+
+    assert columns.likelihoods == [ZeroInflated(len(unique))]
+    np.testing.assert_allclose(log_det, np.log1p(-1 / 2002) - np.log(step), rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(group.point_masses[0], unique)
+    encoded = columns.transform(unique[:, None])
+    np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], unique)
+
+
+def test_common_values_anywhere_are_as_frequent_in_samples(rng):
+    """Twenty hours and forty among others, as recorded; all values come back exactly."""
+    hours = rng.gamma(1.5, 24, 8000).round() + 1
+    chosen = rng.random(8000)
+    hours[chosen < 0.4], hours[chosen < 0.1] = 40, 20
+    columns = fit(hours)
+    encoded = columns.transform(columns.dequantize(hours[:, None], rng))
+    samples = columns.inverse_transform(rng.normal(size=(20_000, 1)), is_sample=True)[:, 0]
+
+    np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], hours)
+    for value in (20, 40):
+        assert (samples == value).mean() == pytest.approx((hours == value).mean(), abs=0.02)
+
+
+def test_uneven_values_are_all_point_masses(rng):
+    """Hours that people round to tens, and fines that have few amounts among thousands of steps."""
+    hours = rng.integers(1, 90, 6000)
+    hours = np.where(rng.random(6000) < 0.5, 10 * (hours // 10) + 10, hours)
+    amounts = np.cumsum(rng.integers(1, 200, 70))
+    fines = np.where(rng.random(6000) < 0.6, 0, rng.choice(amounts, 6000))
+    for values in (hours, fines):
+        columns = fit(values.astype(float))
+        np.testing.assert_array_equal(columns.groups[0].point_masses[0], np.unique(values))
+
+
+def test_a_small_table_does_not_show_that_values_are_few():
+    """Ten values in fifty rows are numbers."""
+    values = np.arange(50) % 10 * 1.0
+    assert fit(values).likelihoods == [Gaussian()]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4], [1.0, 5.0, 5.5, 9.0], [0.0, 0.5, 3.0, 7.5]])
+def test_marginals_take_weights_as_copies(values):
+    """Point masses, recording steps and decimals are those of the repeated rows."""
+    X = np.array(values, dtype=float)[:, None]
+    weight = np.arange(len(X)) % 5 + 20.0
+    fits = [
+        fit_encoder(rows, weights, "auto", None, is_plain=False)
+        for rows, weights in ((X, weight), (np.repeat(X, weight.astype(int), axis=0), None))
+    ]
+    weighted, repeated = (encoder.groups[0] for encoder in fits)
+
+    assert weighted.likelihood == repeated.likelihood
+    masses = [getattr(group, "point_masses", None) for group in (weighted, repeated)]
+    np.testing.assert_array_equal(*masses)
+    np.testing.assert_array_equal(weighted.steps, repeated.steps)
+    np.testing.assert_array_equal(weighted.decimals, repeated.decimals)

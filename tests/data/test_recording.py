@@ -1,0 +1,83 @@
+"""Arithmetic of the columns' units: numpy is the oracle."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae.data.fields import Field
+from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.recording import recording_step, times_power_of_two
+from sklearn_vae.data.training_column import TrainingColumn
+
+
+@pytest.mark.parametrize("exponent", [-1080, -1001, -1000, -60, -1, 0, 7, 1000, 1074])
+def test_multiplication_by_a_power_of_two_is_ldexp(exponent, rng):
+    """To the bit, also of subnormal numbers and where the power itself would overflow."""
+    values = rng.normal(size=(50, 3)) * [1.0, 2.0**-1015, 2.0**1000]
+    values[0] = 0.0, np.nan, -np.inf
+    exponents = np.array([exponent, 0, exponent])
+
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(
+            times_power_of_two(values, exponents), np.ldexp(values, exponents)
+        )
+        np.testing.assert_array_equal(
+            times_power_of_two(values[:, 1:2], exponents[:1]),
+            np.ldexp(values[:, 1:2], exponents[:1]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ([3.0, 1.0, 1.0, 2.0, 7.0], 1.0),
+        ([0.25, 0.5, 0.25, 1.5], 0.25),
+        ([10.0, 20.0, 20.0, 60.0], 10.0),
+        ([0.0, 2.0, 5.0, 5.0], 1.0),
+        (np.array([0.1, 0.3, 0.3, 0.7], dtype=np.float32), 0.1),
+        (0.01 * np.array([101, 102, 102, 250]) / 3, 0.01 / 3),
+        ([0.0, 1.0, 1.0, np.pi], 0.0),
+        ([1.0, 2.0, 3.0], 1.0),
+    ],
+)
+def test_recording_steps_are_found_in_any_unit(values, step):
+    """All values are multiples, counted from the smallest."""
+    column = TrainingColumn(0, np.asarray(values), None, len(values), Field(0, "number", None, ""))
+
+    assert recording_step(column) == pytest.approx(step, rel=1e-5)
+
+
+def test_the_recording_step_of_sorted_rows_is_found(rng):
+    """The first thousand of them have one value, in which there is no step."""
+    values = np.where(rng.random(5000) < 0.3, 0, 0.25 * rng.integers(1, 400, 5000))
+
+    for rows in (values, np.sort(values)):
+        (columns,) = fit_encoder(rows[:, None], None, "gaussian", None).groups
+        assert columns.steps == [0.25]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "lognormal"])
+def test_encoded_steps_are_differences_of_encoded_values(likelihood, rng):
+    """Of two neighbours; of logarithms, whose steps differ, the least one."""
+    x = np.round(rng.gamma(9.0, size=(300, 1)), 1)
+    columns = fit_encoder(x, None, likelihood, None, is_plain=True)
+    largest = np.array([[x.max() - 0.1], [x.max()]])
+
+    np.testing.assert_allclose(columns.encoded_steps, np.diff(columns.transform(largest)[:, 0]))
+
+
+def test_only_columns_with_a_scale_have_encoded_steps(rng):
+    """Not classes, nor values that are spread over their step, nor numbers without one."""
+    x = np.column_stack(
+        [
+            rng.integers(0, 2, 5000),
+            rng.gamma(0.3, size=5000).round(2),
+            rng.normal(size=5000),
+            np.r_[np.zeros(2500), rng.normal(50, 4, 2500).round()],
+        ]
+    )
+    columns = fit_encoder(x, None, "auto", None)
+    table = dict(zip(columns.order.tolist(), columns.encoded_steps.tolist(), strict=False))
+
+    assert np.count_nonzero(columns.encoded_steps) == 1
+    assert columns.encoded_steps[-1] == pytest.approx(1 / x[2500:, 3].std(), rel=1e-3)
+    assert table[0] == 0
