@@ -115,14 +115,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
         Distributions of the columns, as for :class:`VAETransformer`, without another ``scale``
-        than ``"per_row"``: scales are the mixtures'. ``"auto"`` follows the marginal
-        distribution of each column. A column of few values has point masses only, and its
-        log-density is the log-probability of the value less the logarithm of its recording step.
-        Other common values are point masses of columns of real numbers. If a normal or
-        log-normal distribution fits the real numbers badly, they are transformed to normal
-        scores, with noise of one recording step in training. A column that is one-to-one with a
-        column of classes is derived from it. Samples keep to the bounds and recording steps of
-        the rows in ``fit``.
+        than ``"per_row"``: scales are the mixtures'.
     dequantize : bool, default=False
         Whether real columns that are recorded in steps get uniform noise of one recording step,
         drawn anew at every gradient step. The density is then that of rows with such noise, and

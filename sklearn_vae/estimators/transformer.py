@@ -103,13 +103,15 @@ class VAETransformer(
         Distributions of the columns: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
         ``"zero_inflated"``, ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
         ``"negative_binomial"``, an object such as ``Gaussian(scale="per_column")``, or one of
-        these per column in a list or in a dict by column name or index. ``"auto"`` chooses
-        by dtypes and values. In a data frame, strings and categories are categorical, ordered
-        categories ordinal, and integers are counts if a distribution of counts fits them better
-        than a normal one. In any table, a column of two values is Bernoulli (with fewer than
-        10 rows, only one of 0 and 1). One of positive values over orders of magnitude is
-        log-normal. Any other is Gaussian, with a standard deviation that depends on z. A column
-        that is one-to-one with a column of classes, such as its labels, is derived from it.
+        these per column in a list or in a dict by column name or index. ``"auto"`` reads each
+        column by its values: strings and categories are categorical, ordered categories ordinal,
+        and two values Bernoulli (with fewer than 10 rows, only 0 and 1). Any other column of
+        numbers has the distribution with the most evidence, of normal, log-normal, normal scores
+        (a monotone transform), counts, and point masses at common values or at all; those of all
+        columns are chosen together. Values that are recorded in steps, such as whole numbers and
+        cents, have the density of their probability spread over a step, and samples keep to steps
+        and ranges. A column that is one-to-one with a column of classes, such as its labels, is
+        derived from it.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
         Score of a value that no row had in ``fit`` and that its column's likelihood
         excludes: an unknown category, or a zero in a positive column. ``"infrequent"``: it has

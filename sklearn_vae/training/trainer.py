@@ -54,7 +54,7 @@ class Trainer(NeuralNet):
         Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
         objectives do.
     loss_state : LossState, default=LossState()
-        Free bits and pseudo-observations of each member.
+        Free bits of each member.
     is_refit : bool, default=False
         Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
