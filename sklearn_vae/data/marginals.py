@@ -17,6 +17,7 @@ References
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,42 @@ class Values:
         """Number of rows, by weight."""
         return float(self.rows.sum())
 
+    @cached_property
+    def exponent(self) -> int:
+        """Exponent of a power of two by which values are divided: no square overflows."""
+        return int(np.frexp(np.abs(self.values).max())[1])
+
+    @cached_property
+    def scaled(self) -> np.ndarray:
+        """Values divided by the power of two: (U,)."""
+        return np.ldexp(self.values, -self.exponent)
+
+    @cached_property
+    def scaled_step(self) -> float:
+        """Step divided by the power of two."""
+        return float(np.ldexp(self.step, -self.exponent))
+
+    @cached_property
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the scaled values."""
+        mean, std = _moments(self.scaled, self.rows, self.scaled_step)
+        return mean, float(std)
+
+    @cached_property
+    def robust_units(self) -> tuple[float, float]:
+        """The moments, or median and quartiles where far values decide the former."""
+        ends, (mean, std) = self.rows.cumsum(), self.moments
+        low, median, high = (
+            self.scaled[np.searchsorted(ends, share * ends[-1])] for share in (0.25, 0.5, 0.75)
+        )
+        robust = max(high - median, median - low) / NORMAL_QUARTILE
+        return (median, robust) if 0 < robust * FAR < std else (mean, std)
+
+    @property
+    def has_far_values(self) -> bool:
+        """Whether a few values decide the standard deviation."""
+        return bool(self.robust_units[1] < self.moments[1])
+
     def select(self, mask: np.ndarray) -> "Values":
         """Select some of the values."""
         return Values(self.values[mask], self.rows[mask], self.step)
@@ -154,7 +191,7 @@ def _penalty(n_params: int, n_rows: float) -> float:
 
 def _is_common(values: Values) -> np.ndarray:
     """Mask of values that are common, or repeated and isolated: (U,)."""
-    rows, n_rows, (_, scaled, _) = values.rows, values.n_rows, _scaled(values)
+    rows, n_rows = values.rows, values.n_rows
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
     beside = np.append(rows[1:2], rows[:-1]) + np.append(rows[1:], rows[-2:-1])
     expected = _expected_rows(values)
@@ -163,7 +200,7 @@ def _is_common(values: Values) -> np.ndarray:
     is_common &= by_chance * len(rows) <= CHANCE
     low, high = 0, len(rows) - 1
     for _ in range(MAX_ISOLATED):  # at either end, the further one first
-        x = scaled[low : high + 1]
+        x = values.scaled[low : high + 1]
         if len(x) < 3:
             break
         gaps = x[1] - x[0], x[-1] - x[-2]
@@ -179,9 +216,8 @@ def _is_common(values: Values) -> np.ndarray:
 
 def _expected_rows(values: Values) -> np.ndarray:
     """Rows that each value would have if it were as common as the two next to it: (U,)."""
-    _, scaled, step = _scaled(values)
-    gaps = np.maximum(np.diff(scaled), np.finfo(np.float64).tiny)
-    share = (step or gaps.min()) / gaps
+    gaps = np.maximum(np.diff(values.scaled), np.finfo(np.float64).tiny)
+    share = (values.scaled_step or gaps.min()) / gaps
     # the rows of a neighbour stand for the gap to it
     below = np.append(values.rows[1:2], values.rows[:-1]) * np.append(share[:1], share)
     above = np.append(values.rows[1:], values.rows[-2:-1]) * np.append(share, share[-1:])
@@ -220,43 +256,36 @@ def _smooth(values: Values) -> list[Candidate]:
 
     Models have mixtures of normal distributions, so that values in clusters need no transform.
     """
-    n_rows, none = values.n_rows, np.zeros(0)
+    n_rows = values.n_rows
     normal = _normal(values) - _penalty(2, n_rows)
     transforms: list[Candidate] = []
     if values.values[0] > 0.5 * values.step and values.values[-1] > LEAST_RATIO * values.values[0]:
         log_normal = _log_normal(values) - _penalty(3, n_rows)  # the transform is one
-        transforms.append((Marginal(none, is_log=True), log_normal))
+        transforms.append((Marginal(is_log=True), log_normal))
     transforms += _normal_scores(values)
     gains = [values.rows @ (log_density - normal) for _, log_density in transforms]
     # far values are no cluster: they would set the scale of the others
-    if max(gains, default=0.0) > 0 and not _has_far_values(values):
+    if max(gains, default=0.0) > 0 and not values.has_far_values:
         mixture = _two_normals(values) - _penalty(4, n_rows)
         normal = max(normal, mixture, key=lambda log_density: values.rows @ log_density)
-    return [(Marginal(none), normal), *transforms]
-
-
-def _scaled(values: Values) -> tuple[int, np.ndarray, float]:
-    """Exponent of a power of two, and values and step divided by it: no square overflows."""
-    exponent = int(np.frexp(np.abs(values.values).max())[1])
-    return exponent, np.ldexp(values.values, -exponent), float(np.ldexp(values.step, -exponent))
+    return [(Marginal(), normal), *transforms]
 
 
 def _normal(values: Values) -> np.ndarray:
     """Log-density of a normal distribution with the moments of the values: (U,)."""
-    exponent, scaled, step = _scaled(values)
-    mean, scale = _moments(scaled, values.rows, step)
-    return stats.norm.logpdf((scaled - mean) / scale) - np.log(scale) - exponent * np.log(2)
+    mean, scale = values.moments
+    log_density = stats.norm.logpdf((values.scaled - mean) / scale)
+    return log_density - np.log(scale) - values.exponent * np.log(2)
 
 
 def _two_normals(values: Values) -> np.ndarray:
     """Log-density of a mixture of two normal distributions of one scale: (U,)."""
-    exponent, scaled, step = _scaled(values)
-    mean, scale = _moments(scaled, values.rows, step)
-    standard = (scaled - mean) / scale
+    mean, scale = values.moments
+    standard = (values.scaled - mean) / scale
     ends = values.rows.cumsum()
     points = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
     quantiles = standard[np.searchsorted(ends, points).clip(max=len(ends) - 1)]
-    least = max(step / scale / STEPS_PER_SCALE, LEAST_SCALE)
+    least = max(values.scaled_step / scale / STEPS_PER_SCALE, LEAST_SCALE)
     mixture = GaussianMixture(
         2,
         covariance_type="tied",
@@ -271,7 +300,7 @@ def _two_normals(values: Values) -> np.ndarray:
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
         log_density = mixture.fit(quantiles[:, None]).score_samples(standard[:, None])
-    return log_density - np.log(scale) - exponent * np.log(2)
+    return log_density - np.log(scale) - values.exponent * np.log(2)
 
 
 def _log_normal(values: Values) -> np.ndarray:
@@ -284,14 +313,12 @@ def _log_normal(values: Values) -> np.ndarray:
 
 def _normal_scores(values: Values) -> list[Candidate]:
     """Normal scores with the best number of knots, if there are enough rows for any."""
-    rows, n_rows = values.rows, values.n_rows
-    exponent, scaled, step = _scaled(values)
-    mean, std = _moments(scaled, rows, step)
-    loc, scale = _robust_units(scaled, rows, mean, float(std))
-    standard, half = (scaled - loc) / scale, 0.5 * step / scale
+    rows, n_rows, exponent = values.rows, values.n_rows, values.exponent
+    loc, scale = values.robust_units
+    standard, half = (values.scaled - loc) / scale, 0.5 * values.scaled_step / scale
     cells = np.stack([standard - half, standard + half])
     candidates: list[Candidate] = []
-    for n_knots in _numbers_of_knots(n_rows, has_far_values=bool(scale < std)):
+    for n_knots in _numbers_of_knots(n_rows, has_far_values=values.has_far_values):
         knots = fit_knots(cells, rows, n_knots)
         if not len(knots):
             continue
@@ -300,26 +327,9 @@ def _normal_scores(values: Values) -> list[Candidate]:
         if values.step:  # a probability is at most 1
             log_density = np.minimum(log_density, -np.log(values.step))
         units = np.ldexp([loc, scale], exponent).tolist()
-        marginal = Marginal(np.zeros(0), False, knots, *units)
+        marginal = Marginal(knots=knots, loc=units[0], scale=units[1])
         candidates.append((marginal, log_density - _penalty(len(knots), n_rows)))
     return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
-
-
-def _robust_units(
-    x: np.ndarray, rows: np.ndarray, mean: float, scale: float
-) -> tuple[float, float]:
-    """Mean and standard deviation, or median and quartiles where far values decide the former."""
-    ends = rows.cumsum()
-    low, median, high = (x[np.searchsorted(ends, share * ends[-1])] for share in (0.25, 0.5, 0.75))
-    robust = max(high - median, median - low) / NORMAL_QUARTILE
-    return (median, robust) if 0 < robust * FAR < scale else (mean, scale)
-
-
-def _has_far_values(values: Values) -> bool:
-    """Whether a few values decide the standard deviation."""
-    _, scaled, step = _scaled(values)
-    mean, std = _moments(scaled, values.rows, step)
-    return bool(_robust_units(scaled, values.rows, mean, float(std))[1] < std)
 
 
 def _numbers_of_knots(n_rows: float, *, has_far_values: bool) -> list[int]:
@@ -345,10 +355,9 @@ def _counts(values: Values) -> list[Candidate]:
     if values.step != 1 or x[0] < 0 or x[-1] > MAX_COUNT or x[0] % 1:
         return []
     mean, variance = weighted_moments(x, values.rows)
-    none = np.zeros(0)
     if variance <= (1 + OVERDISPERSION) * mean:
         log_prob = special.xlogy(x, mean) - mean - special.gammaln(x + 1)
-        return [(Marginal(none, counts=Poisson()), log_prob - _penalty(1, values.n_rows))]
+        return [(Marginal(counts=Poisson()), log_prob - _penalty(1, values.n_rows))]
     shape = mean**2 / (variance - mean)
     log_prob = stats.nbinom.logpmf(x, shape, shape / (shape + mean))
-    return [(Marginal(none, counts=NegativeBinomial()), log_prob - _penalty(2, values.n_rows))]
+    return [(Marginal(counts=NegativeBinomial()), log_prob - _penalty(2, values.n_rows))]

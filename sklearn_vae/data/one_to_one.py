@@ -117,7 +117,7 @@ def _pairs_with_holes(
     Not of two values, nor among many columns of as many values as each other.
     """
     by_number: dict[int, list[int]] = {}
-    for j in columns:
+    for j in columns if np.isnan(X).any() else ():
         values = np.unique(X[:, j])
         by_number.setdefault(int((~np.isnan(values)).sum()), []).append(j)
     for n_values, alike in by_number.items():

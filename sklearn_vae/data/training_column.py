@@ -17,7 +17,7 @@ class Marginal:
 
     Attributes
     ----------
-    point_masses : ndarray of shape (S,)
+    point_masses : ndarray of shape (S,), default=empty
         Values with a probability of their own, in order.
     is_log : bool, default=False
         Whether the logarithms of the other values are normal.
@@ -30,7 +30,7 @@ class Marginal:
         Distribution of counts, if the values are ones.
     """
 
-    point_masses: np.ndarray
+    point_masses: np.ndarray = field(default_factory=lambda: np.zeros(0))
     is_log: bool = False
     knots: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     loc: float = 0.0

@@ -20,12 +20,11 @@ from sklearn_vae.data.recording import (
     recording_step,
     times_power_of_two,
 )
-from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.training_column import Marginal, TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 if TYPE_CHECKING:
-    from sklearn_vae.data.training_column import Marginal
     from sklearn_vae.likelihoods import Likelihood
 
 # Exponents of the largest and smallest numbers are smaller in absolute value.
@@ -102,7 +101,7 @@ class RealColumns(Columns):
             **point_masses,
         )
 
-    def _set_knots(self, marginal: "Marginal") -> None:
+    def _set_knots(self, marginal: Marginal) -> None:
         """Set the normal scores of a single column, if it has any, and the units of its knots."""
         if not len(marginal.knots):
             return
