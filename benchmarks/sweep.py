@@ -129,7 +129,8 @@ def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any
     warnings.simplefilter("ignore")
     if name == "VAEImputer":
         holes = hide(test)
-        faults += table_faults(model.transform(holes), train, "imputed", holes.isna())
+        imputed = model.transform(holes)  # without columns that were empty in fit
+        faults += table_faults(imputed, train.dropna(axis=1, how="all"), "imputed", holes.isna())
         return figures | {"faults": faults}
     start = time.process_time()
     scores = model.score_samples(test)

@@ -6,8 +6,10 @@ from sklearn_vae.data.training_column import TrainingColumn
 
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
-# Size of the subsample that is tested first: few columns that are not rounded pass.
-SUBSAMPLE_SIZE = 1024
+# Size of the sample that is tested first: few columns that are not rounded pass.
+SAMPLE_SIZE = 1024
+# Fraction of the distinct values that may have more decimals than the others.
+MAX_EXCEPTIONS = 0.02
 # Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
 MAX_DECIMALS = 6
 MAX_ROUNDING = 0.1
@@ -83,16 +85,23 @@ def _decimal_step(unique: np.ndarray, decimals: int) -> float:
 
 
 def recording_decimals(values: np.ndarray) -> int:
-    """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more."""
+    """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
+
+    Few of the distinct values may have more: one value does not decide how the others are read.
+    """
+    unique = np.unique(values)
+    sample = unique[:: -(-len(unique) // SAMPLE_SIZE)]
     for decimals in range(MAX_DECIMALS + 1):
-        if _has_decimals(values[:SUBSAMPLE_SIZE], decimals) and _has_decimals(values, decimals):
-            precision = np.abs(values).max() * np.finfo(values.dtype).eps
+        if not _has_decimals(sample, decimals, 2 * MAX_EXCEPTIONS):
+            continue
+        if _has_decimals(unique, decimals, MAX_EXCEPTIONS):
+            precision = np.abs(unique).max() * np.finfo(values.dtype).eps
             return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
     return -1
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _has_decimals(values: np.ndarray, decimals: int) -> bool:
-    """Test whether all values are rounded to so many decimals."""
+def _has_decimals(values: np.ndarray, decimals: int, max_exceptions: float) -> bool:
+    """Test whether values, but for such a fraction, are rounded to so many decimals."""
     rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
-    return bool((rounded == values).all())
+    return bool((rounded != values).mean() <= max_exceptions)

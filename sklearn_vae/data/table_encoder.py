@@ -301,13 +301,15 @@ class TableEncoder:
     def fill_missing(
         self, X: np.ndarray, encoded: np.ndarray, is_rounded: np.ndarray
     ) -> np.ndarray:
-        """Replace missing values by decoded means: (n, n_features).
+        """Replace missing values by decoded means, in the columns' ranges: (n, n_features).
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
         values = self.inverse_transform(encoded)
         if is_rounded.any():
             values = np.where(is_rounded, self.inverse_transform(encoded, rounds=True), values)
+        for group in self.groups:
+            values[:, group.indices] = group.within_bounds(group.take(values))
         X = self._fill_one_to_one(X[:, : self.n_features])
         return np.where(np.isnan(X), values, X)
 

@@ -212,6 +212,10 @@ class Columns(ABC):
         """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
         return X
 
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip numbers to the range of the values in ``fit``: (n, k) -> (n, k)."""
+        return X
+
     def encoded_steps(self) -> np.ndarray:
         """Return the recording steps of encoded numbers: (k width,), 0 where there are none."""
         return np.zeros(len(self.indices) * self.width)

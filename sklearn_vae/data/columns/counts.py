@@ -8,12 +8,21 @@ import numpy as np
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
 
 
 @serializable
 @dataclass(eq=False)
 class CountColumns(Columns):
-    """Counts, of which the model's input is the root, divided by a power of two."""
+    """Counts, of which the model's input is the root, divided by a power of two.
+
+    Attributes
+    ----------
+    bounds : ndarray of shape (k, 2)
+        Smallest and largest count in ``fit``.
+    """
+
+    bounds: np.ndarray
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Poisson", "NegativeBinomial")
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
@@ -23,7 +32,15 @@ class CountColumns(Columns):
         """Fit the unit: the power of two next to the root of the mean."""
         root = np.sqrt(np.average(column.values.astype(np.float64), weights=column.weights))
         unit = float(2.0 ** np.rint(np.log2(root)))
-        return cls(np.array([column.index]), replace(likelihood, unit=unit))
+        bounds = np.array([[column.values.min(), column.values.max()]], dtype=np.float64)
+        return cls(np.array([column.index]), replace(likelihood, unit=unit), bounds)
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        super().check()
+        check_array("bounds", self.bounds, "f", (len(self.indices), 2))
+        if (self.bounds[:, 0] > self.bounds[:, 1]).any():
+            raise ValueError("'bounds' must be in order")
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -58,4 +75,10 @@ class CountColumns(Columns):
         """Square the roots; round counts with ``rounds``, and samples: (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
-        return np.rint(counts) if rounds or is_sample else counts
+        if is_sample:
+            return self.within_bounds(np.rint(counts))
+        return np.rint(counts) if rounds else counts
+
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip counts to their range in ``fit``: (n, k) -> (n, k)."""
+        return np.clip(X, *self.bounds.T)

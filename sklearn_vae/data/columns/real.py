@@ -204,7 +204,11 @@ class RealColumns(Columns):
             # a mean of scores beyond those of all values would be anywhere
             is_bent = (self.n_knots > 0) | (self.link is not np.positive)
             return within(X, *np.where(is_bent, self.bounds.T, np.nan))
-        return self.on_steps(within(X, *self.bounds.T))
+        return self.on_steps(self.within_bounds(X))
+
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip numbers to the range of the values in ``fit``: (n, k) -> (n, k)."""
+        return within(X, *self.bounds.T)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
