@@ -18,6 +18,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.fields import Field, Name
+from sklearn_vae.data.many_to_one import find_many_to_one
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -77,7 +78,7 @@ def fit_encoder(
         Whether many categories of a column share classes; they do not with a ``period``.
     derives_columns : bool, default=False
         Whether columns without a requested likelihood that are in one-to-one relation with a
-        column of classes are derived from it.
+        column of classes are derived from it, and classes that follow from others are found.
 
     Returns
     -------
@@ -111,6 +112,7 @@ def fit_encoder(
         is_coded = [field.categories is not None for field in fields[first::period]]
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
+    labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
     _group_levels(columns, X, sample_weight)
     encoder = TableEncoder(
         column_names,
@@ -118,6 +120,7 @@ def fit_encoder(
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
         one_to_one=pairs,
+        many_to_one=labels,
     )
     if not encoder.is_incomplete(X).any():
         return encoder
@@ -217,19 +220,23 @@ def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colu
     ]
 
 
+def _classes(columns: list[Columns]) -> np.ndarray:
+    """Indices of the columns of classes: (n,)."""
+    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
+    return np.flatnonzero([type(column) in classes for column in columns])
+
+
 def _derive_columns(
     columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
 ) -> list[OneToOne]:
     """Replace columns that are one-to-one with a column of classes by constants, in place."""
-    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
-    is_class = np.array([type(column) in classes for column in columns])
-    if not is_class.any():
+    if not len(classes := _classes(columns)):
         return []
     is_free = [
         requested is None and not isinstance(column, ConstantColumns)
         for column, requested in zip(columns, requests, strict=True)
     ]
-    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
+    pairs = find_one_to_one(X, classes, np.flatnonzero(is_free), weight)
     for pair in pairs:
         columns[pair.derived] = ConstantColumns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)

@@ -18,6 +18,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
+from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.numerics.seeds import Stream, stream_seed
@@ -56,6 +57,8 @@ class TableEncoder:
         Encoder of the columns of y, which come after those of X.
     one_to_one : list of OneToOne
         Columns that are derived from others: their groups are those of constants.
+    many_to_one : list of ManyToOne
+        Labels that follow from codes, those of the most codes first.
     missing_patterns : MissingPatterns or None
         Patterns of missing values of the training rows, if any were missing.
     """
@@ -67,6 +70,7 @@ class TableEncoder:
     allows_missing: bool = True
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
+    many_to_one: list[ManyToOne] = field(default_factory=list)
     missing_patterns: MissingPatterns | None = None
 
     def check(self) -> None:
@@ -90,6 +94,10 @@ class TableEncoder:
                 raise ValueError("derived columns must be constants, and their sources none")
         if len(derived) < len(self.one_to_one):
             raise ValueError("a column must be derived from one other column")
+        for each in self.many_to_one:
+            each.check()
+            if not np.isin([each.code, *each.labels], np.arange(self.n_features)).all():
+                raise ValueError("codes and labels must be columns of the table")
         if self.conditions is not None and self.conditions.conditions is not None:
             raise ValueError("conditions cannot have conditions")
         patterns = self.missing_patterns
@@ -310,8 +318,30 @@ class TableEncoder:
             values = np.where(is_rounded, self.inverse_transform(encoded, rounds=True), values)
         for group in self.groups:
             values[:, group.indices] = group.within_bounds(group.take(values))
-        X = self._fill_one_to_one(X[:, : self.n_features])
-        return np.where(np.isnan(X), values, X)
+        return self.complete(X[:, : self.n_features], values)
+
+    def complete(
+        self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Replace missing values (n, d) by imputed ones, such that labels follow from codes.
+
+        Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
+        """
+        X = self._fill_one_to_one(X)
+        filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
+        if not self.many_to_one:
+            return filled
+        rows = filled.reshape(-1, filled.shape[-1])
+        known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
+        for is_last in (False, True):  # first the labels of known codes, then all others
+            for each in self.many_to_one:
+                if is_last:
+                    each.choose(rows, known, generator)
+                    known[:, each.code] = True
+                each.derive(rows, known)
+        for pair in self.one_to_one:
+            pair.decode(rows)
+        return np.where(np.isnan(X), filled, X)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
@@ -325,8 +355,8 @@ class TableEncoder:
         rows = encoded.reshape(len(encoded) * encoded.shape[1], encoded.shape[2])
         draws = self.inverse_transform(rows, is_sample=True, seed=seed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
-        X = self._fill_one_to_one(X[:, : self.n_features])
-        return np.where(np.isnan(X), draws, X)
+        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
+        return self.complete(X[:, : self.n_features], draws, generator)
 
     def inverse_transform(
         self,
@@ -358,6 +388,8 @@ class TableEncoder:
             first = last
         for pair in self.one_to_one:
             pair.decode(X)
+        if is_sample and self.many_to_one:
+            X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
     def _fill_one_to_one(self, X: np.ndarray) -> np.ndarray:
@@ -515,6 +547,9 @@ class TableEncoder:
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
+        for each in self.many_to_one[::-1]:
+            for label in each.labels.tolist():
+                texts[label] = f"{texts[label]}, follows from {names[each.code]}"
         return list(zip(names, texts, strict=True))
 
 

@@ -64,6 +64,10 @@ class AveragedImputation:
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
+        return self.encoder.complete(rows, self._correct(rows))
+
+    def _correct(self, rows: np.ndarray) -> np.ndarray:
+        """Impute by the average, corrected by trees: (n, n_features)."""
         if self.trees is None:
             return self.average(rows)
         known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns

@@ -1,0 +1,141 @@
+"""Labels that follow from a code, many to one, such as the state of a city."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
+
+# Evidence that labels follow from a code, at least, in nats: chance would give it with e^-20.
+MIN_EVIDENCE = 20.0
+# Rows that are looked at first: few refuse most labels.
+FEW_ROWS = 64, 1024
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class ManyToOne:
+    """A column of codes and the columns of labels that follow from it.
+
+    The model has all of them; samples and imputations are made to agree.
+
+    Attributes
+    ----------
+    code : int
+        Index of the column of codes in X.
+    labels : ndarray of shape (m,)
+        Indices of the columns of labels.
+    codes : ndarray of shape (L,)
+        The codes, in order.
+    values : ndarray of shape (L, m)
+        Their labels; NaN where no row has both.
+    n_rows : ndarray of shape (L,)
+        Rows of each code, by weight.
+    """
+
+    code: int
+    labels: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+    n_rows: np.ndarray
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("labels", self.labels, "i", (None,))
+        check_array("codes", self.codes, "f", (None,))
+        shape = len(self.codes), len(self.labels)
+        check_array("values", self.values, "f", shape, allows_nan=True)
+        check_array("n_rows", self.n_rows, "f", shape[:1])
+        if not len(self.codes) or (np.diff(self.codes) <= 0).any() or (self.n_rows <= 0).any():
+            raise ValueError("'codes' must be in order, and each have rows")
+
+    def derive(self, X: np.ndarray, known: np.ndarray) -> None:
+        """Set labels that are not known of codes that are, in place."""
+        rows = np.flatnonzero(known[:, self.code])
+        values = self._labels_of(X[rows, self.code])
+        for k, label in enumerate(self.labels.tolist()):
+            is_set = ~known[rows, label] & ~np.isnan(values[:, k])
+            X[rows[is_set], label] = values[is_set, k]
+            known[rows[is_set], label] = True
+
+    def choose(
+        self, X: np.ndarray, known: np.ndarray, generator: np.random.Generator | None
+    ) -> None:
+        """Replace codes that are not known, and contradict known labels, in place.
+
+        They are drawn from the codes of these labels by their frequencies in ``fit``; without a
+        generator, the most frequent one is taken.
+        """
+        rows = np.flatnonzero(~known[:, self.code] & known[:, self.labels].any(axis=1))
+        labels = np.where(known[rows][:, self.labels], X[rows][:, self.labels], np.nan)
+        clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
+        unique, index = np.unique(labels[clash], axis=0, return_inverse=True)
+        for k, wanted in enumerate(unique):
+            some = rows[clash][index.ravel() == k]
+            p = np.where(_differ(self.values, wanted).any(axis=1), 0, self.n_rows)
+            if p.any() and generator is not None:
+                X[some, self.code] = generator.choice(self.codes, len(some), p=p / p.sum())
+            elif p.any():
+                X[some, self.code] = self.codes[p.argmax()]
+
+    def _labels_of(self, codes: np.ndarray) -> np.ndarray:
+        """Labels of codes, NaN of other values: (n,) -> (n, m)."""
+        codes, own = in_coarser_dtype(codes, self.codes)
+        index = np.searchsorted(own, codes).clip(max=len(own) - 1)
+        return np.where((own[index] == codes)[:, None], self.values[index], np.nan)
+
+
+def find_many_to_one(
+    X: np.ndarray, columns: np.ndarray, weight: np.ndarray | None = None
+) -> list[ManyToOne]:
+    """Find labels that follow from codes in all rows that have both, finest codes first.
+
+    Both are among the columns of classes with indices ``columns``. The weight (n,) is the number
+    of times that each row counts.
+    """
+    weight = np.ones(len(X)) if weight is None else weight
+    found = (_find_labels(X, j, columns[columns != j], weight) for j in columns.tolist())
+    return sorted((each for each in found if each is not None), key=lambda each: -len(each.codes))
+
+
+def _find_labels(
+    X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray
+) -> ManyToOne | None:
+    """Find the labels that follow from one column of codes."""
+    known = np.flatnonzero(~np.isnan(X[:, code]))
+    for n_rows in (*FEW_ROWS, len(X)):
+        if not len(labels):
+            return None
+        rows = known[:n_rows]
+        rows = rows[np.argsort(X[rows, code])]
+        codes, first = np.unique(X[rows, code], return_index=True)
+        x = X[np.ix_(rows, labels)]
+        values = np.fmin.reduceat(x, first)
+        follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
+        labels, values, x = labels[follows], values[:, follows], x[:, follows]
+    counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+    evidence = np.array([_evidence(*pair) for pair in zip(values.T, counts.T, strict=True)])
+    if not (is_sure := evidence >= MIN_EVIDENCE).any():
+        return None
+    totals = np.add.reduceat(weight[rows], first)
+    return ManyToOne(code, labels[is_sure], codes, values[:, is_sure], totals)
+
+
+def _evidence(values: np.ndarray, n_rows: np.ndarray) -> float:
+    """Evidence in nats against chance, by the label and the number of rows of each code: (L,).
+
+    By chance, each row after the first one of its code has that row's label with the probability
+    of the label's frequency.
+    """
+    known = n_rows > 0
+    _, index = np.unique(values[known], return_inverse=True)
+    totals = np.bincount(index, n_rows[known])
+    return float(np.maximum(n_rows[known] - 1, 0) @ np.log(totals.sum() / totals)[index])
+
+
+def _differ(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Find labels that differ, where both are known."""
+    labels, others = in_coarser_dtype(labels, others)
+    return (labels < others) | (labels > others)

@@ -1,0 +1,183 @@
+"""Labels that follow from codes, many to one: samples and imputations agree."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.many_to_one import find_many_to_one
+
+pd = pytest.importorskip("pandas")
+
+SEEDS = range(3)
+
+
+def made(seed, n_rows=400, holes=0.1):
+    """Cities, their states and countries, an unrelated class and a number, with holes."""
+    rng = np.random.default_rng(seed)
+    n_cities = int(rng.integers(6, 20))
+    state_of = np.append(np.arange(4), rng.integers(4, size=n_cities - 4))
+    city = rng.choice(n_cities, n_rows, p=rng.dirichlet(np.full(n_cities, 2.0)))
+    table = pd.DataFrame(
+        {
+            "country": np.array(["X", "Y"])[state_of[city] // 2],
+            "city": [f"c{k}" for k in city],
+            "size": state_of[city] + rng.normal(size=n_rows),
+            "state": [f"s{k}" for k in state_of[city]],
+            "other": rng.choice(["a", "b", "c"], n_rows),
+        }
+    )
+    labels = {f"c{k}": f"s{state}" for k, state in enumerate(state_of)}
+    return table.mask(rng.random(table.shape) < holes), labels
+
+
+def disagree(table, labels):
+    """Rows in which a city has another state, or a state another country."""
+    country = table["state"].map({"s0": "X", "s1": "X", "s2": "Y", "s3": "Y"})
+    is_other = table["city"].map(labels) != table["state"]
+    return int((is_other | (country != table["country"])).sum())
+
+
+def density():
+    return VAEDensity(2, mixtures=[(2, "diag")], max_iter=0, random_state=0)
+
+
+def transformer():
+    return VAETransformer(2, max_iter=2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    table, labels = made(0)
+    return density().fit(table), table, labels
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("make", [density, transformer])
+def test_samples_and_imputations_agree(make, seed):
+    """In every row, whichever of the columns are missing; observed cells are kept."""
+    table, labels = made(seed)
+    model = make().fit(table)
+    tables = [model.sample(300, random_state=seed), model.impute(table)]
+    tables += model.impute(table, 2, random_state=seed)
+    for state in "s0", "s3":
+        drawn = model.sample(100, given={"state": state}, random_state=seed)
+        assert set(drawn["state"]) == {state}
+        tables.append(drawn)
+
+    assert [disagree(each, labels) for each in tables] == [0] * len(tables)
+    for each in tables[1:4]:
+        pd.testing.assert_frame_equal(each.where(table.notna()), table.where(table.notna()))
+
+
+@pytest.mark.parametrize("n_draws", [None, 2])
+@pytest.mark.parametrize("estimator", [None, transformer()])
+def test_imputed_tables_agree(estimator, n_draws):
+    table, labels = made(1)
+    imputed = VAEImputer(estimator, n_draws=n_draws, random_state=0).fit_transform(table)
+
+    for each in [imputed] if n_draws is None else imputed:
+        assert disagree(each, labels) == 0
+
+
+def test_imputed_truth_values_agree():
+    """Columns of two numbers, which are averaged and get means elsewhere."""
+    rng = np.random.default_rng(0)
+    code = rng.integers(5, size=300)
+    X = np.column_stack([code, code > 2, rng.normal(size=300) + code])
+    X[::7, 0], X[3::7, 1], X[::5, :2] = np.nan, np.nan, np.nan
+    imputer = VAEImputer(VAETransformer(2, likelihood={0: "categorical"}, max_iter=2))
+    imputed = imputer.fit_transform(X)
+
+    np.testing.assert_array_equal(imputed[:, 1], imputed[:, 0] > 2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_densities_and_other_columns_are_not_changed(seed):
+    """Only labels that are drawn or imputed, and codes where a label is given."""
+    table, _ = made(seed)
+    model = density().fit(table)
+    with_labels = model.sample(200, random_state=0), model.impute(table)
+    scores = model.score_samples(table)
+    model.columns_.many_to_one.clear()
+    without = model.sample(200, random_state=0), model.impute(table)
+
+    np.testing.assert_array_equal(model.score_samples(table), scores)
+    for some, others in zip(with_labels, without, strict=True):
+        pd.testing.assert_frame_equal(some[["size", "other"]], others[["size", "other"]])
+    pd.testing.assert_series_equal(with_labels[0]["city"], without[0]["city"])
+
+
+def test_found_labels_are_shown(fitted):
+    model, table, _ = fitted
+
+    first = model.columns_.many_to_one[0]
+    assert [table.columns[j] for j in (first.code, *first.labels)] == ["city", "country", "state"]
+    assert "Categorical(n_classes=4), follows from city" in repr(model.columns_)
+
+
+def test_one_contradiction_refuses_a_label():
+    table, _ = made(0, holes=0)
+    row = table.index[table["state"] == "s0"][0]
+    table.loc[row, "state"] = "s1"
+    found = density().fit(table).columns_.many_to_one
+
+    assert "state" not in {table.columns[j] for each in found for j in each.labels}
+
+
+@pytest.mark.parametrize("n_levels", [5, 60, 200])
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_nothing_follows_by_chance(n_levels, share):
+    """Also from codes that few rows repeat, and to labels of which one is rare."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        X = np.column_stack([rng.integers(n_levels, size=200), rng.random(200) < share])
+        assert find_many_to_one(X.astype(float), np.arange(2)) == []
+
+
+def test_a_weight_counts_as_rows():
+    X = np.repeat(np.column_stack([np.arange(4.0), np.arange(4) % 2]), 3, axis=0)
+
+    assert find_many_to_one(X, np.arange(2)) == []
+    (found,) = find_many_to_one(X, np.arange(2), np.full(12, 10.0))
+    assert (found.code, found.labels.tolist()) == (0, [1])
+
+
+def test_two_codes_of_one_label_agree():
+    """The coarser code follows where the finer one is drawn, and is kept where it is given."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=900)
+    names = {"model": 3 * rng.integers(5, size=900) + label,
+             "engine": 3 * rng.integers(3, size=900) + label, "brand": label}  # fmt: skip
+    table = pd.DataFrame({name: values.astype(str) for name, values in names.items()})
+    model = transformer().fit(table)
+    for given in ({}, {"engine": "4"}, {"brand": "2"}):
+        drawn = model.sample(300, given=given, random_state=0)
+        model_, engine, brand = (drawn[name].astype(int) for name in names)
+        assert (model_ % 3 == brand).all()
+        assert (engine % 3 == brand).all()
+        assert all((drawn[name] == value).all() for name, value in given.items())
+
+
+def test_given_values_that_contradict_are_kept(fitted):
+    model, _, labels = fitted
+    given = {"city": "c0", "state": "s3"}
+    drawn = model.sample(5, given=given, random_state=0)
+
+    assert labels["c0"] == "s0"
+    assert (drawn[["city", "state"]] == given).all(axis=None)
+
+
+def test_saved_labels(fitted, tmp_path):
+    """A file has them, the numpy runtime uses them, and other columns are refused."""
+    model, table, labels = fitted
+    model.save(tmp_path / "model.vae")
+    again, in_numpy = load(tmp_path / "model.vae"), runtime.load(tmp_path / "model.vae")
+
+    pd.testing.assert_frame_equal(again.impute(table), model.impute(table))
+    for rows in (in_numpy.impute(table), in_numpy.sample(300, random_state=0)):
+        assert disagree(pd.DataFrame(rows, columns=table.columns), labels) == 0
+    encoder = fit_encoder(np.arange(8.0).reshape(4, 2), None, "auto", None)
+    encoder.many_to_one = model.columns_.many_to_one
+    with pytest.raises(ValueError, match="columns of the table"):
+        encoder.check()
