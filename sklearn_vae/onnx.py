@@ -24,10 +24,13 @@ from sklearn_vae.estimators.table_checks import first_of
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
+from sklearn_vae.inference.importance_sampling import ImportanceSampler, PriorProposal
+from sklearn_vae.inference.laplace import NormalProposal
+from sklearn_vae.inference.log_density import EncoderProposal, JointDensity, sample_prior
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.numerics.random import MAX_DRAWS, Stream, sobol_normal, stream_seed
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.posteriors import DiagonalGaussian
 
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 # Number of rows of the traced example; the exported model takes any number.
 EXAMPLE_ROWS = 3
+# Adapted proposals of the score.
+ROUNDS = 3
 # Standardized values are clipped here, so that their squares are finite in single precision.
 MAX_VALUE = 1e14
 
@@ -190,18 +195,28 @@ class Decoder(Part):
 
 
 class Score(Part):
-    """Importance-weighted bound on log p(x), with the encoder as the proposal."""
+    """Log p(x) by importance sampling, with the same steps for every row.
+
+    Draws are from the encoder and the prior, and then from a normal distribution with the mean and
+    the variances of all draws so far, in some rounds (population Monte Carlo [1]_).
+
+    References
+    ----------
+    .. [1] O. Cappé, A. Guillin, J.-M. Marin and C. P. Robert, "Population Monte Carlo", Journal of
+       Computational and Graphical Statistics 13, 2004.
+    """
 
     n_members = None
-    noise: Tensor
+    prior_codes: Tensor
 
     def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__(fitted, n_draws)
-        self.proposal_scale = fitted.architecture.proposal_scale
-        seed = stream_seed(fitted.seed, Stream.SCORE)
-        points = sobol_normal(n_draws, fitted.architecture.n_noise, seed)
-        noise = torch.as_tensor(points.astype(np.float32))[None, :, None, :]  # (1, K, 1, l)
-        self.register_buffer("noise", noise, persistent=False)
+        points = fitted.points(n_draws, np.dtype(np.float32))
+        self.proposal_scale = points.proposal_scale
+        prior_codes = sample_prior(self.model, points).z.detach()
+        self.register_buffer("prior_codes", prior_codes, persistent=False)
+        for k, noise in enumerate([points.encoder, *points.laplace[:ROUNDS]]):
+            self.register_buffer(f"noise_{k}", noise, persistent=False)
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n,)."""
@@ -209,9 +224,30 @@ class Score(Part):
         if not self.model.likelihood.n_columns:  # all columns are constant
             return scores.to(X.dtype)
         x = self.columns.encode(X).expand(len(self.model.sizes), -1, -1)
-        draws = self.model.log_weights(x, self.noise, self.proposal_scale)
-        log_prob = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
-        return (scores + log_prob).to(X.dtype)
+        q = self.model.encode_proposal(x)
+        prior = PriorProposal(self.model.prior_distribution(), self.prior_codes)
+        sampler = ImportanceSampler(JointDensity(self.model, prior.prior, x, None))
+        encoder = EncoderProposal(self.model.posterior, q, self.proposal_scale)
+        sampler.add(encoder, self.get_buffer("noise_0"))
+        sampler.add(prior, self.prior_codes)
+        _, log_scale = self.model.posterior.split(q)
+        for k in range(ROUNDS):
+            normal = self._adapted(sampler, (2 * log_scale).exp())
+            sampler.add(normal, self.get_buffer(f"noise_{1 + k}"))
+        return (scores + log_mean_exp(sampler.log_evidence(), 0)).to(X.dtype)
+
+    def _adapted(self, sampler: ImportanceSampler, variance: Tensor) -> NormalProposal:
+        """Normal distribution with the mean and the variances of weighted draws.
+
+        The encoder's variances (M, B, l) count as much as one draw per dimension.
+        """
+        weight = sampler.log_weight.softmax(1)
+        loc = (weight[..., None] * sampler.z).sum(1)
+        own = (weight[..., None] * (sampler.z - loc[:, None]).square()).sum(1)
+        n_effective, n_latent = 1 / weight.square().sum(1)[..., None], variance.shape[-1]
+        variance = (n_effective * own + n_latent * variance) / (n_effective + n_latent)
+        axes = torch.eye(n_latent).expand(*variance.shape, -1)
+        return NormalProposal(loc, axes, self.proposal_scale * variance.sqrt())
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -229,18 +265,22 @@ def to_onnx(
 
     The scaling of columns is part of the model: inputs and outputs are in X's units. Encoder
     and decoder agree with the estimator's methods to about 1e-4, as networks compute in single
-    precision. The score is the importance-weighted bound with the encoder as the proposal.
-    Where the encoder is a poor proposal, as with ``beta`` below 1, the bound is below
-    ``score_samples``, which adapts its proposals.
+    precision. The score is not that of ``score_samples``: both are estimates of log p(x) by
+    importance sampling, but ONNX has no derivatives for Newton's method, and draws are instead from
+    the encoder, the prior, and normal distributions that are adapted three times to the weighted
+    draws. On 13 tables its mean absolute error was 0.002 to 0.15 nats, 0.011 in the median; that of
+    ``score_samples`` with 64 draws was 0.02 to 0.07. It is larger where the encoder is a poor
+    proposal, as for outlying rows or with ``beta`` below 1.
 
     Parameters
     ----------
     estimator : VAETransformer
         A fitted estimator of real, binary and constant columns.
     part : {"encoder", "decoder", "score"}, default="score"
-        ``transform``, ``inverse_transform``, or the bound on ``score_samples``.
+        ``transform``, ``inverse_transform``, or an estimate of log p(x) as ``score_samples``.
     n_draws : int, default=64
-        Points in latent space per row of the score.
+        Points in latent space per row of the score, from the encoder and from the prior each; each
+        adapted proposal has at least 128.
     dtype : {numpy.float64, numpy.float32} or dtype-like, default=numpy.float64
         dtype of the input and of the output; an ONNX model takes one dtype only. Scaling is
         computed in double precision in both cases.

@@ -13,7 +13,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
+from sklearn_vae.onnx import Score
 
 
 def pytest_collection_modifyitems(items):
@@ -53,17 +53,10 @@ def iwae_bound(model, x, noise, proposal_scale=1.0):
     return log_mean_exp(model.log_weights(x, noise, proposal_scale).log_weight, 1)
 
 
-def encoder_bound(vae, X):
-    """Importance-weighted bound on log p(x) by 64 Sobol points, which ``to_onnx`` exports."""
-    fitted = vae._predictor()
-    seed = stream_seed(fitted.seed, Stream.SCORE)
-    noise = torch.as_tensor(sobol_normal(64, fitted.architecture.n_noise, seed))[None, :, None]
-    x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)
-    bound = iwae_bound(
-        fitted.module(np.dtype(np.float64)), x, noise, fitted.architecture.proposal_scale
-    )
-    log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
-    return log_mean + fitted.columns.log_abs_det_jacobian(X)
+def exported_score(vae, X):
+    """Score that ``to_onnx`` exports, by PyTorch."""
+    with torch.no_grad():
+        return Score(vae._predictor(), 64)(torch.as_tensor(X)).numpy()
 
 
 def bent_rows(n=300, seed=0):

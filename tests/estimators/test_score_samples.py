@@ -232,6 +232,20 @@ def test_the_score_sums_over_all_of_many_categorical_codes(conditional):
     np.testing.assert_allclose(vae.score_samples(*given, n_draws=4), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
+def test_intervals_of_the_standard_error_cover_log_p():
+    """Of 90 %, on average over seeds of the points, which all rows share."""
+    X = bent_cloud(600)
+    vae = VAETransformer(2, max_iter=10, random_state=0).fit(X[40:])
+    expected = vae.score_samples(X[:40], n_draws=4096)
+    covered = []
+    for vae.seed_ in range(16):
+        score, std = vae.score_samples(X[:40], return_std=True)
+        covered.append(np.abs(score - expected) < 1.645 * std)
+
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.05)
+
+
 @pytest.mark.parametrize("n_draws", [1, 16, 64])
 @pytest.mark.parametrize("n_components", [1, 8])
 def test_the_score_is_exact_if_the_posterior_is_the_prior(n_components, n_draws):
