@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.numerics.row_subsets import small_batches
+
 
 def as_array(X: Any) -> Any:
     """Convert an array of another library or a masked one, or a data frame as ``as_frame`` does.
@@ -89,11 +91,10 @@ def find_objects(is_found: Callable[[Any], bool], values: np.ndarray) -> np.ndar
 
 def has_missing_values(X: np.ndarray) -> np.ndarray:
     """Find rows with missing values: (n, d) -> (n,)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        may_have = np.isnan(X.sum(axis=1))  # a hundredth of the memory of np.isnan(X)
-    rows = np.flatnonzero(may_have)
-    may_have[rows] = np.isnan(X[rows]).any(axis=1)
-    return may_have
+    has_missing = np.empty(len(X), dtype=bool)
+    for rows in small_batches(X):
+        has_missing[rows] = np.isnan(X[rows]).any(axis=1)
+    return has_missing
 
 
 def weighted_moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:

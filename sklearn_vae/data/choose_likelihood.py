@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from sklearn_vae.data.columns import COLUMNS
+from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.marginals import candidate_marginals
 from sklearn_vae.data.recording import equal_up_to_rounding
@@ -98,41 +99,44 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
 
 
 class Option(NamedTuple):
-    """A likelihood that a column may have.
+    """A likelihood that a column may have; its values are not kept.
 
     Attributes
     ----------
-    likelihood : Likelihood or None
-        It is None for a column of one value or none at all.
-    column : TrainingColumn
-        The column, with the marginal distribution that its encoding follows.
+    columns : Columns
+        The fitted column, of a likelihood and a marginal distribution that its encoding follows.
     log_density : float, default=0.0
         Marginal log-density per row.
     max_gain : float, default=inf
         What other columns may add to it, at most.
     """
 
-    likelihood: Likelihood | None
-    column: TrainingColumn
+    columns: Columns
     log_density: float = 0.0
     max_gain: float = math.inf
 
 
 def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> list[Option]:
-    """Choose the likelihood of a column: as requested, or by the dtype and the values.
+    """Choose the likelihood of a column and fit it: as requested, or by the dtype and the values.
 
     Numbers may have several, between which the other columns decide; with ``is_plain`` they are
     standardized.
     """
     likelihood = _likelihood_of(column)
     if likelihood is not NUMBERS:
-        return [Option(likelihood, column)]
+        return [Option(_fit(column, likelihood))]
     if is_plain:
-        return [Option(Gaussian(), column)]
+        return [Option(_fit(column, Gaussian()))]
     return [
-        Option(_likelihood_of_marginal(marginal), replace(column, marginal=marginal), *evidence)
+        Option(
+            _fit(replace(column, marginal=marginal), _likelihood_of_marginal(marginal)), *evidence
+        )
         for marginal, *evidence in candidate_marginals(column)
     ]
+
+
+def _fit(column: TrainingColumn, likelihood: Likelihood | None) -> Columns:
+    return COLUMNS[type(likelihood).__name__].fit(column, likelihood)
 
 
 def _likelihood_of(column: TrainingColumn) -> Any:

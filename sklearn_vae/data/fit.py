@@ -11,7 +11,6 @@ from sklearn_vae.data.choose_likelihood import (
     likelihood_options,
     requested_likelihoods,
 )
-from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
@@ -131,15 +130,11 @@ def fit_encoder(
 def _choose_columns(
     options: list[list[Option]], X: np.ndarray, weights: np.ndarray | None
 ) -> list[Columns]:
-    """Fit the columns, with the encoding of each that suits all columns together best."""
-    fitted = [
-        [COLUMNS[type(each.likelihood).__name__].fit(each.column, each.likelihood) for each in some]
-        for some in options
-    ]
-    numbers = [j for j, some in enumerate(fitted) if isinstance(some[0], RealColumns)]
+    """Choose the encoding of each column that suits all columns together best."""
+    numbers = [j for j, some in enumerate(options) if isinstance(some[0].columns, RealColumns)]
     rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
     encodings = [
-        [columns.scores(X[np.ix_(rows, columns.indices)])[:, 0] for columns in fitted[j]]
+        (each.columns.scores(X[np.ix_(rows, each.columns.indices)])[:, 0] for each in options[j])
         for j in numbers
     ]
     weights = np.ones(len(rows)) if weights is None else weights[rows]
@@ -149,9 +144,9 @@ def _choose_columns(
         [[each.max_gain for each in options[j]] for j in numbers],
         weights,
     )
-    columns = [some[0] for some in fitted]
+    columns = [some[0].columns for some in options]
     for j, choice in zip(numbers, chosen, strict=True):
-        columns[j] = fitted[j][choice]
+        columns[j] = options[j][choice].columns
     return columns
 
 

@@ -47,6 +47,8 @@ CHANCE = 0.01
 MAX_ISOLATED = 3
 # Columns of more values have no point mass for each.
 MAX_VALUES = 128
+# Different values by which a column is judged, at most: temporary arrays take 200 bytes of each.
+MAX_UNIQUE = 1 << 18
 # Counts beyond are modelled as real numbers.
 MAX_COUNT = 1000
 # A variance may exceed the mean by such a share of it by chance.
@@ -78,9 +80,20 @@ class Values:
 
     @classmethod
     def of(cls, column: TrainingColumn) -> "Values":
-        """Count the values of a column."""
-        unique, inverse = np.unique(column.values.astype(np.float64), return_inverse=True)
-        return cls(unique, np.bincount(inverse, column.weights), recording_step(column))
+        """Count the values of a column; of very many, those at evenly spaced quantiles."""
+        step, x = recording_step(column), column.values.astype(np.float64)
+        if column.weights is None:
+            unique, rows = np.unique(x, return_counts=True)
+        else:
+            unique, inverse = np.unique(x, return_inverse=True)
+            rows = np.bincount(inverse, column.weights)
+        if len(unique) <= MAX_UNIQUE:
+            return cls(unique, rows, step)
+        ends, per_quantile = rows.cumsum(), rows.sum() / MAX_UNIQUE
+        quantiles = (np.arange(MAX_UNIQUE) + 0.5) * per_quantile
+        some = np.bincount(np.searchsorted(ends, quantiles), minlength=len(rows)) * per_quantile
+        some[[0, -1]] = rows[[0, -1]]  # the range decides what is possible
+        return cls(unique[some > 0], some[some > 0], step)
 
     @property
     def n_rows(self) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
@@ -21,6 +20,7 @@ from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, sho
 from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
+from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
@@ -378,13 +378,14 @@ class TableEncoder:
         first = 0
         for group in self.groups:
             last = first + group.width * len(group.indices)
-            encoded = values[:, first:last].astype(np.float64)
-            with np.errstate(over="ignore"):
-                decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
-                if seed is not None:
-                    decoded = group.draw_levels(decoded, generator)
-                # exponentials overflow where a code is far from those of all rows
-                X[:, group.indices] = np.clip(decoded, *group.finite_range(X.dtype))
+            for some in small_batches(values):
+                encoded = values[some, first:last].astype(np.float64)
+                with np.errstate(over="ignore"):
+                    decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
+                    if seed is not None:
+                        decoded = group.draw_levels(decoded, generator)
+                    # exponentials overflow where a code is far from those of all rows
+                    X[some, group.indices] = np.clip(decoded, *group.finite_range(X.dtype))
             first = last
         for pair in self.one_to_one:
             pair.decode(X)
@@ -457,7 +458,7 @@ class TableEncoder:
         for group in self.groups:
             if isinstance(group, PointMassColumns):
                 values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
-        X = X.copy()
+        given = X
         for j, values in values_by_column.items():
             coarser = min(dtypes[j], fit_dtypes[j], key=lambda dtype: dtype.itemsize)
             # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
@@ -467,6 +468,7 @@ class TableEncoder:
             with np.errstate(over="ignore"):
                 rounded, x = values.astype(coarser), X[:, j].astype(coarser)
             index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
+            X = X.copy() if X is given else X
             X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
         return X
 
@@ -480,13 +482,15 @@ class TableEncoder:
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        X = self._fill_one_to_one(X)
-        incomplete = has_missing_values(X[:, self.order])
-        for group in self._varying_groups:
-            values = group.take(X)
-            possible = group.replace_unseen(values, allows_missing=self.allows_missing)
-            if possible is not values:
-                incomplete |= np.isnan(possible).any(axis=1)
+        incomplete = np.empty(len(X), dtype=bool)
+        for rows in small_batches(X):
+            some = self._fill_one_to_one(X[rows])
+            incomplete[rows] = np.isnan(some[:, self.order]).any(axis=1)
+            for group in self._varying_groups:
+                values = group.take(some)
+                possible = group.replace_unseen(values, allows_missing=self.allows_missing)
+                if possible is not values:
+                    incomplete[rows] |= np.isnan(possible).any(axis=1)
         return incomplete
 
     def check_values(

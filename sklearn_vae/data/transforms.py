@@ -5,7 +5,7 @@ others, or straighten it. The evidence is that of a joint normal distribution of
 columns: the sum of the marginal log-densities, less half the log-determinant of the correlations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ RIDGE = 1e-6
 
 
 def choose_encodings(
-    encodings: Sequence[Sequence[np.ndarray]],
+    encodings: Sequence[Iterable[np.ndarray]],
     log_density: Sequence[Sequence[float]],
     max_gain: Sequence[Sequence[float]],
     weights: np.ndarray,
@@ -27,8 +27,8 @@ def choose_encodings(
 
     Parameters
     ----------
-    encodings : sequence of sequences of ndarray of shape (n,)
-        Of each column, its encodings; NaN where values are missing.
+    encodings : sequence of iterables of ndarray of shape (n,)
+        Of each column, its encodings; NaN where values are missing. They are computed if needed.
     log_density : sequence of sequences of float
         Their marginal log-densities per row.
     max_gain : sequence of sequences of float
@@ -42,10 +42,10 @@ def choose_encodings(
         Index of the encoding of each column.
     """
     best_alone = [int(np.argmax(each)) for each in log_density]
-    if len(encodings) > MAX_COLUMNS or all(len(each) == 1 for each in encodings):
+    if len(encodings) > MAX_COLUMNS or all(len(each) == 1 for each in log_density):
         return best_alone
     correlation = _correlation(np.stack([z for each in encodings for z in each]), weights)
-    first = np.cumsum([0, *(len(each) for each in encodings)])[:-1]
+    first = np.cumsum([0, *(len(each) for each in log_density)])[:-1]
     marginal, limit = (np.concatenate([*map(np.array, part)]) for part in (log_density, max_gain))
     starts = [[0] * len(encodings), best_alone]
     found = [_ascend(correlation, marginal, limit, first, np.array(start)) for start in starts]

@@ -39,9 +39,12 @@ from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.system.progress import show_progress
 
+# Rows whose means are imputed at a time, so that temporary arrays are small.
+IMPUTED_AT_A_TIME = 1 << 16
 # Scramblings of the Sobol points, that of the score included, whose spread is the standard error.
 STD_SCRAMBLINGS = 9
 
@@ -504,15 +507,16 @@ class DensityEstimator(TableEstimator[PredictorT]):
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not is_incomplete.any():
             return imputed
-        incomplete = rows[is_incomplete]
-        model = self._predictor()
+        incomplete, model = np.flatnonzero(is_incomplete), self._predictor()
         with show_progress("Imputing", len(incomplete), self.verbose):
             if n_draws is None:
-                imputed[0, is_incomplete] = model.impute(incomplete, MEAN_DRAWS, self._is_rounded)
+                for some in batches(len(incomplete), IMPUTED_AT_A_TIME):
+                    index = incomplete[some]
+                    imputed[0, index] = model.impute(rows[index], MEAN_DRAWS, self._is_rounded)
             else:
                 seed = draw_seed(self.random_state if random_state is None else random_state)
                 imputed[:, is_incomplete] = model.sample_missing(
-                    incomplete, n_draws, IMPUTE_DRAWS, seed
+                    rows[is_incomplete], n_draws, IMPUTE_DRAWS, seed
                 )
         return imputed
 

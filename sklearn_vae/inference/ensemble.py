@@ -203,12 +203,11 @@ class EnsemblePredictor:
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Draw rows: (n_samples, n_features)."""
         model, generator = self.model(dtype), make_generator(seed, Stream.SAMPLE)
-        chunks = []
-        for rows in batches(n_samples, self.members[0].rows_per_chunk()):
-            chunks.append(model.sample(rows.stop - rows.start, generator))
-            advance(rows.stop - rows.start)
-        encoded = torch.cat(chunks).cpu().numpy()
         joint = self.members[0].columns
+        encoded = np.empty((n_samples, joint.n_columns), dtype)
+        for rows in batches(n_samples, self.members[0].rows_per_chunk()):
+            encoded[rows] = model.sample(rows.stop - rows.start, generator).cpu().numpy()
+            advance(rows.stop - rows.start)
         X = joint.inverse_transform(encoded, is_sample=True, seed=seed)
         return X[:, : self.columns.n_features]
 

@@ -35,7 +35,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import batches, small_batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance
@@ -144,20 +144,26 @@ class Predictor:
         n_members: int | None = None,
         rows_per_chunk: int | None = None,
         seed: int | None = None,
+        mask: np.ndarray | None = None,
     ) -> np.ndarray:
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
-        With ``seed``, its third argument is a generator of the chunk.
+        With ``seed``, its third argument is a generator of the chunk. With ``mask`` (n,), the rows
+        are those of the mask, of which there is no copy.
         """
         model = self.module(X.dtype, n_members)
+        is_all = mask is None or bool(mask.all())
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
-            x = self.encode(rows).expand(len(model.sizes), -1, -1)
+            x = self.encode(rows if is_all else X[rows]).expand(len(model.sizes), -1, -1)
             return function(model, x, *generator).cpu().numpy()
 
         rows_per_chunk = rows_per_chunk or self.rows_per_chunk(len(model.sizes))
         is_thread_safe = self.architecture.is_thread_safe and self.device.type == "cpu"
-        return map_chunks(evaluate, X, rows_per_chunk, is_thread_safe=is_thread_safe, seed=seed)
+        source = X if mask is None or is_all else np.flatnonzero(mask)
+        return map_chunks(
+            evaluate, source, rows_per_chunk, is_thread_safe=is_thread_safe, seed=seed
+        )
 
     def encode(self, X: np.ndarray) -> Tensor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
@@ -239,7 +245,10 @@ class Predictor:
         ``scrambling`` is the index of the set of Sobol points.
         """
         log_p = self.log_density_per_member(X, n_draws, scrambling)
-        return logsumexp(log_p, axis=0) - np.log(self.n_members, dtype=X.dtype)
+        log_mean = np.empty(len(X), X.dtype)
+        for rows in small_batches(X):
+            log_mean[rows] = logsumexp(log_p[:, rows], axis=0)
+        return log_mean - np.log(self.n_members, dtype=X.dtype)
 
     def log_density_per_member(
         self, X: np.ndarray, n_draws: int, scrambling: int = 0
@@ -270,7 +279,7 @@ class Predictor:
             if rows.any():
                 n_rows = spread_rows(int(rows.sum()), self.rows_per_chunk(self.n_members))
                 log_p[rows] = self.map(
-                    lambda model, x: function(model, x).T, X[rows], rows_per_chunk=n_rows
+                    lambda model, x: function(model, x).T, X, rows_per_chunk=n_rows, mask=rows
                 )
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])[:, None]
@@ -313,17 +322,18 @@ class Predictor:
         or the probabilities of the classes.
         """
         is_incomplete = self.columns.is_incomplete(X)
+        encode = partial(
+            self.map, lambda model, x: model.posterior.mean(model.encode(x))[0], X, n_members=1
+        )
         if self.architecture.n_factors or not is_incomplete.any():
-            return self.map(
-                lambda model, x: model.posterior.mean(model.encode(x))[0], X, n_members=1
-            )
+            return encode()
         z = np.empty((len(X), self.architecture.n_components), X.dtype)
         if not is_incomplete.all():
-            z[~is_incomplete] = self.codes(X[~is_incomplete])
+            z[~is_incomplete] = encode(mask=~is_incomplete)
         if self.architecture.has_density:
             rows_per_chunk = self.rows_per_chunk(4 * self.architecture.n_components)
             z[is_incomplete] = self.map(
-                posterior_mode, X[is_incomplete], n_members=1, rows_per_chunk=rows_per_chunk
+                posterior_mode, X, n_members=1, rows_per_chunk=rows_per_chunk, mask=is_incomplete
             )
         else:
             z[is_incomplete] = self._map_posterior(
@@ -337,14 +347,13 @@ class Predictor:
         model = self.module(z.dtype, n_members=1)
         codes = torch.as_tensor(np.require(z, requirements="W")).to(self.device)[None]
         x = None if y is None else self.encode_conditions(y, z.dtype)
-        with torch.no_grad():
-            chunks = [
-                model.reconstruct(codes[:, rows], None if x is None else x[:, rows])[0]
-                for rows in batches(len(z), self.rows_per_chunk())
-            ]
-        mean = torch.cat(chunks).cpu().numpy()
-        if self.correction is not None:
-            mean += correction_at(z, self.correction, self.code_range)
+        mean = np.empty((len(z), self.columns.n_columns), z.dtype)
+        for rows in batches(len(z), self.rows_per_chunk()):
+            with torch.no_grad():
+                decoded = model.reconstruct(codes[:, rows], None if x is None else x[:, rows])[0]
+            mean[rows] = decoded.cpu().numpy()
+            if self.correction is not None:
+                mean[rows] += correction_at(z[rows], self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
 
     def codes_and_residuals(
@@ -399,13 +408,13 @@ class Predictor:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
         x = None if y is None else self.encode_conditions(y, dtype)[0]
-        chunks = []
+        encoded = np.empty((n_samples, self.columns.n_columns), dtype)
         with torch.no_grad():
             for rows in batches(n_samples, self.rows_per_chunk()):
                 n_rows = rows.stop - rows.start
-                chunks.append(model.sample(n_rows, generator, None if x is None else x[rows]))
+                drawn = model.sample(n_rows, generator, None if x is None else x[rows])
+                encoded[rows] = drawn.cpu().numpy()
                 advance(n_rows)
-        encoded = torch.cat(chunks).cpu().numpy()
         return self.columns.inverse_transform(encoded, is_sample=True, seed=seed)
 
     def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from sklearn_vae._compat import linear_pointwise
 
 # Multiplications from which on oneDNN and bfloat16 are faster; smaller products lose by overhead.
 MIN_PRODUCTS = 1 << 23
+# Columns of oneDNN's products: fewer, or a multiple of them.
+COLUMNS_OF_PRODUCT = 1 << 10
 
 
 def bmm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -92,8 +94,18 @@ def _processor() -> str:
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply two matrices in single precision by oneDNN: (n, k), (k, m) -> (n, m)."""
-    return linear_pointwise(a, b.mT)
+    """Multiply two matrices in single precision by oneDNN: (n, k), (k, m) -> (n, m).
+
+    oneDNN keeps the code of the last 1,024 shapes, some 0.5 MB each. So the last columns are
+    multiplied apart, beside some of the others; a column has the same product in any matrix.
+    """
+    n_columns = b.shape[1]
+    n_last = n_columns % COLUMNS_OF_PRODUCT
+    if n_columns < COLUMNS_OF_PRODUCT or not n_last:
+        return linear_pointwise(a, b.mT)
+    first, last = b[:, :-n_last].contiguous(), b[:, -COLUMNS_OF_PRODUCT:].contiguous()
+    parts = linear_pointwise(a, first.mT), linear_pointwise(a, last.mT)[:, -n_last:]
+    return torch.cat(parts, dim=1)
 
 
 class _OneDNNProduct(torch.autograd.Function):
@@ -106,6 +118,9 @@ class _OneDNNProduct(torch.autograd.Function):
         return torch.stack(products) if len(products) > 1 else products[0].unsqueeze(0)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors  # type: ignore[attr-defined]
-        return bmm(grad, b.mT), bmm(a.mT, grad)
+        needs_a, needs_b = ctx.needs_input_grad  # type: ignore[attr-defined]
+        return bmm(grad, b.mT) if needs_a else None, bmm(a.mT, grad) if needs_b else None

@@ -4,11 +4,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
+# Numbers of a table of which temporary arrays are made.
+NUMBERS_AT_A_TIME = 1 << 20
+
 
 def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
     """Slices of consecutive rows, of ``batch_size`` at most."""
     for first in range(0, n_rows, batch_size):
         yield slice(first, min(first + batch_size, n_rows))
+
+
+def small_batches(X: np.ndarray) -> Iterator[slice]:
+    """Slices of so few rows of a table (n, d) that temporary arrays are small."""
+    return batches(len(X), max(NUMBERS_AT_A_TIME // max(X.shape[1], 1), 1))
 
 
 def spread_out(n_rows: int, max_rows: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -103,9 +104,9 @@ def map_on_threads(
     executor = ThreadPoolExecutor(n_threads)
     try:
         # with the context variables of the calling thread
-        futures = [executor.submit(copy_context().run, compute, item) for item in items]
-        for future in futures:
-            yield future.result()
+        futures = deque(executor.submit(copy_context().run, compute, item) for item in items)
+        while futures:  # a result that was taken is not kept
+            yield futures.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
 

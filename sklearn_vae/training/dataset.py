@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
+from sklearn_vae.models.sizes import MAX_NUMBERS
+from sklearn_vae.training.rows import EncodedRows, LazyRows, Rows, WindowedRows
 
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5
@@ -133,12 +134,16 @@ class Dataset:
         return isinstance(self.x, Tensor) and self.x.device.type == "cpu"
 
     def arrays(self) -> tuple[Any, np.ndarray | None]:
-        """Return a single member's rows (lazy for EncodedRows) and sample weights, if any."""
+        """Return a single member's rows (lazy ones of a large table) and sample weights, if any."""
         weight = None if self.weight is None else self.sample_weight()
         if isinstance(self.x, EncodedRows):
             return self.x.view(self.row_indices), weight
-        x = self.x if self.row_indices is None else self.x[self.row_indices]
-        return x.cpu().numpy(), weight
+        if self.row_indices is None:
+            return self.x.cpu().numpy(), weight
+        if self.x.numel() <= MAX_NUMBERS:
+            return self.x[self.row_indices].cpu().numpy(), weight
+        x, indices = self.x.cpu().numpy(), self.row_indices.cpu().numpy()
+        return LazyRows(lambda rows: x[indices[rows]], (len(indices), x.shape[1]), x.dtype), weight
 
     @property
     def n_weighted_rows(self) -> int:

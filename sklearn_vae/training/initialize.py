@@ -21,6 +21,7 @@ from sklearn_vae.initialization.ppca import (
 )
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import ConvNet, EncoderDecoderPair
 from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
@@ -84,20 +85,22 @@ def has_light_tails(job: TrainingJob) -> bool:
     architecture, train = job.architecture, job.train
     if architecture.n_factors or not architecture.supports_random_start:
         return False
-    rows = spread_out(len(train), MAX_ROWS)
-    x, weight = train.arrays()[0][rows].astype(np.float64), np.ones(len(rows))
+    rows = spread_out(len(train), min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
+    x, weight = train.arrays()[0][rows], np.ones(len(rows))
     if train.weight is not None:
         weight = train.sample_weight()[rows]
     if architecture.n_conditions:
+        x = x.astype(np.float64)
         x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
-    x = x[:, architecture.is_number]
+    x = x[:, architecture.is_number].astype(np.float64)
     pca = CorrelationPCA.fit(x, weight, architecture.n_components)
     varies = pca.variances > MIN_VARIANCE
     if not varies.any():
         return False
     axes = pca.axes[:, varies] / np.sqrt(pca.variances[varies])
-    z = (x - pca.loc) / pca.scale @ axes
-    return kurtosis_statistic(z, weight) < norm.ppf(SIGNIFICANCE)
+    x -= pca.loc
+    x /= pca.scale
+    return kurtosis_statistic(x @ axes, weight) < norm.ppf(SIGNIFICANCE)
 
 
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
@@ -159,7 +162,7 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     if len(inputs) == n_columns:
         return model
     rows, weight, regression = _residuals(job, inputs_only=False)
-    chosen = spread_out(len(rows), ROWS_FOR_LOADINGS)
+    chosen = spread_out(len(rows), min(ROWS_FOR_LOADINGS, rows_in_memory(n_columns)))
     x = np.nan_to_num(rows[chosen].astype(np.float64))
     weight = np.ones(len(chosen)) if weight is None else weight[chosen]
     loc = np.average(x, axis=0, weights=weight)

@@ -21,6 +21,7 @@ from sklearn_vae.system.threads import threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.rows import CHUNK_ROWS
 from sklearn_vae.training.trainer import Trainer
 
 # Bytes that a stacked model works on in a gradient step: they fit in the last cache.
@@ -91,18 +92,23 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
 
     Quantiles are weighted: a row of weight 2 is as two rows.
     """
-    rows = torch.arange(min(len(job.train), job.train.rows_per_window), device=job.train.x.device)
-    x, weight = job.train.take(rows.unsqueeze(0))
-    along = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(x)
-    inputs = torch.as_tensor(job.architecture.inputs).to(x.device)
-    order = (x[0].nan_to_num().index_select(1, inputs) @ along).argsort()
-    counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
-    ends = counts.double().cumsum(0)
+    train, like = job.train, job.train.x[:0]
+    axis = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(like)
+    inputs = torch.as_tensor(job.architecture.inputs).to(like.device)
+    rows = torch.arange(min(len(train), train.rows_per_window), device=like.device)
+    along, counts = like.new_empty(len(rows)), torch.ones(len(rows), dtype=torch.double)
+    for some in rows.split(CHUNK_ROWS):
+        x, weight = train.take(some.unsqueeze(0))
+        along[some] = x[0].nan_to_num().index_select(1, inputs) @ axis
+        if weight is not None:
+            counts[some.cpu()] = weight[0].cpu().double()
+    order = along.argsort()
+    ends = counts[order.cpu()].cumsum(0)
     generator = make_generator(job.config.seed, Stream.PRIOR)
     chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
     quantiles = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
     chosen = sample_categorical(ends, quantiles)
-    return x[0, order[chosen.to(order.device)]]
+    return train.take(order[chosen.to(order.device)].unsqueeze(0))[0][0]
 
 
 def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:

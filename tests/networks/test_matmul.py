@@ -6,7 +6,11 @@ import torch
 from sklearn_vae.networks import matmul
 from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for, suits_bfloat16
 
-LARGE = {"one member": (1, 256, 300, 128), "three members": (3, 300, 200, 150)}
+LARGE = {
+    "one member": (1, 256, 300, 128),
+    "three members": (3, 300, 200, 150),
+    "many columns": (1, 64, 64, 2500),
+}
 HAS_ONEDNN = matmul._has_onednn
 HAS_BFLOAT16 = matmul._has_bfloat16
 SMALL = {"small": (2, 5, 7, 3), "no rows": (1, 5, 7, 0)}
