@@ -48,7 +48,8 @@ def fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarra
     chosen = np.arange(len(values))
     if len(values) > 2 * n_knots:
         levels = np.linspace(cdf[0], cdf[-1], n_knots)
-        chosen = np.unique(np.searchsorted(cdf, levels).clip(max=len(cdf) - 1))
+        chosen = np.searchsorted(cdf, levels).clip(max=len(cdf) - 1)
+        chosen = np.unique([*chosen.tolist(), *_beside_far_ends(values)])
     keep = [0]
     for index in chosen[1:].tolist():
         if values[index] - values[keep[-1]] > MIN_GAP:
@@ -61,6 +62,29 @@ def fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarra
     reach = np.maximum(np.abs(x[[0, -1]]) * MIN_GAP, 1.0) * [-1, 1]  # of far values, no less
     ends = np.column_stack([x[[0, -1]] + reach, z[[0, -1]] + slopes * reach])
     return np.concatenate([ends[:1], np.column_stack([x, z]), ends[1:]])
+
+
+def _beside_far_ends(values: np.ndarray) -> list[int]:
+    """Indices of ordered values next to ends that are further off than the others' range.
+
+    Without knots there, the segment of a far value would hold others.
+    """
+    low, high, found = 0, len(values) - 1, []
+    gaps = np.diff(values)
+    while high - low > 2:
+        # a value that is spread over a cell has two edges
+        left, right = (
+            max(ends, key=lambda k: gaps[k]) for ends in ([low, low + 1], [high - 2, high - 1])
+        )
+        if gaps[right] > values[right] - values[low]:
+            high = right
+            found.append(high)
+        elif gaps[left] > values[high] - values[left + 1]:
+            low = left + 1
+            found.append(low)
+        else:
+            break
+    return found
 
 
 def _distribution_function(cells: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
