@@ -1,7 +1,7 @@
 """The marginal distribution of a column of numbers, by evidence.
 
 Candidates are a normal and a log-normal distribution, normal scores, counts, and point masses, of
-the common values beside one of the former or of all values. The evidence for each is the
+the common values beside one of the former, or of all values (but for many that occur once). The evidence for each is the
 log-density of the rows less Schwarz's penalty of its parameters [1]_; point masses have that of
 each row by the others. Values that are recorded in steps have the density of their probability,
 spread over a step.
@@ -47,6 +47,8 @@ CHANCE = 0.01
 MAX_ISOLATED = 3
 # Columns of more values have no point mass for each.
 MAX_VALUES = 128
+# Least number of values that occur once which are no point masses where all others are.
+MIN_NOT_REPEATED = 10
 # Different values by which a column is judged, at most: temporary arrays take 200 bytes of each.
 MAX_UNIQUE = 1 << 18
 # Counts beyond are modelled as real numbers.
@@ -191,7 +193,11 @@ def _candidates(values: Values) -> Iterator[Candidate]:
         yield from _with_point_masses(values, common)
     yield from _counts(values)
     if len(values.values) <= MAX_VALUES:
-        yield from _with_point_masses(values, np.ones_like(common))
+        ((marginal, log_density),) = _with_point_masses(values, np.ones_like(common))
+        repeated = values.rows >= 2
+        if (~repeated).sum() >= MIN_NOT_REPEATED:  # these are numbers, near to some values
+            marginal = replace(marginal, point_masses=values.values[repeated])
+        yield marginal, log_density
 
 
 def _penalty(n_params: int, n_rows: float) -> float:
