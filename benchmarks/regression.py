@@ -109,7 +109,7 @@ def density(**params: Any) -> VAEDensity:
 
 
 def detector(**params: Any) -> VAEOutlierDetector:
-    defaults = {"hidden_layer_sizes": (8,), "max_iter": 3, "n_init": 2, "random_state": 0}
+    defaults = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
     return VAEOutlierDetector(**(defaults | params))
 
 
@@ -507,17 +507,14 @@ def density_weights() -> Results:
     return results(model.fit(X, sample_weight=weight), X)
 
 
-METHODS = (
-    "latent", "log_likelihood", "elbo", "reconstruction_probability", "reconstruction",
-    "denoising", "masked",
-)  # fmt: skip
+METHODS = ("neighbors", "log_likelihood", "reconstruction_probability", "reconstruction")
 
 
 @configuration
 def detector_methods() -> Results:
     X, outputs = real_rows(), {}
     for method in METHODS:
-        model = detector(method=method, mask_fraction=0.3).fit(X)
+        model = detector(method=method).fit(X)
         outputs |= results(model, X, prefix=f"{method}: ")
     return outputs
 
@@ -529,7 +526,6 @@ def detector_weights() -> Results:
 
 
 add("detector", detector, real_rows)
-add("detector, n_init auto", lambda: detector(n_init="auto"), real_rows)
 add("detector, novelty", lambda: detector(novelty=True), real_rows)
 add(
     "detector, conformal",

@@ -15,7 +15,7 @@ pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "random_state": 0}
 DENSITIES = [VAETransformer(2, **QUICK), VAEDensity(2, mixtures=[(2, "diag")], **QUICK)]
-SCORED = [*DENSITIES, VAEOutlierDetector(n_init=1, random_state=0)]
+SCORED = [*DENSITIES, VAEOutlierDetector(max_iter=2, random_state=0)]
 N_ROWS = 250
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import sklearn_vae
 from sklearn_vae import VAEOutlierDetector, VAETransformer
-from sklearn_vae.anomaly.presets import METHODS
+from sklearn_vae.anomaly.methods import METHODS
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS
 from sklearn_vae.objectives import OBJECTIVES
@@ -74,7 +74,7 @@ def test_the_reference_has_the_class_of_every_name(module):
         (VAETransformer, "prior", PRIORS),
         (VAETransformer, "posterior", POSTERIORS),
         (VAETransformer, "objective", OBJECTIVES),
-        (VAEOutlierDetector, "method", METHODS),
+        (VAEOutlierDetector, "method", ["auto", "neighbors", *METHODS]),
     ],
 )
 def test_a_parameters_description_has_all_its_names(estimator, parameter, names):

@@ -92,7 +92,7 @@ def results(estimator, X):
         VAETransformer(objective="tc", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
-        VAEOutlierDetector(method="masked", max_iter=2, random_state=0),
+        VAEOutlierDetector(method="reconstruction", max_iter=2, random_state=0),
         VAEImputer(random_state=0),
     ],
 )

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -16,6 +16,9 @@ MAX_BATCH_CELLS = 1 << 20
 class Scorer(ABC):
     """Interface of anomaly scores."""
 
+    # Whether scores are logarithms, such as of a density, or positive numbers, such as distances.
+    is_logarithmic: ClassVar[bool] = False
+
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
         return self
@@ -23,7 +26,11 @@ class Scorer(ABC):
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
         fitted = self.fit(rows)
-        return fitted, score_in_batches(fitted.score, rows)
+        return fitted.correct(rows, score_in_batches(fitted.score, rows))
+
+    def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Return a scorer that allows for how reference rows differ from new ones: it, (n,)."""
+        return self, scores
 
     @abstractmethod
     def score(self, rows: ScoredRows) -> np.ndarray:
@@ -32,9 +39,6 @@ class Scorer(ABC):
 
 def score_in_batches(score: Callable[[ScoredRows], np.ndarray], rows: ScoredRows) -> np.ndarray:
     """Anomaly scores of rows by a function of a batch, computed in bounded memory: (..., n)."""
-    predictor = rows.predictor
-    n_columns = max(rows.X.shape[1], predictor.columns.n_columns)
-    per_row = predictor.n_members * (n_columns + predictor.architecture.n_components)
-    batch_size = max(MAX_BATCH_CELLS // per_row, 1)
+    batch_size = max(MAX_BATCH_CELLS // max(rows.X.shape[1], rows.columns.n_columns), 1)
     scores = [score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
     return np.concatenate(scores, axis=-1)

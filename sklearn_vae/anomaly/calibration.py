@@ -1,4 +1,4 @@
-"""Conformal calibration of anomaly scores: cross-fitting folds, p-values and thresholds."""
+"""Conformal calibration of anomaly scores: p-values and thresholds."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +12,6 @@ if TYPE_CHECKING:
 # Scores that differ by less, as a fraction or in their unit, are equal: rounding errors depend on
 # the other rows of a batch, and are not to break ties.
 ROUNDING = 1e-9
-
-
-def out_of_fold_mask(
-    n_rows: int, n_members: int, min_rows: int, generator: "torch.Generator"
-) -> np.ndarray:
-    """Mask (n_members, n_rows) of the rows on which each member is not trained (cross-fitting).
-
-    Members leave out equally many rows at random, and each row is left out by at least one member.
-    The mask is all False for a single member, and if fewer than ``min_rows`` training rows would
-    remain.
-    """
-    import torch
-
-    fold_size = -(-n_rows // n_members)
-    mask = np.zeros((n_members, n_rows), dtype=bool)
-    if n_rows - fold_size < min_rows:
-        return mask
-    order = torch.randperm(n_rows, generator=generator).numpy()
-    starts = np.linspace(0, n_rows - fold_size, n_members).astype(int)
-    for member, start in enumerate(starts):
-        mask[member, order[start : start + fold_size]] = True
-    return mask
 
 
 def split_calibration(

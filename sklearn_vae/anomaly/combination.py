@@ -17,6 +17,7 @@ BODY_FRACTION = 0.8
 MIN_SCALE = 1e-2
 MIN_RELATIVE_SCORE = 1e-6
 # Smaller scores are rounding errors of zero: distances of equal rows, in standard deviations.
+# Logarithms that differ by less are equal.
 ROUNDING = 1e-9
 
 
@@ -24,6 +25,8 @@ ROUNDING = 1e-9
 @dataclass(frozen=True)
 class TailDistribution:
     """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
+
+    The tail of scores that are logarithms is exponential.
 
     Attributes
     ----------
@@ -33,7 +36,7 @@ class TailDistribution:
     threshold, scale : float
         Logarithm of the score at which the tail begins, and mean excess of the log-scores.
     min_score : float
-        Lower bound of scores in the tail.
+        Lower bound of scores in the tail; 0 for scores that are logarithms.
     """
 
     knots: np.ndarray
@@ -50,28 +53,35 @@ class TailDistribution:
         if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_survival:
             raise ValueError("knots must ascend and survival must lie in (0, 1]")
         check_number(self, "scale", self.scale, positive=True)
-        check_number(self, "min_score", self.min_score, positive=True)
+        check_number(self, "min_score", self.min_score)
+        if self.min_score < 0:
+            raise ValueError("min_score must not be below 0")
 
     @classmethod
-    def fit(cls, scores: np.ndarray) -> Self:
-        """Fit the distribution to non-negative scores of the reference rows: (n,)."""
+    def fit(cls, scores: np.ndarray, *, is_logarithmic: bool = False) -> Self:
+        """Fit the distribution to scores of the reference rows, logarithms or at least 0: (n,)."""
         scores = np.sort(scores)
         root_mean_square = float(np.sqrt(np.square(scores).mean()))
-        is_zero = root_mean_square < ROUNDING
-        min_score = 1.0 if is_zero else max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
-        log_scores = np.log(np.maximum(scores, min_score))
+        unit = max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
+        if is_logarithmic:
+            min_score, log_scores = 0.0, scores
+        else:
+            min_score = unit = 1.0 if root_mean_square < ROUNDING else unit
+            log_scores = np.log(np.maximum(scores, min_score))
         threshold = float(np.quantile(log_scores, BODY_FRACTION))
         # of scores tied with the threshold, rounding would decide
         excess = log_scores[log_scores > threshold + ROUNDING] - threshold
         scale = max(float(excess.mean()) if len(excess) else 0.0, MIN_SCALE)
-        knots = np.unique(np.round(scores / min_score)) * min_score
-        n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * min_score)
+        knots = np.unique(np.round(scores / unit)) * unit
+        n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * unit)
         return cls(knots, n_at_least / len(scores), threshold, scale, min_score)
 
     def negative_log_survival(self, scores: np.ndarray) -> np.ndarray:
         """Negative log tail probability, -log P(S >= s), in nats: (n,) -> (n,)."""
         survival = np.interp(scores, self.knots, self.survival)
-        excess = np.log(np.maximum(scores, self.min_score)) - self.threshold
+        is_log = self.min_score == 0
+        log_scores = scores if is_log else np.log(np.maximum(scores, self.min_score))
+        excess = log_scores - self.threshold
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
 
@@ -114,9 +124,14 @@ class CombinedScore(Scorer):
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
         fitted = replace(self, scorers=tuple(scorer.fit(rows) for scorer in self.scorers))
         # batch by batch, for all scorers share what they compute of a batch
-        scores = score_in_batches(fitted._scores, rows)
-        fitted = replace(fitted, tails=tuple(TailDistribution.fit(rows.repeat(s)) for s in scores))
-        return fitted, fitted._combine(scores)
+        pairs = zip(fitted.scorers, score_in_batches(fitted._scores, rows), strict=True)
+        scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
+        tails = tuple(
+            TailDistribution.fit(rows.repeat(score), is_logarithmic=scorer.is_logarithmic)
+            for scorer, score in zip(scorers, scores, strict=True)
+        )
+        fitted = replace(self, scorers=scorers, tails=tails)
+        return fitted, fitted._combine(np.stack(scores))
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""

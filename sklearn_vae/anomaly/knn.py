@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FunctionType
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -25,42 +25,33 @@ MAX_FRACTION_REFERENCE = 2000
 RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
-# Names of the metrics in scipy.
-SCIPY_METRICS = {"euclidean": "euclidean", "manhattan": "cityblock"}
 
-Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
+Space = Callable[[ScoredRows], np.ndarray]  # rows -> (n, f)
 Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors), nearest first
 
 
 @serializable
 def inputs(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows: (1, n, n_features)."""
-    return rows.inputs[None]
+    """Standardized rows: (n, n_inputs)."""
+    return rows.inputs
 
 
 @serializable
 def normal_scores(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows with normal scores in place of numbers: (1, n, n_inputs)."""
-    return rows.normal_scores[None]
+    """Standardized rows with normal scores in place of numbers: (n, n_inputs)."""
+    return rows.normal_scores
 
 
 @serializable
 def deviations(rows: ScoredRows) -> np.ndarray:
-    """Deviations from medians, in standard deviations or normal scores: (1, n, n_inputs)."""
-    return rows.deviations[None]
-
-
-@serializable
-def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
-    """Standardized residuals and codes of each member: (M, n, n_columns + l)."""
-    codes, residuals = rows.codes_and_residuals
-    return np.concatenate([residuals / rows.reference.residual_scale, codes], axis=2)
+    """Deviations from medians, in standard deviations or normal scores: (n, n_inputs)."""
+    return rows.deviations
 
 
 @serializable
 @dataclass(frozen=True)
 class NeighborDistance(Scorer):
-    """Mean distance to the k nearest reference rows, averaged over ensemble members.
+    """Mean distance to the k nearest reference rows.
 
     Attributes
     ----------
@@ -69,12 +60,10 @@ class NeighborDistance(Scorer):
     min_neighbors, fraction : int, float
         k is this fraction of the reference rows, and at least ``min_neighbors``. With a fraction,
         at most 2,000 of the rows are the reference, so that time is linear in the rows.
-    metric : {"euclidean", "manhattan"}
-        The distance.
     index : ndarray of shape (n + 1,)
         Index of each row within ``reference``, -1 for rows that are not part of it, and at the
         end for new rows.
-    reference : ndarray of shape (M, n_reference, f)
+    reference : ndarray of shape (n_reference, f)
         Coordinates of the reference rows.
     counts : ndarray of shape (n_reference,)
         Multiplicity of each reference row.
@@ -83,9 +72,8 @@ class NeighborDistance(Scorer):
     space: Space
     min_neighbors: int
     fraction: float = 0.0
-    metric: Literal["euclidean", "manhattan"] = "euclidean"
     index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
-    reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
+    reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
     counts: np.ndarray | None = field(default=None, repr=False)
     # rows that are found beside the neighbours: one of them may be the row itself
     _n_more: ClassVar[int] = 1
@@ -93,9 +81,9 @@ class NeighborDistance(Scorer):
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         check_integer(self, "min_neighbors", self.min_neighbors)
-        check_array("reference", self.reference, "f", (None, None, None))
+        check_array("reference", self.reference, "f", (None, None))
         check_array("index", self.index, "i", (None,))
-        n_members, n_reference, n_dimensions = self.reference.shape
+        n_reference, n_dimensions = self.reference.shape
         is_index = (self.index >= -1).all() and (self.index < n_reference).all()
         if not 0 <= self.fraction <= 1 or not is_index or not isinstance(self.space, FunctionType):
             raise ValueError("the nearest neighbours must be a fraction of the reference rows")
@@ -103,7 +91,7 @@ class NeighborDistance(Scorer):
         if self.counts is not None:
             check_array("counts", self.counts, "i", (n_reference,))
             n_rows = int(self.counts.sum()) if (self.counts > 0).all() else 0
-        if is_fitted and min(n_members, n_rows - 1, n_dimensions) < 1:
+        if is_fitted and min(n_rows - 1, n_dimensions) < 1:
             raise ValueError("the reference has too few rows for nearest neighbours")
         max_cells = max(2 * MAX_BATCH_CELLS, n_reference * n_dimensions)
         if self._n_neighbors(n_rows) * n_dimensions > max_cells:
@@ -115,30 +103,24 @@ class NeighborDistance(Scorer):
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
         counts = None if rows.counts is None else rows.counts[indices]
-        return replace(self, index=index, reference=self.space(rows)[:, indices], counts=counts)
+        return replace(self, index=index, reference=self.space(rows)[indices], counts=counts)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         if len(self.index) != len(rows.reference) + 1:
             raise ValueError("the scorer was fitted to other reference rows")
-        members = zip(self.space(rows), self.reference, strict=True)
-        distances = np.stack([self._score_member(rows, x, ref) for x, ref in members])
-        return distances[0] if len(distances) == 1 else rows.mean_over_members(distances)
-
-    def _n_neighbors(self, n_rows: int) -> int:
-        """Return k for so many reference rows, one of which may be the query itself."""
-        return min(max(self.min_neighbors, round(self.fraction * n_rows)), n_rows - 1)
-
-    def _score_member(self, rows: ScoredRows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Distance in one member's coordinates: (n, f) and (n_reference, f) to (n,)."""
+        x, reference, itself = self.space(rows), self.reference, self.index[rows.reference_indices]
         k = self._n_neighbors(len(reference) if self.counts is None else int(self.counts.sum()))
-        itself = self.index[rows.reference_indices]
         if not self.fraction:
             return self._nearest_distance(x, itself, reference, k)
         distances = np.empty(len(x))
         for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
             distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
         return distances
+
+    def _n_neighbors(self, n_rows: int) -> int:
+        """Return k for so many reference rows, one of which may be the query itself."""
+        return min(max(self.min_neighbors, round(self.fraction * n_rows)), n_rows - 1)
 
     def _nearest_distance(
         self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
@@ -164,15 +146,10 @@ class NeighborDistance(Scorer):
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
-        is_wide = reference.shape[1] > MAX_TREE_DIMENSIONS
-        if is_wide and self.metric == "manhattan":  # scikit-learn takes up to twice as long
-            return self._brute_force_search(reference, n_neighbors)
         # by a tree, ties do not depend on the other rows of the query
-        algorithm = "auto" if is_wide else "kd_tree"
+        algorithm = "auto" if reference.shape[1] > MAX_TREE_DIMENSIONS else "kd_tree"
         with config_context(array_api_dispatch=False):
-            tree = NearestNeighbors(
-                n_neighbors=n_neighbors, metric=self.metric, algorithm=algorithm
-            ).fit(reference)
+            tree = NearestNeighbors(n_neighbors=n_neighbors, algorithm=algorithm).fit(reference)
 
         def find(x: np.ndarray) -> np.ndarray:
             with config_context(array_api_dispatch=False):
@@ -181,30 +158,16 @@ class NeighborDistance(Scorer):
 
         return find
 
-    def _brute_force_search(self, reference: np.ndarray, n_neighbors: int) -> Search:
-        """Return a search that computes all distances; of ties, the first rows are nearest."""
-
-        def find(x: np.ndarray) -> np.ndarray:
-            indices = np.empty((len(x), n_neighbors), dtype=int)
-            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
-                distances = self._pairwise_distances(x[batch], reference)
-                for position in range(n_neighbors):
-                    nearest = indices[batch, position] = distances.argmin(axis=1)
-                    distances[np.arange(len(nearest)), nearest] = np.inf
-            return indices
-
-        return find
-
     def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
         from scipy.spatial.distance import cdist
 
-        metric, batch_size = SCIPY_METRICS[self.metric], MAX_CACHED_NUMBERS // reference.shape[1]
+        batch_size = MAX_CACHED_NUMBERS // reference.shape[1]
         if batch_size >= len(reference):
-            return cdist(x, reference, metric)
+            return cdist(x, reference)
         distances = np.empty((len(x), len(reference)))
         for batch in batches(len(reference), max(batch_size, 1)):
-            distances[:, batch] = cdist(x, reference[batch], metric)
+            distances[:, batch] = cdist(x, reference[batch])
         return distances
 
     def _mean_distance(
@@ -235,8 +198,6 @@ class NeighborDistance(Scorer):
         """Mean distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
         # not the tree's distances, which may depend on the other rows of the query
         difference = neighbors - x[:, None]
-        if self.metric == "manhattan":
-            return np.abs(difference).sum(axis=2).mean(axis=1)
         return np.sqrt(np.square(difference).sum(axis=2)).mean(axis=1)
 
 

@@ -1,8 +1,7 @@
 """Rows that are scored relative to reference rows.
 
-Scores are cross-fitted: a row that is itself a reference row is scored by the ensemble members
-that were not trained on it, and its neighbours exclude itself. So training rows and new rows
-have scores of the same distribution.
+A row that is itself a reference row is not its own neighbour, and its score by the model is
+corrected (see ``ModelScore``). So training rows and new rows have scores of the same distribution.
 
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
@@ -18,6 +17,7 @@ from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
+    from sklearn_vae.data.table_encoder import TableEncoder
     from sklearn_vae.inference.predictor import Predictor
 
 # Decimals of means that replace missing values, in standard deviations. Rounding errors, which
@@ -34,20 +34,22 @@ MAX_MATCHED = 1 << 12
 
 
 class ScoredRows:
-    """Rows with a fitted model's codes and residuals, computed lazily.
+    """Rows with their coordinates, computed lazily.
 
     Parameters
     ----------
     X : ndarray of shape (n, n_features), float64
         Rows in their own units.
-    predictor : Predictor
+    columns : TableEncoder
+        Standardization of the columns in distances.
+    model : Predictor
         The fitted model.
     reference : ScoredRows, optional
         The reference rows; by default the rows themselves.
-    out_of_fold : ndarray of shape (M, n), bool, optional
-        Reference rows that each ensemble member was not trained on.
     counts : ndarray of shape (n,), int, optional
         Multiplicity of each row; one by default.
+    folds : list of (Predictor, ndarray of shape (n,)), optional
+        Models that were fitted to some of the reference rows, and the masks of all others.
     are_new : bool, default=False
         Whether a row that equals a reference row is another row, not that one.
     """
@@ -55,16 +57,17 @@ class ScoredRows:
     def __init__(
         self,
         X: np.ndarray,
-        predictor: "Predictor",
+        columns: "TableEncoder",
+        model: "Predictor",
         reference: Self | None = None,
-        out_of_fold: np.ndarray | None = None,
         counts: np.ndarray | None = None,
         *,
+        folds: Sequence[tuple["Predictor", np.ndarray]] = (),
         are_new: bool = False,
     ):
-        self.X, self.predictor, self.are_new = X, predictor, are_new
+        self.X, self.columns, self.model, self.are_new = X, columns, model, are_new
         self.reference = self if reference is None else reference
-        self.out_of_fold, self.counts = out_of_fold, counts
+        self.counts, self.folds = counts, folds
 
     @staticmethod
     def ndtri(probability: np.ndarray) -> np.ndarray:
@@ -81,8 +84,20 @@ class ScoredRows:
         """Rows at the indices, with the same reference."""
         counts = None if self.counts is None else self.counts[indices]
         return type(self)(
-            self.X[indices], self.predictor, self.reference, counts=counts, are_new=self.are_new
+            self.X[indices], self.columns, self.model, self.reference, counts, are_new=self.are_new
         )
+
+    def split(self, is_new: np.ndarray) -> tuple[Self, Self]:
+        """Split rows into new ones and their reference, as if these were all training rows.
+
+        Classes that new rows alone have are ``UNKNOWN``.
+        """
+        new, reference = self.select(is_new), self.select(~is_new)
+        new.reference = reference.reference = reference
+        for j in np.flatnonzero(self.columns.is_categorical).tolist():
+            x = new.X[:, j]
+            x[~np.isin(x, reference.value_counts[j][0]) & ~np.isnan(x)] = UNKNOWN
+        return new, reference
 
     def repeat(self, values: np.ndarray) -> np.ndarray:
         """Repeat each row's value by the row's multiplicity."""
@@ -127,28 +142,38 @@ class ScoredRows:
         """Standardized rows: (n, n_inputs).
 
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
-        values are replaced by their conditional means, which are rounded: equal ones are ties
-        whatever the other rows of the batch are. Behind, a column that is constant or of
+        values are imputed by the model, and rounded: equal ones are ties whatever the other rows
+        of the batch are. Behind, a column that is constant or of
         categories has a number that is 0, or 1 / sigma for an unseen value. Here sigma is the
         standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
         succession), and one more for each class that a single reference row has (Good-Turing).
         In this row itself such a class is an unseen value.
         """
-        columns = self.predictor.columns
+        columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
         for j, classes in self.reference.unique_classes.items():
             n_new[j] += len(classes)
         unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * columns.is_unseen(self.as_new)
         unseen = unseen[:, columns.has_discrete_values]
-        filled, is_missing = self.predictor.filled_inputs(self.as_new)
-        values = filled * columns.distance_scale
+        values, is_missing = self._filled()
+        values *= columns.distance_scale
         values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])
+
+    def _filled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standardized rows, missing values imputed, and a mask of these: (n, n_columns) each."""
+        values, X = self.columns.transform(self.as_new), self.as_new
+        is_missing = np.isnan(values)
+        rows = np.flatnonzero(is_missing.any(axis=1))
+        if len(rows):
+            X = np.where(self.columns.is_unseen(X[rows]), np.nan, X[rows])
+            values[rows] = self.columns.transform(self.model.fill(X))
+        return values, is_missing
 
     @cached_property
     def class_columns(self) -> np.ndarray:
         """Indices of the k columns of X that are Booleans or have not too many categories: (k,)."""
-        columns = np.flatnonzero(self.predictor.columns.is_class)
+        columns = np.flatnonzero(self.columns.is_class)
         n_values = [len(self.reference.value_counts[j][0]) for j in columns]
         return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]
 
@@ -164,7 +189,7 @@ class ScoredRows:
     @cached_property
     def numbers(self) -> np.ndarray:
         """Standardized rows without these columns: (n, f)."""
-        is_class = self.predictor.columns.is_class_input
+        is_class = self.columns.is_class_input
         return self.inputs[:, : len(is_class)][:, ~is_class]
 
     @cached_property
@@ -187,35 +212,6 @@ class ScoredRows:
             return np.full(len(self), -1)
         index_of = self.reference.index_of
         return np.array([index_of.get(key, -1) for key in self._keys()], dtype=int)
-
-    @cached_property
-    def scoring_members(self) -> np.ndarray:
-        """Mask of the members that score each row, those not trained on it: (M, n).
-
-        A row that all members were trained on is scored by all of them.
-        """
-        out_of_fold = self.reference.out_of_fold
-        if out_of_fold is None:
-            return np.ones((self.predictor.n_members, len(self)), dtype=bool)
-        padded = np.pad(out_of_fold, [(0, 0), (0, 1)], constant_values=True)
-        mask = padded[:, self.reference_indices]
-        return mask | ~mask.any(axis=0)
-
-    def mean_over_members(self, values: np.ndarray) -> np.ndarray:
-        """Mean over the members that score each row: (M, n) -> (n,)."""
-        return np.mean(values, axis=0, where=self.scoring_members)
-
-    @cached_property
-    def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and standardized residuals (M, n, n_values)."""
-        return self.predictor.codes_and_residuals(self.as_new)
-
-    @cached_property
-    def residual_scale(self) -> np.ndarray:
-        """Root mean square of the residuals: (M, 1, n_values)."""
-        residuals = self.codes_and_residuals[1]
-        scale = np.sqrt(np.square(residuals).mean(axis=1, keepdims=True))
-        return np.where(scale > 0, scale, 1)
 
     @cached_property
     def normal_scores(self) -> np.ndarray:
@@ -262,7 +258,7 @@ class ScoredRows:
     @cached_property
     def normal_score_knots(self) -> "NormalScoreKnots":
         """Numbers of these rows and their normal quantiles, by column."""
-        columns = np.flatnonzero(self.predictor.architecture.has_scale).tolist()
+        columns = np.flatnonzero(self.columns.has_scale).tolist()
         values, quantiles, left_out = [], [], []
         scale, (bounds, median) = np.ones(len(columns)), np.empty((2, 2, len(columns)))
         for j, column in enumerate(columns):
@@ -297,16 +293,15 @@ class ScoredRows:
         )
 
     @cached_property
-    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """Ascending values of each column of X, their counts, and a pseudo-count of new values."""
-        pairs = (count_values(x, self.counts) for x in self.X.T)
-        return [(x, n, ((n == 1).sum() + 1) / (n.sum() + 1)) for x, n in pairs]
+    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ascending values of each column of X, and their counts."""
+        return [count_values(x, self.counts) for x in self.X.T]
 
     @cached_property
     def unique_classes(self) -> dict[int, np.ndarray]:
         """Classes that one row alone has, by the index of a column of three or more classes."""
-        columns = np.flatnonzero(self.predictor.columns.is_categorical).tolist()
-        values_and_counts = ((j, *self.value_counts[j][:2]) for j in columns)
+        columns = np.flatnonzero(self.columns.is_categorical).tolist()
+        values_and_counts = ((j, *self.value_counts[j]) for j in columns)
         unique = {j: x[(counts == 1) & ~np.isnan(x)] for j, x, counts in values_and_counts}
         return {j: classes for j, classes in unique.items() if len(classes)}
 
@@ -317,7 +312,7 @@ class ScoredRows:
         Columns whose values single precision does not tell apart are in neither.
         """
         masks = np.zeros((2, self.X.shape[1]), dtype=bool)
-        for j, (values, _, _) in enumerate(self.value_counts):
+        for j, (values, _) in enumerate(self.value_counts):
             rounded = as_single(values)
             if len(np.unique(rounded)) == len(values):
                 is_single = rounded == values

@@ -1,10 +1,10 @@
 """The marginal distribution of a column of numbers, by evidence.
 
 Candidates are a normal and a log-normal distribution, normal scores, counts, and point masses, of
-the common values beside one of the former, or of all values (but for many that occur once). The evidence for each is the
-log-density of the rows less Schwarz's penalty of its parameters [1]_; point masses have that of
-each row by the others. Values that are recorded in steps have the density of their probability,
-spread over a step.
+the common values beside one of the former, or of all values (but for many that occur once). The
+evidence for each is the log-density of the rows less Schwarz's penalty of its parameters [1]_;
+point masses have that of each row by the others. Values that are recorded in steps have the density
+of their probability, spread over a step.
 
 Everything is computed from the unique values and their numbers of rows, so neither the order of the
 rows nor their dtype makes a difference, and a weight counts as copies.

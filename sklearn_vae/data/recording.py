@@ -60,14 +60,19 @@ def recording_step(column: TrainingColumn) -> float:
     gaps = gaps[gaps > ROUNDING * largest]
     if not len(gaps):
         return 0.0
-    for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
-        step = gaps.min() / divisor
-        multiples = (unique - unique[0]) / step
-        precision = largest * np.finfo(column.values.dtype).eps / step
-        if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
-            return 0.0
-        if (np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE).all():
-            return float((unique[-1] - unique[0]) / np.rint(multiples[-1]))
+    # a value with more decimals has a smaller gap on either side
+    n_smaller = min(int(2 * MAX_EXCEPTIONS * len(unique)), len(gaps) - 1)
+    for gap, max_exceptions in ((np.sort(gaps)[n_smaller], MAX_EXCEPTIONS), (gaps.min(), 0.0)):
+        for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
+            step = gap / divisor
+            multiples = (unique - unique[0]) / step
+            precision = largest * np.finfo(column.values.dtype).eps / step
+            if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+                break
+            is_multiple = np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE
+            if (~is_multiple).mean() <= max_exceptions:
+                last = np.flatnonzero(is_multiple)[-1]
+                return float((unique[last] - unique[0]) / np.rint(multiples[last]))
     return 0.0
 
 

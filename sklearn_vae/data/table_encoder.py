@@ -227,6 +227,12 @@ class TableEncoder:
         return np.concatenate([np.zeros(0, dtype=bool), *inputs])
 
     @property
+    def has_scale(self) -> np.ndarray:
+        """Mask of the model's inputs of real numbers: (n_columns,)."""
+        has_scale = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
+        return np.repeat(has_scale, [n * likelihood.width for likelihood, n in self.blocks])
+
+    @property
     def distance_scale(self) -> np.ndarray:
         """Factor of the model's inputs in distances between rows: (n_columns,).
 

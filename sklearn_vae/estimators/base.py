@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import (
     Field,
     Name,
@@ -39,7 +40,12 @@ from sklearn_vae.data.sources import (
 )
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
-from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
+from sklearn_vae.estimators.caller import (
+    caller_name,
+    copy_columns,
+    has_caller,
+    validate_columns,
+)
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_callbacks,
@@ -114,15 +120,13 @@ _PREDICTORS: Cache = WeakKeyDictionary()
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
-def cached(cache: Cache, estimator: "TableEstimator[Any]", make: Callable[[], Any]) -> Any:
+def cached(cache: Cache, estimator: BaseEstimator, make: Callable[[], Any], *others: object) -> Any:
     """Return an estimator's cached object; make it anew if an attribute is another object.
 
-    The attributes are its fitted ones, each of its weights, and the device.
+    The attributes are its fitted ones, and others.
     """
-    models: Any = estimator.state_dict_
-    models = models if isinstance(models, list) else [models]
     attributes = [value for name, value in vars(estimator).items() if name.endswith("_")]
-    attributes += [estimator.device, *(weight for each in models for weight in each.values())]
+    attributes += others
     old_attributes, value = cache.get(estimator, ([], None))
     if len(attributes) != len(old_attributes) or any(map(is_not, attributes, old_attributes)):
         value = make()
@@ -165,6 +169,7 @@ class TableEstimator(
 
     architecture_: Architecture
     columns_: TableEncoder
+    condition_encoder_: ConditionEncoder | None = None
     schema_: Schema | None = None
     dtype_: np.dtype
     n_features_in_: int
@@ -177,8 +182,14 @@ class TableEstimator(
 
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
+        models: Any = self.state_dict_
+        models = models if isinstance(models, list) else [models]
         predictor: PredictorT = cached(
-            _PREDICTORS, self, lambda: self._make_predictor(device_to_score_on(self.device))
+            _PREDICTORS,
+            self,
+            lambda: self._make_predictor(device_to_score_on(self.device)),
+            self.device,
+            *(weight for each in models for weight in each.values()),
         )
         return predictor
 
@@ -220,8 +231,7 @@ class TableEstimator(
             memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
             DataFrame or Array, or a polars LazyFrame. A callable that returns a new iterator of
             arrays or data frames is a source, too. A source is read twice, and its rows are kept
-            in a temporary file during the fit. ``VAEOutlierDetector`` reads it once, and keeps a
-            random sample.
+            in a temporary file during the fit.
             ``sample_weight``, ``conditional=True`` and ``robust=True`` need a table in memory.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Conditions of a conditional model: classes, or numbers of a floating-point type.
@@ -482,6 +492,22 @@ class TableEstimator(
         has_missing = any(encoder.is_incomplete(window).any() for window in windows(rows))
         return replace(encoder, has_missing=has_missing)
 
+    def _fit_rows(
+        self, rows: np.ndarray, weight: np.ndarray | None, reader: "TableEstimator[Any]"
+    ) -> Self:
+        """Fit to rows of numbers that another estimator has validated."""
+
+        def rows_read(*_args: Any, **_kwargs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+            self.schema_, self.condition_encoder_ = reader.schema_, None
+            copy_columns(reader, self)
+            return rows, weight
+
+        self._check_rows = rows_read  # type: ignore[method-assign]
+        try:
+            return self.fit(None)
+        finally:
+            del self._check_rows
+
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those on disk by windows."""
         device = resolve_device(self.device)
@@ -557,6 +583,10 @@ class TableEstimator(
         if not n_valid:
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+
+    def _held_out(self, table: Dataset) -> Dataset | None:
+        """Return the validation rows of the fit, for the same seed makes the same split."""
+        return self._split(table, self._n_validation_rows(table))[1]
 
     def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
         """Warn if the training loss of a member rose without bounds, or was never finite."""

@@ -59,7 +59,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
     _is_joint: ClassVar[bool] = False
 
     conditional: bool
-    condition_encoder_: ConditionEncoder | None = None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

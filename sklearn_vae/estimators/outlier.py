@@ -1,10 +1,9 @@
 """VAEOutlierDetector: outlier and novelty detection."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,76 +14,67 @@ from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
-from sklearn_vae.anomaly.autoencoders import make_jobs, trimmed_job
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_threshold,
     margins,
-    out_of_fold_mask,
     split_calibration,
 )
-from sklearn_vae.anomaly.presets import METHODS, Preset, find_preset, find_scorer
+from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.estimators.base import MIN_ROWS, Cache, TableEstimator, cached
-from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
+from sklearn_vae.estimators.caller import called, copy_columns
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_callbacks, check_checkpoint
 from sklearn_vae.estimators.given import column_indices
-from sklearn_vae.estimators.parts import resolve_widths
+from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.source_methods import accepts_source
+from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.numerics.random import Stream, draw_seed, make_generator, start_seeds
+from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.system.warnings import warn
-from sklearn_vae.training import TrainingJob, TrainingResult
 
-# Largest number of reference rows, on which the autoencoders are trained; of more training rows,
-# so many are drawn at random.
+# Largest number of reference rows, to which the model is fitted; of more training rows, so many are
+# drawn at random.
 MAX_REFERENCE_ROWS = 20_000
-# Largest number of factors by which missing values are imputed in the encoder's input.
-MAX_FACTORS = 4
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
+# Least number of rows of which halves are fitted, and the largest number of iterations.
+MIN_ROWS_TO_SPLIT = 20
+MAX_ITER_OF_HALVES = 10
+# contamination="auto", of training rows that may contain outliers and of clean ones.
+AUTO_CONTAMINATION, AUTO_CONTAMINATION_OF_CLEAN = 0.1, 0.05
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
 _REFERENCES: Cache = WeakKeyDictionary()
 
 
 @serializable
-class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
-    """Outlier and novelty detection by variational autoencoders and nearest neighbours.
+class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
+    """Outlier and novelty detection by the density of a variational autoencoder and by neighbours.
+
+    A :class:`VAETransformer` is fitted to the rows. It scores them, explains the scores and
+    imputes missing cells in distances between rows.
 
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
-    score is a weighted sum of negative log tail probabilities. Two are of the mean distance to a
-    tenth of the training rows, the nearest ones: in standard deviations, and in standard
-    deviations or normal scores [5]_, whichever is larger. In a table with classes the third, with
-    half the weight, is of the surprisal of the row's classes given its other columns [6]_; in
-    other tables, with a quarter of the weight, of the frequency of its values in their columns.
-    The autoencoders are trained with masked inputs and a trimmed ELBO, which leaves out the rows
-    of each batch with the largest loss.
+    score is a sum of negative log tail probabilities: of the model's -log p(x), and of the mean
+    distance to a tenth of the training rows, the nearest ones, in standard deviations or normal
+    scores [2]_, whichever are larger. In a table with classes, the distance has a quarter of the
+    weight, and the surprisal of the row's classes given its neighbours [3]_ a half.
 
-    In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
-    a weighted sum of negative log tail probabilities of three quantities. Two are distances: the
-    Manhattan distance to the nearest training row, and the distance to the hyperplane through
-    the eight nearest training rows [1]_. Both are measured among standardized rows and among
-    their normal scores [5]_. The third, with half the weight, is the frequency of the row's
-    values in their columns.
+    In *novelty detection* (``novelty=True``) the training rows are clean. Beside -log p(x) there
+    are the distances to the hyperplane through the eight nearest training rows [1]_, among
+    standardized rows and among their normal scores.
 
-    The autoencoders explain the score, and have scores of their own (``method``).
-
-    New rows can be scored in both settings. The data do not show which setting applies.
-
-    Columns may be numbers, dates, Booleans, categories and ordered categories, and cells may be
-    missing. In distances between rows, numbers are in standard deviations, two classes have a
-    distance of sqrt(2), and missing cells are imputed. Autoencoders give classes probabilities,
-    whose negative logarithms are their errors, and leave out missing cells.
-
+    New rows can be scored in both settings. The data do not show which setting applies. Columns
+    may be of any type that :class:`VAETransformer` takes, and cells may be missing.
     If ``sample_weight`` contains fractions, weights are rounded to counts of the same sum.
 
     Parameters
@@ -100,99 +90,56 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         Score of ``score_samples``; higher is more normal.
 
         - ``"auto"``: the score described above, in nats;
-        - ``"latent"``: minus the distance to nearest neighbours in standardized residuals and
-          codes;
+        - ``"neighbors"``: the same without the model's density;
         - ``"log_likelihood"``: log p(x), in nats and X's units;
-        - ``"elbo"``: the evidence lower bound, in nats and X's units;
-        - ``"reconstruction_probability"``: mean of log p(x|z) over q(z|x) [4]_, in nats and X's
+        - ``"reconstruction_probability"``: mean of log p(x|z) over q(z|x) [5]_, in nats and X's
           units;
-        - ``"reconstruction"``: minus the squared distance to the reconstruction, in standard
-          deviations of the columns;
-        - ``"denoising"``: the same for inputs with noise. Set ``input_noise`` to 0.3, too;
-        - ``"masked"``: minus the distance between values and their predictions from the row's
-          other values, in standard deviations. It needs a ``mask_fraction`` above 0.
+        - ``"reconstruction"``: minus the squared distance to the reconstruction, in the units
+          of the model's columns.
     n_components : int or "auto", default="auto"
-        Latent dimensions. ``"auto"`` is half the number of columns, or with ``novelty=True``
-        that number, and at most 32.
-    hidden_layer_sizes : int or sequence of int, default=(64, 32)
+        Latent dimensions of the model, as of :class:`VAETransformer`.
+    hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Activation function of the hidden layers.
-    max_iter : int or "auto", default="auto"
-        Number of iterations of 25 gradient steps; on a long table, as many epochs as have this
-        number of steps. ``"auto"`` is 16, or 30 with ``novelty=True``.
-    batch_size : int, default=128
-        Rows per gradient step.
-    learning_rate : float or "auto", default="auto"
-        Step size of Adam. ``"auto"`` is 8e-3 with ``method="auto"``, else 2e-3, or 4e-3 with
-        ``novelty=True``. There it decays to 0.3 and 0.1 of its value after one half and three
-        quarters of the iterations.
-    weight_decay : float, default=0.0
-        Decoupled weight decay of the networks' matrices.
-    input_noise : float, default=0.0
-        Standard deviation of the Gaussian noise added to the encoder's input in training, in
-        standard deviations of the columns.
-    mask_fraction : float, default=0.3
-        Fraction of the encoder's inputs that are masked in training, in [0, 1).
-    trim_fraction : float or "auto", default="auto"
-        Fraction of each batch, the rows with the largest loss, that the trimmed ELBO leaves
-        out, in [0, 0.5]. ``"auto"`` is 0.3, or 0 with ``novelty=True``.
-    n_init : int or "auto", default="auto"
-        Number of autoencoders (at most 1000), whose scores are averaged (cross-fitting). Each
-        one is trained without one of ``n_init`` folds of the rows and scores this fold. A single
-        autoencoder is trained on all rows, so the threshold of its score is biased by overfitting.
-        ``"auto"`` is 4, or 1 with ``method="auto"``, whose score it only explains.
+    max_iter : int, default=40
+        Maximum number of iterations of the training.
     calibration : {None, "conformal"}, default=None
         Rows whose scores determine ``p_values`` and the threshold: by default the training
-        rows, scored out of fold; with ``"conformal"``, rows held out of training. The error
-        rate of conformal calibration is guaranteed for all exchangeable rows [3]_, that of
-        out-of-fold scores is approximate.
+        rows, scored as new ones; with ``"conformal"``, rows held out of training. The error
+        rate of conformal calibration is guaranteed for all exchangeable rows [4]_, that of
+        training rows is approximate.
     calibration_fraction : float, default=0.2
         Fraction of the rows held out by ``calibration="conformal"``. The smallest possible
         false positive rate is 1 / (1 + number of these rows).
     callbacks : list of skorch callbacks, default=None
-        Called in every iteration. scikit-learn's own callbacks are set with ``set_callbacks``
-        from scikit-learn 1.9 on.
+        Called in every iteration of the training.
     checkpoint : str or path-like, default=None
-        File in which ``fit`` saves its state at the ends of iterations, for up to 5% of the
-        time. The same ``fit`` in another process resumes from it with bit-identical results;
-        other rows or parameters are an error. The file is removed at the end of the fit. It
+        File in which ``fit`` saves the state of the training, as of :class:`VAETransformer`. It
         needs a ``random_state`` other than None.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` is the first CUDA device if
         there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
-        Seed of initial parameters, batches, noise and Monte Carlo points. Global random states
-        are not touched.
+        Seed of the model and of rows drawn at random. Global random states are not touched.
     verbose : bool or int, default=False
-        If true, the progress of each training is printed in one line: iteration, loss, rate and
-        time left. Above 1, a table with a line per iteration is printed instead.
+        ``verbose`` of the model.
 
     Attributes
     ----------
+    estimator_ : VAETransformer
+        Fitted model.
     offset_ : float
         Threshold of the score: ``predict`` labels rows with lower scores -1.
     columns_ : TableEncoder
-        Standardization of the columns; prints as a small table.
+        Standardization of the columns in distances; prints as a small table.
     reference_samples_ : ndarray of shape (n_reference, n_features)
         Reference rows in X's units: the distinct training rows in lexicographic order, or those
         of 20,000 drawn at random. Categories are codes, missing cells NaN.
     counts_ : ndarray of shape (n_reference,) or None
         Multiplicities of the reference rows; None if each one occurs once.
-    left_out_ : ndarray of shape (n_members, n_reference), bool
-        Reference rows that each autoencoder was not trained on, and which it scores.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores of the calibration rows in ascending order, for ``p_values``.
-    state_dict_ : dict of ndarray
-        Parameters of the autoencoders by name, with a leading member axis.
-    history_ : list of dict
-        One record per iteration of an autoencoder: ``member``, ``iteration``, ``loss``,
-        ``reconstruction_loss``, ``kl_loss``, ``beta``, ``learning_rate``. Losses are nats per
-        row in X's units, averaged over the rows that were not trimmed.
     n_iter_ : int
-        Number of iterations of each autoencoder.
-    interrupted_ : bool
-        True if Ctrl-C ended the fit early.
+        Number of iterations of the model's training.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -208,15 +155,14 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     ----------
     .. [1] P. Vincent and Y. Bengio, "K-Local Hyperplane and Convex Distance Nearest
        Neighbor Algorithms", NeurIPS 2001.
-    .. [2] S. Han et al., "ADBench: Anomaly Detection Benchmark", NeurIPS 2022.
-    .. [3] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
-       Springer 2005.
-    .. [4] J. An and S. Cho, "Variational Autoencoder based Anomaly Detection using
-       Reconstruction Probability", SNU Data Mining Center, 2015.
-    .. [5] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
+    .. [2] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
        High Dimensional Undirected Graphs", JMLR 10, 2009.
-    .. [6] E. A. Nadaraya, "On Estimating Regression", Theory of Probability and Its Applications
+    .. [3] E. A. Nadaraya, "On Estimating Regression", Theory of Probability and Its Applications
        9, 1964.
+    .. [4] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
+       Springer 2005.
+    .. [5] J. An and S. Cho, "Variational Autoencoder based Anomaly Detection using
+       Reconstruction Probability", SNU Data Mining Center, 2015.
 
     Examples
     --------
@@ -238,32 +184,23 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "n_components", "hidden_layer_sizes", "activation", "batch_size", "weight_decay",
-                "n_init", "callbacks", "checkpoint", "device", "random_state", "verbose",
+                "n_components", "hidden_layer_sizes", "max_iter", "callbacks", "checkpoint",
+                "device", "random_state", "verbose",
             )
-        },
-        **{
-            name: [*CONSTRAINTS[name], StrOptions({"auto"})]
-            for name in ("max_iter", "learning_rate")
         },
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
-        "method": [StrOptions(set(METHODS))],
-        "input_noise": [Interval(Real, 0, None, closed="left")],
-        "mask_fraction": [Interval(Real, 0, 1, closed="left")],
-        "trim_fraction": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
+        "method": [StrOptions({"auto", "neighbors", *METHODS})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
     }  # fmt: skip
 
-    architecture_: Architecture
-    left_out_: np.ndarray
+    estimator_: VAETransformer
+    columns_: TableEncoder
     counts_: np.ndarray | None = None
     scorer_: Scorer
     reference_samples_: np.ndarray
-    seed_: int
     attribution_baseline_: AttributionBaseline
-    state_dict_: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -272,22 +209,14 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         novelty: bool = False,
         method: str = "auto",
         n_components: int | str = "auto",
-        hidden_layer_sizes: int | Sequence[int] = (64, 32),
-        activation: str = "silu",
-        max_iter: int | str = "auto",
-        batch_size: int = 128,
-        learning_rate: float | str = "auto",
-        weight_decay: float = 0.0,
-        input_noise: float = 0.0,
-        mask_fraction: float = 0.3,
-        trim_fraction: float | str = "auto",
-        n_init: int | str = "auto",
+        hidden_layer_sizes: int | Sequence[int] = (64, 64),
+        max_iter: int = 40,
         calibration: str | None = None,
         calibration_fraction: float = 0.2,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         verbose: bool | int = False,
     ):
         self.contamination = contamination
@@ -295,15 +224,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         self.method = method
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
         self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.input_noise = input_noise
-        self.mask_fraction = mask_fraction
-        self.trim_fraction = trim_fraction
-        self.n_init = n_init
         self.calibration = calibration
         self.calibration_fraction = calibration_fraction
         self.callbacks = callbacks
@@ -314,131 +235,118 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
 
     # -- fit -------------------------------------------------------------------------
 
-    def _make_jobs(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[list[TrainingJob], CountedRows | None]:
-        """Set the reference rows and make one job per autoencoder."""
-        self._validate_params()
-        source = as_source(X)
-        if source is not None and sample_weight is None:  # the reference rows are a sample anyway
-            X, _ = source.sample()
-        X, weights = self._check_rows(X, sample_weight, reset=True)
-        self.dtype_ = X.dtype
-        self.seed_ = draw_seed(self.random_state)
-        preset = self._preset()
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model to the rows, and calibrate the score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units, or a source of batches as ``VAETransformer.fit``
+            takes, of which a random sample is kept.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of times that each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is invalid. The detector is then as before.
+        """
+        with self._watch_fit():
+            self._validate_params()
+            source = as_source(X)
+            if source is not None and sample_weight is None:
+                X, _ = source.sample()
+            seed = draw_seed(self.random_state)
+            # robust: of outliers it does not warn
+            self.estimator_ = reader = self._make_model(seed, robust=True)
+            rows, weights = reader._check_rows(X, sample_weight, reset=True)
+            copy_columns(reader, self)
+            reference, calibration = self._choose_rows(rows, weights, seed)
+            self.estimator_ = self._make_model(
+                seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
+            )
+            with self._keep_interrupted():
+                fit_to(self.estimator_, reference, reader)
+                self._calibrate(reference, calibration, reader)
+            if self.estimator_.interrupted_:
+                reference = reference.select(spread_out(len(reference.X), MAX_INTERRUPTED_ROWS))
+                if calibration is not None:
+                    few = spread_out(len(calibration.X), MAX_INTERRUPTED_ROWS)
+                    calibration = calibration.select(few)
+                self._calibrate(reference, calibration)
+            self.estimator_.set_params(callbacks=None, checkpoint=None)
+        return self
+
+    def _make_model(self, seed: int, **params: Any) -> VAETransformer:
+        """Make an unfitted model."""
+        return VAETransformer(
+            self.n_components,
+            hidden_layer_sizes=self.hidden_layer_sizes,
+            device=self.device,
+            random_state=seed,
+            **{"max_iter": self.max_iter, **params},
+        )
+
+    def _choose_rows(
+        self, X: np.ndarray, weights: np.ndarray | None, seed: int
+    ) -> tuple[CountedRows, CountedRows | None]:
+        """Choose the reference rows, and hold out those of conformal calibration."""
         X = X.astype(np.float64, copy=False)
-        rows = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
-        train, calibration = rows, None
+        rows = train = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
+        calibration = None
         if self.calibration is not None:
             if len(rows.X) <= MAX_REFERENCE_ROWS:  # in one order, whatever the order of X
                 rows = rows.unique()
-            generator = make_generator(self.seed_, Stream.SPLIT)
+            generator = make_generator(seed, Stream.SPLIT)
             calibration, train = split_calibration(
                 rows, self.calibration_fraction, MIN_ROWS, generator
             )
-        if len(train.X) <= MAX_REFERENCE_ROWS:
-            train = reference = train.unique()
-        else:
-            generator = make_generator(self.seed_, Stream.SPLIT, 1)
-            reference = train.split(MAX_REFERENCE_ROWS, generator)[0].unique()
-        self.columns_ = self._fit_encoder(*train, self._likelihoods(), is_plain=True)
-        self.reference_samples_, self.counts_ = reference
-        generator = make_generator(self.seed_, Stream.SPLIT, 2)
-        n_rows = len(reference.X)
-        self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, MIN_ROWS, generator)
+        if len(train.X) > MAX_REFERENCE_ROWS:
+            generator = make_generator(seed, Stream.SPLIT, 1)
+            train = train.split(MAX_REFERENCE_ROWS, generator)[0]
+        return train.unique(), calibration
 
-        table = self._encode(*reference)
-        self.architecture_ = self._architecture(n_rows)
-        config = preset.training_config(
-            int((~self.left_out_[0]).sum()),
-            seed=self.seed_,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            input_noise=self.input_noise,
-            input_mask=self.mask_fraction,
-        )
-        jobs = make_jobs(self.architecture_, config, table, self.left_out_)
-        return jobs, calibration
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.callbacks:
+            check_callbacks(self)
+        if self.checkpoint is not None:
+            check_checkpoint(self)
 
-    def _architecture(self, n_rows: int) -> Architecture:
-        """Return the architecture of the autoencoders of so many reference rows."""
-        columns, n_components = self.columns_, self.n_components
-        if n_components == "auto":
-            n_components = self._preset().n_components(columns.n_columns)
-        n_factors = n_imputation_factors(n_rows, columns.n_columns) if columns.has_missing else 0
-        return Architecture(
-            n_components=int(n_components),
-            hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
-            activation=self.activation,
-            blocks=columns.blocks,
-            n_factors=min(n_factors, MAX_FACTORS),
-        )
-
-    def _select(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
-    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
-        """Make the jobs that train all autoencoders further with the trimmed ELBO."""
-        trim_fraction = float(self._preset().trim_fraction)
-        if not trim_fraction:
-            return results, []
-        pairs = zip(jobs, results, strict=True)
-        return results, [trimmed_job(job, result, trim_fraction) for job, result in pairs]
-
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: CountedRows | None
+    def _calibrate(
+        self,
+        rows: CountedRows,
+        calibration: CountedRows | None,
+        reader: VAETransformer | None = None,
     ) -> None:
-        """Set the fitted attributes and calibrate the score, after Ctrl-C with few rows.
+        """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
 
-        ``rows`` are held out for conformal calibration.
+        ``rows`` are the reference rows. With ``reader``, which has validated them, models of halves
+        of the rows show how optimistic scores are.
         """
-        weights = [result.weights for result in results]
-        self.state_dict_ = {name: np.concatenate([w[name] for w in weights]) for name in weights[0]}
-        self.history_ = [
-            {"member": member, **{k: v for k, v in record.items() if k != "refit"}}
-            for member, result in enumerate(results)
-            for record in result.history
-        ]
-        self.n_iter_ = len(self.history_) // len(results)
-        self._warn_of_divergence(results, self._preset().learning_rate)
-        if self.interrupted_:
-            seeds = start_seeds(self.seed_, len(self.left_out_))
-            members = [seeds.index(job.config.seed) for job in jobs]
-            reference = CountedRows(self.reference_samples_, self.counts_)
-            indices = spread_out(len(reference.X), MAX_INTERRUPTED_ROWS)
-            self.reference_samples_, self.counts_ = reference.select(indices)
-            self.left_out_ = self.left_out_[members][:, indices]
-            if rows is not None:
-                rows = rows.select(spread_out(len(rows.X), MAX_INTERRUPTED_ROWS))
-        self._calibrate(rows)
-
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> None:
-        return None  # the scorer and its calibration need all autoencoders
-
-    def _preset(self) -> Preset:
-        """Values of the parameters, those of the setting's preset for "auto"."""
-        preset = find_preset(self.method, novelty=self.novelty)
-        params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
-        return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
-
-    def _training_dtype(self, X: np.ndarray, weight: np.ndarray | None) -> np.dtype:
-        # rows are in double precision here, whatever X is
-        return np.dtype(np.float32)
-
-    def _likelihoods(self) -> Any:
-        """Likelihood of each column: numbers are normal, and the types of others decide."""
-        normal = Gaussian("per_column")
-        if self.schema_ is None:
-            return normal
-        return [normal if field.categories is None else "auto" for field in self.schema_.fields]
-
-    def _calibrate(self, calibration: CountedRows | None) -> None:
-        """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""
+        model, (X, counts) = self.estimator_, rows
+        normal: Any = Gaussian("per_column")
+        if (fields := model._fields) is not None:  # the types of others decide
+            normal = [normal if field.categories is None else "auto" for field in fields]
+        self.columns_ = model._fit_encoder(X, counts, normal, is_plain=True)
+        self.reference_samples_, self.counts_ = X, counts
         reference = self._reference_rows()
+        if reader is not None and self.method != "neighbors":
+            reference.folds = self._fit_folds(rows, reader)
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -reference.repeat(anomaly_scores)
-        contamination = self._preset().contamination
+        contamination = AUTO_CONTAMINATION_OF_CLEAN if self.novelty else AUTO_CONTAMINATION
+        if self.contamination != "auto":
+            contamination = float(self.contamination)
         if calibration is None:
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
@@ -454,9 +362,30 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
                     f"{smallest_rate:.2g}. More rows or a larger calibration_fraction lower it."
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
-        rows = CountedRows(self.reference_samples_, self.counts_)
-        self.attribution_baseline_ = AttributionBaseline.fit(self._predictor(), rows, -scores)
+        self.attribution_baseline_ = AttributionBaseline.fit(model._predictor(), rows, -scores)
         del _REFERENCES[self]  # which has coordinates that are in the scorer by now
+
+    def _fit_folds(
+        self, rows: CountedRows, reader: VAETransformer
+    ) -> list[tuple[Predictor, np.ndarray]]:
+        """Fit a model to each half of the rows: predictors, and masks of the other half."""
+        if len(rows.X) < MIN_ROWS_TO_SPLIT:
+            return []
+        seed: Any = reader.random_state
+        generator = make_generator(seed, Stream.SPLIT, 2)
+        order = torch.randperm(len(rows.X), generator=generator).numpy()
+        is_second, folds = order % 2 == 1, []
+        for is_new in (is_second, ~is_second):
+            max_iter = min(self.max_iter, MAX_ITER_OF_HALVES)
+            half = self._make_model(seed, max_iter=max_iter, refit=False)
+            fit_to(half, rows.select(np.flatnonzero(~is_new)), reader)
+            folds.append((half._predictor(), is_new))
+        return folds
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of iterations of the model's training."""
+        return self.estimator_.n_iter_
 
     # -- scores ------------------------------------------------------------------------
 
@@ -464,9 +393,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row: higher is more normal.
 
-        A row that equals one of ``reference_samples_`` is scored out of fold, by autoencoders
-        that were not trained on it, and is not its own neighbour. With ``novelty=True`` and more
-        than 1% of the training rows repeated, such a row is a new one instead.
+        A row that equals one of ``reference_samples_`` is not its own neighbour, and its density
+        is corrected. With ``novelty=True`` and more than 1% of the training rows repeated, such a
+        row is a new one instead.
 
         Parameters
         ----------
@@ -483,7 +412,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         return -self._anomaly_scores(rows)
 
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
-        """Fit the model, and label its training rows by their out-of-fold scores.
+        """Fit the model, and label its training rows.
 
         Parameters
         ----------
@@ -508,7 +437,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         A row's attributions add up to the mean score of the training rows less the score of the
         row. A column's attribution increases with the excess of its conditional negative
         log-density, -log p(x_j | the row's other columns), over its mean in the training rows.
-        It is computed by the autoencoders, whatever ``method`` the score is of.
+        It is the model's, whatever ``method`` the score is of.
 
         Parameters
         ----------
@@ -523,15 +452,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         check_is_fitted(self)
         rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         scores = self._anomaly_scores(rows)
-        return self.attribution_baseline_.attribute(self._predictor(), rows.X, scores)
+        return self.attribution_baseline_.attribute(self.estimator_._predictor(), rows.X, scores)
 
     def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
         """Expected value of each cell given the row's other cells.
 
         It is the mean of p(x_j | the row's other columns), the median of ordered categories or the
-        likeliest one of others, by the autoencoders: what an anomalous value might have been. Means
-        are extrapolated in rows far from all others, so they may be outside the range of the
-        column.
+        likeliest one of others: what an anomalous value might have been.
 
         Parameters
         ----------
@@ -550,19 +477,20 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)
         if columns is not None:
-            names = self._names_or_indices()
+            names = self.estimator_._names_or_indices()
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X))
-        means = conditional_means(self._predictor(), rows.X, indices, self._is_rounded)
-        if self.schema_ is not None:
+        model = self.estimator_
+        means = conditional_means(model._predictor(), rows.X, indices, model._is_rounded)
+        if model.schema_ is not None:
             rows.X[:, indices] = means
-            means = self.columns_.on_steps(rows.X)[:, indices]
-        return self._restore_table(means, like=X, columns=indices)
+            means = model.columns_.on_steps(rows.X)[:, indices]
+        return model._restore_table(means, like=X, columns=indices)
 
     @accepts_source
     def _training_scores(self, X: Any) -> np.ndarray:
-        """Normality score of each training row, out of fold for reference rows."""
+        """Normality score of each training row, which is none of ``are_new``."""
         return -self._anomaly_scores(self._scored_rows(self._validate(X)))
 
     def _scored_rows(
@@ -570,8 +498,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     ) -> ScoredRows:
         """Validated rows in double precision, with the values of the reference rows."""
         reference = self._reference_rows()
-        X = reference.match(X.astype(np.float64, copy=False), self._fields)
-        return ScoredRows(X, reference.predictor, reference, counts=counts, are_new=are_new)
+        X = reference.match(X.astype(np.float64, copy=False), self.estimator_._fields)
+        columns, model = reference.columns, reference.model
+        return ScoredRows(X, columns, model, reference, counts, are_new=are_new)
 
     def _anomaly_scores(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, repeated by its count: higher is more anomalous."""
@@ -582,32 +511,32 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         """True if rows that equal reference rows may be new ones, as in novelty detection."""
         return bool(self.novelty) and are_often_repeated(self.counts_)
 
+    def _validate(self, X: Any) -> np.ndarray:
+        """Validate rows, and convert them to numbers."""
+        with called(self):
+            return self.estimator_._validate(X)
+
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
-        X, out_of_fold, counts = self.reference_samples_, self.left_out_, self.counts_
+        X, columns, model = self.reference_samples_, self.columns_, self.estimator_._predictor()
         rows: ScoredRows = cached(
-            _REFERENCES,
-            self,
-            lambda: ScoredRows(X, self._predictor(), out_of_fold=out_of_fold, counts=counts),
+            _REFERENCES, self, lambda: ScoredRows(X, columns, model, counts=self.counts_), model
         )
         return rows
-
-    def _make_predictor(self, device: torch.device) -> Predictor:
-        weights = dict(self.state_dict_)
-        return Predictor(self.columns_, self.architecture_, weights, self.seed_, device)
 
     # -- persistence -------------------------------------------------------------------
 
     def _validate_fitted(self) -> None:
-        super()._validate_fitted()
+        model = self.estimator_
+        self._check_wrapped(model)
         shape = (None, self.n_features_in_)
         check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
         n_reference = len(self.reference_samples_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
-        fitted = self._predictor()
-        check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_reference))
+        if self.columns_.n_features != self.n_features_in_:
+            raise ValueError("the columns of distances are not those of the model")
         n_rows = n_reference
         if self.counts_ is not None:
             check_array("counts_", self.counts_, "i", (n_reference,))
@@ -615,4 +544,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         if n_rows < MIN_ROWS:
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
-        self.attribution_baseline_.attribute(fitted, row.X, self._anomaly_scores(row))
+        scores = self._anomaly_scores(row)
+        self.attribution_baseline_.attribute(model._predictor(), row.X, scores)
+
+
+def fit_to(model: VAETransformer, rows: CountedRows, reader: VAETransformer) -> None:
+    """Fit a model to rows that another one has validated, with their counts as weights."""
+    X, counts = rows
+    model._fit_rows(X, None if counts is None else counts.astype(np.float64), reader)

@@ -15,6 +15,7 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.sources import check_is_table, windows
 from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -563,7 +564,7 @@ class VAETransformer(
     def _parts(self) -> ModelParts:
         """Objects that the parameters stand for."""
         # a subclass may have fewer parameters, and sets the others itself
-        return ModelParts.from_params(vars(self), type(self).__name__)
+        return ModelParts.from_params(vars(self), caller_name(self))
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset

@@ -41,21 +41,13 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
     return torch.cat(chunks, 2).movedim(2, 0)
 
 
-def codes_and_residuals(
-    model: VAE, x: Tensor, shift: Tensor | None = None, mask: Tensor | None = None
-) -> Tensor:
-    """Means of q(z|x), and residuals of the values: (M, B, n_columns) -> (B, M, l + n).
+def residuals(model: VAE, x: Tensor) -> Tensor:
+    """Residuals of the first member's reconstructions: (M, B, n_columns) -> (B, n_values).
 
-    The encoder sees rows plus ``shift`` (n_columns,), without the values of ``mask`` (M, 1, n).
     The residual of a missing value is 0.
     """
-    likelihood, filled = model.likelihood, model.fill_missing(x)
-    encoder_x = filled if shift is None else filled + shift
-    if mask is not None:
-        encoder_x = model.mask_values(encoder_x, mask)
-    z = model.posterior.mean(model.encode(encoder_x))
+    likelihood = model.likelihood
+    z = model.posterior.mean(model.encode(model.fill_missing(x)))
     values, observed = likelihood.split_missing(x)
     residual = likelihood.residual(model.decode(z.unsqueeze(1)), values.unsqueeze(1)).squeeze(1)
-    if observed is not None:
-        residual = residual * observed
-    return torch.cat([z, residual], dim=2).movedim(0, 1)
+    return (residual if observed is None else residual * observed)[0]

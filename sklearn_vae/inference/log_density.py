@@ -140,10 +140,13 @@ class JointDensity(NamedTuple):
         return self._replace(x=self.x.index_select(1, rows), observed=observed)
 
 
-def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> Tensor:
+def log_evidence(
+    model: VAE, x: Tensor, points: Points, rows_per_chunk: int, *, refines: bool = True
+) -> Tensor:
     """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
 
-    ``rows_per_chunk`` rows are decoded at a time, with all their draws.
+    ``rows_per_chunk`` rows are decoded at a time, with all their draws. With ``refines``, rows
+    with uneven weights get further draws.
 
     References
     ----------
@@ -158,6 +161,8 @@ def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> 
         chunks.append(sampler.log_evidence())
         masks.append(is_poor)
     log_p = torch.cat(chunks, dim=1)
+    if not refines:
+        return log_p
     # the poor rows of all chunks together; their first draws are repeated, not kept in memory
     for rows in torch.cat(masks).nonzero()[:, 0].split(rows_per_chunk):
         sampler, is_poor = _first_proposals(model, q[:, rows], x[:, rows], points, prior)

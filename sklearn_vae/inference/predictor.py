@@ -15,9 +15,9 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
-    codes_and_residuals,
     elbo_terms,
     posterior_mode,
+    residuals,
 )
 from sklearn_vae.inference.conditionals import (
     conditional_cdf,
@@ -169,21 +169,15 @@ class Predictor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
         return torch.from_numpy(self.columns.transform(X)).to(self.device)[None]
 
-    @default_modes()
-    def filled_inputs(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Encode rows, missing values imputed, and a mask of these: (n, n_columns) each.
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values by those of the row's reconstruction: (n, n_features)."""
 
-        By conditional means, or if the model was fitted to complete rows, by means.
-        """
-        encoded = self.columns.transform(X)
-        is_missing = np.isnan(encoded)
-        rows = np.flatnonzero(is_missing.any(axis=1))
-        if len(rows):
-            model, x = self.module(X.dtype, 1), torch.as_tensor(encoded[rows]).to(self.device)[None]
-            observed = ~x.isnan()
-            filled = model.fill_missing(x) if model.filler is None else model.filler(x, observed)
-            encoded[rows] = filled[0].cpu().numpy()
-        return encoded, is_missing
+        def reconstruct(model: VAE, x: Tensor) -> Tensor:
+            z = model.posterior.mean(model.encode(model.fill_missing(x)))
+            return model.reconstruct(z, x)[0]
+
+        is_rounded = self.columns.has_discrete_values
+        return self.columns.fill_missing(X, self.map(reconstruct, X, n_members=1), is_rounded)
 
     def encode_conditions(self, y: np.ndarray, dtype: np.dtype) -> Tensor:
         """Encode conditions (n, n_y) beside rows of zeros: (1, n, n_columns + n_conditions)."""
@@ -239,19 +233,22 @@ class Predictor:
 
     # -- densities -------------------------------------------------------------------
 
-    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+    def log_density(
+        self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
+    ) -> np.ndarray:
         """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
 
-        ``scrambling`` is the index of the set of Sobol points.
+        ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
+        have uneven weights get more.
         """
-        log_p = self.log_density_per_member(X, n_draws, scrambling)
+        log_p = self.log_density_per_member(X, n_draws, scrambling, refines=refines)
         log_mean = np.empty(len(X), X.dtype)
         for rows in small_batches(X):
             log_mean[rows] = logsumexp(log_p[:, rows], axis=0)
         return log_mean - np.log(self.n_members, dtype=X.dtype)
 
     def log_density_per_member(
-        self, X: np.ndarray, n_draws: int, scrambling: int = 0
+        self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
     ) -> np.ndarray:
         """Log p(x) in nats and X's units of each member: (n, n_features) -> (M, n).
 
@@ -267,7 +264,7 @@ class Predictor:
         function: Callable[[VAE, Tensor], Tensor]
         if n_codes is None:
             points = self.points(n_draws, X.dtype, scrambling)
-            function = partial(log_evidence, points=points, rows_per_chunk=decoded)
+            function = partial(log_evidence, points=points, rows_per_chunk=decoded, refines=refines)
         else:
             function = partial(log_sum_over_codes, rows_per_chunk=decoded)
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
@@ -356,24 +353,12 @@ class Predictor:
                 mean[rows] += correction_at(z[rows], self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
 
-    def codes_and_residuals(
-        self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and residuals (M, n, n_values) of each member, in the encoded units.
+    def residuals(self, X: np.ndarray) -> np.ndarray:
+        """Residuals of the first member's reconstructions, in the encoded units: (n, n_values).
 
-        Residuals are those of ``Columnwise.residual``, and 0 where values are missing. In the
-        encoder's input, noise ``shift`` (n_columns,) is added, and the values of ``mask`` (M,
-        n_values) are masked.
+        They are those of ``Columnwise.residual``, and 0 where values are missing.
         """
-        function = partial(
-            codes_and_residuals,
-            shift=None
-            if shift is None
-            else torch.from_numpy(shift.astype(X.dtype)).to(self.device),
-            mask=None if mask is None else torch.from_numpy(mask[:, None]).to(self.device),
-        )
-        z, residual = np.split(self.map(function, X), [self.architecture.n_components], axis=2)
-        return z.swapaxes(0, 1), residual.swapaxes(0, 1)
+        return self.map(residuals, X, n_members=1)
 
     def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
         """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Methods of the detector whose scores are distances.
-DISTANCES = ("latent", "masked", "denoising", "reconstruction")
+DISTANCES = ("reconstruction",)
 # Width of a figure in inches, without labels and at least.
 BAR_WIDTH, MIN_WIDTH = 3.5, 6.0
 POSITIVE, NEGATIVE = "tab:red", "tab:blue"
@@ -122,7 +122,7 @@ class ExplanationDisplay(DisplayMixin):
         if len(attributions) == 1:
             values = first_row(rows)
             largest = np.sort(by_size(attributions[0])[: check_count("n_columns", n_columns)])
-            names = detector._names_or_indices()
+            names = detector.estimator_._names_or_indices()
             expected = detector.expected_values(rows, columns=[names[j] for j in largest])
             expected_values = np.full(len(values), None)
             expected_values[largest] = first_row(expected)

@@ -90,7 +90,9 @@ class LossCurveDisplay(DisplayMixin):
         LossCurveDisplay
             The display.
         """
-        vae, _ = cls._final_estimator(estimator, requires=("history_",))
+        final, _ = cls._final_estimator(estimator, requires=())
+        model = getattr(final, "estimator_", final)
+        vae, _ = cls._final_estimator(model, requires=("history_",))
         return cls.from_history(vae.history_, member=member, terms=terms, ax=ax, **kwargs)
 
     @classmethod

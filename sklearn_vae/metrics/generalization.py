@@ -43,12 +43,13 @@ def generalization_gap(
     check_is_fitted(estimator)
     if (X_train is None) != (X_valid is None):
         raise ValueError("X_train and X_valid must be given both or neither.")
+    model = getattr(estimator, "estimator_", estimator) if X_train is None else estimator
     is_refused = X_train is not None and is_classifier(estimator)
-    if is_refused or not hasattr(estimator, "history_" if X_train is None else "score"):
+    if is_refused or not hasattr(model, "history_" if X_train is None else "score"):
         check_is_model(estimator, "generalization_gap")
     if X_train is not None:
         return estimator.score(X_train) - estimator.score(X_valid)
-    records = [r for r in estimator.history_ if "val_loss" in r and not r.get("member")]
+    records = [r for r in model.history_ if "val_loss" in r and not r.get("member")]
     if not records:
         advice = "Pass X_train and X_valid, or fit with early_stopping=True."
         raise ValueError(

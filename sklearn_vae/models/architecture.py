@@ -118,12 +118,6 @@ class Architecture:
         return is_perceptron and type(self.posterior) is DiagonalGaussian
 
     @cached_property
-    def has_scale(self) -> np.ndarray:
-        """Mask of the columns of x with a scale: (n_columns,)."""
-        has_scale = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
-        return np.repeat(has_scale, [n * likelihood.width for likelihood, n in self.blocks])
-
-    @cached_property
     def has_classes_only(self) -> bool:
         """True if all columns are binary or of categories."""
         return all(isinstance(likelihood, Bernoulli | Categorical) for likelihood, _ in self.blocks)

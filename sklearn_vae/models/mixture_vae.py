@@ -134,7 +134,6 @@ class MixtureVAE(StackedModule):
         noise: Tensor,
         *,
         stop_gradient: bool = False,
-        encoder_input: Tensor | None = None,
     ) -> Draws:
         """Codes and components drawn for each row, and their importance weights.
 
@@ -148,15 +147,13 @@ class MixtureVAE(StackedModule):
             Standard normal draws, per row or shared; the last one chooses the component.
         stop_gradient : bool, default=False
             Whether to stop the gradient of log q(z|x) with respect to q's parameters.
-        encoder_input : Tensor of shape (M, B, n_columns), optional
-            Corrupted rows for the encoder; x by default.
 
         Returns
         -------
         Draws
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
-        q = self.encode(x if encoder_input is None else encoder_input)
+        q = self.encode(x)
         z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=stop_gradient)
         row = self.split(x)
         white, log_density = Whitening(self)(row)

@@ -170,8 +170,8 @@ class VAE(StackedModule):
         """Reconstruction term and KL of the ELBO, per row.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. The parameters q (M, B, 2 l) of q(z|x) may be those of corrupted rows, and
-        an autoregressive decoder's input may be corrupted, too (word dropout).
+        row or shared. Parameters q (M, B, 2 l) of q(z|x) that are known are not computed again. An
+        autoregressive decoder's input may be other rows (word dropout).
 
         Return log p(x|z) in nats, averaged over the K draws (M, B), and the KL of q(z|x) from the
         prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
@@ -196,17 +196,15 @@ class VAE(StackedModule):
         proposal_scale: float = 1.0,
         *,
         stop_gradient: bool = False,
-        encoder_input: Tensor | None = None,
     ) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
         row or shared. ``proposal_scale`` is a factor of q's standard deviations. With
         ``stop_gradient``, only the path through z is left in the gradient ("sticking the
-        landing"), as the doubly reparameterized gradient needs. The encoder's input may be
-        corrupted.
+        landing"), as the doubly reparameterized gradient needs.
         """
-        q = self.encode_proposal(x if encoder_input is None else encoder_input)
+        q = self.encode_proposal(x)
         prior = self.prior_distribution()
         z, log_q = self.posterior.propose(q, noise, proposal_scale, stop_gradient=stop_gradient)
         log_prob = self._log_prob(self.decode(z, x), x)
@@ -230,17 +228,6 @@ class VAE(StackedModule):
         centre = self.posterior.mean(x.new_zeros(len(x), x.shape[1], n_params))  # (M, B, l)
         loc = F.pad(self.reconstruct(centre, x), (0, self.n_conditions))
         return torch.where(x.isnan(), loc, x)
-
-    def mask_values(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Mask values (M, B or 1, n) in the encoder's input (M, B, n_columns).
-
-        They are missing for an imputation layer, and otherwise zeros.
-        """
-        widths = self.likelihood.value_widths
-        if len(widths) != self.likelihood.n_columns:
-            repeats = torch.as_tensor(widths, device=mask.device)
-            mask = mask.repeat_interleave(repeats, dim=-1)
-        return x.masked_fill(mask, 0 if self.filler is None else torch.nan)
 
     def reconstruct(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).

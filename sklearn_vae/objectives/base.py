@@ -42,9 +42,6 @@ class Minibatch(NamedTuple):
         Weights of the rows, 1 on average over the table; None if they are equal.
     noise : Tensor of shape (M or 1, K, B or 1, l)
         Standard normal draws.
-    corrupted : Tensor of shape (M, B, n_columns) or None
-        Rows with noise or masking, the encoder's input in place of ``x`` (denoising); the
-        likelihood is that of ``x``. None without corruption.
     decoder_input : Tensor of shape (M, B, n_columns) or None
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
     precomputed : Tensor of shape (M, B, n_numbers) or None
@@ -55,14 +52,8 @@ class Minibatch(NamedTuple):
     x: Tensor
     weight: Tensor | None
     noise: Tensor
-    corrupted: Tensor | None = None
     decoder_input: Tensor | None = None
     precomputed: Tensor | None = None
-
-    @property
-    def encoder_input(self) -> Tensor:
-        """Rows that the encoder sees: (M, B, n_columns)."""
-        return self.x if self.corrupted is None else self.corrupted
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class ELBO(Objective):
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch."""
-        q = model.encode(batch.encoder_input)
+        q = model.encode(batch.x)
         log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
         weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
         if weight is not None:

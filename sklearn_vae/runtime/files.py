@@ -126,13 +126,14 @@ def _unsupported(header: dict[str, Any]) -> set[str]:
     name, fitted, parameters = header["class"], header["fitted"], header["parameters"]
     if name not in READERS:
         return {str(name)}
-    if "estimator_" in fitted:
-        return _unsupported(_nested(fitted["estimator_"]))
-    names = set(_part_names(fitted["architecture_"])) - set(PARTS)
-    if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
-        names.add(f"{MAX_DIMS} or more latent dimensions")
+    names = set()
     if not set(_part_names(fitted.get("scorer_"))) <= set(PARTS):
         names.add(f"method={parameters['method']!r}")
+    if "estimator_" in fitted:
+        return names | _unsupported(_nested(fitted["estimator_"]))
+    names |= set(_part_names(fitted["architecture_"])) - set(PARTS)
+    if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
+        names.add(f"{MAX_DIMS} or more latent dimensions")
     return names
 
 
@@ -168,7 +169,7 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     for name, value in values.items():
         is_estimator = isinstance(value, dict) and "@estimator" in value
         fitted[name] = _read_model(_nested(value), arrays) if is_estimator else deserialize(value)
-    if "columns_" in fitted and fitted["architecture_"].blocks not in (
+    if "architecture_" in fitted and fitted["architecture_"].blocks not in (
         fitted["columns_"].blocks,
         fitted["columns_"].joint.blocks,
     ):
@@ -177,7 +178,7 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     if "estimator_" in values and parameters["random_state"] is None:  # that of a given model
         of_model = values["estimator_"]["parameters"]["random_state"]
         parameters = parameters | {"random_state": of_model}
-    return read(fitted, parameters, _fields(header) if "columns_" in fitted else None)
+    return read(fitted, parameters, _fields(header) if "architecture_" in fitted else None)
 
 
 def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -193,7 +194,7 @@ def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dic
 def _read_vae(fitted: dict[str, Any]) -> VAE:
     """Construct the networks."""
     weights = _read_weights(fitted, fitted["state_dict_"])
-    beta = float(fitted.get("beta_", 1.0))  # autoencoders of a detector have none
+    beta = float(fitted["beta_"])
     limits = Limits._make(fitted["columns_"].limits())
     return VAE(fitted["architecture_"], weights, limits, beta)
 
@@ -226,22 +227,21 @@ def _read_conditions(fitted: dict[str, Any]) -> ConditionEncoder | None:
 
 
 def _read_outlier(
-    fitted: dict[str, Any], parameters: dict[str, Any], fields: list[Field] | None
+    fitted: dict[str, Any], parameters: dict[str, Any], _fields: list[Field] | None
 ) -> OutlierModel:
     columns, rows, counts = (fitted[name] for name in ("columns_", "reference_samples_", "counts_"))
-    vae, scores = _read_vae(fitted), fitted["calibration_scores_"]
+    model, scores = fitted["estimator_"], fitted["calibration_scores_"]
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
-    check_array("left_out_", fitted["left_out_"], "b", (vae.n_members, len(rows)))
     if counts is not None:
         check_array("counts_", counts, "i", (len(rows),))
-    predictor: Any = Predictor(columns, vae, fitted["seed_"])
-    reference = ScoredRows(rows, predictor, out_of_fold=fitted["left_out_"], counts=counts)
+    predictor: Any = Predictor(model)
+    reference = ScoredRows(rows, columns, predictor, counts=counts)
     are_new = bool(parameters["novelty"]) and are_often_repeated(counts)
     scorer, offset = fitted["scorer_"], fitted["offset_"]
-    model = OutlierModel(columns, fields, scorer, reference, scores, offset, are_new=are_new)
-    model.score_rows(rows[:1])
-    return model
+    detector = OutlierModel(model, scorer, reference, scores, offset, are_new=are_new)
+    detector.score_rows(rows[:1])
+    return detector
 
 
 def _read_density(
@@ -310,7 +310,7 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAEDensity": ((*MODEL, "weights_", "condition_encoder_"), _read_density),
     "VAEOutlierDetector": (
         (
-            *MODEL, "scorer_", "offset_", "reference_samples_", "counts_", "left_out_",
+            "estimator_", "columns_", "scorer_", "offset_", "reference_samples_", "counts_",
             "calibration_scores_",
         ),
         _read_outlier,

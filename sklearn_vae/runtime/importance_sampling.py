@@ -121,11 +121,14 @@ class JointDensity(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def log_evidence(vae: VAE, x: np.ndarray, points: Points) -> np.ndarray:
-    """Log p(x) of encoded rows in nats, NaN a missing value: (B, n) -> (M, B)."""
+def log_evidence(vae: VAE, x: np.ndarray, points: Points, *, refines: bool = True) -> np.ndarray:
+    """Log p(x) of encoded rows in nats, NaN a missing value: (B, n) -> (M, B).
+
+    With ``refines``, rows with uneven weights get further draws.
+    """
     sampler, is_poor = _first_proposals(vae, x, points, refines_incomplete=True)
     log_p = sampler.log_evidence()
-    for rows, refined in _refine(sampler, is_poor, points):
+    for rows, refined in _refine(sampler, is_poor & refines, points):
         log_p[:, rows] = refined.log_evidence()
     return log_p
 

@@ -1,24 +1,20 @@
 """A fitted VAEOutlierDetector in numpy."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly import knn, rows, scores
-from sklearn_vae.anomaly.base import Scorer, score_in_batches
+from sklearn_vae.anomaly import knn, rows
+from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
-from sklearn_vae.anomaly.frequencies import ClassSurprisal, NegativeLogFrequency
-from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
-from sklearn_vae.data.fields import Field
-from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores
+from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
+from sklearn_vae.anomaly.surprisal import ClassSurprisal
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.runtime.functions import ndtri
-from sklearn_vae.runtime.random import TorchGenerator, sobol_normal
 from sklearn_vae.runtime.table import TableModel
-from sklearn_vae.runtime.vae import VAE, Architecture
+from sklearn_vae.runtime.transformer import TransformerModel
 
 # Largest number of differences or distances in memory at once.
 CHUNK_SIZE = 1 << 20
@@ -28,18 +24,25 @@ class BruteForce(knn.NeighborDistance):
     """Neighbours in numpy, where the estimator has those of scipy and scikit-learn."""
 
     def _search(self, reference: np.ndarray, n_neighbors: int) -> knn.Search:
-        """Return a search of the reference rows (n_reference, f) for the nearest ones."""
-        return self._brute_force_search(reference, n_neighbors)
+        """Return a search that computes all distances; of ties, the first rows are nearest."""
+
+        def find(x: np.ndarray) -> np.ndarray:
+            indices = np.empty((len(x), n_neighbors), dtype=int)
+            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
+                distances = self._pairwise_distances(x[batch], reference)
+                for position in range(n_neighbors):
+                    nearest = indices[batch, position] = distances.argmin(axis=1)
+                    distances[np.arange(len(nearest)), nearest] = np.inf
+            return indices
+
+        return find
 
     def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
         distances = np.empty((len(x), len(reference)))
         for batch in batches(len(x), max(CHUNK_SIZE // reference.size, 1)):
             difference = x[batch, None] - reference
-            if self.metric == "manhattan":
-                distances[batch] = np.abs(difference).sum(-1)
-            else:
-                distances[batch] = np.sqrt(np.einsum("nrf,nrf->nr", difference, difference))
+            distances[batch] = np.sqrt(np.einsum("nrf,nrf->nr", difference, difference))
         return distances
 
 
@@ -51,20 +54,6 @@ class HyperplaneDistance(BruteForce, knn.HyperplaneDistance):
     """Distance to the hyperplane through the k nearest reference rows."""
 
 
-class MaskedReconstructionError(scores.MaskedReconstructionError):
-    """Absolute error of each value predicted from its row's other values."""
-
-    @staticmethod
-    def _permutation(n_values: int, seed: int) -> np.ndarray:
-        return TorchGenerator(seed).permutation(n_values)
-
-
-class ReconstructionError(scores.ReconstructionError):
-    """Squared distance to the reconstruction."""
-
-    _sobol_normal = staticmethod(sobol_normal)
-
-
 # Parts of scores, by their names in a file.
 SCORERS: dict[str, Any] = {
     part.__name__: part
@@ -72,47 +61,31 @@ SCORERS: dict[str, Any] = {
         ClassSurprisal,
         CombinedScore,
         HyperplaneDistance,
-        NegativeLogFrequency,
-        MaskedReconstructionError,
+        NegativeLogLikelihood,
         NeighborDistance,
         ReconstructionError,
         TailDistribution,
         deviations,
         inputs,
         normal_scores,
-        residuals_and_codes,
     )
 }
 
 
-@dataclass(frozen=True)
 class Predictor:
     """The part of :class:`sklearn_vae.inference.predictor.Predictor` that anomaly scores use."""
 
-    columns: TableEncoder
-    vae: VAE
-    seed: int
+    def __init__(self, model: TransformerModel):
+        self.columns, self.vae, self.log_density = model.columns, model.vae, model.log_density
 
-    @property
-    def architecture(self) -> Architecture:
-        """Shapes of the weights."""
-        return self.vae.architecture
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values by those of the row's reconstruction: (n, n_features)."""
+        mean = self.vae.reconstruct(self.columns.transform(X))
+        return self.columns.fill_missing(X, mean, self.columns.has_discrete_values)
 
-    @property
-    def n_members(self) -> int:
-        """Number of autoencoders."""
-        return self.vae.n_members
-
-    def filled_inputs(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Encode rows, missing values imputed, and a mask of these: (n, n_columns) each."""
-        encoded = self.columns.transform(X)
-        return self.vae.fill_missing(encoded), np.isnan(encoded)
-
-    def codes_and_residuals(
-        self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and residuals (M, n, n_values) of each member, in encoded units."""
-        return self.vae.codes_and_residuals(self.columns.transform(X), shift, mask)
+    def residuals(self, X: np.ndarray) -> np.ndarray:
+        """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
+        return self.vae.residuals(self.columns.transform(X))
 
 
 class ScoredRows(rows.ScoredRows):
@@ -134,8 +107,7 @@ class OutlierModel(ScoreLabels, TableModel):
 
     def __init__(
         self,
-        columns: TableEncoder,
-        fields: Sequence[Field] | None,
+        model: TransformerModel,
         scorer: Scorer,
         reference: ScoredRows,
         calibration_scores: np.ndarray,
@@ -143,7 +115,7 @@ class OutlierModel(ScoreLabels, TableModel):
         *,
         are_new: bool,
     ):
-        super().__init__(columns, fields)
+        super().__init__(model.columns, model.fields)
         self.scorer, self.reference, self.are_new = scorer, reference, are_new
         self.calibration_scores_, self.offset_ = calibration_scores, offset
 
@@ -166,5 +138,6 @@ class OutlierModel(ScoreLabels, TableModel):
         """Normality score of rows of numbers, with codes for categories: (n,)."""
         reference = self.reference
         X = reference.match(X, self.fields)
-        scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
+        columns, model = reference.columns, reference.model
+        scored = ScoredRows(X, columns, model, reference, are_new=self.are_new)
         return -score_in_batches(self.scorer.score, scored)

@@ -138,14 +138,14 @@ class TransformerModel(GenerativeModel):
             mean = mean + correction_at(z, self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
 
-    def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
+    def log_density(self, rows: np.ndarray, n_draws: int, *, refines: bool = True) -> np.ndarray:
         """Log p(x), or log p(x|y) of rows with codes of y, by importance sampling: (n,)."""
         if self._averages_classes(rows):
             return logsumexp(self.joint_log_density(rows, self._class_prior, n_draws), 1)
         points = self._points(n_draws)
 
         def log_density(x: np.ndarray) -> np.ndarray:
-            log_p = log_evidence(self.vae, x, points)
+            log_p = log_evidence(self.vae, x, points, refines=refines)
             return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
 
         x, log_p = self.encode(rows), self.columns.log_abs_det_jacobian(rows)

@@ -74,12 +74,6 @@ class Architecture:
         """Columns of an encoded row."""
         return sum(n * likelihood.width for likelihood, n in self.blocks)
 
-    @property
-    def has_scale(self) -> np.ndarray:
-        """Mask of the columns of x with a scale: (n_columns,)."""
-        is_real = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
-        return np.repeat(is_real, [n * likelihood.width for likelihood, n in self.blocks])
-
 
 class NormalMixture:
     """Mixture of diagonal normal distributions: (M, C), (M, C, l), (M, C, l)."""
@@ -270,14 +264,6 @@ class VAE:
         """Mean over weighted codes: (M, K, B, l), (M, K, B), (B, n) -> (B, n_columns)."""
         return self.likelihood.average_over_draws(self.decode(z, x), weight)
 
-    def fill_missing(self, x: np.ndarray) -> np.ndarray:
-        """Replace missing values as the first member's encoder input: (B, n_columns)."""
-        if not np.isnan(x).any():
-            return x
-        if self.architecture.n_factors:
-            return self._impute_inputs(x[None], ~np.isnan(x[None]), x[None, :, :0])[0]
-        return self.fill(x)[0]
-
     def fill(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values by the mean of p(x|z=0): (B, n) -> (M or 1, B, n).
 
@@ -294,27 +280,19 @@ class VAE:
         np.copyto(values, self.mean(centre, x), where=np.isnan(values))
         return filled
 
-    def codes_and_residuals(
-        self, x: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, B, l) and residuals (M, B, n) of encoded rows (B, n_columns).
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """Mean of p(x|z) of the first member at the rows' codes: (B, n_columns) -> same."""
+        return self.mean(self.encode(self.fill(x))[0][0], x)[0]
 
-        The encoder sees rows plus ``shift`` (n_columns,), without the values of ``mask`` (M, n).
-        Residuals of missing values are 0.
+    def residuals(self, x: np.ndarray) -> np.ndarray:
+        """Residuals of the first member's reconstructions: (B, n_columns) -> (B, n_values).
+
+        Those of missing values are 0.
         """
-        inputs = self.fill(x)
-        if shift is not None:
-            inputs = inputs + shift
-        if mask is not None:
-            widths = [
-                likelihood.width for likelihood, n in self.architecture.blocks for _ in range(n)
-            ]
-            masked = np.nan if self.architecture.n_factors else 0.0
-            inputs = np.where(np.repeat(mask, widths, axis=1)[:, None], masked, inputs)
-        z, _ = self.encode(inputs)
+        z, _ = self.encode(self.fill(x))
         values, observed = self.likelihood.split_missing(x)
-        residual = self.likelihood.residual(self.decode(z[:, None]), values)[:, 0]
-        return z, residual if observed is None else residual * observed
+        residual = self.likelihood.residual(self.decode(z[:, None]), values)[0, 0]
+        return residual if observed is None else residual * observed
 
     def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
         """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""

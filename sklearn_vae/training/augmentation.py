@@ -1,15 +1,13 @@
-"""Augmentation of batches in training: noise, masks and dropped words of the encoder's input."""
+"""Augmentation of batches in training: dequantization and dropped words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.training.jobs import TrainingConfig
@@ -31,38 +29,17 @@ class Augmentation:
         Distinct seeds of the members, S in number.
     seed_indices : Tensor of shape (M,)
         Index of each member's seed in ``seeds``.
-    changes_inputs : bool
-        Whether the encoder's input has noise or masks.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
-        like, self.model = model.flat, model
+        self.model = model
         self.member_seeds = [config.seed for config in configs]
         self.seeds = list(dict.fromkeys(self.member_seeds))
         self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
-        noise = np.array([config.input_noise for config in configs]).reshape(-1, 1, 1)
-        mask = np.array([config.input_mask for config in configs]).reshape(-1, 1, 1)
-        self.has_noise, self.has_mask = bool(noise.any()), bool(mask.any())
-        self.changes_inputs = self.has_noise or self.has_mask
-        self.noise_scale = torch.as_tensor(noise).to(like)  # (M, 1, 1)
-        self.mask_probability = torch.as_tensor(mask).to(like)  # (M, 1, 1)
 
     def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:
         """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""
         return x + widths * (self._draw(torch.rand, Stream.DEQUANTIZE, x) - 0.5)
-
-    def corrupt(self, x: Tensor) -> Tensor:
-        """Add noise and masking to rows (M, B, n_columns), for the encoder."""
-        corrupted = x
-        if self.has_noise:
-            noise = self._draw(torch.randn, Stream.INPUT, x)
-            corrupted = torch.addcmul(x, noise, self.noise_scale)
-        if self.has_mask:
-            vae = cast(VAE, self.model)
-            values = x[..., : len(vae.likelihood.value_widths)]
-            is_masked = self._draw(torch.rand, Stream.MASK, values) < self.mask_probability
-            corrupted = vae.mask_values(corrupted, is_masked)
-        return corrupted
 
     def drop_words(self, x: Tensor) -> Tensor:
         """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""

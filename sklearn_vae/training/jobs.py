@@ -69,11 +69,6 @@ class TrainingConfig:
         average. Validation and early stopping use the averaged parameters.
     max_grad_norm_ratio : float, default=10.0
         Gradient clipping: maximum ratio of the gradient's norm to its running root mean square.
-    input_noise : float, default=0.0
-        Standard deviation of Gaussian noise added to the encoder's input in training. The
-        likelihood is that of the row without noise.
-    input_mask : float, default=0.0
-        Probability with which each cell of the encoder's input is set to 0 in training.
     is_homoscedastic : bool, default=False
         Whether the decoder's scales do not depend on z before the last stage. On a curved
         manifold they would otherwise fit single rows before the means fit the manifold.
@@ -97,8 +92,6 @@ class TrainingConfig:
     objective: Objective = OBJECTIVES["elbo"]
     ema_decay: float = 0.0
     max_grad_norm_ratio: float = 10.0
-    input_noise: float = 0.0
-    input_mask: float = 0.0
     is_homoscedastic: bool = False
     keeps_initial: bool = True
 
@@ -191,10 +184,6 @@ class TrainingJob:
     is_refit: bool = False
     previous: TrainingResult | None = None
 
-    def resume(self, result: TrainingResult, **changes: Any) -> Self:
-        """Make the job that trains the weights of a result further, with some other fields."""
-        return replace(self, weights=result.weights, previous=result, **changes)
-
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
         """Make the job that trains on all rows: further, or anew if the best weights came soon.
 
@@ -216,7 +205,8 @@ class TrainingJob:
             n_iter_per_stage=(math.ceil(REFIT_ITERATIONS * n_iter), 0, 0),
             beta=Constant(config.beta(n_iter)),
         )
-        return self.resume(result, config=config, train=rows, valid=None, is_refit=True)
+        job = replace(self, config=config, train=rows, valid=None, is_refit=True)
+        return replace(job, weights=result.weights, previous=result)
 
     def finish(self, result: TrainingResult) -> TrainingResult:
         """Complete a trainer's result: number its iterations, add those of ``previous``.

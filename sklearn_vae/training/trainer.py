@@ -143,8 +143,8 @@ class Trainer(NeuralNet):
         low, high = train.x.aminmax() if all(train.x.shape) else (0.0, 0.0)
         self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
         self._update_members()
-        # with noise or masks, a row's input differs from step to step
-        is_fixed = train.dequantization_widths is None and not self._augmentation.changes_inputs
+        # with noise, a row differs from step to step
+        is_fixed = train.dequantization_widths is None
         gradient = self._gradient.hand_written if is_fixed else None
         self.precomputed_ = None if gradient is None else gradient.precompute(model, train)
         self.processes_ = None
@@ -273,11 +273,11 @@ class Trainer(NeuralNet):
         self._configs = [self.configs[member] for member in self.members_.tolist()]
         self._last_epochs = np.array([c.first_epoch + c.max_iter - 1 for c in self._configs])
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
-        augmentation = self._augmentation = Augmentation(self._configs, self.module_)
+        self._augmentation = Augmentation(self._configs, self.module_)
         mask = self.module_.mask
         self._mask = None if mask is None else mask[:, None, None]  # (M, 1, 1, l)
-        clips_input = self._is_clipped or augmentation.changes_inputs
-        self._gradient = LossGradient(self.module_, self.criterion_, clips_input=clips_input)
+        clips = self._is_clipped
+        self._gradient = LossGradient(self.module_, self.criterion_, clips_input=clips)
 
     # -- epochs ----------------------------------------------------------------------
 
@@ -321,10 +321,9 @@ class Trainer(NeuralNet):
         x, weight = train.take(rows)
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)
-        corrupted = augmentation.corrupt(x) if augmentation.changes_inputs else None
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, corrupted, decoder_input, precomputed)
+        minibatch = Minibatch(x, weight, noise, decoder_input, precomputed)
         if self.processes_ is None:
             terms = self._gradient(minibatch, self._epoch_state)
         else:

@@ -1,32 +1,9 @@
-"""Cross-fitting folds, conformal p-values and thresholds."""
+"""Conformal p-values and thresholds."""
 
 import numpy as np
 import pytest
-import torch
 
-from sklearn_vae.anomaly.calibration import (
-    conformal_p_values,
-    conformal_threshold,
-    out_of_fold_mask,
-)
-
-
-@pytest.mark.parametrize(("n_rows", "n_members"), [(20, 4), (21, 4), (7, 2), (50, 3)])
-def test_every_row_is_out_of_fold_for_a_member_and_folds_have_one_size(n_rows, n_members):
-    """Folds overlap if the number of rows is no multiple of the number of members."""
-    mask = out_of_fold_mask(n_rows, n_members, 2, torch.Generator().manual_seed(0))
-
-    assert mask.shape == (n_members, n_rows)
-    assert mask.any(axis=0).all()
-    assert set(mask.sum(axis=1)) == {int(np.ceil(n_rows / n_members))}
-
-
-def test_a_single_member_and_few_rows_leave_nothing_out():
-    """Their training rows would be too few."""
-    generator = torch.Generator().manual_seed(0)
-
-    assert not out_of_fold_mask(20, 1, 2, generator).any()
-    assert not out_of_fold_mask(3, 2, 2, generator).any()
+from sklearn_vae.anomaly.calibration import conformal_p_values, conformal_threshold
 
 
 def test_p_values_of_exchangeable_scores_are_uniform():

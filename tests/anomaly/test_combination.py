@@ -72,11 +72,11 @@ def test_a_combined_score_needs_one_tail_per_scorer():
 
 @pytest.mark.parametrize("weights", [(1.0, 0.5), (2.0, 1.0)])
 def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights):
-    """Of the distances to the nearest neighbour in two metrics."""
+    """Of the distances to one neighbour and to five."""
     X = np.random.default_rng(0).normal(size=(60, 3))
-    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._predictor()
-    rows = ScoredRows(X, predictor)
-    scorers = (NeighborDistance(inputs, 1), NeighborDistance(inputs, 1, metric="manhattan"))
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
+    rows = ScoredRows(X, detector.columns_, detector.estimator_._predictor())
+    scorers = (NeighborDistance(inputs, 1), NeighborDistance(inputs, 5))
     combined = CombinedScore(scorers, weights).fit(rows)
     scores = [scorer.fit(rows).score(rows) for scorer in scorers]
     expected = sum(

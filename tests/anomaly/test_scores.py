@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
-from sklearn_vae import VAEOutlierDetector
+from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
-    MaskedReconstructionError,
-    NegativeELBO,
     NegativeLogLikelihood,
+    ReconstructionError,
+    ReconstructionProbability,
 )
 
 
@@ -22,91 +22,111 @@ def wine():
 
 
 @pytest.fixture(scope="module")
-def predictor(wine):
-    return VAEOutlierDetector(max_iter=4, n_init=4, random_state=0).fit(wine)._predictor()
+def model(wine):
+    """All columns are normal given z."""
+    return VAETransformer(3, likelihood="gaussian", max_iter=4, random_state=0).fit(wine)
 
 
-def test_the_elbo_is_that_of_torch_distributions(wine, predictor):
-    """Both terms, from q, p(x|z) and p(z) as torch.distributions, by Monte Carlo."""
+def new_rows(X, model):
+    """Rows that no reference row equals."""
+    predictor = model._predictor()
+    return ScoredRows(X, model.columns_, predictor, ScoredRows(X + 1, model.columns_, predictor))
+
+
+def test_the_reconstruction_probability_is_that_of_torch_distributions(wine, model):
+    """From q and p(x|z) as torch.distributions, by Monte Carlo."""
     torch.manual_seed(0)
     X, scale = wine[:20], wine.std(axis=0)
-    x = torch.as_tensor((X - wine.mean(axis=0)) / scale)[None].expand(4, -1, -1)
-    model = predictor.module(np.dtype(float))
-    loc, log_scale = model.posterior_params(x)
-    q = Normal(loc, log_scale.exp())
-    z = q.rsample((4000,)).movedim(0, 1)  # (M, K, B, l)
-    ((mean, raw),) = model.decode(z)
+    x = torch.as_tensor((X - wine.mean(axis=0)) / scale)[None]
+    module = model._predictor().module(np.dtype(float))
+    loc, log_scale = module.posterior_params(x)
+    z = Normal(loc, log_scale.exp()).rsample((4000,)).movedim(0, 1)  # (1, K, B, l)
+    ((mean, raw),) = module.decode(z)
     p = Normal(mean, (7 * torch.tanh(raw / 7)).exp())
     expected = p.log_prob(x[:, None]).sum(-1).mean((0, 1)).numpy() - np.log(scale).sum()
-    expected_kl = kl_divergence(q, Normal(0.0, 1.0)).sum(-1).mean(0).numpy()
-    log_prob, kl = (term.mean(axis=0) for term in predictor.elbo_terms(X, 1024))
 
-    np.testing.assert_allclose(log_prob, expected, atol=0.15)
-    np.testing.assert_allclose(kl, expected_kl, rtol=1e-6)
+    found = ReconstructionProbability(n_draws=1024).score(new_rows(X, model))
+    np.testing.assert_allclose(-found, expected, atol=0.15)
 
 
-def test_the_elbo_is_the_reconstruction_probability_less_the_kl(wine):
-    """And no more than the log-likelihood."""
-    scores = {
-        method: VAEOutlierDetector(method=method, max_iter=4, n_init=1, random_state=0)
-        .fit(wine)
-        .score_samples(wine)
-        for method in ("elbo", "reconstruction_probability", "log_likelihood")
-    }
-    detector = VAEOutlierDetector(method="elbo", max_iter=4, n_init=1, random_state=0)
-    predictor = detector.fit(wine)._predictor()
+def test_a_model_of_zero_weights_reconstructs_column_means(wine, model):
+    """Errors are then squared distances from the column means."""
+    mean = VAETransformer(**model.get_params()).fit(wine)
+    mean.state_dict_ = {name: np.zeros_like(value) for name, value in mean.state_dict_.items()}
+    scores = ReconstructionError().score(new_rows(wine, mean))
 
-    np.testing.assert_allclose(
-        scores["reconstruction_probability"] - scores["elbo"], predictor.elbo_terms(wine, 64)[1][0]
-    )
-    assert (scores["elbo"] < scores["log_likelihood"] + 0.05).all()
+    expected = np.square(StandardScaler().fit_transform(wine)).sum(axis=1)
+    np.testing.assert_allclose(scores, expected)
 
 
-def test_a_model_of_zero_weights_predicts_column_means(wine):
-    """Masked reconstruction errors are then distances from the column means."""
-    model = VAEOutlierDetector(max_iter=1, random_state=0).fit(wine)
-    model.state_dict_ = {name: np.zeros_like(value) for name, value in model.state_dict_.items()}
-    scores = MaskedReconstructionError().score(ScoredRows(wine, model._predictor()))
+@pytest.mark.parametrize("novelty", [False, True])
+def test_log_likelihoods_of_new_rows_are_the_models(wine, novelty):
+    """In nats and X's units; the mean of log p(x|z) less the KL is no more."""
+    train, new = wine[::2], wine[1::2]
+    params = {"novelty": novelty, "max_iter": 2, "random_state": 0}
+    detector = VAEOutlierDetector(method="log_likelihood", **params).fit(train)
+    scores, model = detector.score_samples(new), detector.estimator_
 
-    np.testing.assert_allclose(scores, np.abs(StandardScaler().fit_transform(wine)).sum(axis=1))
-
-
-def test_masked_columns_do_not_affect_reconstructions(wine, predictor):
-    """Codes and the other columns' residuals do not depend on masked values."""
-    mask = np.zeros((4, 13), dtype=bool)
-    mask[:, 5] = mask[0, 7] = True
-    changed = wine.copy()
-    changed[:, 5] = changed[::-1, 5]
-    codes, residuals = predictor.codes_and_residuals(wine, mask=mask)
-    changed_codes, changed_residuals = predictor.codes_and_residuals(changed, mask=mask)
-    other_columns = np.arange(13) != 5
-
-    np.testing.assert_array_equal(codes, changed_codes)
-    np.testing.assert_array_equal(
-        residuals[..., other_columns], changed_residuals[..., other_columns]
-    )
-    assert not np.array_equal(codes[0], predictor.codes_and_residuals(wine)[0][0])
+    np.testing.assert_allclose(scores, model.score_samples(new), rtol=1e-12)
+    log_prob, kl = (term[0] for term in model._predictor().elbo_terms(new, 64))
+    assert (log_prob - kl < scores + 0.05).all()
+    by_reconstruction = VAEOutlierDetector(method="reconstruction_probability", **params).fit(train)
+    np.testing.assert_allclose(by_reconstruction.score_samples(new), log_prob, rtol=1e-12)
 
 
-def test_a_reference_row_is_scored_by_the_members_not_trained_on_it(wine, predictor):
-    """New rows, and rows that all members were trained on, are scored by all members."""
-    out_of_fold = np.zeros((4, 6), dtype=bool)
-    out_of_fold[0, 0] = out_of_fold[1:3, 4] = True
-    reference = ScoredRows(wine[:6], predictor, out_of_fold=out_of_fold)
-    rows = ScoredRows(np.vstack([wine[[4, 0, 5]], wine[:1] * 1.5]), predictor, reference)
+def test_scores_of_training_rows_are_corrected_and_those_of_new_rows_are_not(wine):
+    """Alone or with other rows; by more if the score is higher."""
+    train = np.unique(wine, axis=0)
+    detector = VAEOutlierDetector(method="log_likelihood", max_iter=2, random_state=0).fit(train)
+    scorer, found = detector.scorer_, detector.score_samples(train)
+    of_new = detector.estimator_.score_samples(train)
 
-    assert rows.reference_indices.tolist() == [4, 0, 5, -1]
-    assert rows.scoring_members.T.astype(int).tolist() == [
-        [0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1],
-    ]  # fmt: skip
-    np.testing.assert_allclose(
-        rows.mean_over_members(np.arange(16.0).reshape(4, 4)), [6.0, 1.0, 8.0, 9.0]
-    )
+    assert 0 <= scorer.optimism[0] < scorer.optimism[-1]
+    np.testing.assert_allclose(scorer.knots, np.quantile(-of_new, [0.1, 0.3, 0.5, 0.7, 0.9]))
+    np.testing.assert_allclose(found, of_new - np.interp(-of_new, scorer.knots, scorer.optimism))
+    np.testing.assert_allclose(detector.score_samples(train[7:8]), found[7:8])
+    np.testing.assert_array_equal(detector.calibration_scores_, np.sort(found))
+    nearby = train * (1 + 1e-9)
+    np.testing.assert_allclose(detector.score_samples(nearby), of_new, atol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [NegativeLogLikelihood, NegativeELBO])
+def test_the_correction_is_that_of_models_of_halves_of_the_rows(wine, monkeypatch):
+    """Each has not seen the other half, whose scores are higher: by the difference of quantiles."""
+    seen = []
+
+    def record(self, rows, scores):
+        seen.append((rows, correct(self, rows, scores)[0]))
+        return self, scores
+
+    correct = NegativeLogLikelihood.correct
+    monkeypatch.setattr(NegativeLogLikelihood, "correct", record)
+    detector = VAEOutlierDetector(method="log_likelihood", max_iter=2, random_state=0).fit(wine)
+    ((rows, scorer),) = seen
+    (first, is_new), (_, is_old) = rows.folds
+
+    np.testing.assert_array_equal(is_new, ~is_old)
+    assert abs(is_new.sum() - is_old.sum()) <= 1
+    params = detector.estimator_.get_params() | {"refit": False}
+    half = VAETransformer(**params).fit(rows.X[~is_new])
+    of_half = half.score_samples(rows.X, n_draws=16)
+    np.testing.assert_allclose(first.log_density(rows.X, 16), of_half)
+    differences = []
+    for model, mask in rows.folds:
+        score = -model.log_density(rows.X, 64)
+        differences.append(np.subtract(*(np.median(score[part]) for part in (mask, ~mask))))
+    assert scorer.optimism[2] == pytest.approx(np.mean(differences), rel=0.05)
+
+
+@pytest.mark.parametrize("cls", [NegativeLogLikelihood, ReconstructionProbability])
 def test_a_loaded_scorer_has_draws_for_which_a_row_takes_little_memory(cls):
     """65,536 draws for one row took 74 MiB, beyond what reading a small file may take."""
-    cls(4096).check()
+    cls(n_draws=4096).check()
     with pytest.raises(ValueError, match="n_draws"):
-        cls(65_536).check()
+        cls(n_draws=65_536).check()
+
+
+def test_the_optimism_of_a_loaded_scorer_does_not_fall():
+    """Scores of training rows would change their order."""
+    for wrong in ([1.0, 0.0], [0.0, 1.0]), ([0.0, 1.0], [1.0, 0.5]), ([], []), ([0.0], []):
+        with pytest.raises(ValueError, match="optimism"):
+            ReconstructionError(*map(np.array, wrong)).check()

@@ -44,7 +44,7 @@ FITS = {
         ({}, (ARRAY,)),
         ({"novelty": True}, (NAMED,)),
         ({"novelty": True, "calibration": "conformal"}, (ARRAY.astype(np.float32),)),
-        ({"method": "elbo", "n_init": 1}, (NAMED,)),
+        ({"method": "log_likelihood"}, (NAMED,)),
         ({"novelty": True}, (MIXED,)),
     ],
     VAEImputer(VAE, random_state=0): [

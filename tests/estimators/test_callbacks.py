@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer  # noqa: E402
+from sklearn_vae import VAEDensity, VAETransformer  # noqa: E402
 from sklearn_vae.model_selection import VAESearchCV  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(150, 4)) @ np.triu(np.ones((4, 4)))
@@ -69,10 +69,6 @@ SHORT = {"max_iter": 3, "random_state": 0}
         VAETransformer(2, n_init=2, robust=True, **SHORT),
         VAETransformer(2, early_stopping=False, **SHORT),
         VAEDensity(2, **SHORT),
-        VAEOutlierDetector(**SHORT),
-        VAEOutlierDetector(max_iter=1, batch_size=40, n_init=8, random_state=0),
-        VAEOutlierDetector(novelty=True, **SHORT),
-        VAEOutlierDetector(novelty=True, calibration="conformal", n_init=3, **SHORT),
         VAESearchCV(VAETransformer(2, n_init=2, **SHORT), {"beta": [0.5, 1.0]}, cv=2),
     ],
     ids=str,
@@ -121,16 +117,6 @@ def test_scoring_monitor_records_scores_of_a_density_in_the_middle_of_its_fit(co
     density.fit(X, (X[:, 0] > 0).astype(int))
 
     assert len(monitor.get_logs().data) > 1
-
-
-@pytest.mark.parametrize("novelty", [False, True])
-def test_scoring_monitor_records_the_score_of_a_detector_at_the_end_of_its_fit(novelty):
-    """Its scores are calibrated there. Before, the first iteration ended with an AttributeError."""
-    monitor = callback.ScoringMonitor(scoring={"s": lambda vae, X, y: vae.score_samples(X).mean()})
-    detector = VAEOutlierDetector(novelty=novelty, **SHORT).set_callbacks(monitor).fit(X)
-    (record,) = monitor.get_logs().data
-
-    assert record["s"] == detector.score_samples(X).mean()
 
 
 def test_a_progress_bar_is_one_line_in_a_log(capsys):

@@ -54,8 +54,8 @@ print(dict(Counter(result["status"] for result in results)))
     [
         VAETransformer(),
         VAEDensity(),
-        VAEOutlierDetector(max_iter=1, n_init=1),
-        VAEOutlierDetector(novelty=True, max_iter=1, n_init=1),
+        VAEOutlierDetector(max_iter=1),
+        VAEOutlierDetector(novelty=True, max_iter=1),
         VAEDensity(mixtures=[(1, "diag")], conditional=True, max_iter=1),
         VAEClassifier(VAETransformer(2, conditional=True, hidden_layer_sizes=(8,), max_iter=2)),
     ]

@@ -312,7 +312,7 @@ def test_a_detector_with_weights_needs_a_table_in_memory():
 
 
 def test_a_detector_s_source_that_fits_into_memory_gives_the_table_s_detector():
-    X, detector = TRAIN[::10], VAEOutlierDetector(max_iter=1, n_init=1, random_state=0)
+    X, detector = TRAIN[::10], VAEOutlierDetector(max_iter=1, random_state=0)
     labels = detector.fit_predict(X)
     scores = detector.score_samples(TEST)
 
@@ -321,7 +321,7 @@ def test_a_detector_s_source_that_fits_into_memory_gives_the_table_s_detector():
 
 
 def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
-    detector = VAEOutlierDetector(max_iter=1, n_init=1, contamination=0.05, random_state=0)
+    detector = VAEOutlierDetector(max_iter=1, contamination=0.05, random_state=0)
     detector.fit(batches())
 
     sample = detector.reference_samples_
@@ -372,7 +372,7 @@ def fitted():
     return {
         "transformer": VAETransformer(2, **SMALL).fit(X),
         "density": small(VAEDensity).fit(X),
-        "detector": VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X),
+        "detector": VAEOutlierDetector(max_iter=1, random_state=0).fit(X),
         "classifier": VAEClassifier(VAETransformer(1, max_iter=1)).fit(X, X[:, 0] > 0),
     }
 

@@ -22,7 +22,7 @@ MODELS = {
     "transformer": VAETransformer(2, **QUICK),
     "ensemble": VAETransformer(2, n_init=2, ensemble=True, **QUICK),
     "density": VAEDensity(2, **QUICK),
-    "detector": VAEOutlierDetector(n_init=1, **QUICK),
+    "detector": VAEOutlierDetector(**QUICK),
 }
 
 

@@ -43,7 +43,7 @@ def test_bars_are_the_attributions_and_add_up(named):
 def test_attributions_of_several_rows_are_averaged(named):
     """Labels then have no values; the unit of distances is not nats."""
     table, _ = named
-    detector = VAEOutlierDetector(method="masked", random_state=0, max_iter=3).fit(table)
+    detector = VAEOutlierDetector(method="reconstruction", random_state=0, max_iter=3).fit(table)
     display = ExplanationDisplay.from_estimator(detector, table[:9])
 
     np.testing.assert_allclose(display.attributions, detector.explain(table[:9]).mean(axis=0))

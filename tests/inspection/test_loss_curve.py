@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inspection import LossCurveDisplay
 from tests.inspection.conftest import QUICK
 
@@ -82,7 +83,7 @@ def test_terms_share_axes_or_have_one_each(digits):
 
 
 def test_each_ensemble_member_has_its_curves(named):
-    """VAEDensity and the detector train ensembles."""
+    """VAEDensity trains an ensemble."""
     table, _ = named
     X = table.drop(columns="e")
     density = VAEDensity(mixtures=[(1, "full")] * 2, max_iter=3, random_state=0).fit(X)
@@ -93,6 +94,15 @@ def test_each_ensemble_member_has_its_curves(named):
     np.testing.assert_array_equal(display.curves["loss"], expected)
     with pytest.raises(ValueError, match="no records of member=99"):
         LossCurveDisplay.from_estimator(density, member=99)
+
+
+def test_curves_of_a_detector_are_those_of_its_model(named):
+    """Also in a pipeline."""
+    detector = VAEOutlierDetector(**QUICK).fit(named[0])
+    display = LossCurveDisplay.from_estimator(make_pipeline(detector))
+    expected = pd.DataFrame(detector.estimator_.history_)["loss"]
+
+    np.testing.assert_array_equal(display.curves["loss"], expected)
 
 
 def test_a_stored_history_is_drawn():

@@ -25,6 +25,10 @@ def test_a_gap_without_validation_rows_is_refused(linear):
         generalization_gap(vae)
     with pytest.raises(ValueError, match="both or neither"):
         generalization_gap(vae, X)
-    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=r"no 'val_loss'.$"):  # nor scores of two tables
-        generalization_gap(detector)
+
+
+def test_the_gap_of_a_detector_is_that_of_its_model(linear):
+    """By the losses of its training."""
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(linear[0])
+
+    assert generalization_gap(detector) == generalization_gap(detector.estimator_)

@@ -120,18 +120,6 @@ def test_reported_terms_are_named_and_detached(objective, model, batch):
     assert not terms.stacked().requires_grad
 
 
-@pytest.mark.parametrize("objective", ALL, ids=repr)
-def test_the_encoder_sees_the_corrupted_rows(objective, model, batch):
-    """Corruption by nothing changes nothing; the codes of changed rows have another KL."""
-    plain, same, other = (
-        objective(model, batch._replace(corrupted=rows), LossState())
-        for rows in (None, batch.x.clone(), 0.5 * batch.x)
-    )
-
-    assert torch.equal(torch.stack(plain), torch.stack(same))
-    assert not torch.allclose(plain.kl_loss, other.kl_loss)
-
-
 def test_draws_may_be_counted_by_an_integer_of_numpy(table):
     """As a grid of ``np.arange`` has them: torch's functions take Python's integers only."""
     by_numpy, by_python = (

@@ -30,9 +30,9 @@ from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
 from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
 
 
-def loss(objective, model, x, weight, noise, beta=1.0, corrupted=None, **state):
+def loss(objective, model, x, weight, noise, beta=1.0, **state):
     """Terms of a batch, by hyperparameters of the members."""
-    return objective(model, Minibatch(x, weight, noise, corrupted), LossState(beta, **state))
+    return objective(model, Minibatch(x, weight, noise), LossState(beta, **state))
 
 
 def shared_noise(seed=0):
@@ -314,19 +314,6 @@ def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted
     torch.testing.assert_close(torch.stack(terms), torch.stack(expected))
 
 
-def test_the_encoder_reads_the_corrupted_rows(model, x):
-    """Codes are of the rows with noise, the likelihood is of the rows without."""
-    shown = x + torch.linspace(-1, 1, x.shape[2], dtype=torch.float64)
-    for objective in (ELBO(), TrimmedELBO(0.0)):
-        terms = loss(objective, model, x, None, shared_noise(), 1.0, shown)
-
-        torch.testing.assert_close(terms.kl_loss, kl_by_torch(model, shown).sum(-1).mean(1))
-    weights = model.log_weights(x, shared_noise(), encoder_input=shown)
-    loc, raw = model.encode(shown).chunk(2, dim=-1)
-    z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * shared_noise()
-    torch.testing.assert_close(weights.z, z)
-
-
 # -- all codes together ------------------------------------------------------------------
 
 
@@ -475,7 +462,7 @@ def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x
 
     def aggregated(rows):
         batch = Minibatch(x[:, rows], weight[:, rows], noise)
-        q = model.encode(batch.encoder_input)
+        q = model.encode(batch.x)
         return AggregatedPosterior.from_batch(model, q, batch, LossState(n_rows=400))
 
     q = aggregated(slice(None))

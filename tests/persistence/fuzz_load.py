@@ -417,7 +417,7 @@ def small() -> list[tuple[bytes, Any]]:
 def many() -> list[tuple[bytes, Any]]:
     """Models of every network, posterior, prior and method."""
     from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-    from sklearn_vae.estimators.outlier import METHODS
+    from sklearn_vae.anomaly.methods import METHODS
     from sklearn_vae.networks import ConvNet, GRUNet, ResidualMLP
     from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
     from sklearn_vae.priors import VampPrior
@@ -439,11 +439,10 @@ def many() -> list[tuple[bytes, Any]]:
         (VAETransformer(4, posterior=GaussianCategorical(3), **base), X),
         (VAETransformer(2, prior=VampPrior(3), n_init=2, ensemble=True, **base), X),
         (VAEDensity(2, mixtures=[(2, "full")], **base), X),
-        (VAEOutlierDetector(calibration="conformal", n_init=1, **base), X),
+        (VAEOutlierDetector(calibration="conformal", **base), X),
         *(
-            (VAEOutlierDetector(method=method, novelty=novelty, n_init=1, **base), X)
-            for method, (clean, contaminated) in METHODS.items()
-            for novelty in ([True] if clean == contaminated else [True, False])
+            (VAEOutlierDetector(method=method, novelty=method == "auto", **base), X)
+            for method in ("auto", "neighbors", *METHODS)
         ),
     ]
     with warnings.catch_warnings():

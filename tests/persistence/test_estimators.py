@@ -23,8 +23,8 @@ from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, runtime
+from sklearn_vae.anomaly.methods import METHODS
 from sklearn_vae.estimators.load import ESTIMATORS
-from sklearn_vae.estimators.outlier import METHODS
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.objectives import IWAE, LinearWarmup, TotalCorrelation
 from sklearn_vae.persistence import file_format
@@ -61,12 +61,9 @@ MODELS = {
     "density": VAEDensity(**SMALL),
     "one member": VAEDensity(**SMALL, mixtures=[(2, "diag")]),
     "detector": VAEOutlierDetector(**SMALL),
-    "novelty": VAEOutlierDetector(**SMALL, novelty=True, n_init=1),
-    "conformal": VAEOutlierDetector(**SMALL, method="latent", calibration="conformal"),
-    **{
-        method: VAEOutlierDetector(**SMALL, method=method, n_init=1, novelty=True)
-        for method in sorted(METHODS.keys() - {"auto"})
-    },
+    "novelty": VAEOutlierDetector(**SMALL, novelty=True),
+    "conformal": VAEOutlierDetector(**SMALL, method="neighbors", calibration="conformal"),
+    **{method: VAEOutlierDetector(**SMALL, method=method, novelty=True) for method in METHODS},
 }
 
 
@@ -94,8 +91,9 @@ def assert_same(found, expected):
     assert type(found) is type(expected)
     assert repr(found) == repr(expected)
     assert vars(found).keys() == vars(expected).keys()
-    assert found.history_ == expected.history_
-    assert found.columns_.names == expected.columns_.names
+    models = [getattr(each, "estimator_", each) for each in (found, expected)]
+    assert models[0].history_ == models[1].history_
+    assert models[0].columns_.names == models[1].columns_.names
     np.testing.assert_array_equal(found.score_samples(X), expected.score_samples(X))
     np.testing.assert_array_equal(found.feature_names_in_, expected.feature_names_in_)
 
@@ -448,7 +446,8 @@ def test_joblib_memory_maps_a_model(fitted, name, tmp_path):
     """Several processes share one file, read-only."""
     joblib.dump(fitted[name], tmp_path / "f")
     mapped = joblib.load(tmp_path / "f", mmap_mode="r")
-    weights = mapped.state_dict_[0] if isinstance(mapped.state_dict_, list) else mapped.state_dict_
+    weights = getattr(mapped, "estimator_", mapped).state_dict_
+    weights = weights[0] if isinstance(weights, list) else weights
 
     assert not weights["encoder.last"].flags.writeable
     assert_same(mapped, fitted[name])

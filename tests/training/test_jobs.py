@@ -70,7 +70,8 @@ def test_a_resumed_training_starts_at_the_weights_of_the_result():
     job = make_job(make_rows(), n_valid=0, max_iter=2)
     (first,) = train([job], verbose=0)
     no_steps = replace(job.config, n_iter_per_stage=(0, 0, 0))
-    (still,) = train([job.resume(first, config=no_steps)], verbose=0)
+    again = replace(job, config=no_steps, weights=first.weights, previous=first)
+    (still,) = train([again], verbose=0)
 
     for name, value in first.weights.items():
         np.testing.assert_array_equal(still.weights[name], value)

@@ -102,11 +102,12 @@ def test_ctrl_c_keeps_the_fit_so_far_with_interrupted_true(name, seconds, steps)
     assert steps.n_before > 0
     assert steps.n_after == 0
     assert signal.getsignal(signal.SIGINT) is before
-    assert model.interrupted_
-    assert 3 <= model.n_iter_ < 10_000
-    assert all({"loss", "kl_loss", "beta"} <= row.keys() for row in model.history_)
+    trained = getattr(model, "estimator_", model)
+    assert trained.interrupted_
+    assert 3 <= trained.n_iter_ < 10_000
+    assert all({"loss", "kl_loss", "beta"} <= row.keys() for row in trained.history_)
     assert np.isfinite(model.score_samples(rows(20))).all()
-    assert pickle.loads(pickle.dumps(model)).interrupted_
+    assert pickle.loads(pickle.dumps(trained)).interrupted_
 
 
 @pytest.mark.parametrize("name", ["detector", "novelty"])
@@ -316,7 +317,7 @@ def test_a_fit_that_fails_anywhere_leaves_the_old_model_or_none(name, seed, monk
         if isinstance(error, KeyboardInterrupt):
             # all that it may be beside the old model: one that is marked
             if pickle.dumps(old) != before:
-                assert old.interrupted_
+                assert getattr(old, "estimator_", old).interrupted_
                 assert np.isfinite(old.score_samples(rows(9))).all()
                 old = clone(FAULTY[name]).fit(rows(150, 3, seed=1))
             continue

@@ -139,8 +139,6 @@ OTHER_SETTINGS = {
     "objective": IWAE(3),
     "ema_decay": 0.5,
     "max_grad_norm_ratio": 0.5,
-    "input_noise": 0.5,
-    "input_mask": 0.5,
     "is_homoscedastic": True,
     "keeps_initial": False,
 }
@@ -205,27 +203,6 @@ def test_scales_that_are_held_depend_on_z_in_the_last_stage(objective):
     for free in (slopes(2, 1, 1), slopes(3, 0, 0, is_homoscedastic=False)):
         assert (free[0] != 0).all()
         assert (free[1] != 0).all()
-
-
-@pytest.mark.parametrize("name", ["input_noise", "input_mask"])
-@pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3), TrimmedELBO(0.3)], ids=repr)
-def test_so_is_one_whose_encoder_sees_less(objective, name):
-    """Members without noise or mask ride along and are what they would be if nobody had any."""
-    runs = [
-        replace(
-            run,
-            config=replace(run.config, objective=objective, max_iter=4, **{name: amount}),
-            free_bits=0.0,
-        )
-        for run, amount in zip(different_runs(), [0.3, 0.5, 0, 0, 0.9, 0.3, 0.3], strict=True)
-    ]
-    plain = train([replace(run, config=replace(run.config, **{name: 0.0})) for run in runs])
-    for run, together, without in zip(runs, train(runs), plain, strict=True):
-        (alone,) = train([run])
-        assert_same(alone, together, rtol=1e-9, atol=1e-9)
-        pairs = [(own, without.weights[name]) for name, own in alone.weights.items()]
-        same = all(np.allclose(*pair, rtol=1e-9, atol=1e-9) for pair in pairs)
-        assert same is (getattr(run.config, name) == 0 or alone.diverged)
 
 
 def test_a_stacked_member_nearly_equals_a_member_trained_alone_in_single_precision():

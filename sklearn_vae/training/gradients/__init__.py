@@ -38,8 +38,7 @@ class LossGradient:
     objective : Objective
         Objective to differentiate.
     clips_input : bool
-        Whether the encoder's input may differ from the rows of the likelihood, because some
-        are clipped or noise is added.
+        Whether values of the encoder's input may have to be clipped.
     """
 
     def __init__(self, model: StackedModule, objective: Objective, *, clips_input: bool):

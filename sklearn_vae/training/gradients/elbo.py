@@ -65,8 +65,7 @@ class ELBOGradient:
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
     clips_input : bool, default=True
-        Whether the encoder's input may differ from the rows of the likelihood, because some
-        are clipped or noise is added.
+        Whether values of the encoder's input may have to be clipped.
     """
 
     def __init__(
@@ -179,17 +178,16 @@ class ELBOGradient:
     def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        The terms are valid until the next call. Rows are corrupted with ``clips_input`` only.
+        The terms are valid until the next call.
         """
         if self.observed is not None:
             self._set_incomplete_rows(batch, self.observed)
         else:
             self.x.copy_(batch.x.mT)
-            encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
-            if self.selected is not None:
-                encoder_input = encoder_input.index_select(1, self.selected)
-            if self.clips_input or self.selected is not None:
-                torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
+            selected = self.selected
+            if self.clips_input or selected is not None:
+                inputs = self.x if selected is None else self.x.index_select(1, selected)
+                torch.clamp(inputs, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.decoder_conditions.copy_(self.conditions)
         noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
@@ -250,7 +248,7 @@ class ELBOGradient:
         observed.copy_(self.model.likelihood.observed(batch.x).mT)
         encoder_input = batch.precomputed
         if encoder_input is None:
-            encoder_input = self.model.encoder_input(batch.encoder_input)
+            encoder_input = self.model.encoder_input(batch.x)
         self.encoder.x.copy_(encoder_input.mT)
 
 

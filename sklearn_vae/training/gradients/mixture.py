@@ -42,8 +42,7 @@ class MixtureGradient:
     n_rows, n_draws : int
         Rows in a batch and draws of z and component per row.
     clips_input : bool, default=True
-        Whether the encoder's input may differ from the rows of the likelihood, because some
-        are clipped or noise is added.
+        Whether values of the encoder's input may have to be clipped.
     """
 
     def __init__(
@@ -103,13 +102,13 @@ class MixtureGradient:
     def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        The terms are valid until the next call. Rows are corrupted with ``clips_input`` only. The
-        state is not read: the weight of the KL divergence is 1 for this objective.
+        The terms are valid until the next call. The state is not read: the weight of the KL
+        divergence is 1 for this objective.
         """
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
         x, noise = batch.x, batch.noise
-        self._set_encoder_input(batch.encoder_input)
+        self._set_encoder_input(x)
         latent_noise = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.latent.forward(latent_noise)

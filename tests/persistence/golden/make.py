@@ -78,9 +78,9 @@ MODELS = {
     "density": VAEDensity(
         1, hidden_layer_sizes=(3,), max_iter=2, mixtures=[(1, "full"), (2, "diag")], random_state=0
     ),
-    "detector": VAEOutlierDetector(hidden_layer_sizes=(3,), max_iter=2, n_init=1, random_state=0),
+    "detector": VAEOutlierDetector(hidden_layer_sizes=(3,), max_iter=2, random_state=0),
     "novelty": VAEOutlierDetector(
-        hidden_layer_sizes=(3,), max_iter=2, n_init=1, novelty=True, random_state=0
+        hidden_layer_sizes=(3,), max_iter=2, novelty=True, random_state=0
     ),
     "mixed": VAEDensity(
         1,
