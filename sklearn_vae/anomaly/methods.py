@@ -29,13 +29,15 @@ RANKING_DRAWS = 16
 # A score and its weight in a sum of negative log tail probabilities.
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
-RANKING = NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False)
-# Neighbours of clean training rows, and of those that may contain outliers.
-CLEAN = tuple(HyperplaneDistance(space, HYPERPLANE_NEIGHBORS) for space in (inputs, normal_scores))
-CONTAMINATED = (NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION),)
-# Weights in tables with classes, of the surprisal of a row's classes and of the distance. The other
-# parts of a score have a weight of 1.
-SURPRISAL_WEIGHT, DISTANCE_WEIGHT = 0.5, 0.25
+RANKING: Part = (NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False), 1.0)
+DISTANCE = NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
+# Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
+# in tables with classes.
+CLEAN: tuple[Part, ...] = tuple(
+    (HyperplaneDistance(space, HYPERPLANE_NEIGHBORS), 1.0) for space in (inputs, normal_scores)
+)
+NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
+CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))
 # Scores by the model alone.
 METHODS: dict[str, Scorer] = {
     "log_likelihood": NegativeLogLikelihood(n_draws=SCORE_DRAWS),
@@ -48,15 +50,8 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method in METHODS:
         return METHODS[method]
-    parts: tuple[Part, ...] = tuple(
-        (scorer, 1.0) for scorer in (CLEAN if novelty else CONTAMINATED)
-    )
-    if has_classes and not novelty:
-        parts = (
-            (ClassSurprisal(), SURPRISAL_WEIGHT),
-            *((each, DISTANCE_WEIGHT) for each, _ in parts),
-        )
+    parts = CLEAN if novelty else CLASSES if has_classes else NUMBERS
     if method == "auto":
-        parts = (RANKING, 1.0), *parts
+        parts = (RANKING, *parts)
     scorers, weights = zip(*parts, strict=True)
     return CombinedScore(scorers, weights)

@@ -95,8 +95,7 @@ class ScoredRows:
         new, reference = self.select(is_new), self.select(~is_new)
         new.reference = reference.reference = reference
         for j in np.flatnonzero(self.columns.is_categorical).tolist():
-            x = new.X[:, j]
-            x[~np.isin(x, reference.value_counts[j][0]) & ~np.isnan(x)] = UNKNOWN
+            reference.mark_unknown(new.X, j)
         return new, reference
 
     def repeat(self, values: np.ndarray) -> np.ndarray:
@@ -115,9 +114,13 @@ class ScoredRows:
         for batch in batches(len(X), MAX_MATCHED):
             self._match_precision(X[batch])
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
-            is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
-            X[~is_seen, j] = UNKNOWN
+            self.mark_unknown(X, j)
         return X
+
+    def mark_unknown(self, X: np.ndarray, column: int) -> None:
+        """Replace classes of a column that these rows do not have, in place: (n, n_features)."""
+        is_seen = np.isin(X[:, column], self.value_counts[column][0]) | np.isnan(X[:, column])
+        X[~is_seen, column] = UNKNOWN
 
     def _match_precision(self, X: np.ndarray) -> None:
         """Replace numbers of the other precision by these rows', in place: (n, n_features)."""

@@ -42,19 +42,30 @@ def equal_up_to_rounding(low: float, high: float) -> bool:
 
 
 def recording_step(column: TrainingColumn) -> float:
-    """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0.
+    """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0."""
+    return recording(column)[1]
+
+
+def recording(column: TrainingColumn) -> tuple[int, float]:
+    """Return the decimals of values, as 2 for cents, or -1; and their step, as 0.01, or 0.
 
     All values are multiples of the step, counted from any of them. It is the largest one if the
     values have few decimals, or if some of them are repeated, as after a change of units.
     """
-    unique = np.unique(column.values.astype(np.float64))
+    unique = np.unique(column.values)
+    decimals = _decimals(unique)
+    return decimals, _step(unique, decimals, column.n_values)
+
+
+def _step(values: np.ndarray, decimals: int, n_values: float) -> float:
+    """Return the step of the distinct ones of so many values, which have so many decimals."""
+    unique = values.astype(np.float64)
     largest = np.abs(unique).max()
     if largest > MAX_RECORDED:
         return 0.0
-    decimals = recording_decimals(column.values)
     if decimals >= 0:
         return _decimal_step(unique, decimals)
-    if len(unique) >= column.n_values:
+    if len(unique) >= n_values:
         return 0.0
     gaps = np.diff(unique)
     gaps = gaps[gaps > ROUNDING * largest]
@@ -66,7 +77,7 @@ def recording_step(column: TrainingColumn) -> float:
         for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
             step = gap / divisor
             multiples = (unique - unique[0]) / step
-            precision = largest * np.finfo(column.values.dtype).eps / step
+            precision = largest * np.finfo(values.dtype).eps / step
             if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
                 break
             is_multiple = np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE
@@ -89,18 +100,17 @@ def _decimal_step(unique: np.ndarray, decimals: int) -> float:
     return max(divisor, 1) / power
 
 
-def recording_decimals(values: np.ndarray) -> int:
-    """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
+def _decimals(unique: np.ndarray) -> int:
+    """Return the decimals to which distinct values were recorded; -1 if there are more.
 
-    Few of the distinct values may have more: one value does not decide how the others are read.
+    Few of them may have more: one value does not decide how the others are read.
     """
-    unique = np.unique(values)
     sample = unique[:: -(-len(unique) // SAMPLE_SIZE)]
     for decimals in range(MAX_DECIMALS + 1):
         if not _has_decimals(sample, decimals, 2 * MAX_EXCEPTIONS):
             continue
         if _has_decimals(unique, decimals, MAX_EXCEPTIONS):
-            precision = np.abs(unique).max() * np.finfo(values.dtype).eps
+            precision = np.abs(unique).max() * np.finfo(unique.dtype).eps
             return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
     return -1
 

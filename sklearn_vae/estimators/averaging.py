@@ -89,7 +89,9 @@ class AverageFitter:
         if not self.is_needed:
             return
         rows, weight, first_model = self.rows, self.weight, self.first_model
-        held_out: Any = first_model._held_out(first_model._encode(rows, weight))
+        # the same seed makes the same split: no model has seen the held-out rows
+        table = first_model._encode(rows, weight)
+        held_out: Any = first_model._split(table, first_model._n_validation_rows(table))[1]
         if held_out.n_weighted_rows > MAX_HELD_OUT:
             generator = make_generator(self.model.seed_, Stream.SPLIT, 1)
             held_out = held_out.split(MAX_HELD_OUT, generator)[1]

@@ -1,7 +1,7 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from itertools import pairwise
@@ -19,7 +19,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import (
     Field,
     Name,
@@ -40,17 +39,11 @@ from sklearn_vae.data.sources import (
 )
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
-from sklearn_vae.estimators.caller import (
-    caller_name,
-    copy_columns,
-    has_caller,
-    validate_columns,
-)
+from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    check_callbacks,
-    check_checkpoint,
     check_row_lengths,
+    check_run,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
@@ -73,7 +66,7 @@ from sklearn_vae.numerics.random import (
     make_generator,
     stream_seed,
 )
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system.device import default_modes, device_to_score_on, resolve_device
@@ -109,8 +102,6 @@ MAX_PRODUCTS_IN_DOUBLE = 1 << 20
 MAX_VALIDATION_ROWS = 1 << 15
 # A table of more numbers is encoded batch by batch during training.
 MAX_NUMBERS_ENCODED = 1 << 26
-# Numbers of X that are encoded at a time, so that temporary arrays are small.
-ENCODED_AT_A_TIME = 1 << 20
 # Objects made of estimators' fitted attributes, and these attributes.
 Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 
@@ -132,6 +123,25 @@ def cached(cache: Cache, estimator: BaseEstimator, make: Callable[[], Any], *oth
         value = make()
         cache[estimator] = attributes, value
     return value
+
+
+@dataclass(frozen=True)
+class ValidatedRows:
+    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, n_features)
+        The rows, or some of them.
+    weight : ndarray of shape (n,) or None
+        Their sample weights.
+    validated_by : TableEstimator
+        The estimator that has read the table.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray | None
+    validated_by: "TableEstimator[Any]"
 
 
 class TableEstimator(
@@ -169,7 +179,6 @@ class TableEstimator(
 
     architecture_: Architecture
     columns_: TableEncoder
-    condition_encoder_: ConditionEncoder | None = None
     schema_: Schema | None = None
     dtype_: np.dtype
     n_features_in_: int
@@ -305,10 +314,7 @@ class TableEstimator(
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        if self.callbacks:
-            check_callbacks(self)
-        if self.checkpoint is not None:
-            check_checkpoint(self)
+        check_run(self)
         if self.n_components != "auto" and self.n_components > self._max_components:
             expected = (
                 f"be at most {self._max_components}, the number of dimensions of Sobol's sequence, "
@@ -352,6 +358,11 @@ class TableEstimator(
         weight = check_weights(sample_weight, X, min_rows)
         is_positive = weight > 0  # of a list or sparse matrix, some may still be 0
         return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
+
+    def _take_schema(self, validated_by: "TableEstimator[Any]") -> None:
+        """Take the schema and the names of the columns from an estimator that has read them."""
+        self.schema_ = validated_by.schema_
+        copy_columns(validated_by, self)
 
     def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
         """Validate rows for a fitted model, and convert them to numbers.
@@ -492,22 +503,6 @@ class TableEstimator(
         has_missing = any(encoder.is_incomplete(window).any() for window in windows(rows))
         return replace(encoder, has_missing=has_missing)
 
-    def _fit_rows(
-        self, rows: np.ndarray, weight: np.ndarray | None, reader: "TableEstimator[Any]"
-    ) -> Self:
-        """Fit to rows of numbers that another estimator has validated."""
-
-        def rows_read(*_args: Any, **_kwargs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-            self.schema_, self.condition_encoder_ = reader.schema_, None
-            copy_columns(reader, self)
-            return rows, weight
-
-        self._check_rows = rows_read  # type: ignore[method-assign]
-        try:
-            return self.fit(None)
-        finally:
-            del self._check_rows
-
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those on disk by windows."""
         device = resolve_device(self.device)
@@ -525,7 +520,7 @@ class TableEstimator(
         is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         offset = np.empty(len(X))
-        for rows in batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
+        for rows in small_batches(X):
             if not is_large:
                 encoded[rows] = self.columns_.transform(X[rows])
             offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
@@ -583,10 +578,6 @@ class TableEstimator(
         if not n_valid:
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
-
-    def _held_out(self, table: Dataset) -> Dataset | None:
-        """Return the validation rows of the fit, for the same seed makes the same split."""
-        return self._split(table, self._n_validation_rows(table))[1]
 
     def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
         """Warn if the training loss of a member rose without bounds, or was never finite."""

@@ -1,14 +1,11 @@
-"""Callbacks of a fit: adapter to those that scikit-learn has from 1.9 on, and first weights."""
+"""Adapter to scikit-learn's callbacks, which exist from scikit-learn 1.9 on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-
-from sklearn_vae.training import Trainer
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks as _wrap
@@ -19,7 +16,7 @@ except ImportError:  # scikit-learn < 1.9
         """Empty base class for versions of scikit-learn without callbacks."""
 
 
-__all__ = ["CallbackAdapter", "CallbackSupportMixin", "FirstWeights", "with_callbacks"]
+__all__ = ["CallbackAdapter", "CallbackSupportMixin", "with_callbacks"]
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -105,17 +102,3 @@ class CallbackAdapter(Callback):
             task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
             yield
         task.call_on_fit_task_end(estimator=self.estimator, **self.data)
-
-
-class FirstWeights(Callback):
-    """Keep the best weights of the trainings before the refit."""
-
-    def __init__(self) -> None:
-        self.best: dict[str, np.ndarray] = {}
-        self.loss = np.inf
-
-    def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Keep the weights of the smallest loss."""
-        for result in () if net.is_refit else net.results_.values():
-            if not self.best or result.loss < self.loss:
-                self.best, self.loss = result.weights, result.loss

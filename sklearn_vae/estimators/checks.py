@@ -66,6 +66,14 @@ CONSTRAINTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def check_run(estimator: Any) -> None:
+    """Check the callbacks and the checkpoint of a training."""
+    if estimator.callbacks:
+        check_callbacks(estimator)
+    if estimator.checkpoint is not None:
+        check_checkpoint(estimator)
+
+
 def check_callbacks(estimator: Any) -> None:
     """Check that the callbacks are ones that skorch can call; warn of methods that are not called.
 

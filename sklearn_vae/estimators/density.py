@@ -14,7 +14,6 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -344,8 +343,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Independent columns are always among them. The rows are those of a fit of another
         estimator, enough of them to hold some out.
         """
-        self.schema_ = validated_by.schema_
-        copy_columns(validated_by, self)
+        self._take_schema(validated_by)
         jobs, table = self._make_jobs_of_rows(rows, weight)
         held_out = cast(Dataset, jobs[0].valid)
         if INDEPENDENT not in self.mixtures_:

@@ -15,7 +15,12 @@ from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_co
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import DiskRows, check_is_table
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
+from sklearn_vae.estimators.base import (
+    FULLY_CONNECTED,
+    PredictorT,
+    TableEstimator,
+    ValidatedRows,
+)
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
@@ -59,6 +64,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     _is_joint: ClassVar[bool] = False
 
     conditional: bool
+    condition_encoder_: ConditionEncoder | None = None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -77,6 +83,10 @@ class DensityEstimator(TableEstimator[PredictorT]):
         reset: bool,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
+        if isinstance(X, ValidatedRows):
+            self._take_schema(X.validated_by)
+            self.condition_encoder_ = None
+            return X.rows, X.weight
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)

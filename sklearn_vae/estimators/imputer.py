@@ -8,6 +8,7 @@ import narwhals as nw
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
 
 from sklearn_vae._compat import (
     Interval,
@@ -24,7 +25,6 @@ from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.callbacks import FirstWeights
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -38,6 +38,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.system.warnings import warn
+from sklearn_vae.training import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
 BATCH_OF_LARGE_TABLES = 512
@@ -220,7 +221,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
             model = self._model(table, sample_weight)
-            first_weights = FirstWeights()
+            first_weights = _FirstWeights()
             if self.estimator is None:
                 model.set_params(callbacks=[first_weights])
             self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
@@ -448,6 +449,20 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         imputed = names if self.keep_empty_features else names[~self._is_empty]
         indicators = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*imputed, *indicators], dtype=object)
+
+
+class _FirstWeights(Callback):
+    """Keep the best weights of the trainings before the refit."""
+
+    def __init__(self) -> None:
+        self.best: dict[str, np.ndarray] = {}
+        self.loss = np.inf
+
+    def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
+        """Keep the weights of the smallest loss."""
+        for result in () if net.is_refit else net.results_.values():
+            if not self.best or result.loss < self.loss:
+                self.best, self.loss = result.weights, result.loss
 
 
 def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:

@@ -27,9 +27,9 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
+from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
 from sklearn_vae.estimators.caller import called, copy_columns
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_callbacks, check_checkpoint
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.source_methods import accepts_source
@@ -315,10 +315,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        if self.callbacks:
-            check_callbacks(self)
-        if self.checkpoint is not None:
-            check_checkpoint(self)
+        check_run(self)
 
     def _calibrate(
         self,
@@ -551,4 +548,5 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 def fit_to(model: VAETransformer, rows: CountedRows, reader: VAETransformer) -> None:
     """Fit a model to rows that another one has validated, with their counts as weights."""
     X, counts = rows
-    model._fit_rows(X, None if counts is None else counts.astype(np.float64), reader)
+    weight = None if counts is None else counts.astype(np.float64)
+    model.fit(ValidatedRows(X, weight, reader))

@@ -16,6 +16,7 @@ from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
     elbo_terms,
+    mean_code,
     posterior_mode,
     residuals,
 )
@@ -173,8 +174,7 @@ class Predictor:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""
 
         def reconstruct(model: VAE, x: Tensor) -> Tensor:
-            z = model.posterior.mean(model.encode(model.fill_missing(x)))
-            return model.reconstruct(z, x)[0]
+            return model.reconstruct(mean_code(model, x), x)[0]
 
         is_rounded = self.columns.has_discrete_values
         return self.columns.fill_missing(X, self.map(reconstruct, X, n_members=1), is_rounded)

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEImputer, VAETransformer, load, runtime
-from sklearn_vae.estimators.callbacks import FirstWeights
+from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
 
@@ -83,7 +83,7 @@ def test_an_interrupted_fit_keeps_its_model():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(FirstWeights, "on_epoch_end", press_ctrl_c)
+            patch.setattr(_FirstWeights, "on_epoch_end", press_ctrl_c)
             with pytest.raises(KeyboardInterrupt):
                 imputer.fit(X)
     finally:

@@ -16,8 +16,7 @@ from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_densi
 from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
 from sklearn_vae.data.recording import (
     MAX_DECIMALS,
-    recording_decimals,
-    recording_step,
+    recording,
     times_power_of_two,
 )
 from sklearn_vae.data.training_column import Marginal, TrainingColumn
@@ -114,8 +113,8 @@ class RealColumns(Columns):
         """Fit what samples of a single column keep to: its range and its recording step."""
         values = column.values.astype(np.float64)
         self.bounds = np.array([[values.min(), values.max()]])
-        self.decimals = np.array([recording_decimals(column.values)])
-        self.steps = np.array([recording_step(column)])
+        decimals, step = recording(column)
+        self.decimals, self.steps = np.array([decimals]), np.array([step])
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
