@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,14 +22,15 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.table_checks import first_of
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.constants import PROPOSAL_SCALE, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
 from sklearn_vae.inference.importance_sampling import ImportanceSampler, PriorProposal
-from sklearn_vae.inference.laplace import NormalProposal
-from sklearn_vae.inference.log_density import EncoderProposal, JointDensity, sample_prior
+from sklearn_vae.inference.log_density import JointDensity, sample_prior
+from sklearn_vae.inference.posterior_sampling import EncoderProposal
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -194,6 +195,30 @@ class Decoder(Part):
         return self.columns.decode(values + correction).to(dtype)
 
 
+class DiagonalProposal(NamedTuple):
+    """A normal distribution of independent dimensions for each row: (M, B, l), (M, B, l)."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
+        return self.loc[:, None] + self.scale[:, None] * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
+        constant = (self.scale.log() + HALF_LOG_2PI).sum(-1)
+        return -0.5 * self.squared_distance(z) - constant[:, None]
+
+    def squared_distance(self, z: Tensor) -> Tensor:
+        """Squared Mahalanobis distance of codes: (M, K, B, l) -> (M, K, B)."""
+        return ((z - self.loc[:, None]) / self.scale[:, None]).square().sum(-1)
+
+    def select(self, rows: Tensor) -> "DiagonalProposal":
+        """Index-select the rows."""
+        return DiagonalProposal(*(part.index_select(1, rows) for part in self))
+
+
 class Score(Part):
     """Log p(x) by importance sampling, with the same steps for every row.
 
@@ -212,10 +237,10 @@ class Score(Part):
     def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__(fitted, n_draws)
         points = fitted.points(n_draws, np.dtype(np.float32))
-        self.proposal_scale = points.proposal_scale
-        prior_codes = sample_prior(self.model, points).z.detach()
+        noise = fitted.noise(n_draws, np.dtype(np.float32), proposal=1)
+        prior_codes = sample_prior(self.model, noise).z.detach()
         self.register_buffer("prior_codes", prior_codes, persistent=False)
-        for k, noise in enumerate([points.encoder, *points.laplace[:ROUNDS]]):
+        for k, noise in enumerate([points.first, *points.further[:ROUNDS]]):
             self.register_buffer(f"noise_{k}", noise, persistent=False)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -224,11 +249,10 @@ class Score(Part):
         if not self.model.likelihood.n_columns:  # all columns are constant
             return scores.to(X.dtype)
         x = self.columns.encode(X).expand(len(self.model.sizes), -1, -1)
-        q = self.model.encode_proposal(x)
+        q = self.model.encode(x)
         prior = PriorProposal(self.model.prior_distribution(), self.prior_codes)
         sampler = ImportanceSampler(JointDensity(self.model, prior.prior, x, None))
-        encoder = EncoderProposal(self.model.posterior, q, self.proposal_scale)
-        sampler.add(encoder, self.get_buffer("noise_0"))
+        sampler.add(EncoderProposal(self.model.posterior, q), self.get_buffer("noise_0"))
         sampler.add(prior, self.prior_codes)
         _, log_scale = self.model.posterior.split(q)
         for k in range(ROUNDS):
@@ -236,7 +260,7 @@ class Score(Part):
             sampler.add(normal, self.get_buffer(f"noise_{1 + k}"))
         return (scores + log_mean_exp(sampler.log_evidence(), 0)).to(X.dtype)
 
-    def _adapted(self, sampler: ImportanceSampler, variance: Tensor) -> NormalProposal:
+    def _adapted(self, sampler: ImportanceSampler, variance: Tensor) -> DiagonalProposal:
         """Normal distribution with the mean and the variances of weighted draws.
 
         The encoder's variances (M, B, l) count as much as one draw per dimension.
@@ -246,8 +270,7 @@ class Score(Part):
         own = (weight[..., None] * (sampler.z - loc[:, None]).square()).sum(1)
         n_effective, n_latent = 1 / weight.square().sum(1)[..., None], variance.shape[-1]
         variance = (n_effective * own + n_latent * variance) / (n_effective + n_latent)
-        axes = torch.eye(n_latent).expand(*variance.shape, -1)
-        return NormalProposal(loc, axes, self.proposal_scale * variance.sqrt())
+        return DiagonalProposal(loc, PROPOSAL_SCALE * variance.sqrt())
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -266,11 +289,11 @@ def to_onnx(
     The scaling of columns is part of the model: inputs and outputs are in X's units. Encoder
     and decoder agree with the estimator's methods to about 1e-4, as networks compute in single
     precision. The score is not that of ``score_samples``: both are estimates of log p(x) by
-    importance sampling, but ONNX has no derivatives for Newton's method, and draws are instead from
-    the encoder, the prior, and normal distributions that are adapted three times to the weighted
-    draws. On 13 tables its mean absolute error was 0.002 to 0.15 nats, 0.011 in the median; that of
-    ``score_samples`` with 64 draws was 0.02 to 0.07. It is larger where the encoder is a poor
-    proposal, as for outlying rows or with ``beta`` below 1.
+    importance sampling, but ONNX has no Cholesky factors for Fisher scoring, and draws are instead
+    from the encoder, the prior, and normal distributions that are adapted three times to the
+    weighted draws. On 13 tables its mean absolute error was 0.002 to 0.15 nats, 0.011 in the
+    median. It is larger where the encoder is a poor proposal, as for outlying rows or with ``beta``
+    below 1.
 
     Parameters
     ----------

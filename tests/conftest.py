@@ -48,9 +48,19 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def iwae_bound(model, x, noise, proposal_scale=1.0):
-    """Importance-weighted bound on log p(x): (M, B, n) -> (M, B)."""
-    return log_mean_exp(model.log_weights(x, noise, proposal_scale).log_weight, 1)
+def iwae_bound(model, x, noise, scale=None):
+    """Importance-weighted bound on log p(x): (M, B, n) -> (M, B).
+
+    Codes are drawn from q(z|x), or from a normal distribution ``scale`` times as wide.
+    """
+    if scale is None:
+        return log_mean_exp(model.log_weights(x, noise).log_weight, 1)
+    loc, log_scale = (part.unsqueeze(1) for part in model.posterior_params(x))
+    wide = torch.distributions.Normal(loc, scale * log_scale.exp())
+    z = wide.loc + wide.scale * noise
+    log_prob = model.likelihood.log_prob(model.decode(z, x), x.unsqueeze(1))
+    log_ratio = model.prior_distribution().log_prob(z) - wide.log_prob(z).sum(-1)
+    return log_mean_exp(log_prob + log_ratio, 1)
 
 
 def exported_score(vae, X):

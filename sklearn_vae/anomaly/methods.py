@@ -24,7 +24,7 @@ MIN_NEIGHBORS = 20
 # k of the hyperplane distance.
 HYPERPLANE_NEIGHBORS = 8
 # Draws per row of the density in the default score.
-RANKING_DRAWS = 16
+RANKING_DRAWS = 8
 
 # A score and its weight in a sum of negative log tail probabilities.
 Part = tuple[Scorer, float]

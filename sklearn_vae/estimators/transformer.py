@@ -712,7 +712,6 @@ class VAETransformer(
             device,
             self.decoder_correction_,
             self.code_range_,
-            self.beta_,
         )
 
     @property

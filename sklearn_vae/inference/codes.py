@@ -1,21 +1,11 @@
-"""Codes of rows: modes of the posterior, classes, the ELBO, reconstructions."""
+"""Codes of rows: classes, the ELBO, reconstructions."""
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.laplace import newton
-from sklearn_vae.inference.log_density import JointDensity, Points, sample_posterior
+from sklearn_vae.inference.log_density import JointDensity, Points
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
-
-
-def mean_code(model: VAE, x: Tensor) -> Tensor:
-    """Mean of q(z|x), where NaN is a missing value: (M, B, n) -> (M, B, l)."""
-    return model.posterior.mean(model.encode(model.fill_missing(x)))
-
-
-def posterior_mode(model: VAE, x: Tensor) -> Tensor:
-    """Mode of the first member's p(z|x), where NaN is a missing value: (M, B, n) -> (B, l)."""
-    return newton(JointDensity.from_rows(model, x), mean_code(model, x)).loc[0]
 
 
 def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:
@@ -24,7 +14,7 @@ def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:
     The posterior mean of categorical codes that are few enough to sum over, else q(z|x)'s mean.
     """
     if model.architecture.n_codes is None:
-        return mean_code(model, x)[0]
+        return model.mean_code(x)[0]
     codes = sample_posterior(model, x, points)
     return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)[0]
 
@@ -50,7 +40,7 @@ def residuals(model: VAE, x: Tensor) -> Tensor:
 
     The residual of a missing value is 0.
     """
-    likelihood, z = model.likelihood, mean_code(model, x)
+    likelihood, z = model.likelihood, model.mean_code(x)
     values, observed = likelihood.split_missing(x)
     residual = likelihood.residual(model.decode(z.unsqueeze(1)), values.unsqueeze(1)).squeeze(1)
     return (residual if observed is None else residual * observed)[0]

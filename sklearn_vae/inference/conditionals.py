@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.log_density import Points, sample_posterior
+from sklearn_vae.inference.log_density import Points
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.random import Stream, make_generator
 

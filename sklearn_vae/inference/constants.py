@@ -18,51 +18,55 @@ MIN_GIVEN_DRAWS = 1 << 8
 # Further proposals per row at most, and the fewest draws from each.
 MAX_PROPOSALS = 6
 MIN_DRAWS = 128
-# Starting points of Newton's method times latent dimensions, at most; but at least so many starting
-# points where values are missing or the prior is a mixture.
+# Starting points of the search for modes times latent dimensions, but at least so many starting
+# points.
 MAX_START_DIMENSIONS = 12
 MIN_STARTS = 3
 # Further starting points are so many times as far out as draws from the prior.
 FAR_START = 3.0
-# Where a draw from the prior is decoded separately for each row, there are so many times fewer.
+# In no more dimensions, draws from the prior find modes of p(z|x) that are far from the encoder's
+# mean. In more, there are so many times fewer for rows without missing values; also where each draw
+# is decoded separately for each row.
+MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
-TOLERANCE = 0.025
+TOLERANCE = 0.015
 # Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
-# A proposal is too narrow where the posterior has 1 / (1 - 0.5) = 2 times its variance.
-WIDTH_TOLERANCE = 0.5
-# With more products of dimensions, or fewer draws, only the squares are regressors.
-MAX_PRODUCTS = 64
-DRAWS_PER_FEATURE = 1.3
-# Curvatures are clipped here.
-MAX_CURVATURE = 1e12
 # One in so many draws from a Laplace approximation is from a wider one: heavier tails.
 WIDE_ONE_IN = 4
 # Every mode but the largest gets one in so many draws.
 OTHER_MODE_ONE_IN = 8
-# Clusters of candidate codes per further starting point of Newton's method.
+# Clusters of candidate codes per further starting point.
 CLUSTERS_PER_START = 2
 # Two modes are the same within so many standard deviations (root mean square).
 SAME_MODE = 1.0
 
 # -- Laplace approximations --------------------------------------------------------------
 
-# Newton steps at most, and the step lengths of the line search.
-MAX_NEWTON_STEPS = 8
-STEP_LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.0)
-# Newton's method has converged after a step of fewer standard deviations.
-CONVERGED = 0.1
-# Distance of the finite differences of gradients: at the first step, and in standard deviations of
-# the previous step's Laplace approximation.
-FIRST_DIFFERENCE = 1e-2
-DIFFERENCE = 0.3
-# Upper bound of the Laplace approximation's standard deviations.
-MAX_SCALE = 1.5
-# Gradients and curvatures are clipped to this share of the largest number, so that sums are finite.
-CLIP_SHARE = 1e-8
+# Steps of Fisher scoring at most, and twice the gain in nats that a further step is worth: without
+# it, the code is within about a quarter of a standard deviation of the mode. More steps lower no
+# error of a score; a row's first proposal needs one, and one more without an expansion there. Codes
+# of rows with missing values are modes, and have others.
+FIRST_STEPS = 1
+MAX_STEPS = 4
+CONVERGED = 0.05
+CODE_STEPS = 20
+CODE_CONVERGED = 1e-3
+# Backtracking factor of a rejected step.
+BACKTRACKING = 0.25
+# Distance of the finite differences of the decoder's outputs.
+DIFFERENCE = 0.05
+# Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
+# likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
+PROPOSAL_SCALE = 1.2
 
 
 def wide_scale(n_latent: int) -> float:
     """Factor of the standard deviations of a wider Laplace approximation, for heavier tails."""
     return 1 + 2 / math.sqrt(n_latent)
+
+
+def numbers_of_draws(n_draws: int) -> list[int]:
+    """Draws from the first proposal, from the prior, and from each further proposal."""
+    return [n_draws, n_draws, *[max(n_draws, MIN_DRAWS)] * MAX_PROPOSALS]

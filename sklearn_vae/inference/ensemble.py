@@ -35,14 +35,6 @@ class TorchMixtureEnsemble(MixtureEnsemble):
         """Apply the networks' activation function."""
         return ACTIVATIONS[self.architecture.activation](x)
 
-    def gradient_of_others(self, params: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Gradient of the other columns' log-density in their parameters, by autograd."""
-        with torch.enable_grad():
-            params = params.detach().requires_grad_()
-            log_prob = self.others.log_prob(self.others.split_params(params), x, observed)
-            (gradient,) = torch.autograd.grad(log_prob.sum(), params)
-        return gradient
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)

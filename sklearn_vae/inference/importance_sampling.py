@@ -14,18 +14,16 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
+from sklearn_vae.inference.constants import MAX_FACTOR, TOLERANCE
+from sklearn_vae.inference.laplace import Target
+from sklearn_vae.numerics.array_api import Array, logsumexp, namespace, softmax, take
 
-from sklearn_vae.inference.constants import (
-    DRAWS_PER_FEATURE,
-    MAX_CURVATURE,
-    MAX_FACTOR,
-    MAX_PRODUCTS,
-    TOLERANCE,
-    WIDTH_TOLERANCE,
-)
-from sklearn_vae.inference.laplace import NormalProposal, Target
-from sklearn_vae.numerics.array_api import Array, as_type, logsumexp, namespace, softmax, take
+
+class JointTarget(Target, Protocol):
+    """A target with a density."""
+
+    def log_prob(self, z: Array) -> Array:
+        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
 
 
 class Proposal(Protocol):
@@ -105,7 +103,7 @@ class ImportanceSampler:
 
     Parameters
     ----------
-    target : Target
+    target : JointTarget
         p(x, z) as a function of z.
 
     Attributes
@@ -122,7 +120,7 @@ class ImportanceSampler:
     log_joint: Array
     log_mixture: Array
 
-    def __init__(self, target: Target):
+    def __init__(self, target: JointTarget):
         self.target = target
         self.proposals: list[tuple[int, Proposal]] = []
 
@@ -183,7 +181,7 @@ class ImportanceSampler:
         for prior in proposals:
             if isinstance(prior, PriorProposal):
                 yield xp.exp(prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next((part for part in proposals if isinstance(part, NormalProposal)), None)
+        normal = next((part for part in proposals if hasattr(part, "squared_distance")), None)
         if normal is not None:
             excess = normal.squared_distance(self.z) - self.z.shape[-1]
             yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
@@ -198,49 +196,3 @@ class ImportanceSampler:
         inverse_ess = namespace(weight).square(weight).sum(1)
         # not "<", which NaN fails where no weight is finite
         return ~(0.5 * (inverse_ess - 1 / weight.shape[1]) < TOLERANCE)
-
-
-class WidthCheck:
-    """Test for a proposal that is narrower than the posterior in some direction.
-
-    Importance weights look even if no draw leaves a small part of the posterior. But then they
-    rise with the distance from the centre, as a quadratic regression of the log-weights on the
-    noise shows.
-
-    Parameters
-    ----------
-    noise : array of shape (1, K, 1, l)
-        Standard normal draws of the proposal.
-    """
-
-    def __init__(self, noise: Array):
-        xp = namespace(noise)
-        points = xp.asarray(noise[0, :, 0], dtype=xp.float64)  # (K, l)
-        n_draws, n_latent = points.shape
-        row, column = np.triu_indices(n_latent)
-        n_features = 1 + n_latent + len(row)
-        self.has_products = len(row) <= MAX_PRODUCTS and DRAWS_PER_FEATURE * n_features <= n_draws
-        if not self.has_products:
-            row = column = np.arange(n_latent)
-        products = points[:, row] * points[:, column]
-        features = xp.concatenate([xp.ones_like(points[:, :1]), points, products], 1)
-        self.is_possible = features.shape[1] <= n_draws
-        if self.is_possible:
-            # (F, K), of the products alone
-            self.inverse = as_type(xp.linalg.pinv(features)[1 + n_latent :], noise)
-        # product of each pair of dimensions, and its factor in the curvature
-        self.product = np.zeros((n_latent, n_latent), dtype=int)
-        self.product[row, column] = self.product[column, row] = np.arange(len(row))
-        self.factor = as_type(1 + xp.eye(n_latent), noise)
-
-    def is_narrow(self, log_weight: Array) -> Array:
-        """Mask of rows whose log p(x, z) - log q(z|x) rises outwards: (M, K, B) -> (M, B)."""
-        xp = namespace(log_weight)
-        if not self.is_possible:
-            return xp.zeros_like(log_weight[:, 0]) > 0
-        slopes = (self.inverse @ log_weight).swapaxes(1, 2)  # (M, B, F)
-        if not self.has_products:
-            return ~(2 * xp.amax(slopes, -1) < WIDTH_TOLERANCE)
-        curvature = xp.nan_to_num(slopes, nan=math.inf)[..., self.product] * self.factor
-        curvature = xp.clip(curvature, -MAX_CURVATURE, MAX_CURVATURE)
-        return xp.linalg.eigvalsh(curvature)[..., -1] >= WIDTH_TOLERANCE

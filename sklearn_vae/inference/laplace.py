@@ -1,34 +1,81 @@
-"""Laplace approximation of the posterior p(z|x), at a mode that Newton's method finds.
+"""Laplace approximations of the posterior p(z|x), at modes that Fisher scoring finds.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's.
+Fisher scoring is Newton's method with the Fisher information about z in the place of the negative
+Hessian matrix of log p(x|z): it is never indefinite, and needs the decoder's derivatives alone,
+here finite differences. Arrays are PyTorch's tensors, or in the runtime numpy's. Shapes: M members,
+K draws, B rows, l latent dimensions.
 """
 
-import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, Self
 
-from sklearn_vae.inference.constants import (
-    CLIP_SHARE,
-    CONVERGED,
-    DIFFERENCE,
-    FIRST_DIFFERENCE,
-    MAX_NEWTON_STEPS,
-    MAX_SCALE,
-    STEP_LENGTHS,
+from sklearn_vae.inference.constants import BACKTRACKING, CONVERGED, MAX_STEPS
+from sklearn_vae.numerics.array_api import (
+    Array,
+    arange,
+    as_type,
+    cholesky,
+    cholesky_solve,
+    diagonal_matrix,
+    namespace,
+    softmax,
+    take,
 )
-from sklearn_vae.numerics.array_api import Array, arange, as_type, namespace, take, take_along
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
+
+
+class Expansion(NamedTuple):
+    """Quadratic expansion of log p(x, z) around codes.
+
+    Attributes
+    ----------
+    log_joint : array of shape (M, B)
+        Its value in nats.
+    gradient : array of shape (M, B, l)
+        Its gradient with respect to z.
+    information : array of shape (M, B, l, l)
+        Fisher information about z of p(x|z).
+    prior_precision : array of shape (M, B, l)
+        Precisions of p(z).
+    root : array of shape (M, B, l, l)
+        Cholesky factor of the sum of both; NaN where it overflows.
+    """
+
+    log_joint: Array
+    gradient: Array
+    information: Array
+    prior_precision: Array
+    root: Array
+
+    @classmethod
+    def of(
+        cls, log_joint: Array, gradient: Array, features: Array, prior_precision: Array
+    ) -> "Expansion":
+        """Make it from features (M, B, l, F) whose inner products are the Fisher information."""
+        information = features @ features.swapaxes(-1, -2)
+        root = cholesky(information + diagonal_matrix(prior_precision))
+        return cls(log_joint, gradient, information, prior_precision, root)
+
+    @property
+    def log_evidence(self) -> Array:
+        """Laplace approximation of log p(x), NaN where the curvature overflows: (M, B)."""
+        log_det = namespace(self.root).log(self.root.diagonal(0, -2, -1)).sum(-1)
+        return self.log_joint - log_det + self.gradient.shape[-1] * HALF_LOG_2PI
+
+    @property
+    def step(self) -> Array:
+        """Step to the mode of the quadratic expansion, 0 where it overflows: (M, B, l)."""
+        step = cholesky_solve(self.root, self.gradient)
+        return namespace(step).where(namespace(step).isfinite(step), step, 0.0)
 
 
 class Target(Protocol):
     """The posterior of codes up to a constant: p(x|z) p(z) of B rows x."""
 
-    def log_prob(self, z: Array) -> Array:
-        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+    def expand(self, z: Array) -> Expansion:
+        """Quadratic expansion of log p(x, z) around codes (M, B, l)."""
 
-    def gradient(self, z: Array) -> Array:
-        """Gradient of log p(x, z) in z, 0 for NaN, in the most precise dtype: (M, K, B, l)."""
-
-    def select(self, rows: Array) -> "Target":
+    def select(self, rows: Array) -> Self:
         """Index-select the rows."""
 
 
@@ -39,87 +86,101 @@ class NormalProposal(NamedTuple):
     ----------
     loc : array of shape (M, B, l)
         Its means.
-    axes : array of shape (M, B, l, l)
-        Columns are the axes along which the dimensions are independent.
-    scale : array of shape (M, B, l)
-        Standard deviations along them.
+    whiten : array of shape (M, B, l, l)
+        Upper triangular matrices: ``whiten @ (z - loc)`` is standard normal.
     """
 
     loc: Array
-    axes: Array
-    scale: Array
+    whiten: Array
+
+    @classmethod
+    def from_expansion(cls, loc: Array, local: Expansion, scale: float = 1.0) -> "NormalProposal":
+        """Laplace approximation at codes, ``scale`` times as wide where the likelihood decides.
+
+        Where the likelihood is flat, it is as wide as the prior. Where the curvature overflows, it
+        is a standard normal distribution around the code.
+        """
+        xp = namespace(loc)
+        root = cholesky(local.information / scale**2 + diagonal_matrix(local.prior_precision))
+        whiten = root.swapaxes(-1, -2)
+        is_bad = ~xp.isfinite(whiten).all(-1).all(-1)
+        eye = as_type(xp.eye(loc.shape[-1]), loc)
+        return cls(loc, xp.where(is_bad[..., None, None], eye, whiten))
 
     def draw(self, noise: Array) -> Array:
-        """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
-        # the symmetric root: it does not depend on the axes' signs, nor on those of equal scales
-        root = (self.axes * self.scale[..., None, :]) @ self.axes.swapaxes(-1, -2)
+        """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
         xp = namespace(noise)
-        return self.loc[:, None] + xp.moveaxis(root @ xp.moveaxis(noise, 1, -1), -1, 1)
+        root = xp.linalg.inv(self.whiten)  # (M, B, l, l)
+        codes = xp.moveaxis(noise, 1, 2) @ root.swapaxes(-1, -2)  # (M, B, K, l)
+        return self.loc[:, None] + xp.moveaxis(codes, 2, 1)
 
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-        constant = (namespace(z).log(self.scale) + HALF_LOG_2PI).sum(-1)
-        return -0.5 * self.squared_distance(z) - constant[:, None]
+        log_det = namespace(z).log(self.whiten.diagonal(0, -2, -1)) - HALF_LOG_2PI
+        return log_det.sum(-1)[:, None] - 0.5 * self.squared_distance(z)
 
     def squared_distance(self, z: Array) -> Array:
         """Squared Mahalanobis distance of codes: (M, K, B, l) -> (M, K, B)."""
         xp = namespace(z)
         difference = xp.moveaxis(z - self.loc[:, None], 1, -1)  # (M, B, l, K)
-        standardized = (self.axes.swapaxes(-1, -2) @ difference) / self.scale[..., None]
-        return xp.moveaxis(xp.square(standardized).sum(-2), -1, 1)
+        return xp.moveaxis(xp.square(self.whiten @ difference).sum(-2), -1, 1)
 
     def select(self, rows: Array) -> "NormalProposal":
         """Index-select the rows."""
-        return NormalProposal(*(take(part, rows, 1) for part in self))
+        return NormalProposal(take(self.loc, rows, 1), take(self.whiten, rows, 1))
 
 
-def newton(target: Target, z: Array) -> NormalProposal:
-    """Find the posterior's mode by Newton's method with a line search, from codes (M, B, l).
+def find_modes(
+    target: Target,
+    z: Array,
+    max_steps: int = MAX_STEPS,
+    tol: float = CONVERGED,
+    is_worth: Callable[[Expansion, Array, Array], Array] | None = None,
+) -> tuple[Array, Expansion]:
+    """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
-    Return the Laplace approximation at the mode, with the curvature before the last step. Converged
-    rows take no further steps.
+    Return codes near the modes, and the expansion there. A row takes no further step that gains
+    less than half of ``tol`` nats. ``is_worth`` is a function of the expansion, of indices of rows
+    and of what a step gains in nats (M, B), which returns the mask of the steps that are worth
+    taking.
     """
-    xp, n_latent = namespace(z), z.shape[-1]
-    loc = xp.zeros_like(z) + z  # a copy, to be changed in place
-    axes = xp.zeros_like(z)[..., None] + as_type(xp.eye(n_latent), z)
-    normal = NormalProposal(loc, axes, xp.full_like(z, FIRST_DIFFERENCE / DIFFERENCE))
-    rows = arange(z.shape[1], z)
-    for _ in range(MAX_NEWTON_STEPS):
-        active = target.select(rows)
-        local, step = laplace_approximation(active, normal.select(rows))
-        z = xp.stack([local.loc + length * step for length in STEP_LENGTHS], 1)
-        best = xp.nan_to_num(active.log_prob(z), nan=-math.inf).argmax(1)  # (M, B)
-        moved = local._replace(loc=take_along(z, best[:, None, :, None], 1)[:, 0])
-        for old, new in zip(normal, moved, strict=True):
-            old[:, rows] = new
-        size = local.squared_distance(moved.loc[:, None])[:, 0] / n_latent
-        rows = rows[~(size < CONVERGED**2).all(0)]
-        if not len(rows):
+    xp = namespace(z)
+    z = xp.zeros_like(z) + z  # a copy, to be changed in place
+    local, size, rows = target.expand(z), xp.ones_like(z[..., 0]), arange(z.shape[1], z)
+    for _ in range(max_steps):
+        active = Expansion(*(take(part, rows, 1) for part in local))
+        step = active.step
+        decrement = (step * active.gradient).sum(-1)
+        length = take(size, rows, 1)
+        # twice the gain of the step by the quadratic expansion; rejected ones are shorter
+        is_active = decrement * length * (2 - length) > tol
+        if is_worth is not None:
+            is_active = is_active & is_worth(local, rows, 0.5 * decrement)
+        (chosen,) = xp.where(is_active.any(0))
+        if not len(chosen):
             break
-    return normal
+        rows = rows[chosen]
+        candidate = z[:, rows] + size[:, rows, None] * step[:, chosen]
+        ahead = target.select(rows).expand(candidate)
+        is_better = ahead.log_joint > local.log_joint[:, rows]
+        size[:, rows] = xp.where(is_better, 1.0, BACKTRACKING * size[:, rows])
+        for old, new in zip((z, *local), (candidate, *ahead), strict=True):
+            mask = is_better.reshape(*is_better.shape, *(1,) * (new.ndim - 2))
+            old[:, rows] = xp.where(mask, new, old[:, rows])
+    return z, local
 
 
-def laplace_approximation(target: Target, guess: NormalProposal) -> tuple[NormalProposal, Array]:
-    """Laplace approximation around a code, and the Newton step (M, B, l) from there.
+def expand_prior(prior: Any, z: Array) -> tuple[Array, Array]:
+    """Gradient of the prior's log-density, and its precisions: (M, B, l) -> (M, B, l) each.
 
-    The code is the mean of the guess. The precision is the curvature of the negative log-density
-    of x and z, a finite difference of gradients along the guess's axes, at a distance in
-    proportion to its scales.
+    Of a mixture, precisions are averaged over the components by their probabilities given the code.
     """
-    xp, n_latent, z = namespace(guess.loc), guess.loc.shape[-1], guess.loc[:, None]
-    distance = xp.clip(DIFFERENCE * guess.scale, None, 1.0)
-    shift = xp.moveaxis(guess.axes * distance[..., None, :], -1, 1)  # (M, l, B, l): one per axis
-    gradient = target.gradient(xp.concatenate([z + shift, z - shift], 1))
-    largest = CLIP_SHARE * xp.finfo(gradient.dtype).max
-    gradient = xp.clip(gradient, -largest, largest)
-    ahead, behind = gradient[:, :n_latent], gradient[:, n_latent:]  # (M, l, B, l) each
-    axes, exact_distance = as_type(guess.axes, gradient), as_type(distance, gradient)
-    hessian = xp.moveaxis(behind - ahead, 1, 2) / (2 * exact_distance)[..., None]  # (M, B, axis, l)
-    curvature = xp.clip(xp.nan_to_num(axes @ hessian), -largest, largest)  # (M, B, l, l)
-    precision, eigenvectors = xp.linalg.eigh(0.5 * (curvature + curvature.swapaxes(-1, -2)))
-    precision = xp.clip(precision, MAX_SCALE**-2, None)
-    mean_gradient = 0.5 * (ahead + behind).mean(1)[..., None]  # (M, B, l, 1)
-    scaled = (eigenvectors.swapaxes(-1, -2) @ mean_gradient) / precision[..., None]
-    step = (eigenvectors @ scaled)[..., 0]
-    normal = NormalProposal(guess.loc, as_type(eigenvectors, z), as_type(precision**-0.5, z))
-    return normal, as_type(step, z)
+    xp = namespace(z)
+    if not hasattr(prior, "loc"):  # a standard normal distribution
+        return -z, xp.ones_like(z)
+    loc, log_scale = (part[:, None] for part in (prior.loc, prior.log_scale))  # (M, 1, C, l)
+    precision, difference = xp.exp(-2 * log_scale), loc - z[..., None, :]
+    log_prob = (-0.5 * xp.square(difference) * precision - log_scale).sum(-1)
+    log_prob = log_prob + prior.log_weight[:, None]
+    weight = softmax(log_prob, -1)[..., None]
+    return (weight * difference * precision).sum(-2), (weight * precision).sum(-2)

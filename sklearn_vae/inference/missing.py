@@ -1,15 +1,15 @@
 """Missing values given the observed values of their rows: means and draws.
 
-Means and draws are averages over p(z|observed values), by importance sampling from the encoder,
-the prior and Laplace proposals: an encoder has not learned from every pattern of missing values.
-``sample_posterior`` (``log_density.py``) chooses the proposals of each row.
+Means and draws are averages over p(z|observed values), by importance sampling.
+``sample_posterior`` (``posterior_sampling.py``) chooses the proposals of each row.
 """
 
 import torch
 from torch import Tensor
 
 from sklearn_vae.inference.importance_sampling import WeightedCodes
-from sklearn_vae.inference.log_density import Points, sample_posterior
+from sklearn_vae.inference.log_density import Points
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.random import sample_categorical
 

@@ -160,10 +160,6 @@ class MixtureEnsemble:
         """Apply the networks' activation function."""
         raise NotImplementedError
 
-    def gradient_of_others(self, params: Array, x: Array, observed: Array | None) -> Array:
-        """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
-        raise NotImplementedError
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         raise NotImplementedError

@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.inference.constants import wide_scale
+from sklearn_vae.inference.constants import DIFFERENCE, MAX_STEPS, PROPOSAL_SCALE, wide_scale
+from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.models.mixture_columns import Standardized
@@ -34,8 +35,6 @@ from sklearn_vae.numerics.array_api import (
     argsort,
     as_array,
     as_type,
-    cholesky,
-    cholesky_solve,
     concatenate,
     empty,
     index_max,
@@ -50,22 +49,11 @@ from sklearn_vae.numerics.array_api import (
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 
-# Steps of Fisher scoring at most, and twice the gain in nats that a further step is worth: without
-# it, the code is within about a quarter of a standard deviation of the mode.
-MAX_STEPS = 8
-CONVERGED = 0.05
-# Backtracking factor of a rejected step.
-BACKTRACKING = 0.25
-# Distance of the finite differences of the decoder's outputs.
-DIFFERENCE = 0.05
 # Components with an evidence so many nats below the row's best get no (further) steps: of a
 # member's at the encoder's mean, and of all after a step. No more components of a member get any.
 MAX_FIRST_GAP = 12.0
 MAX_GAP = 5.0
 MAX_COMPONENTS = 3
-# Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
-# likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
-PROPOSAL_SCALE = 1.2
 # Shares of the draws of z that are from the Laplace approximation, from a wider one and from the
 # prior. The wider ones are for curved posteriors.
 PROPOSAL_SHARES = (5 / 8, 1 / 4, 1 / 8)
@@ -82,8 +70,8 @@ FAR_STEPS = 20
 # error below the first of MAX_ERRORS is too large, and any above the second is. Standard errors of
 # few draws predict errors badly, so that more draws for the largest ones would lower the mean error
 # less.
-MAX_ERROR_PER_VALUE = 0.0007
-MAX_ERRORS = (0.014, 0.1)
+MAX_ERROR_PER_VALUE = 0.0015
+MAX_ERRORS = (0.03, 0.2)
 MAX_DOUBLINGS = 4
 MAX_FACTOR = 1 << MAX_DOUBLINGS
 # Draws that are made again at a time.
@@ -92,26 +80,28 @@ MAX_DRAWS = 1 << 17
 MIN_PROBABILITY = 1e-9
 
 
-class LocalExpansion(NamedTuple):
-    """Quadratic expansion of log p(x, z, c) around codes.
+class ComponentTarget(NamedTuple):
+    """p(x, z, c) as a function of z, for pairs of a component and a row.
 
     Attributes
     ----------
-    log_joint : array of shape (N,)
-        Its value in nats.
-    gradient : array of shape (N, l)
-        Its gradient with respect to z.
-    root : array of shape (N, l, l)
-        Cholesky factor of the Fisher information about z plus the prior's precision; NaN where it
-        overflows.
-    log_evidence : array of shape (N,)
-        Laplace approximation of log p(x, c), -inf where the curvature overflows.
+    proposal : LaplaceProposal
+        The rows, as the components see them.
+    component, row : array of shape (N,)
+        Indices of the pairs.
     """
 
-    log_joint: Array
-    gradient: Array
-    root: Array
-    log_evidence: Array
+    proposal: "LaplaceProposal"
+    component: Array
+    row: Array
+
+    def expand(self, z: Array) -> Expansion:
+        """Quadratic expansion of log p(x, z, c) around codes: (1, N, l)."""
+        return self.proposal.expand(z[0], self.component, self.row)
+
+    def select(self, rows: Array) -> "ComponentTarget":
+        """Index-select the pairs."""
+        return self._replace(component=self.component[rows], row=self.row[rows])
 
 
 class LaplaceProposal:
@@ -207,44 +197,31 @@ class LaplaceProposal:
         self.log_evidence[component, rows] = take_along(log_joint, best, 0)[0]
 
     def _fit(self, component: Array, row: Array, max_steps: int) -> None:
-        """Find the modes of components and rows, (N,) each, by Fisher scoring with backtracking."""
-        xp, z = namespace(self.x), self.loc[component, row]
-        local, size = self._expand(z, component, row), xp.ones_like(z[:, 0])
-        active = arange(len(row), z)
-        for _ in range(max_steps):
-            active = active[xp.isfinite(local.log_evidence[active])]
-            gradient = local.gradient[active]
-            step = cholesky_solve(local.root[active], gradient)
-            decrement = (step * gradient).sum(-1)
-            best = index_max(local.log_evidence, row, len(self.x))
-            attainable = local.log_evidence[active] + 0.5 * decrement
-            # twice the gain of the next step by the quadratic expansion; rejected ones are shorter
-            gain = decrement * size[active] * (2 - size[active])
-            is_active = (gain > CONVERGED) & (attainable > best[row[active]] - MAX_GAP)
-            active, step = active[is_active], step[is_active]
-            if len(active) == 0:
-                break
-            candidate = z[active] + size[active, None] * step
-            expansion = self._expand(candidate, component[active], row[active])
-            better = expansion.log_joint > local.log_joint[active]
-            size[active] = xp.where(better, 1.0, BACKTRACKING * size[active])
-            z[active[better]] = candidate[better]
-            for old, new in zip(local, expansion, strict=True):
-                old[active[better]] = new[better]
-        scales = np.reshape([PROPOSAL_SCALE, wide_scale(z.shape[1])], (2, 1, 1, 1))
-        square = as_type(as_array(np.square(scales), z), z)
-        # in single precision, rounding can make the precision of an extreme row indefinite
-        information = local.root @ local.root.swapaxes(1, 2) - self.eye
-        lower = cholesky(information / square + self.eye)  # (2, N, l, l)
-        is_root = ~(xp.isnan(lower).reshape(2, len(z), -1).any(-1).any(0))
-        good = xp.isfinite(local.log_evidence) & is_root
-        component, row, whiten = component[good], row[good], lower[:, good].swapaxes(2, 3)
-        self.log_evidence[component, row] = local.log_evidence[good]
-        self.loc[component, row] = z[good]
+        """Find the modes of components and rows, (N,) each."""
+        xp, n_latent = namespace(self.x), self.loc.shape[-1]
+
+        def is_worth(local: Expansion, pairs: Array, gain: Array) -> Array:
+            """Mask of the steps after which a component may be one of the row's likely ones."""
+            evidence = xp.nan_to_num(local.log_evidence[0], nan=-math.inf, neginf=-math.inf)
+            best = index_max(evidence, row, len(self.x))
+            return local.log_evidence[:, pairs] + gain > best[row[pairs]] - MAX_GAP
+
+        target = ComponentTarget(self, component, row)
+        z, local = find_modes(target, self.loc[component, row][None], max_steps, is_worth=is_worth)
+        normals = [
+            NormalProposal.from_expansion(z, local, scale)
+            for scale in (PROPOSAL_SCALE, wide_scale(n_latent))
+        ]
+        whiten = xp.stack([normal.whiten[0] for normal in normals])
+        log_evidence = xp.nan_to_num(local.log_evidence[0], nan=-math.inf, neginf=-math.inf)
+        good = xp.isfinite(log_evidence)
+        component, row, whiten = component[good], row[good], whiten[:, good]
+        self.log_evidence[component, row] = log_evidence[good]
+        self.loc[component, row] = z[0, good]
         self.whiten[:, component, row] = whiten
         self.root[:, component, row] = xp.linalg.inv(whiten)
 
-    def _expand(self, z: Array, component: Array, row: Array) -> LocalExpansion:
+    def expand(self, z: Array, component: Array, row: Array) -> Expansion:
         """Expand log p(x, z, c) around codes (N, l)."""
         step = self._codes_per_chunk // (z.shape[1] + 1) or 1
         # at least one chunk, of no codes
@@ -252,9 +229,9 @@ class LaplaceProposal:
             self._expand_chunk(z[part], component[part], row[part])
             for part in batches(max(len(z), 1), step)
         ]
-        return LocalExpansion(*(concatenate(part, 0) for part in zip(*parts, strict=True)))
+        return Expansion(*(concatenate(part, 0)[None] for part in zip(*parts, strict=True)))
 
-    def _expand_chunk(self, z: Array, component: Array, row: Array) -> LocalExpansion:
+    def _expand_chunk(self, z: Array, component: Array, row: Array) -> Expansion:
         """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
         xp, (n_codes, n_latent) = namespace(z), z.shape
         ahead = concatenate([0 * self.eye[:1], DIFFERENCE * self.eye], 0)  # (l + 1, l)
@@ -266,20 +243,17 @@ class LaplaceProposal:
         n_real = len(here.standard)
         gradient = (features[..., :n_real] @ here.standard.swapaxes(0, 1)[..., None])[..., 0]
         gradient = -gradient - features[..., n_real:].sum(-1)  # (N, l)
+        log_prob = self.model.log_prob_of_real(here)
         if (others := self.model.others).blocks:
-            x, params = self._other_columns(row), here.params.swapaxes(0, 1)
-            slopes = _slopes(parts.params, z)  # (N, l, n_params)
-            of_params = self.model.gradient_of_others(params, *x)
-            gradient += (slopes @ of_params[..., None])[..., 0]
-            blocks, of_blocks = map(others.split_params, (params, slopes.swapaxes(0, 1)))
-            of_others = others.fisher_features(blocks, of_blocks, x[1])
-            features = concatenate([features, of_others.swapaxes(0, 1)])
-        root = cholesky(features @ features.swapaxes(1, 2) + self.eye)
-        log_joint = self._log_joint(here, z, component, row)
-        log_det = xp.log(root.diagonal(0, 1, 2)).sum(-1)
-        log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
-        log_evidence = xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
-        return LocalExpansion(log_joint, gradient - z, root, log_evidence)
+            slopes = _slopes(parts.params, z).swapaxes(0, 1)  # (l, N, n_params)
+            params = others.split_params(here.params.swapaxes(0, 1))
+            log_others, of_others, more = others.expand(
+                params, others.split_params(slopes), *self._other_columns(row)
+            )
+            log_prob, gradient = log_prob + log_others, gradient + of_others.swapaxes(0, 1)
+            features = concatenate([features, more.swapaxes(0, 1)])
+        log_joint = log_prob + log_normal(z) + self.model.log_weight[component]
+        return Expansion.of(log_joint, gradient - z, features, xp.ones_like(z))
 
     @property
     def _codes_per_chunk(self) -> int:

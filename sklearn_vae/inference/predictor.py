@@ -16,8 +16,6 @@ from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
     elbo_terms,
-    mean_code,
-    posterior_mode,
     residuals,
 )
 from sklearn_vae.inference.conditionals import (
@@ -26,11 +24,11 @@ from sklearn_vae.inference.conditionals import (
     marginal_cdf,
     randomized_pit,
 )
-from sklearn_vae.inference.constants import MAX_PROPOSALS, MIN_DRAWS, SCORE_DRAWS
+from sklearn_vae.inference.constants import SCORE_DRAWS, numbers_of_draws
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.importance_sampling import WidthCheck
-from sklearn_vae.inference.log_density import Points, log_evidence, log_sum_over_codes
+from sklearn_vae.inference.log_density import Points, posterior_mode
 from sklearn_vae.inference.missing import conditional_mean, mean_and_sample, sample_given_observed
+from sklearn_vae.inference.posterior_sampling import log_evidence, log_sum_over_codes
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
@@ -89,8 +87,6 @@ class Predictor:
         Offset and slopes of the decoder correction.
     code_range : ndarray of shape (2, l) or None
         Minimum and maximum of the codes that the correction was fitted to.
-    beta : float
-        Weight of the KL in training.
     """
 
     columns: TableEncoder
@@ -100,7 +96,6 @@ class Predictor:
     device: torch.device
     correction: np.ndarray | None = None
     code_range: np.ndarray | None = None
-    beta: float = 1.0
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     # modules that threads cannot share
     _cache_of_thread: threading.local = field(
@@ -121,7 +116,6 @@ class Predictor:
             self.device, getattr(torch, np.dtype(dtype).name)
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
-        model.beta = self.beta
         like, limits = next(model.parameters()), self.columns.limits()
         model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
         return model.requires_grad_(False)
@@ -174,7 +168,7 @@ class Predictor:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""
 
         def reconstruct(model: VAE, x: Tensor) -> Tensor:
-            return model.reconstruct(mean_code(model, x), x)[0]
+            return model.reconstruct(model.mean_code(x), x)[0]
 
         is_rounded = self.columns.has_discrete_values
         return self.columns.fill_missing(X, self.map(reconstruct, X, n_members=1), is_rounded)
@@ -212,21 +206,11 @@ class Predictor:
         kept: Points | None = self._cache.get("points", {}).get(key)
         if scrambling == 0 and kept is not None:
             return kept
-        architecture = self.architecture
-        encoder, prior, *laplace = (
-            self.noise(n_draws if k < 2 else max(n_draws, MIN_DRAWS), dtype, scrambling, k)
-            for k in range(2 + MAX_PROPOSALS)
+        first, prior, *further = (
+            self.noise(n, dtype, scrambling, k) for k, n in enumerate(numbers_of_draws(n_draws))
         )
-        first = architecture.codes.width if architecture.has_continuous_codes else 0
-        points = Points(
-            encoder=encoder,
-            laplace=laplace,
-            prior=prior,
-            prior_seed=(self.seed, Stream.PARTS, scrambling),
-            proposal_scale=architecture.proposal_scale,
-            width_check=WidthCheck(encoder[..., first:]),
-        )
-        n_numbers = sum(noise.numel() for noise in (encoder, prior, *laplace))
+        points = Points(first, prior, further, (self.seed, scrambling))
+        n_numbers = sum(noise.numel() for noise in (first, prior, *further))
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             self._cache["points"] = {key: points}
         return points
@@ -258,7 +242,7 @@ class Predictor:
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
         n_codes = architecture.n_codes
         decoded = self.rows_per_chunk(
-            (n_codes or n_draws) * self.n_members,
+            max(n_codes or n_draws, 1 + architecture.n_components) * self.n_members,
             shares_draws=n_codes is not None and not architecture.decodes_per_row,
         )
         function: Callable[[VAE, Tensor], Tensor]
@@ -269,8 +253,7 @@ class Predictor:
             function = partial(log_sum_over_codes, rows_per_chunk=decoded)
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
-        variable_length = architecture.network.row_structure.variable_length
-        is_incomplete = self.columns.is_incomplete(X) & (not variable_length)
+        is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
         log_p = np.empty((len(X), self.n_members), X.dtype)
         for rows in (~is_incomplete, is_incomplete):
             if rows.any():
@@ -328,9 +311,12 @@ class Predictor:
         if not is_incomplete.all():
             z[~is_incomplete] = encode(mask=~is_incomplete)
         if self.architecture.has_density:
-            rows_per_chunk = self.rows_per_chunk(4 * self.architecture.n_components)
             z[is_incomplete] = self.map(
-                posterior_mode, X, n_members=1, rows_per_chunk=rows_per_chunk, mask=is_incomplete
+                lambda model, x: posterior_mode(model, x)[0],
+                X,
+                n_members=1,
+                rows_per_chunk=self.rows_per_chunk(1 + self.architecture.n_components),
+                mask=is_incomplete,
             )
         else:
             z[is_incomplete] = self._map_posterior(
@@ -440,7 +426,7 @@ class Predictor:
         seed: int | None = None,
     ) -> np.ndarray:
         """Map a function (model, x, generator if any, points) that draws from p(z|x) over rows."""
-        n_codes = max(self.architecture.n_codes or n_draws, 4 * self.architecture.n_components)
+        n_codes = max(self.architecture.n_codes or n_draws, 1 + self.architecture.n_components)
         return self.map(
             partial(function, points=self.points(n_draws, X.dtype, scrambling)),
             X,

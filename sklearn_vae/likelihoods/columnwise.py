@@ -198,27 +198,69 @@ class Columnwise:
         first, *rest = [likelihood.log_prob(params, x) for likelihood, params, x in blocks]
         return sum(rest, first)
 
-    def gradient(
+    def value_and_gradient(
+        self, params: Sequence[Parameters], x: Array, observed: Array | None = None
+    ) -> tuple[Array, list[list[Array]]]:
+        """Log-density of the rows (...), and its gradient in the parameters, by block.
+
+        PyTorch's is by autograd; numpy has none.
+        """
+        xp = namespace(x)
+        if xp is np:
+            masks = self.split_mask(observed)
+            blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
+            gradient = [
+                [
+                    likelihood.gradient(block, values, number)
+                    * (1 if mask is None else mask.repeat(size, axis=-1))
+                    for number, size in enumerate(likelihood.param_sizes)
+                ]
+                for likelihood, block, values, mask in blocks
+            ]
+            return self.log_prob(params, x, observed), gradient
+        with xp.enable_grad():
+            params = [[part.detach().requires_grad_() for part in block] for block in params]
+            log_prob = self.log_prob(params, x, observed)
+            flat = [part for block in params for part in block]
+            parts = iter(xp.autograd.grad(log_prob.sum(), flat, materialize_grads=True))
+        return log_prob.detach(), [[next(parts) for _ in block] for block in params]
+
+    def expand(
         self,
         params: Sequence[Parameters],
+        slopes: Sequence[Parameters],
         x: Array,
         observed: Array | None = None,
-        *,
-        decoded: bool = False,
-    ) -> Array:
-        """Gradient of ``log_prob`` in the parameters, or in those that depend on z if ``decoded``.
+    ) -> tuple[Array, Array, Array]:
+        """Expand ``log_prob`` quadratically in z.
 
-        It is for numpy, which has no autograd. (..., n_columns) -> (..., n_params).
+        Parameters
+        ----------
+        params : sequence of sequence of Array of shape (..., size)
+            Parameters by block.
+        slopes : sequence of sequence of Array of shape (l, ..., size)
+            Their derivatives in the dimensions of z.
+        x : Array of shape (..., n_columns)
+            Rows, zeros for missing values.
+        observed : Array of shape (..., n), optional
+            Mask of the observed values.
+
+        Returns
+        -------
+        log_prob : Array of shape (...)
+            The log-density in nats.
+        gradient : Array of shape (l, ...)
+            Its gradient.
+        features : Array of shape (l, ..., F)
+            Features whose inner products are the Fisher information, see ``fisher_features``.
         """
-        masks = self.split_mask(observed)
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
-        slopes = []
-        for likelihood, block, values, mask in blocks:
-            for number, size in enumerate(likelihood.param_sizes):
-                if likelihood.depends_on_z[number] or not decoded:
-                    slope = likelihood.gradient(block, values, number)
-                    slopes.append(slope if mask is None else slope * mask.repeat(size, axis=-1))
-        return concatenate(slopes)
+        log_prob, of_params = self.value_and_gradient(params, x, observed)
+        gradient = sum(
+            (slope * part).sum(-1)
+            for pair in zip(slopes, of_params, strict=True)
+            for slope, part in zip(*pair, strict=True)
+        )
+        return log_prob, gradient, self.fisher_features(params, slopes, observed)
 
     def log_prob_by_component(
         self, params: Sequence[Parameters], x: Array, observed: Array | None = None

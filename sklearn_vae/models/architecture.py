@@ -158,6 +158,11 @@ class Architecture:
         """True if p(x|z) depends on the row: by conditions, or by an autoregressive decoder."""
         return bool(self.n_conditions) or self.network.row_structure.is_autoregressive
 
+    @property
+    def variable_length(self) -> bool:
+        """True if the encoder learns from rows of variable length, NaN behind their end."""
+        return self.network.row_structure.variable_length
+
     @cached_property
     def n_columns(self) -> int:
         """Columns of x."""
@@ -184,17 +189,6 @@ class Architecture:
             hidden_layer_sizes=self.hidden_layer_sizes,
             activation=self.activation,
         )
-
-    @cached_property
-    def proposal_scale(self) -> float:
-        """Factor of the standard deviations of q(z|x) in importance sampling.
-
-        q(z|x) is narrower than p(z|x) rather than wider: a wider proposal halves the gap of the
-        bound (benchmarks/score_draws.py). Its cost adds up over latent dimensions, so the factor
-        falls with their number. It does not apply to categorical codes.
-        """
-        n_real = self.n_components - self.codes.width
-        return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @cached_property
     def has_density(self) -> bool:

@@ -18,7 +18,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.model_constants import INPUT_CLIP, NO_LEAST, STEPS_PER_SCALE
-from sklearn_vae.priors import PriorDistribution, StandardNormal
+from sklearn_vae.priors import PriorDistribution
 
 
 class Draws(NamedTuple):
@@ -69,8 +69,6 @@ class VAE(StackedModule):
         "prior_weights.log_scale",
     )
     _before_decoder = "decoder.linear.weight", "decoder.hidden.0.weight"
-    # weight of the KL that a fitted model was trained with
-    beta: float = 1.0
 
     def __init__(
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
@@ -108,6 +106,11 @@ class VAE(StackedModule):
         self.register_buffer("least_outputs", torch.full((n_members, 1, n_outputs), NO_LEAST))
         self.register_buffer("least_free", torch.full((n_members, 1, n_free), NO_LEAST))
 
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(self.sizes)
+
     # -- density ---------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
@@ -117,14 +120,9 @@ class VAE(StackedModule):
         # the padding is zero anyway; the mask cuts its gradient
         return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
 
-    def encode_proposal(self, x: Tensor) -> Tensor:
-        """Parameters of q(z|x) as a proposal for p(z|x): (M, B, n) -> (M, B, 2 l).
-
-        A KL with a weight other than 1 makes q(z|x) too wide or too narrow, see ``temper``.
-        """
-        q = self.encode(x)
-        is_tempered = self.beta not in (0, 1) and isinstance(self.prior, StandardNormal)
-        return self.posterior.temper(q, self.beta) if is_tempered else q
+    def mean_code(self, x: Tensor) -> Tensor:
+        """Mean of q(z|x), where NaN is a missing value: (M, B, n) -> (M, B, l)."""
+        return self.posterior.mean(self.encode(self.fill_missing(x)))
 
     def encoder_input(self, x: Tensor) -> Tensor:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
@@ -189,24 +187,16 @@ class VAE(StackedModule):
         z, log_q = self.posterior.propose(q, noise)
         return z, (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
 
-    def log_weights(
-        self,
-        x: Tensor,
-        noise: Tensor,
-        proposal_scale: float = 1.0,
-        *,
-        stop_gradient: bool = False,
-    ) -> Draws:
+    def log_weights(self, x: Tensor, noise: Tensor, *, stop_gradient: bool = False) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. ``proposal_scale`` is a factor of q's standard deviations. With
-        ``stop_gradient``, only the path through z is left in the gradient ("sticking the
-        landing"), as the doubly reparameterized gradient needs.
+        row or shared. With ``stop_gradient``, only the path through z is left in the gradient
+        ("sticking the landing"), as the doubly reparameterized gradient needs.
         """
-        q = self.encode_proposal(x)
+        q = self.encode(x)
         prior = self.prior_distribution()
-        z, log_q = self.posterior.propose(q, noise, proposal_scale, stop_gradient=stop_gradient)
+        z, log_q = self.posterior.propose(q, noise, stop_gradient=stop_gradient)
         log_prob = self._log_prob(self.decode(z, x), x)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 

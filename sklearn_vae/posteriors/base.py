@@ -53,18 +53,17 @@ class PosteriorDistribution(ABC):
         """Mean of z, or another location where it has no closed form: (..., l)."""
 
     @abstractmethod
-    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
 
     @abstractmethod
-    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
         """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
 
     def propose(
         self,
         params: Tensor,
         noise: Tensor,
-        proposal_scale: float = 1.0,
         *,
         stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -73,15 +72,8 @@ class PosteriorDistribution(ABC):
         With ``stop_gradient`` the gradient of the density is that through z alone, not through
         the parameters (sticking the landing, DReG).
         """
-        z = self.rsample(params, noise, proposal_scale)
-        return z, self.log_prob(params.detach() if stop_gradient else params, z, proposal_scale)
-
-    def temper(self, params: Tensor, beta: float) -> Tensor:
-        """Parameters nearer to p(z|x) where the KL had the weight beta in training: by default q's.
-
-        The prior is a standard normal distribution.
-        """
-        return params
+        z = self.rsample(params, noise)
+        return z, self.log_prob(params.detach() if stop_gradient else params, z)
 
     @abstractmethod
     def kl(self, params: Tensor) -> Tensor:

@@ -219,7 +219,7 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         log_probs, rest = self._split_params(params)
         return self._join(log_probs.exp(), self.gaussian.mean(rest))
 
-    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
 
         They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
@@ -230,18 +230,17 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
             codes = self._rsample_relaxed(log_probs, for_classes)
         else:
             codes = self._sample_one_hot(log_probs, for_classes)
-        return self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
+        return self._join(codes, self.gaussian.rsample(rest, for_rest))
 
-    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
         """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
         log_probs, rest = self._split_params(params)
-        return self._log_prob(log_probs, rest, z, proposal_scale)
+        return self._log_prob(log_probs, rest, z)
 
     def propose(
         self,
         params: Tensor,
         noise: Tensor,
-        proposal_scale: float = 1.0,
         *,
         stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -258,8 +257,8 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         log_probs = torch.logaddexp(log_probs + math.log(1 - UNIFORM_WEIGHT), uniform)
         for_classes, for_rest = self._split(noise)
         codes = self._sample_one_hot(log_probs, for_classes)
-        z = self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
-        return z, self._log_prob(log_probs, rest, z, proposal_scale)
+        z = self._join(codes, self.gaussian.rsample(rest, for_rest))
+        return z, self._log_prob(log_probs, rest, z)
 
     def enumerate_codes(self, like: Tensor) -> Tensor:
         """All one-hot codes: (1, n_codes, 1, l)."""
@@ -301,12 +300,10 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Concatenate the one-hot codes of all variables and the other dimensions."""
         return torch.cat([codes.flatten(-2), rest], dim=-1)
 
-    def _log_prob(
-        self, log_probs: Tensor, rest: Tensor, z: Tensor, proposal_scale: float
-    ) -> Tensor:
+    def _log_prob(self, log_probs: Tensor, rest: Tensor, z: Tensor) -> Tensor:
         codes, others = self._split(z)
         categorical = (codes * log_probs.unsqueeze(1)).sum((-1, -2))
-        return categorical + self.gaussian.log_prob(rest, others, proposal_scale)
+        return categorical + self.gaussian.log_prob(rest, others)
 
 
 @serializable

@@ -54,36 +54,16 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         """Mean of z: (..., 2 l) -> (..., l)."""
         return params.chunk(2, dim=-1)[0]
 
-    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Reparameterized draws z = loc + scale * noise: (M, K, B, l)."""
         loc, log_scale = self.split(params)
-        log_scale = log_scale + math.log(proposal_scale)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
-    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
         """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
         loc, log_scale = self.split(params)
-        log_scale = log_scale + math.log(proposal_scale)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
-
-    def temper(self, params: Tensor, beta: float) -> Tensor:
-        r"""Parameters of :math:`q(z|x)^\beta p(z)^{1-\beta}`, normalized: (..., 2 l) -> (..., 2 l).
-
-        The best q(z|x) for a KL with weight :math:`\beta` is in proportion to
-        :math:`p(x|z)^{1/\beta} p(z)`, where the derivative of the objective is 0. If q is that,
-        the result is p(z|x). It is no wider than the wider one of q and the prior.
-        """
-        loc, log_scale = self.split(params)
-        precision = (-2 * log_scale).exp()
-        tempered = torch.maximum(1 + beta * (precision - 1), precision.clamp(max=1))
-        return torch.cat(
-            [
-                loc * beta * precision / tempered,
-                unbounded(-0.5 * tempered.log(), POSTERIOR_LOG_SCALE_BOUND),
-            ],
-            dim=-1,
-        )
 
     def kl(self, params: Tensor) -> Tensor:
         """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
@@ -140,16 +120,15 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
         loc, log_scale, unit = self._factor(params)
         return loc, log_scale + 0.5 * unit.square().sum(-1).log()
 
-    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Reparameterized draws z = loc + L noise: (M, K, B, l)."""
         loc, log_scale, unit = self._factor(params)
         correlated = (unit.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)  # (M, K, B, l)
-        return loc.unsqueeze(1) + (proposal_scale * log_scale.exp()).unsqueeze(1) * correlated
+        return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * correlated
 
-    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
         loc, log_scale, unit = self._factor(params)
-        log_scale = log_scale + math.log(proposal_scale)
         standardized = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
         noise = torch.linalg.solve_triangular(
             unit, standardized.permute(0, 2, 3, 1), upper=False, unitriangular=True

@@ -44,12 +44,6 @@ class NumpyMixtureEnsemble(MixtureEnsemble):
         with np.errstate(over="ignore"):
             return ACTIVATIONS[self.architecture.activation](x)
 
-    def gradient_of_others(
-        self, params: np.ndarray, x: np.ndarray, observed: np.ndarray | None
-    ) -> np.ndarray:
-        """Gradient of the other columns' log-density in their parameters: (N, n_params)."""
-        return self.others.gradient(self.others.split_params(params), x, observed)
-
     def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
         """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         return sobol_normal(n_draws, n_dims, seed)

@@ -194,9 +194,8 @@ def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dic
 def _read_vae(fitted: dict[str, Any]) -> VAE:
     """Construct the networks."""
     weights = _read_weights(fitted, fitted["state_dict_"])
-    beta = float(fitted["beta_"])
     limits = Limits._make(fitted["columns_"].limits())
-    return VAE(fitted["architecture_"], weights, limits, beta)
+    return VAE(fitted["architecture_"], weights, limits)
 
 
 def _read_transformer(

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.random import Generator
 
 from sklearn_vae.numerics.array_api import sigmoid, softmax
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -48,17 +47,6 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-# Their derivatives.
-SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "identity": np.ones_like,
-    "logistic": lambda x: sigmoid(x) * sigmoid(-x),
-    "tanh": lambda x: 1 - np.square(np.tanh(x)),
-    "relu": lambda x: x > 0,
-    "silu": lambda x: sigmoid(x) * (1 + x * sigmoid(-x)),
-    "gelu": lambda x: 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-0.5 * x * x - HALF_LOG_2PI),
-}
-
-
 def perceptron(
     weights: dict[str, np.ndarray], name: str, n_hidden: int, activation: str, x: np.ndarray
 ) -> np.ndarray:
@@ -80,27 +68,6 @@ def perceptron_after_first(
             x = ACTIVATIONS[activation](_dense(weights, f"{name}.hidden.{number}", x))
     out: np.ndarray = x @ weights[f"{name}.last"]
     return out
-
-
-def perceptron_gradient(
-    weights: dict[str, np.ndarray], name: str, n_hidden: int, activation: str, x: np.ndarray,
-    gradient: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """Gradient in a perceptron's inputs x (M, B, n_in), of that in its outputs (M, B, n_out)."""
-    of_inputs = gradient @ weights[f"{name}.linear.weight"].swapaxes(1, 2)
-    if not n_hidden:
-        return of_inputs
-    slopes = []
-    for number in range(n_hidden):
-        raw = _dense(weights, f"{name}.hidden.{number}", x)
-        with np.errstate(over="ignore"):
-            x = ACTIVATIONS[activation](raw)
-        slopes.append(SLOPES[activation](raw))
-    gradient = gradient @ weights[f"{name}.last"].swapaxes(1, 2)
-    for number in reversed(range(n_hidden)):
-        matrix = weights[f"{name}.hidden.{number}.weight"]
-        gradient = (gradient * slopes[number]) @ matrix.swapaxes(1, 2)
-    return of_inputs + gradient
 
 
 def _dense(weights: dict[str, np.ndarray], layer: str, x: np.ndarray) -> np.ndarray:

@@ -9,19 +9,24 @@ import numpy as np
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
+from sklearn_vae.inference.constants import (
+    IMPUTE_DRAWS,
+    MEAN_DRAWS,
+    SCORE_DRAWS,
+    numbers_of_draws,
+)
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
+from sklearn_vae.inference.log_density import (
+    Points,
+    log_evidence,
+    posterior_mode,
+    sample_posterior,
+)
 from sklearn_vae.numerics.array_api import logsumexp, softmax
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
-from sklearn_vae.runtime.importance_sampling import (
-    Points,
-    conditional_mean,
-    log_evidence,
-    posterior_mean,
-    posterior_mode,
-    sample_given_observed,
-)
+from sklearn_vae.runtime.functions import resample
+from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel, check_shape, map_classes
 from sklearn_vae.runtime.vae import VAE
 
@@ -100,10 +105,11 @@ class TransformerModel(GenerativeModel):
         """Codes of rows of numbers: (n, l)."""
         x, z = self.encode(rows), np.empty((len(rows), self.n_components))
         has_mode = self.columns.is_incomplete(rows) & (not self.vae.architecture.n_factors)
-        for function, mask in ((posterior_mean, ~has_mode), (posterior_mode, has_mode)):
+        vae = self.vae.first_member
+        for function, mask in ((VAE.mean_code, ~has_mode), (posterior_mode, has_mode)):
             if mask.any():
-                encode = partial(function, self.vae)
-                z[mask] = self._map(encode, x[mask], 4 * self.n_components)
+                encode = partial(_first_code, function, vae)
+                z[mask] = self._map(encode, x[mask], 1 + self.n_components)
         return z
 
     def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -133,7 +139,7 @@ class TransformerModel(GenerativeModel):
         """Decode codes, given conditions: (n, l), (n, n_y) -> (n, n_features)."""
         rows = np.hstack([z, self.encode_conditions(conditions)])
         ends, vae = [self.n_components], self.vae.first_member
-        mean = self._map(lambda rows: vae.mean(*np.split(rows, ends, axis=1))[0], rows, 1)
+        mean = self._map(lambda rows: vae.mean(*np.split(rows[None], ends, axis=2))[0], rows, 1)
         if self.correction is not None:
             mean = mean + correction_at(z, self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
@@ -145,28 +151,40 @@ class TransformerModel(GenerativeModel):
         points = self._points(n_draws)
 
         def log_density(x: np.ndarray) -> np.ndarray:
-            log_p = log_evidence(self.vae, x, points, refines=refines)
+            log_p = log_evidence(self.vae, x[None], points, len(x), refines=refines)
             return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
 
         x, log_p = self.encode(rows), self.columns.log_abs_det_jacobian(rows)
         is_incomplete = self.columns.is_incomplete(rows)
-        for mask in (~is_incomplete, is_incomplete):  # these get more starts of Newton's method
+        for mask in (~is_incomplete, is_incomplete):  # these get more starting points
             if mask.any():
                 log_p[mask] += self._map(log_density, x[mask], 2 * n_draws)
         return log_p
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        points = self._points(MEAN_DRAWS)
-        return self._map(lambda x: conditional_mean(self.vae, x, points), x, 2 * MEAN_DRAWS)
+        points, vae = self._points(MEAN_DRAWS), self.vae
+
+        def average(x: np.ndarray) -> np.ndarray:
+            # an encoder that has learned from rows with missing values needs no more codes
+            is_poor = not vae.architecture.n_factors
+            codes = sample_posterior(vae, x[None], points, refines_incomplete=is_poor)
+            return vae.likelihood.average_over_draws(vae.decode(codes.z, x[None]), codes.weight)
+
+        return self._map(average, x, 2 * MEAN_DRAWS)
 
     def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
-        points = self._points(IMPUTE_DRAWS)
+        points, vae = self._points(IMPUTE_DRAWS), self.vae
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
 
         def draw(x: np.ndarray) -> np.ndarray:
-            return sample_given_observed(self.vae, x, points, n_draws, generator)
+            codes = sample_posterior(vae, x[None], points)
+            row = np.repeat(np.arange(len(x)), n_draws)
+            chosen = resample(codes.log_weight.reshape(-1, len(x)), row, generator)
+            member, code = np.divmod(chosen, codes.z.shape[1])
+            rows = vae.sample_rows(codes.z[member, code, row][None], x[row], generator)
+            return rows[member, np.arange(len(row))].reshape(len(x), n_draws, -1)
 
         return self._map(draw, x, max(2 * IMPUTE_DRAWS, n_draws))
 
@@ -190,11 +208,27 @@ class TransformerModel(GenerativeModel):
         architecture = self.vae.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
         step = max(CHUNK_SIZE // (widest * n_draws * self.vae.n_members), 1)
-        return np.concatenate([function(rows[batch]) for batch in batches(len(rows), step)])
+        with np.errstate(all="ignore"):
+            return np.concatenate([function(rows[batch]) for batch in batches(len(rows), step)])
 
     def _points(self, n_draws: int) -> Points:
         """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
-        points = self._kept.get(n_draws) or Points(self.vae, n_draws, self.seed)
+        points = self._kept.get(n_draws)
+        if points is None:
+            first, prior, *further = (
+                sobol_normal(n, self.n_components, stream_seed(self.seed, Stream.SCORE, 0, k))[
+                    None, :, None
+                ]
+                for k, n in enumerate(numbers_of_draws(n_draws))
+            )
+            points = Points(first, prior, further)
         if n_draws in (SCORE_DRAWS, MEAN_DRAWS, IMPUTE_DRAWS):
             self._kept[n_draws] = points
         return points
+
+
+def _first_code(
+    function: Callable[[VAE, np.ndarray], np.ndarray], vae: VAE, x: np.ndarray
+) -> np.ndarray:
+    """Codes of rows (B, n) by a function of a model and rows (1, B, n) of one member: (B, l)."""
+    return function(vae, x[None])[0]

@@ -4,7 +4,6 @@ It is the counterpart of :class:`sklearn_vae.models.vae.VAE`, with its shapes: M
 B rows.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from numpy.random import Generator
 
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
-from sklearn_vae.numerics.array_api import log_softmax, logsumexp, softmax
+from sklearn_vae.numerics.array_api import log_softmax, logsumexp
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     GOLDEN_RATIO,
@@ -22,7 +21,7 @@ from sklearn_vae.numerics.model_constants import (
     INPUT_CLIP,
     POSTERIOR_LOG_SCALE_BOUND,
 )
-from sklearn_vae.runtime.functions import perceptron, perceptron_gradient
+from sklearn_vae.runtime.functions import perceptron
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,35 @@ class Architecture:
     n_conditions: int
     column_indices: tuple[int, ...]
 
+    # codes are real numbers, and NaN does not stand for the end of a row
+    has_density = True
+    variable_length = False
+
+    @property
+    def decodes_per_row(self) -> bool:
+        """True if p(x|z) depends on the row, by conditions."""
+        return self.n_conditions > 0
+
     @property
     def n_columns(self) -> int:
         """Columns of an encoded row."""
         return sum(n * likelihood.width for likelihood, n in self.blocks)
+
+
+class Normal:
+    """Standard normal distribution of codes, of each member."""
+
+    def __init__(self, n_members: int, n_components: int):
+        self.shape = n_members, n_components
+
+    def log_prob(self, z: np.ndarray) -> np.ndarray:
+        """Log-density in nats: (..., l) -> (...)."""
+        return (-0.5 * np.square(z) - HALF_LOG_2PI).sum(-1)
+
+    def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
+        """Sample codes of each member: (M, n_rows, l)."""
+        n_members, n_components = self.shape
+        return generator.standard_normal((n_members, n_rows, n_components))
 
 
 class NormalMixture:
@@ -83,20 +107,9 @@ class NormalMixture:
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
-        if self.loc.shape[1] == 1:
-            return normal_log_density(z, self.loc[:, :, None], self.log_scale[:, :, None])
         loc, log_scale = (part[:, None, None] for part in (self.loc, self.log_scale))
         log_prob = normal_log_density(z[..., None, :], loc, log_scale)  # (M, K, B, C)
         return logsumexp(log_prob + self.log_weight[:, None, None], -1)
-
-    def gradient(self, z: np.ndarray) -> np.ndarray:
-        """Gradient of the log-density: (M, K, B, l) -> (M, K, B, l)."""
-        loc, log_scale = (part[:, None, None] for part in (self.loc, self.log_scale))
-        log_prob = (
-            normal_log_density(z[..., None, :], loc, log_scale) + self.log_weight[:, None, None]
-        )
-        slope = (loc - z[..., None, :]) * np.exp(-2 * log_scale)  # (M, K, B, C, l)
-        return (softmax(log_prob, -1)[..., None] * slope).sum(-2)
 
     def transform(self, noise: np.ndarray) -> np.ndarray:
         """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
@@ -128,27 +141,26 @@ class VAE:
         Parameters by name, with the member axis in front.
     limits : tuple of ndarray
         Limits of samples, see ``TableEncoder.limits``.
-    beta : float
-        Weight of the KL in training.
     """
 
     architecture: Architecture
     weights: dict[str, np.ndarray]
     limits: Limits
-    beta: float = 1.0
+
+    def prior_distribution(self) -> Normal | NormalMixture:
+        """p(z), with ``log_prob`` and ``sample``."""
+        return self._prior
 
     @cached_property
-    def prior(self) -> NormalMixture:
-        """p(z); a standard normal distribution is a mixture of one."""
-        names = ("logit", "loc", "log_scale")
+    def _prior(self) -> Normal | NormalMixture:
         if isinstance(self.architecture.prior, MixturePrior):
+            names = ("logit", "loc", "log_scale")
             logit, loc, log_scale = (self.weights[f"prior_weights.{name}"] for name in names)
             return NormalMixture(logit[:, 0], loc, log_scale)
         if isinstance(self.architecture.prior, VampPrior):
             loc, log_scale = self.encode(self.weights["prior_weights.pseudo_input"])
             return NormalMixture(np.zeros(loc.shape[:2]), loc, log_scale)
-        zeros = np.zeros((self.n_members, 1, self.architecture.n_components))
-        return NormalMixture(zeros[..., 0], zeros, zeros)
+        return Normal(self.n_members, self.architecture.n_components)
 
     @property
     def n_members(self) -> int:
@@ -172,14 +184,9 @@ class VAE:
         loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
         return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
-    def encode_proposal(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Location and log-scale of q(z|x) as a proposal for p(z|x): (M, B, l), (M, B, l)."""
-        loc, log_scale = self.encode(x)
-        if self.beta in (0, 1) or not isinstance(self.architecture.prior, StandardNormal):
-            return loc, log_scale
-        precision = np.exp(-2 * log_scale)
-        tempered = np.maximum(1 + self.beta * (precision - 1), np.minimum(precision, 1))
-        return loc * self.beta * precision / tempered, -0.5 * np.log(tempered)
+    def mean_code(self, x: np.ndarray) -> np.ndarray:
+        """Mean of q(z|x), where NaN is a missing value: (M or 1, B, n) -> (M, B, l)."""
+        return self.encode(self.fill(x))[0]
 
     def _impute_inputs(
         self, x: np.ndarray, observed: np.ndarray, conditions: np.ndarray
@@ -210,31 +217,21 @@ class VAE:
     def _network(self, name: str, x: np.ndarray) -> np.ndarray:
         return perceptron(self.weights, name, *self._layers, x)
 
-    def _decoder_inputs(self, z: np.ndarray, x: np.ndarray | None) -> np.ndarray:
-        """Codes beside the conditions of rows: (M, K, B or 1, l), (B, n) -> (M, K, B or 1, n)."""
-        if x is None or not self.architecture.n_conditions:
-            return z
-        conditions = x[:, self.architecture.n_columns :]
-        shape = np.broadcast_shapes(z.shape[:-1], (len(x),))
-        parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (z, conditions)]
-        return np.concatenate(parts, axis=-1)
-
     def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> Sequence[Parameters]:
-        """Parameters of p(x|z) by block: (M or 1, K, B, l), (B, n) -> (M, K, B, k * size)."""
-        out = np.maximum(self._outputs(z, x), self._least_outputs)
+        """Parameters of p(x|z) by block: (M or 1, K, B, l), (M or 1, B, n) -> (M, K, B, size).
+
+        Rows x provide the conditions.
+        """
+        if x is not None and self.architecture.n_conditions:
+            conditions = x[:, None, :, self.architecture.n_columns :]
+            shape = np.broadcast_shapes(z.shape[:-1], conditions.shape[:-1])
+            parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (z, conditions)]
+            z = np.concatenate(parts, axis=-1)
+        out = self._network("decoder", z.reshape(len(z), -1, z.shape[-1]))
+        out = out.reshape(len(out), *z.shape[1:-1], out.shape[-1])
+        out = np.maximum(out, self.weights["least_outputs"][:, None])
         free = np.maximum(self.weights["free"], self.weights["least_free"])
         return self.likelihood.split(out, free[:, None])
-
-    def _outputs(self, z: np.ndarray, x: np.ndarray | None) -> np.ndarray:
-        """Outputs of the decoder: (M or 1, K, B, l), (B, n) -> (M, K, B, n_outputs)."""
-        inputs = self._decoder_inputs(z, x)
-        out = self._network("decoder", inputs.reshape(len(inputs), -1, inputs.shape[-1]))
-        return out.reshape(len(out), *inputs.shape[1:-1], out.shape[-1])
-
-    @property
-    def _least_outputs(self) -> np.ndarray:
-        """Least outputs of the decoder: (M, 1, 1, n_outputs)."""
-        return self.weights["least_outputs"][:, None]
 
     @cached_property
     def likelihood(self) -> Columnwise:
@@ -243,67 +240,45 @@ class VAE:
         columns.limits = self.limits
         return columns
 
-    def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Log p(x|z) of observed values: (B, n), (M, K, B or 1, l) -> (M, K, B)."""
-        return self.likelihood.log_prob(self.decode(z, x), *self.likelihood.split_missing(x))
-
-    def gradient(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
-        params, rows = self.decode(z, x), self.likelihood.split_missing(x)
-        slopes = self.likelihood.gradient(params, *rows, decoded=True)
-        slopes = slopes * (self._outputs(z, x) >= self._least_outputs)
-        inputs = self._decoder_inputs(z, x)
-        flat = (
-            part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])
-            for part in (inputs, slopes)
-        )
-        back = perceptron_gradient(self.weights, "decoder", *self._layers, *flat)
-        return back[..., : z.shape[-1]].reshape(z.shape)
-
-    def average(self, z: np.ndarray, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Mean over weighted codes: (M, K, B, l), (M, K, B), (B, n) -> (B, n_columns)."""
-        return self.likelihood.average_over_draws(self.decode(z, x), weight)
-
     def fill(self, x: np.ndarray) -> np.ndarray:
-        """Replace missing values by the mean of p(x|z=0): (B, n) -> (M or 1, B, n).
+        """Replace missing values by the mean of p(x|z=0): (M or 1, B, n) -> (M or 1, B, n).
 
         Not if there is an imputation layer, which replaces them by conditional means.
         """
         if self.architecture.n_factors or not np.isnan(x).any():
-            return x[None]
-        n_columns, centre = (
-            self.architecture.n_columns,
-            np.zeros((1, self.architecture.n_components)),
-        )
-        filled = np.tile(x, (self.n_members, 1, 1))
-        values = filled[..., :n_columns]
+            return x
+        centre = np.zeros((1, 1, self.architecture.n_components))
+        filled = np.tile(x, (self.n_members // len(x), 1, 1))
+        values = filled[..., : self.architecture.n_columns]
         np.copyto(values, self.mean(centre, x), where=np.isnan(values))
         return filled
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """Mean of p(x|z) of the first member at the rows' codes: (B, n_columns) -> same."""
-        return self.mean(self.encode(self.fill(x))[0][0], x)[0]
+        x = x[None]
+        return self.mean(self.mean_code(x)[:1], x)[0]
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
         """Residuals of the first member's reconstructions: (B, n_columns) -> (B, n_values).
 
         Those of missing values are 0.
         """
-        z, _ = self.encode(self.fill(x))
+        z = self.mean_code(x[None])
         values, observed = self.likelihood.split_missing(x)
         residual = self.likelihood.residual(self.decode(z[:, None]), values)[0, 0]
         return residual if observed is None else residual * observed
 
     def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
-        """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""
-        return self.likelihood.mean(self.decode(z[None, None], x))[:, 0]
+        """Mean of p(x|z): (M or 1, B or 1, l), (M or 1, B, n) -> (M, B, n_columns)."""
+        return self.likelihood.mean(self.decode(z[:, None], x))[:, 0]
 
     def sample(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         """Draw rows given the conditions of rows, each from a random member.
 
         (n_rows, n) -> (n_rows, n_columns).
         """
-        rows = self.sample_rows(self.prior.sample(len(x), generator), x, generator)
+        z = self.prior_distribution().sample(len(x), generator)
+        rows = self.sample_rows(z, x, generator)
         member = generator.integers(self.n_members, size=len(x))
         return rows[member, np.arange(len(x))]
 
@@ -312,7 +287,7 @@ class VAE:
 
         (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).
         """
-        return self.likelihood.sample(self.decode(z[:, None], x), generator)[:, 0]
+        return self.likelihood.sample(self.decode(z[:, None], x[None]), generator)[:, 0]
 
 
 def normal_log_density(z: np.ndarray, loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:

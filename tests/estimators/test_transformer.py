@@ -419,9 +419,9 @@ def test_the_density_of_an_ensemble_is_the_mean_of_the_members_densities():
 
     assert len({scores.mean() for scores in alone}) == 3
     # rows that need more draws for one member get them for all
-    np.testing.assert_allclose(vae.score_samples(X), expected, atol=5e-3)
+    np.testing.assert_allclose(vae.score_samples(X), expected, atol=2e-2)
     scores, std = vae.score_samples(X, return_std=True)
-    np.testing.assert_allclose(scores, expected, atol=5e-3)
+    np.testing.assert_allclose(scores, expected, atol=2e-2)
     assert (std > 0).all()
 
 

@@ -6,11 +6,10 @@ import torch
 from scipy.special import logsumexp
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import GridSearchCV
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Normal
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference.importance_sampling import WeightedCodes
-from sklearn_vae.inference.laplace import NormalProposal
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
@@ -181,23 +180,6 @@ def test_the_score_is_log_p_of_every_model(table, how, beta):
     assert_is_log_p(VAETransformer(2, beta=beta, **fixed, **how).fit(train), test)
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 3.0])
-def test_draws_of_the_encoder_allow_for_beta(beta):
-    """Their effective sample size is larger than that of draws from q(z|x) itself."""
-    X, test = split("wine")
-    vae = VAETransformer(2, beta=beta, prior="normal", random_state=0).fit(X)
-    assert vae.beta_ == beta
-    rows = torch.as_tensor(vae.columns_.transform(test))[None]
-    noise = torch.randn(1, 4096, 1, 2, generator=torch.Generator().manual_seed(0)).double()
-    sizes = {}
-    for model in (vae.module_, vae.module_):
-        model.beta = beta if not sizes else 1.0
-        weight = model.log_weights(rows, noise, 1.1).log_weight.softmax(1)
-        sizes[model.beta] = (1 / weight.square().sum(1)).median().item()
-
-    assert sizes[beta] > 1.1 * sizes[1.0]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["wine", "banana"])
 def test_a_search_over_beta_picks_what_exact_scores_pick(table):
@@ -222,27 +204,6 @@ def test_a_search_over_beta_picks_what_exact_scores_pick(table):
     np.testing.assert_allclose(
         ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], atol=1e-5
     )
-
-
-def test_draws_of_a_laplace_approximation_do_not_depend_on_the_signs_of_its_axes():
-    """LAPACK libraries differ in the signs of eigenvectors, and in those of equal eigenvalues."""
-    generator = torch.Generator().manual_seed(0)
-    loc, noise = (torch.randn(1, n, 3, generator=generator, dtype=torch.float64) for n in (1, 50))
-    axes, _ = torch.linalg.qr(torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64))
-    scale = torch.tensor([[[0.5, 0.5, 2.0]]], dtype=torch.float64)
-    turned = axes.clone()
-    turned[..., :2] = axes[..., :2] @ torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    turned[..., 2] *= -1
-    z, again = (
-        NormalProposal(loc, basis, scale).draw(noise.unsqueeze(2)) for basis in (axes, turned)
-    )
-
-    torch.testing.assert_close(z, again)
-    covariance = axes @ torch.diag_embed(scale**2) @ axes.mT
-    normal = MultivariateNormal(loc[:, None], covariance)
-    torch.testing.assert_close(NormalProposal(loc, turned, scale).log_prob(z), normal.log_prob(z))
-    root = torch.linalg.lstsq(noise[0], (z - loc)[0, :, 0]).solution
-    torch.testing.assert_close(root.T @ root, covariance[0, 0])
 
 
 @pytest.mark.parametrize("library", [np, torch])

@@ -6,11 +6,7 @@ import torch
 from scipy import stats
 
 from sklearn_vae import VAEDensity
-from sklearn_vae.inference.mixture_log_density import (
-    PROPOSAL_SHARES,
-    LaplaceProposal,
-    LocalExpansion,
-)
+from sklearn_vae.inference.mixture_log_density import PROPOSAL_SHARES, LaplaceProposal
 
 GRID = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
 
@@ -58,13 +54,13 @@ def test_components_far_less_probable_than_those_of_other_members_get_no_further
     rows, predictor = density._rows_and_model(X[:1], None)
     model, x = predictor.model(rows.dtype), predictor.members[0].encode(rows)[0]
     both, row = torch.tensor([0, 1]), torch.tensor([0, 0])
-    expanded, expand = [], LaplaceProposal._expand
+    expanded, expand = [], LaplaceProposal.expand
 
     def spy(self, z, component, row):
         expanded.append(component)
         return expand(self, z, component, row)
 
-    monkeypatch.setattr(LaplaceProposal, "_expand", spy)
+    monkeypatch.setattr(LaplaceProposal, "expand", spy)
     for log_weight in (0.0, -50.0):
         model.log_weight[1] = log_weight
         proposal = LaplaceProposal(model, x)
@@ -73,19 +69,3 @@ def test_components_far_less_probable_than_those_of_other_members_get_no_further
         proposal._fit(both, row, 8)
 
         assert any(1 in component for component in expanded[1:]) == (log_weight == 0)
-
-
-def test_steps_end_where_a_shorter_one_would_gain_next_to_nothing(proposal, monkeypatch):
-    """After a rejected step, too: a quarter of a step that was worth .05 nats is worth .02."""
-    proposal, calls = LaplaceProposal(proposal.model, proposal.x), []
-
-    def expand(z, component, row):
-        calls.append(len(z))
-        value = torch.full((len(z),), -float(len(calls)), dtype=z.dtype)  # no step is better
-        root = torch.ones(len(z), 1, 1, dtype=z.dtype)
-        return LocalExpansion(value, torch.full_like(z, 0.1**0.5), root, value)
-
-    monkeypatch.setattr(proposal, "_expand", expand)
-    proposal._fit(torch.zeros(3, dtype=torch.long), torch.arange(3), 8)
-
-    assert calls == [3, 3]

@@ -105,18 +105,22 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
     params, slopes = (columns.split_params(part.numpy()) for part in (params, slopes))
     x = x.numpy()
 
-    np.testing.assert_allclose(columns.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
-    actual = columns.gradient(params, x)
+    actual, of_params = columns.value_and_gradient(params, x)
+    np.testing.assert_allclose(actual, log_prob.detach().numpy(), rtol=1e-9)
+    actual = np.concatenate([part for block in of_params for part in block], axis=-1)
     np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
     observed = np.arange(ROWS * N).reshape(ROWS, N) % 3 > 0
     (gradient,) = torch.autograd.grad(
         columns.log_prob(columns.split_params(all_params), torch.as_tensor(x),
                          torch.as_tensor(observed)).sum(), all_params)  # fmt: skip
-    depends = np.repeat(likelihood.depends_on_z, [N * size for size in likelihood.param_sizes])
-    actual = columns.gradient(params, x, observed, decoded=True)
-    np.testing.assert_allclose(actual, gradient.numpy()[:, depends], rtol=1e-6, atol=1e-7)
+    _, of_params = columns.value_and_gradient(params, x, observed)
+    actual = np.concatenate([part for block in of_params for part in block], axis=-1)
+    np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
     actual = columns.fisher_features(params, slopes)
     np.testing.assert_allclose(actual, features, rtol=1e-8, atol=1e-8)
+    _, actual, _ = columns.expand(params, slopes, x, observed)
+    expected = np.einsum("lbn,bn->lb", np.concatenate(slopes[0], -1), gradient.numpy())
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)

@@ -150,7 +150,7 @@ def test_the_bound_reaches_the_integral_over_z(rng, make_model):
         return np.exp(log_real + log_binary + stats.norm.logpdf(z))
 
     expected = np.log(integrate.quad_vec(joint, -9, 9, epsrel=1e-6)[0])
-    bound = iwae_bound(model, rows(x[:5]), shared_noise(8192, 1), proposal_scale=3.0)[0]
+    bound = iwae_bound(model, rows(x[:5]), shared_noise(8192, 1), scale=3.0)[0]
 
     np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
 

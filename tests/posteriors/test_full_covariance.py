@@ -47,15 +47,6 @@ def test_log_prob_is_the_multivariate_normals(params, generator):
     torch.testing.assert_close(DISTRIBUTION.log_prob(params, z), expected)
 
 
-def test_the_proposal_scale_widens_all_axes(params, generator):
-    """Scores draw a little wider than q(z|x)."""
-    z = torch.randn(2, 4, 5, 3, generator=generator, dtype=torch.float64)
-    q = by_torch(params.unsqueeze(1))
-    expected = MultivariateNormal(q.loc, scale_tril=1.5 * q.scale_tril).log_prob(z)
-
-    torch.testing.assert_close(DISTRIBUTION.log_prob(params, z, 1.5), expected)
-
-
 def test_kl_is_that_from_the_standard_normal(params):
     """Exact, so that beta weighs what the history shows."""
     zeros, eye = torch.zeros(3).double(), torch.eye(3).double()

@@ -87,40 +87,6 @@ def test_draws_have_the_posteriors_moments(shape, params, generator):
     torch.testing.assert_close(z.std(1) / q.stddev, torch.ones(2, 5, 3).double(), rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0, 4.0])
-def test_the_tempered_posterior_of_a_linear_model_is_p_z_given_x(beta):
-    """The best q for each beta is found numerically, by the objective's own definition."""
-    weight, noise, x = torch.tensor([0.7, 2.0, -0.3]).double(), 0.4, torch.tensor([1.0, 2.0, 0.5])
-    optimizer = torch.optim.LBFGS([both := torch.zeros(6).double().requires_grad_()], max_iter=500)
-
-    def closure():
-        loc, log_scale = both.chunk(2)
-        q = Normal(loc, log_scale.exp())
-        squared_error = (x - weight * loc).square() + (weight * q.scale).square()
-        loss = (squared_error / (2 * noise**2) + beta * kl_divergence(q, Normal(0.0, 1.0))).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    loc, log_scale = both.detach().chunk(2)
-    tempered = POSTERIOR.temper(POSTERIOR.initial_params(loc, log_scale.exp()), beta)
-
-    precision = 1 + (weight / noise).square()
-    expected = weight * x / noise**2 / precision, -0.5 * precision.log()
-    for found, exact in zip(POSTERIOR.split(tempered), expected, strict=True):
-        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
-
-
-def test_no_tempered_posterior_is_wider_than_it_was_and_the_prior():
-    """Not even that of a q that is wider than the prior."""
-    params = POSTERIOR.initial_params(torch.tensor([3.0, -2.0]), torch.tensor([1.5, 100.0]))
-    loc, log_scale = POSTERIOR.split(POSTERIOR.temper(params, 10.0))
-
-    assert loc.isfinite().all()
-    torch.testing.assert_close(log_scale.exp(), torch.tensor([1.5, 100.0]))
-
-
 def test_draws_pass_the_gradient_on_to_the_encoder(params, generator):
     """Without the reparameterization the encoder would learn nothing from reconstruction."""
     noise = torch.randn(2, 3, 5, 3, generator=generator, dtype=torch.float64)

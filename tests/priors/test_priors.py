@@ -165,7 +165,7 @@ def test_the_score_is_the_integral_over_z(prior, table):
         )
         joint = (log_prob + model.prior_distribution().log_prob(z)[0, 0]).exp().numpy()
         noise = torch.as_tensor(sobol_normal(8192, 1, 0))[None, :, None]
-        bound = iwae_bound(model, x, noise, proposal_scale=4.0)[0].numpy()
+        bound = iwae_bound(model, x, noise, scale=4.0)[0].numpy()
 
     np.testing.assert_allclose(
         bound, np.log(integrate.simpson(joint, x=axis.numpy(), axis=-1)), atol=0.02
