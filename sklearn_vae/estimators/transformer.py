@@ -220,7 +220,7 @@ class VAETransformer(
     Attributes
     ----------
     beta_ : float
-        Weight of the KL in the last iteration. Scores and imputation allow for it.
+        Weight of the KL in the last iteration.
     columns_ : TableEncoder
         Encoder of the columns: likelihoods, units and scales; prints as a small table.
     condition_encoder_ : ConditionEncoder or None

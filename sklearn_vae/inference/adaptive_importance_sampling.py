@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
+    FIRST_CONVERGED,
     OTHER_MODE_ONE_IN,
     PROPOSAL_SCALE,
     SAME_MODE,
@@ -57,13 +58,16 @@ def refine(
         rows = rows[chosen]
 
 
-def add_first(sampler: ImportanceSampler, z: Array, noise: Array, max_steps: int) -> None:
+def add_first(sampler: ImportanceSampler, z: Array, noise: Array) -> None:
     """Add a Laplace approximation at the mode next to codes (M, B, l).
 
-    The last step to the mode is taken without an expansion there: curvatures differ little.
+    A last step of a small gain is taken without an expansion there: curvatures differ little. A
+    larger one, of a row whose search has not ended, may lead away from the mode.
     """
-    z, local = find_modes(sampler.target, z, max_steps)
-    _add_laplace(sampler, z + local.step, local, noise)
+    z, local = find_modes(sampler.target, z, tol=FIRST_CONVERGED)
+    is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
+    step = namespace(z).where(is_small[..., None], local.step, 0.0)
+    _add_laplace(sampler, z + step, local, noise)
 
 
 def _add_laplace(sampler: ImportanceSampler, z: Array, local: Expansion, noise: Array) -> None:

@@ -44,14 +44,13 @@ SAME_MODE = 1.0
 
 # -- Laplace approximations --------------------------------------------------------------
 
-# Steps of Fisher scoring at most, and twice the gain in nats that a further step is worth: without
-# it, the code is within about a quarter of a standard deviation of the mode. More steps lower no
-# error of a score; a row's first proposal needs one, and one more without an expansion there. Codes
-# of rows with missing values are modes, and have others.
-FIRST_STEPS = 1
-MAX_STEPS = 4
+# Steps of Fisher scoring at most, for rows far from all others, and twice the gain in nats that a
+# further step is worth: without it, the code is within about a quarter of a standard deviation of
+# the mode. The search of a row's first proposal ends sooner, with a step that needs no expansion.
+# Codes of rows with missing values are modes.
+MAX_STEPS = 20
 CONVERGED = 0.05
-CODE_STEPS = 20
+FIRST_CONVERGED = 2.0
 CODE_CONVERGED = 1e-3
 # Backtracking factor of a rejected step.
 BACKTRACKING = 0.25

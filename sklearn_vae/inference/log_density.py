@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 from sklearn_vae.inference.adaptive_importance_sampling import add_first, refine
 from sklearn_vae.inference.constants import (
     CODE_CONVERGED,
-    CODE_STEPS,
     DIFFERENCE,
     FAR_START,
-    FIRST_STEPS,
     MAX_PRIOR_DIMENSIONS,
     MAX_START_DIMENSIONS,
     MIN_STARTS,
@@ -133,8 +131,8 @@ def log_evidence(
 ) -> Array:
     """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
 
-    ``rows_per_chunk`` rows are decoded at a time, with all their draws. Without ``refines``, modes
-    are searched by one step, and rows with uneven weights get no further draws: for ranks.
+    ``rows_per_chunk`` rows are decoded at a time, with all their draws. Without ``refines``,
+    rows with uneven weights get no further draws: for ranks.
 
     References
     ----------
@@ -144,9 +142,7 @@ def log_evidence(
     xp, prior = namespace(x), sample_prior(model, points.prior)
     log_p, poor = empty((len(prior.z), x.shape[1]), x), []
     for rows in batches(x.shape[1], rows_per_chunk):
-        sampler, is_poor = _first_proposals(
-            model, x[:, rows], points, prior, max_steps=FIRST_STEPS if refines else 0
-        )
+        sampler, is_poor = _first_proposals(model, x[:, rows], points, prior)
         log_p[:, rows] = sampler.log_evidence()
         poor.append(rows.start + xp.where(is_poor)[0])
     # the poor rows of all chunks together; their first draws are repeated, not kept in memory
@@ -182,7 +178,7 @@ def sample_posterior(
 def posterior_mode(model: Any, x: Array) -> Array:
     """Mode of p(z|x) next to the encoder's mean, where NaN is a missing value: (M, B, l)."""
     target = JointDensity.from_rows(model, x)
-    return find_modes(target, model.mean_code(x), CODE_STEPS, CODE_CONVERGED)[0]
+    return find_modes(target, model.mean_code(x), tol=CODE_CONVERGED)[0]
 
 
 def sample_prior(model: Any, noise: Array) -> PriorProposal:
@@ -200,12 +196,11 @@ def _first_proposals(
     points: Points,
     prior: PriorProposal,
     *,
-    max_steps: int = FIRST_STEPS,
     refines_incomplete: bool = True,
 ) -> tuple[ImportanceSampler, Array]:
     """First draws of rows, and the mask of rows (B,) that need further proposals."""
     sampler = ImportanceSampler(JointDensity.from_rows(model, x))
-    add_first(sampler, model.mean_code(x), points.first, max_steps)
+    add_first(sampler, model.mean_code(x), points.first)
     is_incomplete, n_prior = namespace(x).isnan(x).any(-1).any(0), prior.z.shape[1]
     is_large = prior.z.shape[-1] > MAX_PRIOR_DIMENSIONS and not is_incomplete.any()
     if is_large or model.architecture.decodes_per_row:

@@ -14,7 +14,6 @@ from sklearn_vae.inference import log_density
 from sklearn_vae.inference.adaptive_importance_sampling import add_first, refine
 from sklearn_vae.inference.constants import (
     FAR_START,
-    FIRST_STEPS,
     MAX_START_DIMENSIONS,
     MIN_STARTS,
 )
@@ -208,7 +207,7 @@ def _draw_per_class(
         noise[..., width:] for noise in (points.first, points.prior, *points.further)
     )
     z = prior.expand(len(model.sizes), -1, -1, -1)
-    add_first(sampler, start, first, FIRST_STEPS)
+    add_first(sampler, start, first)
     sampler.add(PriorProposal(StandardNormal(), z), z)
     draws = ClassDraws.from_sampler(sampler)
     is_poor = sampler.is_uneven().any(0) & refines

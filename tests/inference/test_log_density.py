@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.special import logsumexp
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import GridSearchCV
@@ -204,6 +205,20 @@ def test_a_search_over_beta_picks_what_exact_scores_pick(table):
     np.testing.assert_allclose(
         ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], atol=1e-5
     )
+
+
+def test_few_draws_rank_far_rows_as_many_draws_do():
+    """The search of a far row's mode takes many steps: one that leads away from it is not taken."""
+    X, test = split("wine", 60)
+    vae = VAETransformer(random_state=0, max_iter=20).fit(X)
+    test = test.copy()
+    rows, columns = np.arange(60), np.random.default_rng(0).integers(13, size=60)
+    test[rows, columns] += 6 * X.std(axis=0)[columns]
+    fitted = vae._predictor()
+    few, many = (fitted.log_density(test, n, refines=n > 8) for n in (8, 1024))
+
+    assert np.median(np.abs(few - many)) < 1
+    assert stats.spearmanr(few, many)[0] > 0.97
 
 
 @pytest.mark.parametrize("library", [np, torch])
