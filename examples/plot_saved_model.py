@@ -36,8 +36,7 @@ print(f"largest difference of a code: {np.abs(model.transform(X) - vae.transform
 # Scores
 # ------
 # The model was fitted to two of three cultivars; the third one scores low. Both scores estimate
-# log p(x) by the same draws: from the encoder and the prior, and from Laplace approximations of
-# the posterior for rows where these are poor, mostly of the unknown cultivar.
+# log p(x) by the same draws, from Laplace approximations of the posterior and from the prior.
 
 expected, scores = vae.score_samples(X), model.score_samples(X)
 

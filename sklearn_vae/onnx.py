@@ -237,8 +237,7 @@ class Score(Part):
     def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__(fitted, n_draws)
         points = fitted.points(n_draws, np.dtype(np.float32))
-        noise = fitted.noise(n_draws, np.dtype(np.float32), proposal=1)
-        prior_codes = sample_prior(self.model, noise).z.detach()
+        prior_codes = sample_prior(self.model, points.prior).z.detach()
         self.register_buffer("prior_codes", prior_codes, persistent=False)
         for k, noise in enumerate([points.first, *points.further[:ROUNDS]]):
             self.register_buffer(f"noise_{k}", noise, persistent=False)

@@ -11,48 +11,55 @@ References
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
+    FAR_START,
     FIRST_CONVERGED,
+    MAX_START_DIMENSIONS,
+    MIN_STARTS,
     OTHER_MODE_ONE_IN,
     PROPOSAL_SCALE,
     SAME_MODE,
     WIDE_ONE_IN,
     wide_scale,
 )
-from sklearn_vae.inference.importance_sampling import ImportanceSampler, JointTarget
+from sklearn_vae.inference.importance_sampling import (
+    ImportanceSampler,
+    JointTarget,
+    PriorProposal,
+)
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
-from sklearn_vae.numerics.array_api import Array, arange, argsort, namespace, take_along
+from sklearn_vae.numerics.array_api import (
+    Array,
+    arange,
+    argsort,
+    concatenate,
+    namespace,
+    take_along,
+)
 
 
 def refine(
     sampler: ImportanceSampler,
     is_poor: Array,
     points: Iterable[Array],
-    candidates: Array,
-    n_starts: int,
+    add: Callable[[ImportanceSampler, Array, int], None],
 ) -> Iterator[tuple[Array, ImportanceSampler]]:
     """Yield indices of rows and their sampler with one more proposal, until all weights are even.
 
     The rows of the mask ``is_poor`` (B,) need one. Each round has its standard normal draws
-    (1, K, 1, l). Modes are searched from the draw of the largest weight, and in the first round
-    from the likeliest of the candidates (M, C, l), ``n_starts`` starting points in all.
+    (1, K, 1, l), with which ``add`` adds a proposal to the sampler; its last argument is the number
+    of the round.
     """
-    xp = namespace(is_poor)
-    (chosen,) = xp.where(is_poor)
+    (chosen,) = namespace(is_poor).where(is_poor)
     rows = chosen
     for number, noise in enumerate(points if len(chosen) else ()):
         sampler = sampler.select(chosen)
-        largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
-        starts = take_along(sampler.z, largest, 1)
-        if number == 0 and n_starts > 1:
-            others = _likeliest_per_cluster(sampler.target, candidates, n_starts - 1)
-            starts = xp.concatenate([starts, others], 1)
-        _add_modes(sampler, starts, noise)
+        add(sampler, noise, number)
         yield rows, sampler
-        (chosen,) = xp.where(sampler.is_uneven().any(0))
+        (chosen,) = namespace(is_poor).where(sampler.is_uneven().any(0))
         if not len(chosen):
             return
         rows = rows[chosen]
@@ -80,13 +87,19 @@ def _add_laplace(sampler: ImportanceSampler, z: Array, local: Expansion, noise: 
         sampler.add(wide, noise[:, :n_wide])
 
 
-def _add_modes(sampler: ImportanceSampler, starts: Array, noise: Array) -> None:
-    """Add Laplace approximations at the modes next to starting points (M, S, B, l).
+def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
+    """Add Laplace approximations at the modes next to several starting points.
 
-    Most draws are from the mode with the largest part of p(x), a few from every other mode. If a
-    mode has a proposal already, the starting point takes its place.
+    These are the draw of the largest weight, and in the first round (0) likely ones of the prior's
+    components or draws. Most draws are from the mode with the largest part of p(x), a few from
+    every other mode. If a mode has a proposal already, the starting point takes its place.
     """
-    xp, (n_members, n_starts, n_rows, n_latent) = namespace(noise), starts.shape
+    xp = namespace(noise)
+    largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
+    starts = take_along(sampler.z, largest, 1)
+    if number == 0:
+        starts = xp.concatenate([starts, _likely_codes(sampler.target, prior)], 1)
+    n_members, n_starts, n_rows, n_latent = starts.shape
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
     target = sampler.target.select(xp.tile(arange(n_rows, flat), (n_starts,)))
     modes, local = find_modes(target, flat)
@@ -99,24 +112,36 @@ def _add_modes(sampler: ImportanceSampler, starts: Array, noise: Array) -> None:
     if is_known.any():
         modes = xp.where(is_known[..., None], flat, modes)
         local = target.expand(modes)
-    log_mass = xp.nan_to_num(local.log_evidence, nan=-math.inf, neginf=-math.inf)
-    best = log_mass.reshape(n_members, n_starts, n_rows).argmax(1)  # (M, B)
+    by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in (modes, *local)]
+    best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
 
-    def at(part: Array, start: int | None) -> Array:
-        """Part of an expansion at one starting point of each row, or at the best one."""
-        by_start = part.reshape(n_members, n_starts, n_rows, *part.shape[2:])
-        if start is not None:
-            return by_start[:, start]
-        return take_along(by_start, best.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 2)), 1)[
-            :, 0
-        ]
+    def at(start: Array) -> tuple[Array, Expansion]:
+        """Codes at one start of each row (M, B), and the expansion there."""
+        z, *expansion = (
+            take_along(part, start.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 3)), 1)[:, 0]
+            for part in by_start
+        )
+        return z, Expansion(*expansion)
 
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
-    _add_laplace(sampler, at(modes, None), Expansion(*(at(part, None) for part in local)), noise)
+    _add_laplace(sampler, *at(best), noise)
     for start in range(n_starts if n_starts > 1 else 0):
-        expansion = Expansion(*(at(part, start) for part in local))
-        normal = NormalProposal.from_expansion(at(modes, start), expansion, PROPOSAL_SCALE)
+        normal = NormalProposal.from_expansion(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
         sampler.add(normal, few)
+
+
+def _likely_codes(target: JointTarget, prior: PriorProposal) -> Array:
+    """Likely codes far from each other: (M, S, B, l).
+
+    They are centres of a mixture prior's components, or draws from the prior.
+    """
+    if hasattr(prior.prior, "loc"):
+        candidates = prior.prior.loc
+    else:
+        z = prior.z[:, :, 0]
+        candidates = concatenate([FAR_START * z, z], 1)
+    n_starts = max(MAX_START_DIMENSIONS // candidates.shape[-1], MIN_STARTS)
+    return _likeliest_per_cluster(target, candidates, n_starts - 1)
 
 
 def _likeliest_per_cluster(target: JointTarget, candidates: Array, n_best: int) -> Array:

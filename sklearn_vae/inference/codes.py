@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.log_density import JointDensity, Points
-from sklearn_vae.inference.posterior_sampling import sample_posterior
+from sklearn_vae.inference.log_density import JointDensity
+from sklearn_vae.inference.posterior_sampling import all_codes
 from sklearn_vae.models.vae import VAE
 
 
-def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:
+def class_probabilities(model: VAE, x: Tensor) -> Tensor:
     """Code of the first member, where NaN is a missing value: (M, B, n) -> (B, l).
 
     The posterior mean of categorical codes that are few enough to sum over, else q(z|x)'s mean.
     """
     if model.architecture.n_codes is None:
         return model.mean_code(x)[0]
-    codes = sample_posterior(model, x, points)
+    codes = all_codes(model, x)
     return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)[0]
 
 

@@ -64,8 +64,3 @@ PROPOSAL_SCALE = 1.2
 def wide_scale(n_latent: int) -> float:
     """Factor of the standard deviations of a wider Laplace approximation, for heavier tails."""
     return 1 + 2 / math.sqrt(n_latent)
-
-
-def numbers_of_draws(n_draws: int) -> list[int]:
-    """Draws from the first proposal, from the prior, and from each further proposal."""
-    return [n_draws, n_draws, *[max(n_draws, MIN_DRAWS)] * MAX_PROPOSALS]

@@ -6,6 +6,7 @@ here finite differences. Arrays are PyTorch's tensors, or in the runtime numpy's
 K draws, B rows, l latent dimensions.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -58,9 +59,11 @@ class Expansion(NamedTuple):
 
     @property
     def log_evidence(self) -> Array:
-        """Laplace approximation of log p(x), NaN where the curvature overflows: (M, B)."""
-        log_det = namespace(self.root).log(self.root.diagonal(0, -2, -1)).sum(-1)
-        return self.log_joint - log_det + self.gradient.shape[-1] * HALF_LOG_2PI
+        """Laplace approximation of log p(x), -inf where the curvature overflows: (M, B)."""
+        xp, n_latent = namespace(self.root), self.gradient.shape[-1]
+        log_det = xp.log(self.root.diagonal(0, -2, -1)).sum(-1)
+        log_evidence = self.log_joint - log_det + n_latent * HALF_LOG_2PI
+        return xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
 
     @property
     def step(self) -> Array:
@@ -133,7 +136,6 @@ class NormalProposal(NamedTuple):
 def find_modes(
     target: Target,
     z: Array,
-    max_steps: int = MAX_STEPS,
     tol: float = CONVERGED,
     is_worth: Callable[[Expansion, Array, Array], Array] | None = None,
 ) -> tuple[Array, Expansion]:
@@ -147,7 +149,7 @@ def find_modes(
     xp = namespace(z)
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
     local, size, rows = target.expand(z), xp.ones_like(z[..., 0]), arange(z.shape[1], z)
-    for _ in range(max_steps):
+    for _ in range(MAX_STEPS):
         active = Expansion(*(take(part, rows, 1) for part in local))
         step = active.step
         decrement = (step * active.gradient).sum(-1)

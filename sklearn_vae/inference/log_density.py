@@ -9,17 +9,17 @@ Arrays are PyTorch's tensors, or in the runtime numpy's. ``posterior_sampling.py
 classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from sklearn_vae.inference.adaptive_importance_sampling import add_first, refine
+from sklearn_vae.inference.adaptive_importance_sampling import add_first, add_modes, refine
 from sklearn_vae.inference.constants import (
     CODE_CONVERGED,
     DIFFERENCE,
-    FAR_START,
     MAX_PRIOR_DIMENSIONS,
-    MAX_START_DIMENSIONS,
-    MIN_STARTS,
+    MAX_PROPOSALS,
+    MIN_DRAWS,
     PRIOR_ONE_IN,
 )
 from sklearn_vae.inference.importance_sampling import (
@@ -51,6 +51,15 @@ class Points(NamedTuple):
     prior: Array
     further: Sequence[Array]
     prior_seed: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def make(
+        cls, n_draws: int, noise: Callable[[int, int], Array], prior_seed: tuple[int, int] = (0, 0)
+    ) -> "Points":
+        """Make them by a function of the number of draws and of the index of the proposal."""
+        n_further = max(n_draws, MIN_DRAWS)
+        further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
+        return cls(noise(n_draws, 0), noise(n_draws, 1), further, prior_seed)
 
 
 class JointDensity(NamedTuple):
@@ -142,15 +151,19 @@ def log_evidence(
     xp, prior = namespace(x), sample_prior(model, points.prior)
     log_p, poor = empty((len(prior.z), x.shape[1]), x), []
     for rows in batches(x.shape[1], rows_per_chunk):
-        sampler, is_poor = _first_proposals(model, x[:, rows], points, prior)
+        chunk = x[:, rows]
+        sampler = _first_proposals(model, chunk, points, prior)
         log_p[:, rows] = sampler.log_evidence()
-        poor.append(rows.start + xp.where(is_poor)[0])
+        if refines:
+            poor.append(rows.start + xp.where(_is_poor(sampler, model, chunk))[0])
     # the poor rows of all chunks together; their first draws are repeated, not kept in memory
-    all_poor = concatenate(poor)
-    for part in batches(len(all_poor) if refines else 0, rows_per_chunk):
+    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=prior)
+    for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
-        sampler, is_poor = _first_proposals(model, take(x, rows, 1), points, prior)
-        for index, refined in _refine(sampler, is_poor, points, prior):
+        chunk = take(x, rows, 1)
+        sampler = _first_proposals(model, chunk, points, prior)
+        is_poor = _is_poor(sampler, model, chunk)
+        for index, refined in refine(sampler, is_poor, points.further, add):
             log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
     is_empty = xp.isnan(x[..., : model.likelihood.n_columns]).all(-1)
@@ -166,11 +179,10 @@ def sample_posterior(
     with uneven weights do.
     """
     prior = sample_prior(model, points.prior)
-    sampler, is_poor = _first_proposals(
-        model, x, points, prior, refines_incomplete=refines_incomplete
-    )
-    codes = WeightedCodes(sampler.z, sampler.log_weight)
-    for rows, refined in _refine(sampler, is_poor, points, prior):
+    sampler = _first_proposals(model, x, points, prior)
+    is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
+    codes, add = WeightedCodes(sampler.z, sampler.log_weight), partial(add_modes, prior=prior)
+    for rows, refined in refine(sampler, is_poor, points.further, add):
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes
 
@@ -191,36 +203,26 @@ def sample_prior(model: Any, noise: Array) -> PriorProposal:
 
 
 def _first_proposals(
-    model: Any,
-    x: Array,
-    points: Points,
-    prior: PriorProposal,
-    *,
-    refines_incomplete: bool = True,
-) -> tuple[ImportanceSampler, Array]:
-    """First draws of rows, and the mask of rows (B,) that need further proposals."""
-    sampler = ImportanceSampler(JointDensity.from_rows(model, x))
+    model: Any, x: Array, points: Points, prior: PriorProposal
+) -> ImportanceSampler:
+    """First draws of rows."""
+    target = JointDensity(model, prior.prior, *model.likelihood.split_missing(x))
+    sampler = ImportanceSampler(target)
     add_first(sampler, model.mean_code(x), points.first)
-    is_incomplete, n_prior = namespace(x).isnan(x).any(-1).any(0), prior.z.shape[1]
-    is_large = prior.z.shape[-1] > MAX_PRIOR_DIMENSIONS and not is_incomplete.any()
+    n_prior, n_latent = prior.z.shape[1], prior.z.shape[-1]
+    is_large = n_latent > MAX_PRIOR_DIMENSIONS and target.observed is None
     if is_large or model.architecture.decodes_per_row:
         n_prior = -(-n_prior // PRIOR_ONE_IN)
     sampler.add(prior, prior.z[:, :n_prior])
+    return sampler
+
+
+def _is_poor(
+    sampler: ImportanceSampler, model: Any, x: Array, *, refines_incomplete: bool = True
+) -> Array:
+    """Mask of the rows that need further proposals: (B,)."""
     is_poor = sampler.is_uneven().any(0)
     # an encoder of rows of variable length has learned from rows with NaN, others may not have
     if refines_incomplete and not model.architecture.variable_length:
-        is_poor = is_poor | is_incomplete
-    return sampler, is_poor
-
-
-def _refine(
-    sampler: ImportanceSampler, is_poor: Array, points: Points, prior: PriorProposal
-) -> Iterator[tuple[Array, ImportanceSampler]]:
-    """Yield indices of rows and their sampler with one more proposal, while weights are uneven."""
-    if hasattr(prior.prior, "loc"):
-        candidates = prior.prior.loc
-    else:
-        z = prior.z[:, :, 0]
-        candidates = concatenate([FAR_START * z, z], 1)
-    n_starts = max(MAX_START_DIMENSIONS // candidates.shape[-1], MIN_STARTS)
-    return refine(sampler, is_poor, points.further, candidates, n_starts)
+        is_poor = is_poor | namespace(x).isnan(x).any(-1).any(0)
+    return is_poor

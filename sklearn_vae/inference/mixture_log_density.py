@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.inference.constants import DIFFERENCE, MAX_STEPS, PROPOSAL_SCALE, wide_scale
+from sklearn_vae.inference.constants import DIFFERENCE, PROPOSAL_SCALE, wide_scale
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
@@ -64,7 +64,6 @@ FAR = 10.0
 N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
-FAR_STEPS = 20
 # A score of a larger standard error per observed value, in nats, is computed again with more draws,
 # in proportion to it: as many times more as the next power of two, up to MAX_FACTOR. No standard
 # error below the first of MAX_ERRORS is too large, and any above the second is. Standard errors of
@@ -144,7 +143,7 @@ class LaplaceProposal:
         self.root, self.whiten = (
             xp.stack(2 * [xp.exp(sign * log_scale)[..., None] * self.eye]) for sign in (1, -1)
         )
-        self._fit(*self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP), MAX_STEPS)
+        self._fit(*self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
         self._search_far()
 
     def _all_rows(self, components: Array) -> tuple[Array, Array]:
@@ -181,7 +180,7 @@ class LaplaceProposal:
                 self._move_to_best(component, far, starts)
         likely, row = self._likeliest(FAR_COMPONENTS)
         likely_far = is_far[self.model.member[likely], row]
-        self._fit(likely[likely_far], row[likely_far], FAR_STEPS)
+        self._fit(likely[likely_far], row[likely_far])
 
     def _move_to_best(self, component: int, rows: Array, starts: Array) -> None:
         """Replace a component's codes of rows (F,) by the most probable of them and starts."""
@@ -196,24 +195,24 @@ class LaplaceProposal:
         self.loc[component, rows] = take_along(z, best[..., None], 0)[0]
         self.log_evidence[component, rows] = take_along(log_joint, best, 0)[0]
 
-    def _fit(self, component: Array, row: Array, max_steps: int) -> None:
+    def _fit(self, component: Array, row: Array) -> None:
         """Find the modes of components and rows, (N,) each."""
         xp, n_latent = namespace(self.x), self.loc.shape[-1]
 
         def is_worth(local: Expansion, pairs: Array, gain: Array) -> Array:
             """Mask of the steps after which a component may be one of the row's likely ones."""
-            evidence = xp.nan_to_num(local.log_evidence[0], nan=-math.inf, neginf=-math.inf)
-            best = index_max(evidence, row, len(self.x))
-            return local.log_evidence[:, pairs] + gain > best[row[pairs]] - MAX_GAP
+            log_evidence = local.log_evidence
+            best = index_max(log_evidence[0], row, len(self.x))
+            return log_evidence[:, pairs] + gain > best[row[pairs]] - MAX_GAP
 
         target = ComponentTarget(self, component, row)
-        z, local = find_modes(target, self.loc[component, row][None], max_steps, is_worth=is_worth)
+        z, local = find_modes(target, self.loc[component, row][None], is_worth=is_worth)
         normals = [
             NormalProposal.from_expansion(z, local, scale)
             for scale in (PROPOSAL_SCALE, wide_scale(n_latent))
         ]
         whiten = xp.stack([normal.whiten[0] for normal in normals])
-        log_evidence = xp.nan_to_num(local.log_evidence[0], nan=-math.inf, neginf=-math.inf)
+        log_evidence = local.log_evidence[0]
         good = xp.isfinite(log_evidence)
         component, row, whiten = component[good], row[good], whiten[:, good]
         self.log_evidence[component, row] = log_evidence[good]

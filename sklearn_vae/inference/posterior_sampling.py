@@ -5,18 +5,15 @@ over. Where real numbers lie behind a class, they are sampled for each class. Co
 many for a sum are drawn from q(z|x) and from the prior.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklearn_vae.inference import log_density
-from sklearn_vae.inference.adaptive_importance_sampling import add_first, refine
-from sklearn_vae.inference.constants import (
-    FAR_START,
-    MAX_START_DIMENSIONS,
-    MIN_STARTS,
-)
+from sklearn_vae.inference.adaptive_importance_sampling import add_first, add_modes, refine
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
@@ -144,7 +141,7 @@ def log_evidence(
 def log_sum_over_codes(model: VAE, x: Tensor, rows_per_chunk: int) -> Tensor:
     """Log p(x) in nats, the exact sum over all codes of a categorical posterior: (M, B)."""
     chunks = x.split(rows_per_chunk, 1)
-    return torch.cat([_all_codes(model, chunk).log_weight.logsumexp(1) for chunk in chunks], dim=1)
+    return torch.cat([all_codes(model, chunk).log_weight.logsumexp(1) for chunk in chunks], dim=1)
 
 
 def sample_posterior(
@@ -152,16 +149,17 @@ def sample_posterior(
 ) -> WeightedCodes:
     """Weighted codes of rows (M, B, n_columns + n_conditions), whose missing values are NaN.
 
-    The parameters are those of ``log_density.sample_posterior``.
+    The parameters are those of ``log_density.sample_posterior``; ``refines_incomplete`` is for real
+    numbers alone.
     """
     if model.architecture.n_codes is not None:
-        return _all_codes(model, x)
+        return all_codes(model, x)
     if model.architecture.has_density:
         return log_density.sample_posterior(model, x, points, refines_incomplete=refines_incomplete)
     return _draw(model, x, points, refines=True).codes
 
 
-def _all_codes(model: VAE, x: Tensor) -> WeightedCodes:
+def all_codes(model: VAE, x: Tensor) -> WeightedCodes:
     """All codes of a categorical posterior, whose weights sum to p(x)."""
     z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
     log_joint = JointDensity.from_rows(model, x).log_prob(z)
@@ -182,14 +180,23 @@ def _draw(model: VAE, x: Tensor, points: Points, refines: bool) -> ClassDraws:
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample(shape, generator, torch.float64).to(points.first).unsqueeze(2)
     sampler.add(PriorProposal(prior, z), points.prior)
-    draws, rows = ClassDraws.from_sampler(sampler), torch.arange(x.shape[1], device=x.device)
-    for noise in points.further if refines else ():
-        chosen = sampler.is_uneven().any(0).nonzero()[:, 0]
-        if not len(chosen):
-            break
-        rows, sampler = rows[chosen], sampler.select(chosen)
-        sampler.add(sampler.proposals[0][1], noise)
-        draws = draws.replaced(rows, sampler)
+    return _refined(sampler, points.further if refines else (), _add_encoder)
+
+
+def _add_encoder(sampler: ImportanceSampler, noise: Tensor, _number: int) -> None:
+    """Draw more codes from the first proposal, the encoder's."""
+    sampler.add(sampler.proposals[0][1], noise)
+
+
+def _refined(
+    sampler: ImportanceSampler,
+    points: Sequence[Tensor],
+    add: Callable[[ImportanceSampler, Tensor, int], None],
+) -> ClassDraws:
+    """Draws of a sampler, with further proposals for rows whose weights are uneven."""
+    draws = ClassDraws.from_sampler(sampler)
+    for rows, refined in refine(sampler, sampler.is_uneven().any(0), points, add):
+        draws = draws.replaced(rows, refined)
     return draws
 
 
@@ -208,11 +215,7 @@ def _draw_per_class(
     )
     z = prior.expand(len(model.sizes), -1, -1, -1)
     add_first(sampler, start, first)
-    sampler.add(PriorProposal(StandardNormal(), z), z)
-    draws = ClassDraws.from_sampler(sampler)
-    is_poor = sampler.is_uneven().any(0) & refines
-    candidates = torch.cat([FAR_START * z, z], dim=1).squeeze(2)
-    n_starts = max(MAX_START_DIMENSIONS // z.shape[-1], MIN_STARTS)
-    for rows, refined in refine(sampler, is_poor, further, candidates, n_starts):
-        draws = draws.replaced(rows, refined)
-    return draws.joined(n_classes)
+    proposal = PriorProposal(StandardNormal(), z)
+    sampler.add(proposal, z)
+    add = partial(add_modes, prior=proposal)
+    return _refined(sampler, further if refines else (), add).joined(n_classes)

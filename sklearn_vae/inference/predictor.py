@@ -24,7 +24,7 @@ from sklearn_vae.inference.conditionals import (
     marginal_cdf,
     randomized_pit,
 )
-from sklearn_vae.inference.constants import SCORE_DRAWS, numbers_of_draws
+from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.log_density import Points, posterior_mode
 from sklearn_vae.inference.missing import conditional_mean, mean_and_sample, sample_given_observed
@@ -206,11 +206,12 @@ class Predictor:
         kept: Points | None = self._cache.get("points", {}).get(key)
         if scrambling == 0 and kept is not None:
             return kept
-        first, prior, *further = (
-            self.noise(n, dtype, scrambling, k) for k, n in enumerate(numbers_of_draws(n_draws))
-        )
-        points = Points(first, prior, further, (self.seed, scrambling))
-        n_numbers = sum(noise.numel() for noise in (first, prior, *further))
+
+        def noise(n_draws: int, proposal: int) -> Tensor:
+            return self.noise(n_draws, dtype, scrambling, proposal)
+
+        points = Points.make(n_draws, noise, (self.seed, scrambling))
+        n_numbers = sum(part.numel() for part in (points.first, points.prior, *points.further))
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             self._cache["points"] = {key: points}
         return points
@@ -319,8 +320,12 @@ class Predictor:
                 mask=is_incomplete,
             )
         else:
-            z[is_incomplete] = self._map_posterior(
-                class_probabilities, X[is_incomplete], n_draws=1, n_members=1
+            z[is_incomplete] = self.map(
+                class_probabilities,
+                X,
+                n_members=1,
+                rows_per_chunk=self.rows_per_chunk(self.architecture.n_codes or 1),
+                mask=is_incomplete,
             )
         return z
 
@@ -421,17 +426,17 @@ class Predictor:
         function: Callable[..., Tensor],
         X: np.ndarray,
         n_draws: int,
-        n_members: int | None = None,
         scrambling: int = 0,
         seed: int | None = None,
     ) -> np.ndarray:
         """Map a function (model, x, generator if any, points) that draws from p(z|x) over rows."""
-        n_codes = max(self.architecture.n_codes or n_draws, 1 + self.architecture.n_components)
+        architecture = self.architecture
+        n_draws_of_classes = n_draws * (architecture.n_classes or 1)
+        n_codes = max(architecture.n_codes or n_draws_of_classes, 1 + architecture.n_components)
         return self.map(
             partial(function, points=self.points(n_draws, X.dtype, scrambling)),
             X,
-            n_members=n_members,
-            rows_per_chunk=self.rows_per_chunk(n_codes * (n_members or self.n_members)),
+            rows_per_chunk=self.rows_per_chunk(n_codes * self.n_members),
             seed=seed,
         )
 

@@ -203,7 +203,7 @@ class Columnwise:
     ) -> tuple[Array, list[list[Array]]]:
         """Log-density of the rows (...), and its gradient in the parameters, by block.
 
-        PyTorch's is by autograd; numpy has none.
+        PyTorch's is by autograd, numpy's by the likelihoods.
         """
         xp = namespace(x)
         if xp is np:

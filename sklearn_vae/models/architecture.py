@@ -196,14 +196,9 @@ class Architecture:
         return not self.posterior.has_categorical
 
     @cached_property
-    def has_continuous_codes(self) -> bool:
-        """True if p(z|x) is a density in at least one dimension."""
-        return self.n_components > self.codes.width
-
-    @cached_property
     def n_classes(self) -> int | None:
         """Number of categorical codes in front of real numbers, if each gets proposals."""
-        if self.has_density or not self.has_continuous_codes:
+        if self.has_density or self.n_components == self.codes.width:
             return None
         return self.codes.n_codes if self.codes.n_codes <= MAX_CLASSES else None
 

@@ -9,12 +9,7 @@ import numpy as np
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.constants import (
-    IMPUTE_DRAWS,
-    MEAN_DRAWS,
-    SCORE_DRAWS,
-    numbers_of_draws,
-)
+from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
 from sklearn_vae.inference.log_density import (
     Points,
@@ -215,16 +210,15 @@ class TransformerModel(GenerativeModel):
         """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
         points = self._kept.get(n_draws)
         if points is None:
-            first, prior, *further = (
-                sobol_normal(n, self.n_components, stream_seed(self.seed, Stream.SCORE, 0, k))[
-                    None, :, None
-                ]
-                for k, n in enumerate(numbers_of_draws(n_draws))
-            )
-            points = Points(first, prior, further)
+            points = Points.make(n_draws, self._noise)
         if n_draws in (SCORE_DRAWS, MEAN_DRAWS, IMPUTE_DRAWS):
             self._kept[n_draws] = points
         return points
+
+    def _noise(self, n_draws: int, proposal: int) -> np.ndarray:
+        """Sobol points of a proposal as standard normal draws: (1, K, 1, l)."""
+        seed = stream_seed(self.seed, Stream.SCORE, 0, proposal)
+        return sobol_normal(n_draws, self.n_components, seed)[None, :, None]
 
 
 def _first_code(

@@ -68,8 +68,7 @@ class Architecture:
     n_conditions: int
     column_indices: tuple[int, ...]
 
-    # codes are real numbers, and NaN does not stand for the end of a row
-    has_density = True
+    # NaN does not stand for the end of a row
     variable_length = False
 
     @property
