@@ -2,7 +2,8 @@
 
     python benchmarks/time_to_quality.py                                  # the numeric tables
     python benchmarks/time_to_quality.py --tables wine,red_wine --seeds 0,1 --picture curve.png
-    python benchmarks/time_to_quality.py --recorded --picture curve.png   # draws RESULTS.md
+    python benchmarks/time_to_quality.py --record                         # to time_to_quality.csv
+    python benchmarks/time_to_quality.py --recorded --picture curve.png   # no fits: those of it
 
 How each figure is obtained:
 
@@ -50,7 +51,7 @@ ITERATIONS = (2, 10, 200)
 STEPS = (100, 300, 1_000, 3_000)
 LIMITS = (0.5, 1.0, 2.0, 5.0, 10.0)
 LEAST = 0.05  # where a curve begins that begins earlier: seconds are printed with one decimal
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RECORD = Path(__file__).with_name("time_to_quality.csv")
 MAX_LATENT = 8
 BATCH_SIZE, WIDTHS = 128, (128, 64)
 # Model, budget, and a fit of standardized rows with a seed, which returns a score of others.
@@ -187,20 +188,6 @@ def report(records: pd.DataFrame) -> None:
     )
 
 
-def recorded() -> pd.DataFrame:
-    """The fits in the table of RESULTS.md, whose seconds have one decimal."""
-    table = "| fit |" + RESULTS.read_text("utf-8").split("| fit |")[1].split("\n\n")[0]
-    (_, *names), _, *fits = [line.strip("| ").split(" | ") for line in table.splitlines()]
-    records = []
-    for fit, *cells in fits:
-        model, budget = fit.split(", ")
-        for name, cell in zip(names, cells, strict=True):
-            nats, seconds = map(float, cell.removesuffix(" s").split(", "))
-            record = {"table": name, "model": model, "budget": budget}
-            records.append({**record, "seconds": seconds, "nats": nats})
-    return pd.DataFrame(records)
-
-
 def draw(records: pd.DataFrame, path: Path) -> None:
     """Draw the best nats so far against seconds, one panel per table and one for the legend."""
     import matplotlib.pyplot as plt
@@ -243,15 +230,18 @@ def main() -> None:
     parser.add_argument("--tables", default=",".join(LOADERS), help="%(default)s")
     parser.add_argument("--seeds", default="0", help="seeds of splits and fits: %(default)s")
     parser.add_argument("--picture", type=Path, help="file for the curves")
-    parser.add_argument("--recorded", action="store_true", help="no fits: those of RESULTS.md")
+    parser.add_argument("--record", action="store_true", help=f"keep the fits in {RECORD.name}")
+    parser.add_argument("--recorded", action="store_true", help=f"no fits: those of {RECORD.name}")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
     if args.recorded:
-        records = recorded()
+        records = pd.read_csv(RECORD)
     else:
         with threadpool_limits(1):
             records = run(args.tables.split(","), [int(seed) for seed in args.seeds.split(",")])
+    if args.record:
+        records.round(2).to_csv(RECORD, index=False)
     report(records)
     if args.picture:
         draw(records, args.picture)

@@ -91,7 +91,7 @@ MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
 MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
-# some tables and lose several on others (docs/defaults.md).
+# some tables and lose several on others (docs/research/models.md).
 ITERATIONS_OF_SMALL_TABLES = 1
 # A sparse table of more numbers is made dense in single precision.
 MAX_SPARSE_IN_DOUBLE = 1 << 15
