@@ -3,8 +3,8 @@ Wrong cells in a mixed table
 ============================
 
 In a table of measurements and classes, some rows have one wrong cell.
-:class:`~sklearn_vae.VAEOutlierDetector` ranks these rows before others, names the cell, and gives the
-value that was to be expected.
+:class:`~sklearn_vae.VAEOutlierDetector` ranks these rows before others, names the cell, and
+gives the value that was to be expected.
 """
 
 # %%
