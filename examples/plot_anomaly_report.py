@@ -88,7 +88,7 @@ print(f"{is_named.sum()} wrong cells named in {len(report)} flagged rows of {len
 # longest bar of a column is the cell that fits the others least.
 
 fig, axes = plt.subplots(2, 2, figsize=(9.4, 4.6), layout="constrained")
-for ax, column in zip(axes.flat, ["perimeter", "area", "concave points", "diagnosis"], strict=True):
+for ax, column in zip(axes.flat, ["perimeter", "diagnosis", "concave points", "area"], strict=True):
     row = report.index[is_named & (report["cell"] == column)][:1]
     ExplanationDisplay.from_estimator(detector, table.loc[row], n_columns=3, ax=ax)
     ax.set(title=f"wrong {column}", xlabel="how unusual (nats)")
