@@ -22,6 +22,7 @@ version = release = sklearn_vae.__version__
 sys.path.append(str(HERE / "_extensions"))
 
 extensions = [
+    "markdown_pages",
     "mathml",
     "myst_parser",
     "numpydoc",
@@ -95,9 +96,9 @@ intersphinx_mapping = reachable(
 # files.
 GALLERY = [
     "manifold", "reconstruction", "pca", "traversal", "interpolation", "denoising", "search",
-    "training_curves", "callbacks", "calibration", "ensemble", "outliers", "anomaly_report",
-    "digit_anomaly", "imputation", "synthetic_table", "conditional", "convolutions", "sequences",
-    "own_modules", "out_of_core", "dask", "saved_model", "onnx",
+    "pipeline", "training_curves", "callbacks", "calibration", "ensemble", "anomaly_report",
+    "outliers", "labels", "digit_anomaly", "imputation", "synthetic_table", "conditional",
+    "convolutions", "sequences", "own_modules", "out_of_core", "dask", "saved_model", "onnx",
 ]  # fmt: skip
 
 # A gallery is made of examples/plot_*.py, once there are any.

@@ -37,6 +37,7 @@ LatentSpaceDisplay.from_estimator(vae, X, y, ax=axes[0])
 ManifoldDisplay.from_estimator(
     vae, X, image_shape=(8, 8), n_steps=15, ax=axes[1], gap=0.15, cmap="gray_r"
 )
-axes[0].set_title("codes of images, coloured by class")
-axes[1].set_title("images decoded from a grid of codes")
+labels = {"xlabel": "component 0", "ylabel": "component 1"}
+axes[0].set(title="codes of images, coloured by class", **labels)
+axes[1].set(title="images decoded from a grid of codes", **labels)
 plt.show()

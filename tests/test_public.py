@@ -88,7 +88,7 @@ def test_a_parameters_description_has_all_its_names(estimator, parameter, names)
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("columns.md", LIKELIHOODS),
+        ("likelihoods.md", LIKELIHOODS),
         ("objectives.md", OBJECTIVES),
         ("outliers.md", METHODS),
         ("posteriors.md", POSTERIORS),

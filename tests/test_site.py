@@ -1,12 +1,13 @@
 """The site that `make docs` built, in a browser: Chromium is CHROME, or the one on the PATH."""
 
 import os
+import re
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -137,16 +138,38 @@ def test_no_internal_link_is_dead(site, address):
     assert dead == []
 
 
-def test_search_finds_outliers(chromium, address):
-    """The guide's page comes first."""
+def test_every_page_of_the_guide_is_there_as_markdown(address):
+    """llms.txt lists the copies; they hold no directive that only Sphinx reads."""
+    listed = re.findall(r"\]\((\w+\.md)\)", (SITE / "llms.txt").read_text("utf-8"))
+
+    assert len(listed) > 25
+    for name in listed:
+        page = (SITE / name).read_text("utf-8")
+        assert "```{index}" not in page, name
+        assert all((SITE / image).is_file() for image in re.findall(r"!\[.*\]\((.*)\)", page)), name
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("outlier", "outliers"),
+        ("missing values", "missing_values"),
+        ("save model", "saving"),
+        ("threshold", "outliers_with_labels"),
+        ("n_components", "beta_and_latent_size"),
+        ("labels", "outliers_with_labels"),
+    ],
+)
+def test_search_finds_the_page_of_the_guide_first(words, first, chromium, address):
+    """The words are index entries of the page."""
     errors = []
     page = open_page(chromium, address, PHONE, errors)
-    page.goto(address + "search.html?q=outlier")
+    page.goto(f"{address}search.html?q={quote(words)}")
     results = page.locator("#search-results li a")
     results.first.wait_for()
     page.get_by_text("Search finished").wait_for()
     addresses = [result.get_attribute("href") for result in results.all()]
     page.close()
 
-    assert addresses[0].startswith("outliers.html")
+    assert addresses[0].startswith(f"{first}.html")
     assert errors == []
