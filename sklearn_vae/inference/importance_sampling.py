@@ -192,7 +192,8 @@ class ImportanceSampler:
         By the delta method the bias is half the relative variance of an average of K weights,
         1 / ESS - 1 / K with the effective sample size ESS.
         """
-        weight = softmax(self.log_weight, 1)
-        inverse_ess = namespace(weight).square(weight).sum(1)
-        # not "<", which NaN fails where no weight is finite
-        return ~(0.5 * (inverse_ess - 1 / weight.shape[1]) < TOLERANCE)
+        xp, log_weight = namespace(self.z), self.log_weight
+        weight = softmax(log_weight, 1)
+        bias = 0.5 * (xp.square(weight).sum(1) - 1 / weight.shape[1])
+        # without any finite log-weight, all are the lowest number, or overflow to NaN
+        return ~((bias < TOLERANCE) & (xp.amax(log_weight, 1) > xp.finfo(log_weight.dtype).min))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sklearn_vae.inference import log_density
 from sklearn_vae.inference.adaptive_importance_sampling import add_first, add_modes, refine
+from sklearn_vae.inference.constants import MAX_CLASS_GAP
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
@@ -180,7 +181,8 @@ def _draw(model: VAE, x: Tensor, points: Points, refines: bool) -> ClassDraws:
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample(shape, generator, torch.float64).to(points.first).unsqueeze(2)
     sampler.add(PriorProposal(prior, z), points.prior)
-    return _refined(sampler, points.further if refines else (), _add_encoder)
+    is_poor = sampler.is_uneven().any(0)
+    return _refined(sampler, is_poor, points.further if refines else (), _add_encoder)
 
 
 def _add_encoder(sampler: ImportanceSampler, noise: Tensor, _number: int) -> None:
@@ -190,12 +192,13 @@ def _add_encoder(sampler: ImportanceSampler, noise: Tensor, _number: int) -> Non
 
 def _refined(
     sampler: ImportanceSampler,
+    is_poor: Tensor,
     points: Sequence[Tensor],
     add: Callable[[ImportanceSampler, Tensor, int], None],
 ) -> ClassDraws:
-    """Draws of a sampler, with further proposals for rows whose weights are uneven."""
+    """Draws of a sampler, with further proposals for the rows of a mask while they are uneven."""
     draws = ClassDraws.from_sampler(sampler)
-    for rows, refined in refine(sampler, sampler.is_uneven().any(0), points, add):
+    for rows, refined in refine(sampler, is_poor, points, add):
         draws = draws.replaced(rows, refined)
     return draws
 
@@ -217,5 +220,8 @@ def _draw_per_class(
     add_first(sampler, start, first)
     proposal = PriorProposal(StandardNormal(), z)
     sampler.add(proposal, z)
+    log_evidence = sampler.log_evidence().unflatten(1, (-1, n_classes))
+    is_likely = log_evidence > log_evidence.amax(-1, keepdim=True) - MAX_CLASS_GAP
+    is_poor = (sampler.is_uneven() & is_likely.flatten(1)).any(0)
     add = partial(add_modes, prior=proposal)
-    return _refined(sampler, further if refines else (), add).joined(n_classes)
+    return _refined(sampler, is_poor, further if refines else (), add).joined(n_classes)
