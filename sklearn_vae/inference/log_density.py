@@ -212,7 +212,7 @@ def _first_proposals(
     add_first(sampler, model.mean_code(x), points.first)
     if model.architecture.decodes_per_row:
         prior_one_in = PRIOR_ONE_IN
-    sampler.add(prior, prior.z[:, : -(-prior.z.shape[1] // prior_one_in)])
+    sampler.add((prior, prior.z[:, : -(-prior.z.shape[1] // prior_one_in)]))
     return sampler
 
 

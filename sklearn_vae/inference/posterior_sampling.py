@@ -174,20 +174,20 @@ def _draw(model: VAE, x: Tensor, points: Points, refines: bool) -> ClassDraws:
         return _draw_per_class(model, x, points, n_classes, refines)
     sampler = ImportanceSampler(JointDensity.from_rows(model, x))
     encoder = EncoderProposal(model.posterior, model.encode(model.fill_missing(x)))
-    sampler.add(encoder, points.first)
+    sampler.add((encoder, points.first))
     seed, scrambling = points.prior_seed
     prior, generator = model.prior_distribution(), make_generator(seed, Stream.PARTS, scrambling)
     shape = len(model.sizes), points.prior.shape[1], model.architecture.n_components
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample(shape, generator, torch.float64).to(points.first).unsqueeze(2)
-    sampler.add(PriorProposal(prior, z), points.prior)
+    sampler.add((PriorProposal(prior, z), points.prior))
     is_poor = sampler.is_uneven().any(0)
     return _refined(sampler, is_poor, points.further if refines else (), _add_encoder)
 
 
 def _add_encoder(sampler: ImportanceSampler, noise: Tensor, _number: int) -> None:
     """Draw more codes from the first proposal, the encoder's."""
-    sampler.add(sampler.proposals[0][1], noise)
+    sampler.add((sampler.proposals[0][1], noise))
 
 
 def _refined(
@@ -219,7 +219,7 @@ def _draw_per_class(
     z = prior.expand(len(model.sizes), -1, -1, -1)
     add_first(sampler, start, first)
     proposal = PriorProposal(StandardNormal(), z)
-    sampler.add(proposal, z)
+    sampler.add((proposal, z))
     log_evidence = sampler.log_evidence().unflatten(1, (-1, n_classes))
     is_likely = log_evidence > log_evidence.amax(-1, keepdim=True) - MAX_CLASS_GAP
     is_poor = (sampler.is_uneven() & is_likely.flatten(1)).any(0)
