@@ -251,12 +251,12 @@ class Score(Part):
         q = self.model.encode(x)
         prior = PriorProposal(self.model.prior_distribution(), self.prior_codes)
         sampler = ImportanceSampler(JointDensity(self.model, prior.prior, x, None))
-        sampler.add(EncoderProposal(self.model.posterior, q), self.get_buffer("noise_0"))
-        sampler.add(prior, self.prior_codes)
+        sampler.add((EncoderProposal(self.model.posterior, q), self.get_buffer("noise_0")))
+        sampler.add((prior, self.prior_codes))
         _, log_scale = self.model.posterior.split(q)
         for k in range(ROUNDS):
             normal = self._adapted(sampler, (2 * log_scale).exp())
-            sampler.add(normal, self.get_buffer(f"noise_{1 + k}"))
+            sampler.add((normal, self.get_buffer(f"noise_{1 + k}")))
         return (scores + log_mean_exp(sampler.log_evidence(), 0)).to(X.dtype)
 
     def _adapted(self, sampler: ImportanceSampler, variance: Tensor) -> DiagonalProposal:

@@ -29,6 +29,7 @@ from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     JointTarget,
     PriorProposal,
+    Proposal,
 )
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
 from sklearn_vae.numerics.array_api import (
@@ -74,17 +75,16 @@ def add_first(sampler: ImportanceSampler, z: Array, noise: Array) -> None:
     z, local = find_modes(sampler.target, z, tol=FIRST_CONVERGED)
     is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
     step = namespace(z).where(is_small[..., None], local.step, 0.0)
-    _add_laplace(sampler, z + step, local, noise)
+    sampler.add(*_laplace(z + step, local, noise))
 
 
-def _add_laplace(sampler: ImportanceSampler, z: Array, local: Expansion, noise: Array) -> None:
-    """Add a Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
+def _laplace(z: Array, local: Expansion, noise: Array) -> Iterator[tuple[Proposal, Array]]:
+    """Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
     n_wide = noise.shape[1] // WIDE_ONE_IN
-    normal = NormalProposal.from_expansion(z, local, PROPOSAL_SCALE)
-    sampler.add(normal, noise[:, n_wide:])
+    yield NormalProposal.from_expansion(z, local, PROPOSAL_SCALE), noise[:, n_wide:]
     if n_wide:
         wide = NormalProposal.from_expansion(z, local, wide_scale(z.shape[-1]))
-        sampler.add(wide, noise[:, :n_wide])
+        yield wide, noise[:, :n_wide]
 
 
 def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
@@ -123,11 +123,12 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
         )
         return z, Expansion(*expansion)
 
+    proposals = list(_laplace(*at(best), noise))
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
-    _add_laplace(sampler, *at(best), noise)
     for start in range(n_starts if n_starts > 1 else 0):
-        normal = NormalProposal.from_expansion(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
-        sampler.add(normal, few)
+        z, expansion = at(xp.full_like(best, start))
+        proposals.append((NormalProposal.from_expansion(z, expansion, PROPOSAL_SCALE), few))
+    sampler.add(*proposals)
 
 
 def _likely_codes(target: JointTarget, prior: PriorProposal) -> Array:

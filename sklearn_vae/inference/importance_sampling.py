@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sklearn_vae.inference.constants import MAX_FACTOR, TOLERANCE
 from sklearn_vae.inference.laplace import Target
-from sklearn_vae.numerics.array_api import Array, logsumexp, namespace, softmax, take
+from sklearn_vae.numerics.array_api import Array, concatenate, logsumexp, namespace, softmax, take
 
 
 class JointTarget(Target, Protocol):
@@ -124,23 +124,24 @@ class ImportanceSampler:
         self.target = target
         self.proposals: list[tuple[int, Proposal]] = []
 
-    def add(self, proposal: Proposal, noise: Array) -> None:
-        """Draw codes from one more proposal, for standard normal draws (1, K, 1, n_noise)."""
-        xp, drawn = namespace(noise), proposal.draw(noise)  # (M, K, B or 1, l)
-        log_joint = self.target.log_prob(drawn)  # (M, K, B)
-        z = xp.broadcast_to(drawn, (*log_joint.shape, drawn.shape[-1]))
-        log_n_draws = math.log(z.shape[1])
-        if not self.proposals:
-            self.proposals.append((z.shape[1], proposal))
-            self.z, self.log_joint = z, log_joint
-            self.log_mixture = proposal.log_prob(z) + log_n_draws
-            return
-        before = xp.logaddexp(self.log_mixture, proposal.log_prob(self.z) + log_n_draws)
-        self.proposals.append((z.shape[1], proposal))
-        log_densities = [part.log_prob(z) + math.log(n) for n, part in self.proposals]
-        self.z = xp.concatenate([self.z, z], 1)
-        self.log_joint = xp.concatenate([self.log_joint, log_joint], 1)
-        self.log_mixture = xp.concatenate([before, logsumexp(xp.stack(log_densities), 0)], 1)
+    def add(self, *proposals: tuple[Proposal, Array]) -> None:
+        """Draw codes from further proposals, each for standard normal draws (1, K, 1, n_noise)."""
+        drawn = [proposal.draw(noise) for proposal, noise in proposals]
+        z = concatenate(drawn, 1)  # (M, K, B or 1, l)
+        log_joint = self.target.log_prob(z)  # (M, K, B)
+        z = namespace(z).broadcast_to(z, (*log_joint.shape, z.shape[-1]))
+        new = [
+            (part.shape[1], proposal) for part, (proposal, _) in zip(drawn, proposals, strict=True)
+        ]
+        before, self.proposals = self.proposals, [*self.proposals, *new]
+        log_mixture = _log_mixture(self.proposals, z)
+        if before:
+            xp = namespace(z)
+            mixed = xp.logaddexp(self.log_mixture, _log_mixture(new, self.z))
+            z = xp.concatenate([self.z, z], 1)
+            log_joint = xp.concatenate([self.log_joint, log_joint], 1)
+            log_mixture = xp.concatenate([mixed, log_mixture], 1)
+        self.z, self.log_joint, self.log_mixture = z, log_joint, log_mixture
 
     def select(self, rows: Array) -> "ImportanceSampler":
         """Index-select the rows."""
@@ -192,7 +193,16 @@ class ImportanceSampler:
         By the delta method the bias is half the relative variance of an average of K weights,
         1 / ESS - 1 / K with the effective sample size ESS.
         """
-        weight = softmax(self.log_weight, 1)
-        inverse_ess = namespace(weight).square(weight).sum(1)
-        # not "<", which NaN fails where no weight is finite
-        return ~(0.5 * (inverse_ess - 1 / weight.shape[1]) < TOLERANCE)
+        xp, log_weight = namespace(self.z), self.log_weight
+        weight = softmax(log_weight, 1)
+        bias = 0.5 * (xp.square(weight).sum(1) - 1 / weight.shape[1])
+        # without any finite log-weight, all are the lowest number, or overflow to NaN
+        return ~((bias < TOLERANCE) & (xp.amax(log_weight, 1) > xp.finfo(log_weight.dtype).min))
+
+
+def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
+    """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
+    log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
+    if len(log_densities) == 1:
+        return log_densities[0]
+    return logsumexp(namespace(z).stack(log_densities), 0)

@@ -150,13 +150,14 @@ def log_evidence(
     """
     xp, prior = namespace(x), sample_prior(model, points.prior)
     log_p, poor = empty((len(prior.z), x.shape[1]), x), []
+    one_in = 1 if prior.z.shape[-1] <= MAX_PRIOR_DIMENSIONS else PRIOR_ONE_IN
     for rows in batches(x.shape[1], rows_per_chunk):
         chunk = x[:, rows]
-        sampler = _first_proposals(model, chunk, points, prior)
+        sampler = _first_proposals(model, chunk, points, prior, one_in)
         log_p[:, rows] = sampler.log_evidence()
         if refines:
             poor.append(rows.start + xp.where(_is_poor(sampler, model, chunk))[0])
-    # the poor rows of all chunks together; their first draws are repeated, not kept in memory
+    # the poor rows of all chunks together, with all draws from the prior
     all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=prior)
     for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
@@ -203,17 +204,15 @@ def sample_prior(model: Any, noise: Array) -> PriorProposal:
 
 
 def _first_proposals(
-    model: Any, x: Array, points: Points, prior: PriorProposal
+    model: Any, x: Array, points: Points, prior: PriorProposal, prior_one_in: int = 1
 ) -> ImportanceSampler:
-    """First draws of rows."""
+    """First draws of rows, of those from the prior one in so many."""
     target = JointDensity(model, prior.prior, *model.likelihood.split_missing(x))
     sampler = ImportanceSampler(target)
     add_first(sampler, model.mean_code(x), points.first)
-    n_prior, n_latent = prior.z.shape[1], prior.z.shape[-1]
-    is_large = n_latent > MAX_PRIOR_DIMENSIONS and target.observed is None
-    if is_large or model.architecture.decodes_per_row:
-        n_prior = -(-n_prior // PRIOR_ONE_IN)
-    sampler.add(prior, prior.z[:, :n_prior])
+    if model.architecture.decodes_per_row:
+        prior_one_in = PRIOR_ONE_IN
+    sampler.add((prior, prior.z[:, : -(-prior.z.shape[1] // prior_one_in)]))
     return sampler
 
 

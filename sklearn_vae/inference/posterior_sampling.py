@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sklearn_vae.inference import log_density
 from sklearn_vae.inference.adaptive_importance_sampling import add_first, add_modes, refine
+from sklearn_vae.inference.constants import MAX_CLASS_GAP
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
@@ -173,29 +174,31 @@ def _draw(model: VAE, x: Tensor, points: Points, refines: bool) -> ClassDraws:
         return _draw_per_class(model, x, points, n_classes, refines)
     sampler = ImportanceSampler(JointDensity.from_rows(model, x))
     encoder = EncoderProposal(model.posterior, model.encode(model.fill_missing(x)))
-    sampler.add(encoder, points.first)
+    sampler.add((encoder, points.first))
     seed, scrambling = points.prior_seed
     prior, generator = model.prior_distribution(), make_generator(seed, Stream.PARTS, scrambling)
     shape = len(model.sizes), points.prior.shape[1], model.architecture.n_components
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample(shape, generator, torch.float64).to(points.first).unsqueeze(2)
-    sampler.add(PriorProposal(prior, z), points.prior)
-    return _refined(sampler, points.further if refines else (), _add_encoder)
+    sampler.add((PriorProposal(prior, z), points.prior))
+    is_poor = sampler.is_uneven().any(0)
+    return _refined(sampler, is_poor, points.further if refines else (), _add_encoder)
 
 
 def _add_encoder(sampler: ImportanceSampler, noise: Tensor, _number: int) -> None:
     """Draw more codes from the first proposal, the encoder's."""
-    sampler.add(sampler.proposals[0][1], noise)
+    sampler.add((sampler.proposals[0][1], noise))
 
 
 def _refined(
     sampler: ImportanceSampler,
+    is_poor: Tensor,
     points: Sequence[Tensor],
     add: Callable[[ImportanceSampler, Tensor, int], None],
 ) -> ClassDraws:
-    """Draws of a sampler, with further proposals for rows whose weights are uneven."""
+    """Draws of a sampler, with further proposals for the rows of a mask while they are uneven."""
     draws = ClassDraws.from_sampler(sampler)
-    for rows, refined in refine(sampler, sampler.is_uneven().any(0), points, add):
+    for rows, refined in refine(sampler, is_poor, points, add):
         draws = draws.replaced(rows, refined)
     return draws
 
@@ -216,6 +219,9 @@ def _draw_per_class(
     z = prior.expand(len(model.sizes), -1, -1, -1)
     add_first(sampler, start, first)
     proposal = PriorProposal(StandardNormal(), z)
-    sampler.add(proposal, z)
+    sampler.add((proposal, z))
+    log_evidence = sampler.log_evidence().unflatten(1, (-1, n_classes))
+    is_likely = log_evidence > log_evidence.amax(-1, keepdim=True) - MAX_CLASS_GAP
+    is_poor = (sampler.is_uneven() & is_likely.flatten(1)).any(0)
     add = partial(add_modes, prior=proposal)
-    return _refined(sampler, further if refines else (), add).joined(n_classes)
+    return _refined(sampler, is_poor, further if refines else (), add).joined(n_classes)

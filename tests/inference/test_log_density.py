@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from torch.distributions import Normal
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.inference.importance_sampling import WeightedCodes
+from sklearn_vae.inference.importance_sampling import ImportanceSampler, WeightedCodes
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
@@ -230,3 +230,29 @@ def test_weights_of_a_row_sum_to_1_over_the_codes_of_all_members(n_rows, library
     weight = WeightedCodes(log_weight[..., None], log_weight).weight
     assert weight.shape == log_weight.shape
     np.testing.assert_allclose(weight.sum((0, 1)), np.ones(n_rows))
+
+
+@pytest.mark.parametrize("network", ["mlp", GRUNet(n_units=4)], ids=["MLP", "GRU"])
+def test_a_row_has_the_score_that_it_has_alone(network):
+    """Complete rows beside incomplete ones, in more dimensions than draws of the prior fill."""
+    X = walks(200, 6)
+    X[::3, 5] = np.nan
+    vae = VAETransformer(4, network=network, max_iter=3, random_state=0).fit(X)
+    X = X[:12]
+    alone = [vae.score_samples(x) for x in X[:, None]]
+    by_column = vae._predictor().log_conditionals
+    alone_by_column = [by_column(x, 32) for x in X[:, None]]
+
+    np.testing.assert_allclose(vae.score_samples(X), np.concatenate(alone), atol=1e-6)
+    np.testing.assert_allclose(by_column(X, 32), np.concatenate(alone_by_column), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_without_any_finite_weight_is_uneven(dtype):
+    sampler = ImportanceSampler(None)
+    sampler.z = torch.zeros(1, 8, 3, 2, dtype=dtype)
+    sampler.log_mixture = torch.zeros(1, 8, 3, dtype=dtype)
+    sampler.log_joint = torch.zeros(1, 8, 3, dtype=dtype)
+    sampler.log_joint[..., 1], sampler.log_joint[..., 2] = -torch.inf, torch.nan
+
+    assert sampler.is_uneven().tolist() == [[False, True, True]]

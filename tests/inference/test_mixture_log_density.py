@@ -66,6 +66,6 @@ def test_components_far_less_probable_than_those_of_other_members_get_no_further
         proposal = LaplaceProposal(model, x)
         proposal.loc += 2.0
         expanded.clear()
-        proposal._fit(both, row, 8)
+        proposal._fit(both, row)
 
         assert any(1 in component for component in expanded[1:]) == (log_weight == 0)
