@@ -30,12 +30,14 @@ RANKING_DRAWS = 8
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
 RANKING: Part = (NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False), 1.0)
-DISTANCE: Part = (NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION), 1.0)
-SURPRISAL: Part = (ClassSurprisal(), 0.5)
-# Neighbours of clean training rows.
+DISTANCE = NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
+# Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
+# in tables with classes.
 CLEAN: tuple[Part, ...] = tuple(
     (HyperplaneDistance(space, HYPERPLANE_NEIGHBORS), 1.0) for space in (inputs, normal_scores)
 )
+NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
+CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))
 # Scores by the model alone.
 METHODS: dict[str, Scorer] = {
     "log_likelihood": NegativeLogLikelihood(n_draws=SCORE_DRAWS),
@@ -48,8 +50,8 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method in METHODS:
         return METHODS[method]
-    parts = CLEAN if novelty else (SURPRISAL, DISTANCE) if has_classes else (DISTANCE,)
-    if method == "auto":  # where the model has classes, distances add nothing
-        parts = (RANKING, *(parts if novelty else parts[:1]))
+    parts = CLEAN if novelty else CLASSES if has_classes else NUMBERS
+    if method == "auto":
+        parts = (RANKING, *parts)
     scorers, weights = zip(*parts, strict=True)
     return CombinedScore(scorers, weights)
