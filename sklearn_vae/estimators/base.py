@@ -189,6 +189,11 @@ class TableEstimator(
 
     # -- the fitted model ------------------------------------------------------------
 
+    @property
+    def n_components_(self) -> int:
+        """Number of latent dimensions."""
+        return self.architecture_.n_components
+
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         models: Any = self.state_dict_
@@ -447,6 +452,13 @@ class TableEstimator(
         X = nearest_possible(X, schema.fields, is_positive, observed)
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return schema.inverse_transform(X, index=index)
+
+    def _restore_numbers(self, values: np.ndarray, like: Any = None) -> Any:
+        """Put numbers of each cell into a data frame with the columns that X had in ``fit``."""
+        if self.schema_ is None:
+            return values
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
+        return self.schema_.of_numbers().inverse_transform(values, index=index)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
