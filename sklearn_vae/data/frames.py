@@ -22,7 +22,8 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
     Columns of several types are objects in pandas, and texts elsewhere.
     """
     frame = nw.from_native(like, pass_through=True)
-    library = str(frame.implementation.value) if isinstance(frame, nw.DataFrame) else _installed()
+    is_frame = isinstance(frame, nw.DataFrame)
+    library: Any = frame.implementation.value if is_frame else _installed()
     if library == "pandas":
         import pandas as pd
 

@@ -565,6 +565,7 @@ class TableEstimator(
             has_validation = n_rows >= MIN_ROWS_TO_VALIDATE
             parameter = signature(type(self)).parameters.get("max_iter")  # a subclass may lack it
             is_requested = parameter is not None and self.max_iter > parameter.default
+            is_requested = is_requested and not has_caller()  # which has no such parameter
             if not has_validation and is_requested:
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
@@ -601,9 +602,11 @@ class TableEstimator(
                 ConvergenceWarning,
             )
         elif diverged:
+            advice = f"a learning_rate smaller than {learning_rate} avoids this"
+            if has_caller():  # which may have no such parameter
+                advice = "errors among the largest values of X may be the cause"
             warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
-                f"avoids this.",
+                f"Training diverged (the loss rose without bounds). The last good weights were "
+                f"kept; {advice}.",
                 ConvergenceWarning,
             )

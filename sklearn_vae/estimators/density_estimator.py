@@ -463,7 +463,12 @@ class DensityEstimator(TableEstimator[PredictorT]):
     # -- missing values ----------------------------------------------------------------------
 
     def impute(
-        self, X: Any, n_draws: int | None = None, *, random_state: RandomState = None, y: Any = None
+        self,
+        X: Any,
+        n_imputations: int | None = None,
+        *,
+        random_state: RandomState = None,
+        y: Any = None,
     ) -> Any:
         """Impute missing cells, given the observed cells of their rows.
 
@@ -471,7 +476,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
-        n_draws : int, default=None
+        n_imputations : int, default=None
             Number of imputed tables to draw from p(missing cells | observed cells), as for
             multiple imputation, at most 65,536. None imputes means, in columns of ordered classes
             the median and in those of other classes the likeliest one.
@@ -485,8 +490,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
-            X without missing cells, of the type that X had in ``fit``. With ``n_draws``, an
-            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+            X without missing cells, of the type that X had in ``fit``. With ``n_imputations``, an
+            array of shape (n_imputations, n_samples, n_features), or a list of data frames.
 
         References
         ----------
@@ -497,35 +502,35 @@ class DensityEstimator(TableEstimator[PredictorT]):
         self._check_y_is_used(y, "impute")
         rows = self._validate_with_conditions(X, y)
         missing = np.isnan(rows[:, : self.n_features_in_])
-        if n_draws is None:
+        if n_imputations is None:
             return self._restore_imputed(self._impute(rows)[0], missing, X)
-        n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
+        n_imputations = check_count("n_imputations", n_imputations, maximum=MAX_DRAWS)
         check_random_state(random_state, caller=f"{type(self).__name__}.impute")
-        imputed = self._impute(rows, n_draws, random_state)
+        imputed = self._impute(rows, n_imputations, random_state)
         if self.schema_ is None:
             return imputed
         return [self._restore_imputed(table, missing, X) for table in imputed]
 
     def _impute(
-        self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None
+        self, rows: np.ndarray, n_imputations: int | None = None, random_state: RandomState = None
     ) -> np.ndarray:
-        """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
+        """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
         check_not_autoregressive(self, "impute")
         rows = without_unknown(rows, self._fields)
         is_incomplete = has_missing_values(rows)
-        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
+        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations or 1, axis=0)
         if not is_incomplete.any():
             return imputed
         incomplete, model = np.flatnonzero(is_incomplete), self._predictor()
         with show_progress("Imputing", len(incomplete), self.verbose):
-            if n_draws is None:
+            if n_imputations is None:
                 for some in batches(len(incomplete), IMPUTED_AT_A_TIME):
                     index = incomplete[some]
                     imputed[0, index] = model.impute(rows[index], MEAN_DRAWS, self._is_rounded)
             else:
                 seed = draw_seed(self.random_state if random_state is None else random_state)
                 imputed[:, is_incomplete] = model.sample_missing(
-                    rows[is_incomplete], n_draws, IMPUTE_DRAWS, seed
+                    rows[is_incomplete], n_imputations, IMPUTE_DRAWS, seed
                 )
         return imputed
 

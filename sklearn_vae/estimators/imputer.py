@@ -65,9 +65,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         that VAEDensity starts at. Up to 50 columns, the average is then corrected by
         gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
         trees replace the model's numbers where they are not clearly worse, and so its classes.
-    n_draws : int, default=None
+    n_imputations : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
-        X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
+        X's shape; more make an array of shape (n_imputations, n_samples, n_features), or a list
         of data frames, and do not go with ``set_output``.
     missing_values : int, float, str, None or pandas.NA, default=nan
         Value of missing cells, in addition to NaN. A number is not sought among booleans and
@@ -147,7 +147,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [VAETransformer, VAEDensity, None],
-        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both"), None],
+        "n_imputations": [Interval(Integral, 1, MAX_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -168,7 +168,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self,
         estimator: VAETransformer | VAEDensity | None = None,
         *,
-        n_draws: int | None = None,
+        n_imputations: int | None = None,
         missing_values: Any = np.nan,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
@@ -176,7 +176,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         verbose: bool | int = False,
     ):
         self.estimator = estimator
-        self.n_draws = n_draws
+        self.n_imputations = n_imputations
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
@@ -207,8 +207,10 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         """
         with self._watch_fit():
             self._validate_params()
-            if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
-                expected = f"be False with n_draws={self.n_draws}, which make several tables"
+            if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
+                expected = (
+                    f"be False with n_imputations={self.n_imputations}, which make several tables"
+                )
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
@@ -345,14 +347,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features_out)
-            Rows without missing cells, of the type that X had in ``fit``; with more than one
-            draw, an array of shape (n_draws, n_samples, n_features_out) or a list of data frames.
+            Rows without missing cells, of the type that X had in ``fit``. With more than one
+            imputation, an array of shape (n_imputations, n_samples, n_features_out), or a list of
+            data frames.
         """
         check_is_fitted(self)
-        is_one_table = self.n_draws is None or self.n_draws == 1
+        is_one_table = self.n_imputations is None or self.n_imputations == 1
         if not is_one_table and get_output_config("transform", self)["dense"] != "default":
             expected = "be 1 or None with set_output, which makes one table"
-            raise invalid_parameter(self, "n_draws", expected, self.n_draws)
+            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         with called(self):
@@ -367,13 +370,13 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return tables if model.schema_ is not None else np.stack(tables)
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
-        """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
-        if self.n_draws is None:
+        """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
+        if self.n_imputations is None:
             return self._imputation.impute(rows)[None]
         random_state = self.random_state
         if random_state is None:
             random_state = self.estimator_.random_state
-        return self._imputation.draw(rows, self.n_draws, draw_seed(random_state))
+        return self._imputation.draw(rows, self.n_imputations, draw_seed(random_state))
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import (
     BaseSearchCV,
@@ -23,6 +25,7 @@ from sklearn_vae._compat import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
+from sklearn_vae.data.frames import make_frame
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.restore import restore_on_error
@@ -256,6 +259,30 @@ class VAESearchCV(BaseSearchCV):
             checkpoint.remove()
             adapter.end()
         return self
+
+    def to_frame(self) -> Any:
+        """Return the candidates as a data frame, the best one first.
+
+        Returns
+        -------
+        DataFrame
+            The parameters that were searched, means and standard deviations of the test scores,
+            and the mean seconds of a fit; with ``factor`` also ``iter`` and ``n_resources``. It is
+            of pandas, if that is installed, has ``to_markdown`` and is a table in notebooks.
+        """
+        check_is_fitted(self)
+        results = self.cv_results_
+        kept = re.compile(r"param_|iter$|n_resources$|(mean|std)_test_|mean_fit_time$")
+        ranks = [ranks for name, ranks in results.items() if name.startswith("rank_test_")]
+        rank = results.get(f"rank_test_{self.refit}", ranks[0])
+        order = np.lexsort([rank, -np.asarray(results.get("iter", rank * 0))])
+        return make_frame(
+            {
+                name.removeprefix("param_"): [values[i] for i in order]
+                for name, values in results.items()
+                if kept.match(name)
+            }
+        )
 
     def _run(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
         """Fit and score all candidates on all folds: ``cv_results_``."""

@@ -136,9 +136,10 @@ class SerializationMixin:
         except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
             reason = (
                 f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
-                f"replace it by set_params({name}=...), or pickle the model."
+                f"replace it by set_params({name}=...)."
                 if noun == "parameter"
-                else f"holds what a file of data cannot: {error}. Pickle the model instead."
+                else f"holds what a file of data cannot: {error}. Pickle the model instead; "
+                f"of lambdas, and functions and classes within others, cloudpickle does."
             )
             raise TypeError(
                 f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"
