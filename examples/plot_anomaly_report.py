@@ -50,29 +50,12 @@ for row, (column, value) in errors.items():
 # The report
 # ----------
 # The training rows were checked, so ``novelty=True``. ``contamination`` is the rate of false alarms
-# among rows without errors. The table has the rows that are flagged, the most anomalous first:
-# ``p`` estimates the fraction of checked rows that are as anomalous, ``cell`` is the column with
-# the largest attribution, and ``expected`` its expected value given the row's other cells.
+# among rows without errors. ``report`` lists the rows that are flagged, the most anomalous first.
 
 detector = VAEOutlierDetector(novelty=True, contamination=0.03, random_state=0).fit(checked)
-flagged = new[detector.predict(new) == -1]
-flagged = flagged.iloc[detector.score_samples(flagged).argsort()]
-attributions = detector.explain(flagged)
-columns = attributions.argmax(axis=1)
-expected = detector.expected_values(flagged)
-
-report = pd.DataFrame(
-    {
-        "p": detector.p_values(flagged).round(3),
-        "cell": table.columns[columns],
-        "value": [flagged.iat[i, j] for i, j in enumerate(columns)],
-        "expected": [expected.iat[i, j] for i, j in enumerate(columns)],
-        "nats": attributions.max(axis=1).round(1),
-        "is wrong": flagged.index.isin(errors),
-    },
-    index=flagged.index,
-)
-print(report.round(3))
+report = detector.report(new)
+report["is wrong"] = report["row"].isin(errors)
+print(report.round(3).to_string())
 
 # %%
 # The bars of a row add up to its anomaly score less the mean score of the checked rows.

@@ -241,18 +241,13 @@ class TableEstimator(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. Or a source of batches of rows that may exceed
-            memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
-            DataFrame or Array, or a polars LazyFrame. A callable that returns a new iterator of
-            arrays or data frames is a source, too. A source is read twice, and its rows are kept
-            in a temporary file during the fit.
-            ``sample_weight``, ``conditional=True`` and ``robust=True`` need a table in memory.
+            Training rows, in their own units. A table that exceeds memory may be a path or list of
+            paths of Parquet files, a ``pyarrow.dataset``, a dask DataFrame or Array, a polars
+            LazyFrame, or a callable that returns a new iterator of arrays or data frames.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Conditions of a conditional model: classes, or numbers of a floating-point type.
-            Other models ignore it.
+            With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts: a row of weight 2 is as two rows, one of
-            weight 0 as if it were not there.
+            Number of times that each row counts.
 
         Returns
         -------

@@ -42,7 +42,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_count
+from sklearn_vae.persistence.validation import check_annotations, check_array, check_count
 from sklearn_vae.system.warnings import warn
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
@@ -488,6 +488,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return rows
 
     # -- persistence -------------------------------------------------------------------
+
+    def _check_settable(self) -> None:
+        check_annotations(self, ["offset_"])
 
     def _validate_fitted(self) -> None:
         model = self.estimator_

@@ -374,6 +374,7 @@ def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     "model", [VAETransformer(1), VAEDensity(1)], ids=lambda m: type(m).__name__
 )

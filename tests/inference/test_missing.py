@@ -633,6 +633,7 @@ def test_unknown_categories_are_refused_or_missing(frame):
     np.testing.assert_allclose(known.score_samples(new), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 def test_constant_columns_with_holes_leave_nothing_to_fill_from():
     """What is there of them is one value, and a table of nothing else is a table, too."""
     X = np.array([[0.0, 1.0], [np.nan, 1.0], [0.0, np.nan]])

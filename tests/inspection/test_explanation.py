@@ -22,7 +22,7 @@ def test_bars_are_the_attributions_and_add_up(named):
     """The largest on top; the last bar is the sum of all attributions without a bar."""
     table, _ = named
     detector = VAEOutlierDetector(random_state=0, max_iter=3).fit(table)
-    (attributions,) = detector.explain(table.iloc[[4]])
+    (attributions,) = detector.explain(table.iloc[[4]]).to_numpy()
     display = ExplanationDisplay.from_estimator(detector, table.iloc[[4]], n_columns=2)
     lengths = [bar.get_width() for bar in display.bars_]
     names = [label.get_text() for label in display.ax_.get_yticklabels()]
