@@ -102,7 +102,7 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
     """
     columns: dict[str, list[str]] = {}
     extremes = np.fmin.reduce(X), np.fmax.reduce(X)
-    if not (extremes[0] < extremes[1]).any():
+    if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():
         warn(CONSTANT)
     has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
