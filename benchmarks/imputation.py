@@ -557,7 +557,9 @@ def tables(args: argparse.Namespace) -> None:
                 train_rmse, new_rmse = (float(np.sqrt(np.nanmean(part))) for part in (train, new))
                 covered = np.nan
                 if label == OURS:
-                    draws = imputer.set_params(n_draws=args.draws).transform(incomplete[n_train:])
+                    draws = imputer.set_params(n_imputations=args.draws).transform(
+                        incomplete[n_train:]
+                    )
                     covered = cover(draws, X[n_train:], hidden[n_train:], rng)
                 records.append(
                     {

@@ -535,8 +535,8 @@ add(
 
 
 add("imputer", lambda: imputer(add_indicator=True), incomplete_rows)
-add("imputer, draws", lambda: imputer(n_draws=3), incomplete_rows)
-add("imputer of a data frame", lambda: imputer(n_draws=1), frame)
+add("imputer, draws", lambda: imputer(n_imputations=3), incomplete_rows)
+add("imputer of a data frame", lambda: imputer(n_imputations=1), frame)
 add(
     "classifier",
     lambda: VAEClassifier(vae(), priors=[0.2, 0.3, 0.5], n_draws=8),

@@ -57,30 +57,19 @@ for name, model in {"VAEOutlierDetector": detector, "IsolationForest": forest}.i
 # %%
 # Name the cells
 # --------------
-# A report of the rows that are flagged, the most anomalous first. ``cell`` is the column with the
+# ``report`` lists the rows that are flagged, the most anomalous first. ``column`` is the one with the
 # largest attribution, and ``expected`` its expected value given the row's other cells.
 
-flagged = table[detector.predict(table) == -1]
-flagged = flagged.iloc[detector.score_samples(flagged).argsort()]
-columns = detector.explain(flagged).argmax(axis=1)
-expected = detector.expected_values(flagged)
-
-report = pd.DataFrame(
-    {
-        "cell": table.columns[columns],
-        "value": [flagged.iat[i, j] for i, j in enumerate(columns)],
-        "expected": [expected.iat[i, j] for i, j in enumerate(columns)],
-        "was changed": [changed.get(row, "") for row in flagged.index],
-    },
-    index=flagged.index,
-)
-print(report)
+report = detector.report(table)
+report["was changed"] = [changed.get(row, "") for row in report["row"]]
+print(report.drop(columns="sentence").round(3).to_string())
+print(report["sentence"][0])
 
 # %%
 # Not all of these rows have a wrong cell: others are rare samples, whose values are as they were. A
 # detector ranks rows, and you decide.
 
-is_named = report["cell"] == report["was changed"]
+is_named = report["column"] == report["was changed"]
 print(f"{is_named.sum()} wrong cells named in {len(report)} flagged rows of {len(table)}")
 
 # %%
@@ -89,7 +78,7 @@ print(f"{is_named.sum()} wrong cells named in {len(report)} flagged rows of {len
 
 fig, axes = plt.subplots(2, 2, figsize=(9.4, 4.6), layout="constrained")
 for ax, column in zip(axes.flat, ["perimeter", "diagnosis", "concave points", "area"], strict=True):
-    row = report.index[is_named & (report["cell"] == column)][:1]
+    row = report["row"][is_named & (report["column"] == column)][:1]
     ExplanationDisplay.from_estimator(detector, table.loc[row], n_columns=3, ax=ax)
     ax.set(title=f"wrong {column}", xlabel="how unusual (nats)")
 plt.show()

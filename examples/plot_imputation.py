@@ -22,7 +22,7 @@ hidden = np.zeros(whole.shape, dtype=bool)
 hidden[:, [2, 3]] = rng.random((len(whole), 2)) < 1 / 3
 table = whole.mask(hidden)
 
-draws = VAEImputer(n_draws=100, random_state=0).fit_transform(table)  # 100 tables
+draws = VAEImputer(n_imputations=100, random_state=0).fit_transform(table)  # 100 tables
 
 # %%
 # Each line is the 90 % interval of a hidden body mass index: from the 5th to the 95th percentile of

@@ -79,11 +79,11 @@ display.ax_.set_title(title, loc="left", fontsize="medium")
 plt.show()
 
 # %%
-# With ``n_draws``, ``impute`` draws the missing pixels from their conditional distribution. Here
-# the lower half of two digits is missing; each column is one draw.
+# With ``n_imputations``, ``impute`` draws the missing pixels from their conditional distribution.
+# Here the lower half of two digits is missing; each column is one draw.
 
 half = np.where(np.arange(64) < 32, X_new[:2], np.nan)
-draws = vae.impute(half, n_draws=10, random_state=0)
+draws = vae.impute(half, n_imputations=10, random_state=0)
 fig, axes = plt.subplots(2, 1, figsize=(9, 4.4), layout="constrained")
 for ax, observed, drawn in zip(axes, half, draws.swapaxes(0, 1), strict=True):
     ReconstructionDisplay.from_predictions(np.tile(observed, (10, 1)), drawn, ax=ax, **image)

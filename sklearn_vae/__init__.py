@@ -42,7 +42,12 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            error.add_note("sklearn_vae.runtime.load reads a saved model without PyTorch.")
+        raise
 
 
 def __dir__() -> list[str]:

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import (
     HasMethods,
     Interval as AnyInterval,
     MissingValues,
-    StrOptions,
+    StrOptions as AnyStrOptions,
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _get_output_config as get_output_config
@@ -82,6 +82,13 @@ class Interval(AnyInterval):
         """Test whether a value is a number in the interval."""
         is_long = self.type is Real and isinstance(val, Integral) and abs(int(val)) >= 1 << 63
         return not (isinstance(val, bool) or is_long) and super().is_satisfied_by(val)
+
+
+class StrOptions(AnyStrOptions):
+    """Constraint of a parameter to some strings, which messages list in alphabetical order."""
+
+    def __str__(self) -> str:
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
 
 
 def boosted_trees(

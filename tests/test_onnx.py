@@ -129,6 +129,7 @@ def test_invalid_arguments_are_refused(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 def test_scores_of_constant_columns_are_exported():
     X = np.ones((20, 2))
     vae = VAETransformer(2, **SMALL).fit(X)

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -37,3 +39,19 @@ def test_no_missing_package_stops_the_collection(path):
     found = set(imported(ast.parse(path.read_text())))
 
     assert not found & (optional() - NEEDED)
+
+
+def test_loading_without_torch_points_to_the_runtime():
+    """It reads the same file without."""
+    code = (
+        "import sys, sklearn_vae\n"
+        "class Finder:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "try: sklearn_vae.load\n"
+        "except ImportError as error: print(error.__notes__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "sklearn_vae.runtime.load reads a saved model without PyTorch" in run.stdout

@@ -109,15 +109,15 @@ def test_samples_keep_to_steps_and_ranges(estimator, n_holes, table):
     assert (given["age"] == 30).all()
 
 
-@pytest.mark.parametrize("n_draws", [None, 3])
-def test_imputed_cells_keep_to_steps(n_draws, table):
+@pytest.mark.parametrize("n_imputations", [None, 3])
+def test_imputed_cells_keep_to_steps(n_imputations, table):
     """Cells of a column of whole numbers are whole, means as well as draws."""
     holed = table.copy()
     holed.loc[::9, "visits"] = np.nan
     holed.loc[4::9, "age"] = np.nan
-    imputer = VAEImputer(VAETransformer(2, **QUICK), n_draws=n_draws, random_state=0)
+    imputer = VAEImputer(VAETransformer(2, **QUICK), n_imputations=n_imputations, random_state=0)
     result = imputer.fit_transform(holed)
-    for filled in result if n_draws else [result]:
+    for filled in result if n_imputations else [result]:
         for name in ("visits", "age"):
             assert are_multiples(filled[name].astype(float).to_numpy(), 1), name
 

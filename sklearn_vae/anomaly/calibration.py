@@ -78,13 +78,10 @@ class ScoreLabels:
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def p_values(self, X: Any) -> np.ndarray:
-        """P-value of each row under the null hypothesis that it is an inlier.
+        """P-value of each row: the share of normal rows that are at least as unusual.
 
-        With ``calibration="conformal"``, the calibration rows and a new row from the same
-        distribution are exchangeable. Its p-value is then at most alpha with a probability of
-        at most alpha, for any model (Vovk et al., 2005). By default the out-of-fold scores of the
-        training rows are used, for which this holds approximately. Outliers among the calibration
-        rows make p-values too large.
+        With ``calibration="conformal"`` it is guaranteed: of new normal rows, at most 5 % have one
+        of .05 or less. By default that holds approximately.
 
         Parameters
         ----------

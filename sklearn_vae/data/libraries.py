@@ -24,7 +24,15 @@ FieldValues = list[tuple[Field, np.ndarray]]
 
 
 class Library(ABC):
-    """A library of data frames."""
+    """A library of data frames.
+
+    Attributes
+    ----------
+    double : str
+        Its dtype of numbers in double precision.
+    """
+
+    double: str
 
     @abstractmethod
     def dtype(self, series: Any) -> str:
@@ -53,6 +61,8 @@ class Library(ABC):
 
 class _Pandas(Library):
     """pandas, with NumPy's, nullable and pyarrow's dtypes."""
+
+    double = "float64"
 
     def dtype(self, series: "pd.Series") -> str:
         import pandas as pd
@@ -125,6 +135,8 @@ class _Pandas(Library):
 class _Polars(Library):
     """polars, where unordered categories are the unique values."""
 
+    double = "Float64"
+
     def dtype(self, series: "pl.Series") -> str:
         import polars as pl
 
@@ -175,6 +187,8 @@ class _Polars(Library):
 
 class _Arrow(Library):
     """pyarrow, with chunked arrays."""
+
+    double = "double"
 
     def dtype(self, series: "pa.ChunkedArray") -> str:
         return str(series.type)

@@ -93,6 +93,14 @@ class Schema:
         """Schema of the columns with these indices."""
         return replace(self, fields=tuple(self.fields[j] for j in columns))
 
+    def of_numbers(self) -> "Schema":
+        """Give all columns of a data frame numbers in double precision; arrays stay arrays."""
+        if self.container not in LIBRARIES:
+            return replace(self, container="array")
+        dtype = LIBRARIES[self.container].double
+        fields = (Field(field.name, "number", None, dtype) for field in self.fields)
+        return replace(self, fields=tuple(fields))
+
     def without_category(self, value: object) -> "Schema":
         """Leave out a category of all columns."""
         fields = (

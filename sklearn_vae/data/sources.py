@@ -13,7 +13,7 @@ from functools import partial
 from glob import glob
 from itertools import pairwise
 from os import PathLike, fspath
-from os.path import basename
+from os.path import basename, splitext
 from tempfile import TemporaryFile
 from typing import Any, Self
 
@@ -35,6 +35,8 @@ MIN_WINDOW_ROWS = 1 << 12
 SCATTERED_ROWS = 1 << 8
 # Rows of a batch that is read from a file.
 ROWS_PER_BATCH = 1 << 16
+# Suffixes of files that are no Parquet files.
+OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xls", ".xlsx")
 # Seed of the sample of rows and of the order of rows in the file.
 SEED = 0
 
@@ -285,11 +287,16 @@ def _is_path(X: Any) -> bool:
 
 
 def _read_parquet(X: Any) -> Iterator[Any]:
+    paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
+    for path in paths:
+        if splitext(path)[1].lower() in OTHER_SUFFIXES:
+            raise _no_parquet(path)
     try:
         from pyarrow.dataset import FileSystemDataset
     except ImportError as error:
-        raise ImportError("Parquet files are read by pyarrow: pip install pyarrow.") from error
-    paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
+        raise ImportError(
+            "Parquet files are read by pyarrow: pip install 'sklearn-vae[parquet]'."
+        ) from error
     files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
     parts = [_open_parquet(file) for file in files]
     fragments = [fragment for part in parts for fragment in part.get_fragments()]
@@ -318,11 +325,16 @@ def _open_parquet(path: str) -> Any:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"X is or has the path {path!r}, which does not exist.") from error
     except ValueError as error:
-        raise ValueError(
-            f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "
-            f"data frame, as with pandas.read_csv, or pass a callable that reads them in chunks, "
-            f"as lambda: pandas.read_csv(path, chunksize=100_000)."
-        ) from error
+        raise _no_parquet(path) from error
+
+
+def _no_parquet(path: str) -> ValueError:
+    """Return the error of a file that cannot be read."""
+    return ValueError(
+        f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "
+        f"data frame, as with pandas.read_csv, or pass a callable that reads them in chunks, "
+        f"as lambda: pandas.read_csv(path, chunksize=100_000)."
+    )
 
 
 def _without_index(schema: Any) -> list[str]:

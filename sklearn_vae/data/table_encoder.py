@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -538,6 +538,13 @@ class TableEncoder:
         return f"a {name} cannot have; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------
+
+    def to_frame(self) -> Any:
+        """Return name and likelihood of each column as a data frame, of pandas if installed."""
+        from sklearn_vae.data.frames import make_frame  # numpy alone reads and encodes rows
+
+        columns = zip(*self._rows(), strict=True)
+        return make_frame(dict(zip(("column", "likelihood"), columns, strict=True)))
 
     def __repr__(self) -> str:
         rows = self._rows()

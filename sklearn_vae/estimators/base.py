@@ -189,6 +189,11 @@ class TableEstimator(
 
     # -- the fitted model ------------------------------------------------------------
 
+    @property
+    def n_components_(self) -> int:
+        """Number of latent dimensions."""
+        return self.architecture_.n_components
+
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         models: Any = self.state_dict_
@@ -236,18 +241,13 @@ class TableEstimator(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. Or a source of batches of rows that may exceed
-            memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
-            DataFrame or Array, or a polars LazyFrame. A callable that returns a new iterator of
-            arrays or data frames is a source, too. A source is read twice, and its rows are kept
-            in a temporary file during the fit.
-            ``sample_weight``, ``conditional=True`` and ``robust=True`` need a table in memory.
+            Training rows, in their own units. A table that exceeds memory may be a path or list of
+            paths of Parquet files, a ``pyarrow.dataset``, a dask DataFrame or Array, a polars
+            LazyFrame, or a callable that returns a new iterator of arrays or data frames.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Conditions of a conditional model: classes, or numbers of a floating-point type.
-            Other models ignore it.
+            With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts: a row of weight 2 is as two rows, one of
-            weight 0 as if it were not there.
+            Number of times that each row counts.
 
         Returns
         -------
@@ -448,6 +448,13 @@ class TableEstimator(
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return schema.inverse_transform(X, index=index)
 
+    def _restore_numbers(self, values: np.ndarray, like: Any = None) -> Any:
+        """Put numbers of each cell into a data frame with the columns that X had in ``fit``."""
+        if self.schema_ is None:
+            return values
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
+        return self.schema_.of_numbers().inverse_transform(values, index=index)
+
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
         if self.schema_ is not None:  # means of whole numbers become whole, as the others are
@@ -553,6 +560,7 @@ class TableEstimator(
             has_validation = n_rows >= MIN_ROWS_TO_VALIDATE
             parameter = signature(type(self)).parameters.get("max_iter")  # a subclass may lack it
             is_requested = parameter is not None and self.max_iter > parameter.default
+            is_requested = is_requested and not has_caller()  # which has no such parameter
             if not has_validation and is_requested:
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
@@ -589,9 +597,11 @@ class TableEstimator(
                 ConvergenceWarning,
             )
         elif diverged:
+            advice = f"a learning_rate smaller than {learning_rate} avoids this"
+            if has_caller():  # which may have no such parameter
+                advice = "errors among the largest values of X may be the cause"
             warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
-                f"avoids this.",
+                f"Training diverged (the loss rose without bounds). The last good weights were "
+                f"kept; {advice}.",
                 ConvergenceWarning,
             )

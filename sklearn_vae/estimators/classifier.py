@@ -29,27 +29,21 @@ from sklearn_vae.persistence.validation import check_array, check_hashes
 
 @serializable
 class VAEClassifier(ClassifierMixin, MetaEstimator):
-    r"""Generative classifier: a conditional VAE and Bayes' rule.
+    """Classify rows by the density of each class, and score rows of no class.
 
-    One model learns the density of rows given their class, log p(x|k), in which classes share
-    encoder, decoder and latent space. A row's probabilities are
-
-    .. math:: p(k | x) = \frac{\pi_k \, p(x | k)}{\sum_j \pi_j \, p(x | j)}.
-
-    Training starts from linear discriminant analysis with a covariance of low rank plus noise.
-    ``estimator_`` is the fitted density: it scores rows of no class low, samples rows of any
-    class, and takes missing cells and columns of any type.
+    A model of the rows given their class is fitted, and Bayes' rule applied to it. ``estimator_``
+    is this model: it scores rows of no class low, and draws rows of any class. Give columns of any
+    type in their own units, with or without missing cells.
 
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, default=None
-        Unfitted model, whose clone is fitted with ``conditional=True``. None is a
-        VAETransformer with its default parameters.
+        Unfitted model. None is a VAETransformer with its defaults.
     priors : array-like of shape (n_classes,), default=None
-        Probabilities :math:`\pi_k` of the classes in the order of ``classes_``, which sum to 1.
-        None estimates them by the classes' frequencies in the training rows.
+        Probabilities of the classes in the order of ``classes_``. None takes their frequencies in
+        ``fit``.
     n_draws : int, default=64
-        Points in latent space per row and class, as in ``score_samples``.
+        Codes drawn per row and class. More lower the error of the probabilities.
     random_state : int, RandomState instance or None, default=None
         Seed of the model, unless ``estimator`` has one.
 
@@ -70,11 +64,6 @@ class VAEClassifier(ClassifierMixin, MetaEstimator):
     --------
     sklearn.discriminant_analysis.LinearDiscriminantAnalysis : The model before training.
     sklearn.naive_bayes.GaussianNB : Independent normal columns given the class.
-
-    References
-    ----------
-    .. [1] D. P. Kingma, D. J. Rezende, S. Mohamed and M. Welling, "Semi-Supervised Learning
-       with Deep Generative Models", NeurIPS 2014, the model M2.
 
     Examples
     --------

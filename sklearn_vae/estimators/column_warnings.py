@@ -50,6 +50,10 @@ ONE_HOT = (
     "are one class that was one-hot encoded: {}. Samples may have none of them, or several. Pass "
     "the class itself, as by pandas.from_dummies."
 )
+CONSTANT = (
+    "Every column of X has one value in all rows, so there is nothing to learn from. Check that "
+    "the right columns and rows were read."
+)
 EXTREMES = (
     "hold a value more than a million times as far from their median as their quartiles are: {}. "
     "It decides the scale of the column, whose other values look alike to the model. Replace "
@@ -98,6 +102,8 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
     """
     columns: dict[str, list[str]] = {}
     extremes = np.fmin.reduce(X), np.fmax.reduce(X)
+    if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():
+        warn(CONSTANT)
     has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
         field = None if schema is None else schema.fields[j]

@@ -79,119 +79,81 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 
 @serializable
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
-    """Density of rows of any table: variational autoencoders initialized at mixtures.
+    """Estimate the density of rows of any table, draw new rows and fill gaps.
 
-    A member is a mixture model, fitted by expectation-maximization and refined by a network of
-    the code and the component. For real columns, the network computes a shift, scales and a
-    triangular matrix for the component's normal distribution. For other columns, it adds to the
-    parameters of their independent distributions. The network's output is initialized at zero,
-    so training starts at the mixture. With validation rows, a member's loss on them never exceeds
-    its mixture's. The density is the weighted mean of the members' densities; the
-    weights maximize its likelihood on the validation rows (stacking [2]_). Members with less than
-    a twentieth of the largest weight are left out. Missing cells are marginalized, in ``fit`` and
-    in scores.
-
-    With ``conditional=True`` it is a model of log p(x|y) = log p(x, y) - log p(y): a density of
-    the table of X and y, whose y is given. Training, validation loss and weights of the members
-    are those of log p(x, y). Without y, the methods integrate it out.
-
-    The estimator is for ``score_samples``. For codes, see :class:`VAETransformer`: here the
-    mixture explains so much that codes may carry no information.
+    Its scores and samples are better than those of :class:`VAETransformer`, which has codes. It is
+    a weighted mean of mixture models that networks refine. Missing cells are integrated out.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Latent dimensions of each member. ``"auto"`` is 8, or 4 if X has fewer than 8 columns.
+        Latent dimensions of each member, which are no mixture components. ``"auto"`` is 8, or 4
+        for fewer than 8 columns.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
-        Mixture at which each member is initialized: its number of components, and the
-        covariance type of its real columns. ``"auto"`` is 1 and 8 full components, and 16 and 64
-        diagonal ones, or fewer if there are not ten rows for each of the 64. For real columns
-        alone, there is also one diagonal component. Given classes y, there are also members of
-        one component per class, of either type. From 41 real columns on, all are diagonal.
+        Mixture of each member: number of components and type of covariance. ``"auto"`` chooses up
+        to seven by the number of rows; see ``mixtures_``.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the encoder's hidden layers, which the decoder mirrors.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
-        Distributions of the columns, as for :class:`VAETransformer`, without another ``scale``
-        than ``"per_row"``: scales are the mixtures'.
+        Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
     dequantize : bool, default=False
-        Whether real columns that are recorded in steps get uniform noise of one recording step,
-        drawn anew at every gradient step. The density is then that of rows with such noise, and
-        can be compared on rows that have it; integers are then real numbers, and there are no
-        point masses. If False, the scale of such a column is at least step / sqrt(2 π), so that
-        the density of a recorded value is at most 1 per step, as a probability is.
+        True for the density of rows with uniform noise of one recording step, to be compared with
+        that of other models. By default, rounded columns have the probability of their steps.
     conditional : bool, default=False
-        Whether ``fit(X, y)`` fits p(x|y), the density of rows given y: classes, or numbers if the
-        dtype of y is floating-point. ``score_samples``, ``score``, ``sample`` and ``impute``
-        then take y.
+        True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     n_draws : int, default=5
-        Draws of code and component per row in each gradient step.
+        Codes drawn per row in each gradient step. Fewer take less time.
     max_iter : int, default=60
-        Maximum number of iterations; 0 keeps the mixtures as they are. An iteration is one pass
-        over the rows, or 25 gradient steps if a pass has fewer.
+        Longest training in iterations; 0 keeps the mixtures alone.
     batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float, default=1e-2
-        Adam's learning rate. The encoder's weights of n > 128 inputs have at most 1.28 / n.
-        The fitted weights are exponential moving averages.
+        Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.0
-        Decoupled weight decay of the networks' matrices.
+        Decay of the weights. Raise it if the model overfits.
     early_stopping : bool or "auto", default="auto"
-        Whether to hold out validation rows, to stop when their loss no longer falls, and to fit
-        the members' weights to them. ``"auto"`` does so from 100 rows on; a smaller table
-        is trained for one iteration, and its members have equal weights.
+        Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
+        rows on; smaller tables are trained for one iteration, and members weigh the same.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
-        Iterations without an improvement of ``tol`` after which a member's training stops. One
-        with a loss .1 nats above the lowest one counts as two, .2 nats as three, more as four.
+        Iterations without progress after which the training of a member stops.
     tol : float, default=1e-3
-        Minimum improvement of the validation loss, in nats per row.
+        Least progress, in nats per row.
     refit : bool, default=True
-        Whether to train further on all rows, for a fifth of the iterations of each member's first
-        training and at 0.3 times its learning rate.
+        Whether to train further on all rows, the held-out ones included.
     callbacks : list of skorch callbacks, default=None
-        Called at every iteration. scikit-learn's own callbacks are set with
-        ``set_callbacks`` from scikit-learn 1.9 on.
+        Called at every iteration.
     checkpoint : str or path-like, default=None
-        File to which ``fit`` writes its state at the ends of iterations, in at most 5% of the
-        time. The same ``fit`` in another process resumes from it, and its result has
-        the same bits as without interruption; other rows or parameters raise an error. The
-        file is removed at the end of the fit. ``random_state`` must not be None.
+        File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
     device : str, default="auto"
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
-        CUDA device or the CPU.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
+        there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, batches, noise and Sobol points. The global random states are not
-        used.
+        Seed. Give an integer for the same result at every fit.
     verbose : bool or int, default=False
-        If true, the progress of each training is printed in one line: iteration, loss, rate and
-        time left. Above 1, a table with a line per iteration is printed instead. ``impute`` and
-        ``sample`` print their progress if they take more than two seconds.
+        True for a line of progress, 2 for a line per iteration.
 
     Attributes
     ----------
+    n_components_ : int
+        Latent dimensions of each member.
     columns_ : TableEncoder
-        Encoder of the columns: likelihoods, units and scales; prints as a small table.
-    mixtures_ : list of (int, str)
-        Mixture at which each member was initialized, the one of the largest weight first.
-    weights_ : ndarray of shape (n_members,)
-        Weights of the members' densities, which sum to 1.
+        Distribution of each column, as a small table; ``columns_.to_frame()`` is a data frame.
+    mixtures_, weights_ : list of (int, str), ndarray of shape (n_members,)
+        Mixtures of the members, and their weights, the largest one first.
     condition_encoder_ : ConditionEncoder or None
-        Encoder of y, with ``conditional=True``: its ``categories_`` and ``class_prior``.
-    state_dict_ : list of dict of ndarray
-        Each member's parameters, by name.
+        Classes of y and their frequencies, with ``conditional=True``.
     history_ : list of dict
-        One record per iteration of a member: ``member`` (its index in ``mixtures_``),
-        ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
-        validation rows also ``val_loss`` and its parts, and ``refit``. Losses are nats per
-        row in X's own units; with ``conditional=True`` they are those of log p(x, y), with y in
-        standardized units.
+        Losses of each iteration of each ``member`` in nats per row, for ``pandas.DataFrame``.
     n_iter_ : int
         Iterations of all members together.
+    state_dict_ : list of dict of ndarray
+        Each member's weights by name.
     interrupted_ : bool
-        Whether Ctrl-C ended the fit early, with the best weights until then.
+        Whether Ctrl-C ended the fit early. The best weights until then are kept.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -199,15 +161,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     See Also
     --------
-    VAETransformer : Estimator of codes, and of a density.
-    sklearn.mixture.GaussianMixture : The members before training, if all columns are Gaussian.
-
-    References
-    ----------
-    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
-       Autoencoders", ICLR 2016.
-    .. [2] P. Smyth and D. Wolpert, "Linearly Combining Density Estimators via
-       Stacking", Machine Learning 36, 1999.
+    VAETransformer : Codes of rows, and a density.
+    sklearn.mixture.GaussianMixture : A member before training, if all columns are normal.
 
     Examples
     --------
@@ -215,10 +170,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     >>> from sklearn_vae import VAEDensity
     >>> X = load_iris().data
     >>> density = VAEDensity(max_iter=10, random_state=0).fit(X)
-    >>> density.score_samples(X).shape
-    (150,)
-    >>> density.sample(3).shape
-    (3, 4)
+    >>> density.score_samples(X).shape, density.sample(3).shape
+    ((150,), (3, 4))
     """
 
     _is_joint: ClassVar[bool] = True

@@ -46,76 +46,45 @@ BATCH_OF_LARGE_TABLES = 512
 
 @serializable
 class VAEImputer(TransformerMixin, MetaEstimator):
-    """Imputation by a variational autoencoder fitted to the incomplete rows.
+    """Fill missing cells by what the other cells of their rows suggest.
 
-    The fit marginalizes the missing cells. A missing cell is imputed by its mean given the observed
-    cells of its row: by the median in a positive column or one of ordered classes, by the likeliest
-    class in a column of other classes. A binary column of an array, or of floats in a data frame,
-    gets the mean of its two values; one of booleans or integers gets the likelier one. Draws in the
-    place of means are for multiple imputation: they have the variance of the missing cells. Columns
-    may be of any type that :class:`VAETransformer` takes.
+    It is fitted to the incomplete rows. Give columns of any type in their own units. Numbers get
+    their mean, or their median in a positive column; ordered classes the median, and others the
+    likeliest class. In the default fit, a mixture and boosted trees take part where they help.
 
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, default=None
-        Unfitted model. None is a VAETransformer with as many latent dimensions as there are
-        columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is averaged
-        with a shallow mixture, where the average imputes held-out rows better. Neither
-        was fitted to these rows. The mixture is the best one of independent columns and of those
-        that VAEDensity starts at. Up to 50 columns, the average is then corrected by
-        gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
-        trees replace the model's numbers where they are not clearly worse, and so its classes.
-    n_draws : int, default=None
-        Number of imputations to draw; None imputes means. One draw makes a table of
-        X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
-        of data frames, and do not go with ``set_output``.
+        Unfitted model. None is a VAETransformer, and a mixture and trees beside it, weighted by
+        how well each fills hidden cells.
+    n_imputations : int, default=None
+        Number of tables to draw, for multiple imputation; None makes one table of means. More than
+        one make an array of shape (n_imputations, n_samples, n_features), or a list of data frames.
     missing_values : int, float, str, None or pandas.NA, default=nan
-        Value of missing cells, in addition to NaN. A number is not sought among booleans and
-        categories, nor a string among dates. Integers of a data frame stay integers.
+        Value of missing cells, in addition to NaN.
     add_indicator : bool, default=False
-        Whether to add an indicator column of 0 and 1 for each column with missing cells in
-        ``fit``, as scikit-learn's imputers do. Not with more than one draw.
+        True to add a column of 0 and 1 for each column with missing cells in ``fit``.
     keep_empty_features : bool, default=False
-        Whether columns without any observed cell in ``fit`` are kept and imputed by 0, rather
-        than left out. For 0, columns of text get ``"missing_value"``, as from scikit-learn's
-        ``SimpleImputer``, booleans False, and declared categories the first one.
+        True to keep columns without any value and to fill them by 0, False, ``"missing_value"`` or
+        the first category. By default, they are left out.
     random_state : int, RandomState instance or None, default=None
-        Seed of the fit, unless ``estimator`` has one, and of the draws; None takes the seed of
-        ``estimator_``.
+        Seed of the fit, unless ``estimator`` has one, and of the draws.
     verbose : bool or int, default=False
-        ``verbose`` of the model that is fitted with ``estimator=None``: the progress of its
-        training is printed, the weights in the average, and the progress of imputations of more
-        than two seconds.
+        True to print the progress of the default fit, and the weights of the models.
 
     Attributes
     ----------
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
-    mixture_ : VAEDensity or None
-        Fitted mixture that the model is averaged with. None for a given ``estimator``, and for
-        fewer than 100 and more than 5,000 rows.
-    mixture_weight_ : float
-        Weight of the mixture's means, and share of the draws that are its own. In tables of
-        classes alone, it is the share with the least Brier score of held-out rows.
-    trees_ : BoostedTrees or None
-        scikit-learn's ``HistGradientBoostingRegressor`` of each column of numbers, on the other
-        columns, imputed by the average. Above 5,000 rows, the others have missing cells, and a
-        column of at most 32 classes has a ``HistGradientBoostingClassifier``. None for a given
-        ``estimator``, for fewer than 100 rows, for more than 50 columns, and where trees are not
-        better.
-    trees_weight_ : float
-        Weight of the trees' predictions of numbers, 0 or 1 above 5,000 rows. This share of the
-        draws of real columns has them as its means; above 5,000 rows, in columns where that
-        lowers the mean absolute error of held-out cells. Classes are drawn from the model.
+    mixture_, mixture_weight_ : VAEDensity or None, float
+        Mixture beside it, and its weight; with 100 to 5,000 rows.
+    trees_, trees_weight_ : BoostedTrees or None, float
+        Boosted trees for columns of numbers and classes, and their weight; from 100 rows on, and
+        up to 50 columns.
     spread_ : ndarray of shape (``n_features_in_``,) or None
-        Factor of the distance of draws from their mean. In a real column it is the one between
-        .3 and 1.5 for which intervals of 90 % best cover 90 % of hidden cells of held-out rows:
-        its own, and 200 with the cover of all real columns. It is 1 in other columns. None
-        without a mixture, or if no cell of a real column could be hidden.
+        Factor of the spread of draws in each column, by which intervals cover hidden cells.
     repeated_values_ : RepeatedValues or None
-        Values of the columns of numbers whose values repeat: at most 1,000 values, each in 4 rows
-        on average. Draws are rounded to the nearest of them. None for a given ``estimator`` and
-        for a source of batches.
+        Values of columns whose values repeat; draws are rounded to them.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -126,12 +95,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     See Also
     --------
     sklearn.impute.IterativeImputer : Regressions of each column on the others, in turn.
-
-    References
-    ----------
-    .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
-       Imputation of Incomplete Data Sets", ICML 2019.
-    .. [2] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987.
 
     Examples
     --------
@@ -147,7 +110,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [VAETransformer, VAEDensity, None],
-        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both"), None],
+        "n_imputations": [Interval(Integral, 1, MAX_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -168,7 +131,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self,
         estimator: VAETransformer | VAEDensity | None = None,
         *,
-        n_draws: int | None = None,
+        n_imputations: int | None = None,
         missing_values: Any = np.nan,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
@@ -176,7 +139,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         verbose: bool | int = False,
     ):
         self.estimator = estimator
-        self.n_draws = n_draws
+        self.n_imputations = n_imputations
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
@@ -191,7 +154,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         X : array-like of shape (n_samples, n_features)
             Training rows, or a source of batches as ``VAETransformer.fit`` takes.
         y : None
-            Ignored; here for scikit-learn's conventions.
+            Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Number of times that each row counts.
 
@@ -207,8 +170,10 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         """
         with self._watch_fit():
             self._validate_params()
-            if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
-                expected = f"be False with n_draws={self.n_draws}, which make several tables"
+            if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
+                expected = (
+                    f"be False with n_imputations={self.n_imputations}, which make several tables"
+                )
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
@@ -322,7 +287,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         X : array-like of shape (n_samples, n_features)
             Training rows.
         y : None
-            Ignored; here for scikit-learn's conventions.
+            Ignored.
         **fit_params : dict
             For ``fit``.
 
@@ -345,14 +310,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features_out)
-            Rows without missing cells, of the type that X had in ``fit``; with more than one
-            draw, an array of shape (n_draws, n_samples, n_features_out) or a list of data frames.
+            Rows without missing cells, of the type that X had in ``fit``. With more than one
+            imputation, an array of shape (n_imputations, n_samples, n_features_out), or a list of
+            data frames.
         """
         check_is_fitted(self)
-        is_one_table = self.n_draws is None or self.n_draws == 1
+        is_one_table = self.n_imputations is None or self.n_imputations == 1
         if not is_one_table and get_output_config("transform", self)["dense"] != "default":
             expected = "be 1 or None with set_output, which makes one table"
-            raise invalid_parameter(self, "n_draws", expected, self.n_draws)
+            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         with called(self):
@@ -367,13 +333,13 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return tables if model.schema_ is not None else np.stack(tables)
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
-        """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
-        if self.n_draws is None:
+        """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
+        if self.n_imputations is None:
             return self._imputation.impute(rows)[None]
         random_state = self.random_state
         if random_state is None:
             random_state = self.estimator_.random_state
-        return self._imputation.draw(rows, self.n_draws, draw_seed(random_state))
+        return self._imputation.draw(rows, self.n_imputations, draw_seed(random_state))
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)

@@ -17,6 +17,7 @@ from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_mea
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
+    conformal_p_values,
     conformal_threshold,
     margins,
     split_calibration,
@@ -25,13 +26,15 @@ from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.sources import as_source
+from sklearn_vae.data.frames import cells_of
+from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
+from sklearn_vae.estimators.report import largest_cells, make_report
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
@@ -39,7 +42,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_annotations, check_array, check_count
 from sklearn_vae.system.warnings import warn
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
@@ -58,126 +61,44 @@ _REFERENCES: Cache = WeakKeyDictionary()
 
 @serializable
 class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
-    """Outlier and novelty detection by the density of a variational autoencoder and by neighbours.
+    """Find anomalous rows of a table, and the cells that make them so.
 
-    A :class:`VAETransformer` is fitted to the rows. It scores them, explains the scores and
-    imputes missing cells in distances between rows.
-
-    In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
-    score is a sum of negative log tail probabilities: of the model's -log p(x), and of the mean
-    distance to a tenth of the training rows, the nearest ones, in standard deviations or normal
-    scores [2]_, whichever are larger. In a table with classes, the distance has a quarter of the
-    weight, and the surprisal of the row's classes given its neighbours [3]_ a half.
-
-    In *novelty detection* (``novelty=True``) the training rows are clean. Beside -log p(x) there
-    are the distances to the hyperplane through the eight nearest training rows [1]_, among
-    standardized rows and among their normal scores.
-
-    New rows can be scored in both settings. The data do not show which setting applies. Columns
-    may be of any type that :class:`VAETransformer` takes, and cells may be missing.
-    If ``sample_weight`` contains fractions, weights are rounded to counts of the same sum.
+    Rows far from their neighbours, or with rare or contradicting values, score low.
 
     Parameters
     ----------
     contamination : float or "auto", default="auto"
-        Proportion of the training rows that ``predict`` labels -1, in (0, 0.5]; of more than
-        20,000 rows, of as many drawn at random. With ``calibration="conformal"``, false positive
-        rate among new rows from the distribution of the rows held out. ``"auto"`` is 0.1, or
-        0.05 with ``novelty=True``.
+        Share of the training rows to flag, up to 0.5. ``"auto"`` flags 10 %, or 5 % of clean rows.
     novelty : bool, default=False
-        If true, the training rows are assumed to be clean.
+        True if the training rows are clean. By default, outliers may be among them.
     method : str, default="auto"
-        Score of ``score_samples``; higher is more normal.
-
-        - ``"auto"``: the score described above, in nats;
-        - ``"neighbors"``: the same without the model's density;
-        - ``"log_likelihood"``: log p(x), in nats and X's units;
-        - ``"reconstruction_probability"``: mean of log p(x|z) over q(z|x) [5]_, in nats and X's
-          units;
-        - ``"reconstruction"``: minus the squared distance to the reconstruction, in the units
-          of the model's columns.
-    n_components : int or "auto", default="auto"
-        Latent dimensions of the model, as of :class:`VAETransformer`.
-    hidden_layer_sizes : int or sequence of int, default=(64, 64)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    max_iter : int, default=40
-        Maximum number of iterations of the training.
+        Score: ``"auto"`` of model and neighbours, ``"neighbors"`` alone, or the model's
+        ``"log_likelihood"``, ``"reconstruction_probability"`` or ``"reconstruction"``.
+    n_components, hidden_layer_sizes, max_iter : default="auto", (64, 64), 40
+        Size and training of the model, as of :class:`VAETransformer`. Leave them as they are.
     calibration : {None, "conformal"}, default=None
-        Rows whose scores determine ``p_values`` and the threshold: by default the training
-        rows, scored as new ones; with ``"conformal"``, rows held out of training. The error
-        rate of conformal calibration is guaranteed for all exchangeable rows [4]_, that of
-        training rows is approximate.
+        ``"conformal"`` holds rows out, so that p-values are guaranteed; None uses all rows.
     calibration_fraction : float, default=0.2
-        Fraction of the rows held out by ``calibration="conformal"``. The smallest possible
-        false positive rate is 1 / (1 + number of these rows).
-    callbacks : list of skorch callbacks, default=None
-        Called in every iteration of the training.
-    checkpoint : str or path-like, default=None
-        File in which ``fit`` saves the state of the training, as of :class:`VAETransformer`. It
-        needs a ``random_state`` other than None.
-    device : str, default="auto"
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` is the first CUDA device if
-        there is one, else the CPU.
+        Share of the rows to hold out. More rows make smaller p-values possible.
+    callbacks, checkpoint, device, verbose : default=None, None, "auto", False
+        As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the model and of rows drawn at random. Global random states are not touched.
-    verbose : bool or int, default=False
-        ``verbose`` of the model.
+        Seed. Give an integer for the same result at every fit.
 
     Attributes
     ----------
-    estimator_ : VAETransformer
-        Fitted model.
     offset_ : float
-        Threshold of the score: ``predict`` labels rows with lower scores -1.
-    columns_ : TableEncoder
-        Standardization of the columns in distances; prints as a small table.
-    reference_samples_ : ndarray of shape (n_reference, n_features)
-        Reference rows in X's units: the distinct training rows in lexicographic order, or those
-        of 20,000 drawn at random. Categories are codes, missing cells NaN.
-    counts_ : ndarray of shape (n_reference,) or None
-        Multiplicities of the reference rows; None if each one occurs once.
-    calibration_scores_ : ndarray of shape (n_calibration,)
-        Scores of the calibration rows in ascending order, for ``p_values``.
-    n_iter_ : int
-        Number of iterations of the model's training.
-    n_features_in_ : int
-        Number of columns of X.
-    feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Column names, if X has any.
-
-    See Also
-    --------
-    VAEDensity : Density estimation; new rows of low density are outliers.
-    sklearn.ensemble.IsolationForest : Outliers by random splits.
-    sklearn.neighbors.LocalOutlierFactor : Outliers by density relative to neighbours.
-
-    References
-    ----------
-    .. [1] P. Vincent and Y. Bengio, "K-Local Hyperplane and Convex Distance Nearest
-       Neighbor Algorithms", NeurIPS 2001.
-    .. [2] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
-       High Dimensional Undirected Graphs", JMLR 10, 2009.
-    .. [3] E. A. Nadaraya, "On Estimating Regression", Theory of Probability and Its Applications
-       9, 1964.
-    .. [4] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
-       Springer 2005.
-    .. [5] J. An and S. Cho, "Variational Autoencoder based Anomaly Detection using
-       Reconstruction Probability", SNU Data Mining Center, 2015.
+        Threshold of ``score_samples``. Set it to flag fewer or more rows.
+    estimator_, columns_, n_components_, n_iter_, n_features_in_, feature_names_in_
+        The model and its columns, latent dimensions, iterations, number and names of columns.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn.datasets import load_wine
     >>> from sklearn_vae import VAEOutlierDetector
     >>> X = load_wine().data
-    >>> detector = VAEOutlierDetector(contamination=0.05, random_state=0).fit(X)
-    >>> int((detector.predict(X) == -1).sum())
+    >>> int((VAEOutlierDetector(contamination=0.05, random_state=0).fit_predict(X) == -1).sum())
     9
-    >>> outlier = X[:1] * np.array([3.0, *[1.0] * 12])  # three times the alcohol
-    >>> detector.predict(outlier)
-    array([-1])
-    >>> int(detector.explain(outlier).argmax())
-    0
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -236,17 +157,17 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     # -- fit -------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model to the rows, and calibrate the score.
+        """Learn which rows are normal.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units, or a source of batches as ``VAETransformer.fit``
-            takes, of which a random sample is kept.
+            Training rows, or a source of batches as in ``VAETransformer.fit``. Of more than 20,000
+            rows, a random sample is used.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
+            Number of times that each row counts. Fractions are rounded to counts.
 
         Returns
         -------
@@ -380,6 +301,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return folds
 
     @property
+    def n_components_(self) -> int:
+        """Number of latent dimensions of the model."""
+        return self.estimator_.n_components_
+
+    @property
     def n_iter_(self) -> int:
         """Number of iterations of the model's training."""
         return self.estimator_.n_iter_
@@ -388,28 +314,24 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     @accepts_source
     def score_samples(self, X: Any) -> np.ndarray:
-        """Normality score of each row: higher is more normal.
-
-        A row that equals one of ``reference_samples_`` is not its own neighbour, and its density
-        is corrected. With ``novelty=True`` and more than 1% of the training rows repeated, such a
-        row is a new one instead.
+        """Score each row: higher is more normal.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows, or a source of batches as in ``fit``.
+            Rows, or a source of batches as in ``fit``. Training rows are scored as new ones are.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            Scores, in the units that ``method`` determines.
+            Scores: nats, or a squared distance with ``method="reconstruction"``.
         """
         check_is_fitted(self)
         rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         return -self._anomaly_scores(rows)
 
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
-        """Fit the model, and label its training rows.
+        """Fit, and label the training rows.
 
         Parameters
         ----------
@@ -418,7 +340,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         y : None
             Ignored.
         **params : dict
-            Parameters of ``fit``, such as ``sample_weight``.
+            For ``fit``, such as ``sample_weight``.
 
         Returns
         -------
@@ -428,48 +350,79 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self.fit(X, **params)
         return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
 
-    def explain(self, X: Any) -> np.ndarray:
-        """Attribute the anomaly scores of rows to columns.
-
-        A row's attributions add up to the mean score of the training rows less the score of the
-        row. A column's attribution increases with the excess of its conditional negative
-        log-density, -log p(x_j | the row's other columns), over its mean in the training rows.
-        It is the model's, whatever ``method`` the score is of.
+    def report(self, X: Any, *, n_columns: int = 1) -> Any:
+        """List the rows that ``predict`` flags, with the cells that make them anomalous.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
+            Rows.
+        n_columns : int, default=1
+            Number of cells per row, those with the largest attributions by ``explain``.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            Attributions in the units of the score; the largest columns are the most anomalous.
+        DataFrame
+            A line per cell, the most anomalous rows first: ``row`` (its label in pandas, else its
+            position), ``column``, ``value``, ``expected`` given the other cells of the row,
+            ``p_value`` of the row, and a ``sentence`` to read. It is of the library of X; of
+            pandas, if it is installed, for an array.
+        """
+        check_is_fitted(self)
+        check_is_table(X, "report")
+        n_columns, model = check_count("n_columns", n_columns), self.estimator_
+        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
+        scores = -self._anomaly_scores(rows)
+        order = np.argsort(scores, kind="stable")
+        flagged = order[margins(scores[order], self.offset_) < 0]
+        cells = rows.X[flagged]
+        position, columns = largest_cells(self._attribute(cells, -scores[flagged]), n_columns)
+        unique, column = np.unique(columns, return_inverse=True)
+        expected = model._restore_table(self._expected(cells, unique), columns=unique)
+        return make_report(
+            X,
+            flagged[position],
+            columns,
+            model._names_or_indices(),
+            cells_of(expected, position.tolist(), column.tolist()),
+            conformal_p_values(scores[flagged], self.calibration_scores_)[position],
+        )
+
+    def explain(self, X: Any) -> Any:
+        """Attribute the anomaly score of each row to its columns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            Attributions in the units of the score: the columns with the largest ones make the row
+            anomalous. They add up to the mean score of the training rows less the row's score. A
+            data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
         rows = self._scored_rows(self._validate(X), are_new=self._are_new)
-        scores = self._anomaly_scores(rows)
-        return self.attribution_baseline_.attribute(self.estimator_._predictor(), rows.X, scores)
+        attributions = self._attribute(rows.X, self._anomaly_scores(rows))
+        return self.estimator_._restore_numbers(attributions, like=X)
 
     def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
-        """Expected value of each cell given the row's other cells.
-
-        It is the mean of p(x_j | the row's other columns), the median of ordered categories or the
-        likeliest one of others: what an anomalous value might have been.
+        """Expect each cell by the row's other cells: what an anomalous value might have been.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
+            Rows.
         columns : list of str or int, default=None
-            Columns whose expected values are computed, by name, or by position if X has no
-            names. Time is proportional to their number. By default, all columns.
+            Columns to expect, by name, or by position if X has no names. Fewer take less time.
 
         Returns
         -------
-        array-like of shape (n_samples, n_columns)
-            Expected values of these columns, in the order that they have in X; a data frame of
-            the type that X had in ``fit``.
+        ndarray or DataFrame of shape (n_samples, n_columns)
+            Means of numbers, medians of ordered categories and the likeliest of others, in the
+            order of X's columns. A data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)
@@ -478,12 +431,25 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X))
+        expected = self._expected(rows.X, indices)
+        return self.estimator_._restore_table(expected, like=X, columns=indices)
+
+    def _attribute(self, rows: np.ndarray, anomaly_scores: np.ndarray) -> np.ndarray:
+        """Attribute the scores (n,) of rows of numbers to their columns: (n, n_features)."""
+        if not len(rows):
+            return rows
+        predictor = self.estimator_._predictor()
+        return self.attribution_baseline_.attribute(predictor, rows, anomaly_scores)
+
+    def _expected(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
         model = self.estimator_
-        means = conditional_means(model._predictor(), rows.X, indices, model._is_rounded)
-        if model.schema_ is not None:
-            rows.X[:, indices] = means
-            means = model.columns_.on_steps(rows.X)[:, indices]
-        return model._restore_table(means, like=X, columns=indices)
+        means = conditional_means(model._predictor(), rows, columns, model._is_rounded)
+        if model.schema_ is None:
+            return means
+        rows = rows.copy()
+        rows[:, columns] = means
+        return model.columns_.on_steps(rows)[:, columns]
 
     @accepts_source
     def _training_scores(self, X: Any) -> np.ndarray:
@@ -523,6 +489,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     # -- persistence -------------------------------------------------------------------
 
+    def _check_settable(self) -> None:
+        check_annotations(self, ["offset_"])
+
     def _validate_fitted(self) -> None:
         model = self.estimator_
         self._check_wrapped(model)
@@ -542,7 +511,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
         scores = self._anomaly_scores(row)
-        self.attribution_baseline_.attribute(model._predictor(), row.X, scores)
+        self._attribute(row.X, scores)
 
 
 def fit_to(model: VAETransformer, rows: CountedRows, reader: VAETransformer) -> None:

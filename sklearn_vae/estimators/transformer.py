@@ -66,194 +66,113 @@ TableCache = dict[Hashable, EncodedTable]
 class VAETransformer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor]
 ):
-    r"""Variational autoencoder with the methods of PCA and GaussianMixture.
+    """Compress the rows of a table to a few codes, score them, draw new ones and fill their gaps.
 
-    The encoder maps a row to a distribution q(z|x) of its code, in a few latent dimensions; the
-    decoder maps a code to a density p(x|z) of rows. Both are neural networks with a linear
-    skip connection, and both are initialized at probabilistic PCA. The columns are
-    standardized inside: all methods take and return rows in X's own units.
-
-    Training maximizes the evidence lower bound
-
-    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)).
+    It has the methods of ``PCA`` and ``GaussianMixture``. Give columns of any type in their own
+    units, with or without missing cells: nothing needs encoding or scaling.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number of latent dimensions. ``"auto"`` is the number of factors if a factor model fits
-        the columns' correlations closely. Otherwise, as in most real tables, it is the least
-        of 8, the number of columns, and one per 20 rows (or 2, if that is more).
+        Number of codes per row. ``"auto"`` chooses at most 8; see ``n_components_``.
     network : {"mlp", "residual", "conv", "gru"} or network, default="mlp"
-        Encoder and decoder: fully connected layers, residual blocks, convolutions for rows
-        that are images, or gated recurrent units for rows that are sequences. Objects have
-        parameters: ``ResidualMLP(n_units=64)``, ``ConvNet(image_shape=(28, 20))``,
-        ``GRUNet(sequence_shape=(24, 2))``.
+        Network for tables, deeper ones (``"residual"``), images (``"conv"``) or sequences
+        (``"gru"``). Give an object to set its parameters, such as ``ResidualMLP(n_units=64)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
-        Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a linear
-        model. With convolutions and recurrent units, the layers between them and the code.
+        Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Activation function of the hidden layers.
     encoder, decoder : class or instance of torch.nn.Module, or callable, default=None
-        Custom network that replaces the encoder's or decoder's. A class, or function, is called
-        with the widths of its input and output; further arguments are nested parameters:
-        ``encoder__width=64`` sets ``width``. An instance is copied with its weights. A module
-        maps rows to rows; its output is added to the linear skip connection, with a factor
-        that is initialized at zero. A row's output must not depend on other rows, nor be
-        random, except for ``nn.Dropout`` in training.
+        Your own network in the place of one. A class is called with the widths of its input and
+        output; ``encoder__width=64`` sets further arguments.
     likelihood : str, likelihood, list or dict, default="auto"
-        Distributions of the columns: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
-        ``"zero_inflated"``, ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
-        ``"negative_binomial"``, an object such as ``Gaussian(scale="per_column")``, or one of
-        these per column in a list or in a dict by column name or index. ``"auto"`` reads each
-        column by its values: strings and categories are categorical, ordered categories ordinal,
-        and two values Bernoulli (with fewer than 10 rows, only 0 and 1). Any other column of
-        numbers has the distribution with the most evidence, of normal, log-normal, normal scores
-        (a monotone transform), counts, and point masses at common values or at all; those of all
-        columns are chosen together. Values that are recorded in steps, such as whole numbers and
-        cents, have the density of their probability spread over a step, and samples keep to steps
-        and ranges. A column that is one-to-one with a column of classes, such as its labels, is
-        derived from it.
+        Distributions of the columns, one for all or one each, in a dict by name or index:
+        ``"gaussian"``, ``"student_t"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
+        ``"categorical"``, ``"ordinal"``, ``"poisson"``, ``"negative_binomial"``, or objects.
+        ``"auto"`` chooses them by the values; look at ``columns_``.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
-        Score of a value that no row had in ``fit`` and that its column's likelihood
-        excludes: an unknown category, or a zero in a positive column. ``"infrequent"``: it has
-        the probability 1/(n + 2) after n rows, by Laplace's rule of succession, and is a
-        missing cell to the encoder. ``"missing"``: it is a missing cell in the score, too.
-        ``"error"``: it raises a ValueError.
+        Treatment of values that ``fit`` did not see: a small probability, a missing cell, or an
+        error.
     conditional : bool, default=False
-        Whether to fit p(x|y), the density of rows given a y of classes or numbers that
-        is passed to ``fit`` and to most other methods. A y of a floating-point dtype holds
-        numbers, any other classes. With False, y is ignored.
+        True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     prior : {"auto", "mixture", "normal", "vamp"} or prior, default="auto"
-        Prior p(z) of the codes: a mixture of normal distributions, which sees clusters,
-        standard normal, or a mixture of the encoder's posteriors at pseudo-inputs [5]_.
-        ``"auto"`` is ``"mixture"``, or ``"normal"`` where another parameter requires it. Objects
-        have parameters: ``MixturePrior(n_components=20)``, ``VampPrior(n_components=100)``.
+        Prior of the codes. ``"auto"`` is ``"mixture"``, which has clusters, or ``"normal"`` where
+        another parameter needs it; see ``prior_``.
     posterior : {"gaussian", "full", "categorical"} or posterior, default="gaussian"
-        Posterior q(z|x) of a row's code: independent normal dimensions, a normal
-        distribution of full covariance, or a categorical distribution of ``n_components``
-        classes. Objects have parameters: ``RelaxedCategorical(n_variables=3)``, and
-        ``GaussianCategorical(n_classes=10)``, a class and normal dimensions. Both need the
-        standard normal prior, which is uniform over classes, and ``objective="elbo"``; their codes
-        hold probabilities.
+        Form of the codes: independent numbers, correlated ones, or the probabilities of
+        ``n_components`` classes.
     objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
-        Objective to maximize: the evidence lower bound (ELBO), or the importance-weighted bound
-        with several draws of z per row, such as ``IWAE(n_draws=10)``, which needs
-        ``beta=1`` and ``free_bits=0``. ``TrimmedELBO(trim_fraction=0.3)`` averages the largest
-        70 % of the ELBOs of each batch. The others subtract a weighted term from the ELBO.
-        ``"tc"`` (:class:`TotalCorrelation`) subtracts the total correlation of the codes, and
-        ``"mmd"`` (:class:`MMD`) the maximum mean discrepancy between codes and prior. Both need
-        the standard normal prior. ``"capacity"`` (:class:`CapacityELBO`) subtracts the distance
-        of the KL from a capacity, and needs ``free_bits=0``. Scores are log-densities, whatever
-        the objective.
+        Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
+        are independent, ``"capacity"`` and ``"mmd"`` for informative ones.
     robust : bool, default=False
-        Whether to leave gross outliers out of the fit. A robust pre-fit maximizes the ELBO of
-        the best 70 % of each batch; rows whose log-density, in the columns that are not classes,
-        lies far below the median get weight 0. It is for tables with real numbers: rows of rare
-        counts may be left out, too. ``partial_fit`` does not support it.
+        True to find gross outliers among the training rows and to leave them out.
     beta : float or callable, default=1.0
-        Weight of the KL, or a function of the iteration (counted from 0) that returns
-        it, such as :class:`LinearWarmup`. It affects the training only: scores are
-        log-densities, whatever beta.
+        Weight of the KL. Below 1, reconstructions are better; above 1, fewer codes are used. A
+        function of the iteration, such as :class:`LinearWarmup`, changes it.
     free_bits : float, default=0.0
-        Free bits: KL in nats that each latent dimension may have at no cost, on average over
-        rows, against posterior collapse. Only with the standard normal prior.
+        KL in nats that each code may have at no cost. Raise it if codes are not used.
     max_iter : int, default=200
-        Maximum number of iterations of each training (``refit`` makes a second one). An
-        iteration is one pass over the rows, or 25 gradient steps if a pass has
-        fewer. The learning rate falls to 0.3 and 0.1 of ``learning_rate`` after one half
-        and three quarters of them at the latest.
+        Longest training in iterations, which early stopping seldom needs.
     batch_size : int or "auto", default="auto"
-        Rows in a gradient step. "auto" is 128 for at most 3,200 rows, else 256. A table of no
-        more rows than a batch is trained in full batches, with draws of z that all rows share.
+        Rows in a gradient step. ``"auto"`` is 128 up to 3,200 rows, else 256.
     learning_rate : float, default=1e-2
-        Adam's initial learning rate. The encoder's weights of n > 128 inputs have at most 1.28 / n.
+        Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.01
-        Decoupled weight decay of the networks' matrices.
+        Decay of the weights. Raise it if the model overfits.
     early_stopping : bool or "auto", default="auto"
-        Whether to hold out validation rows and to stop when their loss no longer falls.
-        ``"auto"`` does so from 100 rows on; a smaller table is trained for one iteration.
+        Whether held-out rows end the training. ``"auto"`` does so from 100 rows on; smaller tables
+        are trained for one iteration.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=8
-        Iterations without an improvement of ``tol`` after which the learning rate falls. After
-        half as many it falls again, and after half as many more training stops.
+        Iterations without progress after which the learning rate falls, and later training stops.
     tol : float, default=1e-3
-        Minimum improvement of the validation loss, in nats per row.
+        Least progress, in nats per row.
     refit : bool, default=True
-        Whether to train again on all rows. Training goes on with 0.3 of the learning rate, for a
-        fifth of the iterations that led to the best weights. It starts anew if these were fewer
-        than 20.
+        Whether to train further on all rows, the held-out ones included.
     n_init : int or "auto", default="auto"
-        Number of initializations (at most 1000), each with its own weights, batches and noise;
-        they are trained together. The first is probabilistic PCA. If validation rows choose the
-        best one, the networks of the others are random, and every second of these is
-        homoscedastic until its last stage. They find curved manifolds that training does not
-        reach from a linear model. ``"auto"`` is one, and a second, random and homoscedastic one
-        for tables whose principal components have lighter tails than normal ones by Mardia's test
-        of kurtosis, as on curved manifolds. ``partial_fit`` and ``warm_start`` have one.
+        Number of initializations; the best is kept. ``"auto"`` is one, or two for curved data.
     ensemble : bool, default=False
-        Whether to keep the models of all initializations, rather than the one of the lowest
-        loss (validation loss, if there are validation rows). The density is then the mean of
-        the members' densities, and ``sample`` draws from all; codes and reconstructions are the
-        best member's.
+        True to keep the models of all initializations as one density.
     callbacks : list of skorch callbacks, default=None
-        Called at every iteration. scikit-learn's own callbacks are set with
-        ``set_callbacks`` from scikit-learn 1.9 on.
+        Called at every iteration.
     checkpoint : str or path-like, default=None
-        File to which ``fit`` writes its state at the ends of iterations, in at most 5% of the
-        time. The same ``fit`` in another process resumes from it, and its result has
-        the same bits as without interruption; other rows or parameters raise an error. The
-        file is removed at the end of the fit. ``random_state`` must not be None.
+        File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
     warm_start : bool, default=False
-        Whether ``fit`` trains the last fit's weights further, with its columns and units.
+        True to train the last fit's model further in the next ``fit``.
     device : str, default="auto"
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
-        CUDA device or the CPU.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
+        there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, batches, noise and Sobol points. The global random states are not
-        used.
+        Seed. Give an integer for the same result at every fit.
     verbose : bool or int, default=False
-        If true, the progress of each training is printed in one line: iteration, loss, rate and
-        time left. Above 1, a table with a line per iteration is printed instead. ``impute`` and
-        ``sample`` print their progress if they take more than two seconds.
+        True for a line of progress, 2 for a line per iteration.
 
     Attributes
     ----------
+    n_components_ : int
+        Number of codes per row.
+    prior_ : prior
+        Prior of the codes.
+    columns_ : TableEncoder
+        Distribution of each column, as a small table; ``columns_.to_frame()`` is a data frame.
+    condition_encoder_ : ConditionEncoder or None
+        Classes of y and their frequencies, with ``conditional=True``.
+    history_ : list of dict
+        Losses of each iteration in nats per row, for ``pandas.DataFrame`` or
+        :class:`~sklearn_vae.inspection.LossCurveDisplay`.
+    n_iter_, n_steps_ : int
+        Iterations and gradient steps of the training.
     beta_ : float
         Weight of the KL in the last iteration.
-    columns_ : TableEncoder
-        Encoder of the columns: likelihoods, units and scales; prints as a small table.
-    condition_encoder_ : ConditionEncoder or None
-        Encoder of y, with ``conditional=True``: its ``categories_`` and ``class_prior``.
-    history_ : list of dict
-        One record per iteration: ``iteration`` (from 1 on), ``loss``, ``reconstruction_loss``,
-        ``kl_loss``, ``beta``, ``learning_rate``, with validation rows also ``val_loss``,
-        ``val_reconstruction_loss`` and ``val_kl_loss`` (at the final beta), and
-        ``refit``, which is True in the second training. Losses are nats per row in X's own
-        units, and ``loss = reconstruction_loss + beta * kl_loss``. With
-        ``objective="iwae"`` both terms are averages over draws by their importance weights.
-        With ``"tc"``, ``"capacity"`` and ``"mmd"`` the loss includes their weighted term,
-        estimated from the rows of each batch; ``val_loss`` has the final capacity.
-    n_iter_ : int
-        Iterations of both trainings.
-    n_steps_ : int
-        Gradient steps of both trainings.
-    decoder_correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
-        Decoder correction, which ``inverse_transform`` adds to the mean of p(x|z): offset and
-        slopes in the codes, in the encoded units and order of columns. None without normal
-        columns, those with point masses among them.
-    code_range_ : ndarray of shape (2, n_components) or None
-        Minimum and maximum of the training rows' codes. Beyond twice this range, the
-        correction decays.
-    state_dict_ : dict of ndarray
-        Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
-        ``ensemble=True``, the best member first.
     support_ : ndarray of bool of shape (n_samples,)
-        Mask of the inliers, which the model was fitted to, with ``robust=True``.
+        Mask of the rows that are no outliers, with ``robust=True``.
     module_ : torch.nn.Module
-        A new torch module with the fitted weights, at every access.
+        A new torch module with the fitted weights.
+    state_dict_ : dict of ndarray
+        The weights by name, with an axis of members in front.
     interrupted_ : bool
-        Whether Ctrl-C ended the fit early, with the best weights until then.
+        Whether Ctrl-C ended the fit early. The best weights until then are kept.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -261,21 +180,8 @@ class VAETransformer(
 
     See Also
     --------
+    VAEDensity : Higher densities and better samples, without codes.
     sklearn.decomposition.PCA : The linear model before training.
-    sklearn.mixture.GaussianMixture : A density whose score can be compared.
-
-    References
-    ----------
-    .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
-    .. [2] I. Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a
-       Constrained Variational Framework", ICLR 2017.
-    .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
-       Autoencoders", ICLR 2016.
-    .. [4] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
-       Disentanglement in Variational Autoencoders", NeurIPS 2018.
-    .. [5] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
-    .. [6] K. Sohn, H. Lee and X. Yan, "Learning Structured Output Representation using Deep
-       Conditional Generative Models", NeurIPS 2015.
 
     Examples
     --------
@@ -283,12 +189,8 @@ class VAETransformer(
     >>> from sklearn_vae import VAETransformer
     >>> X = load_iris().data
     >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
-    >>> vae.transform(X).shape
-    (150, 2)
-    >>> vae.score_samples(X).shape
-    (150,)
-    >>> vae.sample(3).shape
-    (3, 4)
+    >>> vae.transform(X).shape, vae.score_samples(X).shape, vae.sample(3).shape
+    ((150, 2), (150,), (3, 4))
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -382,9 +284,7 @@ class VAETransformer(
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and return the codes of the rows.
 
-        They are those of ``fit(X, y).transform(X)``, so that the next step of a Pipeline learns
-        nothing from classes y. With a y of numbers or of several columns, they are those of
-        ``transform(X, y)``, as ``transform`` then needs y.
+        They do not depend on classes y, of which the next step of a Pipeline shall learn nothing.
 
         Parameters
         ----------
@@ -404,10 +304,9 @@ class VAETransformer(
         return self.transform(X, None if encoder is None or len(encoder.class_prior) else y)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Train the model further by one pass over the rows of X.
+        """Train the model further by one pass over a chunk of rows.
 
-        The first call fits the table encoder and initializes the model; later chunks must have
-        the same columns.
+        The first chunk decides the distributions of the columns, so it should have all values.
 
         Parameters
         ----------
@@ -605,32 +504,28 @@ class VAETransformer(
 
     @accepts_source
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Encode rows as the means of their codes.
+        """Compress rows to codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows, in the units of the training rows, or a source of batches as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, the conditions of the rows. Without y, a model of classes
-            averages the codes over the classes, weighted by p(y|x).
+            With ``conditional=True``, the conditions of the rows. Classes may be left out.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Mean of q(z|x), or of q(z|x, y); of classes, their probabilities.
+            Codes, the means of q(z|x); of classes, their probabilities.
         """
         check_is_fitted(self)
         rows, model = self._rows_and_model(X, y)
         return model.codes(rows)
 
     def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Decode codes to rows, in X's own units.
+        """Decode codes of ``transform``, or codes between them, to rows.
 
-        A code of ``transform`` is a posterior mean, which is shrunk towards 0. The decoder
-        correction, fitted by least squares to the training rows, is added to the mean of p(x|z)
-        and compensates for it; after ``partial_fit`` there is none, as the rows are not kept.
-        So X should hold codes of ``transform`` or codes between them; ``sample`` draws new rows.
+        For new rows use ``sample``: it draws codes and noise, and here there is none.
 
         Parameters
         ----------
@@ -642,9 +537,7 @@ class VAETransformer(
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Rows; in a binary column, the lower value plus the probability of the upper
-            one times their distance. A data frame, if one was fitted, with the index of X if
-            X is a pandas data frame.
+            Means of the rows in X's own units; a data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "inverse_transform")
@@ -661,7 +554,7 @@ class VAETransformer(
         return self._restore_table(self._predictor().decode(Z, conditions), like=X)
 
     def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
-        """Decode evenly spaced codes on the straight line between the codes of two rows.
+        """Make rows on the way from one row to another, by codes on a straight line.
 
         Parameters
         ----------
@@ -696,6 +589,11 @@ class VAETransformer(
         return row
 
     # -- fitted attributes -------------------------------------------------------------
+
+    @property
+    def prior_(self) -> Prior:
+        """Prior of the codes."""
+        return self.architecture_.prior
 
     @property
     def module_(self) -> VAE:

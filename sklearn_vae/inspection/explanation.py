@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 
-from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.frames import cells_of, format_value
 from sklearn_vae.inspection.base import DisplayMixin, check_axes, column_names, fitted_names
 from sklearn_vae.persistence.validation import check_count
 
@@ -117,15 +113,15 @@ class ExplanationDisplay(DisplayMixin):
         detector, rows = cls._final_estimator(
             estimator, X, requires=("explain", "expected_values"), such_as="VAEOutlierDetector"
         )
-        attributions = detector.explain(rows)
+        attributions = np.asarray(detector.explain(rows))
         values = expected_values = None
         if len(attributions) == 1:
-            values = first_row(rows)
+            values = first_row(rows, attributions.shape[1])
             largest = np.sort(by_size(attributions[0])[: check_count("n_columns", n_columns)])
             names = detector.estimator_._names_or_indices()
             expected = detector.expected_values(rows, columns=[names[j] for j in largest])
             expected_values = np.full(len(values), None)
-            expected_values[largest] = first_row(expected)
+            expected_values[largest] = first_row(expected, len(largest))
         is_distance = getattr(detector, "method", "auto") in DISTANCES
         display = cls(
             attributions=attributions.mean(axis=0),
@@ -203,11 +199,11 @@ def by_size(attributions: np.ndarray) -> np.ndarray:
     return np.argsort(-np.abs(attributions), kind="stable")
 
 
-def first_row(X: Any) -> np.ndarray:
-    """Cells of the first row of an array, a sparse matrix or a data frame: (n_features,)."""
-    if nw.dependencies.is_into_dataframe(X) and not nw.dependencies.is_pandas_dataframe(X):
-        return np.array(nw.from_native(X, eager_only=True).row(0), dtype=object)
-    return np.asarray(X.toarray() if issparse(X) else X, dtype=object)[0]
+def first_row(X: Any, n_columns: int) -> np.ndarray:
+    """Cells of the first row of a table: (n_columns,)."""
+    values = np.empty(n_columns, dtype=object)
+    values[:] = cells_of(X, [0] * n_columns, range(n_columns))
+    return values
 
 
 class Part(NamedTuple):
@@ -267,20 +263,3 @@ def text_size() -> tuple[float, float]:
 
     inches = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points() / 72
     return LINE_HEIGHT * inches, CHARACTER_WIDTH * inches
-
-
-def format_value(value: Any) -> str:
-    """A cell as text in one line.
-
-    Whole numbers below 10^15 are written in full, other numbers with four digits, times to
-    seconds, and dates without a time.
-    """
-    if is_missing(value):
-        return "missing"
-    if isinstance(value, datetime):
-        is_day = value.time() == time()
-        return value.date().isoformat() if is_day else value.isoformat(sep=" ", timespec="seconds")
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        return " ".join(str(value).split())
-    number = float(value)
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import (
     BaseSearchCV,
@@ -23,6 +25,7 @@ from sklearn_vae._compat import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
+from sklearn_vae.data.frames import make_frame
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.restore import restore_on_error
@@ -40,16 +43,8 @@ ROUNDING = 1e-12
 class VAESearchCV(BaseSearchCV):
     """Cross-validated hyperparameter search that trains all candidates at once.
 
-    It has the parameters, results and attributes of scikit-learn's ``GridSearchCV``, and is
-    faster: the fits of all candidates on all folds are trained as members of stacked models.
-    Members of one stacked model may differ in latent dimensions, beta, learning rate, patience
-    and seed. Fits with other layer widths, activation, batch size, column types, prior,
-    objective or number of training rows are stacked separately. In a Pipeline, the steps before
-    the VAE are fitted once per fold.
-
-    Fits that cannot be stacked are done one by one, with a warning that names the reason. It may
-    be a last step that is not a VAE or has its own ``fit``, callbacks of the estimator, or fit
-    parameters other than sample_weight.
+    It has the parameters, results and attributes of scikit-learn's ``GridSearchCV``, and is faster.
+    A warning names candidates that have to be fitted one by one.
 
     Parameters
     ----------
@@ -61,14 +56,11 @@ class VAESearchCV(BaseSearchCV):
     n_iter : int, default=None
         Number of candidates drawn from ``param_grid``; None for all combinations.
     factor : float, default=None
-        Factor of successive halving [1]_: at each rung, the 1 / ``factor`` of the candidates
-        with the highest mean test scores are trained further, from where they are. None trains
-        all candidates to the end. With a factor all fits must be stackable, in one process; with
-        several scores, ``refit`` names the one by which candidates are eliminated.
+        Factor of successive halving: after each rung, the best 1 / ``factor`` of the candidates
+        are trained further. None trains all to the end.
     min_resources : int, default=4
-        Number of iterations of the first rung of successive halving. Each later rung is at
-        ``factor`` times as many, but at most at 1 / ``factor`` of the next one. The last rung is
-        at ``max_iter`` iterations, which early stopping may not need.
+        Iterations of the first rung of successive halving. Each later one has ``factor`` times as
+        many, and the last one ``max_iter``.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``. None is the estimator's ``score``, the mean log-density in nats.
     n_jobs : int, default=None
@@ -81,10 +73,8 @@ class VAESearchCV(BaseSearchCV):
         If positive, the number of fits is printed, and with ``factor`` each rung. ``verbose`` of
         the VAE prints the progress of the training.
     checkpoint : str or path-like, default=None
-        File in which ``fit`` saves the results of each completed fold. The same ``fit`` in
-        another process resumes from it; other rows, candidates, folds or scores are an error.
-        The file is removed at the end of the search. Folds are then trained one after the
-        other instead of together. Not with ``factor``.
+        File from which the same ``fit`` resumes after a crash. Folds are then trained one after
+        the other. Not with ``factor``.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     random_state : int, RandomState instance or None, default=None
@@ -110,19 +100,6 @@ class VAESearchCV(BaseSearchCV):
         Number of candidates and of iterations at each rung. Only with ``factor``.
     scorer_, n_splits_, multimetric_ : function, int, bool
         As in ``GridSearchCV``.
-
-    Notes
-    -----
-    A stacked fit differs from a separate one by the order of floating-point sums only. Scores
-    equal those of ``GridSearchCV`` with the same ``random_state`` to some 1e-3 nats in single
-    precision, where rounding errors grow over hundreds of steps; they differ by more if test rows
-    are unlike the training rows, as folds of a sorted table. Those of small tables, which are
-    trained in double precision, are equal to 1e-6.
-
-    References
-    ----------
-    .. [1] K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and
-       Hyperparameter Optimization", AISTATS 2016.
 
     Examples
     --------
@@ -256,6 +233,30 @@ class VAESearchCV(BaseSearchCV):
             checkpoint.remove()
             adapter.end()
         return self
+
+    def to_frame(self) -> Any:
+        """Return the candidates as a data frame, the best one first.
+
+        Returns
+        -------
+        DataFrame
+            The parameters that were searched, means and standard deviations of the test scores,
+            and the mean seconds of a fit; with ``factor`` also ``iter`` and ``n_resources``. It is
+            of pandas, if that is installed, has ``to_markdown`` and is a table in notebooks.
+        """
+        check_is_fitted(self)
+        results = self.cv_results_
+        kept = re.compile(r"param_|iter$|n_resources$|(mean|std)_test_|mean_fit_time$")
+        ranks = [ranks for name, ranks in results.items() if name.startswith("rank_test_")]
+        rank = results.get(f"rank_test_{self.refit}", ranks[0])
+        order = np.lexsort([rank, -np.asarray(results.get("iter", rank * 0))])
+        return make_frame(
+            {
+                name.removeprefix("param_"): [values[i] for i in order]
+                for name, values in results.items()
+                if kept.match(name)
+            }
+        )
 
     def _run(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
         """Fit and score all candidates on all folds: ``cv_results_``."""

@@ -44,8 +44,7 @@ class SerializationMixin:
     def save(self, path: file_format.PathLike) -> None:
         """Write the fitted estimator to a file, which :func:`load` reads.
 
-        The file is written under a temporary name and renamed when it is complete, so a
-        failure leaves an earlier file of this name as it was. An earlier file's mode is kept.
+        If it fails, an earlier file of this name is as it was.
 
         Parameters
         ----------
@@ -57,8 +56,7 @@ class SerializationMixin:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If a parameter is neither a number, a string nor an object of this package, for
-            example a user's function as ``beta``; or if the estimator is of a user's class.
+            If a parameter or the estimator is a user's own function or object.
         ValueError
             If a parameter or attribute that was set after ``fit`` is invalid.
         OSError
@@ -136,9 +134,10 @@ class SerializationMixin:
         except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
             reason = (
                 f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
-                f"replace it by set_params({name}=...), or pickle the model."
+                f"replace it by set_params({name}=...)."
                 if noun == "parameter"
-                else f"holds what a file of data cannot: {error}. Pickle the model instead."
+                else f"holds what a file of data cannot: {error}. Pickle the model instead; "
+                f"of lambdas, and functions and classes within others, cloudpickle does."
             )
             raise TypeError(
                 f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"

@@ -275,17 +275,18 @@ def _read_imputer(
         repeated_values=fitted["repeated_values_"],
     )
     imputation.check()
-    n_draws = parameters["n_draws"]
+    n_imputations = parameters["n_imputations"]
     imputer = ImputerModel(
         model,
         imputation,
         indicated,
         bool(parameters["keep_empty_features"]) | ~model.columns.is_empty,
         deserialize(parameters["missing_values"]),
-        None if n_draws is None else check_count("n_draws", n_draws),
+        None if n_imputations is None else check_count("n_imputations", n_imputations),
         deserialize(parameters["random_state"]),
     )
-    imputer.impute_rows(np.full((1, model.n_features_in_), np.nan), None if n_draws is None else 1)
+    row = np.full((1, model.n_features_in_), np.nan)
+    imputer.impute_rows(row, None if n_imputations is None else 1)
     return imputer
 
 

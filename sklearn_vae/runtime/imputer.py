@@ -21,7 +21,7 @@ class ImputerModel(Model):
     indicated: np.ndarray
     is_kept: np.ndarray  # mask of the columns that are not left out
     missing_values: Any
-    n_draws: int | None
+    n_imputations: int | None
     random_state: RandomState
 
     @property
@@ -41,20 +41,20 @@ class ImputerModel(Model):
         -------
         ndarray of shape (n_samples, n_features_out)
             Rows without missing cells, then columns of indicators if there are any; objects if
-            the model was fitted to categories or dates. With ``n_draws`` above 1, an array of
-            shape (n_draws, n_samples, n_features_out).
+            the model was fitted to categories or dates. With ``n_imputations`` above 1, an array of
+            shape (n_imputations, n_samples, n_features_out).
         """
         X = self._replace_by_nan(X)
-        tables = self.impute_rows(self.model.read(X), self.n_draws, X)
-        return tables[0] if self.n_draws in (None, 1) else tables
+        tables = self.impute_rows(self.model.read(X), self.n_imputations, X)
+        return tables[0] if self.n_imputations in (None, 1) else tables
 
-    def impute_rows(self, rows: np.ndarray, n_draws: int | None, X: Any = None) -> np.ndarray:
-        """Impute rows of numbers, those of X if it is given: (n_draws or 1, n, n_features_out)."""
+    def impute_rows(self, rows: np.ndarray, n_imputations: int | None, X: Any = None) -> np.ndarray:
+        """Impute rows of numbers, those of X if given: (n_imputations or 1, n, n_features_out)."""
         known = without_unknown(rows, self.model.fields)
-        if n_draws is None:
+        if n_imputations is None:
             imputed = self.imputation.impute(known)[None]
         else:
-            imputed = self.imputation.draw(known, n_draws, draw_seed(self.random_state))
+            imputed = self.imputation.draw(known, n_imputations, draw_seed(self.random_state))
         imputed[:, np.isnan(rows) & self.model.columns.is_empty] = 0.0
         tables = self.model.write_imputed(imputed, rows, X)[:, :, self.is_kept]
         is_missing = np.isnan(rows[:, self.indicated]).astype(tables.dtype)

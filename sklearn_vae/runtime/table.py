@@ -140,6 +140,11 @@ class TableModel(Model):
                     )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time_type(field.dtype) is not None:
+                if text := next((value for value in values if isinstance(value, str)), None):
+                    raise TypeError(
+                        f"Column {field.name!r} had the dtype {field.dtype} in fit, and has the "
+                        f"string {text!r} now. Convert it, as by datetime.fromisoformat."
+                    )
                 values = [
                     seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
                     for value in values
@@ -255,7 +260,7 @@ class GenerativeModel(TableModel):
     def impute(
         self,
         X: Any,
-        n_draws: int | None = None,
+        n_imputations: int | None = None,
         *,
         random_state: int | None = None,
         y: Any = None,
@@ -266,7 +271,7 @@ class GenerativeModel(TableModel):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
-        n_draws : int, default=None
+        n_imputations : int, default=None
             Number of imputed tables to draw in place of the table of means.
         random_state : int, default=None
             Seed of the draws; None takes that of the fit.
@@ -275,14 +280,16 @@ class GenerativeModel(TableModel):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features) or (n_draws, n_samples, n_features)
+        ndarray of shape (n_samples, n_features) or (n_imputations, n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
         rows = self.read_with_y(X, y)
-        if n_draws is None:
+        if n_imputations is None:
             return self.write_imputed(self.impute_rows(rows), rows, X)[0]
         seed = self.seed if random_state is None else check_seed(random_state)
-        draws = self.impute_rows(rows, check_count("n_draws", n_draws, maximum=MAX_DRAWS), seed)
+        draws = self.impute_rows(
+            rows, check_count("n_imputations", n_imputations, maximum=MAX_DRAWS), seed
+        )
         return self.write_imputed(draws, rows, X)
 
     @property
@@ -291,24 +298,24 @@ class GenerativeModel(TableModel):
         return rounded_columns(self.fields, self.n_features_in_)
 
     def impute_rows(
-        self, rows: np.ndarray, n_draws: int | None = None, seed: int = 0
+        self, rows: np.ndarray, n_imputations: int | None = None, seed: int = 0
     ) -> np.ndarray:
-        """Impute rows of numbers, with codes for categories: (n_draws or 1, n, n_features).
+        """Impute rows of numbers, with codes for categories: (n_imputations or 1, n, n_features).
 
         Codes of y may come after the columns of X.
         """
         X, y = np.split(rows, [self.n_features_in_], axis=1)
         X = without_unknown(X, self.fields)
-        imputed, incomplete = np.repeat(X[None], n_draws or 1, axis=0), has_missing_values(X)
+        imputed, incomplete = np.repeat(X[None], n_imputations or 1, axis=0), has_missing_values(X)
         if not incomplete.any():
             return imputed
         X, x = X[incomplete], self.encode(np.hstack([X, y])[incomplete])
-        if n_draws is None:
+        if n_imputations is None:
             imputed[0, incomplete] = self.columns.fill_missing(
                 X, self.conditional_mean(x), self.is_rounded
             )
         else:
-            draws = self.sample_missing(x, n_draws, seed)
+            draws = self.sample_missing(x, n_imputations, seed)
             imputed[:, incomplete] = self.columns.fill_missing_with_draws(X, draws, seed)
         return imputed
 

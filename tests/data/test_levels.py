@@ -280,7 +280,7 @@ def test_a_level_is_given_imputed_and_drawn(fitted, shops):
     rare = NAMES[N_LEVELS - 40]
     drawn = fitted.sample(50, given={"shop": rare}, random_state=0)
     holes = shops.iloc[:200].assign(shop=pd.Categorical([None] * 200, categories=NAMES))
-    tables = fitted.impute(holes, n_draws=10, random_state=0)
+    tables = fitted.impute(holes, n_imputations=10, random_state=0)
 
     assert (drawn["shop"] == rare).all()
     assert set(fitted.impute(holes)["shop"]) <= set(NAMES[:4])  # the likeliest ones

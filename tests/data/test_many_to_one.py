@@ -70,13 +70,15 @@ def test_samples_and_imputations_agree(make, seed):
         pd.testing.assert_frame_equal(each.where(table.notna()), table.where(table.notna()))
 
 
-@pytest.mark.parametrize("n_draws", [None, 2])
+@pytest.mark.parametrize("n_imputations", [None, 2])
 @pytest.mark.parametrize("estimator", [None, transformer()])
-def test_imputed_tables_agree(estimator, n_draws):
+def test_imputed_tables_agree(estimator, n_imputations):
     table, labels = made(1)
-    imputed = VAEImputer(estimator, n_draws=n_draws, random_state=0).fit_transform(table)
+    imputed = VAEImputer(estimator, n_imputations=n_imputations, random_state=0).fit_transform(
+        table
+    )
 
-    for each in [imputed] if n_draws is None else imputed:
+    for each in [imputed] if n_imputations is None else imputed:
         assert disagree(each, labels) == 0
 
 

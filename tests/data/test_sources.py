@@ -1,5 +1,7 @@
 """Sources of batches: what they read, sample and write."""
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -394,3 +396,15 @@ def test_batches_that_cannot_be_joined_are_refused(library):
         tables = [module.table({"a": [1, 2]}), module.table({"a": ["x", "y"]})]
     with pytest.raises(ValueError, match="batches of X have columns of different types"):
         as_source(lambda: iter(tables)).sample()
+
+
+@pytest.mark.parametrize("has_pyarrow", [False, True])
+def test_other_files_are_refused_by_their_suffix(has_pyarrow, monkeypatch):
+    """Installing pyarrow would not help."""
+    if not has_pyarrow:
+        monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
+    with pytest.raises(ValueError, match=r"'big\.CSV', which is no Parquet file.*pandas\.read_csv"):
+        iter(as_source("big.CSV").read())
+    if not has_pyarrow:
+        with pytest.raises(ImportError, match=r"pip install 'sklearn-vae\[parquet\]'"):
+            as_source("big.parquet").read()

@@ -58,6 +58,7 @@ def test_columns_without_unseen_values_keep_no_probability_for_them(likelihood, 
     assert log_density == pytest.approx(np.log(0.99) if columns.has_unseen else 0)
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     ("name", "values"),
     [

@@ -52,9 +52,9 @@ def test_the_average_imputes_new_rows_better_than_the_model(imputer, clusters):
     assert error(imputer.transform(incomplete)) < 0.9 * error(imputer.estimator_.impute(incomplete))
 
 
-def with_fitted(imputer, *, n_draws=None, **attributes):
+def with_fitted(imputer, *, n_imputations=None, **attributes):
     """Make an imputer with the attributes of a fitted one, and other values of some."""
-    same = VAEImputer(n_draws=n_draws, random_state=0)
+    same = VAEImputer(n_imputations=n_imputations, random_state=0)
     vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
     vars(same).update(attributes)
     return same
@@ -77,7 +77,7 @@ def test_means_are_averaged_by_weight(imputer, clusters):
 def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
     """At the ends of its range, all or none of the draws are those of one model."""
     incomplete = clusters[1][240:]
-    same = with_fitted(imputer, n_draws=3, mixture_weight_=weight, trees_=None, spread_=None)
+    same = with_fitted(imputer, n_imputations=3, mixture_weight_=weight, trees_=None, spread_=None)
     model = imputer.mixture_ if weight else imputer.estimator_
 
     np.testing.assert_array_equal(
@@ -201,7 +201,7 @@ def test_draws_of_a_table_of_classes_have_their_conditional_distribution():
     c = np.where(rng.random(1_200) < 0.8, (a + b) % 4, rng.integers(4, size=1_200))
     table = pd.DataFrame(np.array(["w", "x", "y", "z"])[[a, b, c]].T, columns=["a", "b", "c"])
     incomplete = table.mask(rng.random(table.shape) < 0.2)
-    imputer = VAEImputer(n_draws=99, random_state=0).fit(incomplete)
+    imputer = VAEImputer(n_imputations=99, random_state=0).fit(incomplete)
     rows = table[:200].assign(c=None)
     matches = np.array(["w", "x", "y", "z"])[(a + b) % 4][:200]
 
@@ -211,7 +211,11 @@ def test_draws_of_a_table_of_classes_have_their_conditional_distribution():
     of_model = imputer.estimator_.impute(rows, 99, random_state=0)
     assert share_of_matches(of_model) < 0.75
     np.testing.assert_allclose(share_of_matches(imputer.transform(rows)), 0.85, atol=0.05)
-    assert imputer.set_params(n_draws=None).transform(rows).equals(imputer.estimator_.impute(rows))
+    assert (
+        imputer.set_params(n_imputations=None)
+        .transform(rows)
+        .equals(imputer.estimator_.impute(rows))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +228,7 @@ def independent():
     model = VAETransformer(20, max_iter=30, random_state=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VAEImputer, "_model", lambda *_: model)
-        return VAEImputer(n_draws=39, random_state=0).fit(incomplete[:200]), X, incomplete
+        return VAEImputer(n_imputations=39, random_state=0).fit(incomplete[:200]), X, incomplete
 
 
 def test_the_average_is_chosen_on_rows_that_neither_model_was_fitted_to(independent):
@@ -274,7 +278,7 @@ def ratings():
     incomplete[rng.random(600) < 0.3, 1] = np.nan
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 399)
-        return fit_briefly(incomplete[:400]).set_params(n_draws=39), X, incomplete
+        return fit_briefly(incomplete[:400]).set_params(n_imputations=39), X, incomplete
 
 
 def test_draws_of_repeated_values_are_some_of_them(ratings):
@@ -369,8 +373,8 @@ def test_draws_have_the_mean_that_is_imputed(steps):
     def distance(same):
         return np.abs(same.transform(incomplete)[:, hidden].mean(axis=0) - means).mean()
 
-    shifted = with_fitted(imputer, n_draws=400)
-    assert distance(shifted) < 0.5 * distance(with_fitted(imputer, n_draws=400, trees_=None))
+    shifted = with_fitted(imputer, n_imputations=400)
+    assert distance(shifted) < 0.5 * distance(with_fitted(imputer, n_imputations=400, trees_=None))
     low, high = next(
         group.bounds[group.indices.tolist().index(2)]
         for group in imputer.estimator_.columns_.groups
@@ -423,7 +427,7 @@ def fitted_spread(too_wide_by, n, steps):
 
 def test_the_spread_is_saved(steps, tmp_path):
     imputer, _, incomplete = steps
-    imputer = with_fitted(imputer, n_draws=2)
+    imputer = with_fitted(imputer, n_imputations=2)
     imputer.save(tmp_path / "imputer.vae")
 
     np.testing.assert_array_equal(
@@ -445,12 +449,12 @@ def test_draws_of_large_tables_are_the_models_own_where_trees_are_not_nearer(ste
     _, X, incomplete = steps
     monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
     monkeypatch.setattr(HiddenCells, "is_nearer", lambda *_: np.array([True, True, False]))
-    imputer = fit_briefly(np.vstack([incomplete, X])).set_params(n_draws=3)
+    imputer = fit_briefly(np.vstack([incomplete, X])).set_params(n_imputations=3)
 
     assert 2 in imputer.trees_.columns
     np.testing.assert_array_equal(
         imputer.transform(incomplete),
-        with_fitted(imputer, n_draws=3, trees_=None).transform(incomplete),
+        with_fitted(imputer, n_imputations=3, trees_=None).transform(incomplete),
     )
 
 
@@ -577,17 +581,17 @@ def test_the_model_imputes_only_what_the_trees_leave(large, monkeypatch):
         with_fitted(imputer, trees_weight_=0.5).transform(incomplete)
 
 
-@pytest.mark.parametrize("n_draws", [None, 300])
-def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
+@pytest.mark.parametrize("n_imputations", [None, 300])
+def test_trees_of_large_tables_are_saved(large, n_imputations, tmp_path):
     """The runtime has the same means and classes, and draws of the same distribution."""
     imputer, _, incomplete = large
     incomplete = incomplete[:150]
-    imputer = with_fitted(imputer, n_draws=n_draws)
+    imputer = with_fitted(imputer, n_imputations=n_imputations)
     imputer.save(tmp_path / "imputer.vae")
     imputed = imputer.transform(incomplete)
     light = runtime.load(tmp_path / "imputer.vae").transform(incomplete.to_numpy(object))
     again = load(tmp_path / "imputer.vae").transform(incomplete)
-    if n_draws is None:
+    if n_imputations is None:
         assert again.equals(imputed)
         assert light[:, 3].tolist() == imputed["label"].tolist()
         np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
@@ -595,7 +599,7 @@ def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
     hidden = incomplete["c"].isna().to_numpy()
     own = np.array([table["c"][hidden] for table in imputed])
     other = light[:, hidden, 2].astype(float)
-    error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_draws)
+    error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_imputations)
     assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
 
 

@@ -144,3 +144,10 @@ def test_categories_that_differ_in_spaces_or_capitals_are_warned_of(texts):
         VAETransformer(1, **SMALL).fit(table)
 
     VAETransformer(1, **SMALL).fit(table.assign(a=["Co", "CO", "NO"] * 10))  # a metal and a gas
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_a_table_of_constants_is_warned_of(estimator):
+    """It holds nothing to learn: most often the wrong rows or columns were read."""
+    with pytest.warns(UserWarning, match=r"^Every column of X has one value .* nothing to learn"):
+        estimator.fit(np.full((40, 3), [1.0, 2.0, np.nan]))

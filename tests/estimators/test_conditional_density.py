@@ -213,7 +213,7 @@ def test_missing_values_are_imputed_given_y(of_numbers):
 
     np.testing.assert_allclose(density.impute(missing, y=[7.0, 10.0, 13.0]), expected, atol=0.5)
     np.testing.assert_allclose(density.impute(missing), np.tile(X.mean(axis=0), (3, 1)), atol=0.5)
-    draws = density.impute(missing, n_draws=4, y=7.0)
+    draws = density.impute(missing, n_imputations=4, y=7.0)
     assert draws.shape == (4, 3, 3)
     holed = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
     refitted = VAEDensity(**SMALL).fit(holed, y)

@@ -374,6 +374,7 @@ def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     "model", [VAETransformer(1), VAEDensity(1)], ids=lambda m: type(m).__name__
 )
@@ -381,7 +382,7 @@ def test_a_table_of_constants_is_sampled_and_imputed(model):
     """The model of such a table has no columns."""
     table = pd.DataFrame({"number": [1.5, 1.5], "word": ["a", "a"]})
     model = model.fit(table)
-    (drawn,) = model.impute(table.assign(word=None), n_draws=1)
+    (drawn,) = model.impute(table.assign(word=None), n_imputations=1)
 
     pd.testing.assert_frame_equal(drawn, table)
     pd.testing.assert_frame_equal(model.sample(2, given={"number": 1.5}), table)

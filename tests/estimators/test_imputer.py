@@ -20,7 +20,7 @@ def test_draws_of_a_model_have_its_seed():
     """The imputer's own seed is None by default."""
     X = np.random.default_rng(0).normal(size=(60, 2))
     X[::3, 0] = np.nan
-    imputer = VAEImputer(VAETransformer(1, max_iter=1, random_state=0), n_draws=2).fit(X)
+    imputer = VAEImputer(VAETransformer(1, max_iter=1, random_state=0), n_imputations=2).fit(X)
 
     np.testing.assert_array_equal(imputer.transform(X), imputer.transform(X))
     np.testing.assert_array_equal(imputer.transform(X), imputer.estimator_.impute(X, 2))
@@ -140,7 +140,7 @@ def test_the_value_of_missing_cells_is_no_category(library, ordered):
     elif library == "pyarrow":
         frame = pa.Table.from_pandas(frame)
     imputer = VAEImputer(
-        VAETransformer(1, max_iter=1), n_draws=40, missing_values="?", random_state=0
+        VAETransformer(1, max_iter=1), n_imputations=40, missing_values="?", random_state=0
     )
     draws = np.array([table["c"].to_numpy() for table in imputer.fit_transform(frame)])
 

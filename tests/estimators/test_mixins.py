@@ -7,7 +7,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import (
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+)
 from sklearn_vae.likelihoods import StudentT
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet
@@ -110,3 +116,60 @@ def test_a_search_sets_nested_parameters_in_a_pipeline():
     found = VAESearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
 
     assert found.best_estimator_[-1].prior.n_components in (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("cls", "other", "here"),
+    [
+        (VAETransformer, "latent_dim", "n_components"),
+        (VAETransformer, "lr", "learning_rate"),
+        (VAETransformer, "hidden_dims", "hidden_layer_sizes"),
+        (VAEDensity, "epochs", "max_iter"),
+        (VAEOutlierDetector, "seed", "random_state"),
+    ],
+)
+def test_names_of_other_libraries_are_answered_with_those_here(cls, other, here):
+    """A newcomer's first line has the name that another library taught."""
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no parameter '{other}': use '{here}'"):
+        cls(**{other: 2})
+
+
+def test_other_unknown_parameters_have_the_error_of_python():
+    """No name here means the same, or the class does not have it."""
+    for cls, name in ((VAETransformer, "colour"), (VAEOutlierDetector, "lr")):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            cls(**{name: 2})
+
+
+def test_a_subclass_has_the_signature_that_it_declares():
+    """scikit-learn reads parameters from it."""
+
+    class Own(VAETransformer):
+        def __init__(self, latent_dim=2):
+            super().__init__(latent_dim, max_iter=1, random_state=0)
+            self.latent_dim = latent_dim
+
+    assert Own._get_param_names() == ["latent_dim"]
+    assert clone(Own(latent_dim=3)).latent_dim == 3
+    assert VAETransformer._get_param_names() == sorted(VAETransformer().get_params())
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity, VAEOutlierDetector])
+def test_values_that_auto_stands_for_are_attributes(cls):
+    """And the display in a notebook shows them, without internal attributes."""
+    model = cls(**SMALL).fit(X)
+
+    vae = getattr(model, "estimator_", model)
+    assert model.n_components_ == vae.architecture_.n_components
+    if cls is VAETransformer:
+        assert isinstance(model.prior_, MixturePrior)
+    if hasattr(model, "_get_fitted_attr_html"):  # scikit-learn 1.9
+        shown = set(model._get_fitted_attr_html())
+        assert {"n_components_", "n_iter_", "columns_"} <= shown
+        assert not shown & {"architecture_", "schema_", "optimizer_state_", "state_dict_"}
+
+
+def test_choices_are_listed_in_one_order():
+    """A message that changes from run to run cannot be searched for."""
+    with pytest.raises(ValueError, match=r"among \{'gelu', 'identity', 'logistic', 'relu', "):
+        VAETransformer(activation="swish").fit(X)

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EpochScoring
 
-from sklearn_vae import VAEOutlierDetector
+from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.attribution import N_DRAWS, conditional_nll
 from sklearn_vae.anomaly.base import score_in_batches
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.methods import METHODS
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.estimators.caller import called
 
 pd = pytest.importorskip("pandas")
 
@@ -168,7 +170,8 @@ def test_an_unseen_value_of_a_constant_column_lowers_the_score(wine):
     fitted = detector.estimator_._predictor()
     np.testing.assert_allclose(conditional_nll(fitted, later.to_numpy(float))[:, 13], np.log(180))
     assert (conditional_nll(fitted, table.to_numpy(float))[:, 13] == 0).all()
-    assert (detector.explain(later)[:, 13] > detector.explain(table)[:, 13]).all()
+    seen, unseen = (detector.explain(each).iloc[:, 13] for each in (table, later))
+    assert (unseen > seen).all()
 
 
 def test_conformal_p_values_are_valid():
@@ -794,3 +797,112 @@ def test_a_false_positive_rate_that_calibration_rows_cannot_give_is_named():
     detector.set_params(contamination=1 / 49).fit(np.tile(X, (6, 1)))  # times 49 it is below 1
     assert len(detector.calibration_scores_) == 48
     detector.set_params(contamination="auto", novelty=True).fit(X)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
+    """A table in the library of X, for a reader who knows the columns and nothing else."""
+    module, wrong = pytest.importorskip(library), wine.copy()
+    wrong.loc[7, "alcohol"] = 3.5
+    detector = VAEOutlierDetector(contamination=0.02, random_state=0, max_iter=10).fit(wrong)
+    make = {"polars": "from_pandas", "pyarrow": "Table"}.get(library)
+    X = wrong
+    if library != "pandas":
+        make = getattr(module, make)
+        X = make(wrong) if library == "polars" else make.from_pandas(wrong)
+    table = detector.report(X)
+    assert type(table) is type(X)
+    report = table if library == "pandas" else table.to_pandas()
+    flagged = np.flatnonzero(detector.predict(wrong) == -1)
+    scores = detector.score_samples(wrong)
+
+    assert [*report.columns] == ["row", "column", "value", "expected", "p_value", "sentence"]
+    assert report["row"].tolist() == flagged[np.argsort(scores[flagged])].tolist()
+    np.testing.assert_allclose(report["p_value"], detector.p_values(wrong)[report["row"]])
+    (cell,) = report[report["row"] == 7].to_dict("records")
+    assert cell["column"] == "alcohol"
+    assert float(cell["value"]) == 3.5
+    assert 10 < float(cell["expected"]) < 15
+    one_in = round(1 / cell["p_value"])
+    assert cell["sentence"].startswith("alcohol is 3.5, where the rest of the row suggests 1")
+    assert cell["sentence"].endswith(f" About 1 in {one_in} rows is as unusual.")
+
+
+def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine):
+    """As many as asked for, and rows by their labels."""
+    X = wine.set_axis([f"wine {i}" for i in range(len(wine))])
+    report = fitted.report(X, n_columns=3)
+    names = fitted.explain(X).loc[report["row"].iloc[0]].nlargest(3).index
+
+    assert report["column"].iloc[:3].tolist() == names.tolist()
+    assert (report.groupby("row").size() == 3).all()
+    assert fitted.report(X, n_columns=99).groupby("row").size().max() <= 13
+    with pytest.raises(ValueError, match="n_columns must be an integer"):
+        fitted.report(X, n_columns=0)
+
+
+def test_a_report_of_rows_that_are_not_flagged_is_empty(fitted, wine):
+    """It has its columns, so that code that reads it goes on."""
+    normal = wine[fitted.predict(wine) == 1]
+
+    assert fitted.report(normal).shape == (0, 6)
+
+
+def test_a_report_of_an_array_numbers_rows_and_columns():
+    """They have no names."""
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    X[5, 1] = 30.0
+    report = VAEOutlierDetector(contamination=0.02, **QUICK).fit(X).report(X)
+
+    assert report.iloc[0][["row", "column", "value"]].tolist() == [5, 1, 30.0]
+    assert report.iloc[0]["sentence"].startswith("Column 1 is 30, where ")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_attributions_are_a_frame_with_the_columns_of_fit(library, wine):
+    """Named columns need no positions; an array has an array."""
+    wine = wine.rename_axis("id").assign(kind=pd.Categorical(["a", "b"] * 89))
+    plain = VAEOutlierDetector(**QUICK).fit(wine)
+    expected = plain.explain(wine[:3])
+    assert expected.index.equals(wine.index[:3])
+    if library != "pandas":
+        module = pytest.importorskip(library)
+        table = pytest.importorskip("pyarrow").Table.from_pandas(wine, preserve_index=False)
+        table = table if library == "pyarrow" else module.from_arrow(table)
+        found = VAEOutlierDetector(**QUICK).fit(table).explain(table[:3])
+        assert type(found) is type(table)
+        found = found.to_pandas()
+    else:
+        found = expected
+
+    assert [*found.columns] == [*wine.columns]
+    assert (found.dtypes == np.float64).all()
+    np.testing.assert_allclose(found, expected)
+
+
+def test_the_threshold_can_be_set(fitted, wine, tmp_path):
+    """As to the value that labels, or a budget for inspections, suggest; the file keeps it."""
+    from sklearn_vae import load, runtime
+
+    detector = pickle.loads(pickle.dumps(fitted))
+    detector.offset_ = np.quantile(detector.score_samples(wine), 0.5)
+    detector.save(tmp_path / "detector.vae")
+
+    assert (detector.predict(wine) == -1).sum() == 89
+    for copy in (load(tmp_path / "detector.vae"), runtime.load(tmp_path / "detector.vae")):
+        np.testing.assert_array_equal(copy.predict(wine), detector.predict(wine))
+    detector.offset_ = "low"
+    with pytest.raises(ValueError, match="'offset_' of VAEOutlierDetector must be"):
+        detector.save(tmp_path / "other.vae")
+
+
+def test_warnings_name_parameters_that_the_detector_has(wine):
+    """It has neither learning_rate nor early_stopping, by which a VAETransformer is advised."""
+    detector, model = VAEOutlierDetector(max_iter=300, random_state=0), VAETransformer()
+    detector.fit(wine[:50])  # a warning would be an error
+    diverged = [SimpleNamespace(diverged=True, starts_finite=True)]
+    with called(detector), pytest.warns(ConvergenceWarning, match="errors among the largest"):
+        model._warn_of_divergence(diverged, 0.01)
+
+    with pytest.warns(ConvergenceWarning, match=r"a learning_rate smaller than 0\.01 avoids"):
+        model._warn_of_divergence(diverged, 0.01)

@@ -57,7 +57,7 @@ def test_a_category_that_contradicts_is_found_and_explained(fitted):
     scores = fitted.score_samples(pd.concat([new, wrong]))
 
     assert roc_auc_score(np.repeat([1, 0], len(new)), scores) > 0.95
-    explained = fitted.explain(wrong).argmax(axis=1)
+    explained = fitted.explain(wrong).to_numpy().argmax(axis=1)
     assert np.isin(explained, [0, 2]).mean() > 0.9  # the kind, or the hooves that it has
 
 
@@ -68,14 +68,14 @@ def test_a_number_out_of_its_group_is_found_and_explained(fitted):
     scores = fitted.score_samples(pd.concat([new, wrong]))
 
     assert roc_auc_score(np.repeat([1, 0], len(new)), scores) > 0.95
-    assert np.isin(fitted.explain(wrong).argmax(axis=1), [0, 4]).mean() > 0.9
+    assert np.isin(fitted.explain(wrong).to_numpy().argmax(axis=1), [0, 4]).mean() > 0.9
     impossible = new.assign(height=new["height"] + 600)  # that of no kind
-    assert (fitted.explain(impossible).argmax(axis=1) == 4).all()
+    assert (fitted.explain(impossible).to_numpy().argmax(axis=1) == 4).all()
 
 
 def test_attributions_add_up_and_missing_cells_have_none(fitted):
     new = draw(30, 3)
-    attributions, scores = fitted.explain(new), fitted.score_samples(new)
+    attributions, scores = fitted.explain(new).to_numpy(), fitted.score_samples(new)
 
     total = -scores - fitted.attribution_baseline_.score
     np.testing.assert_allclose(attributions.sum(axis=1), total, atol=1e-9)
@@ -88,7 +88,7 @@ def test_an_unseen_category_is_strange(fitted):
     unicorns = new.assign(kind="unicorn")
 
     assert (fitted.score_samples(unicorns) < fitted.score_samples(new)).all()
-    assert (fitted.explain(unicorns).argmax(axis=1) == 0).all()
+    assert (fitted.explain(unicorns).to_numpy().argmax(axis=1) == 0).all()
 
 
 @pytest.mark.parametrize("novelty", [True, False])
@@ -103,7 +103,7 @@ def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declare
         detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(typed)
 
         assert (detector.predict(horses) == -1).all()
-        assert (detector.explain(horses).argmax(axis=1) == 6).mean() > 0.9
+        assert (detector.explain(horses).to_numpy().argmax(axis=1) == 6).mean() > 0.9
 
 
 @pytest.mark.parametrize("novelty", [True, False])

@@ -43,7 +43,7 @@ def test_samples_of_every_likelihood_are_valid_values(seed, unit, dtype):
     X = np.column_stack(columns).astype(dtype)
     model = VAETransformer(2, likelihood=list(names), handle_unknown="error", **QUICK).fit(X)
     drawn = model.sample(200, random_state=seed)
-    imputed = model.impute(np.full((50, X.shape[1]), np.nan), n_draws=4)
+    imputed = model.impute(np.full((50, X.shape[1]), np.nan), n_imputations=4)
 
     for rows in (drawn, imputed.reshape(200, -1)):
         assert np.isfinite(model.score_samples(rows[:50], n_draws=4)).all()

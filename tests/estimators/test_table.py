@@ -60,6 +60,7 @@ TABLES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize("name", TABLES)
 def test_unusual_tables_have_finite_results_of_the_right_shape(name):
     """Each of these breaks a peer."""
@@ -123,7 +124,7 @@ def test_imputed_numbers_are_finite_and_positive_where_they_must_be(estimator, d
     X = np.column_stack([np.exp(3 * x), x]).astype(dtype)
     model = estimator(2, likelihood={0: "lognormal"}, max_iter=2, random_state=0).fit(X)
     far = np.array([[np.nan, sign * size] for sign in (-1, 1) for size in (1e3, 1e6, 1e15)], dtype)
-    imputed = [model.impute(far), *model.impute(far, n_draws=2)]
+    imputed = [model.impute(far), *model.impute(far, n_imputations=2)]
 
     assert np.isfinite(imputed).all()
     assert (np.array(imputed)[:, :, 0] > 0).all()
@@ -383,7 +384,7 @@ def test_values_that_fit_had_not_are_imputed_in_columns_of_integers():
         {"bit": pd.array([7, 0, 1, pd.NA], dtype="Int64"), "x": [0.0, 1.0, 2.0, 3.0]}
     )
 
-    for imputed in (model.impute(new), *model.impute(new, n_draws=2, random_state=0)):
+    for imputed in (model.impute(new), *model.impute(new, n_imputations=2, random_state=0)):
         assert imputed["bit"].isin([0, 1]).all()
         assert imputed["bit"].tolist()[1:3] == [0, 1]
 
@@ -408,7 +409,7 @@ def test_observed_texts_are_kept_by_imputation(convert):
     for imputed in (
         imputer.transform(convert(new)),
         imputer.estimator_.impute(convert(new)),
-        *imputer.estimator_.impute(convert(new), n_draws=2),
+        *imputer.estimator_.impute(convert(new), n_imputations=2),
     ):
         texts = imputed[:, 0] if isinstance(imputed, np.ndarray) else imputed["c"]
         texts = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
@@ -559,7 +560,7 @@ def test_computed_dates_of_whole_days_are_midnights_of_their_time_zone(convert, 
         model.inverse_transform(np.array([[-50.0], [0.1], [3.0]])),
         model.impute(hidden),
         imputer.transform(hidden),
-        *model.impute(hidden, n_draws=2, random_state=0),
+        *model.impute(hidden, n_imputations=2, random_state=0),
         model.sample(500, random_state=0),
     ]
     by_runtime = runtime.load(tmp_path / "imputer.vae").transform(hidden)[:, 0]

@@ -161,7 +161,7 @@ def test_intervals_of_the_draws_cover_what_was_hidden(fitted, asked):
     """90 % of the cells lie in 90 % intervals, give or take 3 %."""
     X, holey = asked
     holes = np.isnan(holey)
-    draws = fitted.impute(holey, n_draws=200, random_state=0)
+    draws = fitted.impute(holey, n_imputations=200, random_state=0)
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
 
     assert draws.shape == (200, *X.shape)
@@ -294,7 +294,7 @@ def test_every_way_of_training_takes_holes(params, linear, asked):
 
     assert abs(vae.score(holey) - linear.log_prob(holey).mean()) < 1.5
     assert np.isfinite(vae.impute(holey)).all()
-    assert np.isfinite(vae.impute(holey[:3], n_draws=2)).all()
+    assert np.isfinite(vae.impute(holey[:3], n_imputations=2)).all()
 
 
 def test_partial_fit_takes_holes(linear):
@@ -389,7 +389,7 @@ def test_a_data_frame_is_completed_as_it_is(frame):
 
 def test_draws_have_the_spread_of_what_is_not_known(frame):
     """One draw is a table, several are a list of them."""
-    one = VAEImputer(QUICK, n_draws=1, random_state=0).fit(frame)
+    one = VAEImputer(QUICK, n_imputations=1, random_state=0).fit(frame)
     several = clone(one).set_params(n_draws=20).fit(frame)
     tables = several.transform(frame)
     hole = frame["a"].isna().to_numpy()
@@ -523,13 +523,13 @@ def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
 def test_several_draws_and_indicators_do_not_go_together(linear):
     """The message names both."""
     with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with n_draws=3"):
-        VAEImputer(n_draws=3, add_indicator=True).fit(linear.draw(60, 0))
+        VAEImputer(n_imputations=3, add_indicator=True).fit(linear.draw(60, 0))
 
 
 def test_several_draws_do_not_go_with_one_container(linear):
     """It would hold one table; they are drawn again without it."""
     X = hide(linear.draw(60, 0), 0.2, np.random.default_rng(0))
-    imputer = VAEImputer(QUICK, n_draws=3).set_output(transform="pandas").fit(X)
+    imputer = VAEImputer(QUICK, n_imputations=3).set_output(transform="pandas").fit(X)
 
     with pytest.raises(ValueError, match=r"'n_draws' .* must be 1 or None with set_output"):
         imputer.transform(X)
@@ -633,6 +633,7 @@ def test_unknown_categories_are_refused_or_missing(frame):
     np.testing.assert_allclose(known.score_samples(new), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 def test_constant_columns_with_holes_leave_nothing_to_fill_from():
     """What is there of them is one value, and a table of nothing else is a table, too."""
     X = np.array([[0.0, 1.0], [np.nan, 1.0], [0.0, np.nan]])
@@ -757,7 +758,7 @@ def test_draws_lie_in_two_modes_as_often_as_the_model_says(holes):
     rows = two_clusters(16, 2)
     rows[:, 1] = np.nan
     rows[:4, 0] = np.nan
-    imputer = VAEImputer(VAETransformer(2, **how), n_draws=4000, random_state=0).fit(X)
+    imputer = VAEImputer(VAETransformer(2, **how), n_imputations=4000, random_state=0).fit(X)
     drawn = imputer.transform(rows)[:, :, 1]
     below, between = shares_by_a_grid(imputer.estimator_, rows)
 

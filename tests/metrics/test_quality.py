@@ -149,3 +149,17 @@ def test_columns_in_another_order_are_refused(real):
     with pytest.raises(ValueError, match="sample must have the columns of real"):
         quality_report(numbers, numbers.rename(columns={"size": "length"}))
     assert quality_report(numbers, numbers.to_numpy()).shape == 1
+
+
+def test_the_similarities_are_a_frame():
+    """To sort, to filter and to paste; the lowest first in each measure."""
+    pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    report = quality_report(X[:100], X[100:] + [0, 9, 0], held_out=X[:50])
+    frame = report.to_frame()
+    values = {measure: part["value"].tolist() for measure, part in frame.groupby("measure")}
+
+    assert values["shape"] == sorted(report.shapes.values())
+    assert values["trend"] == sorted(report.trends.values())
+    assert frame["columns"].iloc[0] == "1"
+    assert (values["c2st"], values["distance"]) == ([report.c2st], [report.distance])

@@ -1157,3 +1157,21 @@ def test_callbacks_of_the_estimator_are_called_in_every_fit(where):
         VAESearchCV(pipeline, {"vae__beta": [1, 2]}, cv=2).fit(X)
 
     assert len([name for _, name in recorder.begun if name == "fit"]) == 5
+
+
+@pytest.mark.parametrize("factor", [None, 2.0])
+def test_the_candidates_are_a_frame_with_the_best_one_first(factor):
+    """What was searched and how it scored, without the columns of single folds."""
+    pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    grid = {"n_components": [1, 2], "beta": [0.5, 1.0]}
+    vae = VAETransformer(hidden_layer_sizes=(4,), max_iter=4, random_state=0)
+    search = VAESearchCV(vae, grid, cv=2, factor=factor).fit(X)
+    frame = search.to_frame()
+    best = frame.iloc[0]
+
+    assert {name: best[name] for name in grid} == search.best_params_
+    assert best["mean_test_score"] == search.best_score_
+    assert ("n_resources" in frame) == (factor is not None)
+    assert len(frame) == len(search.cv_results_["params"])
+    assert not [name for name in frame if name.startswith("split")]

@@ -810,3 +810,21 @@ def test_a_file_whose_members_share_their_arrays_is_refused(load, tmp_path):
     changed(path, share)
     with pytest.raises(ValueError, match="far more memory than the file"):
         load(path)
+
+
+def test_advice_on_a_lambda_works(tmp_path):
+    """pickle takes none; the message names what does."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    import torch
+
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    own = VAETransformer(1, encoder=lambda a, b: torch.nn.Linear(a, b), max_iter=1, random_state=0)
+    with pytest.raises(TypeError, match="functions and classes within others, cloudpickle does"):
+        own.fit(X).save(tmp_path / "own.vae")
+    copy = cloudpickle.loads(cloudpickle.dumps(own))
+    np.testing.assert_array_equal(copy.transform(X), own.transform(X))
+
+    beta = VAETransformer(1, beta=lambda i: 1.0, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(TypeError, match=r"A fitted model does not need it: replace it by set_par"):
+        beta.save(tmp_path / "beta.vae")
+    beta.set_params(beta=1.0).save(tmp_path / "beta.vae")

@@ -58,7 +58,7 @@ def test_imputed_tables_are_those_of_the_estimator(imputer, averaged, tmp_path):
 def test_draws_are_shifted_and_spread_as_those_of_the_estimator(averaged, tmp_path):
     """Both have means and standard deviations of 400 draws."""
     X = rows()
-    imputer = copy(averaged).set_params(n_draws=400)
+    imputer = copy(averaged).set_params(n_imputations=400)
     imputer.spread_ = np.array([0.5, 0.5, 0.5, 0.5, 1.0, 1.0])
     hidden = np.isnan(X[:30, :4])
     draws, expected = (
@@ -77,7 +77,7 @@ def test_draws_are_shifted_and_spread_as_those_of_the_estimator(averaged, tmp_pa
 def test_draws_have_the_seed_of_a_given_model(seed, tmp_path):
     """Where the imputer has none; without any seed, each call takes new draws."""
     vae = VAETransformer(2, **(SMALL | {"random_state": seed}))
-    model = saved(VAEImputer(vae, n_draws=2).fit(rows()), tmp_path)
+    model = saved(VAEImputer(vae, n_imputations=2).fit(rows()), tmp_path)
     draws = model.transform(rows()[:9])
 
     assert np.array_equal(model.transform(rows()[:9]), draws) == (seed == 0)
@@ -164,9 +164,9 @@ def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
 )
 def test_draws_have_the_distribution_of_the_estimators(model, averaged, tmp_path):
     """Means and standard deviations of cells over 400 tables; the random numbers are others."""
-    imputer = copy(averaged).set_params(n_draws=400)
+    imputer = copy(averaged).set_params(n_imputations=400)
     if model is not None:
-        imputer = VAEImputer(model, n_draws=400, random_state=0).fit(rows())
+        imputer = VAEImputer(model, n_imputations=400, random_state=0).fit(rows())
     light, X = saved(imputer, tmp_path), rows()[:20]
     draws, expected = light.transform(X), imputer.transform(X)
 
@@ -187,9 +187,9 @@ def test_draws_of_categories_and_dates(tmp_path):
     day = np.datetime64("2020-01-01") + rng.integers(0, 99, 60).astype("timedelta64[D]")
     frame = pd.DataFrame({"day": day, "colour": rng.choice(["red", "blue"], 60)})
     frame.loc[:4, "day"], frame.loc[3:9, "colour"] = None, None
-    imputer = VAEImputer(VAETransformer(1, **SMALL), n_draws=1, random_state=0).fit(frame)
+    imputer = VAEImputer(VAETransformer(1, **SMALL), n_imputations=1, random_state=0).fit(frame)
     one = saved(imputer, tmp_path)
-    draws = saved(imputer.set_params(n_draws=3), tmp_path).transform(frame)
+    draws = saved(imputer.set_params(n_imputations=3), tmp_path).transform(frame)
 
     assert one.transform(frame).shape == (60, 2)
     assert draws.shape == (3, 60, 2)
@@ -198,7 +198,7 @@ def test_draws_of_categories_and_dates(tmp_path):
     tables = one.model.impute(frame, 2, random_state=1)
     assert tables.shape == (2, 60, 2)
     np.testing.assert_array_equal(tables, one.model.impute(frame, 2, random_state=1))
-    with pytest.raises(ValueError, match="n_draws must be an integer"):
+    with pytest.raises(ValueError, match="n_imputations must be an integer"):
         one.model.impute(frame, 0)
 
 

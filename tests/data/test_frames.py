@@ -1,0 +1,59 @@
+"""Results as data frames, and cells as text."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae.data.frames import cells_of, format_value, make_frame
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (pd.Timestamp("1912-04-10"), "1912-04-10"),
+        (pd.Timestamp("1912-04-10 11:08:22.898099"), "1912-04-10 11:08:22"),
+        (pd.Timestamp("1912-04-10", tz="UTC"), "1912-04-10"),
+        (pd.NaT, "missing"),
+        (pd.NA, "missing"),
+        (None, "missing"),
+        (float("nan"), "missing"),
+        ("nan", "nan"),
+        ("two\nlines", "two lines"),
+        (True, "True"),
+        (1e14, "100000000000000"),
+        (np.float32(0.1), "0.1"),
+        (8.25, "8.25"),
+        (12345.678, "12345.68"),
+    ],
+)
+def test_cells_are_short_texts(value, text):
+    """In the sentences of reports and the labels of bars."""
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_frame_has_the_library_of_another_one(library):
+    """Cells of several types are text where a column has one type."""
+    module = pytest.importorskip(library)
+    like = getattr(module, "table", getattr(module, "DataFrame", None))({"x": [1]})
+    frame = make_frame({"row": np.arange(2), "value": [1.5, "b"]}, like)
+
+    assert type(frame) is type(like)
+    assert cells_of(frame, [0, 1], [0, 0]) == [0, 1]
+    first, second = cells_of(frame, [0, 1], [1, 1])
+    assert (str(first), second) == ("1.5", "b")
+
+
+def test_without_a_library_of_frames_the_error_names_one(monkeypatch):
+    """Arrays can be used without pandas, and a table of results cannot."""
+    monkeypatch.setattr("sklearn_vae.data.frames.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        make_frame({"x": [1]})
+
+
+def test_cells_of_arrays_lists_and_sparse_matrices():
+    """A report quotes them."""
+    sparse = pytest.importorskip("scipy.sparse").csr_matrix([[1.0, 0.0], [0.0, 2.0]])
+    for X in (sparse, sparse.toarray(), sparse.toarray().tolist()):
+        assert cells_of(X, [1, 0], [1, 1]) == [2.0, 0.0]
