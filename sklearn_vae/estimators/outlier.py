@@ -63,7 +63,8 @@ _REFERENCES: Cache = WeakKeyDictionary()
 class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     """Find anomalous rows of a table, and the cells that make them so.
 
-    Rows far from their neighbours, or with rare or contradicting values, score low.
+    The density of a :class:`VAETransformer` and neighbours rank the rows: those far from others, or
+    with rare or contradicting values, score low.
 
     Parameters
     ----------
