@@ -128,15 +128,6 @@ def test_effects_are_the_best_linear_predictors_of_a_random_effects_model():
     )
 
 
-def test_columns_that_the_levels_tell_nothing_of_have_no_effects():
-    rng = np.random.default_rng(0)
-    index, noise = zipf(300, 5000), rng.normal(size=(20, 5000))
-    noise[3] = 1.0
-    noise[4] = np.nan
-
-    assert level_effects(index, np.ones(5000), 300, noise).shape == (300, 0)
-
-
 def test_rare_levels_are_grouped_by_their_effects():
     """Levels of two kinds: no group has both."""
     rng = np.random.default_rng(0)
@@ -198,13 +189,6 @@ def test_weights_are_repetitions():
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
     np.testing.assert_allclose(weighted.level_probabilities, repeated.level_probabilities)
-
-
-def test_all_levels_are_classes_if_their_number_is_requested():
-    X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
-    schema = [Field(0, "category", tuple(range(300)), ""), NUMBER]
-
-    assert fit_encoder(X, None, {0: Categorical(300)}, None, schema).n_columns == 301
 
 
 def test_a_column_without_levels_is_as_in_files_of_earlier_versions():

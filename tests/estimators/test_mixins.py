@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.likelihoods import StudentT
+from sklearn_vae import VAEClassifier, VAEImputer, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet
 from sklearn_vae.objectives import IWAE, LinearWarmup
@@ -44,19 +41,6 @@ def test_fields_of_dataclasses_are_nested_parameters(name, value, field, other, 
     assert clone(again).get_params() == again.get_params()
 
 
-def test_default_parameters_have_no_nested_parameters():
-    """At its defaults, an estimator has the parameters of its signature."""
-    for estimator in (VAETransformer(), VAEDensity()):
-        assert estimator.get_params().keys() == estimator.get_params(deep=False).keys()
-
-
-def test_a_value_is_set_before_its_fields():
-    """Whatever their order, as a grid may hold both."""
-    vae = VAETransformer().set_params(prior__n_components=3, prior="mixture")
-
-    assert vae.prior == MixturePrior(3)
-
-
 @pytest.mark.parametrize(
     ("params", "said"),
     [
@@ -82,13 +66,6 @@ def test_parameters_of_a_default_estimator_are_refused_with_advice(cls):
     assert cls().set_params(estimator=VAETransformer(), estimator__beta=2.0).estimator.beta == 2.0
 
 
-def test_fields_of_a_likelihood_are_nested_parameters():
-    """Every estimator that takes settings has them as parameters."""
-    density = VAEDensity(likelihood=StudentT())
-
-    assert density.get_params()["likelihood__scale"] == StudentT().scale
-
-
 GRID = {"prior__n_components": [2, 4], "objective__n_draws": [1, 3]}
 
 
@@ -101,12 +78,3 @@ def test_searches_set_nested_parameters(search):
     assert len(set(found.cv_results_["mean_test_score"])) == 4
     assert found.best_estimator_.prior == MixturePrior(found.best_params_["prior__n_components"])
     assert found.best_estimator_.objective == IWAE(found.best_params_["objective__n_draws"])
-
-
-def test_a_search_sets_nested_parameters_in_a_pipeline():
-    """By the step's name, then the parameter's, then the field's."""
-    pipeline = make_pipeline(StandardScaler(), VAETransformer(2, prior="mixture", **SMALL))
-    grid = {"vaetransformer__prior__n_components": [2, 4]}
-    found = VAESearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
-
-    assert found.best_estimator_[-1].prior.n_components in (2, 4)

@@ -142,15 +142,6 @@ def test_score_is_the_mean_of_score_samples(factor_rows):
     )
 
 
-def test_a_mean_with_negative_weights_is_refused(factor_rows):
-    """It would be no mean."""
-    train, test, _ = factor_rows
-    vae = VAETransformer(2, max_iter=1, random_state=0).fit(train)
-
-    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
-        vae.score(test, sample_weight=-np.ones(len(test)))
-
-
 def test_the_standard_error_has_the_size_of_the_error(factor_rows):
     """return_std is of the size of the distance to a score with many draws."""
     train, test = factor_rows[0], factor_rows[1][:100]

@@ -1,9 +1,7 @@
 """The torch module of a fitted model: built once, and never out of date."""
 
-import gc
 import pickle
 import time
-import weakref
 from copy import deepcopy
 
 import numpy as np
@@ -50,17 +48,6 @@ def built(monkeypatch):
 def fresh_scores(model, X):
     """Scores of a copy of the fitted attributes, whose module is built anew."""
     return pickle.loads(pickle.dumps(model)).score_samples(X)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_second_call_builds_no_module(name, X, built):
-    """Building a module takes as long as encoding a thousand rows."""
-    model = clone(MODELS[name]).fit(X)
-    first = model.score_samples(X)
-    built.clear()
-
-    assert (model.score_samples(X) == first).all()
-    assert not built
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -145,32 +132,6 @@ def test_the_public_module_is_a_copy(X):
             parameter.zero_()
 
     assert (model.transform(X) == expected).all()
-
-
-def test_no_second_copy_of_large_weights_is_kept(X, built, monkeypatch):
-    """A module of many weights is built at each call."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    expected = model.transform(X)
-    n_weights = sum(value.size for value in model.state_dict_.values())
-    monkeypatch.setattr(predictor, "MAX_CACHED_NUMBERS", n_weights - 1)
-    copy = pickle.loads(pickle.dumps(model))
-    built.clear()
-
-    assert (copy.transform(X) == expected).all()
-    assert (copy.transform(X) == expected).all()
-    assert len(built) == 2
-
-
-def test_the_module_goes_with_the_estimator(X, built):
-    """No table of modules keeps it in memory."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    model.transform(X)
-    modules = [weakref.ref(module) for module in built]
-    built.clear()
-    del model
-    gc.collect()
-
-    assert all(module() is None for module in modules)
 
 
 class Layer(nn.Module):

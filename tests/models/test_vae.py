@@ -9,7 +9,6 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import sobol_normal
@@ -155,16 +154,6 @@ def test_the_bound_reaches_the_integral_over_z(rng, make_model):
     np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
 
 
-def test_scores_do_not_depend_on_a_rows_neighbours(table, make_model):
-    """The same row gets the same score alone, in another order, in any batch."""
-    model = disturb(make_model(table))
-    noise = shared_noise(64, 2)
-    together = iwae_bound(model, rows(table), noise)[0]
-    alone = torch.cat([iwae_bound(model, rows(row[None]), noise)[0] for row in table])
-
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-9)
-
-
 def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(table, make_model):
     """A cell of 1e6 standard deviations must neither blow the network up nor look harmless."""
     model = disturb(make_model(table))
@@ -204,15 +193,6 @@ def test_samples_have_the_covariance_of_the_data_not_that_of_the_mean(
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02)
 
 
-def test_samples_of_binary_columns_are_bits(rng, make_model, generator):
-    """A sample is a row such as the table could have."""
-    x = mixed_table(rng)
-    drawn = make_model(x, blocks=MIXED).sample(4000, generator).detach().numpy()
-
-    assert set(np.unique(drawn[:, 2:])) == {0, 1}
-    np.testing.assert_allclose(drawn[:, 2:].mean(axis=0), x[:, 2:].mean(axis=0), atol=0.05)
-
-
 # -- members -----------------------------------------------------------------------------
 
 
@@ -242,15 +222,6 @@ def test_a_member_is_drawn_and_started_as_a_single_model(rng, make_model):
         torch.testing.assert_close(fleet.flat[[member]], single.flat, rtol=0, atol=0)
 
 
-def test_seeds_and_layers_draw_different_weights(table, make_model):
-    """Two members with equal layers would be one; so would two layers of one shape."""
-    model = make_model(table, table, hidden_layer_sizes=(4, 4))
-    layers = [*model.encoder.hidden, *model.decoder.hidden]
-    drawn = [layer.bias[member].tolist() for layer in layers for member in (0, 1)]
-
-    assert all(one != other for k, one in enumerate(drawn) for other in drawn[:k])
-
-
 # -- weights -----------------------------------------------------------------------------
 
 
@@ -265,36 +236,6 @@ def test_weights_come_back_as_they_went(table, make_model):
     torch.testing.assert_close(other.least_outputs, model.least_outputs, rtol=0, atol=0)
     expected = iwae_bound(model, rows(table), noise)
     torch.testing.assert_close(iwae_bound(other, rows(table), noise), expected)
-
-
-def test_weights_are_copies(table, make_model):
-    """Going on with the training must not change what was kept."""
-    model = make_model(table)
-    weights = model.weights()
-    before = {name: value.copy() for name, value in weights.items()}
-    disturb(model)
-
-    for name, value in weights.items():
-        np.testing.assert_array_equal(value, before[name], err_msg=name)
-
-
-def test_loading_keeps_the_parameters_in_the_flat_tensor(table, make_model):
-    """A loaded model can be trained."""
-    model = make_model(table)
-    model.load(disturb(make_model(table)).weights())
-    before = model.encode(rows(table))
-    model.flat.mul_(0.5)
-
-    assert not torch.allclose(before, model.encode(rows(table)))
-
-
-def test_loading_weights_that_lack_a_name_fails(table, make_model):
-    """Half a model is none."""
-    weights = make_model(table).weights()
-    del weights["free"]
-
-    with pytest.raises(KeyError, match="free"):
-        make_model(table).load(weights)
 
 
 # torch says so once per process where a fleet's gradients are strided as its parameters are
@@ -321,14 +262,6 @@ def test_all_parameters_and_gradients_are_views_of_the_flat_tensors(dtype, table
         torch.testing.assert_close(numbers.sort(dim=1).values, flat, rtol=0, atol=0)
 
 
-def test_a_change_of_the_flat_tensor_changes_the_output(table, make_model):
-    """In place, with no copying between the optimizer and the modules."""
-    model = make_model(table)
-    model.flat.zero_()
-
-    assert (model.encode(rows(table)) == 0).all()
-
-
 def test_only_the_networks_matrices_decay(table, make_model):
     """Weight decay must not pull the model away from its known start, nor shrink a bias."""
     model = make_model(table, blocks=((Gaussian("per_column"), 4),))
@@ -344,16 +277,6 @@ def test_only_the_networks_matrices_decay(table, make_model):
 
     assert decayed == both(matrices)
     assert names - decayed == both(kept) | {"free"}
-
-
-def test_a_model_that_is_built_is_zero_and_draws_nothing():
-    """Global random states stay untouched when a module is built."""
-    state = torch.get_rng_state()
-    model = VAE(Architecture(2, (6,), "tanh", MIXED), n_members=3)
-    model.flatten()
-
-    assert (model.flat == 0).all()
-    assert torch.equal(state, torch.get_rng_state())
 
 
 # -- gradient ----------------------------------------------------------------------------

@@ -112,11 +112,6 @@ def test_sobol_points_follow_from_their_seed(n_draws):
     assert not np.isclose(first, other).any()
 
 
-def test_fewer_sobol_points_are_the_first_of_more():
-    """A number of draws that is no power of two is cut from the next one, not drawn anew."""
-    assert sobol_normal(128, 2, 0)[:100].tolist() == sobol_normal(100, 2, 0).tolist()
-
-
 def test_global_random_states_stay_untouched():
     """A fit inside someone's simulation must not change the simulation."""
 

@@ -13,7 +13,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
-from sklearn_vae.priors import PRIORS, DiagonalMixture, MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.priors import DiagonalMixture, MixturePrior, StandardNormal, VampPrior
 from tests.conftest import iwae_bound
 from tests.priors.conftest import random_model
 
@@ -257,16 +257,6 @@ def test_a_mixture_starts_as_the_codes(table, make_model):
     torch.testing.assert_close(exact.variance, variance, rtol=1e-2, atol=0)
 
 
-def test_a_mixture_of_more_components_than_rows_has_spare_ones(table, make_model):
-    """Their weight is next to nothing."""
-    model = make_model(table)
-    x = torch.as_tensor(table[:3])[None]
-    start = MixturePrior(5).initial_params(x, model.posterior_params)
-
-    assert (start["logit"].softmax(-1)[0, 0, 3:] < 1e-5).all()
-    assert all(value.isfinite().all() for value in start.values())
-
-
 def test_draws_from_a_mixture_have_its_distribution(rng):
     """Standard normal draws become draws of each component, in its share; scipy is the oracle."""
     mixture = DiagonalMixture(
@@ -322,19 +312,6 @@ def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
 
     assert truth - 0.1 < ours.score(test) < truth + 0.1
     assert log_density(drawn).mean() == pytest.approx(log_density(test).mean(), abs=0.5)
-
-
-@pytest.mark.parametrize("name", PRIORS)
-def test_a_name_is_the_prior_with_its_defaults(name):
-    """Names are for those who need no other number of components."""
-    X, _ = clusters(150, np.random.default_rng(0))
-    settings = {"max_iter": 2, "early_stopping": False, "random_state": 0}
-    named, given = (
-        VAETransformer(2, prior=prior, **settings).fit(X).score_samples(X)
-        for prior in (name, PRIORS[name])
-    )
-
-    np.testing.assert_array_equal(named, given)
 
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])

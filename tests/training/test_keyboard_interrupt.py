@@ -110,25 +110,6 @@ def test_ctrl_c_keeps_the_fit_so_far_with_interrupted_true(name, seconds, steps)
     assert pickle.loads(pickle.dumps(trained)).interrupted_
 
 
-@pytest.mark.parametrize("name", ["detector", "novelty"])
-def test_ctrl_c_leaves_few_reference_rows(name):
-    """Distances to all training rows would take long after Ctrl-C; the scores are of 250."""
-    model = clone(MODELS[name]).set_params(callbacks=[Presses(1, 0.0)])
-    with pytest.warns(ConvergenceWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
-        model.fit(rows(700))
-
-    assert len(model.reference_samples_) == 250
-    assert len(model.calibration_scores_) == 250
-    assert np.isfinite(model.score_samples(rows(20, seed=1))).all()
-
-
-def test_a_fit_that_is_over_was_not_interrupted():
-    """The mark is of the last fit."""
-    model = VAETransformer(**SMALL, max_iter=1).fit(rows())
-
-    assert model.interrupted_ is False
-
-
 def test_ctrl_c_in_the_refit_keeps_the_first_training():
     """It was complete, and a second one in its beginnings is worse."""
     X = rows() ** 2  # the start, which is linear, is not the best model
@@ -213,16 +194,6 @@ def test_ctrl_c_does_not_outlast_its_fit():
     with pytest.warns(ConvergenceWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
         interrupted.fit(rows())
     model = VAETransformer(**SMALL, max_iter=5, callbacks=[Stops()])
-    thread = threading.Thread(target=model.fit, args=(rows(),))
-    thread.start()
-    thread.join()
-
-    assert model.interrupted_ is False
-
-
-def test_a_thread_fits_without_a_handler():
-    """Signals are the main thread's alone."""
-    model = VAETransformer(**SMALL, max_iter=1)
     thread = threading.Thread(target=model.fit, args=(rows(),))
     thread.start()
     thread.join()

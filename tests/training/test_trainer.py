@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
 from sklearn_vae.system import progress
 from sklearn_vae.training import Dataset, Trainer
-from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
 
@@ -84,26 +83,6 @@ def test_training_learns_what_a_linear_model_cannot(bent, make_model):
     val_losses = net.history[:, "val_loss"]
 
     assert min(val_losses) < val_losses[0] - 0.1
-
-
-def test_the_same_seed_gives_the_same_bits(bent, make_model):
-    """All randomness depends on the configuration's seed."""
-    one, again, other = (
-        run(make_model(bent), *halves(bent), replace(CONFIG, seed=seed)) for seed in (0, 0, 1)
-    )
-
-    assert torch.equal(one.module_.flat, again.module_.flat)
-    assert not torch.equal(one.module_.flat, other.module_.flat)
-    assert one.history[:, "loss"] == again.history[:, "loss"]
-
-
-def test_training_leaves_global_random_states_alone(bent, make_model):
-    """skorch and torch are not asked for a single number."""
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    run(make_model(bent), *halves(bent))
-
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()
 
 
 def test_training_in_pieces_is_one_training(bent, make_model):
@@ -196,29 +175,12 @@ def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_mode
     np.testing.assert_allclose(net.history[:, "val_loss"], expected, rtol=1e-6)
 
 
-def test_without_validation_all_epochs_are_trained(bent, make_model):
-    """A refit has nothing to stop it."""
-    net = run(make_model(bent), to_dataset(bent))
-
-    assert len(net.history) == CONFIG.max_iter
-    assert "val_loss" not in net.history[-1]
-    assert net.scheduler_.n_iter.tolist() == [list(split_stages(CONFIG.max_iter))]
-
-
 def test_warm_up_is_waited_for(bent, make_model):
     """While beta still changes, a validation loss at the final beta says nothing of patience."""
     slow = replace(CONFIG, max_iter=40, patience=2, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
     scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
 
     assert 10 <= scheduler.n_iter[0, 0] < 15
-
-
-def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
-    """n_iter_no_change=1 is allowed, and no reason to stop before the KL counts."""
-    slow = replace(CONFIG, max_iter=40, patience=1, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
-    scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
-
-    assert scheduler.n_iter[0, 0] >= 10
 
 
 def test_members_are_trained_as_single_models_are(rng, make_model):
@@ -295,15 +257,6 @@ def test_a_learning_rate_that_is_far_too_large_leaves_finite_weights(
 
     assert net.results_[0].diverged
     assert model.flat.isfinite().all()
-
-
-def test_a_learning_rate_that_is_far_too_large_cannot_hurt_where_rows_validate(bent, make_model):
-    """The start is still the best."""
-    model = make_model(bent)
-    start = model.flat.clone()
-    run(model, *halves(bent), replace(CONFIG, learning_rate=1e6))
-
-    assert torch.equal(model.flat, start)
 
 
 def test_an_extreme_row_is_no_divergence(bent, make_model):
@@ -393,21 +346,6 @@ def test_skorchs_early_stopping_stops(bent, make_model):
     assert len(net.history) <= 4
 
 
-def test_a_name_that_the_history_lacks_is_answered_by_those_that_it_has(bent, make_model):
-    """skorch's default is "valid_loss"."""
-    with pytest.raises(KeyError, match="valid_loss") as caught:
-        run(make_model(bent), *halves(bent), callbacks=[EarlyStopping()])
-
-    assert "'val_loss'" in caught.value.__notes__[0]
-
-
-def test_skorchs_epoch_timer_times(bent, make_model):
-    """Each record says how long its iteration took."""
-    net = run(make_model(bent), to_dataset(bent), callbacks=[EpochTimer()])
-
-    assert all(row["dur"] > 0 for row in net.history)
-
-
 def test_skorchs_scheduler_schedules(bent, make_model):
     """torch's schedulers accept our Adam, and its steps follow them."""
     halving = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
@@ -436,27 +374,6 @@ def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
     assert title == "Training on 120 rows:"
     assert "reconstruction_loss" in header
     assert len(lines) == 3 + CONFIG.max_iter
-
-
-def test_the_line_of_progress_is_overwritten_in_a_terminal(bent, make_model, monkeypatch):
-    """With the rate and the time left; a shorter state erases the end of a longer one."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
-    monkeypatch.setattr("sys.stdout", Terminal())
-    run(make_model(bent), to_dataset(bent), verbose=1)
-    _, *states = sys.stdout.getvalue().split("\r")
-    widths = [len(state.rstrip("\n")) for state in states]
-
-    assert len(states) == CONFIG.max_iter + 1
-    assert " per second, at most " in states[0]
-    assert states[0].startswith("Training on 120 rows: iteration 1, loss ")
-    assert states[-1].endswith("\n")
-    assert "\n" not in "".join(states[:-1])
-    assert all(new >= len(old.rstrip()) for new, old in zip(widths[1:], states, strict=False))
 
 
 def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monkeypatch, capsys):
