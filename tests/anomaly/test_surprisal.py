@@ -212,12 +212,6 @@ def test_columns_of_many_classes_are_left_out():
     np.testing.assert_allclose(*scores, rtol=1e-6)
 
 
-def test_a_single_reference_row_surprises_nobody(fitted):
-    detector, reference = fitted
-    rows = ScoredRows(reference.X[:1], *model_of(detector))
-    assert np.isfinite(ClassSurprisal().score(rows)).all()
-
-
 def test_contradictions_among_training_rows_are_outliers(tmp_path):
     """One row in twenty has another country than its city's, beside numbers that say nothing."""
     rng = np.random.default_rng(1)

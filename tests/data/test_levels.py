@@ -20,7 +20,6 @@ from sklearn_vae.data.columns.levels import (
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Categorical
-from sklearn_vae.model_selection import VAESearchCV
 
 pd = pytest.importorskip("pandas")
 
@@ -90,18 +89,6 @@ def test_draws_have_the_shares_of_their_class():
 
         assert observed[~own].sum() == 0
         assert stats.chisquare(observed[own], 20_000 * levels.probabilities[own]).pvalue > 1e-3
-
-
-def test_levels_are_looked_up_in_the_coarser_dtype():
-    levels = Levels.from_groups(np.array([0.1, 0.2, 0.7]), np.ones(3), np.arange(3))
-
-    assert levels.index(np.array([0.7, 0.1, np.nan, 0.3, 9], np.float32)).tolist() == [
-        2,
-        0,
-        -1,
-        -1,
-        -1,
-    ]
 
 
 @pytest.mark.parametrize(
@@ -288,16 +275,6 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
-
-
-def test_later_chunks_and_searches_have_the_levels(shops):
-    model = VAETransformer(1, **QUICK).partial_fit(shops[:700])
-    width = model.columns_.n_columns
-    model.partial_fit(shops[700:])
-    search = VAESearchCV(VAETransformer(1, **QUICK), {"n_components": [1, 2]}, cv=2).fit(shops)
-
-    assert model.columns_.n_columns == width
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 def test_ordered_levels_share_classes_and_keep_their_probabilities():

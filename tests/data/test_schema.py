@@ -345,15 +345,6 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     np.testing.assert_array_equal(Schema.fit(X.toarray()).transform(X), numbers)
 
 
-def test_a_wide_sparse_table_is_not_read_column_by_column():
-    """All its columns are numbers, and to cut one out takes as long as to count all values."""
-    X = csr_matrix((10, 10**5), dtype=np.float32)
-
-    schema = Schema.fit(X)
-
-    assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
-
-
 def test_sparse_columns_of_pandas_are_restored_dense():
     """Their logical type is that of their values."""
     values = pd.arrays.SparseArray([0, 1, 1])

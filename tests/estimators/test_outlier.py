@@ -13,16 +13,14 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_bl
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.attribution import N_DRAWS, conditional_nll
 from sklearn_vae.anomaly.base import score_in_batches
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.methods import METHODS
-from sklearn_vae.anomaly.rows import ScoredRows
 
 pd = pytest.importorskip("pandas")
 
@@ -385,21 +383,6 @@ def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty)
     np.testing.assert_allclose(weighted.explain(X), repeated.explain(X))
 
 
-def test_counts_are_multiplicities_of_neighbours():
-    """The mean distance to the 20 nearest rows, some of which occur 13 times."""
-    rng = np.random.default_rng(0)
-    X, new = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
-    weight = np.where(np.arange(60) % 7, 1, 13)
-    detector = VAEOutlierDetector(method="neighbors", **QUICK).fit(X, sample_weight=weight)
-    near = detector.scorer_.scorers[0]
-    kept = near.reference.repeat(near.counts, axis=0)
-    model, reference = detector.estimator_._predictor(), detector._reference_rows()
-    rows = ScoredRows(new, detector.columns_, model, reference)
-    distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(rows.deviations)
-
-    np.testing.assert_allclose(near.score(rows), distance.mean(axis=1))
-
-
 @pytest.mark.parametrize("novelty", [False, True])
 def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     """Means of each value given the row's others, by the precision matrix."""
@@ -493,24 +476,6 @@ def test_scores_are_invariant_to_units(wine):
         plain.score_samples(wine.to_numpy()),
         rtol=0.05,
     )
-
-
-def test_the_model_is_a_fitted_transformer_of_the_rows(wine):
-    """With the parameters that the detector shares, without its callbacks."""
-    epochs = EpochScoring(lambda net, X, y=None: 0.0, name="zero", on_train=True)
-    detector = VAEOutlierDetector(
-        n_components=3, hidden_layer_sizes=7, callbacks=[epochs], **QUICK
-    ).fit(wine)
-    model = detector.estimator_
-
-    assert {"zero", "loss", "val_loss"} <= model.history_[0].keys()
-    assert model.transform(wine).shape == (178, 3)
-    assert model.architecture_.hidden_layer_sizes == (7,)
-    assert detector.n_iter_ == model.n_iter_ == len(model.history_)
-    assert model.callbacks is None
-    assert "estimator_=" not in repr(detector)
-    alone = clone(model).fit(np.unique(wine.to_numpy(), axis=0))
-    np.testing.assert_array_equal(alone.transform(wine.to_numpy()), model.transform(wine))
 
 
 @pytest.mark.parametrize("where", ["training", "calibration"])
@@ -622,15 +587,6 @@ def test_the_number_of_reference_rows_is_limited(monkeypatch):
     assert (detector.predict(X) == -1).mean() == pytest.approx(0.1, abs=noise)
 
 
-def test_a_table_too_large_to_encode_as_a_whole_is_encoded_batch_by_batch(wine, monkeypatch):
-    """Its scores are those of the table encoded at once."""
-    expected = VAEOutlierDetector(**QUICK).fit(wine).score_samples(wine)
-    monkeypatch.setattr("sklearn_vae.estimators.base.MAX_NUMBERS_ENCODED", 100)
-    found = VAEOutlierDetector(**QUICK).fit(wine).score_samples(wine)
-
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
 def test_numbers_that_single_precision_cannot_tell_apart_stay_apart():
     """A row alone is not taken for another one."""
     rng = np.random.default_rng(0)
@@ -640,25 +596,6 @@ def test_numbers_that_single_precision_cannot_tell_apart_stay_apart():
 
     np.testing.assert_allclose(detector.score_samples(rows)[0], detector.score_samples(rows[:1])[0])
     assert detector.predict(rows[:1]) == -1
-
-
-@pytest.mark.parametrize("novelty", [False, True])
-def test_what_is_computed_of_reference_rows_is_kept_until_they_are_set(wine, novelty):
-    detector = VAEOutlierDetector(novelty=novelty, max_iter=1, random_state=0).fit(wine[:90])
-    detector.predict(wine[:2])
-    rows = detector._reference_rows()
-    assert "value_counts" in vars(rows)
-    detector.predict(wine[:2])
-    assert detector._reference_rows() is rows
-
-    detector.fit(wine[60:])
-    fresh = VAEOutlierDetector(novelty=novelty, max_iter=1, random_state=0).fit(wine[60:])
-    np.testing.assert_array_equal(detector.score_samples(wine), fresh.score_samples(wine))
-
-    detector.predict(wine[:2])
-    detector.reference_samples_ = detector.reference_samples_ + 100
-    assert detector._reference_rows() is not rows
-    assert (detector.score_samples(wine[60:]) < fresh.score_samples(wine[60:])).any()
 
 
 def test_a_false_positive_rate_that_calibration_rows_cannot_give_is_named():

@@ -2,7 +2,6 @@
 
 import pickle
 import time
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from torch import nn
 
-import sklearn_vae
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inference import predictor
 
@@ -95,32 +93,6 @@ def test_the_weights_of_a_model_that_has_scored_are_read_only(X):
 
     with pytest.raises(ValueError, match="read-only"):
         model.state_dict_["free"][0] = 1
-
-
-def test_each_precision_has_a_module_of_its_own(X):
-    """Rows of float32 after rows of float64, and back."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    exact = model.transform(X)
-    single = model.transform(X.astype(np.float32))
-
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single, exact, atol=1e-4)
-    assert (model.transform(X) == exact).all()
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_neither_a_pickle_nor_a_clone_nor_a_copy_nor_a_file_holds_the_module(name, X, tmp_path):
-    """A pickle is as long after a call as before it, and what was saved scores the same."""
-    model = clone(MODELS[name]).fit(X)
-    before, attributes = len(pickle.dumps(model)), set(vars(model))
-    expected = model.score_samples(X)
-    model.save(tmp_path / "model.vae")
-
-    assert len(pickle.dumps(model)) == before
-    assert set(vars(model)) == attributes
-    assert set(vars(clone(model))) == set(model.get_params(deep=False))
-    assert (deepcopy(model).score_samples(X) == expected).all()
-    assert (sklearn_vae.load(tmp_path / "model.vae").score_samples(X) == expected).all()
 
 
 def test_the_public_module_is_a_copy(X):

@@ -100,15 +100,6 @@ def test_without_axes_a_figure_is_created_and_a_display_can_be_drawn_again(digit
     np.testing.assert_array_equal(display.scatters_[0].get_offsets(), display.codes)
 
 
-def test_an_object_other_than_axes_is_refused(digits):
-    """The error says which type was passed."""
-    X, _, vae = digits
-    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got Figure"):
-        LatentSpaceDisplay.from_estimator(vae, X, ax=plt.figure())
-    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got str"):
-        LossCurveDisplay.from_estimator(vae, ax="here")
-
-
 def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
     """Rows are transformed by the earlier steps; the KL is that of the final estimator."""
     X, _, _ = digits
@@ -176,11 +167,3 @@ def test_posteriors_without_a_kl_per_dimension_are_drawn(posterior):
     most = np.argsort(-vae.transform(X).var(axis=0), kind="stable")[:2]
 
     assert sorted(display.components) == sorted(most)
-
-
-def test_a_single_component_is_refused(named):
-    """A scatter plot needs two axes."""
-    table, _ = named
-    vae = VAETransformer(1, **QUICK).fit(table)
-    with pytest.raises(ValueError, match="at least two components, and the estimator has 1"):
-        LatentSpaceDisplay.from_estimator(vae, table)

@@ -34,18 +34,6 @@ def test_codes_of_a_conditional_model_are_averaged_over_the_classes(digits):
     assert (display.kl > 0).all()
 
 
-def test_codes_that_need_conditions_are_drawn_by_their_transform(named):
-    """The y of the display is a colour, so the error is not one that asks for it."""
-    table, _ = named
-    y = table["a"].to_numpy() ** 2
-    vae = VAETransformer(2, conditional=True, **QUICK).fit(table, y)
-    with pytest.raises(ValueError, match=r"LatentSpaceDisplay\(codes=Z\)\.plot\(\)"):
-        LatentSpaceDisplay.from_estimator(vae, table, y)
-
-    display = LatentSpaceDisplay(codes=vae.transform(table, y), y=y).plot()
-    assert len(display.scatters_[0].get_offsets()) == len(table)
-
-
 @pytest.mark.parametrize("as_classes", [lambda y: y, lambda y: np.array(list("abcdefghij"))[y]])
 def test_each_class_has_a_colour_and_a_legend_entry(digits, as_classes):
     """Integers and strings alike."""

@@ -130,22 +130,3 @@ def test_tables_that_cannot_be_compared_are_refused(real):
     doubled = real.set_axis(["size"] * real.shape[1], axis=1)
     with pytest.raises(ValueError, match="sample has several columns of one name"):
         quality_report(real, doubled)
-
-
-def test_sources_of_batches_are_refused(real):
-    """Distances and ranks need all rows in memory; the message names the parameter."""
-    with pytest.raises(ValueError, match="'real' parameter of quality_report needs a table in mem"):
-        quality_report("a.parquet", real)
-    with pytest.raises(ValueError, match="'held_out' parameter of quality_report needs a table"):
-        quality_report(real, real, held_out="a.parquet")
-
-
-def test_columns_in_another_order_are_refused(real):
-    """Numbers of one column would be compared with those of another."""
-    numbers = real[["size", "weight"]]
-
-    with pytest.raises(ValueError, match=r"held_out .* in their order: 'size', 'weight'. Got 'we"):
-        quality_report(numbers, numbers, held_out=numbers[["weight", "size"]])
-    with pytest.raises(ValueError, match="sample must have the columns of real"):
-        quality_report(numbers, numbers.rename(columns={"size": "length"}))
-    assert quality_report(numbers, numbers.to_numpy()).shape == 1

@@ -504,16 +504,6 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     assert log_density(free, X.mean(axis=0)[None])[0] > mode + 1
 
 
-def test_a_row_that_counts_twice_is_two_rows():
-    rng = np.random.default_rng(0)
-    X, counts = rng.normal(size=(40, 3)), rng.integers(1, 4, size=40)
-    weighted = anchors_of(X, 1, "full", counts=counts.astype(float))
-    copied = anchors_of(np.repeat(X, counts, axis=0), 1, "full")
-
-    np.testing.assert_allclose(weighted.whiten, copied.whiten, rtol=1e-9)
-    np.testing.assert_allclose(weighted.loc, copied.loc, rtol=1e-9)
-
-
 def test_shares_are_the_most_likely_ones():
     """Against a general optimizer, on rows with weights."""
     rng = np.random.default_rng(0)

@@ -169,30 +169,6 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
 # -- reconstruction and samples ----------------------------------------------------------
 
 
-def test_the_start_reconstructs_linearly(table, make_model):
-    """The mean of p(x|z) is loc + z @ loadings."""
-    start = CorrelationPCA.fit(table, None, 2).linear_gaussian(2)
-    z = np.random.default_rng(1).standard_normal((7, 2))
-    expected = start.loc + z @ start.loadings
-
-    np.testing.assert_allclose(
-        make_model(table).reconstruct(rows(z))[0].detach().numpy(), expected, atol=1e-12
-    )
-
-
-@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("per_column")], ids=repr)
-def test_samples_have_the_covariance_of_the_data_not_that_of_the_mean(
-    kind, table, make_model, generator
-):
-    """Sampling without the decoder's noise is the most frequent fault of VAE libraries."""
-    model = make_model(table, blocks=((kind, 4),))
-    x = model.sample(60_000, generator).detach().numpy()
-    expected = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).get_covariance()
-
-    np.testing.assert_allclose(np.cov(x, rowvar=False), expected, atol=0.03)
-    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02)
-
-
 # -- members -----------------------------------------------------------------------------
 
 
@@ -210,16 +186,6 @@ def test_members_with_weights_of_their_own_equal_single_models(rng, make_model):
         alone = [iwae_bound(single, own, noise), *single.elbo_terms(own, noise)]
         for expected, ours in zip(alone, together, strict=True):
             torch.testing.assert_close(ours[[member]], expected)
-
-
-def test_a_member_is_drawn_and_started_as_a_single_model(rng, make_model):
-    """Seed and start decide a member, not its place in the fleet."""
-    tables = [rng.standard_normal((20, 4)) for _ in range(2)]
-    fleet = make_model(*tables, seeds=[5, 9])
-    for member, seed in enumerate([5, 9]):
-        single = make_model(tables[member], seeds=[seed])
-
-        torch.testing.assert_close(fleet.flat[[member]], single.flat, rtol=0, atol=0)
 
 
 # -- weights -----------------------------------------------------------------------------

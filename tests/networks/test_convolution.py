@@ -136,14 +136,6 @@ def test_pixels_have_one_unit_and_scores_are_in_the_units_of_the_images():
     np.testing.assert_allclose(difference, sum(real) * np.log(10), rtol=2e-2)
 
 
-def test_training_makes_the_score_better():
-    """Not only the linear path learns."""
-    X = DIGITS.reshape(160, -1)
-    start, trained = fit(X, learning_rate=1e-12, max_iter=1), fit(X, max_iter=3)
-
-    assert trained.score(X) > start.score(X) + 1
-
-
 def test_pixels_may_be_missing():
     """The encoder sees where they are; the score is that of the others."""
     X = DIGITS.reshape(160, -1).copy()

@@ -210,17 +210,6 @@ def test_dropout_is_for_training_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_each_member_drops_by_its_own_seed():
-    """Trained beside another, a start is what it is alone."""
-    both = vae(decoder=dropping, n_init=2, ensemble=True, refit=False).fit(X)
-    alone = vae(decoder=dropping, refit=False).fit(X)
-    name = "decoder.weights.0/weight"
-
-    gaps = [np.abs(member - alone.state_dict_[name][0]).max() for member in both.state_dict_[name]]
-    assert min(gaps) < 1e-4
-    assert max(gaps) > 1e-2
-
-
 def test_batch_normalization_that_has_learned_its_statistics_is_a_layer():
     """Of a module that is trained already; they stay as they are."""
     mine = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4))

@@ -315,22 +315,6 @@ def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
 
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
-def test_a_weight_is_a_number_of_copies(prior):
-    """The rows that a prior starts from are drawn by weight, in an order of their own."""
-    X, _ = clusters(60, np.random.default_rng(0))
-    weight = np.random.default_rng(1).integers(0, 4, 60)
-    settings = {"max_iter": 3, "early_stopping": False, "random_state": 0}
-    weighted = VAETransformer(2, prior=prior, **settings).fit(X, sample_weight=weight)
-    copies = VAETransformer(2, prior=prior, **settings).fit(np.repeat(X, weight, axis=0)[::-1])
-
-    # not the scores: rounding decides which mode a row's draws come from, worth .01 nats
-    assert weighted.state_dict_.keys() == copies.state_dict_.keys()
-    for name, value in weighted.state_dict_.items():
-        np.testing.assert_allclose(value, copies.state_dict_[name], atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(weighted.transform(X), copies.transform(X), atol=1e-5)
-
-
-@pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_fits_go_on_with_the_prior_that_they_have(prior):
     """In partial_fit and with warm_start; another prior is refused by name."""
     X, _ = clusters(300, np.random.default_rng(0))

@@ -46,25 +46,6 @@ def test_step_sizes_fall_by_stage():
     assert scheduler.done.tolist() == [False, False, False, True]
 
 
-@pytest.mark.parametrize("lengths", [(3, 0, 2), (0, 0, 1), (0, 4, 0)])
-def test_n_iter_per_stage_is_kept(lengths):
-    """A refit repeats the epochs that led to the lowest validation loss."""
-    scheduler, flat = go(
-        replace(CONFIG, n_iter_per_stage=lengths), np.full(20, np.nan), np.zeros((20, 1))
-    )
-
-    assert scheduler.n_iter.tolist() == [list(lengths)]
-    np.testing.assert_allclose(flat, 0.01 * (np.array(lengths) @ STAGES))
-
-
-def test_no_iterations_at_all_keep_the_start():
-    """If nothing was ever better than the start, a refit has nothing to do."""
-    scheduler, flat = go(replace(CONFIG, n_iter_per_stage=(0, 0, 0)), np.zeros((3, 1)))
-
-    assert scheduler.done.all()
-    assert flat.tolist() == [0]
-
-
 def test_a_stage_ends_when_patience_does():
     """Two iterations without a gain end it; the next one starts from the best weights."""
     patient = replace(CONFIG, max_iter=100, patience=2)

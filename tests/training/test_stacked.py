@@ -1,6 +1,5 @@
 """Stacked training: jobs that are trained together have the results that each has alone."""
 
-import weakref
 from dataclasses import fields, replace
 
 import numpy as np
@@ -19,7 +18,7 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, stacked
+from sklearn_vae.training import TrainingConfig, TrainingJob, stacked
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
@@ -238,30 +237,6 @@ def test_the_last_remaining_member_trains_on_its_rows(weighted):
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_parts_of_one_table_share_its_rows(weighted):
-    """A grid whose fits each set other rows aside holds the rows once."""
-    whole, other = make_rows(0, weighted=weighted), make_rows(1, weighted=weighted)
-    parts = [
-        table.split(15, torch.Generator().manual_seed(seed))[0]
-        for seed, table in enumerate([whole, whole, other])
-    ]
-    two, three = Dataset.stack(parts[:2]), Dataset.stack(parts)
-    rows = torch.arange(45).expand(3, -1)
-    x, weight = three.take(rows)
-
-    assert two.x is whole.x
-    assert len(three.x) == len(whole.x) + len(other.x)
-    for member, part in enumerate(parts):
-        own, own_weight = part.arrays()
-        np.testing.assert_array_equal(x[member].numpy(), own)
-        if weighted:
-            relative = own_weight / own_weight.mean()
-            np.testing.assert_allclose(weight[member].numpy(), relative, rtol=1e-6)
-    left = three.select(torch.tensor([2]))
-    np.testing.assert_array_equal(left.take(rows[:1])[0][0].numpy(), parts[2].arrays()[0])
-
-
 def test_jobs_of_other_shapes_are_not_stacked():
     """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
     table = make_rows(0)
@@ -277,18 +252,6 @@ def test_jobs_of_other_shapes_are_not_stacked():
 
     together = sorted(map(sorted, stacked.group_jobs(runs)))
     assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
-
-
-def test_a_run_that_is_over_holds_no_rows():
-    """Its outcome is all that is asked for later."""
-    table = make_rows(0)
-    trainer = stacked.make_trainer([make_run(table)], verbose=0)
-    (outcome,) = trainer.train(table)
-    rows = weakref.ref(table)
-    del table
-
-    assert rows() is None
-    assert outcome is trainer.result_of(0)
 
 
 def test_autograd_trains_stacked_members(monkeypatch):

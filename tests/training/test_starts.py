@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import stats
 
-from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
@@ -100,18 +99,6 @@ def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid, en
     assert [job.is_random for job in automatic] == [False, True][: 1 + is_second]
     assert [job.config.is_homoscedastic for job in automatic] == [False, True][: 1 + is_second]
     assert len(make_starts(job_on(ROWS, n_valid=n_valid), "auto", ensemble=ensemble)) == 1
-
-
-def test_the_same_fit_twice_is_the_same_and_partial_fit_has_one_start():
-    """To the last bit; a chunk has no validation rows to choose a start by."""
-    settings = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
-    one, other = (VAETransformer(2, **settings).fit(ring()) for _ in range(2))
-    chunk, linear = (
-        VAETransformer(2, n_init=n_init, **settings).partial_fit(ring()) for n_init in ("auto", 1)
-    )
-
-    np.testing.assert_array_equal(one.score_samples(ROWS), other.score_samples(ROWS))
-    np.testing.assert_array_equal(chunk.score_samples(ROWS), linear.score_samples(ROWS))
 
 
 # -- Mardia's test of multivariate kurtosis ----------------------------------------------

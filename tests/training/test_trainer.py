@@ -1,8 +1,5 @@
 """The training loop: losses, best parameters, divergence, and skorch's callbacks."""
 
-import io
-import os
-import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -97,31 +94,6 @@ def test_training_in_pieces_is_one_training(bent, make_model):
     torch.testing.assert_close(pieces.flat, whole.flat)
 
 
-def test_a_weight_is_a_number_of_copies(bent, rng, make_model):
-    """Where every step sees the whole table, training cannot tell them apart."""
-    weight = rng.integers(1, 4, len(bent))
-    copies = np.repeat(bent, weight, axis=0)
-    whole = replace(CONFIG, batch_size=1000, n_iter_per_stage=(3, 2, 1))
-    expected = run(make_model(bent), to_dataset(copies), config=whole)
-    ours = run(make_model(bent), to_dataset(bent, weight), config=whole)
-
-    torch.testing.assert_close(ours.module_.flat, expected.module_.flat, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(ours.history[:, "loss"], expected.history[:, "loss"], rtol=1e-7)
-
-
-def test_a_validation_weight_is_a_number_of_copies(bent, rng, make_model):
-    """Weights count where weights are chosen, too."""
-    train, _ = halves(bent)
-    weight = rng.integers(1, 3, 60)
-    copies = to_dataset(np.repeat(bent[1::2], weight, axis=0))
-    first, second = (
-        run(make_model(bent), train, valid).history[:, "val_loss"]
-        for valid in (copies, to_dataset(bent[1::2], weight))
-    )
-
-    np.testing.assert_allclose(second, first, rtol=1e-9)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_errors_of_the_draws_of_many_rows_average_out(seed, rng, make_model):
     """A single draw for all rows had an error that did not, and chose worse weights."""
@@ -181,16 +153,6 @@ def test_warm_up_is_waited_for(bent, make_model):
     scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
 
     assert 10 <= scheduler.n_iter[0, 0] < 15
-
-
-def test_members_are_trained_as_single_models_are(rng, make_model):
-    """A stacked model has a leading member axis."""
-    x = rng.standard_normal((40, 3))
-    rows = to_dataset(x)
-    fleet = run(make_model(x, x), Dataset.stack([rows, rows]))
-    single = run(make_model(x), rows)
-
-    torch.testing.assert_close(fleet.module_.flat[[0]], single.module_.flat)
 
 
 # -- divergence --------------------------------------------------------------------------
@@ -400,25 +362,6 @@ def test_the_last_line_says_that_the_training_was_interrupted(bent, make_model, 
         run(make_model(bent), to_dataset(bent), verbose=1, callbacks=[Stop()])
 
     assert capsys.readouterr().out.startswith("Training on 120 rows: iteration 2, interrupted, ")
-
-
-def test_a_line_is_cut_at_the_width_of_the_terminal(monkeypatch):
-    """A broken line would not be overwritten; the end, with the time left, is kept."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-        def fileno(self):
-            return 1
-
-    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((20, 24)))
-    monkeypatch.setattr("sys.stdout", Terminal())
-    line = progress.ProgressLine()
-    line.print("a line that is too long, 3 s left")
-    line.print("short", is_last=True)
-
-    assert sys.stdout.getvalue() == "\r...o long, 3 s left\rshort              \n"
 
 
 @pytest.mark.gpu
