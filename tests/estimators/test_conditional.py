@@ -277,11 +277,16 @@ def test_y_may_be_a_data_frame_of_classes_and_numbers():
     "params",
     [
         {"objective": "iwae"},
-        {"prior": "mixture"},
         {"prior": "vamp"},
         {"robust": True},
-        {"likelihood": Gaussian(scale="per_column")},
-        {"hidden_layer_sizes": ()},
+        *(
+            pytest.param(params, marks=pytest.mark.slow)
+            for params in (
+                {"prior": "mixture"},
+                {"likelihood": Gaussian(scale="per_column")},
+                {"hidden_layer_sizes": ()},
+            )
+        ),
     ],
     ids=str,
 )
@@ -325,7 +330,7 @@ def test_a_column_that_equals_y_is_fitted_without_warnings_or_nan(has_holes, rng
     if has_holes:
         X[::5, 1] = np.nan
 
-    for seed in range(5):
+    for seed in range(2):
         vae = VAETransformer(2, conditional=True, likelihood="gaussian", random_state=seed).fit(
             X, y
         )

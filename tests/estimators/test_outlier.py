@@ -159,7 +159,7 @@ def test_conformal_p_values_are_valid():
 
 
 @pytest.mark.filterwarnings("ignore:contamination=0.001:UserWarning")  # the rate is 1 / 200
-@pytest.mark.parametrize("contamination", [0.001, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("contamination", [0.001, 0.1])
 def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(contamination):
     """A row is an outlier if its p-value is at most this rate; the smallest rate is 1 / 200."""
     rng = np.random.default_rng(0)
@@ -282,7 +282,9 @@ def test_the_false_positive_rate_among_new_rows_is_the_contamination(novelty, ta
 
 
 @pytest.mark.parametrize("method", ["auto", "log_likelihood"])
-@pytest.mark.parametrize("n_rows", [150, 400, 1500])
+@pytest.mark.parametrize(
+    "n_rows", [150, *(pytest.param(n, marks=pytest.mark.slow) for n in (400, 1500))]
+)
 def test_scores_of_training_rows_are_those_of_new_rows(n_rows, method):
     """Means of four tables. Without correction, .26 of new rows were flagged at 150 rows.
 
@@ -304,7 +306,7 @@ def test_scores_of_training_rows_are_those_of_new_rows(n_rows, method):
     assert np.mean(p_values) == pytest.approx(0.5, abs=3 * 0.29 * chance + 0.05)
 
 
-@pytest.mark.parametrize("n_columns", [2, 100])
+@pytest.mark.parametrize("n_columns", [pytest.param(2, marks=pytest.mark.slow), 100])
 def test_the_false_positive_rate_of_few_rows_is_the_contamination(n_columns):
     """Means of five tables; with training rows ranked among themselves it is .2 in 100 columns.
 
@@ -364,10 +366,14 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("method", "calibration"),
-    [("auto", None), ("auto", "conformal"), ("neighbors", None), ("log_likelihood", None)],
+    ("method", "calibration", "novelty"),
+    [
+        ("auto", None, False),
+        ("auto", "conformal", True),
+        ("neighbors", None, True),
+        ("log_likelihood", None, False),
+    ],
 )
-@pytest.mark.parametrize("novelty", [False, True])
 def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty):
     """In any order of the rows; rows of weight 0 are left out."""
     rng = np.random.default_rng(0)
@@ -383,7 +389,7 @@ def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty)
     np.testing.assert_allclose(weighted.explain(X), repeated.explain(X))
 
 
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("novelty", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     """Means of each value given the row's others, by the precision matrix."""
     train, rows = factors(1500), factors(60)

@@ -200,8 +200,17 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
         detector.expected_values(X[:5], columns=["colour"])
 
 
-@pytest.mark.parametrize("novelty", [True, False])
-@pytest.mark.parametrize("method", ["auto", "neighbors", "log_likelihood"])
+@pytest.mark.parametrize(
+    ("method", "novelty"),
+    [
+        ("auto", False),
+        ("neighbors", True),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("auto", True), ("log_likelihood", True), ("log_likelihood", False)]
+        ),
+    ],
+)
 def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty):
     """A fifth of the new rows has one, and of the training rows one that no other row has."""
     rng = np.random.default_rng(0)
