@@ -328,22 +328,3 @@ def test_the_density_of_a_log_normal_column_integrates_to_one(rng):
     assert vae.columns_.likelihoods == [LogNormal()]
     mass, _ = integrate.quad(density, -15, 15, limit=200)
     assert mass == pytest.approx(1, abs=5e-3)
-
-
-@pytest.mark.parametrize("values", [None, ["low", "middle", "high"]])
-def test_an_imputed_ordinal_value_is_the_median(values, rng):
-    """Not the most probable class, which is at one end."""
-    place = rng.choice(3, 300, p=[0.4, 0.3, 0.3])
-    X, likelihood = np.column_stack([place, rng.normal(size=300)]).astype(float), "auto"
-    if values is None:
-        likelihood = {0: "ordinal"}
-        X[:20, 0] = np.nan
-    else:
-        steps = pd.Series(pd.Categorical.from_codes(place, values, ordered=True)).mask(
-            np.arange(300) < 20
-        )
-        X = pd.DataFrame({"steps": steps, "number": X[:, 1]})
-    vae = VAETransformer(1, likelihood=likelihood, max_iter=5, random_state=0).fit(X)
-    filled = np.asarray(vae.impute(X))[:20, 0]
-
-    assert set(filled) == ({1.0} if values is None else {"middle"})

@@ -189,29 +189,6 @@ def test_an_unseen_value_is_replaced_where_a_network_takes_no_missing_values():
     assert unseen < seen
 
 
-def test_further_training_does_not_fit_unseen_values():
-    """They are missing: no other category gets their rows, and the warning has the user's words."""
-    rng = np.random.default_rng(0)
-    x, words = rng.standard_normal(300), ["a", "b", "b", "z", "z"] * 60
-    days = pd.Timestamp("2024-01-01"), pd.Timestamp("2024-02-03")
-    first = pd.DataFrame({"x": x, "word": words, "day": days[0]})
-    later = first.assign(word=np.where(rng.random(300) < 0.8, "new", words), day=days[1])
-    model, other = (
-        VAETransformer(1, handle_unknown=treatment, **QUICK).partial_fit(first)
-        for treatment in ("infrequent", "missing")
-    )
-    with pytest.warns(UserWarning, match="later rows have other values") as caught:
-        model.partial_fit(later)
-    other.partial_fit(later)
-
-    np.testing.assert_allclose(model.score_samples(first), other.score_samples(first), rtol=1e-6)
-    assert (
-        "Column 'word' has an unknown category, which a column of Categorical(n_classes=3) cannot "
-        "have; in fit its values were 'a', 'b', 'z'; Column 'day' has the value 2024-02-03 "
-        "00:00:00, which a constant column cannot have; in fit its values were 2024-01-01"
-    ) in str(caught[0].message)
-
-
 @pytest.mark.parametrize("is_frame", [False, True])
 def test_partial_fit_warns_of_unseen_values_and_scores_them(is_frame):
     """Likelihoods are those of the first chunk; the warning names each column."""

@@ -6,7 +6,6 @@ from functools import partial
 import narwhals as nw
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae import VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.imputer import _FirstWeights
@@ -207,22 +206,3 @@ def test_indicators_are_columns_of_every_library(library, make):
     imputed = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True).fit_transform(table)
 
     assert imputed.shape == (30, 3)
-
-
-def test_an_interruption_after_the_model_is_told(monkeypatch):
-    """The model is kept without mixture and trees."""
-
-    def interrupt(self):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.AverageFitter.fit", interrupt)
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    imputer = VAEImputer(random_state=0)
-    with (
-        pytest.warns(ConvergenceWarning, match=r"VAEImputer\.fit was interrupted"),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        imputer.fit(X)
-
-    assert imputer.estimator_.interrupted_
-    assert imputer.transform(X).shape == X.shape

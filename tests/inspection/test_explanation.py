@@ -8,7 +8,6 @@ from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.inspection import ExplanationDisplay
-from sklearn_vae.inspection.explanation import format_value
 
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -103,27 +102,6 @@ def test_labels_and_bars_have_room(style, n_axes):
     contrast = np.subtract(to_rgb(line.get_color()), background[:3])
     assert np.abs(contrast).min() > 0.5
     plt.close(figure)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (pd.Timestamp("1912-04-10"), "1912-04-10"),
-        (pd.Timestamp("1912-04-10 11:08:22.898099"), "1912-04-10 11:08:22"),
-        (pd.Timestamp("1912-04-10", tz="UTC"), "1912-04-10"),
-        (pd.NaT, "missing"),
-        (pd.NA, "missing"),
-        (None, "missing"),
-        (float("nan"), "missing"),
-        ("nan", "nan"),
-        ("two\nlines", "two lines"),
-        (True, "True"),
-        (1e14, "100000000000000"),
-        (np.float32(0.1), "0.1"),
-    ],
-)
-def test_values_as_text(value, text):
-    assert format_value(value) == text
 
 
 def test_a_polars_frame_with_dates_is_shown():

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import weakref
 from collections import Counter
 from contextlib import nullcontext
 
@@ -826,35 +825,6 @@ def test_the_whole_grid_is_one_stacked_model(monkeypatch):
     VAESearchCV(make_vae(early_stopping=False), GRID, cv=3, refit=False).fit(X)
 
     assert sizes == [12]
-
-
-def alive(references):
-    return sum(reference() is not None for reference in references)
-
-
-@pytest.mark.parametrize("estimator", [make_vae, in_pipeline])
-def test_encoded_rows_of_a_completed_fold_are_freed(monkeypatch, estimator):
-    """Folds of large tables are encoded one after the other, with the same results."""
-    encoded, before = [], []
-    encode = VAETransformer._encode
-
-    def watched(self, X, weight):
-        before.append(alive(encoded))
-        table = encode(self, X, weight)
-        encoded.extend(weakref.ref(rows) for rows in (table.x, X))
-        return table
-
-    monkeypatch.setattr(VAETransformer, "_encode", watched)
-    grid = GRID if estimator is make_vae else IN_PIPELINE
-    search = VAESearchCV(estimator(), grid, cv=3, refit=False)
-    together = search.fit(X).cv_results_
-    assert before[1] > 0
-    assert alive(encoded) == 0
-    before.clear()
-    monkeypatch.setattr(tasks, "MAX_TABLE_BYTES", 1)
-
-    assert_same_results(search.fit(X).cv_results_, together)
-    assert before == [0, 0, 0]
 
 
 # -- scikit-learn's callbacks ----------------------------------------------------------------

@@ -304,26 +304,6 @@ def test_missing_cells_are_integrated_out(likelihood, n_mixture, covariance_type
             assert error.max() < largest
 
 
-def test_independent_columns_need_no_matrices():
-    """With missing cells: the same as covariances that are diagonal, which are matrices."""
-    rng = np.random.default_rng(0)
-    weight, loc = rng.dirichlet(np.ones(3)), rng.normal(size=(3, 5))
-    scale, params = 1 + rng.random((3, 5)), np.empty((3, 0))
-    diagonal, full = (
-        shaken(make(MixtureInit(weight, loc, root, params, np.full(3, -np.inf)), n_shears=0), 0.3)
-        for root in (scale, np.stack([np.diag(row) for row in scale]))
-    )
-    X = rng.normal(size=(40, 5))
-    X[rng.random(X.shape) < 0.3] = np.nan
-    expected = log_density(full, X)
-    x, z, component = torch.as_tensor(X), torch.zeros(len(X), 2).double(), torch.arange(40) % 3
-
-    np.testing.assert_allclose(log_density(diagonal, X), expected, rtol=1e-9)
-    models = map(ensemble_of, (diagonal, full))
-    means = [model.conditional(x, z, component)[0] for model in models]
-    np.testing.assert_allclose(*means, atol=1e-9)
-
-
 @pytest.mark.parametrize("likelihood", OTHERS, ids=repr)
 def test_samples_of_mixed_columns_follow_the_density(likelihood):
     """Frequencies of the values of the other column, and the real columns' means given these."""

@@ -9,7 +9,6 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
@@ -204,30 +203,6 @@ def test_weights_come_back_as_they_went(table, make_model):
     torch.testing.assert_close(iwae_bound(other, rows(table), noise), expected)
 
 
-# torch says so once per process where a fleet's gradients are strided as its parameters are
-@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_all_parameters_and_gradients_are_views_of_the_flat_tensors(dtype, table, make_model):
-    """The optimizer moves one tensor; a parameter left behind would never learn."""
-    model = disturb(make_model(table, table)).to(dtype)
-    model.flatten()
-    x = torch.as_tensor(table).to(dtype).expand(2, -1, -1)
-    log_prob, kl = model.elbo_terms(x, shared_noise(4, 2).to(dtype))
-    (kl.sum() - log_prob.sum()).backward()
-    params = dict(model.named_parameters())
-
-    assert model.flat.shape == (2, sum(param[0].numel() for param in params.values()))
-    assert model.flat.dtype == dtype
-    assert (model.flat_grad != 0).all()
-    for flat, parts in [
-        (model.flat, params.values()),
-        (model.flat_grad, [param.grad for param in params.values()]),
-    ]:
-        flat.data.copy_(torch.arange(flat.numel()).view(flat.shape))
-        numbers = torch.cat([part.detach().reshape(2, -1) for part in parts], dim=1)
-        torch.testing.assert_close(numbers.sort(dim=1).values, flat, rtol=0, atol=0)
-
-
 def test_only_the_networks_matrices_decay(table, make_model):
     """Weight decay must not pull the model away from its known start, nor shrink a bias."""
     model = make_model(table, blocks=((Gaussian("per_column"), 4),))
@@ -246,35 +221,6 @@ def test_only_the_networks_matrices_decay(table, make_model):
 
 
 # -- gradient ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("blocks", [((Gaussian(), 4),), MIXED], ids=["gaussian", "mixed"])
-@pytest.mark.parametrize("function", [VAE.elbo_terms, iwae_bound])
-def test_the_gradient_of_every_weight_is_that_of_finite_differences(
-    function, blocks, rng, make_model
-):
-    """From the loss to the first layer, through the flat tensor that the optimizer moves."""
-    x = mixed_table(rng)
-    model = disturb(make_model(x, hidden_layer_sizes=(3,), blocks=blocks))
-    noise = shared_noise(2, 2)
-
-    class Value(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, flat):
-            model.flat.copy_(flat)
-            model.flat_grad.zero_()
-            with torch.enable_grad():
-                out = function(model, rows(x[:6]), noise)
-                value = sum(part.mean() for part in out) if isinstance(out, tuple) else out.mean()
-                value.backward()
-            ctx.gradient = model.flat_grad.clone()
-            return value.detach()
-
-        @staticmethod
-        def backward(ctx, outer):
-            return outer * ctx.gradient
-
-    assert torch.autograd.gradcheck(Value.apply, model.flat.clone().requires_grad_(), atol=1e-4)
 
 
 def test_the_gradient_of_the_score_with_respect_to_the_row_is_that_of_finite_differences(

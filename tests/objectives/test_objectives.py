@@ -23,7 +23,6 @@ from sklearn_vae.objectives import (
     Minibatch,
     TotalCorrelation,
     TrimmedELBO,
-    aggregated_posterior,
 )
 from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
 from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
@@ -402,32 +401,6 @@ def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
     assert abs(silent.item()) < 2e-3
     assert abs(spread.item()) < 2e-3
     assert beside.item() > 0.1
-
-
-@pytest.mark.parametrize("measure", ["total_correlation", "mmd"])
-def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x, monkeypatch):
-    """Rows in turn, so that a sorted table's parts are like it; each part counts by its rows."""
-    weight = torch.linspace(0.5, 1.5, 80).double()[None]
-    noise = shared_noise()
-
-    def aggregated(rows):
-        batch = Minibatch(x[:, rows], weight[:, rows], noise)
-        q = model.encode(batch.x)
-        return AggregatedPosterior.from_batch(model, q, batch, LossState(n_rows=400))
-
-    q = aggregated(slice(None))
-    monkeypatch.setattr(aggregated_posterior, "MAX_PAIRS", 3 * 30**2)
-    groups = list(q.split())
-    objective = {"total_correlation": TotalCorrelation, "mmd": MMD}[measure](2.0)
-    terms = loss(objective, model, x, weight, noise, n_rows=400)
-    expected = sum(
-        objective.divergence(aggregated(slice(own, None, 3)), None) * weight[:, own::3].sum(1)
-        for own in range(3)
-    )
-
-    assert [own.loc.shape[1] for own, _ in groups] == [27, 27, 26]
-    bound = terms.reconstruction_loss + terms.kl_loss
-    torch.testing.assert_close(terms.loss - bound, 2.0 * expected / weight.sum())
 
 
 def test_rows_that_count_nothing_make_no_nan(model, x):

@@ -78,7 +78,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_that_dies_again_and_again_ends_as_one_that_did_not(name, after, tmp_path):
     """At every iteration, in either run, between two runs, with members that have left."""
     model, path = FITS[name], tmp_path / "fit.ckpt"
@@ -464,7 +464,7 @@ def test_results_come_from_several_processes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_that_dies_clips_the_same_gradients(after, monkeypatch, tmp_path):
     """Few steps are below the limit, which follows from the gradients of the former ones."""
     monkeypatch.setattr(density, "MAX_GRAD_NORM_RATIO", 1.0)
