@@ -37,7 +37,9 @@ def test_the_same_seed_gives_the_same_bits(n):
     assert (a.sample(5) == b.sample(5)).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "estimator",
     [

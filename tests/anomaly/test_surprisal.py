@@ -90,16 +90,6 @@ def test_categories_have_no_normal_scores(passengers):
     )
 
 
-def test_counts_are_copies(table, model):
-    counts = np.arange(60) % 3 + 1
-    counted = ScoredRows(table, *model, counts=counts)
-    repeated = ScoredRows(np.repeat(table, counts, axis=0), *model)
-    new = np.vstack([table[::7], table[::7] * 1.1])  # values that rows have, and new ones
-    scores = [normal_scores(ScoredRows(new, *model, part)) for part in (counted, repeated)]
-
-    np.testing.assert_allclose(*scores)
-
-
 def make_table(n_rows=90, seed=0):
     """A number, a class that depends on it, another class, and a truth value; some are missing."""
     rng = np.random.default_rng(seed)

@@ -37,15 +37,6 @@ def test_values_are_those_of_columns_whose_values_repeat(X):
     assert fit(X, without=[2]).columns.tolist() == [0, 3]
 
 
-def test_weights_are_copies(X):
-    weight = np.full(200, 4.0)
-    copies = fit(np.repeat(X, 4, axis=0))
-
-    assert copies.columns.tolist() == [0, 1, 2, 3]
-    assert fit(X, weight).columns.tolist() == copies.columns.tolist()
-    np.testing.assert_array_equal(fit(X, weight).values, copies.values)
-
-
 def test_numbers_are_rounded_to_the_nearest_value(X):
     """Compared with all distances; ties may go to either side."""
     rng = np.random.default_rng(1)

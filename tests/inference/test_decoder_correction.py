@@ -59,18 +59,6 @@ def test_the_penalty_has_the_lowest_generalized_cross_validation_error(rows):
     np.testing.assert_allclose(found[0] + codes @ found[1:], hat(best) @ residual, atol=1e-9)
 
 
-def test_a_weight_is_a_number_of_copies_and_chunks_change_nothing(rows, rng):
-    """A row of weight 2 is two rows; sums may be made in pieces."""
-    codes, residual = rows
-    weight = rng.integers(0, 4, len(codes))
-    expected = solve(np.repeat(codes, weight, axis=0), np.repeat(residual, weight, axis=0))
-    pieces = DecoderCorrection(3, 4)
-    for part in np.array_split(np.arange(len(codes)), 7):
-        pieces.add(codes[part], residual[part], weight[part].astype(float))
-
-    np.testing.assert_allclose(pieces.solve(), expected, rtol=1e-8, atol=1e-12)
-
-
 def test_before_the_first_step_rows_come_back_as_pca_gives_them_back(monkeypatch):
     """The start is probabilistic PCA, whose codes are shrunk; least squares take that back."""
     monkeypatch.setattr(module, "PENALTIES", np.array([1e-12]))

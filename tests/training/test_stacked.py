@@ -84,9 +84,10 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
     ("batch_size", "weighted"),
     [
         (16, True),
-        (100, False),
-        pytest.param(16, False, marks=pytest.mark.slow),
-        pytest.param(100, True, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(100, False), (16, False), (100, True)]
+        ),
     ],
 )
 @pytest.mark.parametrize(

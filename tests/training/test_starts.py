@@ -78,14 +78,6 @@ def test_a_ring_has_light_tails_and_normal_and_heavy_tailed_rows_have_none():
     assert not has_light_tails(job_on(np.zeros((400, 6))))
 
 
-def test_light_tails_of_weighted_rows_are_those_of_their_copies():
-    """A ring is found among other rows by its weight alone."""
-    x, weight = np.concatenate([ring(), 2 * ROWS[:20]]), np.repeat([1.0, 1e-9], [400, 20])
-
-    assert not has_light_tails(job_on(x, n_valid=0))
-    assert has_light_tails(job_on(x, weight, n_valid=0))
-
-
 @pytest.mark.parametrize(("n_valid", "ensemble"), [(60, False), (60, True), (0, False)])
 def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid, ensemble):
     """At random, with homoscedastic scales at first; the first start is as ever."""
@@ -125,13 +117,3 @@ def test_one_column_is_the_kurtosis_of_scipy(rng):
     expected = stats.kurtosis(z[:, 0], fisher=False) - 3 * 299 / 301
 
     assert kurtosis_statistic(z, np.ones(300)) == pytest.approx(expected * np.sqrt(300 / 24))
-
-
-def test_weights_are_copies(rng):
-    """A row of weight 2 is two rows."""
-    weight = rng.integers(1, 4, 100)
-    z = rng.normal(size=(100, 2))
-
-    assert kurtosis_statistic(z, weight.astype(float)) == pytest.approx(
-        kurtosis_statistic(np.repeat(z, weight, axis=0), np.ones(weight.sum()))
-    )
