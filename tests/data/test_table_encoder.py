@@ -123,16 +123,10 @@ TINY = 5e-324  # the smallest subnormal number
 @pytest.mark.parametrize(
     ("scale", "offset", "rtol"),
     [
-        (1.0, 0.0, 1e-14),
-        (1e300, 0.0, 1e-14),
-        (1e-300, 0.0, 1e-14),
-        (1.0, 1e8, 1e-15),
-        (1e-8, 1e8, 1e-15),
-        (1e200, -1e203, 1e-15),
-        (1e-310, 0.0, 1e-12),
-        (30 * TINY, 0.0, 0.0),
+        (1.0, 0.0, 1e-14), (1e300, 0.0, 1e-14), (1e-300, 0.0, 1e-14), (1.0, 1e8, 1e-15),
+        (1e-8, 1e8, 1e-15), (1e200, -1e203, 1e-15), (1e-310, 0.0, 1e-12), (30 * TINY, 0.0, 0.0),
     ],
-)
+)  # fmt: skip
 def test_decoding_inverts_encoding_in_any_unit(scale, offset, rtol, rng):
     """One table may hold metres beside light years; no square may overflow."""
     X = np.column_stack(

@@ -13,19 +13,13 @@ from sklearn_vae.preprocessing import FlattenImages
 
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
-    "check_all_zero_sample_weights_error",
-    "check_dataframe_column_names_consistency",
-    "check_get_feature_names_out_error",
-    "check_global_output_transform_pandas",
-    "check_global_set_output_transform_polars",
-    "check_inplace_ensure_writeable",
-    "check_param_validation",
-    "check_set_output_transform",
-    "check_set_output_transform_pandas",
-    "check_set_output_transform_polars",
-    "check_transformer_get_feature_names_out",
+    "check_all_zero_sample_weights_error", "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error", "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars", "check_inplace_ensure_writeable",
+    "check_param_validation", "check_set_output_transform", "check_set_output_transform_pandas",
+    "check_set_output_transform_polars", "check_transformer_get_feature_names_out",
     "check_transformer_get_feature_names_out_pandas",
-]
+]  # fmt: skip
 
 # Only the check that wants the array API switched on is skipped.
 PASSED = {"passed", "skipped"}

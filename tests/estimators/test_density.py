@@ -300,16 +300,10 @@ def test_it_searches_as_others_do(wine):
 @pytest.mark.parametrize(
     "mixtures",
     [
-        [],
-        [(0, "full")],
-        [(1, "tied")],
-        [(10**6, "diag")],
-        [3],
-        [(True, "full")],
-        [(1,)],
+        [], [(0, "full")], [(1, "tied")], [(10**6, "diag")], [3], [(True, "full")], [(1,)],
         [(170, "diag")],
     ],
-)
+)  # fmt: skip
 def test_mixtures_that_cannot_be_are_named(wine, mixtures):
     with pytest.raises(ValueError, match="'mixtures' parameter of VAEDensity must be 'auto' or"):
         VAEDensity(mixtures=mixtures).fit(wine)

@@ -333,17 +333,12 @@ def fitted():
 
 
 METHODS = [
-    ("transformer", "transform", {}),
-    ("transformer", "score_samples", {}),
+    ("transformer", "transform", {}), ("transformer", "score_samples", {}),
     ("transformer", "score_samples", {"columns": [0], "given": [1], "n_draws": 8}),
-    ("transformer", "score", {}),
-    ("density", "score_samples", {}),
-    ("density", "score", {}),
-    ("detector", "score_samples", {}),
-    ("detector", "predict", {}),
-    ("classifier", "predict_proba", {}),
-    ("classifier", "predict", {}),
-]
+    ("transformer", "score", {}), ("density", "score_samples", {}), ("density", "score", {}),
+    ("detector", "score_samples", {}), ("detector", "predict", {}),
+    ("classifier", "predict_proba", {}), ("classifier", "predict", {}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "method", "options"), METHODS)

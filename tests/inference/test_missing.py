@@ -231,19 +231,12 @@ def test_the_published_protocol_of_half_the_cells():
 @pytest.mark.parametrize(
     "params",
     [
-        {"objective": "iwae"},
-        {"objective": "tc"},
-        {"objective": "mmd"},
-        {"prior": "mixture"},
-        {"prior": "vamp"},
-        {"n_init": 2, "ensemble": True},
-        {"hidden_layer_sizes": ()},
-        {"n_components": 1},
-        {"early_stopping": False},
-        {"likelihood": "student_t"},
+        {"objective": "iwae"}, {"objective": "tc"}, {"objective": "mmd"}, {"prior": "mixture"},
+        {"prior": "vamp"}, {"n_init": 2, "ensemble": True}, {"hidden_layer_sizes": ()},
+        {"n_components": 1}, {"early_stopping": False}, {"likelihood": "student_t"},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_every_way_of_training_takes_holes(params, linear, asked):
     """Importance weights are those of MIWAE; a pseudo-input has no holes."""
     X = hide(linear.draw(300, 6), 0.3, np.random.default_rng(0))

@@ -443,23 +443,12 @@ def test_a_source_of_batches_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("estimator", "vae"),
-        ("param_grid", 3),
-        ("n_iter", 0),
-        ("factor", 1),
-        ("factor", "two"),
-        ("min_resources", 0),
-        ("scoring", 3),
-        ("n_jobs", "all"),
-        ("refit", 2),
-        ("cv", "many"),
-        ("verbose", "loud"),
-        ("pre_dispatch", None),
-        ("random_state", "luck"),
-        ("error_score", "none"),
-        ("return_train_score", "yes"),
+        ("estimator", "vae"), ("param_grid", 3), ("n_iter", 0), ("factor", 1), ("factor", "two"),
+        ("min_resources", 0), ("scoring", 3), ("n_jobs", "all"), ("refit", 2), ("cv", "many"),
+        ("verbose", "loud"), ("pre_dispatch", None), ("random_state", "luck"),
+        ("error_score", "none"), ("return_train_score", "yes"),
     ],
-)
+)  # fmt: skip
 def test_invalid_parameters_are_named(name, value):
     """The message has the parameter's name, its value and the allowed values."""
     search = VAESearchCV(make_vae(), GRID).set_params(**{name: value})

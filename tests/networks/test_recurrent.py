@@ -369,17 +369,11 @@ def test_steps_that_are_independent_given_the_code_can_be_imputed():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("sequence_shape", (6,)),
-        ("sequence_shape", (6, 0)),
-        ("sequence_shape", "6"),
-        ("n_units", 0),
-        ("n_units", True),
-        ("autoregressive", 1),
-        ("word_dropout", -0.1),
-        ("word_dropout", 1.5),
-        ("word_dropout", "half"),
+        ("sequence_shape", (6,)), ("sequence_shape", (6, 0)), ("sequence_shape", "6"),
+        ("n_units", 0), ("n_units", True), ("autoregressive", 1), ("word_dropout", -0.1),
+        ("word_dropout", 1.5), ("word_dropout", "half"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(name, value):
     """When the object is made."""
     with pytest.raises(ValueError, match=f"'{name}' parameter of GRUNet"):
