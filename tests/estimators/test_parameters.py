@@ -281,8 +281,8 @@ WRONG = [
     ("weight_decay", -1.0), ("early_stopping", "yes"), ("validation_fraction", 1.0),
     ("n_iter_no_change", 0), ("n_iter_no_change", 10**30), ("tol", -1.0), ("refit", "no"),
     ("n_init", 0), ("n_init", 2.0), ("n_init", 1001), ("n_init", 10**30), ("ensemble", "some"),
-    ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3), ("warm_start", "yes"), ("device", "gpu"),
-    ("random_state", "luck"), ("verbose", "loud"),
+    ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3), ("warm_start", "yes"),
+    ("device", "gpu"), ("random_state", "luck"), ("verbose", "loud"),
 ]  # fmt: skip
 
 
