@@ -85,7 +85,9 @@ def results(estimator, X):
     return [scores, *(call() for name, call in methods.items() if hasattr(estimator, name))]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", ["inference", pytest.param("autocast", marks=pytest.mark.slow), "default device"]
+)
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -93,8 +95,11 @@ def results(estimator, X):
         VAETransformer(objective="tc", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
-        VAEOutlierDetector(method="reconstruction", max_iter=2, random_state=0),
         VAEImputer(random_state=0),
+        pytest.param(
+            VAEOutlierDetector(method="reconstruction", max_iter=2, random_state=0),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_modes_of_torch_change_nothing(estimator, mode):
@@ -114,7 +119,7 @@ def test_modes_of_torch_change_nothing(estimator, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("factor", [None, 2])
+@pytest.mark.parametrize("factor", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_modes_of_torch_change_no_search(factor, mode):
     """Fits that failed together were done again one by one, for all iterations."""
     vae = VAETransformer(2, objective="tc", max_iter=4, early_stopping=False, random_state=0)
