@@ -40,18 +40,14 @@ def assert_same(model, estimator, X, table=None):
 
 
 METHODS = ["neighbors", "log_likelihood", "reconstruction"]
+SLOW = [(0.0, False), (0.1, True)]
 
 
-@pytest.mark.parametrize("novelty", [False, True])
 @pytest.mark.parametrize(
-    ("missing", "options"),
-    [
-        (0.0, {}),
-        (0.1, {}),
-        *((missing, {"method": name}) for missing in (0.0, 0.1) for name in METHODS),
-    ],
-    ids=str,
+    ("missing", "novelty"),
+    [(0.0, True), (0.1, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
+@pytest.mark.parametrize("options", [{}, *({"method": name} for name in METHODS)], ids=str)
 def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
     """Training rows, which are not their own neighbours and are corrected, and new ones."""
     X = rows(missing=missing)
