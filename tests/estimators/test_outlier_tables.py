@@ -6,12 +6,11 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.methods import METHODS
+from tests.estimators.test_outlier import ALL_METHODS, in_one_setting
 
 pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "random_state": 0}
-ALL_METHODS = ["auto", "neighbors", *METHODS]
 KINDS = ["cat", "dog", "horse"]
 SIZES = ["small", "medium", "large"]
 
@@ -47,7 +46,7 @@ def fitted(request, train):
 
 
 def test_a_category_that_contradicts_is_found_and_explained(fitted):
-    new = draw(200, 1)
+    new = draw(120, 1)
     new = new[new.notna().all(axis=1)].reset_index(drop=True)
     wrong = new.assign(has_hooves=~new["has_hooves"])
     scores = fitted.score_samples(pd.concat([new, wrong]))
@@ -102,8 +101,7 @@ def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declare
         assert (detector.explain(horses).argmax(axis=1) == 6).mean() > 0.9
 
 
-@pytest.mark.parametrize("novelty", [True, False])
-@pytest.mark.parametrize("method", ALL_METHODS)
+@in_one_setting(ALL_METHODS)
 def test_every_method_scores_every_table(train, method, novelty):
     detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK).fit(train)
     new = draw(20, 5)
