@@ -112,6 +112,7 @@ if any(EXAMPLES.glob("plot_*.py")):
         "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in GALLERY), "*"]),
         "remove_config_comments": True,
         "show_memory": False,
+        "parallel": min(os.cpu_count() or 1, 4),
         "write_computation_times": False,
         "backreferences_dir": "generated/backreferences",
         "doc_module": ("sklearn_vae",),

@@ -78,8 +78,9 @@ def test_the_input_has_the_requested_dtype_and_nothing_is_printed(dtype, trained
 
 @pytest.mark.parametrize(
     ("trained", "dtype"),
-    [("float64", "float32"), pytest.param("float32", "float64", marks=pytest.mark.slow)],
+    [("float64", "float32"), ("float32", "float64")],
 )
+@pytest.mark.slow
 def test_discrete_values_are_those_of_fit_in_another_dtype(trained, dtype, monkeypatch):
     """0.1 in single precision is no unseen value of a column of 0.1 in double precision."""
     monkeypatch.setattr("sklearn_vae.onnx.ROUNDS", 0)  # a third of the time of the export

@@ -13,6 +13,7 @@ from sklearn_vae.objectives import (
     MMD,
     OBJECTIVES,
     CapacityELBO,
+    LinearWarmup,
     TotalCorrelation,
     TrimmedELBO,
 )
@@ -90,7 +91,8 @@ WRONG = [
         for weight in (-1.0, float("nan"), float("inf"), True, "much", None, 10**30)
     ),
     *((CapacityELBO, "capacity", nats) for nats in (-1.0, None)),
-    *((CapacityELBO, "n_iter", n) for n in (0, 2.5)),
+    *((kind, "n_iter", n) for kind in (CapacityELBO, LinearWarmup) for n in (0, 2.5)),
+    *((LinearWarmup, "beta", beta) for beta in (-1.0, float("nan"), "1")),
 ]
 
 

@@ -90,16 +90,6 @@ def test_categories_have_no_normal_scores(passengers):
     )
 
 
-def test_counts_are_copies(table, model):
-    counts = np.arange(60) % 3 + 1
-    counted = ScoredRows(table, *model, counts=counts)
-    repeated = ScoredRows(np.repeat(table, counts, axis=0), *model)
-    new = np.vstack([table[::7], table[::7] * 1.1])  # values that rows have, and new ones
-    scores = [normal_scores(ScoredRows(new, *model, part)) for part in (counted, repeated)]
-
-    np.testing.assert_allclose(*scores)
-
-
 def make_table(n_rows=90, seed=0):
     """A number, a class that depends on it, another class, and a truth value; some are missing."""
     rng = np.random.default_rng(seed)
@@ -210,12 +200,6 @@ def test_columns_of_many_classes_are_left_out():
     assert detector._reference_rows().class_columns.tolist() == [1, 2, 3]
     scores = [ClassSurprisal().score(each._reference_rows()) for each in (detector, without)]
     np.testing.assert_allclose(*scores, rtol=1e-6)
-
-
-def test_a_single_reference_row_surprises_nobody(fitted):
-    detector, reference = fitted
-    rows = ScoredRows(reference.X[:1], *model_of(detector))
-    assert np.isfinite(ClassSurprisal().score(rows)).all()
 
 
 def test_contradictions_among_training_rows_are_outliers(tmp_path):

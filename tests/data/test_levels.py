@@ -20,7 +20,6 @@ from sklearn_vae.data.columns.levels import (
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Categorical
-from sklearn_vae.model_selection import VAESearchCV
 
 pd = pytest.importorskip("pandas")
 
@@ -92,18 +91,6 @@ def test_draws_have_the_shares_of_their_class():
         assert stats.chisquare(observed[own], 20_000 * levels.probabilities[own]).pvalue > 1e-3
 
 
-def test_levels_are_looked_up_in_the_coarser_dtype():
-    levels = Levels.from_groups(np.array([0.1, 0.2, 0.7]), np.ones(3), np.arange(3))
-
-    assert levels.index(np.array([0.7, 0.1, np.nan, 0.3, 9], np.float32)).tolist() == [
-        2,
-        0,
-        -1,
-        -1,
-        -1,
-    ]
-
-
 @pytest.mark.parametrize(
     "counts", [np.ones(500), np.append(1e6, np.ones(499)), np.append(np.ones(499), 1e6)]
 )
@@ -126,15 +113,6 @@ def test_effects_are_the_best_linear_predictors_of_a_random_effects_model():
     np.testing.assert_allclose(
         level_effects(index, np.ones(12_000), 400, [y])[:, 0], expected, rtol=0.1, atol=0.01
     )
-
-
-def test_columns_that_the_levels_tell_nothing_of_have_no_effects():
-    rng = np.random.default_rng(0)
-    index, noise = zipf(300, 5000), rng.normal(size=(20, 5000))
-    noise[3] = 1.0
-    noise[4] = np.nan
-
-    assert level_effects(index, np.ones(5000), 300, noise).shape == (300, 0)
 
 
 def test_rare_levels_are_grouped_by_their_effects():
@@ -198,13 +176,6 @@ def test_weights_are_repetitions():
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
     np.testing.assert_allclose(weighted.level_probabilities, repeated.level_probabilities)
-
-
-def test_all_levels_are_classes_if_their_number_is_requested():
-    X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
-    schema = [Field(0, "category", tuple(range(300)), ""), NUMBER]
-
-    assert fit_encoder(X, None, {0: Categorical(300)}, None, schema).n_columns == 301
 
 
 def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
@@ -304,16 +275,6 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
-
-
-def test_later_chunks_and_searches_have_the_levels(shops):
-    model = VAETransformer(1, **QUICK).partial_fit(shops[:700])
-    width = model.columns_.n_columns
-    model.partial_fit(shops[700:])
-    search = VAESearchCV(VAETransformer(1, **QUICK), {"n_components": [1, 2]}, cv=2).fit(shops)
-
-    assert model.columns_.n_columns == width
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 def test_ordered_levels_share_classes_and_keep_their_probabilities():

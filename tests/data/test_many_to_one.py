@@ -70,18 +70,6 @@ def test_samples_and_imputations_agree(make, seed):
         pd.testing.assert_frame_equal(each.where(table.notna()), table.where(table.notna()))
 
 
-@pytest.mark.parametrize("n_imputations", [None, 2])
-@pytest.mark.parametrize("estimator", [None, transformer()])
-def test_imputed_tables_agree(estimator, n_imputations):
-    table, labels = made(1)
-    imputed = VAEImputer(estimator, n_imputations=n_imputations, random_state=0).fit_transform(
-        table
-    )
-
-    for each in [imputed] if n_imputations is None else imputed:
-        assert disagree(each, labels) == 0
-
-
 def test_imputed_truth_values_agree():
     """Columns of two numbers, which are averaged and get means elsewhere."""
     rng = np.random.default_rng(0)
@@ -110,14 +98,6 @@ def test_densities_and_other_columns_are_not_changed(seed):
     pd.testing.assert_series_equal(with_labels[0]["city"], without[0]["city"])
 
 
-def test_found_labels_are_shown(fitted):
-    model, table, _ = fitted
-
-    first = model.columns_.many_to_one[0]
-    assert [table.columns[j] for j in (first.code, *first.labels)] == ["city", "country", "state"]
-    assert "Categorical(n_classes=4), follows from city" in repr(model.columns_)
-
-
 def test_one_contradiction_refuses_a_label():
     table, _ = made(0, holes=0)
     row = table.index[table["state"] == "s0"][0]
@@ -135,14 +115,6 @@ def test_nothing_follows_by_chance(n_levels, share):
     for _ in range(200):
         X = np.column_stack([rng.integers(n_levels, size=200), rng.random(200) < share])
         assert find_many_to_one(X.astype(float), np.arange(2)) == []
-
-
-def test_a_weight_counts_as_rows():
-    X = np.repeat(np.column_stack([np.arange(4.0), np.arange(4) % 2]), 3, axis=0)
-
-    assert find_many_to_one(X, np.arange(2)) == []
-    (found,) = find_many_to_one(X, np.arange(2), np.full(12, 10.0))
-    assert (found.code, found.labels.tolist()) == (0, [1])
 
 
 def test_two_codes_of_one_label_agree():

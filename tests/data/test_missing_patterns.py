@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load
-from sklearn_vae.data.missing_patterns import MAX_ROWS, MissingPatterns
+from sklearn_vae.data.missing_patterns import MissingPatterns
 
 QUICK = {"max_iter": 1, "hidden_layer_sizes": (8,), "random_state": 0}
 
@@ -26,14 +26,6 @@ def test_frequencies_are_those_of_the_rows(rows):
         {(False, True, True): 0.125, (False, True, False): 0.25, (False, False, False): 0.625}
     )
     assert weighted.probability.max() == pytest.approx(250 / 450)
-
-
-def test_few_rows_of_a_long_table_are_kept():
-    X = np.where(np.random.default_rng(0).random((50_000, 20)) < 0.3, np.nan, 0.0)
-    patterns = MissingPatterns.fit(X, None)
-
-    assert len(patterns.masks) <= MAX_ROWS
-    assert patterns.draw(10_000, np.random.default_rng(0)).mean() == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_long_table_that_alternates_keeps_its_patterns():
@@ -73,12 +65,6 @@ def test_given_values_are_not_missing_and_rules_see_complete_rows(rows):
 def test_missing_is_true_or_false(rows):
     with pytest.raises(ValueError, match=r"'missing' parameter .* Got 'yes'"):
         VAETransformer(2, **QUICK).fit(rows).sample(missing="yes")
-
-
-def test_complete_rows_have_complete_samples(rows):
-    vae = VAETransformer(2, **QUICK).fit(rows[150:])
-
-    assert not np.isnan(vae.sample(200, missing=True)).any()
 
 
 def test_cells_of_a_data_frame_are_missing_by_its_own_values(rows):

@@ -79,17 +79,6 @@ def test_well_behaved_columns_keep_their_encoding(rng):
     assert not squared.groups[0].n_knots.any()
 
 
-def test_weights_count_as_copies(skewed, rng):
-    """The scores of rows with weights are those of a table with copies."""
-    weight = rng.integers(1, 4, len(skewed)).astype(float)
-    grid = np.quantile(skewed, np.linspace(0.05, 0.95, 30))[:, None]
-    copies = fit(np.repeat(skewed, weight.astype(int)))
-
-    np.testing.assert_allclose(
-        fit(skewed, weight=weight).transform(grid), copies.transform(grid), rtol=1e-12
-    )
-
-
 def test_knots_from_a_file_are_checked(skewed):
     """They must increase, and belong to the columns."""
     for break_ in ("order", "number", "count"):

@@ -152,13 +152,6 @@ def test_a_contradiction_names_the_category_and_not_its_code(table):
         model.sample(1, given=given)
 
 
-def test_a_requested_likelihood_is_kept(table):
-    """The user's word for a column comes first."""
-    model = VAEDensity(likelihood={"code": "gaussian"}, max_iter=0, random_state=0).fit(table)
-
-    assert model.columns_.one_to_one == []
-
-
 def test_saved_pairs(fitted, table, tmp_path):
     """A file has them, and is refused if they name other columns than constants."""
     fitted.save(tmp_path / "model.vae")
@@ -179,23 +172,6 @@ def test_a_value_with_a_rounding_error_agrees():
 
     assert encoder.one_to_one
     np.testing.assert_array_equal(encoder.is_unseen(rows).any(axis=1), [False, False, True])
-
-
-def test_a_row_that_the_other_column_completes_is_complete():
-    X = np.repeat([[0.3, 1.1, 0.0], [0.7, 2.2, 0.5]], 100, axis=0)
-    X[:, 2] += np.random.default_rng(0).normal(size=200)
-    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
-    rows = np.array([[0.3, np.nan, 1], [np.nan, 1.1, 1], [np.nan, np.nan, 1], [0.3, 1.1, 1]])
-
-    np.testing.assert_array_equal(encoder.is_incomplete(rows), [False, False, True, False])
-
-
-def test_weights_count_as_rows():
-    X = np.repeat([[1.0, 5.0], [2.0, 6.0]], 6, axis=0)
-    columns = np.array([0]), np.array([1])
-
-    assert not find_one_to_one(X, *columns)
-    assert len(find_one_to_one(X, *columns, np.full(12, 10.0))) == 1
 
 
 @pytest.mark.parametrize("source", [-1, 9])

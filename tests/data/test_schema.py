@@ -149,13 +149,6 @@ def test_durations_of_pandas_are_read_to_the_microsecond(dtype):
     np.testing.assert_array_equal(np.delete(numbers, 7), np.delete(microseconds, 7) / 1e6)
 
 
-def test_decimals_without_places_are_restored():
-    """``Decimal(100).normalize()`` has two of them less than none."""
-    frame = pd.DataFrame({"a": [Decimal("1E+2"), Decimal("3E+2")]})
-
-    assert_round_trip(frame, pd.testing.assert_frame_equal)
-
-
 def test_observed_numbers_that_a_dtype_cannot_hold_are_kept():
     """A column of whole numbers in ``fit`` may have fractions later, or larger ones."""
     frame = pd.DataFrame({"a": [0, 3], "b": np.array([0, 200], dtype="uint8"), "c": [0.5, 1]})
@@ -207,17 +200,6 @@ def test_numbers_are_those_of_pandas(column):
     numbers = Schema.fit(column.to_frame()).transform(column.to_frame())
 
     np.testing.assert_array_equal(numbers[:, 0], expected)
-
-
-def test_codes_of_categories_are_those_of_pandas():
-    """Codes are indices of the declared categories, unused ones included."""
-    column = pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
-
-    schema = Schema.fit(column.to_frame("a"))
-
-    assert schema.fields == (Field("a", "category", ("z", "y", "x"), schema.fields[0].dtype),)
-    expected = column.cat.codes.replace(-1, nan)
-    np.testing.assert_array_equal(schema.transform(column.to_frame("a"))[:, 0], expected)
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
@@ -363,15 +345,6 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     np.testing.assert_array_equal(Schema.fit(X.toarray()).transform(X), numbers)
 
 
-def test_a_wide_sparse_table_is_not_read_column_by_column():
-    """All its columns are numbers, and to cut one out takes as long as to count all values."""
-    X = csr_matrix((10, 10**5), dtype=np.float32)
-
-    schema = Schema.fit(X)
-
-    assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
-
-
 def test_sparse_columns_of_pandas_are_restored_dense():
     """Their logical type is that of their values."""
     values = pd.arrays.SparseArray([0, 1, 1])
@@ -467,14 +440,6 @@ def test_categories_are_matched_by_value(later):
     np.testing.assert_array_equal(numbers, expected)
 
 
-@pytest.mark.parametrize("missing", [None, nan, pd.NA, pd.NaT])
-def test_a_column_without_values_is_accepted_for_every_type(missing):
-    """A batch in which nobody answered has a dtype of its own."""
-    empty = pd.DataFrame({name: [missing] * 3 for name in FRAME})
-
-    assert np.isnan(Schema.fit(FRAME).transform(empty)).all()
-
-
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize("seed", range(3))
 def test_slices_have_the_numbers_of_the_whole_table(library, seed):
@@ -489,17 +454,6 @@ def test_slices_have_the_numbers_of_the_whole_table(library, seed):
     np.testing.assert_array_equal(np.concatenate(parts), schema.transform(table))
     restored = [schema.inverse_transform(part) for part in parts]
     assert all(Schema.fit(part).fields[0] == schema.fields[0] for part in restored)
-
-
-def test_a_batch_of_pyarrow_is_a_table():
-    """A data set on disk is read in batches."""
-    table = as_table(FRAME.drop(columns="o"), "pyarrow")
-    schema = Schema.fit(table)
-
-    [batch] = table.combine_chunks().to_batches()
-
-    assert Schema.fit(batch) == schema
-    np.testing.assert_array_equal(schema.transform(batch), schema.transform(table))
 
 
 @pytest.mark.parametrize("text", ["string", "string_view"])
@@ -612,26 +566,6 @@ def test_unknown_categories_are_refused_by_name_or_missing(library):
     np.testing.assert_array_equal(codes[:, 0], [0, -1, nan, -1, -1])
 
 
-def test_numbers_other_than_0_and_1_are_unknown_booleans():
-    """0 and 1 may stand for False and True, 2 may not."""
-    schema = Schema.fit(FRAME[["b"]])
-
-    np.testing.assert_array_equal(
-        schema.transform(np.array([[0.0], [1], [nan]])), [[0], [1], [nan]]
-    )
-    with pytest.raises(
-        ValueError, match=r"unknown categories 2.* in column 'b'; it had False, True"
-    ):
-        schema.transform(np.array([[2]]))
-
-
-def test_an_invalid_handle_unknown_is_refused():
-    """The parameter, what was given and what is allowed."""
-    words = "handle_unknown must be 'error', 'infrequent' or 'missing'. Got 'ignore' instead."
-    with pytest.raises(ValueError, match=words):
-        Schema.fit(FRAME).transform(FRAME, handle_unknown="ignore")
-
-
 # The way back ------------------------------------------------------------------------------------
 
 
@@ -642,20 +576,6 @@ def test_dtypes_without_missing_values_are_widened_as_pandas_does():
     restored = schema.inverse_transform(np.full((2, len(FRAME.columns)), nan))
 
     pd.testing.assert_frame_equal(restored, FRAME.reindex([7, 8]).reset_index(drop=True))
-
-
-@pytest.mark.parametrize("n_rows", [0, 2])
-@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_a_table_without_rows_has_the_dtypes(library, n_rows):
-    """Of zero rows, or two."""
-    table = as_table(FRAME.drop(columns="o"), library)
-    schema = Schema.fit(table)
-
-    restored = schema.inverse_transform(np.zeros((n_rows, 6)))
-
-    assert len(restored) == n_rows
-    types = (lambda X: X.schema) if library != "pandas" else (lambda X: list(X.dtypes))
-    assert types(restored) == types(table)
 
 
 @pytest.mark.parametrize(
@@ -795,18 +715,6 @@ def test_inverse_transform_does_not_change_its_input():
 # What is shown, and what is refused --------------------------------------------------------------
 
 
-def test_a_schema_prints_as_a_table():
-    """Name, kind and categories, of which the first five are written out."""
-    frame = pd.DataFrame({"age": [1], "job": [nan], "ok": [True]})
-    frame["job"] = pd.Categorical([nan], categories=list("abcdefg"))
-
-    assert str(Schema.fit(frame)).splitlines() == [
-        "age  integer",
-        "job  category  'a', 'b', 'c', 'd', 'e' and 2 more",
-        "ok   boolean   False, True",
-    ]
-
-
 REFUSED = {
     "an object": (
         np.array([[{"foo": "bar"}, 1.0]], dtype=object),
@@ -878,23 +786,6 @@ def test_columns_of_unsupported_types_are_refused(name):
 
     with pytest.raises(error, match=words):
         Schema.fit(X)
-
-
-def test_strings_of_numpy_are_strings():
-    """They are written as others are, and are the same categories."""
-    X = np.array([[np.str_("b")], [np.str_("a")]], dtype=object)
-
-    schema = Schema.fit(X)
-
-    assert json.dumps(schema.to_dict()["fields"][0]["categories"]) == '["a", "b"]'
-    assert {type(category) for category in schema.fields[0].categories} == {str}
-    np.testing.assert_array_equal(schema.transform([["a"], ["b"]]), [[0], [1]])
-
-
-def test_the_message_on_objects_is_the_one_that_scikit_learn_checks():
-    """Its check_dtype_object has this pattern."""
-    with pytest.raises(TypeError, match=r"argument must be .* string.* number"):
-        Schema.fit(REFUSED["an object"][0])
 
 
 @pytest.mark.parametrize(

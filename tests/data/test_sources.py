@@ -81,26 +81,6 @@ def test_every_source_gives_all_rows_in_their_order_each_time(name, tmp_path):
         np.testing.assert_array_equal(ROWS, np.concatenate([np.asarray(b) for b in source]))
 
 
-def test_an_older_polars_is_told_which_version_reads_lazy_frames(monkeypatch):
-    pl = pytest.importorskip("polars")
-    monkeypatch.delattr(pl.LazyFrame, "collect_batches", raising=False)
-
-    with pytest.raises(ImportError, match=r"polars 1\.34"):
-        list(as_source(pl.LazyFrame({"a": [1.0, 2.0]})))
-
-
-@pytest.mark.parametrize(
-    "X", [ROWS, ROWS.tolist(), csr_matrix(ROWS), np.float64(1), None, ["a", 1.0], []]
-)
-def test_tables_and_other_objects_are_no_sources(X):
-    assert as_source(X) is None
-
-
-def test_frames_of_every_library_are_no_sources():
-    for library in ("pandas", "polars", "pyarrow"):
-        assert as_source(next(as_frames(library)())) is None
-
-
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_a_sample_is_a_frame_of_the_batches_library(library):
     """Its rows are those of the sample of arrays."""
@@ -117,12 +97,6 @@ def test_sparse_and_dense_batches_are_one_table(convert):
 
     assert n_rows == 60
     np.testing.assert_array_equal(np.tile(ROWS[:30], (2, 1)), table.toarray())
-
-
-def test_a_sample_of_sparse_batches_is_sparse():
-    table, _ = as_source(batches(csr_matrix(ROWS))).sample()
-
-    np.testing.assert_array_equal(as_source(batches()).sample()[0], table.toarray())
 
 
 @pytest.mark.parametrize("size", [1, 70, 1000])
@@ -157,16 +131,6 @@ def test_rows_on_disk_are_all_rows_in_random_order():
         assert abs(np.corrcoef(part[:, 0], np.arange(100))[0, 1]) < 0.4
 
 
-def test_rows_after_the_first_ones_share_the_file():
-    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
-    rest = rows.after(950)
-    rows[990:991] = 7.0
-
-    assert rest.shape == (50, 3)
-    np.testing.assert_array_equal(rest[:], rows[950:])
-    np.testing.assert_array_equal(rest[40:41], [[7.0, 7.0, 7.0]])
-
-
 def test_scattered_rows_are_read_in_their_order():
     """In several parts, whose memory is freed in between; none at all, too."""
     rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
@@ -180,24 +144,6 @@ def test_an_iterator_is_refused():
     """It could be read only once."""
     with pytest.raises(ValueError, match="pass a callable that returns a new iterator"):
         as_source(batches()())
-
-
-def test_a_list_of_data_frames_is_refused():
-    """As an array it would have three dimensions, or none."""
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame({"a": [1.0, 2.0]})
-    with pytest.raises(TypeError, match=r"list of data frames\. Join them"):
-        as_source([frame, frame])
-
-
-def test_a_scanner_is_refused():
-    """It cannot select columns, and one of an iterator can be read only once."""
-    dataset = pytest.importorskip("pyarrow.dataset")
-    table = pytest.importorskip("pyarrow").table({"a": [1.0, 2.0]})
-    scanner = dataset.dataset(table).scanner()
-    with pytest.raises(ValueError, match="a Scanner may be readable only once: pass a callable"):
-        as_source(scanner)
-    assert sum(len(batch) for batch in as_source(scanner.to_batches)) == 2
 
 
 def test_a_callable_that_returns_the_same_iterator_is_refused():
@@ -239,27 +185,6 @@ def test_frames_with_other_names_are_refused():
         as_source(lambda: frames).sample()
 
 
-@pytest.mark.parametrize("first", ["pandas", "polars"])
-def test_frames_of_other_libraries_are_refused(first):
-    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
-    frames = [pd.DataFrame({"a": [1.0]}), pl.DataFrame({"a": [1.0]})]
-    frames = frames if first == "pandas" else frames[::-1]
-    with pytest.raises(ValueError, match=rf"first batch is one of {first}, and batch 1 one of p"):
-        as_source(lambda: frames).sample()
-
-
-def test_a_function_that_returns_no_batches_is_refused():
-    with pytest.raises(ValueError, match=r"must return an iterator of batches\. It returned None"):
-        as_source(lambda: None).sample()
-
-
-def test_a_function_that_returns_a_frame_is_refused():
-    """Its items are names."""
-    frame = pytest.importorskip("pandas").DataFrame({"a": [1.0]})
-    with pytest.raises(ValueError, match="must return an iterator of batches"):
-        as_source(lambda: frame).sample()
-
-
 def test_files_with_other_columns_are_refused(tmp_path):
     """Of the columns of the first one, pyarrow makes missing cells, and leaves out all others."""
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
@@ -277,14 +202,6 @@ def test_files_with_other_columns_are_refused(tmp_path):
             ValueError, match=r"0\.parquet' has \['a', 'b'\], and .*2\.parquet' has \['a', 'c'\]"
         ):
             as_source(source).sample()
-
-
-def test_a_file_of_another_format_is_refused_with_advice(tmp_path):
-    """A CSV file is read into a data frame first."""
-    pytest.importorskip("pyarrow")
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"t\.csv', which is no Parquet file.*pandas\.read_csv"):
-        as_source(str(tmp_path / "t.csv")).sample()
 
 
 @pytest.mark.parametrize("path", ["*.parquet", "."])
@@ -373,13 +290,6 @@ def test_folders_named_by_the_value_of_a_column_have_it(tmp_path):
     assert sorted(table["year"].to_pylist()) == frame["year"].tolist()
     for source in ([tmp_path / "t" / "year=2020", tmp_path / "t" / "year=2021"], tmp_path / "t/*"):
         assert as_source(source).sample()[1] == 20
-
-
-def test_lists_of_numbers_and_text_keep_the_numbers():
-    """Numpy alone would make all of them text."""
-    batches = [[[1.5, "x"], [2.5, "y"]], [[3.5, "x"]]]
-    table, _ = as_source(lambda: iter(batches)).sample()
-    assert sorted(table.tolist()) == [[1.5, "x"], [2.5, "y"], [3.5, "x"]]
 
 
 @pytest.mark.parametrize("library", ["polars", "pyarrow"])

@@ -1,7 +1,5 @@
 """TableEncoder: likelihoods of columns, units, log-abs-det-Jacobian, unseen values, messages."""
 
-from xml.etree import ElementTree as ET
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -31,13 +29,6 @@ def mixed(rng):
 # -- likelihoods ---------------------------------------------------------------------------
 
 
-def test_auto_infers_likelihoods_from_values(mixed):
-    """likelihood='auto' takes two values as binary, more as real, one as constant."""
-    assert fit(mixed).likelihoods == [None, Gaussian(), Bernoulli(), Gaussian(), Bernoulli()]
-    assert fit(mixed).is_constant.tolist() == [True, False, False, False, False]
-    assert fit(mixed).is_binary.tolist() == [False, False, True, False, True]
-
-
 def test_columns_of_one_likelihood_are_adjacent(mixed):
     """The model computes a block at a time."""
     columns = fit(mixed, ["auto", "auto", "auto", Gaussian("per_column"), "auto"])
@@ -57,14 +48,6 @@ def test_columns_of_one_likelihood_are_adjacent(mixed):
 def test_two_values_are_binary_from_ten_rows_on_or_if_they_are_0_and_1(values, n_rows, kind):
     """Two rows always have two values; 0 and 1 are binary in any table."""
     assert fit(np.resize(values, (n_rows, 1))).likelihoods == [kind]
-
-
-def test_the_number_of_rows_for_binary_columns_is_the_sum_of_weights():
-    """Six rows of weight 2 are twelve rows."""
-    X = np.resize([3.0, 7.0], (6, 1))
-
-    assert fit(X, weight=np.full(6, 2.0)).likelihoods == fit(np.repeat(X, 2, axis=0)).likelihoods
-    assert fit(X, weight=np.full(6, 1.0)).likelihoods == fit(X).likelihoods == [ZeroInflated(2)]
 
 
 def test_the_sum_of_weights_is_rounded_to_a_number_of_rows():
@@ -140,16 +123,10 @@ TINY = 5e-324  # the smallest subnormal number
 @pytest.mark.parametrize(
     ("scale", "offset", "rtol"),
     [
-        (1.0, 0.0, 1e-14),
-        (1e300, 0.0, 1e-14),
-        (1e-300, 0.0, 1e-14),
-        (1.0, 1e8, 1e-15),
-        (1e-8, 1e8, 1e-15),
-        (1e200, -1e203, 1e-15),
-        (1e-310, 0.0, 1e-12),
-        (30 * TINY, 0.0, 0.0),
+        (1.0, 0.0, 1e-14), (1e300, 0.0, 1e-14), (1e-300, 0.0, 1e-14), (1.0, 1e8, 1e-15),
+        (1e-8, 1e8, 1e-15), (1e200, -1e203, 1e-15), (1e-310, 0.0, 1e-12), (30 * TINY, 0.0, 0.0),
     ],
-)
+)  # fmt: skip
 def test_decoding_inverts_encoding_in_any_unit(scale, offset, rtol, rng):
     """One table may hold metres beside light years; no square may overflow."""
     X = np.column_stack(
@@ -208,59 +185,11 @@ def test_log_abs_det_jacobian_is_the_change_of_variables(rng):
     np.testing.assert_allclose(inside + columns.log_abs_det_jacobian(X), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("exponent", [-1000, -3, 1000])
-def test_another_unit_changes_the_log_density_by_its_logarithm(exponent, rng):
-    """A density per metre is 1/1000 of the density per kilometre, at 1e-300 too."""
-    X = rng.standard_normal((40, 2))
-    other = X * np.array([1.0, 2.0**exponent])
-    expected = fit(X).log_abs_det_jacobian(X) - exponent * np.log(2)
-
-    np.testing.assert_allclose(fit(other).log_abs_det_jacobian(other), expected, rtol=1e-12)
-
-
 def test_binary_columns_have_no_jacobian_but_the_probability_of_seen_values(mixed):
     """1/(n + 2) is left for unseen values."""
     expected = fit(mixed[:, [1, 3]]).log_abs_det_jacobian(mixed[:, [1, 3]]) + 2 * np.log(31 / 32)
 
     np.testing.assert_allclose(fit(mixed[:, 1:]).log_abs_det_jacobian(mixed[:, 1:]), expected)
-
-
-@pytest.mark.parametrize("weight", [None, np.full(30, 2.5)])
-def test_a_constant_value_has_the_probability_of_the_rule_of_succession(weight, mixed):
-    """After n rows of one value, the next has it with probability (n + 1) / (n + 2)."""
-    n_rows = 30 if weight is None else 75
-    rest = fit(mixed[:, 1:], weight=weight).log_abs_det_jacobian(mixed[:, 1:])
-    seen = fit(mixed, weight=weight).log_abs_det_jacobian(mixed)
-    other = mixed + np.array([1e-3, 0, 0, 0, 0])
-    unseen = fit(mixed, weight=weight).log_abs_det_jacobian(other)
-
-    np.testing.assert_allclose(seen - rest, np.log((n_rows + 1) / (n_rows + 2)), rtol=1e-6)
-    np.testing.assert_allclose(unseen - rest, np.log(1 / (n_rows + 2)), rtol=1e-6)
-
-
-@pytest.mark.parametrize("value", [5.0, 3.0001, -7.0, 0.0, 1e300])
-def test_an_unseen_value_of_a_binary_column_has_probability_1_in_n_plus_2(value, mixed):
-    """An unseen value is unlikely, not impossible, and never as good as a seen one."""
-    other = mixed.copy()
-    other[:, 2] = value
-    columns = fit(mixed)
-    cost = columns.log_abs_det_jacobian(mixed) - columns.log_abs_det_jacobian(other)
-
-    np.testing.assert_allclose(cost, np.log(31 / 32) - np.log(1 / 32), rtol=1e-9)
-
-
-def test_a_copy_in_single_precision_has_no_unseen_values(mixed):
-    """A float32 copy of the training rows has no unseen values."""
-    X = mixed.copy()
-    X[:, 2] = np.where(X[:, 2] == 7, 0.3, 0.1)
-    X[:, 0] = 0.7
-    columns = fit(X)
-
-    np.testing.assert_allclose(
-        columns.log_abs_det_jacobian(X.astype(np.float32)),
-        columns.log_abs_det_jacobian(X),
-        rtol=1e-12,
-    )
 
 
 @pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
@@ -344,13 +273,6 @@ def test_an_unknown_likelihood_is_refused(value, mixed):
         assert repr(value) in str(e.value)
 
 
-@pytest.mark.parametrize("likelihood", [[], ["auto"] * 4, ["auto"] * 6])
-def test_a_list_of_another_length_is_refused(likelihood, mixed):
-    """A list has one likelihood per column."""
-    with pytest.raises(ValueError, match=f"list of {len(likelihood)}, but X has 5 columns"):
-        fit(mixed, likelihood)
-
-
 @pytest.mark.parametrize("key", ["f", 5, -1, 1.5, True])
 def test_a_dict_that_names_no_column_is_refused(key, mixed):
     """A typing error in a column's name would silently leave it to 'auto'."""
@@ -359,13 +281,6 @@ def test_a_dict_that_names_no_column_is_refused(key, mixed):
 
     assert repr(key) in str(e.value)
     assert str(NAMES) in str(e.value)
-
-
-@pytest.mark.parametrize("key", ["column 1", 5, True])
-def test_the_message_lists_indices_of_columns_without_names(key, mixed):
-    """What the message offers is what works."""
-    with pytest.raises(ValueError, match=r"its columns are \[0, 1, 2, 3, 4\]"):
-        fit(mixed, {key: "gaussian"})
 
 
 @pytest.mark.parametrize(("names", "column"), [(None, "column 1"), (NAMES, "column 'b'")])
@@ -414,18 +329,3 @@ def test_columns_print_as_a_table(mixed):
 
     assert str(columns).splitlines() == expected
     assert repr(columns) == str(columns)
-
-
-def test_the_html_table_has_the_same_rows(mixed):
-    """As HTML, in which a name like "a<b" is text."""
-    columns = fit(mixed, names=["a<b", "b", "c", "d", "e"])
-    rows = [[cell.text for cell in row] for row in ET.fromstring(columns._repr_html_())]
-
-    assert rows[0] == ["a<b", "constant"]
-    assert rows == [line.split(maxsplit=1) for line in repr(columns).splitlines()]
-
-
-def test_columns_without_names_are_numbered(mixed):
-    """As they are in X, from 0."""
-    assert fit(mixed).names == [0, 1, 2, 3, 4]
-    assert str(fit(mixed)).startswith("column 0  constant\ncolumn 1  Gaussian")

@@ -4,7 +4,7 @@ import narwhals as nw
 import numpy as np
 import pytest
 from scipy import integrate
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
 from sklearn_vae.model_selection import VAESearchCV
@@ -48,17 +48,6 @@ def people():
 # -- total mass --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "lognormal", "poisson"])
-def test_columns_without_unseen_values_keep_no_probability_for_them(likelihood, positive):
-    """A kind of column says it once, by ``has_unseen``: any number has a density, say."""
-    (columns,) = fitted(positive.round() + 1, likelihood).columns_.groups
-    log_density = columns.log_prob_of_range(np.ones((1, 1)), np.log(0.01))
-
-    assert columns.has_unseen == (likelihood in ("lognormal", "poisson"))
-    assert log_density == pytest.approx(np.log(0.99) if columns.has_unseen else 0)
-
-
-@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -133,14 +122,6 @@ def test_an_unseen_integer_of_a_column_of_point_masses_has_a_finite_low_score():
     assert set(model.sample(3000)["year"]) <= set(table["year"])
 
 
-def test_a_unit_changes_scores_of_unseen_and_seen_values_alike(positive):
-    """Both are densities: in a unit that is larger by s, they are larger by s."""
-    rows = np.array([[0.0], [-3.0], [1.0]])
-    gain = fitted(positive).score_samples(rows) - fitted(positive * 1e3).score_samples(rows * 1e3)
-
-    np.testing.assert_allclose(gain, np.log(1e3), rtol=1e-6)
-
-
 # -- estimators --------------------------------------------------------------------------
 
 
@@ -154,15 +135,6 @@ def test_a_search_scores_folds_with_unseen_values(search, people):
 
     assert np.isfinite(means).all()
     assert fitted_search.best_index_ == means.argmax()
-
-
-def test_cross_validation_scores_one_zero_among_500_positive_numbers(positive):
-    """Only in the fold that trains without the zero is the column positive."""
-    X = np.column_stack([np.resize(positive, 500), np.resize(positive, 500)[::-1]])
-    X[3, 0] = 0.0
-
-    assert np.isfinite(cross_val_score(VAETransformer(1, **QUICK), X, cv=5)).all()
-    assert np.isfinite(cross_val_score(VAEDensity(1, **QUICK), X, cv=2)).all()
 
 
 def test_an_unknown_category_is_missing_to_the_encoder(people):
@@ -215,29 +187,6 @@ def test_an_unseen_value_is_replaced_where_a_network_takes_no_missing_values():
     assert np.isfinite(model.transform(rows)).all()
     assert np.isfinite(unseen)
     assert unseen < seen
-
-
-def test_further_training_does_not_fit_unseen_values():
-    """They are missing: no other category gets their rows, and the warning has the user's words."""
-    rng = np.random.default_rng(0)
-    x, words = rng.standard_normal(300), ["a", "b", "b", "z", "z"] * 60
-    days = pd.Timestamp("2024-01-01"), pd.Timestamp("2024-02-03")
-    first = pd.DataFrame({"x": x, "word": words, "day": days[0]})
-    later = first.assign(word=np.where(rng.random(300) < 0.8, "new", words), day=days[1])
-    model, other = (
-        VAETransformer(1, handle_unknown=treatment, **QUICK).partial_fit(first)
-        for treatment in ("infrequent", "missing")
-    )
-    with pytest.warns(UserWarning, match="later rows have other values") as caught:
-        model.partial_fit(later)
-    other.partial_fit(later)
-
-    np.testing.assert_allclose(model.score_samples(first), other.score_samples(first), rtol=1e-6)
-    assert (
-        "Column 'word' has an unknown category, which a column of Categorical(n_classes=3) cannot "
-        "have; in fit its values were 'a', 'b', 'z'; Column 'day' has the value 2024-02-03 "
-        "00:00:00, which a constant column cannot have; in fit its values were 2024-01-01"
-    ) in str(caught[0].message)
 
 
 @pytest.mark.parametrize("is_frame", [False, True])

@@ -48,16 +48,6 @@ def test_every_iteration_is_a_task_with_an_estimator_that_can_score():
     assert recorder.scores[-1] == pytest.approx(vae.score(X))
 
 
-def test_iterations_of_all_members_are_reported_if_they_are_not_stacked(monkeypatch):
-    """Wide networks are trained one after the other, as they do not fit in the cache together."""
-    monkeypatch.setattr("sklearn_vae.training.stacked.WORKING_SET", 1)
-    recorder = Recorder()
-    vae = VAETransformer(2, max_iter=2, n_init=3, refit=False, random_state=0)
-    vae.set_callbacks(recorder).fit(X)
-
-    assert recorder.ended.count("iteration") == 3 * 2
-
-
 SHORT = {"max_iter": 3, "random_state": 0}
 
 

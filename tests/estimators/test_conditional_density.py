@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.preprocessing import StandardScaler
 
 import sklearn_vae
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer
+from sklearn_vae import VAEClassifier, VAEDensity
 from sklearn_vae.metrics import pit_calibration
 
 pd = pytest.importorskip("pandas")
@@ -223,37 +223,7 @@ def test_missing_values_are_imputed_given_y(of_numbers):
 # -- what is refused -------------------------------------------------------------------
 
 
-def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers):
-    """Each message says what y has to be."""
-    density, X, y = of_classes
-    with pytest.raises(ValueError, match="requires y to be passed"):
-        VAEDensity(conditional=True).fit(X)
-    with pytest.raises(ValueError, match=r"class 'd', which no row had"):
-        density.score_samples(X[:2], ["a", "d"])
-    with pytest.raises(ValueError, match=r"class 'd', which no row had"):
-        density.sample(2, y="d")
-    with pytest.raises(ValueError, match=r"as many rows as X.*3\. Got 2"):
-        density.sample(3, y=["a", "b"])
-    with pytest.raises(ValueError, match="must hold numbers, as in fit"):
-        of_numbers[0].score_samples(of_numbers[1][:2], ["a", "b"])
-    with pytest.raises(ValueError, match="requires y to be passed"):
-        VAEImputer(VAEDensity(conditional=True)).fit(X)
-    alone = VAEDensity(max_iter=0, random_state=0).fit(X, y)
-    for call in (lambda: alone.sample(2, y="a"), lambda: alone.impute(X, y=y)):
-        with pytest.raises(ValueError, match=r"VAEDensity\(conditional=True\)"):
-            call()
-
-
 # -- scikit-learn ----------------------------------------------------------------------
-
-
-def test_an_unconditional_density_ignores_y(of_classes):
-    """A Pipeline may pass y to any step."""
-    _, X, y = of_classes
-    alone, beside = (VAEDensity(max_iter=1, random_state=0).fit(X, given) for given in (None, y))
-
-    np.testing.assert_array_equal(alone.score_samples(X), beside.score_samples(X))
-    assert beside.condition_encoder_ is None
 
 
 def test_a_search_passes_y(of_classes):

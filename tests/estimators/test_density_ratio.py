@@ -110,13 +110,6 @@ def test_missing_cells_of_the_reference_are_imputed(table, density):
     assert corrected.x[corrected.kind == "b"].mean() > 0.4
 
 
-def test_the_seed_determines_the_sample(table, density):
-    first, second = (density.sample(20, 3, reference=table) for _ in range(2))
-    pd.testing.assert_frame_equal(first, second)
-    assert not first.equals(density.sample(20, 4, reference=table))
-    assert len(density.sample(reference=table)) == 1
-
-
 def test_a_reference_of_the_model_s_own_distribution_changes_little(density):
     own = density.sample(2_000, random_state=1)
     corrected, plain = density.sample(1_000, reference=own), density.sample(1_000)

@@ -219,15 +219,6 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
-def test_the_name_of_a_column_may_be_a_word_of_the_message():
-    """The message quotes the reason of another one, and must not take it from the name."""
-    frame = pd.DataFrame({"which": np.arange(100) % 2, "size": np.arange(100.0)})
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    with pytest.raises(ValueError, match="for column 'which', which a column of Bernoulli"):
-        model.sample(2, given={"which": 2})
-
-
 @pytest.mark.filterwarnings("ignore:Columns of X hold a value")
 def test_the_ends_of_a_dtype_may_be_given():
     """Marks of no end: the last moment of a dtype, and its largest integer."""
@@ -245,15 +236,6 @@ def test_the_ends_of_a_dtype_may_be_given():
     assert (until - ends).abs().max() < pd.Timedelta(1, "s")
     count = model.sample(2, given={"count": largest})["count"]
     np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
-
-
-def test_given_numbers_are_rounded_as_their_column_was():
-    """0.1 is a value of a column of single precision that holds 0.1, beside text."""
-    x = np.random.default_rng(0).choice([0.1, 0.7], size=30).astype(np.float32)
-    frame = pd.DataFrame({"x": x, "k": np.where(x > 0.5, "a", "b")})
-    vae = VAETransformer(1, likelihood={"x": "bernoulli"}, max_iter=1).fit(frame)
-
-    assert (vae.sample(5, given={"x": 0.1})["x"] == np.float32(0.1)).all()
 
 
 @pytest.mark.parametrize(
@@ -326,26 +308,6 @@ def test_columns_that_cannot_be_scored_are_named(passengers, of_passengers, opti
         of_passengers.score_samples(passengers[:3], **options)
 
 
-def test_a_mask_names_no_columns(normal, of_normal):
-    """Its True would be taken for the column 1, and False for 0."""
-    X = normal[2][:3]
-    mask = np.arange(X.shape[1]) > 0
-
-    for options in ({"columns": mask}, {"given": mask.tolist()}):
-        with pytest.raises(ValueError, match=r"names the column (np.)?(True|False)_?, which X did"):
-            of_normal.score_samples(X, **options)
-    with pytest.raises(ValueError, match="names the column True, which X did not have"):
-        of_normal.sample(2, given={True: 1.0})
-
-
-def test_given_values_beyond_single_precision_are_named(rng):
-    """As infinity they would make every sampled number NaN."""
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(rng.normal(size=(30, 2)).astype("f4"))
-
-    with pytest.raises(ValueError, match=r"1e\+300 for column 0, .* beyond the range of float32"):
-        model.sample(2, given={0: 1e300})
-
-
 def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers):
     """In any order, as their names say what they are; without columns=, all are needed."""
     asked = of_passengers.score_samples(passengers, columns=["age", "sex"])
@@ -386,17 +348,6 @@ def test_a_table_of_constants_is_sampled_and_imputed(model):
 
     pd.testing.assert_frame_equal(drawn, table)
     pd.testing.assert_frame_equal(model.sample(2, given={"number": 1.5}), table)
-
-
-@pytest.mark.parametrize("names", [[0, 1], [7, 5], [np.nan, 5], [("a", 1), ("a", 0)]], ids=str)
-def test_columns_whose_names_are_no_text_keep_their_order(names):
-    """scikit-learn checks names of text only."""
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=pd.Index(names))
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    assert np.isfinite(model.score_samples(frame)).all()
-    with pytest.raises(ValueError, match="X must have the columns of X in fit, in their order"):
-        model.score_samples(frame[frame.columns[::-1]])
 
 
 def test_columns_whose_names_are_no_text_keep_their_names():
@@ -444,15 +395,6 @@ def test_conditional_models_take_both(passengers):
     )  # fmt: skip
 
 
-def test_networks_of_sequences_take_no_gaps():
-    X = np.random.default_rng(0).normal(size=(60, 6)).cumsum(axis=1)
-    model = VAETransformer(1, network="gru", max_iter=1, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="sample with given values needs"):
-        model.sample(2, given={0: 1.0})
-    with pytest.raises(ValueError, match="score_samples of some columns needs"):
-        model.score_samples(X, columns=[0])
-
-
 # -- rules ---------------------------------------------------------------------------------
 
 
@@ -481,23 +423,6 @@ def test_the_result_of_a_rule_is_aligned_by_its_index(of_passengers):
     assert (drawn["sex"] == "male").all()
     with pytest.raises(ValueError, match="Series with the index of the rows"):
         of_passengers.sample(5, rules=[lambda frame: frame.set_index("sex")["age"] > 0])
-
-
-def test_rules_that_all_rows_fulfil_change_nothing(of_passengers):
-    """A hundred of them."""
-    rules = [f"age < {1000 + k}" for k in range(100)]
-
-    pd.testing.assert_frame_equal(
-        of_passengers.sample(100, random_state=0, rules=rules),
-        of_passengers.sample(100, random_state=0),
-    )
-
-
-def test_rules_and_given_values_together(of_passengers):
-    drawn = of_passengers.sample(200, given={"class": "first"}, rules=["siblings == 2"])
-
-    assert (drawn["class"] == "first").all()
-    assert (drawn["siblings"] == 2).all()
 
 
 def test_rules_keep_each_row_at_its_condition(passengers):
@@ -530,14 +455,6 @@ def test_rules_that_cannot_be_kept_are_named(of_passengers, rules, message):
     """With a hint at the way out: the error of an assignment was about the shape of a table."""
     with pytest.raises(ValueError, match=message):
         of_passengers.sample(50, rules=rules, random_state=0)
-
-
-def test_the_rule_at_fault_is_named_for_few_rows(of_passengers):
-    """The last rows drawn are as few as the sample; by chance, none fulfils the first rule."""
-    rules = ["age > 60", "age > 1000"]
-    for seed in range(3):
-        with pytest.raises(ValueError, match=r"'age > 1000' is fulfilled by 0 of \d{4}"):
-            of_passengers.sample(1, rules=rules, random_state=seed)
 
 
 def test_rules_of_arrays_and_polars(normal, of_normal, passengers):

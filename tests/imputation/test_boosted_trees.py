@@ -224,18 +224,6 @@ def test_encodings_of_columns_that_do_not_exist_are_refused():
         replace(trees, encodings=()).check()
 
 
-def test_trees_of_some_columns_are_selected():
-    X = incomplete_table()
-    trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(6), None, np.arange(6) > 2)
-    some = trees.select(np.array([2, 4]))
-    some.check()
-    everything = np.ones(X.shape, bool)
-    expected = X.copy()
-    expected[:, [2, 4]] = trees.predict(X, everything)[:, [2, 4]]
-
-    np.testing.assert_array_equal(some.predict(X, everything), expected)
-
-
 def test_of_ordered_classes_the_median_is_predicted():
     """The least class with at least half of the probability up to it."""
     X = incomplete_table()
@@ -276,18 +264,6 @@ def test_numbers_are_averaged_and_classes_replaced(weight):
     np.testing.assert_array_equal(alone, corrected)
 
 
-def test_empty_columns_are_not_used():
-    """An empty column leaves the trees as they are."""
-    X, observed = table()
-    empty = np.full((150, 1), np.nan)
-    columns = np.array([2])
-    alone = fit_boosted_trees(X, observed, columns, None).predict(X, ~observed)
-    beside = fit_boosted_trees(np.hstack([X, empty]), observed, columns, None)
-    predicted = beside.predict(np.hstack([X, empty]), np.hstack([~observed, empty == 0]))
-
-    np.testing.assert_array_equal(predicted[:, :4], alone)
-
-
 def test_columns_that_are_never_observed_together_do_not_predict_each_other():
     """scikit-learn cannot bin a column that is empty in the rows of a target."""
     X = np.random.default_rng(0).normal(size=(200, 3))
@@ -301,27 +277,6 @@ def test_columns_that_are_never_observed_together_do_not_predict_each_other():
     )
     alone = fit_boosted_trees(X[:, :2], ~np.isnan(X[:, :2]), np.arange(2), None)
     assert len(alone.columns) == 0
-
-
-def test_classes_may_be_fractions():
-    """Durations of two values are counted in seconds, and scikit-learn takes them for numbers."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(100, 2))
-    X[:, 1] = np.where(X[:, 0] > 0, 2.25, 1.5)
-    trees = fit_boosted_trees(X, ~np.isnan(X), np.array([1]), None, np.array([False, True]))
-
-    predicted = trees.predict(X, np.ones(X.shape, bool))
-    np.testing.assert_array_equal(predicted[:, 1], X[:, 1])
-
-
-@pytest.mark.parametrize("columns", [[0], []])
-def test_without_other_columns_nothing_is_predicted(columns):
-    """Nor without columns to predict."""
-    X = table()[0][:, [0]]
-    trees = fit_boosted_trees(X, np.ones(X.shape, bool), np.array(columns, int), None)
-    trees.check()
-
-    np.testing.assert_array_equal(trees.predict(X, np.ones(X.shape, bool)), X)
 
 
 @pytest.mark.parametrize(

@@ -37,15 +37,6 @@ def test_values_are_those_of_columns_whose_values_repeat(X):
     assert fit(X, without=[2]).columns.tolist() == [0, 3]
 
 
-def test_weights_are_copies(X):
-    weight = np.full(200, 4.0)
-    copies = fit(np.repeat(X, 4, axis=0))
-
-    assert copies.columns.tolist() == [0, 1, 2, 3]
-    assert fit(X, weight).columns.tolist() == copies.columns.tolist()
-    np.testing.assert_array_equal(fit(X, weight).values, copies.values)
-
-
 def test_numbers_are_rounded_to_the_nearest_value(X):
     """Compared with all distances; ties may go to either side."""
     rng = np.random.default_rng(1)
@@ -66,13 +57,6 @@ def test_the_largest_numbers_are_rounded():
     assert fit(X).round(np.array([[1e300], [-1e300]])).tolist() == [[largest], [-largest]]
 
 
-def test_a_table_of_real_numbers_stays_as_it_is(X):
-    repeated = fit(X[:, [1]])
-
-    assert len(repeated.columns) == 0
-    np.testing.assert_array_equal(repeated.round(X[:, [1]]), X[:, [1]])
-
-
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -86,10 +70,3 @@ def test_a_table_of_real_numbers_stays_as_it_is(X):
 def test_wrong_attributes_are_refused(X, field, value, message):
     with pytest.raises(ValueError, match=message):
         replace(fit(X), **{field: value}).check()
-
-
-def test_columns_that_the_table_lacks_are_refused(X):
-    fit(X).check()
-    fit(X).check_columns(4)
-    with pytest.raises(ValueError, match="less than 3"):
-        fit(X).check_columns(3)

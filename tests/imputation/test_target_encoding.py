@@ -80,17 +80,6 @@ def test_columns_are_encoded_only_if_their_equal_values_say_more_than_near_ones(
     assert fit(np.column_stack([X[:, 0], np.zeros(3_000)])) is None
 
 
-def test_rows_of_another_precision_have_the_same_encodings():
-    X = groups()
-    X[:, 0] *= 0.1
-    single = X.astype(np.float32).astype(float)
-    expected = fit(X).transform(X)
-
-    assert np.isfinite(expected).any()
-    np.testing.assert_array_equal(fit(X).transform(single), expected)
-    np.testing.assert_allclose(fit(single).transform(X), expected, atol=2e-6)
-
-
 def test_frequent_values_are_left_out():
     """They have bins of their own; a mean of many others would say which target is left out."""
     X = groups()

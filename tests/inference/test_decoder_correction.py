@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference import decoder_correction as module
 from sklearn_vae.inference.decoder_correction import DecoderCorrection, decay
-from sklearn_vae.numerics.row_subsets import spread_out
 
 
 def solve(codes, residual, weight=None):
@@ -58,32 +57,6 @@ def test_the_penalty_has_the_lowest_generalized_cross_validation_error(rows):
     found = solve(codes, residual)
 
     np.testing.assert_allclose(found[0] + codes @ found[1:], hat(best) @ residual, atol=1e-9)
-
-
-def test_a_weight_is_a_number_of_copies_and_chunks_change_nothing(rows, rng):
-    """A row of weight 2 is two rows; sums may be made in pieces."""
-    codes, residual = rows
-    weight = rng.integers(0, 4, len(codes))
-    expected = solve(np.repeat(codes, weight, axis=0), np.repeat(residual, weight, axis=0))
-    pieces = DecoderCorrection(3, 4)
-    for part in np.array_split(np.arange(len(codes)), 7):
-        pieces.add(codes[part], residual[part], weight[part].astype(float))
-
-    np.testing.assert_allclose(pieces.solve(), expected, rtol=1e-8, atol=1e-12)
-
-
-def test_noise_is_left_alone(rng):
-    """Where codes say nothing of residuals, little is added."""
-    codes, residual = rng.normal(size=(200, 5)), rng.normal(size=(200, 20))
-
-    assert np.abs(solve(codes, residual)).max() < 0.25
-    assert np.square(codes @ solve(codes, residual)[1:]).mean() < 0.02
-
-
-@pytest.mark.parametrize("n_rows", [0, 1, 2])
-def test_too_few_rows_say_nothing(n_rows):
-    """No more is added than rows can tell."""
-    assert (solve(np.ones((n_rows, 2)), np.ones((n_rows, 3))) == 0).all()
 
 
 def test_before_the_first_step_rows_come_back_as_pca_gives_them_back(monkeypatch):
@@ -240,31 +213,3 @@ def test_the_density_knows_nothing_of_it(rng):
     np.testing.assert_array_equal(vae.sample(5), sample)
     assert np.abs(vae.inverse_transform(Z) - back).max() > 1e-3
     assert VAETransformer(2, random_state=0).partial_fit(X).decoder_correction_ is None
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_long_table_is_corrected_by_spread_out_rows(rng, monkeypatch, weighted):
-    """50 rows of a table four times as long."""
-    monkeypatch.setattr(module, "MAX_ROWS", 50)
-    X = rng.normal(size=(197, 4)) @ rng.normal(size=(4, 4))
-    weight = rng.integers(1, 4, 197) / 2.0 if weighted else None
-    vae = VAETransformer(2, max_iter=2, early_stopping=False, random_state=0)
-    vae.fit(X, sample_weight=weight)
-    rows = spread_out(197, 50)
-    x = vae.columns_.transform(X[rows]).astype(vae.dtype_)
-    expected, code_range = module.fit_decoder_correction(
-        vae.module_, x, None if weight is None else weight[rows], 1000
-    )
-
-    np.testing.assert_allclose(vae.decoder_correction_, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(vae.code_range_, code_range, rtol=1e-5)
-
-
-def test_tables_without_gaussian_columns_have_no_correction(rng):
-    """Means of other likelihoods are kept, so nothing is encoded for it after training."""
-    X = (rng.normal(size=(60, 4)) > 0).astype(float)
-    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
-
-    assert vae.decoder_correction_ is None
-    assert vae.code_range_ is None
-    assert vae.inverse_transform(vae.transform(X)).shape == X.shape

@@ -110,17 +110,6 @@ def test_factor_analysis_of_rows_with_holes_finds_the_truth(linear):
     np.testing.assert_allclose(covariance, linear.covariance, rtol=0.1, atol=0.1)
 
 
-def test_weights_of_rows_are_copies(linear):
-    """A row of weight 3 is as three rows."""
-    X = hide(linear.draw(60, 5), 0.3, np.random.default_rng(0))
-    weight = np.random.default_rng(1).integers(1, 4, 60)
-    weighted = FactorModel.fit(X, weight.astype(float), 2)
-    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 2)
-
-    np.testing.assert_allclose(weighted.loadings, copied.loadings, rtol=1e-6)
-    np.testing.assert_allclose(weighted.residual, copied.residual, rtol=1e-6)
-
-
 def test_holes_are_filled_with_the_models_conditional_means(linear, asked):
     """As the formula for the normal distribution has them."""
     X, holey = asked
@@ -183,28 +172,6 @@ def test_a_row_has_the_same_score_and_filling_alone(fitted, asked):
     )
 
 
-def test_means_and_draws_of_the_same_codes(fitted, asked):
-    """They are those of separate calls, where all rows get Laplace proposals for both."""
-    holey = asked[1][:100]
-    model, is_rounded = fitted._predictor(), np.zeros(holey.shape[1], dtype=bool)
-    mean, draws = model.impute_and_sample(holey, 5, 64, is_rounded, seed=3)
-
-    np.testing.assert_array_equal(draws, model.sample_missing(holey, 5, 64, seed=3))
-    apart = model.impute(holey, 64, is_rounded)
-    if fitted.architecture_.n_factors:  # the means of rows with even weights need none
-        assert np.abs(mean - apart).mean() < 0.01
-    else:
-        np.testing.assert_array_equal(mean, apart)
-
-
-def test_whole_rows_among_others_have_the_score_that_they_have_alone(fitted, asked):
-    """A hole in one row changes no other."""
-    X, holey = asked
-    both = np.vstack([X[:5], holey[:5]])
-
-    np.testing.assert_allclose(fitted.score_samples(both)[:5], fitted.score_samples(X[:5]))
-
-
 def test_a_row_of_which_nothing_is_known_has_log_density_zero(fitted):
     """The density of nothing at all is 1, and its filling the mean."""
     nothing = np.full((1, 8), np.nan)
@@ -239,15 +206,6 @@ def test_the_density_of_one_column_integrates_to_one(prior, rng):
     assert density.sum() * (grid[1, 1] - grid[0, 1]) == pytest.approx(1, abs=0.04)
 
 
-def test_codes_of_rows_with_holes_are_near_those_of_the_whole_rows(fitted, asked):
-    """What is left of a row still says most of its code."""
-    X, holey = asked
-    whole, parts = fitted.transform(X), fitted.transform(holey)
-
-    for j in range(2):
-        assert np.corrcoef(whole[:, j], parts[:, j])[0, 1] > 0.8
-
-
 @pytest.mark.slow
 def test_the_published_protocol_of_half_the_cells():
     """breast_cancer as MIWAE's authors hide it: 0.287 theirs, 0.333 iterative regression.
@@ -273,19 +231,12 @@ def test_the_published_protocol_of_half_the_cells():
 @pytest.mark.parametrize(
     "params",
     [
-        {"objective": "iwae"},
-        {"objective": "tc"},
-        {"objective": "mmd"},
-        {"prior": "mixture"},
-        {"prior": "vamp"},
-        {"n_init": 2, "ensemble": True},
-        {"hidden_layer_sizes": ()},
-        {"n_components": 1},
-        {"early_stopping": False},
-        {"likelihood": "student_t"},
+        {"objective": "iwae"}, {"objective": "tc"}, {"objective": "mmd"}, {"prior": "mixture"},
+        {"prior": "vamp"}, {"n_init": 2, "ensemble": True}, {"hidden_layer_sizes": ()},
+        {"n_components": 1}, {"early_stopping": False}, {"likelihood": "student_t"},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_every_way_of_training_takes_holes(params, linear, asked):
     """Importance weights are those of MIWAE; a pseudo-input has no holes."""
     X = hide(linear.draw(300, 6), 0.3, np.random.default_rng(0))
@@ -295,15 +246,6 @@ def test_every_way_of_training_takes_holes(params, linear, asked):
     assert abs(vae.score(holey) - linear.log_prob(holey).mean()) < 1.5
     assert np.isfinite(vae.impute(holey)).all()
     assert np.isfinite(vae.impute(holey[:3], n_imputations=2)).all()
-
-
-def test_partial_fit_takes_holes(linear):
-    """Chunk by chunk, from the first chunk's linear model on."""
-    vae = VAETransformer(2, random_state=0)
-    for seed in range(3):
-        vae.partial_fit(hide(linear.draw(200, seed), 0.3, np.random.default_rng(seed)))
-
-    assert np.isfinite(vae.score(linear.draw(10, 9)))
 
 
 def test_a_search_takes_holes_and_agrees_with_a_grid_of_single_fits(linear):
@@ -399,26 +341,6 @@ def test_draws_have_the_spread_of_what_is_not_known(frame):
     assert len(tables) == 20
     assert draws[:, hole].std(axis=0).mean() > 0.7
     assert np.ptp(draws[:, ~hole], axis=0).max() == 0
-
-
-@pytest.mark.parametrize("missing_values", [-1, np.nan, None])
-def test_missing_values_may_be_marked_otherwise(missing_values, linear):
-    """As with scikit-learn's imputers."""
-    X = linear.draw(150, 6)
-    holey = hide(X, 0.2, np.random.default_rng(0))
-    marked = holey if missing_values is None else np.where(np.isnan(holey), missing_values, holey)
-    filled = VAEImputer(QUICK, missing_values=missing_values).fit_transform(marked)
-
-    np.testing.assert_array_equal(filled, VAEImputer(QUICK).fit_transform(holey))
-
-
-def test_a_word_may_stand_for_a_missing_cell(frame):
-    """As in tables that people have."""
-    marked = frame.assign(c=frame["c"].fillna("?"))
-    filled = VAEImputer(QUICK, missing_values="?").fit_transform(marked)
-
-    assert (filled["c"] != "?").all()
-    assert set(filled["c"]) == set(frame["c"].dropna())
 
 
 def table_of(container, mark):
@@ -520,22 +442,6 @@ def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
         )
 
 
-def test_several_draws_and_indicators_do_not_go_together(linear):
-    """The message names both."""
-    with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with n_draws=3"):
-        VAEImputer(n_imputations=3, add_indicator=True).fit(linear.draw(60, 0))
-
-
-def test_several_draws_do_not_go_with_one_container(linear):
-    """It would hold one table; they are drawn again without it."""
-    X = hide(linear.draw(60, 0), 0.2, np.random.default_rng(0))
-    imputer = VAEImputer(QUICK, n_imputations=3).set_output(transform="pandas").fit(X)
-
-    with pytest.raises(ValueError, match=r"'n_draws' .* must be 1 or None with set_output"):
-        imputer.transform(X)
-    assert imputer.set_output(transform="default").transform(X).shape == (3, 60, 8)
-
-
 # -- rows that do not belong -------------------------------------------------------------
 
 
@@ -584,20 +490,6 @@ def test_an_interrupted_robust_fit_goes_on_from_its_checkpoint(tmp_path):
 
     assert vae.set_params(callbacks=[Count()]).fit(X).score(X) == pytest.approx(at_once.score(X))
     assert epochs[0] > 1
-
-
-def test_a_search_knows_robust():
-    """It screens each candidate's rows as a fit alone does."""
-    linear, rng = Linear(), np.random.default_rng(0)
-    X = np.vstack([linear.draw(100, 1), 50 * rng.normal(size=(20, 8))])
-    X = X[rng.permutation(len(X))]
-    vae = VAETransformer(2, max_iter=1, robust=True, random_state=0)
-    together = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
-    apart = GridSearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
-
-    np.testing.assert_allclose(
-        together.cv_results_["mean_test_score"], apart.cv_results_["mean_test_score"], rtol=1e-3
-    )
 
 
 # -- the line that must mean something ---------------------------------------------------

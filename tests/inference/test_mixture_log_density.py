@@ -45,27 +45,3 @@ def test_wider_proposals_are_as_wide_as_the_prior_at_most(proposal, row):
     narrow, wide = proposal.root[:, 0, row, 0, 0]
 
     assert narrow < wide < 1
-
-
-def test_components_far_less_probable_than_those_of_other_members_get_no_further_steps(monkeypatch):
-    """The codes of a row are searched in the components that may explain it, of all members."""
-    X = np.random.default_rng(0).normal(size=(300, 2))
-    density = VAEDensity(1, mixtures=[(1, "full"), (1, "diag")], max_iter=5, random_state=0).fit(X)
-    rows, predictor = density._rows_and_model(X[:1], None)
-    model, x = predictor.model(rows.dtype), predictor.members[0].encode(rows)[0]
-    both, row = torch.tensor([0, 1]), torch.tensor([0, 0])
-    expanded, expand = [], LaplaceProposal.expand
-
-    def spy(self, z, component, row):
-        expanded.append(component)
-        return expand(self, z, component, row)
-
-    monkeypatch.setattr(LaplaceProposal, "expand", spy)
-    for log_weight in (0.0, -50.0):
-        model.log_weight[1] = log_weight
-        proposal = LaplaceProposal(model, x)
-        proposal.loc += 2.0
-        expanded.clear()
-        proposal._fit(both, row)
-
-        assert any(1 in component for component in expanded[1:]) == (log_weight == 0)

@@ -1,10 +1,7 @@
 """The torch module of a fitted model: built once, and never out of date."""
 
-import gc
 import pickle
 import time
-import weakref
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from torch import nn
 
-import sklearn_vae
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inference import predictor
 
@@ -50,17 +46,6 @@ def built(monkeypatch):
 def fresh_scores(model, X):
     """Scores of a copy of the fitted attributes, whose module is built anew."""
     return pickle.loads(pickle.dumps(model)).score_samples(X)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_second_call_builds_no_module(name, X, built):
-    """Building a module takes as long as encoding a thousand rows."""
-    model = clone(MODELS[name]).fit(X)
-    first = model.score_samples(X)
-    built.clear()
-
-    assert (model.score_samples(X) == first).all()
-    assert not built
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -110,32 +95,6 @@ def test_the_weights_of_a_model_that_has_scored_are_read_only(X):
         model.state_dict_["free"][0] = 1
 
 
-def test_each_precision_has_a_module_of_its_own(X):
-    """Rows of float32 after rows of float64, and back."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    exact = model.transform(X)
-    single = model.transform(X.astype(np.float32))
-
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single, exact, atol=1e-4)
-    assert (model.transform(X) == exact).all()
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_neither_a_pickle_nor_a_clone_nor_a_copy_nor_a_file_holds_the_module(name, X, tmp_path):
-    """A pickle is as long after a call as before it, and what was saved scores the same."""
-    model = clone(MODELS[name]).fit(X)
-    before, attributes = len(pickle.dumps(model)), set(vars(model))
-    expected = model.score_samples(X)
-    model.save(tmp_path / "model.vae")
-
-    assert len(pickle.dumps(model)) == before
-    assert set(vars(model)) == attributes
-    assert set(vars(clone(model))) == set(model.get_params(deep=False))
-    assert (deepcopy(model).score_samples(X) == expected).all()
-    assert (sklearn_vae.load(tmp_path / "model.vae").score_samples(X) == expected).all()
-
-
 def test_the_public_module_is_a_copy(X):
     """Whoever changes ``module_`` leaves the estimator as it is."""
     model = VAETransformer(2, **QUICK).fit(X)
@@ -145,32 +104,6 @@ def test_the_public_module_is_a_copy(X):
             parameter.zero_()
 
     assert (model.transform(X) == expected).all()
-
-
-def test_no_second_copy_of_large_weights_is_kept(X, built, monkeypatch):
-    """A module of many weights is built at each call."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    expected = model.transform(X)
-    n_weights = sum(value.size for value in model.state_dict_.values())
-    monkeypatch.setattr(predictor, "MAX_CACHED_NUMBERS", n_weights - 1)
-    copy = pickle.loads(pickle.dumps(model))
-    built.clear()
-
-    assert (copy.transform(X) == expected).all()
-    assert (copy.transform(X) == expected).all()
-    assert len(built) == 2
-
-
-def test_the_module_goes_with_the_estimator(X, built):
-    """No table of modules keeps it in memory."""
-    model = VAETransformer(2, **QUICK).fit(X)
-    model.transform(X)
-    modules = [weakref.ref(module) for module in built]
-    built.clear()
-    del model
-    gc.collect()
-
-    assert all(module() is None for module in modules)
 
 
 class Layer(nn.Module):

@@ -52,14 +52,6 @@ def test_real_tables_are_no_factor_models(load):
     assert n_factors(load().data, None, 8) is None
 
 
-def test_only_rows_that_count_count(rng):
-    """A weight is a number of copies."""
-    X, weight = factor_rows(200, 2), rng.integers(0, 3, 200)
-    copies = np.repeat(X, weight, axis=0)
-
-    assert n_factors(X, weight.astype(float), 8) == n_factors(copies, None, 8)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed):
     """Rounding errors decide the signs of eigenvectors; copies of rows sum in another order."""

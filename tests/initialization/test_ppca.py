@@ -7,7 +7,6 @@ from sklearn.datasets import make_circles, make_moons, make_s_curve, make_swiss_
 from sklearn.decomposition import PCA
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.initialization import ppca as module
 from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     CorrelationPCA,
@@ -101,26 +100,6 @@ def test_loadings_are_in_the_units_of_the_table(table):
     assert_same(expected, other, rtol=1e-7, atol=1e-10)
 
 
-def test_a_weight_is_a_number_of_copies(table, rng):
-    """A row of weight 3 is three rows, one of weight 0 is not there."""
-    weight = rng.integers(0, 4, len(table))
-    expected = probabilistic_pca(np.repeat(table, weight, axis=0), None, 2)
-
-    assert_same(expected, probabilistic_pca(table, weight.astype(float), 2), rtol=1e-8, atol=1e-12)
-
-
-def test_only_the_weights_ratio_counts(table, rng):
-    """Weights of mean 1 and weights of sum 1 mean the same."""
-    weight = rng.uniform(0.5, 2, len(table))
-
-    assert_same(
-        probabilistic_pca(table, weight, 2),
-        probabilistic_pca(table, 1e-3 * weight, 2),
-        rtol=1e-8,
-        atol=1e-12,
-    )
-
-
 @pytest.mark.parametrize("n_components", [1, 3])
 def test_more_columns_than_rows_give_the_same_model(n_components, rng):
     """The small Gram matrix is a short cut, not another model."""
@@ -178,34 +157,6 @@ def test_constant_columns_are_left_where_they_are(n_rows, value, table):
     assert all(np.isfinite(getattr(start, field)).all() for field in FIELDS)
     assert start.loc[1] == pytest.approx(value)
     np.testing.assert_allclose(start.loadings[:, 1], 0, atol=1e-12)
-
-
-def test_two_equal_rows_and_no_columns_are_no_reason_to_fail():
-    """The smallest tables that fit() lets through."""
-    equal = probabilistic_pca(np.ones((2, 3)), None, 1)
-    empty = probabilistic_pca(np.ones((2, 0)), None, 1)
-
-    assert all(np.isfinite(getattr(equal, field)).all() for field in FIELDS)
-    assert [getattr(empty, f).shape for f in FIELDS] == [(0,), (1, 0), (0,), (0, 1), (1,)]
-
-
-@pytest.mark.parametrize("n_columns", [3, 40])
-def test_chunks_change_nothing(n_columns, rng, monkeypatch):
-    """A large table is read a chunk at a time."""
-    x, weight = rng.standard_normal((23, n_columns)), rng.uniform(0.5, 2, 23)
-    expected = probabilistic_pca(x, weight, 2)
-    monkeypatch.setattr(module, "CHUNK", 2 * n_columns)
-
-    assert_same(expected, probabilistic_pca(x, weight, 2), rtol=1e-9, atol=1e-12)
-
-
-def test_single_precision_rows_are_summed_in_double(table):
-    """Only the sums of a chunk are as precise as the rows; those of all chunks are in double."""
-    x = np.tile(table.astype(np.float32), (400_000 // len(table), 1))
-
-    assert_same(
-        probabilistic_pca(x.astype(float), None, 2), probabilistic_pca(x, None, 2), atol=1e-5
-    )
 
 
 def test_the_start_does_not_follow_from_how_many_axes_others_need():

@@ -1,6 +1,5 @@
 """Estimators, figures and axes that all displays share."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -32,17 +31,14 @@ plt = pytest.importorskip("matplotlib.pyplot")
 PACKAGE = Path(sklearn_vae.__file__).parent
 
 
-def test_importing_displays_does_not_import_matplotlib():
-    """Matplotlib is optional, and only inspection/ imports it."""
-    code = "import sys, sklearn_vae.inspection; print('matplotlib' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_only_displays_import_matplotlib():
+    """It is optional."""
     importing = [
         path.relative_to(PACKAGE).parts[0]
         for path in PACKAGE.rglob("*.py")
         if "import matplotlib" in path.read_text() or "from matplotlib" in path.read_text()
     ]
 
-    assert run.stdout.strip() == "False"
     assert set(importing) == {"inspection"}
 
 
@@ -98,15 +94,6 @@ def test_without_axes_a_figure_is_created_and_a_display_can_be_drawn_again(digit
     assert set(plt.get_fignums()) - before == {display.figure_.number}
     assert display.plot(ax).ax_ is ax
     np.testing.assert_array_equal(display.scatters_[0].get_offsets(), display.codes)
-
-
-def test_an_object_other_than_axes_is_refused(digits):
-    """The error says which type was passed."""
-    X, _, vae = digits
-    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got Figure"):
-        LatentSpaceDisplay.from_estimator(vae, X, ax=plt.figure())
-    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got str"):
-        LossCurveDisplay.from_estimator(vae, ax="here")
 
 
 def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
@@ -176,11 +163,3 @@ def test_posteriors_without_a_kl_per_dimension_are_drawn(posterior):
     most = np.argsort(-vae.transform(X).var(axis=0), kind="stable")[:2]
 
     assert sorted(display.components) == sorted(most)
-
-
-def test_a_single_component_is_refused(named):
-    """A scatter plot needs two axes."""
-    table, _ = named
-    vae = VAETransformer(1, **QUICK).fit(table)
-    with pytest.raises(ValueError, match="at least two components, and the estimator has 1"):
-        LatentSpaceDisplay.from_estimator(vae, table)

@@ -68,30 +68,6 @@ def test_labels_of_a_mixed_table():
     assert any(name.startswith("price = 120000 (expected 1") for name in names)
 
 
-def test_expected_values_are_computed_of_the_columns_with_a_bar(monkeypatch):
-    """Others would make the reader wait: a row of 200 columns has 200 expected values."""
-    rng = np.random.default_rng(0)
-    table = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 30)) + rng.normal(size=(100, 30))
-    detector = VAEOutlierDetector(random_state=0, max_iter=2).fit(table)
-    computed, all_expected = [], detector.expected_values(table[:1])[0]
-    expected_values = VAEOutlierDetector.expected_values
-
-    def counted(self, X, *, columns):
-        computed.append(columns)
-        return expected_values(self, X, columns=columns)
-
-    monkeypatch.setattr(VAEOutlierDetector, "expected_values", counted)
-    display = ExplanationDisplay.from_estimator(detector, table[:1], n_columns=4)
-    is_shown = np.array([value is not None for value in display.expected_values])
-    largest = np.argsort(-np.abs(display.attributions))[:4]
-
-    assert sorted(largest) == np.flatnonzero(is_shown).tolist() == list(*computed)
-    np.testing.assert_allclose(
-        display.expected_values[is_shown].astype(float), all_expected[is_shown]
-    )
-    assert len(display.plot(n_columns=9).bars_) == 10
-
-
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 @pytest.mark.parametrize("n_axes", [None, 1, 2])
 def test_labels_and_bars_have_room(style, n_axes):

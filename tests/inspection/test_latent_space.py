@@ -34,26 +34,6 @@ def test_codes_of_a_conditional_model_are_averaged_over_the_classes(digits):
     assert (display.kl > 0).all()
 
 
-def test_codes_that_need_conditions_are_drawn_by_their_transform(named):
-    """The y of the display is a colour, so the error is not one that asks for it."""
-    table, _ = named
-    y = table["a"].to_numpy() ** 2
-    vae = VAETransformer(2, conditional=True, **QUICK).fit(table, y)
-    with pytest.raises(ValueError, match=r"LatentSpaceDisplay\(codes=Z\)\.plot\(\)"):
-        LatentSpaceDisplay.from_estimator(vae, table, y)
-
-    display = LatentSpaceDisplay(codes=vae.transform(table, y), y=y).plot()
-    assert len(display.scatters_[0].get_offsets()) == len(table)
-
-
-def test_components_can_be_chosen(digits):
-    """In the given order."""
-    X, _, vae = digits
-    display = LatentSpaceDisplay.from_estimator(vae, X, components=(2, 0))
-
-    np.testing.assert_allclose(display.scatters_[0].get_offsets(), vae.transform(X)[:, [2, 0]])
-
-
 @pytest.mark.parametrize("as_classes", [lambda y: y, lambda y: np.array(list("abcdefghij"))[y]])
 def test_each_class_has_a_colour_and_a_legend_entry(digits, as_classes):
     """Integers and strings alike."""
@@ -82,15 +62,6 @@ def test_continuous_values_have_a_colour_bar(digits):
     assert display.ax_.get_legend() is None
 
 
-@pytest.mark.parametrize("y", [np.arange(300), np.arange(300) % 3 + 0.5, np.arange(300.0) % 30])
-def test_numbers_with_many_values_or_fractions_are_continuous(digits, y, ax):
-    """They have no legend."""
-    X, _, vae = digits
-    display = LatentSpaceDisplay.from_estimator(vae, X, y.reshape(-1, 1), ax=ax)
-
-    np.testing.assert_array_equal(display.scatters_[0].get_array(), y)
-
-
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=repr)
 @pytest.mark.parametrize("label", ["text", "integers"])
 def test_rows_without_a_label_are_grey(digits, missing, label):
@@ -105,30 +76,6 @@ def test_rows_without_a_label_are_grey(digits, missing, label):
     np.testing.assert_allclose(display.scatters_[-1].get_offsets(), display.codes[10:60])
     assert display.scatters_[-1].get_facecolor()[0, :3] == pytest.approx([0.827] * 3, abs=1e-3)
     assert sum(len(scatter.get_offsets()) for scatter in display.scatters_) == len(X)
-
-
-def test_missing_continuous_values_are_grey(digits, ax):
-    """Points of no colour are not drawn at all."""
-    X, _, vae = digits
-    y = np.where(np.arange(300) < 10, np.nan, np.arange(300) / 7)
-    display = LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax)
-    (values, grey) = display.scatters_
-
-    np.testing.assert_array_equal(values.get_array(), y[10:])
-    np.testing.assert_allclose(grey.get_offsets(), display.codes[:10])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["missing"]
-    display.plot(cmap="magma", vmin=0, vmax=1)
-
-
-def test_labels_may_be_tuples(digits):
-    """As levels of several columns, joined."""
-    X, classes, vae = digits
-    y = pd.Series([(label % 3, "a") for label in classes.tolist()])
-    display = LatentSpaceDisplay.from_estimator(vae, X, y)
-    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-
-    assert texts == [f"({k}, 'a')" for k in range(3)]
-    np.testing.assert_allclose(display.scatters_[1].get_offsets(), display.codes[classes % 3 == 1])
 
 
 @pytest.mark.parametrize("n_missing", [0, 5])
@@ -148,12 +95,3 @@ def test_a_legend_of_many_classes_stays_in_the_figure(digits, n_missing):
     assert box.y1 <= figure.y1
     assert box.x1 <= figure.x1
     assert display.ax_.get_window_extent().width > 0.4 * figure.width
-
-
-@pytest.mark.parametrize("params", [{"posterior": "full"}, {"conditional": True}])
-def test_codes_may_be_frames(digits, params):
-    X, y, _ = digits
-    vae = VAETransformer(3, **QUICK, **params).set_output(transform="pandas").fit(X[:60], y[:60])
-    display = LatentSpaceDisplay.from_estimator(vae, X[:60])
-
-    assert display.scatters_[0].get_offsets().shape == (60, 2)

@@ -32,28 +32,6 @@ def test_curves_are_the_history_with_a_gap_before_the_refit(digits):
     assert "refit on all rows" in [text.get_text() for text in display.axes_[0].texts]
 
 
-def test_iterations_are_whole_numbers():
-    """A short history would have ticks at 2.5 and 7.5."""
-    records = [{"iteration": i, "loss": 1 / i} for i in range(1, 8)]
-    _, ax = plt.subplots(figsize=(2, 3))
-    display = LossCurveDisplay.from_history(records, terms=["loss"], ax=ax)
-    ticks = display.axes_[0].get_xticks()
-
-    np.testing.assert_array_equal(ticks, ticks.round())
-
-
-def test_the_first_panel_has_the_legend(digits):
-    """A reader begins on the left."""
-    display = LossCurveDisplay.from_estimator(digits[2])
-    legends = [axes.get_legend() for axes in display.axes_]
-
-    assert [text.get_text() for text in legends[0].get_texts()] == [
-        "training rows",
-        "validation rows",
-    ]
-    assert legends[1:] == [None, None]
-
-
 def test_a_single_run_has_no_refit_mark_and_no_validation_curve(digits):
     """Without early stopping there are no validation rows and no refit."""
     X, _, _ = digits

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import PITCalibrationDisplay
 from sklearn_vae.metrics import pit_calibration
 
@@ -50,12 +49,3 @@ def test_only_the_worst_columns_are_in_the_legend(rng):
 
     assert len(labels) == 7
     assert labels[1] == f"4, KS {distance:.2f}"
-
-
-def test_conditional_models_get_y():
-    X = np.random.default_rng(0).normal(size=(60, 2))
-    y = X[:, 0] > 0
-    vae = VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X, y)
-    display = PITCalibrationDisplay.from_estimator(vae, X, y=y, n_draws=64)
-
-    np.testing.assert_array_equal(display.pit, pit_calibration(vae, X, y, n_draws=64).pit)

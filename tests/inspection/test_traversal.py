@@ -56,18 +56,6 @@ def test_the_traversal_of_a_table_is_a_heat_map_of_changes(named):
     assert "standard deviations" in display.figure_.axes[1].get_ylabel()
 
 
-def test_columns_without_values_have_no_colour():
-    X = np.random.default_rng(0).normal(size=(60, 4))
-    X[:, 3] = np.nan
-    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
-    display = TraversalDisplay.from_estimator(vae, X)
-    low, high = display.images_[0, 0].get_clim()
-    changes = [np.abs(image.get_array()).max() for image in display.images_.ravel()]
-
-    assert low == -high
-    assert high == max(changes)
-
-
 @pytest.mark.parametrize("row", [None, 3])
 @pytest.mark.parametrize(
     ("posterior", "component", "others"),

@@ -97,14 +97,6 @@ def test_columnwise_initializes_each_block():
     torch.testing.assert_close(torch.cat(scales), scale[real])
 
 
-def test_no_columns_at_all_have_log_density_zero():
-    """A table of constant columns has no likelihood."""
-    nothing = Columnwise([(Gaussian(), 0)])
-    params = nothing.split(torch.zeros(1, 2, 3, 0), torch.zeros(1, 1, 1, 0))
-
-    assert torch.equal(nothing.log_prob(params, torch.zeros(1, 1, 3, 0)), torch.zeros(1, 2, 3))
-
-
 def test_columns_one_by_one_sum_to_the_row(generator):
     """Densities by column sum to the row's; distribution functions stand in the columns' order."""
     both = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 1)])

@@ -27,19 +27,10 @@ from sklearn_vae.likelihoods.counts import Counts
 from tests.likelihoods.conftest import draw
 
 EXAMPLES = [
-    Gaussian(),
-    Gaussian("per_column"),
-    Gaussian(0.5),
-    LogNormal(),
-    StudentT(),
-    StudentT("per_column"),
-    ZeroInflated(2),
-    Bernoulli(),
-    Categorical(3),
-    Ordinal(4),
-    Poisson(unit=2.0),
-    NegativeBinomial(unit=0.5),
-]
+    Gaussian(), Gaussian("per_column"), Gaussian(0.5), LogNormal(), StudentT(),
+    StudentT("per_column"), ZeroInflated(2), Bernoulli(), Categorical(3), Ordinal(4),
+    Poisson(unit=2.0), NegativeBinomial(unit=0.5),
+]  # fmt: skip
 N = 3  # columns
 SPIKE = 100.0  # values 100 and 101 are the first and the second spike of a zero-inflated column
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sklearn_vae import VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAETransformer
 from sklearn_vae.metrics import generalization_gap
 
 
@@ -25,10 +25,3 @@ def test_a_gap_without_validation_rows_is_refused(linear):
         generalization_gap(vae)
     with pytest.raises(ValueError, match="both or neither"):
         generalization_gap(vae, X)
-
-
-def test_the_gap_of_a_detector_is_that_of_its_model(linear):
-    """By the losses of its training."""
-    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(linear[0])
-
-    assert generalization_gap(detector) == generalization_gap(detector.estimator_)

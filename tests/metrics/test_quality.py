@@ -130,36 +130,3 @@ def test_tables_that_cannot_be_compared_are_refused(real):
     doubled = real.set_axis(["size"] * real.shape[1], axis=1)
     with pytest.raises(ValueError, match="sample has several columns of one name"):
         quality_report(real, doubled)
-
-
-def test_sources_of_batches_are_refused(real):
-    """Distances and ranks need all rows in memory; the message names the parameter."""
-    with pytest.raises(ValueError, match="'real' parameter of quality_report needs a table in mem"):
-        quality_report("a.parquet", real)
-    with pytest.raises(ValueError, match="'held_out' parameter of quality_report needs a table"):
-        quality_report(real, real, held_out="a.parquet")
-
-
-def test_columns_in_another_order_are_refused(real):
-    """Numbers of one column would be compared with those of another."""
-    numbers = real[["size", "weight"]]
-
-    with pytest.raises(ValueError, match=r"held_out .* in their order: 'size', 'weight'. Got 'we"):
-        quality_report(numbers, numbers, held_out=numbers[["weight", "size"]])
-    with pytest.raises(ValueError, match="sample must have the columns of real"):
-        quality_report(numbers, numbers.rename(columns={"size": "length"}))
-    assert quality_report(numbers, numbers.to_numpy()).shape == 1
-
-
-def test_the_similarities_are_a_frame():
-    """To sort, to filter and to paste; the lowest first in each measure."""
-    pytest.importorskip("pandas")
-    X = np.random.default_rng(0).normal(size=(200, 3))
-    report = quality_report(X[:100], X[100:] + [0, 9, 0], held_out=X[:50])
-    frame = report.to_frame()
-    values = {measure: part["value"].tolist() for measure, part in frame.groupby("measure")}
-
-    assert values["shape"] == sorted(report.shapes.values())
-    assert values["trend"] == sorted(report.trends.values())
-    assert frame["columns"].iloc[0] == "1"
-    assert (values["c2st"], values["distance"]) == ([report.c2st], [report.distance])

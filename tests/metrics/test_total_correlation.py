@@ -46,11 +46,3 @@ def test_rows_with_missing_cells_have_a_total_correlation(linear):
     assert total_correlation(vae, missing) == pytest.approx(
         total_correlation(vae, filled), abs=0.02
     )
-
-
-def test_n_draws_must_be_positive(linear):
-    """The error names the parameter."""
-    X, _, vae = linear
-    for n_draws in (0, 65_537, 2.5, True):
-        with pytest.raises(ValueError, match="n_draws must be an integer between 1 and 65536"):
-            total_correlation(vae, X, n_draws=n_draws)

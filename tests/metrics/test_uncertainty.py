@@ -45,25 +45,8 @@ def test_epistemic_uncertainty_grows_away_from_the_training_rows(ensemble):
     assert np.median(far) > 3 * np.median(near)
 
 
-def test_the_parts_add_up_for_rows_with_missing_values(ensemble):
-    """Every member marginalizes missing values."""
-    X = parabola(30, 2)
-    X[::2, 1] = np.nan
-
-    np.testing.assert_allclose(
-        sum(decompose_uncertainty(ensemble, X)), ensemble.score_samples(X), rtol=1e-6
-    )
-
-
 def test_a_single_member_is_refused():
     """The error says how to fit an ensemble."""
     vae = VAETransformer(max_iter=1, random_state=0).fit(parabola(60, 0))
     with pytest.raises(ValueError, match="n_init=5 and ensemble=True"):
         decompose_uncertainty(vae, parabola(3, 1))
-
-
-@pytest.mark.parametrize("n_draws", [0, 1 << 17, 2.5])
-def test_n_draws_must_be_an_integer_of_the_range(ensemble, n_draws):
-    """As of the scores."""
-    with pytest.raises(ValueError, match="n_draws"):
-        decompose_uncertainty(ensemble, parabola(2, 0), n_draws=n_draws)

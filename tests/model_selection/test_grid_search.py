@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import sklearn
-from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -78,48 +76,6 @@ def test_a_dask_cluster_has_bit_identical_results(found, processes):
     np.testing.assert_array_equal(
         other.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
     )
-
-
-def test_sample_weights_are_routed_to_fit_and_score():
-    """With metadata routing."""
-    weight = np.random.default_rng(0).random(len(X))
-    with sklearn.config_context(enable_metadata_routing=True):
-        vae = VAETransformer(max_iter=1, random_state=0)
-        vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), vae)
-        grid = GridSearchCV(pipeline, {"vaetransformer__n_components": [1, 2]}, cv=2)
-        try:
-            grid.fit(X, sample_weight=weight)
-        except UnsetMetadataPassedError:
-            pytest.skip("this scikit-learn's pipelines route no weights to score")
-
-    assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
-
-
-def test_halving_grid_search_cv_allocates_max_iter():
-    """As its resource."""
-    search = HalvingGridSearchCV(
-        VAETransformer(hidden_layer_sizes=(16,), random_state=0),
-        {"n_components": [1, 2, 3]},
-        resource="max_iter",
-        min_resources=2,
-        max_resources=6,
-        cv=2,
-    )
-
-    assert np.isfinite(search.fit(X).cv_results_["mean_test_score"]).all()
-
-
-def test_a_data_frame_keeps_its_column_names():
-    """And the codes have names."""
-    frame = pd.DataFrame(X, columns=list("abcde"))
-    vae = VAETransformer(3, max_iter=2, random_state=0).set_output(transform="pandas")
-    codes = vae.fit_transform(frame)
-
-    assert list(vae.feature_names_in_) == list("abcde")
-    assert list(codes.columns) == ["vaetransformer0", "vaetransformer1", "vaetransformer2"]
-    with pytest.raises(ValueError, match="feature names"):
-        vae.transform(frame[list("edcba")])
 
 
 def test_cross_val_score_is_the_held_out_log_density():

@@ -304,26 +304,6 @@ def test_missing_cells_are_integrated_out(likelihood, n_mixture, covariance_type
             assert error.max() < largest
 
 
-def test_independent_columns_need_no_matrices():
-    """With missing cells: the same as covariances that are diagonal, which are matrices."""
-    rng = np.random.default_rng(0)
-    weight, loc = rng.dirichlet(np.ones(3)), rng.normal(size=(3, 5))
-    scale, params = 1 + rng.random((3, 5)), np.empty((3, 0))
-    diagonal, full = (
-        shaken(make(MixtureInit(weight, loc, root, params, np.full(3, -np.inf)), n_shears=0), 0.3)
-        for root in (scale, np.stack([np.diag(row) for row in scale]))
-    )
-    X = rng.normal(size=(40, 5))
-    X[rng.random(X.shape) < 0.3] = np.nan
-    expected = log_density(full, X)
-    x, z, component = torch.as_tensor(X), torch.zeros(len(X), 2).double(), torch.arange(40) % 3
-
-    np.testing.assert_allclose(log_density(diagonal, X), expected, rtol=1e-9)
-    models = map(ensemble_of, (diagonal, full))
-    means = [model.conditional(x, z, component)[0] for model in models]
-    np.testing.assert_allclose(*means, atol=1e-9)
-
-
 @pytest.mark.parametrize("likelihood", OTHERS, ids=repr)
 def test_samples_of_mixed_columns_follow_the_density(likelihood):
     """Frequencies of the values of the other column, and the real columns' means given these."""
@@ -453,16 +433,6 @@ def mixed_model():
     return shaken(make(anchors, blocks=blocks, steps=steps), 1.0)
 
 
-def test_the_decoder_reads_a_code_and_the_component_one_hot():
-    model = mixed_model()
-    z, chosen = torch.randn(1, 4, 5, 2).double(), torch.arange(20).view(1, 4, 5) % 3
-    one_hot = torch.nn.functional.one_hot(chosen, 3)
-    outputs = torch.cat(model.decode(z, chosen), dim=1)  # (1, n_out, 4, 5)
-
-    expected = model.decoder(torch.cat([z, one_hot], dim=-1).flatten(1, 2))
-    torch.testing.assert_close(outputs.flatten(2).mT, expected, rtol=1e-10, atol=1e-10)
-
-
 def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
     model, generator = mixed_model(), torch.Generator().manual_seed(1)
     start, added = 6 * torch.randn(2, 1, model.others.n_params, 4, 5, generator=generator).double()
@@ -514,33 +484,6 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     assert log_density(free, X.mean(axis=0)[None])[0] > mode + 1
 
 
-@pytest.mark.parametrize("steps", [(1.0,), (1.0, -1.0), (1.0, np.nan), (1.0, np.inf)])
-def test_steps_that_cannot_be_are_refused(steps):
-    blocks = ((Gaussian(), 1), (Bernoulli(), 1))
-    MixtureArchitecture(2, (8,), "tanh", blocks, steps=(1.0, 0.0)).check_sizes([1000] * 9)
-    with pytest.raises(ValueError, match="'steps' must be those of the columns"):
-        MixtureArchitecture(2, (8,), "tanh", blocks, steps=steps).check_sizes([1000] * 9)
-
-
-def test_a_row_that_counts_twice_is_two_rows():
-    rng = np.random.default_rng(0)
-    X, counts = rng.normal(size=(40, 3)), rng.integers(1, 4, size=40)
-    weighted = anchors_of(X, 1, "full", counts=counts.astype(float))
-    copied = anchors_of(np.repeat(X, counts, axis=0), 1, "full")
-
-    np.testing.assert_allclose(weighted.whiten, copied.whiten, rtol=1e-9)
-    np.testing.assert_allclose(weighted.loc, copied.loc, rtol=1e-9)
-
-
-def test_weights_may_be_fractions():
-    rng = np.random.default_rng(0)
-    X = np.concatenate([rng.normal(size=(500, 1)), 9 + rng.normal(size=(500, 1))])
-    counts = np.repeat([1.9, 0.1], 500)
-    anchors = anchors_of(X, 2, "diag", counts=counts)
-
-    np.testing.assert_allclose(np.sort(anchors.weight), [0.05, 0.95], atol=1e-3)
-
-
 def test_shares_are_the_most_likely_ones():
     """Against a general optimizer, on rows with weights."""
     rng = np.random.default_rng(0)
@@ -554,12 +497,3 @@ def test_shares_are_the_most_likely_ones():
     best = np.exp(best - np.logaddexp.reduce(best))
     np.testing.assert_allclose(stacking_weights(log_density, weight), best, atol=2e-3)
     assert stacking_weights(log_density, None).sum() == pytest.approx(1)
-
-
-def test_anchors_keep_their_type():
-    anchors = MixtureInit(
-        np.ones(1), np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 0)), np.zeros(1)
-    )
-
-    assert anchors.padded(3, "full").whiten.shape == (3, 2, 2)
-    np.testing.assert_array_equal(anchors.padded(1, "full").whiten[0], np.eye(2))

@@ -9,8 +9,6 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
@@ -155,16 +153,6 @@ def test_the_bound_reaches_the_integral_over_z(rng, make_model):
     np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
 
 
-def test_scores_do_not_depend_on_a_rows_neighbours(table, make_model):
-    """The same row gets the same score alone, in another order, in any batch."""
-    model = disturb(make_model(table))
-    noise = shared_noise(64, 2)
-    together = iwae_bound(model, rows(table), noise)[0]
-    alone = torch.cat([iwae_bound(model, rows(row[None]), noise)[0] for row in table])
-
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-9)
-
-
 def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(table, make_model):
     """A cell of 1e6 standard deviations must neither blow the network up nor look harmless."""
     model = disturb(make_model(table))
@@ -178,39 +166,6 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
 
 
 # -- reconstruction and samples ----------------------------------------------------------
-
-
-def test_the_start_reconstructs_linearly(table, make_model):
-    """The mean of p(x|z) is loc + z @ loadings."""
-    start = CorrelationPCA.fit(table, None, 2).linear_gaussian(2)
-    z = np.random.default_rng(1).standard_normal((7, 2))
-    expected = start.loc + z @ start.loadings
-
-    np.testing.assert_allclose(
-        make_model(table).reconstruct(rows(z))[0].detach().numpy(), expected, atol=1e-12
-    )
-
-
-@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("per_column")], ids=repr)
-def test_samples_have_the_covariance_of_the_data_not_that_of_the_mean(
-    kind, table, make_model, generator
-):
-    """Sampling without the decoder's noise is the most frequent fault of VAE libraries."""
-    model = make_model(table, blocks=((kind, 4),))
-    x = model.sample(60_000, generator).detach().numpy()
-    expected = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).get_covariance()
-
-    np.testing.assert_allclose(np.cov(x, rowvar=False), expected, atol=0.03)
-    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02)
-
-
-def test_samples_of_binary_columns_are_bits(rng, make_model, generator):
-    """A sample is a row such as the table could have."""
-    x = mixed_table(rng)
-    drawn = make_model(x, blocks=MIXED).sample(4000, generator).detach().numpy()
-
-    assert set(np.unique(drawn[:, 2:])) == {0, 1}
-    np.testing.assert_allclose(drawn[:, 2:].mean(axis=0), x[:, 2:].mean(axis=0), atol=0.05)
 
 
 # -- members -----------------------------------------------------------------------------
@@ -232,25 +187,6 @@ def test_members_with_weights_of_their_own_equal_single_models(rng, make_model):
             torch.testing.assert_close(ours[[member]], expected)
 
 
-def test_a_member_is_drawn_and_started_as_a_single_model(rng, make_model):
-    """Seed and start decide a member, not its place in the fleet."""
-    tables = [rng.standard_normal((20, 4)) for _ in range(2)]
-    fleet = make_model(*tables, seeds=[5, 9])
-    for member, seed in enumerate([5, 9]):
-        single = make_model(tables[member], seeds=[seed])
-
-        torch.testing.assert_close(fleet.flat[[member]], single.flat, rtol=0, atol=0)
-
-
-def test_seeds_and_layers_draw_different_weights(table, make_model):
-    """Two members with equal layers would be one; so would two layers of one shape."""
-    model = make_model(table, table, hidden_layer_sizes=(4, 4))
-    layers = [*model.encoder.hidden, *model.decoder.hidden]
-    drawn = [layer.bias[member].tolist() for layer in layers for member in (0, 1)]
-
-    assert all(one != other for k, one in enumerate(drawn) for other in drawn[:k])
-
-
 # -- weights -----------------------------------------------------------------------------
 
 
@@ -265,68 +201,6 @@ def test_weights_come_back_as_they_went(table, make_model):
     torch.testing.assert_close(other.least_outputs, model.least_outputs, rtol=0, atol=0)
     expected = iwae_bound(model, rows(table), noise)
     torch.testing.assert_close(iwae_bound(other, rows(table), noise), expected)
-
-
-def test_weights_are_copies(table, make_model):
-    """Going on with the training must not change what was kept."""
-    model = make_model(table)
-    weights = model.weights()
-    before = {name: value.copy() for name, value in weights.items()}
-    disturb(model)
-
-    for name, value in weights.items():
-        np.testing.assert_array_equal(value, before[name], err_msg=name)
-
-
-def test_loading_keeps_the_parameters_in_the_flat_tensor(table, make_model):
-    """A loaded model can be trained."""
-    model = make_model(table)
-    model.load(disturb(make_model(table)).weights())
-    before = model.encode(rows(table))
-    model.flat.mul_(0.5)
-
-    assert not torch.allclose(before, model.encode(rows(table)))
-
-
-def test_loading_weights_that_lack_a_name_fails(table, make_model):
-    """Half a model is none."""
-    weights = make_model(table).weights()
-    del weights["free"]
-
-    with pytest.raises(KeyError, match="free"):
-        make_model(table).load(weights)
-
-
-# torch says so once per process where a fleet's gradients are strided as its parameters are
-@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_all_parameters_and_gradients_are_views_of_the_flat_tensors(dtype, table, make_model):
-    """The optimizer moves one tensor; a parameter left behind would never learn."""
-    model = disturb(make_model(table, table)).to(dtype)
-    model.flatten()
-    x = torch.as_tensor(table).to(dtype).expand(2, -1, -1)
-    log_prob, kl = model.elbo_terms(x, shared_noise(4, 2).to(dtype))
-    (kl.sum() - log_prob.sum()).backward()
-    params = dict(model.named_parameters())
-
-    assert model.flat.shape == (2, sum(param[0].numel() for param in params.values()))
-    assert model.flat.dtype == dtype
-    assert (model.flat_grad != 0).all()
-    for flat, parts in [
-        (model.flat, params.values()),
-        (model.flat_grad, [param.grad for param in params.values()]),
-    ]:
-        flat.data.copy_(torch.arange(flat.numel()).view(flat.shape))
-        numbers = torch.cat([part.detach().reshape(2, -1) for part in parts], dim=1)
-        torch.testing.assert_close(numbers.sort(dim=1).values, flat, rtol=0, atol=0)
-
-
-def test_a_change_of_the_flat_tensor_changes_the_output(table, make_model):
-    """In place, with no copying between the optimizer and the modules."""
-    model = make_model(table)
-    model.flat.zero_()
-
-    assert (model.encode(rows(table)) == 0).all()
 
 
 def test_only_the_networks_matrices_decay(table, make_model):
@@ -346,46 +220,7 @@ def test_only_the_networks_matrices_decay(table, make_model):
     assert names - decayed == both(kept) | {"free"}
 
 
-def test_a_model_that_is_built_is_zero_and_draws_nothing():
-    """Global random states stay untouched when a module is built."""
-    state = torch.get_rng_state()
-    model = VAE(Architecture(2, (6,), "tanh", MIXED), n_members=3)
-    model.flatten()
-
-    assert (model.flat == 0).all()
-    assert torch.equal(state, torch.get_rng_state())
-
-
 # -- gradient ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("blocks", [((Gaussian(), 4),), MIXED], ids=["gaussian", "mixed"])
-@pytest.mark.parametrize("function", [VAE.elbo_terms, iwae_bound])
-def test_the_gradient_of_every_weight_is_that_of_finite_differences(
-    function, blocks, rng, make_model
-):
-    """From the loss to the first layer, through the flat tensor that the optimizer moves."""
-    x = mixed_table(rng)
-    model = disturb(make_model(x, hidden_layer_sizes=(3,), blocks=blocks))
-    noise = shared_noise(2, 2)
-
-    class Value(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, flat):
-            model.flat.copy_(flat)
-            model.flat_grad.zero_()
-            with torch.enable_grad():
-                out = function(model, rows(x[:6]), noise)
-                value = sum(part.mean() for part in out) if isinstance(out, tuple) else out.mean()
-                value.backward()
-            ctx.gradient = model.flat_grad.clone()
-            return value.detach()
-
-        @staticmethod
-        def backward(ctx, outer):
-            return outer * ctx.gradient
-
-    assert torch.autograd.gradcheck(Value.apply, model.flat.clone().requires_grad_(), atol=1e-4)
 
 
 def test_the_gradient_of_the_score_with_respect_to_the_row_is_that_of_finite_differences(

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -91,17 +90,6 @@ def test_it_starts_where_ours_start(side):
     assert starts[0].score(X) == pytest.approx(starts[1].score(X), abs=1e-5)
 
 
-def test_its_arguments_are_parameters():
-    """A grid reaches them as it reaches those of a Pipeline's steps."""
-    own = vae(encoder=Wide).set_params(encoder__width=5, encoder__depth=2)
-    params = own.get_params()
-
-    assert (params["encoder__width"], params["encoder__depth"]) == (5, 2)
-    assert clone(own).get_params()["encoder__width"] == 5
-    assert vae(encoder=Wide).get_params()["encoder__width"] == 8
-    assert own.fit(X).state_dict_["encoder.weights.hidden/1/weight"].shape == (1, 5, 5)
-
-
 def test_a_grid_searches_over_its_width():
     """The promise in one line: a module in a Pipeline in a grid over its own width."""
     pipeline = make_pipeline(StandardScaler(), vae(encoder=Wide, max_iter=2))
@@ -125,25 +113,6 @@ def test_an_instance_is_copied_and_starts_at_its_weights():
         assert torch.equal(value, before[name])
         np.testing.assert_allclose(still.state_dict_[learned][0], value, atol=1e-6)
         assert (moved.state_dict_[learned][0] != value.numpy()).any()
-
-
-def test_starts_have_weights_of_their_own():
-    """Several starts of a class are several draws; a fit alone draws what the first one does."""
-    own = vae(encoder=Wide, n_init=2, ensemble=True, max_iter=1, learning_rate=1e-12, refit=False)
-    both = own.fit(X).state_dict_["encoder.weights.last/weight"]
-    alone = own.set_params(n_init=1).fit(X).state_dict_["encoder.weights.last/weight"]
-
-    assert (both[0] != both[1]).any()
-    assert min(np.abs(alone[0] - member).max() for member in both) < 1e-6
-
-
-def test_global_randomness_is_left_alone():
-    """torch's layers draw from its global generator, which belongs to the user."""
-    before = torch.get_rng_state()
-    first, second = (vae(encoder=Wide, max_iter=2).fit(X).score(X) for _ in range(2))
-
-    assert first == second
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -241,17 +210,6 @@ def test_dropout_is_for_training_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_each_member_drops_by_its_own_seed():
-    """Trained beside another, a start is what it is alone."""
-    both = vae(decoder=dropping, n_init=2, ensemble=True, refit=False).fit(X)
-    alone = vae(decoder=dropping, refit=False).fit(X)
-    name = "decoder.weights.0/weight"
-
-    gaps = [np.abs(member - alone.state_dict_[name][0]).max() for member in both.state_dict_[name]]
-    assert min(gaps) < 1e-4
-    assert max(gaps) > 1e-2
-
-
 def test_batch_normalization_that_has_learned_its_statistics_is_a_layer():
     """Of a module that is trained already; they stay as they are."""
     mine = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4))
@@ -307,30 +265,6 @@ def test_frozen_weights_are_not_trained():
 
     assert not any(name.startswith("encoder.weights.0/") for name in fitted.state_dict_)
     assert "encoder.weights.2/weight" in fitted.state_dict_
-
-
-class Slash(nn.Module):
-    """A module with a slash in the names of its weights."""
-
-    def __init__(self, n_in, n_out):
-        super().__init__()
-        self.parts = nn.ModuleDict({"a/b": nn.Linear(n_in, n_out)})
-
-    def forward(self, x):
-        return self.parts["a/b"](x).double()
-
-
-def test_names_with_slashes_and_other_dtypes_are_allowed():
-    fitted = vae(encoder=Slash).fit(X.astype(np.float32))
-
-    assert np.isfinite(fitted.score(X.astype(np.float32)))
-
-
-def test_an_instance_in_double_precision_is_taken():
-    """Its buffers and weights move to the precision of training."""
-    own = vae(encoder=nn.Linear(3, 4).double()).fit(X)
-
-    assert np.isfinite(own.score(X))
 
 
 class Maker:

@@ -75,26 +75,6 @@ def test_hidden_layers_that_are_drawn_leave_the_start_linear():
     torch.testing.assert_close(network(x), expected)
 
 
-@pytest.mark.parametrize("hidden_layer_sizes", [(), (4,), (5, 4)])
-def test_the_gradient_reaches_every_parameter(hidden_layer_sizes):
-    """A parameter without a gradient is a forgotten connection."""
-    network = random_mlp(2, hidden_layer_sizes)
-    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    network(x).square().sum().backward()
-
-    for name, param in network.named_parameters():
-        assert (param.grad != 0).all(), name
-
-
-def test_a_member_learns_from_its_own_rows_only():
-    """Members share a program, not a gradient."""
-    network = random_mlp(2, (4,))
-    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    network(x)[0].square().sum().backward()
-
-    assert all((param.grad[1] == 0).all() for param in network.parameters())
-
-
 def test_drawn_weights_are_uniform_with_the_variance_of_one_over_n_in():
     """Signals then neither grow nor fade with the width of a layer."""
     layer = Dense(1, 50, 400)

@@ -1,6 +1,5 @@
 """Random numbers: named streams, prefixes, evenly spread points, no global state."""
 
-import random
 import subprocess
 import sys
 from itertools import product
@@ -94,13 +93,6 @@ def test_sobol_points_have_the_moments_of_the_normal_closer_than_chance(n_draws,
     assert np.sqrt(np.square(squares - 1).mean()) < by_chance[1] / 2.5
 
 
-def test_sobol_points_have_uncorrelated_dimensions():
-    """Posteriors are drawn as independent dimensions; correlated points would bias the bound."""
-    covariance = np.cov(sobol_normal(1024, 6, 0), rowvar=False)
-
-    np.testing.assert_allclose(np.eye(6), covariance, atol=0.03)
-
-
 @pytest.mark.parametrize("n_draws", [1, 2, 3, 64, 100])
 def test_sobol_points_follow_from_their_seed(n_draws):
     """The same row gets the same score twice, and other scramblings measure its error."""
@@ -110,44 +102,6 @@ def test_sobol_points_follow_from_their_seed(n_draws):
     assert np.isfinite(first).all()
     assert first.tolist() == again.tolist()
     assert not np.isclose(first, other).any()
-
-
-def test_fewer_sobol_points_are_the_first_of_more():
-    """A number of draws that is no power of two is cut from the next one, not drawn anew."""
-    assert sobol_normal(128, 2, 0)[:100].tolist() == sobol_normal(100, 2, 0).tolist()
-
-
-def test_global_random_states_stay_untouched():
-    """A fit inside someone's simulation must not change the simulation."""
-
-    def states():
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-
-    before = states()
-    draw_seed(None)
-    draw_seed(1)
-    sobol_normal(64, 3, 0)
-    normal_rows(3, 20, make_generator(0, Stream.NOISE), torch.float32)
-
-    assert before == states()
-
-
-def test_global_seeds_decide_nothing():
-    """np.random.seed and torch.manual_seed elsewhere change no result."""
-
-    def draws():
-        generator = make_generator(0, Stream.NOISE)
-        return sobol_normal(4, 2, 0).tolist(), normal_rows(2, 4, generator, torch.float32).tolist()
-
-    states = np.random.get_state(), torch.get_rng_state()
-    before = draws()
-    np.random.seed(1)
-    torch.manual_seed(1)
-    after = draws()
-    np.random.set_state(states[0])
-    torch.set_rng_state(states[1])
-
-    assert before == after
 
 
 INTERRUPTED = """

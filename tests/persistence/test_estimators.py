@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import sklearn_vae
@@ -167,15 +165,6 @@ def test_the_setting_of_set_output_is_saved(tmp_path):
     vae = VAETransformer(**SMALL).set_output(transform="pandas").fit(rows())
 
     assert isinstance(kept(vae, tmp_path).transform(rows()), pd.DataFrame)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_the_setting_of_set_output_of_a_wrapped_model_is_kept(way, tmp_path):
-    """It decides what ``estimator_`` returns."""
-    inner = VAETransformer(**SMALL).set_output(transform="pandas")
-    again = WAYS[way](VAEImputer(inner).fit(rows()), tmp_path)
-
-    assert isinstance(again.estimator_.transform(rows()), pd.DataFrame)
 
 
 class Own(VAETransformer):
@@ -398,15 +387,6 @@ def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
     assert len(vae.callbacks) == 1
 
 
-def test_callbacks_of_a_wrapped_model_are_not_saved_and_a_warning_names_them(tmp_path):
-    """As those of a model alone."""
-    imputer = VAEImputer(VAETransformer(**SMALL, callbacks=[Callback()])).fit(rows())
-    with pytest.warns(UserWarning, match=r"VAETransformer\.save left out callbacks"):
-        imputer.save(tmp_path / "f")
-
-    assert sklearn_vae.load(tmp_path / "f").estimator_.callbacks is None
-
-
 # -- pickles -----------------------------------------------------------------------------
 
 
@@ -462,17 +442,6 @@ def test_skops_asks_for_trust_in_this_packages_classes_only(fitted, name, skops)
 
     assert all(own.startswith("sklearn_vae.") for own in unknown)
     assert_same(skops.loads(data, trusted=unknown), fitted[name])
-
-
-def test_skops_saves_a_pipeline(skops):
-    """With scikit-learn's steps."""
-    pipe = make_pipeline(StandardScaler(), VAETransformer(**SMALL)).fit(rows())
-    data = skops.dumps(pipe)
-    unknown = skops.get_untrusted_types(data=data)
-
-    assert unknown == ["sklearn_vae.estimators.transformer.VAETransformer"]
-    again = skops.loads(data, trusted=unknown)
-    np.testing.assert_array_equal(again.transform(rows()), pipe.transform(rows()))
 
 
 def test_another_version_is_warned_of(fitted, monkeypatch, tmp_path):

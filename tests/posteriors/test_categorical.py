@@ -16,7 +16,6 @@ from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import sobol_normal
-from sklearn_vae.onnx import to_onnx
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 
 TWO_OF_THREE = RelaxedCategorical(n_variables=2)
@@ -155,15 +154,6 @@ def test_k_means_is_as_good_as_scikit_learns():
     np.testing.assert_allclose(again, centres, atol=1e-9)
 
 
-def test_fewer_different_rows_than_clusters_are_no_error():
-    """The centres that are left over lie at the mean."""
-    X = np.repeat([[0.0, 0.0], [1.0, 3.0]], 5, axis=0)
-    centres, labels = k_means(X, np.ones(10), 4, np.random.default_rng(0))
-
-    assert {tuple(own) for own in centres} == {(0, 0), (1, 3), (0.5, 1.5)}
-    assert len(set(labels)) == 2
-
-
 # -- models --------------------------------------------------------------------------
 
 BLOBS, KIND = make_blobs(300, centers=5, n_features=4, random_state=3)
@@ -216,34 +206,6 @@ def test_free_bits_are_those_of_a_variable():
 
     assert silent < 0.4
     assert spent >= 0.5
-
-
-def test_going_on_needs_the_same_posterior(vae):
-    """Its weights are made for it."""
-    again = VAETransformer(
-        5, posterior="categorical", prior="normal", max_iter=1, random_state=0, warm_start=True
-    )
-    again.fit(BLOBS[:60]).set_params(posterior="gaussian")
-    with pytest.raises(ValueError, match="'posterior' parameter must be RelaxedCategorical"):
-        again.fit(BLOBS[:60])
-
-
-def test_pieces_of_a_table_are_learned_from_one_after_the_other():
-    """partial_fit goes on, and the temperature with it."""
-    own = VAETransformer(5, posterior="categorical", random_state=0)
-    for _ in range(4):
-        own.partial_fit(BLOBS)
-
-    assert adjusted_rand_score(KIND, own.transform(BLOBS).argmax(axis=1)) > 0.9
-
-
-def test_codes_are_probabilities(vae):
-    """They sum to 1, and argmax is the likeliest class."""
-    codes = vae.transform(BLOBS)
-
-    assert codes.shape == (300, 5)
-    assert (codes >= 0).all()
-    np.testing.assert_allclose(codes.sum(axis=1), 1)
 
 
 def by_hand(vae, X, codes):
@@ -326,15 +288,6 @@ def test_samples_are_of_all_classes_in_equal_parts(vae):
     np.testing.assert_allclose(share, 0.2, atol=0.04)
 
 
-def test_a_one_hot_code_stands_for_its_clusters_mean(vae):
-    """inverse_transform takes probabilities and one-hot codes."""
-    label = vae.transform(BLOBS).argmax(axis=1)
-    expected = np.stack([BLOBS[label == own].mean(axis=0) for own in range(5)])
-
-    np.testing.assert_allclose(vae.inverse_transform(np.eye(5)), expected, atol=0.4)
-    assert vae.inverse_transform(np.full((1, 5), 0.2)).shape == (1, 4)
-
-
 def test_codes_of_rows_with_missing_values_are_the_exact_posterior(vae):
     """All codes are tried; what is missing is integrated out."""
     rows = BLOBS[:30].copy()
@@ -386,19 +339,3 @@ def test_binary_and_counted_columns_have_classes_as_well():
     ).fit(X)
 
     assert adjusted_rand_score(kind, own.transform(X).argmax(axis=1)) > 0.9
-
-
-def test_the_automatic_width_makes_room_for_the_classes():
-    """Ten classes per variable; a class and as many numbers as the table shows factors."""
-    how = {"max_iter": 1, "random_state": 0}
-    codes = VAETransformer(posterior=RelaxedCategorical(2), **how).fit_transform(BLOBS)
-    both = VAETransformer(posterior=GaussianCategorical(3), **how).fit_transform(BLOBS)
-
-    assert codes.shape == (300, 20)
-    assert 4 <= both.shape[1] <= 11
-
-
-def test_other_runtimes_get_no_classes(vae):
-    """to_onnx says so."""
-    with pytest.raises(ValueError, match="to_onnx supports posterior='gaussian'"):
-        to_onnx(vae)

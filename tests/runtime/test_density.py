@@ -1,12 +1,9 @@
 """A saved VAEDensity that numpy computes is the one that torch computes."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity
-from sklearn_vae.inference import mixture_log_density
 from tests.runtime.conftest import (
     BY_COLUMN,
     assert_samples_have_the_density,
@@ -96,65 +93,6 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(f"sklearn_vae.{name}", 7)
             np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
-
-
-def test_scores_of_many_columns_have_larger_errors(tmp_path, monkeypatch):
-    """Rows of 40 values have fewer draws than with the errors of 20; those of two values do not."""
-    z = np.random.default_rng(0).normal(size=(160, 2))
-    X = np.tanh(z @ np.random.default_rng(1).normal(size=(2, 40)))
-    X += 0.3 * np.random.default_rng(2).normal(size=X.shape)
-    estimator = VAEDensity(2, mixtures=MIXTURES, **SMALL | {"max_iter": 5}).fit(X)
-    model = saved(estimator, tmp_path)
-    few = np.full_like(X[:5], np.nan)
-    few[:, :2] = X[:5, :2]
-    counts = []
-
-    log_mean = mixture_log_density._log_mean
-
-    def counted(log_weight):
-        counts.append(log_weight.shape)
-        return log_mean(log_weight)
-
-    monkeypatch.setattr(mixture_log_density, "_log_mean", counted)
-
-    def n_draws(rows):
-        counts.clear()
-        scores = model.score_samples(rows)
-        return scores, sum(n_rows * n for n_rows, n in counts)
-
-    (scores, n_of_all), (_, n_of_few) = n_draws(X[:5]), n_draws(few)
-    np.testing.assert_allclose(scores, estimator.score_samples(X[:5]), rtol=1e-6)
-    monkeypatch.setattr(mixture_log_density, "MAX_ERROR_PER_VALUE", 0.0)
-
-    assert n_draws(X[:5])[1] > n_of_all
-    assert n_draws(few)[1] == n_of_few
-
-
-def test_samples_of_many_columns_need_little_memory(tmp_path):
-    """A draw takes a matrix of 100 × 100 numbers; those of 1,024 draws would be 82 MB."""
-    X = np.random.default_rng(0).normal(size=(300, 100))
-    model = saved(VAEDensity(1, mixtures=[(1, "full")], **SMALL | {"max_iter": 0}).fit(X), tmp_path)
-    tracemalloc.start()
-    model.sample(1024)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert peak < 50e6
-
-
-def test_independent_columns_need_no_matrices(tmp_path, monkeypatch):
-    """With missing cells: a matrix for each draw would exceed memory where columns are many."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 1)) + rng.normal(size=(60, 110))
-    X[rng.random(X.shape) < 0.2] = np.nan
-    estimator = VAEDensity(1, mixtures=[(2, "diag")], **SMALL).fit(X)
-    model = saved(estimator, tmp_path)
-    monkeypatch.setattr("sklearn_vae.inference.mixture_ensemble._matrices", None)
-
-    assert model.model.depends_on_code
-    np.testing.assert_allclose(model.score_samples(X), estimator.score_samples(X), rtol=1e-6)
-    np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
-    assert_samples_have_the_density(model, estimator, 4)
 
 
 def test_mixed_tables_are_lists_of_their_values(tmp_path):

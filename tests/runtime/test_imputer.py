@@ -73,18 +73,6 @@ def test_draws_are_shifted_and_spread_as_those_of_the_estimator(averaged, tmp_pa
     np.testing.assert_allclose(own.std(axis=0).mean(), 2 * spread.mean(), rtol=0.05)
 
 
-@pytest.mark.parametrize("seed", [0, np.random.RandomState(0), None], ids=["0", "state", "None"])
-def test_draws_have_the_seed_of_a_given_model(seed, tmp_path):
-    """Where the imputer has none; without any seed, each call takes new draws."""
-    vae = VAETransformer(2, **(SMALL | {"random_state": seed}))
-    model = saved(VAEImputer(vae, n_imputations=2).fit(rows()), tmp_path)
-    draws = model.transform(rows()[:9])
-
-    assert np.array_equal(model.transform(rows()[:9]), draws) == (seed == 0)
-    again = runtime.load(tmp_path / "model.vae").transform(rows()[:9])
-    assert np.array_equal(again, draws) == (seed is not None)
-
-
 def test_values_that_mark_missing_cells_are_replaced(tmp_path):
     X = rows()[:, :5]
     marked = np.where(np.isnan(X), -999.0, X)
@@ -93,20 +81,6 @@ def test_values_that_mark_missing_cells_are_replaced(tmp_path):
 
     np.testing.assert_allclose(model.transform(marked), imputer.transform(marked), rtol=1e-6)
     np.testing.assert_array_equal(model.transform(X), model.transform(marked))
-
-
-def test_a_category_that_equals_the_mark_of_missing_cells_is_kept(tmp_path):
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {"real": rng.normal(size=80), "k": pd.Categorical(rng.choice([1, -1], 80))}
-    )
-    table.loc[:9, "real"] = -1
-    imputer = VAEImputer(VAETransformer(1, **SMALL), missing_values=-1).fit(table)
-    imputed = saved(imputer, tmp_path).transform(table.to_numpy(object))
-
-    np.testing.assert_array_equal(imputed[:, 1].astype(int), table["k"].astype(int))
-    expected = imputer.transform(table)["real"]
-    np.testing.assert_allclose(imputed[:, 0].astype(float), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("missing_values", [-999.0, "?", pd.NA, None, np.nan], ids=repr)

@@ -40,18 +40,14 @@ def assert_same(model, estimator, X, table=None):
 
 
 METHODS = ["neighbors", "log_likelihood", "reconstruction"]
+SLOW = [(0.0, False), (0.1, True)]
 
 
-@pytest.mark.parametrize("novelty", [False, True])
 @pytest.mark.parametrize(
-    ("missing", "options"),
-    [
-        (0.0, {}),
-        (0.1, {}),
-        *((missing, {"method": name}) for missing in (0.0, 0.1) for name in METHODS),
-    ],
-    ids=str,
+    ("missing", "novelty"),
+    [(0.0, True), (0.1, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
+@pytest.mark.parametrize("options", [{}, *({"method": name} for name in METHODS)], ids=str)
 def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
     """Training rows, which are not their own neighbours and are corrected, and new ones."""
     X = rows(missing=missing)
@@ -60,18 +56,6 @@ def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
 
     assert_same(model, estimator, X)
     assert_same(model, estimator, new_rows(missing))
-
-
-@pytest.mark.parametrize("novelty", [False, True])
-def test_repeated_rows_count(novelty, tmp_path):
-    X = rows(70)
-    X = np.concatenate([X, X[:20], X[:4]])
-    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X)
-    model = saved(estimator, tmp_path)
-
-    assert estimator.counts_ is not None
-    assert_same(model, estimator, X)
-    assert_same(model, estimator, new_rows())
 
 
 @pytest.mark.parametrize("novelty", [False, True])
@@ -103,18 +87,6 @@ def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
     new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])
 
     assert_same(model, estimator, np.array(new, dtype=object), new)
-
-
-def test_distances_are_computed_in_bounded_memory(tmp_path, monkeypatch):
-    """A row at a time gives the same scores."""
-    X = rows()
-    for novelty in (False, True):
-        model = saved(VAEOutlierDetector(novelty=novelty, **SMALL).fit(X), tmp_path)
-        expected = model.score_samples(new_rows())
-        with monkeypatch.context() as context:
-            context.setattr("sklearn_vae.runtime.outlier.CHUNK_SIZE", 1)
-
-            np.testing.assert_allclose(model.score_samples(new_rows()), expected, rtol=1e-12)
 
 
 def test_a_training_row_has_its_own_rank(tmp_path):

@@ -77,13 +77,6 @@ def test_scores_are_those_of_the_estimator(saved, change):
     )
 
 
-def test_a_score_does_not_depend_on_the_other_rows(saved):
-    _, X, model = saved
-    X = X[:20]
-
-    np.testing.assert_allclose(model.score_samples(X)[7:9], model.score_samples(X[7:9]), rtol=1e-12)
-
-
 def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(saved):
     """Also by an encoder that has not learned from missing values."""
     estimator, X, model = saved
@@ -147,19 +140,6 @@ def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change
             np.testing.assert_allclose(actual(X), expected(X), rtol=1e-6, atol=1e-6)
             np.testing.assert_allclose(actual(X, "low"), expected(X, "low"), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(model.score(X[:9], y[:9]), estimator.score(X[:9], y[:9]), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["polars", "pyarrow"])
-def test_y_may_be_a_frame_of_another_library(name, tmp_path):
-    """To numpy, a table of pyarrow has numbers and text in one type."""
-    X = frames_of_other_libraries()[name]
-    y = X.select(["color", "a"]).fill_null("none") if name == "polars" else X.select(["a"])
-    estimator = VAETransformer(1, conditional=True, max_iter=1, random_state=0)
-    estimator.fit(X.select(["date", "duration"]), y).save(tmp_path / "model.vae")
-    model, X = runtime.load(tmp_path / "model.vae"), X.select(["date", "duration"])
-
-    expected = estimator.score_samples(X, y)
-    np.testing.assert_allclose(model.score_samples(X, y), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
@@ -483,27 +463,6 @@ def test_masked_cells_are_missing(tmp_path):
     scores = runtime.load(tmp_path / "model.vae").score_samples(X)
 
     np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["polars", "pyarrow"])
-def test_columns_in_another_order_are_refused(name, tmp_path):
-    """As by the estimator: without names they would be read by position."""
-    frame = frames_of_other_libraries()[name]
-    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-
-    with pytest.raises(ValueError, match="X must have the columns of X in fit, in their order"):
-        model.score_samples(frame.select(["date", "a", "duration", "color"]))
-
-
-def test_the_error_names_the_columns_that_differ(tmp_path):
-    """In a wide table the first names are mostly the same."""
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 9)), columns=list("abcdefghi"))
-    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-
-    with pytest.raises(ValueError, match=r"Missing: 'h'\. Unexpected: 'id', 'day'\.$"):
-        model.score_samples(frame.drop(columns="h").assign(id=1, day=2))
 
 
 def test_numbered_columns_in_another_order_are_refused(tmp_path):

@@ -125,15 +125,3 @@ def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys
 
     assert of_fit.startswith("Training on 60 rows: iteration ")
     assert of_transform.startswith("Imputing 150 rows: 150 done, ")
-
-
-@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
-def test_the_imputer_shows_that_it_averages(capsys):
-    """It takes longer than training in a small table, and nothing was printed of it."""
-    VAEImputer(random_state=0, verbose=True).fit(INCOMPLETE)
-    lines = capsys.readouterr().out.splitlines()
-    begin = lines.index("Averaging with a mixture and trees")
-
-    assert lines[0].startswith("Training on ")
-    assert re.fullmatch(r"Averaged: \d\.\d\d of .*, then \d\.\d\d of .*, .* s", lines[-1])
-    assert begin > [line.startswith("Refit on ") for line in lines].index(True)

@@ -51,14 +51,6 @@ def test_windows_keep_their_order_and_are_shuffled(batch_size):
                 assert torch.equal(seen.sort().values, window)
 
 
-@pytest.mark.parametrize("n_steps", [1, 4, 5, 12, 13])
-def test_an_epoch_has_its_number_of_steps(n_steps):
-    """A pass of 4 at the least; also where it ends in the middle of a pass."""
-    found = steps(replace(CONFIG, min_steps_per_epoch=n_steps, batch_size=30))
-
-    assert len(found) == max(n_steps, 4)
-
-
 def test_every_pass_has_an_order_of_its_own():
     """The same batches again and again would be part of the model."""
     found = steps(replace(CONFIG, min_steps_per_epoch=3, batch_size=200))

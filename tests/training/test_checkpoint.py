@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -15,7 +14,6 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
-from torch import nn
 
 import sklearn_vae.data.sources as sources
 import sklearn_vae.estimators.base as base
@@ -23,7 +21,6 @@ import sklearn_vae.estimators.density as density
 import sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.networks.custom import CustomNetwork
 from sklearn_vae.objectives import IWAE, CapacityELBO
 from sklearn_vae.persistence import file_format
 
@@ -81,7 +78,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_that_dies_again_and_again_ends_as_one_that_did_not(name, after, tmp_path):
     """At every iteration, in either run, between two runs, with members that have left."""
     model, path = FITS[name], tmp_path / "fit.ckpt"
@@ -233,17 +230,6 @@ def test_a_table_that_is_encoded_in_parts_is_compared_by_its_values(kind, tmp_pa
     assert_equal(model.fit(table), expected)
 
 
-def test_functions_that_make_networks_are_compared_by_name():
-    """In another process they have another address."""
-    network = CustomNetwork.from_param(partial(make_network, width=3))
-    assert repr(network) == f"CustomNetwork({__name__}.make_network, (('width', 3),))"
-
-
-def make_network(n_in, n_out, width):
-    """An encoder of a user."""
-    return nn.Sequential(nn.Linear(n_in, width), nn.Linear(width, n_out))
-
-
 def test_a_users_schedule_is_compared_by_its_values(tmp_path):
     """A function in another process is another function."""
     model = VAETransformer(**SMALL, max_iter=6, beta=lambda iteration: 0.5 + 0 * iteration)
@@ -301,32 +287,6 @@ def test_a_folder_is_refused_as_a_checkpoint(path, in_a_search):
     model = with_checkpoint(VAETransformer(**SMALL, max_iter=1), path, in_a_search)
     with pytest.raises(ValueError, match=f"'checkpoint' parameter must be .*Got '{path}' instead"):
         model.fit(rows())
-
-
-class ChangesFolder(Callback):
-    """Look for a file at the beginning of an iteration, and go to a folder at its end."""
-
-    def __init__(self, file, folder):
-        self.file, self.folder, self.found = file, folder, []
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.found.append(self.file.exists())
-
-    def on_epoch_end(self, net, **kwargs):
-        os.chdir(self.folder)
-
-
-def test_a_relative_path_is_one_file_where_a_callback_changes_the_folder(tmp_path, monkeypatch):
-    """It is written, and removed at the end, where the fit began."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "other").mkdir()
-    callback = ChangesFolder(tmp_path / "fit.ckpt", tmp_path / "other")
-    options = {"checkpoint": "fit.ckpt", "callbacks": [callback], "random_state": 0}
-    VAETransformer(2, max_iter=4, **options).fit(rows())
-
-    assert any(callback.found)
-    assert os.listdir(tmp_path) == ["other"]
-    assert not os.listdir(tmp_path / "other")
 
 
 def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
@@ -469,24 +429,21 @@ def test_a_search_does_no_fold_twice(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_none_yet")
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"cv": 3}, "other folds"),
-        ({"scoring": lambda model, X, y=None: 0.0}, "cannot be pickled"),
-        ({"return_train_score": True}, "other scores"),
-        ({"param_grid": {"vae__beta": [0.5, 2.0]}}, "other candidates"),
-        ({"estimator__vae__max_iter": 3}, "other estimator"),
-    ],
-)
-def test_results_of_another_search_are_refused(tmp_path, monkeypatch, change, said):
+def test_results_of_another_search_are_refused(tmp_path, monkeypatch):
     """By name of what is not the same."""
     path = tmp_path / "search.ckpt"
     monkeypatch.setattr(Counted, "most", 2)
     with pytest.raises(SystemExit):
         search(path).fit(rows())
-    with pytest.raises(ValueError, match=said):
-        search(path).set_params(**change).fit(rows())
+    for change, said in [
+        ({"cv": 3}, "other folds"),
+        ({"scoring": lambda model, X, y=None: 0.0}, "cannot be pickled"),
+        ({"return_train_score": True}, "other scores"),
+        ({"param_grid": {"vae__beta": [0.5, 2.0]}}, "other candidates"),
+        ({"estimator__vae__max_iter": 3}, "other estimator"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            search(path).set_params(**change).fit(rows())
     with pytest.raises(ValueError, match="other rows"):
         search(path).fit(rows(seed=1))
     with pytest.raises(ValueError, match="factor=2"):
@@ -504,7 +461,7 @@ def test_results_come_from_several_processes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_that_dies_clips_the_same_gradients(after, monkeypatch, tmp_path):
     """Few steps are below the limit, which follows from the gradients of the former ones."""
     monkeypatch.setattr(density, "MAX_GRAD_NORM_RATIO", 1.0)

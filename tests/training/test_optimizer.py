@@ -1,12 +1,9 @@
 """FlatAdam: torch's Adam and AdamW as oracles."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.training.optimizer import FlatAdam
 
 
@@ -156,22 +153,3 @@ def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
 
     limits = torch.where(is_wide, 1.28 / 512, 1.0).double()
     torch.testing.assert_close(model.flat, steps.minimum(limits))
-
-
-def test_a_one_hot_code_counts_as_one_input(rng, make_model):
-    """All numbers of a row's code are zero but one, however many classes there are."""
-    rows = np.eye(30)[rng.integers(30, size=(60, 5))].reshape(60, 150)
-    model = make_model(rows, blocks=((Categorical(30), 5),))
-
-    assert model.lr_spans == {math.inf: [slice(0, model.flat.shape[1])]}
-
-
-def test_gradients_are_set_to_zero_in_place(table, make_model):
-    """They are views of one tensor; a new one would cut them off."""
-    model = make_model(table)
-    model.flat_grad.fill_(1)
-    FlatAdam(model, 1e-2, 0.0).zero_grad(set_to_none=True)
-
-    assert all((param.grad == 0).all() for param in model.parameters())
-    model.flat_grad.fill_(2)
-    assert all((param.grad == 2).all() for param in model.parameters())

@@ -29,26 +29,6 @@ def model_of(n_members, n_factors=2):
     return model
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_inputs_are_those_of_the_model(n_members):
-    """Rows are looked up as those of the table are."""
-    model, rows = model_of(n_members), Dataset.from_x(torch.tensor(incomplete_rows()), None, 30, 0)
-    rows = rows.subset(torch.arange(3, 30))
-    order = torch.tensor([[4, 0, 9]])
-
-    expected = model.encoder_input(rows.take(order)[0].expand(n_members, -1, -1))[:1]
-    torch.testing.assert_close(ELBOGradient.precompute(model, rows).take(order)[0], expected)
-
-
-def test_members_with_different_imputations_have_no_common_inputs():
-    """Nor has a model of complete rows."""
-    model, rows = model_of(2), Dataset.from_x(torch.tensor(incomplete_rows()), None, 30, 0)
-    model.filler.loc[1] += 1
-
-    assert ELBOGradient.precompute(model, rows) is None
-    assert ELBOGradient.precompute(model_of(1, n_factors=0), rows) is None
-
-
 def test_members_on_different_rows_have_inputs_by_their_own_imputations():
     """As the fits of a search on several folds; two members share the rows of the first fold."""
     tables = [torch.tensor(incomplete_rows()), torch.tensor(incomplete_rows()[::-1].copy())]

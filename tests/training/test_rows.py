@@ -1,8 +1,5 @@
 """Rows that are encoded window by window."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -74,28 +71,3 @@ def test_an_error_of_the_background_thread_is_raised(raw):
 
     with pytest.raises(OSError, match="the disk is gone"):
         windowed(raw, fails).index_select(0, torch.tensor([1, 2]))
-
-
-GROWTH = """
-import numpy as np, torch
-from sklearn_vae.training.rows import EncodedRows
-
-def private_memory():
-    with open("/proc/self/status") as status:
-        return int(status.read().split("RssAnon:")[1].split()[0]) / 1024
-
-np.ones(1 << 21)  # malloc keeps freed blocks of up to this size from here on
-rows = EncodedRows(np.zeros((600_000, 20)), lambda x: 2.0 * x, 20, torch.float32, "cpu")
-before = private_memory()
-assert rows.aminmax() == (0, 0)
-print(private_memory() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_extrema_of_many_rows_leave_no_memory_in_use():
-    """A small tensor kept per chunk held a megabyte each: malloc frees the end of its heap only."""
-    command = [sys.executable, "-c", GROWTH]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-
-    assert float(result.stdout) < 20  # MiB; 41 before

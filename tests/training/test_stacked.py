@@ -1,6 +1,5 @@
 """Stacked training: jobs that are trained together have the results that each has alone."""
 
-import weakref
 from dataclasses import fields, replace
 
 import numpy as np
@@ -19,8 +18,7 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.system import threads
-from sklearn_vae.training import Dataset, Trainer, TrainingConfig, TrainingJob, stacked
+from sklearn_vae.training import TrainingConfig, TrainingJob, stacked
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
@@ -86,9 +84,10 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
     ("batch_size", "weighted"),
     [
         (16, True),
-        (100, False),
-        pytest.param(16, False, marks=pytest.mark.slow),
-        pytest.param(100, True, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(100, False), (16, False), (100, True)]
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -239,30 +238,6 @@ def test_the_last_remaining_member_trains_on_its_rows(weighted):
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_parts_of_one_table_share_its_rows(weighted):
-    """A grid whose fits each set other rows aside holds the rows once."""
-    whole, other = make_rows(0, weighted=weighted), make_rows(1, weighted=weighted)
-    parts = [
-        table.split(15, torch.Generator().manual_seed(seed))[0]
-        for seed, table in enumerate([whole, whole, other])
-    ]
-    two, three = Dataset.stack(parts[:2]), Dataset.stack(parts)
-    rows = torch.arange(45).expand(3, -1)
-    x, weight = three.take(rows)
-
-    assert two.x is whole.x
-    assert len(three.x) == len(whole.x) + len(other.x)
-    for member, part in enumerate(parts):
-        own, own_weight = part.arrays()
-        np.testing.assert_array_equal(x[member].numpy(), own)
-        if weighted:
-            relative = own_weight / own_weight.mean()
-            np.testing.assert_allclose(weight[member].numpy(), relative, rtol=1e-6)
-    left = three.select(torch.tensor([2]))
-    np.testing.assert_array_equal(left.take(rows[:1])[0][0].numpy(), parts[2].arrays()[0])
-
-
 def test_jobs_of_other_shapes_are_not_stacked():
     """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
     table = make_rows(0)
@@ -280,36 +255,6 @@ def test_jobs_of_other_shapes_are_not_stacked():
     assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
 
 
-@pytest.mark.parametrize("splits", [False, True])
-@pytest.mark.parametrize("seeds", [(0,), (0, 0, 0), (0, 1, 1)])
-def test_bytes_to_stack_equals_the_allocated_bytes(seeds, splits):
-    """What ``stack`` makes anew, and nothing that is there before."""
-    tables = [make_rows(seed) for seed in dict.fromkeys(seeds)]
-    if splits:
-        tables = [
-            table.split(15, torch.Generator().manual_seed(part))[0]
-            for table in tables
-            for part in (0, 1)
-        ]
-    stack = Dataset.stack(tables)
-    there = {id(tensor) for table in tables for tensor in (table.x, table.row_indices)}
-    made = [tensor for tensor in (stack.x, stack.row_indices) if id(tensor) not in there]
-
-    assert Dataset.bytes_to_stack(tables) == sum(tensor.nbytes for tensor in made)
-
-
-def test_a_run_that_is_over_holds_no_rows():
-    """Its outcome is all that is asked for later."""
-    table = make_rows(0)
-    trainer = stacked.make_trainer([make_run(table)], verbose=0)
-    (outcome,) = trainer.train(table)
-    rows = weakref.ref(table)
-    del table
-
-    assert rows() is None
-    assert outcome is trainer.result_of(0)
-
-
 def test_autograd_trains_stacked_members(monkeypatch):
     """What has no gradient of its own rides as well."""
     runs = different_runs()[:-1]
@@ -318,77 +263,3 @@ def test_autograd_trains_stacked_members(monkeypatch):
 
     for one, other in zip(expected, train(runs), strict=True):
         assert_same(one, other, rtol=1e-6, atol=1e-7)
-
-
-def test_a_stacked_model_fits_in_the_working_set(monkeypatch):
-    """What does not fit the cache goes in turn."""
-    runs = [make_run(make_rows(seed)) for seed in range(7)]
-    monkeypatch.setattr(stacked, "WORKING_SET", 3 * stacked.working_set(runs[0]))
-
-    assert [len(places) for places in stacked.group_jobs(runs)] == [3, 2, 2]
-
-
-def test_draws_add_to_the_decoders_rows_only():
-    """The encoder sees each row once, so several draws take less than several times the memory."""
-    one, three = (make_run(make_rows(0), objective=IWAE(n_draws)) for n_draws in (1, 3))
-    n_weights = one.architecture.n_products
-    values = (
-        stacked.working_set(one) - 4 * n_weights * one.train.x.dtype.itemsize
-    )  # of both networks
-
-    assert stacked.working_set(three) - stacked.working_set(one) == values
-
-
-def test_a_stacked_model_fits_in_memory(monkeypatch):
-    """Rows of several tables are copied to be side by side, which those of one are not."""
-    tables = [make_rows(seed, 4000) for seed in range(4)]
-    apart = [make_run(table) for table in tables]
-    shared = [make_run(tables[0]) for _ in tables]
-    monkeypatch.setattr(stacked, "MEMORY", stacked.memory_of_jobs(shared))
-
-    assert [len(places) for places in stacked.group_jobs(shared)] == [4]
-    assert [len(places) for places in stacked.group_jobs(apart)] == [1, 1, 1, 1]
-    monkeypatch.setattr(stacked, "MEMORY", stacked.memory_of_jobs(apart))
-    assert [len(places) for places in stacked.group_jobs(apart)] == [4]
-
-
-def test_memory_grows_with_the_validation_rows():
-    """And with its weights, but with the rows of a table that is there anyway it does not."""
-    table, valid = make_rows(0), make_rows(1)
-    run = make_run(table, valid)
-    wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
-
-    assert (
-        stacked.memory_of_jobs([make_run(table)])
-        < stacked.memory_of_jobs([run])
-        < stacked.memory_of_jobs([wide])
-    )
-    assert stacked.memory_of_jobs([run, run]) == 2 * stacked.memory_of_jobs([run])
-    assert stacked.memory_of_jobs([make_run(make_rows(0, 120))]) == stacked.memory_of_jobs(
-        [make_run(table)]
-    )
-
-
-def test_the_members_that_remain_decide_the_number_of_threads(monkeypatch):
-    """Steps of all members use torch's threads; those of the last one are small, and use one."""
-    table = make_rows(0)
-    runs = [make_run(table, max_iter=n_iter, seed=n_iter) for n_iter in (2, 4)]
-    n_products = runs[0].architecture.n_products * runs[0].config.batch_size
-    monkeypatch.setattr(threads, "MIN_PRODUCTS_FOR_THREADS", 2 * n_products)
-    used = []
-    step = Trainer.train_step
-    monkeypatch.setattr(
-        Trainer,
-        "train_step",
-        lambda self, *args: (
-            used.append((len(self.members_), torch.get_num_threads())) or step(self, *args)
-        ),
-    )
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        train(runs)
-    finally:
-        torch.set_num_threads(before)
-
-    assert set(used) == {(2, 2), (1, 1)}

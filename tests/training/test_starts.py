@@ -7,11 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.networks import ResidualMLP
-from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
 from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic
 from tests.training.conftest import PLAN, make_rows
@@ -81,29 +78,6 @@ def test_a_ring_has_light_tails_and_normal_and_heavy_tailed_rows_have_none():
     assert not has_light_tails(job_on(np.zeros((400, 6))))
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        {"network": ResidualMLP()},
-        {"posterior": FullCovarianceGaussian()},
-        {"hidden_layer_sizes": ()},
-        {"n_factors": 1},
-    ],
-    ids=repr,
-)
-def test_models_that_cannot_start_at_random_are_not_examined(architecture):
-    """Nor are rows with missing cells."""
-    assert not has_light_tails(job_on(ring(), **architecture))
-
-
-def test_light_tails_of_weighted_rows_are_those_of_their_copies():
-    """A ring is found among other rows by its weight alone."""
-    x, weight = np.concatenate([ring(), 2 * ROWS[:20]]), np.repeat([1.0, 1e-9], [400, 20])
-
-    assert not has_light_tails(job_on(x, n_valid=0))
-    assert has_light_tails(job_on(x, weight, n_valid=0))
-
-
 @pytest.mark.parametrize(("n_valid", "ensemble"), [(60, False), (60, True), (0, False)])
 def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid, ensemble):
     """At random, with homoscedastic scales at first; the first start is as ever."""
@@ -117,18 +91,6 @@ def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid, en
     assert [job.is_random for job in automatic] == [False, True][: 1 + is_second]
     assert [job.config.is_homoscedastic for job in automatic] == [False, True][: 1 + is_second]
     assert len(make_starts(job_on(ROWS, n_valid=n_valid), "auto", ensemble=ensemble)) == 1
-
-
-def test_the_same_fit_twice_is_the_same_and_partial_fit_has_one_start():
-    """To the last bit; a chunk has no validation rows to choose a start by."""
-    settings = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
-    one, other = (VAETransformer(2, **settings).fit(ring()) for _ in range(2))
-    chunk, linear = (
-        VAETransformer(2, n_init=n_init, **settings).partial_fit(ring()) for n_init in ("auto", 1)
-    )
-
-    np.testing.assert_array_equal(one.score_samples(ROWS), other.score_samples(ROWS))
-    np.testing.assert_array_equal(chunk.score_samples(ROWS), linear.score_samples(ROWS))
 
 
 # -- Mardia's test of multivariate kurtosis ----------------------------------------------
@@ -155,13 +117,3 @@ def test_one_column_is_the_kurtosis_of_scipy(rng):
     expected = stats.kurtosis(z[:, 0], fisher=False) - 3 * 299 / 301
 
     assert kurtosis_statistic(z, np.ones(300)) == pytest.approx(expected * np.sqrt(300 / 24))
-
-
-def test_weights_are_copies(rng):
-    """A row of weight 2 is two rows."""
-    weight = rng.integers(1, 4, 100)
-    z = rng.normal(size=(100, 2))
-
-    assert kurtosis_statistic(z, weight.astype(float)) == pytest.approx(
-        kurtosis_statistic(np.repeat(z, weight, axis=0), np.ones(weight.sum()))
-    )

@@ -1,21 +1,17 @@
 """The training loop: losses, best parameters, divergence, and skorch's callbacks."""
 
-import io
-import os
-import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
 from sklearn_vae.system import progress
 from sklearn_vae.training import Dataset, Trainer
-from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
 
@@ -86,26 +82,6 @@ def test_training_learns_what_a_linear_model_cannot(bent, make_model):
     assert min(val_losses) < val_losses[0] - 0.1
 
 
-def test_the_same_seed_gives_the_same_bits(bent, make_model):
-    """All randomness depends on the configuration's seed."""
-    one, again, other = (
-        run(make_model(bent), *halves(bent), replace(CONFIG, seed=seed)) for seed in (0, 0, 1)
-    )
-
-    assert torch.equal(one.module_.flat, again.module_.flat)
-    assert not torch.equal(one.module_.flat, other.module_.flat)
-    assert one.history[:, "loss"] == again.history[:, "loss"]
-
-
-def test_training_leaves_global_random_states_alone(bent, make_model):
-    """skorch and torch are not asked for a single number."""
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    run(make_model(bent), *halves(bent))
-
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()
-
-
 def test_training_in_pieces_is_one_training(bent, make_model):
     """Training resumes from the optimizer's state and the number of the epoch."""
     train, whole, pieces = to_dataset(bent), make_model(bent), make_model(bent)
@@ -116,31 +92,6 @@ def test_training_in_pieces_is_one_training(bent, make_model):
         state = run(pieces, train, config=piece, optimizer_state=state).optimizer_.state_dict()
 
     torch.testing.assert_close(pieces.flat, whole.flat)
-
-
-def test_a_weight_is_a_number_of_copies(bent, rng, make_model):
-    """Where every step sees the whole table, training cannot tell them apart."""
-    weight = rng.integers(1, 4, len(bent))
-    copies = np.repeat(bent, weight, axis=0)
-    whole = replace(CONFIG, batch_size=1000, n_iter_per_stage=(3, 2, 1))
-    expected = run(make_model(bent), to_dataset(copies), config=whole)
-    ours = run(make_model(bent), to_dataset(bent, weight), config=whole)
-
-    torch.testing.assert_close(ours.module_.flat, expected.module_.flat, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(ours.history[:, "loss"], expected.history[:, "loss"], rtol=1e-7)
-
-
-def test_a_validation_weight_is_a_number_of_copies(bent, rng, make_model):
-    """Weights count where weights are chosen, too."""
-    train, _ = halves(bent)
-    weight = rng.integers(1, 3, 60)
-    copies = to_dataset(np.repeat(bent[1::2], weight, axis=0))
-    first, second = (
-        run(make_model(bent), train, valid).history[:, "val_loss"]
-        for valid in (copies, to_dataset(bent[1::2], weight))
-    )
-
-    np.testing.assert_allclose(second, first, rtol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -196,39 +147,12 @@ def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_mode
     np.testing.assert_allclose(net.history[:, "val_loss"], expected, rtol=1e-6)
 
 
-def test_without_validation_all_epochs_are_trained(bent, make_model):
-    """A refit has nothing to stop it."""
-    net = run(make_model(bent), to_dataset(bent))
-
-    assert len(net.history) == CONFIG.max_iter
-    assert "val_loss" not in net.history[-1]
-    assert net.scheduler_.n_iter.tolist() == [list(split_stages(CONFIG.max_iter))]
-
-
 def test_warm_up_is_waited_for(bent, make_model):
     """While beta still changes, a validation loss at the final beta says nothing of patience."""
     slow = replace(CONFIG, max_iter=40, patience=2, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
     scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
 
     assert 10 <= scheduler.n_iter[0, 0] < 15
-
-
-def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
-    """n_iter_no_change=1 is allowed, and no reason to stop before the KL counts."""
-    slow = replace(CONFIG, max_iter=40, patience=1, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
-    scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
-
-    assert scheduler.n_iter[0, 0] >= 10
-
-
-def test_members_are_trained_as_single_models_are(rng, make_model):
-    """A stacked model has a leading member axis."""
-    x = rng.standard_normal((40, 3))
-    rows = to_dataset(x)
-    fleet = run(make_model(x, x), Dataset.stack([rows, rows]))
-    single = run(make_model(x), rows)
-
-    torch.testing.assert_close(fleet.module_.flat[[0]], single.module_.flat)
 
 
 # -- divergence --------------------------------------------------------------------------
@@ -295,15 +219,6 @@ def test_a_learning_rate_that_is_far_too_large_leaves_finite_weights(
 
     assert net.results_[0].diverged
     assert model.flat.isfinite().all()
-
-
-def test_a_learning_rate_that_is_far_too_large_cannot_hurt_where_rows_validate(bent, make_model):
-    """The start is still the best."""
-    model = make_model(bent)
-    start = model.flat.clone()
-    run(model, *halves(bent), replace(CONFIG, learning_rate=1e6))
-
-    assert torch.equal(model.flat, start)
 
 
 def test_an_extreme_row_is_no_divergence(bent, make_model):
@@ -393,21 +308,6 @@ def test_skorchs_early_stopping_stops(bent, make_model):
     assert len(net.history) <= 4
 
 
-def test_a_name_that_the_history_lacks_is_answered_by_those_that_it_has(bent, make_model):
-    """skorch's default is "valid_loss"."""
-    with pytest.raises(KeyError, match="valid_loss") as caught:
-        run(make_model(bent), *halves(bent), callbacks=[EarlyStopping()])
-
-    assert "'val_loss'" in caught.value.__notes__[0]
-
-
-def test_skorchs_epoch_timer_times(bent, make_model):
-    """Each record says how long its iteration took."""
-    net = run(make_model(bent), to_dataset(bent), callbacks=[EpochTimer()])
-
-    assert all(row["dur"] > 0 for row in net.history)
-
-
 def test_skorchs_scheduler_schedules(bent, make_model):
     """torch's schedulers accept our Adam, and its steps follow them."""
     halving = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
@@ -438,27 +338,6 @@ def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
     assert len(lines) == 3 + CONFIG.max_iter
 
 
-def test_the_line_of_progress_is_overwritten_in_a_terminal(bent, make_model, monkeypatch):
-    """With the rate and the time left; a shorter state erases the end of a longer one."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
-    monkeypatch.setattr("sys.stdout", Terminal())
-    run(make_model(bent), to_dataset(bent), verbose=1)
-    _, *states = sys.stdout.getvalue().split("\r")
-    widths = [len(state.rstrip("\n")) for state in states]
-
-    assert len(states) == CONFIG.max_iter + 1
-    assert " per second, at most " in states[0]
-    assert states[0].startswith("Training on 120 rows: iteration 1, loss ")
-    assert states[-1].endswith("\n")
-    assert "\n" not in "".join(states[:-1])
-    assert all(new >= len(old.rstrip()) for new, old in zip(widths[1:], states, strict=False))
-
-
 def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monkeypatch, capsys):
     """A line per state would fill it."""
     run(make_model(bent), to_dataset(bent), verbose=1)
@@ -483,25 +362,6 @@ def test_the_last_line_says_that_the_training_was_interrupted(bent, make_model, 
         run(make_model(bent), to_dataset(bent), verbose=1, callbacks=[Stop()])
 
     assert capsys.readouterr().out.startswith("Training on 120 rows: iteration 2, interrupted, ")
-
-
-def test_a_line_is_cut_at_the_width_of_the_terminal(monkeypatch):
-    """A broken line would not be overwritten; the end, with the time left, is kept."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-        def fileno(self):
-            return 1
-
-    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((20, 24)))
-    monkeypatch.setattr("sys.stdout", Terminal())
-    line = progress.ProgressLine()
-    line.print("a line that is too long, 3 s left")
-    line.print("short", is_last=True)
-
-    assert sys.stdout.getvalue() == "\r...o long, 3 s left\rshort              \n"
 
 
 @pytest.mark.gpu
