@@ -127,9 +127,11 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
         return [Option(_fit(column, likelihood))]
     if is_plain:
         return [Option(_fit(column, Gaussian()))]
+    is_partnered = column.is_equal is not None
     return [
         Option(
-            _fit(replace(column, marginal=marginal), _likelihood_of_marginal(marginal)), *evidence
+            _fit(replace(column, marginal=marginal), _likelihood_of_marginal(marginal, is_partnered)),
+            *evidence,
         )
         for marginal, *evidence in candidate_marginals(column)
     ]
@@ -158,9 +160,9 @@ def _likelihood_of(column: TrainingColumn) -> Any:
     return NUMBERS
 
 
-def _likelihood_of_marginal(marginal: Marginal) -> Likelihood:
+def _likelihood_of_marginal(marginal: Marginal, is_partnered: bool) -> Likelihood:
     if marginal.counts is not None:
         return marginal.counts
-    if len(marginal.point_masses):
-        return ZeroInflated(len(marginal.point_masses))
+    if n_spikes := len(marginal.point_masses) + is_partnered:
+        return ZeroInflated(n_spikes)
     return LogNormal() if marginal.is_log else Gaussian()

@@ -1,0 +1,148 @@
+"""Columns of numbers whose cells often equal those of another column, as a payment and a bill."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array, check_number
+
+if TYPE_CHECKING:
+    from sklearn_vae.data.marginals import Values
+
+# Cells are often equal from this share of the rows on, this number of rows, and this multiple of
+# the rows in which they differ by one step, in either direction.
+LEAST_SHARE = 0.05
+LEAST_ROWS = 20
+LEAST_TIMES = 4
+# Columns of fewer values are equal by chance; of more columns, none are compared.
+LEAST_VALUES = 25
+MAX_COLUMNS = 256
+# Rows that are compared first, and the share of equal ones from which on all rows are.
+FEW_ROWS = 1024
+FEW_ROWS_SHARE = 0.025
+# Relative rounding error of a difference of one step.
+ROUNDING = 1e-3
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class EqualCells:
+    """A column with a point mass at the value of another column, its partner.
+
+    Attributes
+    ----------
+    column, partner : int
+        Indices of the two columns in X.
+    share : float
+        Share of the rows with both in which they are equal.
+    bounds : ndarray of shape (2,)
+        Smallest and largest value at which they are.
+    step : float
+        Recording step of the column, over which the point mass is spread; 0 if there is none.
+    """
+
+    column: int
+    partner: int
+    share: float
+    bounds: np.ndarray
+    step: float
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("bounds", self.bounds, "f", (2,))
+        check_number(self, "step", self.step)
+        if not 0 < self.share < 1 or self.bounds[0] > self.bounds[1]:
+            raise ValueError("'share' must be between 0 and 1, and 'bounds' in order")
+
+    def holds(self, X: np.ndarray) -> np.ndarray:
+        """Find rows in which the two columns are equal: (n, d) -> (n,)."""
+        return X[:, self.column] == X[:, self.partner]
+
+    def log_density(self, X: np.ndarray) -> np.ndarray:
+        """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
+
+        It is the spread of the point mass. Without the partner's value, the model takes the
+        column's for one that is not equal, so the density is divided by the share of those.
+        """
+        is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
+        return self.holds(X) * -np.log(self.step or 1.0) - is_alone * np.log1p(-self.share)
+
+    def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """Mean of a value of either column and of the other's, by the probability of it: (n,)."""
+        other = np.clip(other, *self.bounds)
+        mean = (1 - probability) * own + probability * other
+        return np.where(probability == 1, other, mean)
+
+
+def find_equal_cells(
+    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+) -> list[EqualCells]:
+    """Find columns of numbers whose cells equal those of another one more often than by chance.
+
+    Each has at most one partner, which comes before it, such that the shares of equal cells are
+    largest [1]_. Columns are those with the indices ``columns``. The weight (n,) is the number of
+    times that each row counts.
+
+    References
+    ----------
+    .. [1] R. C. Prim, "Shortest Connection Networks and Some Generalizations", Bell System
+       Technical Journal 36, 1957.
+    """
+    weight = np.ones(len(X)) if weight is None else weight
+    few = X[spread_out(len(X), FEW_ROWS)]
+    columns = [j for j in columns if len(np.unique(few[:, j])) >= LEAST_VALUES]
+    values: dict[int, Values] = {}
+    shares = np.zeros((X.shape[1], X.shape[1]))
+    for a, b in combinations(columns[:MAX_COLUMNS], 2):
+        if np.mean(few[:, a] == few[:, b]) >= FEW_ROWS_SHARE:
+            for j in {a, b} - values.keys():
+                values[j] = _values(X[:, j], weight)
+            shares[a, b] = shares[b, a] = _share(X[:, a], X[:, b], weight, values[a], values[b])
+    # a spanning forest of the largest shares, from columns of many values
+    found: list[EqualCells] = []
+    reached: list[int] = []
+    free = sorted(values, key=lambda j: (-len(values[j].values), j))
+    while free:
+        links = shares[np.ix_(reached, free)]
+        if not links.any():
+            reached.append(free.pop(0))
+            continue
+        partner, column = np.unravel_index(links.argmax(), links.shape)
+        pair = X[:, [reached[partner], free[column]]]
+        is_equal, is_known = pair[:, 0] == pair[:, 1], ~np.isnan(pair).any(axis=1)
+        share = float(weight[is_equal].sum() / weight[is_known].sum())
+        bounds = np.array([pair[is_equal].min(), pair[is_equal].max()], dtype=np.float64)
+        step = values[free[column]].step
+        found.append(EqualCells(free[column], reached[partner], share, bounds, step))
+        reached.append(free.pop(column))
+    return found
+
+
+def _values(x: np.ndarray, weight: np.ndarray) -> "Values":
+    """Count the values of a column."""
+    from sklearn_vae.data.fields import Field
+    from sklearn_vae.data.marginals import Values
+    from sklearn_vae.data.training_column import TrainingColumn
+
+    is_known = ~np.isnan(x)
+    field = Field("", "number", None, str(x.dtype))
+    return Values.of(TrainingColumn(0, x[is_known], weight[is_known], len(x), field))
+
+
+def _share(
+    a: np.ndarray, b: np.ndarray, weight: np.ndarray, values_a: "Values", values_b: "Values"
+) -> float:
+    """Share of rows in which two columns are equal, but for common values; 0 if by chance."""
+    from sklearn_vae.data.marginals import is_common  # not at the top: encoding needs no scipy
+
+    common = np.concatenate([each.values[is_common(each)] for each in (values_a, values_b)])
+    distance, step = np.abs(a - b), max(values_a.step, values_b.step)
+    is_beside = (distance > 0) & (distance <= (1 + ROUNDING) * step)
+    n_equal, n_beside = weight[(a == b) & ~np.isin(a, common)].sum(), weight[is_beside].sum()
+    n_rows = weight[~np.isnan(distance)].sum()
+    is_often = n_equal >= max(LEAST_SHARE * n_rows, LEAST_ROWS, LEAST_TIMES * n_beside / 2)
+    return n_equal / n_rows if is_often and (distance > 0).any() else 0.0
