@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,11 +10,8 @@ from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 
-if TYPE_CHECKING:
-    from sklearn_vae.data.marginals import Values
-
 # Cells are often equal from this share of the rows on, this number of rows, and this multiple of
-# the rows in which they differ by one step, in either direction.
+# the rows in which one is the next value above the other, or below.
 LEAST_SHARE = 0.05
 LEAST_ROWS = 20
 LEAST_TIMES = 4
@@ -24,8 +21,6 @@ MAX_COLUMNS = 256
 # Rows that are compared first, and the share of equal ones from which on all rows are.
 FEW_ROWS = 1024
 FEW_ROWS_SHARE = 0.025
-# Relative rounding error of a difference of one step.
-ROUNDING = 1e-3
 
 
 @serializable
@@ -78,6 +73,15 @@ class EqualCells:
         return np.where(probability == 1, other, mean)
 
 
+class _Column(NamedTuple):
+    """Values of a column, of which ``common`` ones are often equal by themselves."""
+
+    values: np.ndarray
+    common: np.ndarray
+    n_unique: int
+    step: float
+
+
 def find_equal_cells(
     X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
 ) -> list[EqualCells]:
@@ -95,54 +99,51 @@ def find_equal_cells(
     weight = np.ones(len(X)) if weight is None else weight
     few = X[spread_out(len(X), FEW_ROWS)]
     columns = [j for j in columns if len(np.unique(few[:, j])) >= LEAST_VALUES]
-    values: dict[int, Values] = {}
+    read: dict[int, _Column] = {}
     shares = np.zeros((X.shape[1], X.shape[1]))
     for a, b in combinations(columns[:MAX_COLUMNS], 2):
         if np.mean(few[:, a] == few[:, b]) >= FEW_ROWS_SHARE:
-            for j in {a, b} - values.keys():
-                values[j] = _values(X[:, j], weight)
-            shares[a, b] = shares[b, a] = _share(X[:, a], X[:, b], weight, values[a], values[b])
+            for j in {a, b} - read.keys():
+                read[j] = _read_column(X[:, j], weight)
+            shares[a, b] = shares[b, a] = _share(read[a], read[b], weight)
     # a spanning forest of the largest shares, from columns of many values
     found: list[EqualCells] = []
     reached: list[int] = []
-    free = sorted(values, key=lambda j: (-len(values[j].values), j))
+    free = sorted(read, key=lambda j: (-read[j].n_unique, j))
     while free:
         links = shares[np.ix_(reached, free)]
         if not links.any():
             reached.append(free.pop(0))
             continue
-        partner, column = np.unravel_index(links.argmax(), links.shape)
-        pair = X[:, [reached[partner], free[column]]]
-        is_equal, is_known = pair[:, 0] == pair[:, 1], ~np.isnan(pair).any(axis=1)
-        share = float(weight[is_equal].sum() / weight[is_known].sum())
-        bounds = np.array([pair[is_equal].min(), pair[is_equal].max()], dtype=np.float64)
-        step = values[free[column]].step
-        found.append(EqualCells(free[column], reached[partner], share, bounds, step))
-        reached.append(free.pop(column))
+        first, second = np.unravel_index(links.argmax(), links.shape)
+        partner, column = reached[first], free.pop(second)
+        a, b = read[column].values, read[partner].values
+        share = weight[a == b].sum() / weight[~np.isnan(a - b)].sum()
+        bounds = np.array([a[a == b].min(), a[a == b].max()], dtype=np.float64)
+        found.append(EqualCells(column, partner, float(share), bounds, read[column].step))
+        reached.append(column)
     return found
 
 
-def _values(x: np.ndarray, weight: np.ndarray) -> "Values":
-    """Count the values of a column."""
+def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
+    """Find the common values and the recording step of a column."""
     from sklearn_vae.data.fields import Field
-    from sklearn_vae.data.marginals import Values
+    from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
     from sklearn_vae.data.training_column import TrainingColumn
 
-    is_known = ~np.isnan(x)
-    field = Field("", "number", None, str(x.dtype))
-    return Values.of(TrainingColumn(0, x[is_known], weight[is_known], len(x), field))
+    known, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
+    values = Values.of(TrainingColumn(0, x[known], weight[known], len(x), field))
+    return _Column(x, values.values[is_common(values)], len(values.values), values.step)
 
 
-def _share(
-    a: np.ndarray, b: np.ndarray, weight: np.ndarray, values_a: "Values", values_b: "Values"
-) -> float:
+def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
     """Share of rows in which two columns are equal, but for common values; 0 if by chance."""
-    from sklearn_vae.data.marginals import is_common  # not at the top: encoding needs no scipy
-
-    common = np.concatenate([each.values[is_common(each)] for each in (values_a, values_b)])
-    distance, step = np.abs(a - b), max(values_a.step, values_b.step)
-    is_beside = (distance > 0) & (distance <= (1 + ROUNDING) * step)
-    n_equal, n_beside = weight[(a == b) & ~np.isin(a, common)].sum(), weight[is_beside].sum()
-    n_rows = weight[~np.isnan(distance)].sum()
-    is_often = n_equal >= max(LEAST_SHARE * n_rows, LEAST_ROWS, LEAST_TIMES * n_beside / 2)
-    return n_equal / n_rows if is_often and (distance > 0).any() else 0.0
+    a, b = one.values, other.values
+    is_equal, known = a == b, ~np.isnan(a - b)
+    is_rare = ~np.isin(a, np.append(one.common, other.common))
+    n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[known].sum()
+    if n_equal < max(LEAST_SHARE * n_rows, LEAST_ROWS) or is_equal[known].all():
+        return 0.0
+    ranks = np.unique(np.append(a[known], b[known]), return_inverse=True)[1].reshape(2, -1)
+    n_beside = weight[known][np.abs(ranks[0] - ranks[1]) == 1].sum()
+    return float(n_equal / n_rows) if n_equal >= LEAST_TIMES * n_beside / 2 else 0.0
