@@ -57,14 +57,26 @@ class EqualCells:
         """Find rows in which the two columns are equal: (n, d) -> (n,)."""
         return X[:, self.column] == X[:, self.partner]
 
+    def fill_partner(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Replace some missing values of the partner by those of the column: (n, d) -> (n, d)."""
+        is_alone = self._is_alone(X)
+        if is_alone.any():
+            X, rows = X.copy(), is_alone & (generator.random(len(X)) < self.share)
+            X[rows, self.partner] = X[rows, self.column]
+        return X
+
+    def _is_alone(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with a value of the column, and none of its partner: (n, d) -> (n,)."""
+        return np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
+
     def log_density(self, X: np.ndarray) -> np.ndarray:
         """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
 
         It is the spread of the point mass. Without the partner's value, the model takes the
         column's for one that is not equal, so the density is divided by the share of those.
         """
-        is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
-        return self.holds(X) * -np.log(self.step or 1.0) - is_alone * np.log1p(-self.share)
+        log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.share)
+        return self.holds(X) * log_mass - self._is_alone(X) * log_other
 
     def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
         """Mean of a value of either column and of the other's, by the probability of it: (n,)."""
@@ -97,31 +109,34 @@ def find_equal_cells(
        Technical Journal 36, 1957.
     """
     weight = np.ones(len(X)) if weight is None else weight
-    few = X[spread_out(len(X), FEW_ROWS)]
-    columns = [j for j in columns if len(np.unique(few[:, j])) >= LEAST_VALUES]
+    columns = columns if len(columns) <= MAX_COLUMNS else []
+    few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
+    has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
     read: dict[int, _Column] = {}
-    shares = np.zeros((X.shape[1], X.shape[1]))
-    for a, b in combinations(columns[:MAX_COLUMNS], 2):
-        if np.mean(few[:, a] == few[:, b]) >= FEW_ROWS_SHARE:
-            for j in {a, b} - read.keys():
-                read[j] = _read_column(X[:, j], weight)
-            shares[a, b] = shares[b, a] = _share(read[a], read[b], weight)
+    shares = np.zeros((few.shape[1], few.shape[1]))
+    for one, other in combinations(has_many, 2):
+        if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_SHARE:
+            for k in {one, other} - read.keys():
+                read[k] = _read_column(X[:, columns[k]], weight)
+            shares[one, other] = _share(read[one], read[other], weight)
+            shares[other, one] = shares[one, other]
     # a spanning forest of the largest shares, from columns of many values
     found: list[EqualCells] = []
     reached: list[int] = []
-    free = sorted(read, key=lambda j: (-read[j].n_unique, j))
+    free = sorted(read, key=lambda k: (-read[k].n_unique, k))
     while free:
         links = shares[np.ix_(reached, free)]
         if not links.any():
             reached.append(free.pop(0))
             continue
-        first, second = np.unravel_index(links.argmax(), links.shape)
-        partner, column = reached[first], free.pop(second)
-        a, b = read[column].values, read[partner].values
-        share = weight[a == b].sum() / weight[~np.isnan(a - b)].sum()
+        first, second = divmod(int(links.argmax()), len(free))
+        one, other = reached[first], free.pop(second)
+        a, b = read[one].values, read[other].values
+        share = float(weight[a == b].sum() / weight[_are_known(a, b)].sum())
         bounds = np.array([a[a == b].min(), a[a == b].max()], dtype=np.float64)
-        found.append(EqualCells(column, partner, float(share), bounds, read[column].step))
-        reached.append(column)
+        step = read[other].step
+        found.append(EqualCells(columns[other], columns[one], share, bounds, step))
+        reached.append(other)
     return found
 
 
@@ -139,7 +154,7 @@ def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
 def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
     """Share of rows in which two columns are equal, but for common values; 0 if by chance."""
     a, b = one.values, other.values
-    is_equal, known = a == b, ~np.isnan(a - b)
+    is_equal, known = a == b, _are_known(a, b)
     is_rare = ~np.isin(a, np.append(one.common, other.common))
     n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[known].sum()
     if n_equal < max(LEAST_SHARE * n_rows, LEAST_ROWS) or is_equal[known].all():
@@ -147,3 +162,8 @@ def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
     ranks = np.unique(np.append(a[known], b[known]), return_inverse=True)[1].reshape(2, -1)
     n_beside = weight[known][np.abs(ranks[0] - ranks[1]) == 1].sum()
     return float(n_equal / n_rows) if n_equal >= LEAST_TIMES * n_beside / 2 else 0.0
+
+
+def _are_known(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Find rows with values of both columns: (n,), (n,) -> (n,)."""
+    return ~(np.isnan(a) | np.isnan(b))

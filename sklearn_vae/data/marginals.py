@@ -345,7 +345,7 @@ def _log_knots(values: Values, marginal: Marginal) -> Marginal:
     logs = np.log(numbers.values)
     mean, variance = weighted_moments(logs, numbers.rows)
     scale = np.sqrt(variance)
-    scores = np.linspace(*((logs[[0, -1]] - mean) / scale), N_LOG_KNOTS)
+    scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, N_LOG_KNOTS)
     loc, unit = np.ldexp(numbers.moments, numbers.exponent).tolist()
     x = (np.exp(mean + scale * scores) - loc) / unit
     return replace(marginal, knots=np.column_stack([x, scores]), loc=loc, scale=unit)

@@ -304,8 +304,11 @@ class TableEncoder:
         """Spread values that are recorded in steps over their step, for training: (n, d) -> (n, d).
 
         These are the columns with normal scores, whose density of recorded values alone could
-        grow without bound.
+        grow without bound. A missing partner gets the column's value as often as both are equal:
+        otherwise all columns without their partners would count as unequal.
         """
+        for equal in self.equal_cells[::-1]:
+            X = equal.fill_partner(X, generator)
         noisy = X
         for group in self.groups:
             values = group.take(X)
@@ -439,6 +442,8 @@ class TableEncoder:
 
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
+        if not self.equal_cells:
+            return
         widths = np.concatenate([np.full(len(e.indices), e.width) for e in self._varying_groups])
         ends = dict(zip(self.order.tolist(), (widths.cumsum() - 1).tolist(), strict=True))
         width = dict(zip(self.order.tolist(), (widths - 1).tolist(), strict=True))
