@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
@@ -33,11 +34,13 @@ class EqualCells:
     column, partner : int
         Indices of the two columns in X.
     share : float
-        Share of the rows with both in which they are equal.
+        Share of the rows with both in which they are equal, of other values than common ones.
     bounds : ndarray of shape (2,)
         Smallest and largest value at which they are.
     step : float
         Recording step of the column, over which the point mass is spread; 0 if there is none.
+    common : ndarray of shape (m,)
+        Values that are common in the column: they are equal to the partner's by themselves.
     """
 
     column: int
@@ -45,17 +48,23 @@ class EqualCells:
     share: float
     bounds: np.ndarray
     step: float
+    common: np.ndarray
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_array("bounds", self.bounds, "f", (2,))
+        check_array("common", self.common, "f", (None,))
         check_number(self, "step", self.step)
         if not 0 < self.share < 1 or self.bounds[0] > self.bounds[1]:
             raise ValueError("'share' must be between 0 and 1, and 'bounds' in order")
 
     def holds(self, X: np.ndarray) -> np.ndarray:
-        """Find rows in which the two columns are equal: (n, d) -> (n,)."""
-        return X[:, self.column] == X[:, self.partner]
+        """Find rows in which the columns are equal, but for common values: (n, d) -> (n,)."""
+        return (X[:, self.column] == X[:, self.partner]) & ~self._is_common(X)
+
+    def _is_common(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with a common value: (n, d) -> (n,)."""
+        return np.isin(*in_coarser_dtype(X[:, self.column], self.common))
 
     def fill_partner(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Replace some missing values of the partner by those of the column: (n, d) -> (n, d)."""
@@ -66,8 +75,9 @@ class EqualCells:
         return X
 
     def _is_alone(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with a value of the column, and none of its partner: (n, d) -> (n,)."""
-        return np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
+        """Find rows with a value that is not common, and none of the partner: (n, d) -> (n,)."""
+        is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
+        return is_alone & ~self._is_common(X)
 
     def log_density(self, X: np.ndarray) -> np.ndarray:
         """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
@@ -131,11 +141,13 @@ def find_equal_cells(
             continue
         first, second = divmod(int(links.argmax()), len(free))
         one, other = reached[first], free.pop(second)
-        a, b = read[one].values, read[other].values
-        share = float(weight[a == b].sum() / weight[_are_known(a, b)].sum())
-        bounds = np.array([a[a == b].min(), a[a == b].max()], dtype=np.float64)
-        step = read[other].step
-        found.append(EqualCells(columns[other], columns[one], share, bounds, step))
+        (a, common, _, step), b = read[other], read[one].values
+        is_rare, is_equal = ~np.isin(a, common), a == b
+        # one row more is not equal
+        n_rows = 1 + weight[_are_known(a, b) & is_rare].sum()
+        share = float(weight[is_equal & is_rare].sum() / n_rows)
+        bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
+        found.append(EqualCells(columns[other], columns[one], share, bounds, step, common))
         reached.append(other)
     return found
 
