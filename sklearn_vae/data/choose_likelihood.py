@@ -127,12 +127,11 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
         return [Option(_fit(column, likelihood))]
     if is_plain:
         return [Option(_fit(column, Gaussian()))]
-    return [
-        Option(
-            _fit(replace(column, marginal=marginal), _likelihood_of_marginal(marginal)), *evidence
-        )
-        for marginal, *evidence in candidate_marginals(column)
-    ]
+    options = []
+    for marginal, *evidence in candidate_marginals(column):
+        likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
+        options.append(Option(_fit(replace(column, marginal=marginal), likelihood), *evidence))
+    return options
 
 
 def _fit(column: TrainingColumn, likelihood: Likelihood | None) -> Columns:
@@ -158,9 +157,9 @@ def _likelihood_of(column: TrainingColumn) -> Any:
     return NUMBERS
 
 
-def _likelihood_of_marginal(marginal: Marginal) -> Likelihood:
+def _likelihood_of_marginal(marginal: Marginal, *, has_partner: bool) -> Likelihood:
     if marginal.counts is not None:
         return marginal.counts
-    if len(marginal.point_masses):
-        return ZeroInflated(len(marginal.point_masses))
+    if n_spikes := len(marginal.point_masses) + has_partner:
+        return ZeroInflated(n_spikes)
     return LogNormal() if marginal.is_log else Gaussian()

@@ -16,6 +16,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.many_to_one import find_many_to_one
 from sklearn_vae.data.missing_patterns import MissingPatterns
@@ -77,7 +78,8 @@ def fit_encoder(
         Whether many categories of a column share classes; they do not with a ``period``.
     derives_columns : bool, default=False
         Whether columns without a requested likelihood that are in one-to-one relation with a
-        column of classes are derived from it, and classes that follow from others are found.
+        column of classes are derived from it, and classes that follow from others are found, as
+        are numbers that often equal those of another column.
 
     Returns
     -------
@@ -88,13 +90,14 @@ def fit_encoder(
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
+    numbers = [j for j in free if fields[j].categories is None]
+    equal_cells = find_equal_cells(X, numbers, sample_weight)
+    is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     options = []
     for j, requested in enumerate(requests):
         # of rows in C order, a column is slow to read again and again
         values, weights = np.ascontiguousarray(X[:, j]), sample_weight
-        if (missing := np.isnan(values)).any():
-            values = values[~missing]
-            weights = None if weights is None else weights[~missing]
         column = TrainingColumn(
             j,
             values,
@@ -103,14 +106,18 @@ def fit_encoder(
             fields[j],
             requested,
             groups_levels=groups_levels and period is None,
+            is_equal=is_equal.get(j),
         )
+        if (missing := np.isnan(values)).any():
+            column = column.select(~missing)
         options.append(likelihood_options(column, is_plain=is_plain))
     columns = _choose_columns(options, X, sample_weight)
     for first in range(period or 0):
         _share_scale(columns[first::period])
         is_coded = [field.categories is not None for field in fields[first::period]]
         columns[first::period] = _share_categories(columns[first::period], is_coded)
-    pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
+    others = [j for j in free if j not in is_equal]
+    pairs = _derive_columns(columns, X, sample_weight, others) if derives_columns else []
     labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
     _group_levels(columns, X, sample_weight)
     encoder = TableEncoder(
@@ -120,6 +127,7 @@ def fit_encoder(
         allows_missing=allows_missing,
         one_to_one=pairs,
         many_to_one=labels,
+        equal_cells=equal_cells,
     )
     if not encoder.is_incomplete(X).any():
         return encoder
@@ -222,16 +230,13 @@ def _classes(columns: list[Columns]) -> np.ndarray:
 
 
 def _derive_columns(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, others: list[int]
 ) -> list[OneToOne]:
     """Replace columns that are one-to-one with a column of classes by constants, in place."""
     if not len(classes := _classes(columns)):
         return []
-    is_free = [
-        requested is None and not isinstance(column, ConstantColumns)
-        for column, requested in zip(columns, requests, strict=True)
-    ]
-    pairs = find_one_to_one(X, classes, np.flatnonzero(is_free), weight)
+    others = [j for j in others if not isinstance(columns[j], ConstantColumns)]
+    pairs = find_one_to_one(X, classes, np.array(others, dtype=int), weight)
     for pair in pairs:
         columns[pair.derived] = ConstantColumns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)

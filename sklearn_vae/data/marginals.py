@@ -37,6 +37,8 @@ from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 N_KNOTS = (20, 40, 80, 160)
 ROWS_PER_KNOT = 50
 FEW_KNOTS = {5: 80, 10: 300}
+# Number of knots by which a logarithm is interpolated.
+N_LOG_KNOTS = 40
 # Values are common from this fraction of the rows on, this number of rows, and this multiple of
 # their neighbours' rows, unless any value of a column is so by chance.
 COMMON_FROM = 0.002
@@ -169,22 +171,29 @@ class Evidence(NamedTuple):
 def candidate_marginals(column: TrainingColumn) -> list[Evidence]:
     """Find candidates for the distribution of a column of numbers, of at least two values.
 
-    The normal distribution is the first; the other columns decide between them.
+    The normal distribution is the first; the other columns decide between them. Of a column with
+    values that equal another column's, they are those of its other values.
     """
-    values = Values.of(column)
+    values, is_whole = Values.of(column.unequal), column.is_equal is None
+    if len(values.values) == 1:
+        return [Evidence(Marginal(values.values), 0.0, 0.0)]
     found = []
     for marginal, log_density in _candidates(values):
+        if not is_whole and marginal.counts is not None:
+            continue  # numbers alone have point masses
         mean = float(values.rows @ log_density) / values.n_rows
         limit = -np.log(values.step) - mean if values.step else np.inf
         if marginal.counts is not None:
             _, variance = weighted_moments(np.sqrt(values.values), values.rows)
             limit = 0.5 * np.log(max(variance / VARIANCE_OF_ROOT, 1.0))
+        if not is_whole and marginal.is_log:
+            marginal = _log_knots(values, marginal)
         found.append(Evidence(marginal, mean, max(float(limit), 0.0)))
     return found
 
 
 def _candidates(values: Values) -> Iterator[Candidate]:
-    common = _is_common(values)
+    common = is_common(values)
     if not values.step:
         yield from _with_point_masses(values, common)  # without a step, only atoms occur again
         return
@@ -208,7 +217,7 @@ def _penalty(n_params: int, n_rows: float) -> float:
 # -- point masses --------------------------------------------------------------------------
 
 
-def _is_common(values: Values) -> np.ndarray:
+def is_common(values: Values) -> np.ndarray:
     """Mask of values that are common, or repeated and isolated: (U,)."""
     rows, n_rows = values.rows, values.n_rows
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
@@ -328,6 +337,18 @@ def _log_normal(values: Values) -> np.ndarray:
     # a step is the widest in the logarithms of the smallest values
     mean, scale = _moments(logs, values.rows, values.step / values.values)
     return stats.norm.logpdf((logs - mean) / scale) - np.log(scale) - logs
+
+
+def _log_knots(values: Values, marginal: Marginal) -> Marginal:
+    """Normal scores of the log-normal distribution of values that are no point masses."""
+    numbers = values.select(~np.isin(values.values, marginal.point_masses))
+    logs = np.log(numbers.values)
+    mean, variance = weighted_moments(logs, numbers.rows)
+    scale = np.sqrt(variance)
+    scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, N_LOG_KNOTS)
+    loc, unit = np.ldexp(numbers.moments, numbers.exponent).tolist()
+    x = (np.exp(mean + scale * scores) - loc) / unit
+    return replace(marginal, knots=np.column_stack([x, scores]), loc=loc, scale=unit)
 
 
 def _normal_scores(values: Values) -> list[Candidate]:

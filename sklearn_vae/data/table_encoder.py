@@ -3,7 +3,7 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -16,6 +16,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
+from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.missing_patterns import MissingPatterns
@@ -61,6 +62,8 @@ class TableEncoder:
         Labels that follow from codes, those of the most codes first.
     missing_patterns : MissingPatterns or None
         Patterns of missing values of the training rows, if any were missing.
+    equal_cells : list of EqualCells
+        Columns with a point mass at the value of another column, which comes first.
     """
 
     names: list[Name]
@@ -72,6 +75,7 @@ class TableEncoder:
     one_to_one: list[OneToOne] = field(default_factory=list)
     many_to_one: list[ManyToOne] = field(default_factory=list)
     missing_patterns: MissingPatterns | None = None
+    equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -85,7 +89,7 @@ class TableEncoder:
         check_hashes(self.names)
         for name in self.names:
             to_json(name)  # refuses what is no name
-        is_constant, derived = self.is_constant, set()
+        is_constant, derived, n_features = self.is_constant, set(), self.n_features
         constants, varying = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
         for pair in self.one_to_one:
             pair.check()
@@ -98,6 +102,20 @@ class TableEncoder:
             each.check()
             if not np.isin([each.code, *each.labels], np.arange(self.n_features)).all():
                 raise ValueError("codes and labels must be columns of the table")
+        known: set[int] = set()
+        for equal in self.equal_cells:
+            equal.check()
+            if equal.column in {*known, equal.partner} or equal.partner not in range(n_features):
+                raise ValueError("a column's partner must be another one, and come first")
+            known |= {equal.column, equal.partner}
+        has_mass = [
+            j
+            for group in self.groups
+            if isinstance(group, PointMassColumns)
+            for j in group.indices[np.isnan(group.point_masses).any(axis=1)].tolist()
+        ]
+        if sorted(has_mass) != sorted(equal.column for equal in self.equal_cells):
+            raise ValueError("columns with a partner must have a point mass for it, and no others")
         if self.conditions is not None and self.conditions.conditions is not None:
             raise ValueError("conditions cannot have conditions")
         patterns = self.missing_patterns
@@ -286,8 +304,11 @@ class TableEncoder:
         """Spread values that are recorded in steps over their step, for training: (n, d) -> (n, d).
 
         These are the columns with normal scores, whose density of recorded values alone could
-        grow without bound.
+        grow without bound. A missing partner gets the column's value as often as both are equal:
+        otherwise all columns without their partners would count as unequal.
         """
+        for equal in self.equal_cells[::-1]:
+            X = equal.fill_partner(X, generator)
         noisy = X
         for group in self.groups:
             values = group.take(X)
@@ -295,11 +316,14 @@ class TableEncoder:
             if dequantized is not values:
                 noisy = X.copy() if noisy is X else noisy
                 noisy[:, group.indices] = dequantized
+        for equal in self.equal_cells if noisy is not X else ():
+            rows = equal.holds(X)
+            noisy[rows, equal.column] = noisy[rows, equal.partner]
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
-        X = self._encode_derived(X)
+        rows, X = X, self._encode_derived(X)
         encoded = [
             group.encode(group.replace_unseen(group.take(X), allows_missing=self.allows_missing))
             for group in self.groups
@@ -310,7 +334,9 @@ class TableEncoder:
         # column by column unless one-hot: the layout decides how sums over columns are rounded
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
-        return np.concatenate(encoded, axis=1, out=values)
+        np.concatenate(encoded, axis=1, out=values)
+        self._encode_equal(rows, values)
+        return values
 
     def fill_missing(
         self, X: np.ndarray, encoded: np.ndarray, is_rounded: np.ndarray
@@ -319,12 +345,14 @@ class TableEncoder:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        values = self.inverse_transform(encoded)
+        X = X[:, : self.n_features]
+        values = self.inverse_transform(encoded, known=X)
         if is_rounded.any():
-            values = np.where(is_rounded, self.inverse_transform(encoded, rounds=True), values)
+            rounded = self.inverse_transform(encoded, rounds=True, known=X)
+            values = np.where(is_rounded, rounded, values)
         for group in self.groups:
             values[:, group.indices] = group.within_bounds(group.take(values))
-        return self.complete(X[:, : self.n_features], values)
+        return self.complete(X, values)
 
     def complete(
         self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
@@ -358,11 +386,13 @@ class TableEncoder:
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
-        rows = encoded.reshape(len(encoded) * encoded.shape[1], encoded.shape[2])
-        draws = self.inverse_transform(rows, is_sample=True, seed=seed)
+        X, n_draws = X[:, : self.n_features], encoded.shape[1]
+        rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
+        known = X.repeat(n_draws, axis=0)
+        draws = self.inverse_transform(rows, is_sample=True, seed=seed, known=known)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
-        return self.complete(X[:, : self.n_features], draws, generator)
+        return self.complete(X, draws, generator)
 
     def inverse_transform(
         self,
@@ -371,13 +401,14 @@ class TableEncoder:
         rounds: bool = False,
         is_sample: bool = False,
         seed: int | None = None,
+        known: np.ndarray | None = None,
     ) -> np.ndarray:
         """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
         With ``rounds``, means of binary columns and counts are rounded to possible values; those
         of categories always are. Samples are rounded, and keep to the bounds and recording steps
         of real columns. The seed draws levels that share a class; without one, each is the most
-        frequent.
+        frequent. Cells that equal others do so where the latter are ``known`` (n, n_features), too.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
         generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
@@ -395,6 +426,8 @@ class TableEncoder:
             first = last
         for pair in self.one_to_one:
             pair.decode(X)
+        if self.equal_cells:
+            self._decode_equal(X, values, known)
         if is_sample and self.many_to_one:
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
@@ -406,6 +439,45 @@ class TableEncoder:
             for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
                 pair.fill(X)
         return X
+
+    def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
+        """Columns with partners, and the model's inputs of their point masses, partners' last."""
+        if not self.equal_cells:
+            return
+        widths = np.concatenate([np.full(len(e.indices), e.width) for e in self._varying_groups])
+        ends = dict(zip(self.order.tolist(), (widths.cumsum() - 1).tolist(), strict=True))
+        width = dict(zip(self.order.tolist(), (widths - 1).tolist(), strict=True))
+        for equal in self.equal_cells:
+            j = equal.column
+            yield equal, slice(ends[j] - width[j], ends[j])
+
+    def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
+        """Encode cells that equal their partners' as such, in place."""
+        for equal, masses in self._partnered_inputs():
+            rows = np.flatnonzero(equal.holds(X))
+            values[rows, masses] = 0
+            values[rows, masses.stop - 1] = 1
+
+    def _decode_equal(self, X: np.ndarray, values: np.ndarray, known: np.ndarray | None) -> None:
+        """Replace decoded cells by those of their partners, or the reverse, in place.
+
+        Rows X are decoded from ``values``; of their means, cells are replaced in part. Values
+        ``known`` (n, n_features) are given, NaN where none is.
+        """
+        known = np.full_like(X, np.nan) if known is None else known.copy()
+        pairs = [
+            (equal, values[:, masses.stop - 1].clip(0, 1))
+            for equal, masses in self._partnered_inputs()
+        ]
+        for equal, p in pairs[::-1]:
+            a, b = equal.column, equal.partner
+            mixed = equal.mix(X[:, b], known[:, a], p)
+            known[:, b] = np.where(np.isnan(known[:, b]), mixed, known[:, b])
+        np.copyto(X, known, where=~np.isnan(known))
+        for equal, p in pairs:
+            a, b = equal.column, equal.partner
+            mixed = equal.mix(X[:, a], X[:, b], p)
+            X[:, a] = np.where(np.isnan(known[:, a]), mixed, X[:, a])
 
     def _encode_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
@@ -423,7 +495,11 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        X, log_det = self._encode_derived(X), np.zeros(len(X))
+        rows, X, log_det = X, self._encode_derived(X), np.zeros(len(X))
+        for equal in self.equal_cells:
+            log_det += equal.log_density(rows)
+            X = X.copy() if X is rows else X
+            X[equal.holds(rows), equal.column] = np.nan
         for group in self.groups:
             log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
         return log_det
@@ -564,6 +640,8 @@ class TableEncoder:
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
+        for equal in self.equal_cells:
+            texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
                 texts[label] = f"{texts[label]}, follows from {names[each.code]}"

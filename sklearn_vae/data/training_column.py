@@ -60,6 +60,8 @@ class TrainingColumn:
         Distribution that the encoding follows; None for a plain encoding.
     groups_levels : bool, default=True
         Whether many categories share classes.
+    is_equal : ndarray of shape (n,), default=None
+        Mask of values that equal another column's, if they have a point mass of their own.
     """
 
     index: int
@@ -70,6 +72,7 @@ class TrainingColumn:
     requested: "Likelihood | type[Likelihood] | None" = None
     marginal: Marginal | None = None
     groups_levels: bool = True
+    is_equal: np.ndarray | None = None
 
     @property
     def n_values(self) -> float:
@@ -79,4 +82,10 @@ class TrainingColumn:
     def select(self, chosen: np.ndarray | slice) -> "TrainingColumn":
         """Select some of the values, by a mask, indices or a slice."""
         weights = None if self.weights is None else self.weights[chosen]
-        return replace(self, values=self.values[chosen], weights=weights)
+        is_equal = None if self.is_equal is None else self.is_equal[chosen]
+        return replace(self, values=self.values[chosen], weights=weights, is_equal=is_equal)
+
+    @property
+    def unequal(self) -> "TrainingColumn":
+        """The column without values that equal another column's."""
+        return self if self.is_equal is None else self.select(~self.is_equal)

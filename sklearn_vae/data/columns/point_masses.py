@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 COMMON_FROM = 0.02
 MAX_POINT_MASSES = 12
 FEW_VALUES = 24
+# Probability, at least, that a value is none of another column, where a mean is divided by it.
+LEAST_REST = 1e-6
 
 
 @serializable
@@ -39,7 +41,8 @@ class PointMassColumns(RealColumns):
     Attributes
     ----------
     point_masses : ndarray of shape (k, S)
-        Common values, in order.
+        Common values, in order; NaN, at last, is the value of another column, by which
+        ``TableEncoder`` encodes and decodes it.
     """
 
     point_masses: np.ndarray
@@ -50,10 +53,12 @@ class PointMassColumns(RealColumns):
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit units, bounds and recording step to the values that are not point masses."""
-        marginal = column.marginal
+        marginal, unequal = column.marginal, column.unequal
         point_masses = find_common_values(column) if marginal is None else marginal.point_masses
-        numbers = column.select(~np.isin(column.values, point_masses))
+        numbers = unequal.select(~np.isin(unequal.values, point_masses))
         has_scale = len(np.unique(numbers.values)) > 1
+        if column.is_equal is not None:  # the encoder reads equal values as numbers, too
+            numbers, point_masses = column, np.append(point_masses, np.nan)
         columns = cls._with_units_of(
             numbers if has_scale else column, likelihood, point_masses=point_masses[None]
         )
@@ -74,8 +79,8 @@ class PointMassColumns(RealColumns):
         """Check the attributes, as after reading them from a file."""
         super().check()
         shape = (len(self.indices), self.width - 1)
-        check_array("point_masses", self.point_masses, "f", shape)
-        check_order("point_masses", self.point_masses)
+        check_array("point_masses", self.point_masses, "f", shape, allows_nan=True)
+        check_order("point_masses", np.nan_to_num(self.point_masses, nan=np.inf))
 
     @property
     def is_restricted(self) -> np.ndarray:
@@ -122,6 +127,10 @@ class PointMassColumns(RealColumns):
         if not is_sample:  # where rows have a point mass, nothing restricts the mean of numbers
             number = within(number, *self.standardize(self.bounds.T))
         point_masses = self.standardize(self.point_masses.T).T
+        if (is_other := np.isnan(self.point_masses)).any():  # the mean without it
+            rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
+            probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
+            point_masses = np.nan_to_num(point_masses)
         mean = (probability * point_masses).sum(axis=-1) + (1 - probability.sum(axis=-1)) * number
         X = self.unstandardize(mean, is_sample=is_sample)
         if is_sample and (is_restricted := self.is_restricted).any():

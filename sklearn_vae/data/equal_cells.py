@@ -1,0 +1,181 @@
+"""Columns of numbers whose cells often equal those of another column, as a payment and a bill."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array, check_number
+
+# Cells are often equal from this share of the rows on, this number of rows, and this multiple of
+# the rows in which one is the next value above the other, or below.
+LEAST_SHARE = 0.05
+LEAST_ROWS = 20
+LEAST_TIMES = 4
+# Columns of fewer values are equal by chance; of more columns, none are compared.
+LEAST_VALUES = 25
+MAX_COLUMNS = 256
+# Rows that are compared first, and the share of equal ones from which on all rows are.
+FEW_ROWS = 1024
+FEW_ROWS_SHARE = 0.025
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class EqualCells:
+    """A column with a point mass at the value of another column, its partner.
+
+    Attributes
+    ----------
+    column, partner : int
+        Indices of the two columns in X.
+    share : float
+        Share of the rows with both in which they are equal, of other values than common ones.
+    bounds : ndarray of shape (2,)
+        Smallest and largest value at which they are.
+    step : float
+        Recording step of the column, over which the point mass is spread; 0 if there is none.
+    common : ndarray of shape (m,)
+        Values that are common in the column: they are equal to the partner's by themselves.
+    """
+
+    column: int
+    partner: int
+    share: float
+    bounds: np.ndarray
+    step: float
+    common: np.ndarray
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("bounds", self.bounds, "f", (2,))
+        check_array("common", self.common, "f", (None,))
+        check_number(self, "step", self.step)
+        if not 0 < self.share < 1 or self.bounds[0] > self.bounds[1]:
+            raise ValueError("'share' must be between 0 and 1, and 'bounds' in order")
+
+    def holds(self, X: np.ndarray) -> np.ndarray:
+        """Find rows in which the columns are equal, but for common values: (n, d) -> (n,)."""
+        return (X[:, self.column] == X[:, self.partner]) & ~self._is_common(X)
+
+    def _is_common(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with a common value: (n, d) -> (n,)."""
+        return np.isin(*in_coarser_dtype(X[:, self.column], self.common))
+
+    def fill_partner(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Replace some missing values of the partner by those of the column: (n, d) -> (n, d)."""
+        is_alone = self._is_alone(X)
+        if is_alone.any():
+            X, rows = X.copy(), is_alone & (generator.random(len(X)) < self.share)
+            X[rows, self.partner] = X[rows, self.column]
+        return X
+
+    def _is_alone(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with a value that is not common, and none of the partner: (n, d) -> (n,)."""
+        is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
+        return is_alone & ~self._is_common(X)
+
+    def log_density(self, X: np.ndarray) -> np.ndarray:
+        """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
+
+        It is the spread of the point mass. Without the partner's value, the model takes the
+        column's for one that is not equal, so the density is divided by the share of those.
+        """
+        log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.share)
+        return self.holds(X) * log_mass - self._is_alone(X) * log_other
+
+    def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """Mean of a value of either column and of the other's, by the probability of it: (n,)."""
+        other = np.clip(other, *self.bounds)
+        mean = (1 - probability) * own + probability * other
+        return np.where(probability == 1, other, mean)
+
+
+class _Column(NamedTuple):
+    """Values of a column, of which ``common`` ones are often equal by themselves."""
+
+    values: np.ndarray
+    common: np.ndarray
+    n_unique: int
+    step: float
+
+
+def find_equal_cells(
+    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+) -> list[EqualCells]:
+    """Find columns of numbers whose cells equal those of another one more often than by chance.
+
+    Each has at most one partner, which comes before it, such that the shares of equal cells are
+    largest [1]_. Columns are those with the indices ``columns``. The weight (n,) is the number of
+    times that each row counts.
+
+    References
+    ----------
+    .. [1] R. C. Prim, "Shortest Connection Networks and Some Generalizations", Bell System
+       Technical Journal 36, 1957.
+    """
+    weight = np.ones(len(X)) if weight is None else weight
+    columns = columns if len(columns) <= MAX_COLUMNS else []
+    few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
+    has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
+    read: dict[int, _Column] = {}
+    shares = np.zeros((few.shape[1], few.shape[1]))
+    for one, other in combinations(has_many, 2):
+        if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_SHARE:
+            for k in {one, other} - read.keys():
+                read[k] = _read_column(X[:, columns[k]], weight)
+            shares[one, other] = _share(read[one], read[other], weight)
+            shares[other, one] = shares[one, other]
+    # a spanning forest of the largest shares, from columns of many values
+    found: list[EqualCells] = []
+    reached: list[int] = []
+    free = sorted(read, key=lambda k: (-read[k].n_unique, k))
+    while free:
+        links = shares[np.ix_(reached, free)]
+        if not links.any():
+            reached.append(free.pop(0))
+            continue
+        first, second = divmod(int(links.argmax()), len(free))
+        one, other = reached[first], free.pop(second)
+        (a, common, _, step), b = read[other], read[one].values
+        is_rare, is_equal = ~np.isin(a, common), a == b
+        # one row more is not equal
+        n_rows = 1 + weight[_are_known(a, b) & is_rare].sum()
+        share = float(weight[is_equal & is_rare].sum() / n_rows)
+        bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
+        found.append(EqualCells(columns[other], columns[one], share, bounds, step, common))
+        reached.append(other)
+    return found
+
+
+def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
+    """Find the common values and the recording step of a column."""
+    from sklearn_vae.data.fields import Field
+    from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
+    from sklearn_vae.data.training_column import TrainingColumn
+
+    known, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
+    values = Values.of(TrainingColumn(0, x[known], weight[known], len(x), field))
+    return _Column(x, values.values[is_common(values)], len(values.values), values.step)
+
+
+def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
+    """Share of rows in which two columns are equal, but for common values; 0 if by chance."""
+    a, b = one.values, other.values
+    is_equal, known = a == b, _are_known(a, b)
+    is_rare = ~np.isin(a, np.append(one.common, other.common))
+    n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[known].sum()
+    if n_equal < max(LEAST_SHARE * n_rows, LEAST_ROWS) or is_equal[known].all():
+        return 0.0
+    ranks = np.unique(np.append(a[known], b[known]), return_inverse=True)[1].reshape(2, -1)
+    n_beside = weight[known][np.abs(ranks[0] - ranks[1]) == 1].sum()
+    return float(n_equal / n_rows) if n_equal >= LEAST_TIMES * n_beside / 2 else 0.0
+
+
+def _are_known(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Find rows with values of both columns: (n,), (n,) -> (n,)."""
+    return ~(np.isnan(a) | np.isnan(b))

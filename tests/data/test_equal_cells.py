@@ -1,0 +1,297 @@
+"""Cells that often equal another cell of their row: a point mass at the other column's value."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sklearn_vae import (
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+    load,
+    runtime,
+)
+from sklearn_vae.data.equal_cells import find_equal_cells
+from sklearn_vae.data.fit import fit_encoder
+
+A, B, C = 2, 0, 1
+
+
+def made(seed, n_rows=600, share=0.2, decimals=None):
+    """Bills, their logarithms with noise, and payments that equal some of the bills."""
+    rng = np.random.default_rng(seed)
+    bill = np.exp(rng.normal(3, 0.7, n_rows))
+    payment = bill * np.exp(rng.normal(-0.3, 0.4, n_rows))
+    other = np.log(bill) + rng.normal(size=n_rows)
+    if decimals is not None:
+        bill, payment = bill.round(decimals), payment.round(decimals)
+    return np.column_stack([bill, other, np.where(rng.random(n_rows) < share, bill, payment)])
+
+
+def share_of(X, a=A, b=B):
+    """Share of the rows with both in which two columns are equal."""
+    return (X[..., a] == X[..., b]).sum() / (~np.isnan(X[..., a] + X[..., b])).sum()
+
+
+def density():
+    return VAEDensity(2, mixtures=[(2, "diag")], max_iter=0, random_state=0)
+
+
+def transformer():
+    return VAETransformer(2, max_iter=5, random_state=0)
+
+
+@pytest.fixture(scope="module", params=[density, transformer])
+def fitted(request):
+    """A model of numbers without recording steps, and its rows."""
+    X = made(0)
+    return request.param().fit(X), X
+
+
+@pytest.mark.parametrize("decimals", [None, 2])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("make", [density, transformer])
+def test_samples_are_equal_as_often_as_rows(make, share, decimals):
+    X = made(1, 1000, share * 1.2, decimals)
+    samples = make().fit(X).sample(4000, random_state=0)
+
+    error = np.sqrt(share * (1 - share) * (1 / len(X) + 1 / len(samples)))
+    assert abs(share_of(samples) - share_of(X)) < 3.5 * error
+    if decimals is not None:
+        np.testing.assert_array_equal(samples[:, A], samples[:, A].round(decimals))
+    low, high = X.min(axis=0), X.max(axis=0)
+    assert ((samples >= low) & (samples <= high))[:, A].all()
+
+
+@pytest.mark.parametrize("make", [density, transformer])
+def test_a_chain_of_three_columns_with_holes(make):
+    """Each equals the one before it in some rows, and so also the first."""
+    rng = np.random.default_rng(0)
+    X = made(2, 1500, 0.5)
+    last = np.where(rng.random(len(X)) < 0.4, X[:, A], X[:, A] + rng.normal(size=len(X)))
+    X = np.column_stack([last, X])
+    X[rng.random(X.shape) < 0.1] = np.nan
+    model = make().fit(X)
+    samples = model.sample(6000, random_state=0)
+
+    columns = {equal.column for equal in model.columns_.equal_cells}
+    assert len(model.columns_.equal_cells) == len(columns) == 2
+    for a, b in (0, 3), (3, 1), (0, 1):
+        assert abs(share_of(samples, a, b) - share_of(X, a, b)) < 0.04
+    imputed = model.impute(X, 5, random_state=0)
+    for a, b in (0, 3), (3, 1):
+        assert abs(share_of(imputed, a, b) - share_of(X, a, b)) < 0.05
+    known = ~np.isnan(X)
+    np.testing.assert_array_equal(imputed[:, known], np.broadcast_to(X[known], (5, known.sum())))
+
+
+def test_densities_integrate_to_one(fitted):
+    """The density of other numbers, and the probability of the equal one."""
+    model, X = fitted
+    for row in X[:4]:
+        grid = np.exp(np.linspace(-8, 8, 6001)) * row[B]
+        rows = np.tile(row, (len(grid), 1))
+        rows[:, A] = grid
+        log_p = model.score_samples(rows, columns=[A], given=[B, C])
+        equal = np.isclose(grid, row[B], rtol=1e-9)
+        rest = np.trapezoid(np.where(equal, 0, np.exp(log_p)), grid)
+        rows[0, A] = row[B]
+        mass = np.exp(model.score_samples(rows[:1], columns=[A], given=[B, C])[0])
+
+        assert 0.02 < mass < 0.6
+        assert abs(rest + mass - 1) < 0.02
+
+
+def test_densities_of_recorded_values_integrate_to_one():
+    X = made(0, decimals=0)
+    model = transformer().fit(X)
+    grid = np.arange(-200.0, 3000.0)
+    for row in X[:3]:
+        rows = np.tile(row, (len(grid), 1))
+        rows[:, A] = grid
+        p = np.exp(model.score_samples(rows, columns=[A], given=[B, C]))
+
+        assert p[grid == row[B]] > 3 * p[grid == row[B] + 1]
+        # of the density of numbers, the step at the equal one is not used
+        assert 0.93 < p.sum() < 1.01
+
+
+def test_density_without_the_other_column(fitted):
+    """The value of the partner is missing: the density of the column alone integrates to one."""
+    model, X = fitted
+    grid = np.exp(np.linspace(-3, 10, 4001))
+    rows = np.tile(X[0], (len(grid), 1))
+    rows[:, A] = grid
+    p = np.exp(model.score_samples(rows, columns=[A]))
+
+    assert abs(np.trapezoid(p, grid) - 1) < 0.05
+
+
+def test_neither_order_nor_units_matter():
+    """Columns may be in any order, and both in another unit."""
+    X = made(3, decimals=2)
+    scores = transformer().fit(X).score_samples(X)
+    scaled = transformer().fit(X * [64, 1, 64]).score_samples(X * [64, 1, 64])
+    np.testing.assert_allclose(scaled, scores - 2 * np.log(64), rtol=0, atol=1e-3)
+    for order in ([2, 1, 0], [1, 2, 0]):
+        model = transformer().fit(X[:, order])
+        (equal,) = model.columns_.equal_cells
+        assert {order[equal.column], order[equal.partner]} == {A, B}
+        assert abs(model.score_samples(X[:, order]).mean() - scores.mean()) < 0.1
+        samples = model.sample(4000, random_state=0)
+        assert abs(share_of(samples, equal.column, equal.partner) - share_of(X)) < 0.06
+
+
+def test_missing_cells_equal_known_ones(fitted):
+    """A column's cells and its partner's: of draws some are equal, and means lie between."""
+    model, X = fitted
+    p = share_of(X)
+    for j, other in (A, B), (B, A):
+        hidden = X.copy()
+        hidden[:, j] = np.nan
+        draws, mean = model.impute(hidden, 20, random_state=0), model.impute(hidden)
+
+        assert abs(share_of(draws) - p) < 0.06
+        np.testing.assert_array_equal(draws[0][:, C], X[:, C])
+        without = np.where(draws == hidden[:, [other]], np.nan, draws)[..., j]
+        expected = p * X[:, other] + (1 - p) * np.nanmean(without, axis=0)
+        assert np.corrcoef(mean[:, j], expected)[0, 1] > 0.9
+
+
+def test_given_values(fitted):
+    model, X = fitted
+    value = float(np.median(X[:, B]))
+    for j, other in (A, B), (B, A):
+        samples = model.sample(2000, given={j: value}, random_state=0)
+
+        assert (samples[:, j] == value).all()
+        assert 0.08 < (samples[:, other] == value).mean() < 0.4
+    samples = model.sample(50, given={A: value, B: value + 1}, random_state=0)
+    assert (samples[:, [A, B]] == [value, value + 1]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_saved_models_and_the_runtime_agree(fitted, tmp_path, dtype):
+    model, X = fitted
+    model.save(tmp_path / "model.vae")
+    again, in_numpy = load(tmp_path / "model.vae"), runtime.load(tmp_path / "model.vae")
+    rows = X[:100].astype(dtype)
+    rows[::3, A], rows[1::3, B] = np.nan, np.nan
+    scores = model.score_samples(rows)
+
+    np.testing.assert_array_equal(again.score_samples(rows), scores)
+    atol = 1e-6 if dtype is np.float64 else 1e-2
+    np.testing.assert_allclose(in_numpy.score_samples(rows.astype(float)), scores, atol=atol)
+    imputed = model.impute(rows.astype(float))
+    np.testing.assert_allclose(in_numpy.impute(rows.astype(float)), imputed, rtol=1e-5)
+    assert abs(share_of(in_numpy.sample(4000, random_state=0)) - share_of(X)) < 0.06
+
+
+def test_other_partners_are_refused(fitted):
+    """As a file could have them."""
+    encoder = fitted[0].columns_
+    (equal,) = encoder.equal_cells
+    encoder.check()
+    for wrong in (
+        [],
+        [equal, equal],
+        [replace(equal, partner=equal.column)],
+        [replace(equal, partner=7)],
+        [replace(equal, column=C)],
+        [replace(equal, share=1.0)],
+        [replace(equal, bounds=equal.bounds[::-1])],
+        [equal, replace(equal, column=equal.partner, partner=equal.column)],
+    ):
+        with pytest.raises(ValueError):
+            replace(encoder, equal_cells=wrong).check()
+
+
+def test_found_columns_are_shown(fitted):
+    assert "often equals column" in repr(fitted[0].columns_)
+
+
+def test_weights_count_as_copies():
+    X = made(4, decimals=2)
+    weight = np.random.default_rng(0).integers(1, 4, len(X))
+    (one,), (other,) = (
+        find_equal_cells(rows, [0, 1, 2], counts)
+        for rows, counts in ((X, weight.astype(float)), (X.repeat(weight, axis=0), None))
+    )
+    assert one.share == pytest.approx(other.share)
+    assert one.step == other.step
+
+
+def table_of(kind, seed, n_rows=2000):
+    """Columns that are equal in some rows by chance, by common values, or always."""
+    rng = np.random.default_rng(seed)
+    if kind == "integers":
+        X = rng.poisson(6, (n_rows, 3))
+    elif kind == "steps":  # of one quantity, measured twice
+        X = (10 * rng.normal(size=(n_rows, 1)) + rng.normal(size=(n_rows, 3))).round()
+    elif kind == "zeros":
+        X = np.where(rng.random((n_rows, 3)) < 0.6, 0, np.exp(rng.normal(size=(n_rows, 3))))
+    elif kind == "rare":
+        X = made(seed, n_rows, 0.02)
+    else:
+        X = rng.normal(size=(n_rows, 3))
+        X[:, 2] = X[:, 0]
+    return X.astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["integers", "steps", "zeros", "rare", "always"])
+def test_other_tables_are_encoded_as_without(kind, seed, monkeypatch):
+    X = table_of(kind, seed)
+    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    monkeypatch.setattr("sklearn_vae.data.fit.find_equal_cells", lambda *_: [])
+    without = fit_encoder(X, None, "auto", derives_columns=True)
+
+    assert encoder.equal_cells == []
+    np.testing.assert_array_equal(encoder.transform(X), without.transform(X))
+
+
+def test_requested_likelihoods_and_plain_numbers_stay():
+    X = made(5)
+    assert not VAETransformer(2, max_iter=1, likelihood="gaussian").fit(X).columns_.equal_cells
+    model = VAETransformer(2, max_iter=1, likelihood={A: "gaussian"}).fit(X)
+    assert not model.columns_.equal_cells
+
+
+def test_values_beside_equal_ones_may_be_few():
+    """A refund is the price or nothing."""
+    X = made(6)
+    X[:, A] = np.where(X[:, A] == X[:, B], X[:, B], 0)
+    model = transformer().fit(X)
+    samples = model.sample(3000, random_state=0)
+
+    is_right = (samples[:, A] == 0) | (samples[:, A] == samples[:, B])
+    assert is_right.mean() > 0.99
+    assert abs(share_of(samples) - share_of(X)) < 0.06
+    assert np.isfinite(model.score_samples(X + [0, 0, 1])).all()
+
+
+@pytest.mark.parametrize("n_draws", [None, 5])
+def test_imputer(n_draws):
+    X = made(7, decimals=2, share=0.5)
+    hidden = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    imputed = VAEImputer(transformer(), n_draws=n_draws, random_state=0).fit_transform(hidden)
+
+    assert np.isfinite(imputed).all()
+    for each in [imputed] if n_draws is None else imputed:
+        np.testing.assert_array_equal(np.where(np.isnan(hidden), np.nan, each), hidden)
+
+
+def test_a_cell_that_should_be_equal_is_explained():
+    X = made(8, share=0.97, decimals=2)
+    detector = VAEOutlierDetector(random_state=0).fit(X)
+    row = np.median(X, axis=0)[None]
+    row[0, B] = row[0, A]
+    wrong = row + [0, 0, 5]
+    surprisal = -detector.estimator_.score_samples(np.vstack([row, wrong]))
+
+    assert surprisal[1] > surprisal[0] + 3
+    assert detector.explain(wrong)[0].argmax() != C
+    expected = detector.expected_values(row)
+    np.testing.assert_allclose(expected[0, [A, B]], row[0, [A, B]], rtol=0.2)
