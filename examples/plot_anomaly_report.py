@@ -15,7 +15,6 @@ gives the value that was to be expected.
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import IsolationForest
@@ -57,8 +56,8 @@ for name, model in {"VAEOutlierDetector": detector, "IsolationForest": forest}.i
 # %%
 # Name the cells
 # --------------
-# ``report`` lists the rows that are flagged, the most anomalous first. ``column`` is the one with the
-# largest attribution, and ``expected`` its expected value given the row's other cells.
+# ``report`` lists the rows that are flagged, the most anomalous first. ``column`` is the one with
+# the largest attribution, and ``expected`` its expected value given the row's other cells.
 
 report = detector.report(table)
 report["was changed"] = [changed.get(row, "") for row in report["row"]]
@@ -73,7 +72,7 @@ is_named = report["column"] == report["was changed"]
 print(f"{is_named.sum()} wrong cells named in {len(report)} flagged rows of {len(table)}")
 
 # %%
-# Four of them. The bars of a row add up to its anomaly score less the mean score of all rows: the
+# Half of them. The bars of a row add up to its anomaly score less the mean score of all rows: the
 # longest bar of a column is the cell that fits the others least.
 
 fig, axes = plt.subplots(2, 2, figsize=(9.4, 4.6), layout="constrained")
