@@ -90,8 +90,8 @@ def test_a_chain_of_three_columns_with_holes(make):
 def test_densities_integrate_to_one(fitted):
     """The density of other numbers, and the probability of the equal one."""
     model, X = fitted
-    for row in X[:4]:
-        grid = np.exp(np.linspace(-8, 8, 6001)) * row[B]
+    for row in X[:2]:
+        grid = np.exp(np.linspace(-6, 6, 1001)) * row[B]
         rows = np.tile(row, (len(grid), 1))
         rows[:, A] = grid
         log_p = model.score_samples(rows, columns=[A], given=[B, C])
@@ -107,8 +107,8 @@ def test_densities_integrate_to_one(fitted):
 def test_densities_of_recorded_values_integrate_to_one():
     X = made(0, decimals=0)
     model = transformer().fit(X)
-    grid = np.arange(-200.0, 3000.0)
-    for row in X[:3]:
+    grid = np.arange(-100.0, 500.0)
+    for row in X[:2]:
         rows = np.tile(row, (len(grid), 1))
         rows[:, A] = grid
         p = np.exp(model.score_samples(rows, columns=[A], given=[B, C]))
@@ -121,7 +121,7 @@ def test_densities_of_recorded_values_integrate_to_one():
 def test_density_without_the_other_column(fitted):
     """The value of the partner is missing: the density of the column alone integrates to one."""
     model, X = fitted
-    grid = np.exp(np.linspace(-3, 10, 4001))
+    grid = np.exp(np.linspace(-2, 8, 1001))
     rows = np.tile(X[0], (len(grid), 1))
     rows[:, A] = grid
     p = np.exp(model.score_samples(rows, columns=[A]))
@@ -147,16 +147,16 @@ def test_neither_order_nor_units_matter():
 def test_missing_cells_equal_known_ones(fitted):
     """A column's cells and its partner's: of draws some are equal, and means lie between."""
     model, X = fitted
-    p = share_of(X)
+    p = share_of(X[:300])
     for j, other in (A, B), (B, A):
-        hidden = X.copy()
+        hidden = X[:300].copy()
         hidden[:, j] = np.nan
         draws, mean = model.impute(hidden, 20, random_state=0), model.impute(hidden)
 
         assert abs(share_of(draws) - p) < 0.06
-        np.testing.assert_array_equal(draws[0][:, C], X[:, C])
+        np.testing.assert_array_equal(draws[0][:, C], X[:300, C])
         without = np.where(draws == hidden[:, [other]], np.nan, draws)[..., j]
-        expected = p * X[:, other] + (1 - p) * np.nanmean(without, axis=0)
+        expected = p * X[:300, other] + (1 - p) * np.nanmean(without, axis=0)
         assert np.corrcoef(mean[:, j], expected)[0, 1] > 0.9
 
 
