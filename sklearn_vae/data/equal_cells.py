@@ -19,6 +19,8 @@ LEAST_TIMES = 4
 # Columns of fewer values are equal by chance; of more columns, none are compared.
 LEAST_VALUES = 25
 MAX_COLUMNS = 256
+# A step is a multiple of another one within this relative tolerance.
+STEP_TOLERANCE = 1e-6
 # Rows that are compared first, and the share of equal ones from which on all rows are.
 FEW_ROWS = 1024
 FEW_ROWS_SHARE = 0.025
@@ -60,9 +62,9 @@ class EqualCells:
 
     def holds(self, X: np.ndarray) -> np.ndarray:
         """Find rows in which the columns are equal, but for common values: (n, d) -> (n,)."""
-        return (X[:, self.column] == X[:, self.partner]) & ~self._is_common(X)
+        return (X[:, self.column] == X[:, self.partner]) & ~self.is_common(X)
 
-    def _is_common(self, X: np.ndarray) -> np.ndarray:
+    def is_common(self, X: np.ndarray) -> np.ndarray:
         """Find rows with a common value: (n, d) -> (n,)."""
         return np.isin(*in_coarser_dtype(X[:, self.column], self.common))
 
@@ -77,7 +79,7 @@ class EqualCells:
     def _is_alone(self, X: np.ndarray) -> np.ndarray:
         """Find rows with a value that is not common, and none of the partner: (n, d) -> (n,)."""
         is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
-        return is_alone & ~self._is_common(X)
+        return is_alone & ~self.is_common(X)
 
     def log_density(self, X: np.ndarray) -> np.ndarray:
         """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
@@ -109,9 +111,9 @@ def find_equal_cells(
 ) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
-    Each has at most one partner, which comes before it, such that the shares of equal cells are
-    largest [1]_. Columns are those with the indices ``columns``. The weight (n,) is the number of
-    times that each row counts.
+    Each has at most one partner, which comes before it and is not recorded in finer steps, such
+    that the shares of equal cells are largest [1]_. Columns are those with the indices ``columns``.
+    The weight (n,) is the number of times that each row counts.
 
     References
     ----------
@@ -128,12 +130,14 @@ def find_equal_cells(
         if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_SHARE:
             for k in {one, other} - read.keys():
                 read[k] = _read_column(X[:, columns[k]], weight)
-            shares[one, other] = _share(read[one], read[other], weight)
-            shares[other, one] = shares[one, other]
-    # a spanning forest of the largest shares, from columns of many values
+            share = _share(read[one], read[other], weight)
+            for column, partner in ((one, other), (other, one)):
+                if _has_steps_of(read[partner].step, read[column].step):
+                    shares[partner, column] = share
+    # a spanning forest of the largest shares, from columns of the largest steps and many values
     found: list[EqualCells] = []
     reached: list[int] = []
-    free = sorted(read, key=lambda k: (-read[k].n_unique, k))
+    free = sorted(read, key=lambda k: (-read[k].step, -read[k].n_unique, k))
     while free:
         links = shares[np.ix_(reached, free)]
         if not links.any():
@@ -174,6 +178,14 @@ def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
     ranks = np.unique(np.append(a[known], b[known]), return_inverse=True)[1].reshape(2, -1)
     n_beside = weight[known][np.abs(ranks[0] - ranks[1]) == 1].sum()
     return float(n_equal / n_rows) if n_equal >= LEAST_TIMES * n_beside / 2 else 0.0
+
+
+def _has_steps_of(partner: float, column: float) -> bool:
+    """Return whether values recorded in the step of a partner are values of a column, too."""
+    if not column or not partner:
+        return not column
+    ratio = partner / column
+    return round(ratio) >= 1 and abs(ratio - round(ratio)) < STEP_TOLERANCE * ratio
 
 
 def _are_known(a: np.ndarray, b: np.ndarray) -> np.ndarray:

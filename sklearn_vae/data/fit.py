@@ -116,7 +116,8 @@ def fit_encoder(
         _share_scale(columns[first::period])
         is_coded = [field.categories is not None for field in fields[first::period]]
         columns[first::period] = _share_categories(columns[first::period], is_coded)
-    others = [j for j in free if j not in is_equal]
+    partners = {equal.partner for equal in equal_cells}
+    others = [j for j in free if j not in is_equal.keys() | partners]
     pairs = _derive_columns(columns, X, sample_weight, others) if derives_columns else []
     labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
     _group_levels(columns, X, sample_weight)

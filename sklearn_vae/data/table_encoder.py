@@ -471,7 +471,8 @@ class TableEncoder:
         ]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
-            mixed = equal.mix(X[:, b], known[:, a], p)
+            own = np.where(equal.is_common(known), np.nan, known[:, a])
+            mixed = equal.mix(X[:, b], own, p)
             known[:, b] = np.where(np.isnan(known[:, b]), mixed, known[:, b])
         np.copyto(X, known, where=~np.isnan(known))
         for equal, p in pairs:
@@ -528,7 +529,9 @@ class TableEncoder:
     def restore_rounded(
         self, X: np.ndarray, dtypes: list[np.dtype], fields: Sequence[Field] | None
     ) -> np.ndarray:
-        """Replace classes and point masses of another precision than in ``fit``: (n, n_features).
+        """Replace values of another precision than in ``fit``: (n, n_features).
+
+        These are classes, point masses, and cells that equal others.
 
         ``dtypes`` are the precisions that the columns of X had before they became one array, and
         ``fields`` the types of the columns in ``fit``. Values are compared in the coarser one.
@@ -552,6 +555,13 @@ class TableEncoder:
             index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
             X = X.copy() if X is given else X
             X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
+        for equal in self.equal_cells:
+            a, b = equal.column, equal.partner
+            if dtypes[a] != dtypes[b] and fit_dtypes[a] == fit_dtypes[b]:
+                X = X.copy() if X is given else X
+                coarser = min(dtypes[a], dtypes[b], key=lambda dtype: dtype.itemsize)
+                is_equal = X[:, a].astype(coarser) == X[:, b].astype(coarser)
+                X[:, a] = np.where(is_equal, X[:, b], X[:, a])
         return X
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:

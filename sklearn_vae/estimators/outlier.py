@@ -367,7 +367,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             A line per cell, the most anomalous rows first: ``row`` (its label in pandas, else its
             position), ``column``, ``value``, ``expected`` given the other cells of the row,
             ``p_value`` of the row, and a ``sentence`` to read. It is of the library of X; of
-            pandas, if it is installed, for an array.
+            pandas, if it is installed, for an array. In polars and pyarrow, values of several
+            types are texts.
         """
         check_is_fitted(self)
         check_is_table(X, "report")

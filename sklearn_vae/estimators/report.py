@@ -9,12 +9,19 @@ import numpy as np
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, format_value, make_frame
 
+# A larger p-value is a percentage, not one row in so many.
+OFTEN = 0.1
+
 
 def largest_cells(attributions: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the columns of the largest positive attributions of each row: rows, columns."""
+    """Find the columns of the largest attributions of each row: rows, columns.
+
+    Beside the first one, attributions are positive.
+    """
     columns = np.argsort(-attributions, axis=1, kind="stable")[:, :n_columns]
-    is_positive = np.take_along_axis(attributions, columns, axis=1) > 0
-    return np.nonzero(is_positive)[0], columns[is_positive]
+    is_listed = np.take_along_axis(attributions, columns, axis=1) > 0
+    is_listed[:, 0] = True
+    return np.nonzero(is_listed)[0], columns[is_listed]
 
 
 def make_report(
@@ -54,4 +61,6 @@ def describe(name: Name, value: Any, expected: Any, p_value: float) -> str:
     cell = f"{column} is {found}, where the rest of the row suggests {usual}."
     if found == usual:
         cell = f"{column} is {found}, as expected, but the row as a whole is unusual."
+    if p_value > OFTEN:
+        return f"{cell} {p_value:.0%} of the rows are as unusual."
     return f"{cell} About 1 in {round(1 / p_value):,} rows is as unusual."

@@ -221,7 +221,7 @@ def _draw_per_class(
     proposal = PriorProposal(StandardNormal(), z)
     sampler.add((proposal, z))
     log_evidence = sampler.log_evidence().unflatten(1, (-1, n_classes))
-    is_likely = log_evidence > log_evidence.amax(-1, keepdim=True) - MAX_CLASS_GAP
-    is_poor = (sampler.is_uneven() & is_likely.flatten(1)).any(0)
+    is_unlikely = log_evidence < log_evidence.amax(-1, keepdim=True) - MAX_CLASS_GAP
+    is_poor = (sampler.is_uneven() & ~is_unlikely.flatten(1)).any(0)
     add = partial(add_modes, prior=proposal)
     return _refined(sampler, is_poor, further if refines else (), add).joined(n_classes)

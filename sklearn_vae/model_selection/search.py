@@ -252,7 +252,9 @@ class VAESearchCV(BaseSearchCV):
         order = np.lexsort([rank, -np.asarray(results.get("iter", rank * 0))])
         return make_frame(
             {
-                name.removeprefix("param_"): [values[i] for i in order]
+                name.removeprefix("param_"): [
+                    None if values[i] is np.ma.masked else values[i] for i in order
+                ]
                 for name, values in results.items()
                 if kept.match(name)
             }

@@ -272,14 +272,16 @@ def test_values_beside_equal_ones_may_be_few():
     assert np.isfinite(model.score_samples(X + [0, 0, 1])).all()
 
 
-@pytest.mark.parametrize("n_draws", [None, 5])
-def test_imputer(n_draws):
+@pytest.mark.parametrize("n_imputations", [None, 5])
+def test_imputer(n_imputations):
     X = made(7, decimals=2, share=0.5)
     hidden = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
-    imputed = VAEImputer(transformer(), n_draws=n_draws, random_state=0).fit_transform(hidden)
+    imputed = VAEImputer(transformer(), n_imputations=n_imputations, random_state=0).fit_transform(
+        hidden
+    )
 
     assert np.isfinite(imputed).all()
-    for each in [imputed] if n_draws is None else imputed:
+    for each in [imputed] if n_imputations is None else imputed:
         np.testing.assert_array_equal(np.where(np.isnan(hidden), np.nan, each), hidden)
 
 
@@ -295,3 +297,46 @@ def test_a_cell_that_should_be_equal_is_explained():
     assert detector.explain(wrong)[0].argmax() != C
     expected = detector.expected_values(row)
     np.testing.assert_allclose(expected[0, [A, B]], row[0, [A, B]], rtol=0.2)
+
+
+@pytest.mark.parametrize("finer", [A, B])
+def test_the_column_of_larger_steps_comes_first(finer):
+    """Values of the finer one may lie between the steps of the coarser one."""
+    X = made(4, 1500, 0.0, 1)
+    coarse = A + B - finer
+    X[:, coarse] = (2 * X[:, coarse]).round() / 2
+    rows = np.random.default_rng(0).random(len(X)) < 0.3
+    X[rows, finer] = X[rows, coarse]
+    model = transformer().fit(X)
+    samples = model.sample(2000, random_state=0)
+
+    (equal,) = model.columns_.equal_cells
+    assert (equal.column, equal.partner) == (finer, coarse)
+    assert abs(share_of(samples) - share_of(X)) < 0.06
+    np.testing.assert_allclose(samples[:, coarse] % 0.5, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [density, transformer])
+def test_a_common_value_says_nothing_about_a_missing_partner(make):
+    """Where the column is 0, the other one is not, and is imputed as in such rows."""
+    X = made(5, 1500, 0.5)
+    X[np.random.default_rng(0).random(len(X)) < 0.4, A] = 0
+    model = make().fit(X)
+    (equal,) = model.columns_.equal_cells
+    incomplete = X[X[:, A] == 0]
+    incomplete[:, B] = np.nan
+    drawn = model.impute(incomplete, 3, random_state=0)[..., B]
+
+    assert np.isin(0, equal.common)
+    assert np.isin(drawn, equal.bounds).mean() < 0.01
+
+
+def test_cells_are_equal_in_another_precision(fitted):
+    pd = pytest.importorskip("pandas")
+    model, X = fitted
+    names = [f"x{j}" for j in range(X.shape[1])]
+    model = type(model)(**model.get_params()).fit(pd.DataFrame(X, columns=names))
+    frame = pd.DataFrame(X[X[:, A] == X[:, B]], columns=names)
+    mixed = frame.astype({names[A]: np.float32})
+
+    np.testing.assert_allclose(model.score_samples(mixed), model.score_samples(frame), rtol=1e-4)

@@ -646,6 +646,16 @@ def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine
         fitted.report(X, n_columns=0)
 
 
+def test_a_report_has_every_flagged_row():
+    """Also those less anomalous than the mean, whose attributions are all negative."""
+    X = np.random.default_rng(0).standard_t(2, (200, 3))
+    detector = VAEOutlierDetector(contamination=0.5, **QUICK).fit(X)
+    report = detector.report(X)
+
+    assert sorted(report["row"]) == np.flatnonzero(detector.predict(X) == -1).tolist()
+    assert report["sentence"].iloc[-1].endswith("% of the rows are as unusual.")
+
+
 def test_a_report_of_rows_that_are_not_flagged_is_empty(fitted, wine):
     """It has its columns, so that code that reads it goes on."""
     normal = wine[fitted.predict(wine) == 1]
