@@ -48,6 +48,7 @@ def people():
 # -- total mass --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     ("name", "values"),
     [

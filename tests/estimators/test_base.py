@@ -50,7 +50,7 @@ FITS = {
     VAEImputer(VAE, random_state=0): [
         ({}, (ARRAY,)),
         ({"add_indicator": True}, (HOLEY,)),
-        ({"estimator": VAETransformer(1, robust=True, **SMALL), "n_draws": 2}, (MIXED,)),
+        ({"estimator": VAETransformer(1, robust=True, **SMALL), "n_imputations": 2}, (MIXED,)),
     ],
     VAEClassifier(CONDITIONAL): [
         ({}, (ARRAY, CLASSES)),

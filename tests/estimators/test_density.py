@@ -207,6 +207,7 @@ def test_a_table_of_one_kind(bits):
     assert density.sample(7).shape == (7, X.shape[1])
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize("n_rows", [30, 150])
 def test_a_table_of_constants_is_certain(n_rows):
     """Also one with validation rows."""
@@ -653,6 +654,7 @@ def test_missing_cells_of_every_kind_are_imputed(passengers, of_passengers):
     assert not drawn[0].equals(drawn[1])
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 def test_a_constant_column_without_hidden_layers_is_fitted():
     """The model has no weights."""
     X = np.where(np.random.default_rng(0).random((40, 1)) < 0.3, np.nan, 1.0)

@@ -237,6 +237,7 @@ def test_intervals_of_the_standard_error_cover_log_p():
     assert np.mean(covered) == pytest.approx(0.9, abs=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize("n_draws", [1, 16, 64])
 @pytest.mark.parametrize("n_components", [1, 8])
 def test_the_score_is_exact_if_the_posterior_is_the_prior(n_components, n_draws):

@@ -332,7 +332,7 @@ def test_a_data_frame_is_completed_as_it_is(frame):
 def test_draws_have_the_spread_of_what_is_not_known(frame):
     """One draw is a table, several are a list of them."""
     one = VAEImputer(QUICK, n_imputations=1, random_state=0).fit(frame)
-    several = clone(one).set_params(n_draws=20).fit(frame)
+    several = clone(one).set_params(n_imputations=20).fit(frame)
     tables = several.transform(frame)
     hole = frame["a"].isna().to_numpy()
     draws = np.array([table["a"] for table in tables])
