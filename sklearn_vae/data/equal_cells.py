@@ -11,9 +11,9 @@ from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 
-# Cells are often equal from this share of the rows on, this number of rows, and this multiple of
+# Cells are often equal from this fraction of the rows on, this number of rows, and this multiple of
 # the rows in which one is the next value above the other, or below.
-LEAST_SHARE = 0.05
+LEAST_FRACTION = 0.05
 LEAST_ROWS = 20
 LEAST_TIMES = 4
 # Columns of fewer values are equal by chance; of more columns, none are compared.
@@ -21,9 +21,9 @@ LEAST_VALUES = 25
 MAX_COLUMNS = 256
 # A step is a multiple of another one within this relative tolerance.
 STEP_TOLERANCE = 1e-6
-# Rows that are compared first, and the share of equal ones from which on all rows are.
+# Rows that are compared first, and the fraction of equal ones from which on all rows are.
 FEW_ROWS = 1024
-FEW_ROWS_SHARE = 0.025
+FEW_ROWS_FRACTION = 0.025
 
 
 @serializable
@@ -35,8 +35,8 @@ class EqualCells:
     ----------
     column, partner : int
         Indices of the two columns in X.
-    share : float
-        Share of the rows with both in which they are equal, of other values than common ones.
+    fraction : float
+        Fraction of the rows with both in which they are equal, of other values than common ones.
     bounds : ndarray of shape (2,)
         Smallest and largest value at which they are.
     step : float
@@ -47,7 +47,7 @@ class EqualCells:
 
     column: int
     partner: int
-    share: float
+    fraction: float
     bounds: np.ndarray
     step: float
     common: np.ndarray
@@ -57,8 +57,8 @@ class EqualCells:
         check_array("bounds", self.bounds, "f", (2,))
         check_array("common", self.common, "f", (None,))
         check_number(self, "step", self.step)
-        if not 0 < self.share < 1 or self.bounds[0] > self.bounds[1]:
-            raise ValueError("'share' must be between 0 and 1, and 'bounds' in order")
+        if not 0 < self.fraction < 1 or self.bounds[0] > self.bounds[1]:
+            raise ValueError("'fraction' must be between 0 and 1, and 'bounds' in order")
 
     def holds(self, X: np.ndarray) -> np.ndarray:
         """Find rows in which the columns are equal, but for common values: (n, d) -> (n,)."""
@@ -72,7 +72,7 @@ class EqualCells:
         """Replace some missing values of the partner by those of the column: (n, d) -> (n, d)."""
         is_alone = self._is_alone(X)
         if is_alone.any():
-            X, rows = X.copy(), is_alone & (generator.random(len(X)) < self.share)
+            X, rows = X.copy(), is_alone & (generator.random(len(X)) < self.fraction)
             X[rows, self.partner] = X[rows, self.column]
         return X
 
@@ -85,9 +85,9 @@ class EqualCells:
         """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
 
         It is the spread of the point mass. Without the partner's value, the model takes the
-        column's for one that is not equal, so the density is divided by the share of those.
+        column's for one that is not equal, so the density is divided by the fraction of those.
         """
-        log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.share)
+        log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.fraction)
         return self.holds(X) * log_mass - self._is_alone(X) * log_other
 
     def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -112,8 +112,8 @@ def find_equal_cells(
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
     Each has at most one partner, which comes before it and is not recorded in finer steps, such
-    that the shares of equal cells are largest [1]_. Columns are those with the indices ``columns``.
-    The weight (n,) is the number of times that each row counts.
+    that the fractions of equal cells are largest [1]_. Columns are those with the indices
+    ``columns``. The weight (n,) is the number of times that each row counts.
 
     References
     ----------
@@ -125,21 +125,21 @@ def find_equal_cells(
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
     read: dict[int, _Column] = {}
-    shares = np.zeros((few.shape[1], few.shape[1]))
+    fractions = np.zeros((few.shape[1], few.shape[1]))
     for one, other in combinations(has_many, 2):
-        if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_SHARE:
+        if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_FRACTION:
             for k in {one, other} - read.keys():
                 read[k] = _read_column(X[:, columns[k]], weight)
-            share = _share(read[one], read[other], weight)
+            fraction = _fraction_equal(read[one], read[other], weight)
             for column, partner in ((one, other), (other, one)):
                 if _has_steps_of(read[partner].step, read[column].step):
-                    shares[partner, column] = share
-    # a spanning forest of the largest shares, from columns of the largest steps and many values
+                    fractions[partner, column] = fraction
+    # a spanning forest of the largest fractions, from columns of the largest steps and many values
     found: list[EqualCells] = []
     reached: list[int] = []
     free = sorted(read, key=lambda k: (-read[k].step, -read[k].n_unique, k))
     while free:
-        links = shares[np.ix_(reached, free)]
+        links = fractions[np.ix_(reached, free)]
         if not links.any():
             reached.append(free.pop(0))
             continue
@@ -148,10 +148,10 @@ def find_equal_cells(
         (a, common, _, step), b = read[other], read[one].values
         is_rare, is_equal = ~np.isin(a, common), a == b
         # one row more is not equal
-        n_rows = 1 + weight[_are_known(a, b) & is_rare].sum()
-        share = float(weight[is_equal & is_rare].sum() / n_rows)
+        n_rows = 1 + weight[_are_observed(a, b) & is_rare].sum()
+        fraction = float(weight[is_equal & is_rare].sum() / n_rows)
         bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
-        found.append(EqualCells(columns[other], columns[one], share, bounds, step, common))
+        found.append(EqualCells(columns[other], columns[one], fraction, bounds, step, common))
         reached.append(other)
     return found
 
@@ -162,21 +162,21 @@ def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
     from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
     from sklearn_vae.data.training_column import TrainingColumn
 
-    known, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
-    values = Values.of(TrainingColumn(0, x[known], weight[known], len(x), field))
+    observed, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
+    values = Values.of(TrainingColumn(0, x[observed], weight[observed], len(x), field))
     return _Column(x, values.values[is_common(values)], len(values.values), values.step)
 
 
-def _share(one: _Column, other: _Column, weight: np.ndarray) -> float:
-    """Share of rows in which two columns are equal, but for common values; 0 if by chance."""
+def _fraction_equal(one: _Column, other: _Column, weight: np.ndarray) -> float:
+    """Fraction of rows in which two columns are equal, but for common values; 0 if by chance."""
     a, b = one.values, other.values
-    is_equal, known = a == b, _are_known(a, b)
+    is_equal, observed = a == b, _are_observed(a, b)
     is_rare = ~np.isin(a, np.append(one.common, other.common))
-    n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[known].sum()
-    if n_equal < max(LEAST_SHARE * n_rows, LEAST_ROWS) or is_equal[known].all():
+    n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[observed].sum()
+    if n_equal < max(LEAST_FRACTION * n_rows, LEAST_ROWS) or is_equal[observed].all():
         return 0.0
-    ranks = np.unique(np.append(a[known], b[known]), return_inverse=True)[1].reshape(2, -1)
-    n_beside = weight[known][np.abs(ranks[0] - ranks[1]) == 1].sum()
+    ranks = np.unique(np.append(a[observed], b[observed]), return_inverse=True)[1].reshape(2, -1)
+    n_beside = weight[observed][np.abs(ranks[0] - ranks[1]) == 1].sum()
     return float(n_equal / n_rows) if n_equal >= LEAST_TIMES * n_beside / 2 else 0.0
 
 
@@ -188,6 +188,6 @@ def _has_steps_of(partner: float, column: float) -> bool:
     return round(ratio) >= 1 and abs(ratio - round(ratio)) < STEP_TOLERANCE * ratio
 
 
-def _are_known(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _are_observed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Find rows with values of both columns: (n,), (n,) -> (n,)."""
     return ~(np.isnan(a) | np.isnan(b))

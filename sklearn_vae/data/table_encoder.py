@@ -102,12 +102,12 @@ class TableEncoder:
             each.check()
             if not np.isin([each.code, *each.labels], np.arange(self.n_features)).all():
                 raise ValueError("codes and labels must be columns of the table")
-        known: set[int] = set()
+        reached: set[int] = set()
         for equal in self.equal_cells:
             equal.check()
-            if equal.column in {*known, equal.partner} or equal.partner not in range(n_features):
+            if equal.column in {*reached, equal.partner} or equal.partner not in range(n_features):
                 raise ValueError("a column's partner must be another one, and come first")
-            known |= {equal.column, equal.partner}
+            reached |= {equal.column, equal.partner}
         has_mass = [
             j
             for group in self.groups
@@ -346,9 +346,9 @@ class TableEncoder:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
         X = X[:, : self.n_features]
-        values = self.inverse_transform(encoded, known=X)
+        values = self.inverse_transform(encoded, observed=X)
         if is_rounded.any():
-            rounded = self.inverse_transform(encoded, rounds=True, known=X)
+            rounded = self.inverse_transform(encoded, rounds=True, observed=X)
             values = np.where(is_rounded, rounded, values)
         for group in self.groups:
             values[:, group.indices] = group.within_bounds(group.take(values))
@@ -388,8 +388,8 @@ class TableEncoder:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
         X, n_draws = X[:, : self.n_features], encoded.shape[1]
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
-        known = X.repeat(n_draws, axis=0)
-        draws = self.inverse_transform(rows, is_sample=True, seed=seed, known=known)
+        observed = X.repeat(n_draws, axis=0)
+        draws = self.inverse_transform(rows, is_sample=True, seed=seed, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
@@ -401,14 +401,14 @@ class TableEncoder:
         rounds: bool = False,
         is_sample: bool = False,
         seed: int | None = None,
-        known: np.ndarray | None = None,
+        observed: np.ndarray | None = None,
     ) -> np.ndarray:
         """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
         With ``rounds``, means of binary columns and counts are rounded to possible values; those
         of categories always are. Samples are rounded, and keep to the bounds and recording steps
         of real columns. The seed draws levels that share a class; without one, each is the most
-        frequent. Cells that equal others do so where the latter are ``known`` (n, n_features), too.
+        frequent. Cells that equal others do so where these are ``observed`` (n, n_features), too.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
         generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
@@ -427,7 +427,7 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(X)
         if self.equal_cells:
-            self._decode_equal(X, values, known)
+            self._decode_equal(X, values, observed)
         if is_sample and self.many_to_one:
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
@@ -458,27 +458,27 @@ class TableEncoder:
             values[rows, masses] = 0
             values[rows, masses.stop - 1] = 1
 
-    def _decode_equal(self, X: np.ndarray, values: np.ndarray, known: np.ndarray | None) -> None:
+    def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
 
         Rows X are decoded from ``values``; of their means, cells are replaced in part. Values
-        ``known`` (n, n_features) are given, NaN where none is.
+        ``observed`` (n, n_features) are given, NaN where none is.
         """
-        known = np.full_like(X, np.nan) if known is None else known.copy()
+        observed = np.full_like(X, np.nan) if observed is None else observed.copy()
         pairs = [
             (equal, values[:, masses.stop - 1].clip(0, 1))
             for equal, masses in self._partnered_inputs()
         ]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
-            own = np.where(equal.is_common(known), np.nan, known[:, a])
+            own = np.where(equal.is_common(observed), np.nan, observed[:, a])
             mixed = equal.mix(X[:, b], own, p)
-            known[:, b] = np.where(np.isnan(known[:, b]), mixed, known[:, b])
-        np.copyto(X, known, where=~np.isnan(known))
+            observed[:, b] = np.where(np.isnan(observed[:, b]), mixed, observed[:, b])
+        np.copyto(X, observed, where=~np.isnan(observed))
         for equal, p in pairs:
             a, b = equal.column, equal.partner
             mixed = equal.mix(X[:, a], X[:, b], p)
-            X[:, a] = np.where(np.isnan(known[:, a]), mixed, X[:, a])
+            X[:, a] = np.where(np.isnan(observed[:, a]), mixed, X[:, a])
 
     def _encode_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""

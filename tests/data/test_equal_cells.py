@@ -200,7 +200,7 @@ def test_other_partners_are_refused(fitted):
         [replace(equal, partner=equal.column)],
         [replace(equal, partner=7)],
         [replace(equal, column=C)],
-        [replace(equal, share=1.0)],
+        [replace(equal, fraction=1.0)],
         [replace(equal, bounds=equal.bounds[::-1])],
         [equal, replace(equal, column=equal.partner, partner=equal.column)],
     ):
@@ -219,7 +219,7 @@ def test_weights_count_as_copies():
         find_equal_cells(rows, [0, 1, 2], counts)
         for rows, counts in ((X, weight.astype(float)), (X.repeat(weight, axis=0), None))
     )
-    assert one.share == pytest.approx(other.share)
+    assert one.fraction == pytest.approx(other.fraction)
     assert one.step == other.step
 
 
