@@ -81,14 +81,15 @@ class EqualCells:
         is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
         return is_alone & ~self.is_common(X)
 
-    def log_density(self, X: np.ndarray) -> np.ndarray:
-        """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
+    def log_density(self, X: np.ndarray, is_equal: np.ndarray) -> np.ndarray:
+        """Return what the encoding leaves out of the log-density of rows: (n, d), (n,) -> (n,).
 
-        It is the spread of the point mass. Without the partner's value, the model takes the
-        column's for one that is not equal, so the density is divided by the fraction of those.
+        In rows with the mask ``is_equal``, it is the spread of the point mass. Without the
+        partner's value, the model takes the column's for one that is not equal, so the density is
+        divided by the fraction of those.
         """
         log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.fraction)
-        return self.holds(X) * log_mass - self._is_alone(X) * log_other
+        return is_equal * log_mass - self._is_alone(X) * log_other
 
     def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
         """Mean of a value of either column and of the other's, by the probability of it: (n,)."""
@@ -126,8 +127,9 @@ def find_equal_cells(
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
     read: dict[int, _Column] = {}
     fractions = np.zeros((few.shape[1], few.shape[1]))
+    is_often = np.array([(few == x[:, None]).mean(axis=0) for x in few.T]) >= FEW_ROWS_FRACTION
     for one, other in combinations(has_many, 2):
-        if np.mean(few[:, one] == few[:, other]) >= FEW_ROWS_FRACTION:
+        if is_often[one, other]:
             for k in {one, other} - read.keys():
                 read[k] = _read_column(X[:, columns[k]], weight)
             fraction = _fraction_equal(read[one], read[other], weight)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.base import Columns, in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
@@ -388,7 +388,7 @@ class TableEncoder:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
         X, n_draws = X[:, : self.n_features], encoded.shape[1]
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
-        observed = X.repeat(n_draws, axis=0)
+        observed = X.repeat(n_draws, axis=0) if self.equal_cells else None
         draws = self.inverse_transform(rows, is_sample=True, seed=seed, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
@@ -444,12 +444,13 @@ class TableEncoder:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
         if not self.equal_cells:
             return
-        widths = np.concatenate([np.full(len(e.indices), e.width) for e in self._varying_groups])
-        ends = dict(zip(self.order.tolist(), (widths.cumsum() - 1).tolist(), strict=True))
-        width = dict(zip(self.order.tolist(), (widths - 1).tolist(), strict=True))
+        masses, first = {}, 0
+        for group in self._varying_groups:
+            for j in group.indices.tolist():
+                masses[j] = slice(first, first + group.width - 1)  # behind is the number
+                first += group.width
         for equal in self.equal_cells:
-            j = equal.column
-            yield equal, slice(ends[j] - width[j], ends[j])
+            yield equal, masses[equal.column]
 
     def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
         """Encode cells that equal their partners' as such, in place."""
@@ -498,9 +499,10 @@ class TableEncoder:
         """
         rows, X, log_det = X, self._encode_derived(X), np.zeros(len(X))
         for equal in self.equal_cells:
-            log_det += equal.log_density(rows)
+            is_equal = equal.holds(rows)
+            log_det += equal.log_density(rows, is_equal)
             X = X.copy() if X is rows else X
-            X[equal.holds(rows), equal.column] = np.nan
+            X[is_equal, equal.column] = np.nan
         for group in self.groups:
             log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
         return log_det
@@ -559,9 +561,10 @@ class TableEncoder:
             a, b = equal.column, equal.partner
             if dtypes[a] != dtypes[b] and fit_dtypes[a] == fit_dtypes[b]:
                 X = X.copy() if X is given else X
-                coarser = min(dtypes[a], dtypes[b], key=lambda dtype: dtype.itemsize)
-                is_equal = X[:, a].astype(coarser) == X[:, b].astype(coarser)
-                X[:, a] = np.where(is_equal, X[:, b], X[:, a])
+                with np.errstate(over="ignore"):
+                    cells, others = (X[:, j].astype(dtypes[j]) for j in (a, b))
+                    is_equal = np.equal(*in_coarser_dtype(cells, others))
+                X[is_equal, a] = X[is_equal, b]
         return X
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:

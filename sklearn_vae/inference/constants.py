@@ -25,8 +25,8 @@ MIN_STARTS = 3
 # Further starting points are so many times as far out as draws from the prior.
 FAR_START = 3.0
 # In no more dimensions, draws from the prior find modes of p(z|x) that are far from the encoder's
-# mean. In more, there are so many times fewer for rows without missing values; also where each draw
-# is decoded separately for each row.
+# mean. In more, the first scores of rows have so many times fewer, before poor ones are refined;
+# also where each draw is decoded separately for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
 # Bias of the log of an average of weights, in nats, that needs no further proposal.

@@ -1,9 +1,8 @@
 """Importance sampling of p(x), the evidence, and of the posterior p(z|x), of real-valued codes.
 
 The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
-encoder's mean, from a wider one and from the prior, more from the prior where values are missing.
-All rows share the same Sobol points. Rows with uneven weights, and those with missing values, get
-Laplace approximations at further modes.
+encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
+uneven weights, and those with missing values, get Laplace approximations at further modes.
 
 Arrays are PyTorch's tensors, or in the runtime numpy's. ``posterior_sampling.py`` has codes with
 classes.
@@ -150,10 +149,9 @@ def log_evidence(
     """
     xp, prior = namespace(x), sample_prior(model, points.prior)
     log_p, poor = empty((len(prior.z), x.shape[1]), x), []
-    one_in = 1 if prior.z.shape[-1] <= MAX_PRIOR_DIMENSIONS else PRIOR_ONE_IN
     for rows in batches(x.shape[1], rows_per_chunk):
         chunk = x[:, rows]
-        sampler = _first_proposals(model, chunk, points, prior, one_in)
+        sampler = _first_proposals(model, chunk, points, prior, has_few=True)
         log_p[:, rows] = sampler.log_evidence()
         if refines:
             poor.append(rows.start + xp.where(_is_poor(sampler, model, chunk))[0])
@@ -204,15 +202,16 @@ def sample_prior(model: Any, noise: Array) -> PriorProposal:
 
 
 def _first_proposals(
-    model: Any, x: Array, points: Points, prior: PriorProposal, prior_one_in: int = 1
+    model: Any, x: Array, points: Points, prior: PriorProposal, *, has_few: bool = False
 ) -> ImportanceSampler:
-    """First draws of rows, of those from the prior one in so many."""
+    """First draws of rows; with ``has_few``, in many dimensions few are from the prior."""
     target = JointDensity(model, prior.prior, *model.likelihood.split_missing(x))
     sampler = ImportanceSampler(target)
     add_first(sampler, model.mean_code(x), points.first)
-    if model.architecture.decodes_per_row:
-        prior_one_in = PRIOR_ONE_IN
-    sampler.add((prior, prior.z[:, : -(-prior.z.shape[1] // prior_one_in)]))
+    _, n_prior, _, n_latent = prior.z.shape
+    if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or model.architecture.decodes_per_row:
+        n_prior = -(-n_prior // PRIOR_ONE_IN)
+    sampler.add((prior, prior.z[:, :n_prior]))
     return sampler
 
 
