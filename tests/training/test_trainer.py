@@ -367,7 +367,8 @@ def test_the_last_line_says_that_the_training_was_interrupted(bent, make_model, 
 @pytest.mark.gpu
 def test_training_on_the_gpu_ends_near_that_on_the_cpu(bent, make_model):
     """The same numbers are drawn; only the order of sums differs."""
-    tables = [to_dataset(bent), replace(to_dataset(bent), x=torch.as_tensor(bent).cuda())]
+    on_gpu = Dataset.from_x(torch.as_tensor(bent).cuda(), None, float(len(bent)), 0.0)
+    tables = [to_dataset(bent), on_gpu]
     models = [make_model(bent), make_model(bent).cuda()]
     models[1].flatten()
     on_cpu, on_gpu = (run(model, table) for model, table in zip(models, tables, strict=True))
