@@ -151,15 +151,6 @@ def test_losses_that_are_not_finite_are_saved(fitted, tmp_path):
     assert second["val_loss"] == np.inf
 
 
-def test_the_state_of_a_random_generator_is_saved(tmp_path):
-    """Its next numbers are those of the original."""
-    state = np.random.RandomState(3)
-    vae = VAETransformer(**{**SMALL, "random_state": state}).fit(rows())
-    again = kept(vae, tmp_path)
-
-    assert again.random_state.randint(1 << 30) == state.randint(1 << 30)
-
-
 def test_the_setting_of_set_output_is_saved(tmp_path):
     """Pipelines depend on it."""
     vae = VAETransformer(**SMALL).set_output(transform="pandas").fit(rows())
@@ -223,25 +214,6 @@ def test_load_reads_every_public_estimator():
 
     assert sorted(ESTIMATORS) == names
     assert all(is_serializable(getattr(sklearn_vae, name)) for name in names)
-
-
-IMPORTS = """
-import sys
-for name in sys.argv[1].split():
-    for module in [module for module in sys.modules if module.split(".")[0] == "sklearn_vae"]:
-        del sys.modules[module]  # a registry of its own for each
-    getattr(__import__("sklearn_vae"), name)
-    from sklearn_vae.persistence.registry import find
-    for part in sys.argv[2].split():
-        find(part)
-"""
-
-
-def test_importing_an_estimator_registers_the_classes_of_its_pickle():
-    """A pickle is read in a process that has imported its class only."""
-    parts = [part for module in PARAMETER_MODULES for part in PUBLIC[module]]
-    command = [sys.executable, "-c", IMPORTS, " ".join(sorted(ESTIMATORS)), " ".join(parts)]
-    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def test_registered_names_are_unique():
@@ -343,21 +315,13 @@ def test_other_names_are_refused_before_a_file_is_written(name, tmp_path):
     """A pickle holds them."""
     frame = pd.DataFrame(rows()[:, :2], columns=pd.Index([name, 1], dtype=object))
     vae = VAETransformer(**SMALL).fit(frame)
-    with pytest.raises(TypeError, match=r"'schema_' holds what a file of data cannot: .* a name"):
+    with pytest.raises(
+        TypeError, match=r"'schema_' holds what a file of data cannot: .* serialized"
+    ):
         vae.save(tmp_path / "model.vae")
 
     assert not list(tmp_path.iterdir())
     assert pickle.loads(pickle.dumps(vae)).score(frame) == vae.score(frame)
-
-
-def test_keys_that_no_file_may_have_are_refused_before_one_is_written(tmp_path):
-    """Large integers, which could be made to collide."""
-    frame = pd.DataFrame(rows()[:, :2], columns=[2**40, 1])
-    vae = VAETransformer(**SMALL, likelihood={2**40: "gaussian"}).fit(frame)
-    with pytest.raises(TypeError, match=r"parameter 'likelihood' is \{1099511627776"):
-        vae.save(tmp_path / "model.vae")
-
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -377,13 +341,17 @@ def test_invalid_parameters_are_refused_before_a_file_is_written(model, name, tm
     assert pickle.loads(pickle.dumps(model)).get_params()[name] == -1
 
 
-def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
-    """They are code, which a fitted model does not need."""
-    vae = VAETransformer(**SMALL, callbacks=[Callback()]).fit(rows())
-    with pytest.warns(UserWarning, match="left out callbacks"):
+def test_callbacks_and_random_states_are_not_saved_and_a_warning_names_them(tmp_path):
+    """A fitted model does not need them."""
+    random_state = np.random.RandomState(0)
+    vae = VAETransformer(**SMALL | {"random_state": random_state}, callbacks=[Callback()])
+    vae.fit(rows())
+    with pytest.warns(UserWarning, match="left out callbacks, random_state"):
         vae.save(tmp_path / "f")
+    loaded = sklearn_vae.load(tmp_path / "f")
 
-    assert sklearn_vae.load(tmp_path / "f").callbacks is None
+    assert loaded.callbacks is loaded.random_state is None
+    np.testing.assert_array_equal(loaded.score_samples(rows()), vae.score_samples(rows()))
     assert len(vae.callbacks) == 1
 
 
@@ -402,18 +370,18 @@ def size_of(weights):
 def test_a_pickle_has_the_size_of_the_parameters_and_5_kb(model, n):
     """For any number of training rows; history_ takes 8 bytes per number that is not constant."""
     model = clone(model).set_params(random_state=0).fit(rows(n))
-    room = 5_000 + 7 * 8 * len(model.history_)
+    room = 5_000 + 100 * len(model.history_)
 
     assert len(pickle.dumps(model)) < size_of(model.state_dict_) + room
     assert b"torch" not in pickle.dumps(model)
 
 
-def test_a_file_of_a_detector_holds_its_reference_rows_three_times():
+def test_a_file_of_a_detector_holds_its_reference_rows_three_times(tmp_path):
     """In X's units, in those of the model, and as normal scores."""
     sizes = {}
     for n in (200, 400):
-        model = VAEOutlierDetector(**SMALL, novelty=True).fit(rows(n))
-        sizes[n] = len(pickle.dumps(model))
+        VAEOutlierDetector(**SMALL, novelty=True).fit(rows(n)).save(tmp_path / "model.vae")
+        sizes[n] = (tmp_path / "model.vae").stat().st_size
     per_row = (sizes[400] - sizes[200]) / 200
     n_features = rows(2).shape[1]
 
@@ -436,11 +404,11 @@ def test_joblib_memory_maps_a_model(fitted, name, tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_skops_asks_for_trust_in_this_packages_classes_only(fitted, name, skops):
-    """All other classes are trusted by skops."""
+    """All others but the type of dtypes are trusted by skops."""
     data = skops.dumps(fitted[name])
     unknown = skops.get_untrusted_types(data=data)
 
-    assert all(own.startswith("sklearn_vae.") for own in unknown)
+    assert {own for own in unknown if not own.startswith("sklearn_vae.")} <= {"numpy.dtype"}
     assert_same(skops.loads(data, trusted=unknown), fitted[name])
 
 
@@ -521,31 +489,6 @@ def without(*keys):
     return change
 
 
-def generator(place):
-    def change(header, arrays):
-        arrays["key"] = np.zeros(624, np.uint32)
-        state = ["MT19937", {"@array": "key"}, place, 0, 0.0]
-        header["parameters"]["random_state"] = {"@random_state": state}
-
-    return change
-
-
-def stack_of_nothing(header, arrays):
-    arrays["nothing"] = np.zeros((HUGE, 0))
-    header["fitted"]["history_"] = {"@stack": {"a": {"@array": "nothing"}}}
-
-
-def many_records(header, arrays):
-    arrays["table"] = np.zeros((10_000, 1))
-    names = [f"n{number}" for number in range(1000)]
-    group = {
-        "dtypes": {"first": "f", **dict.fromkeys(names, "")},
-        "constant": dict.fromkeys(names, 0),
-        "table": {"@array": "table"},
-    }
-    header["fitted"]["history_"] = {"@records": [group] * 10}
-
-
 def many_classes(header, arrays):
     for name in arrays:
         if name.startswith("state_dict_"):
@@ -557,10 +500,11 @@ def many_classes(header, arrays):
 def schema(dtype):
     container = "polars" if "(" in dtype else "pandas"
     kind = "integer" if dtype.startswith("int") else "number"
-    names = [
-        {"name": own, "logical_type": kind, "categories": None, "dtype": dtype} for own in "abcde"
+    fields = [
+        {"@object": "Field", "name": own, "logical_type": kind, "categories": None, "dtype": dtype}
+        for own in "abcde"
     ]
-    return {"@from_dict": "Schema", "state": {"fields": names, "container": container}}
+    return {"@object": "Schema", "fields": {"@tuple": fields}, "container": container}
 
 
 HUGE = 10**12
@@ -581,10 +525,7 @@ FORGERIES = {
     "a function as a class": put("fitted", "columns_", value={"@object": "codes"}),
     "an estimator as an object": put("fitted", "columns_", value={"@object": "VAEDensity"}),
     "an object as an estimator": put(
-        "fitted", "columns_", value={"@estimator": "Gaussian", "parameters": {}, "fitted": {}}
-    ),
-    "a dataclass of no from_dict": put(
-        "fitted", "schema_", value={"@from_dict": "Gaussian", "state": {}}
+        "fitted", "columns_", value={"@object": "Gaussian", "parameters": {}, "fitted": {}}
     ),
     "field": put("fitted", "columns_", "spam", value=1),
     "no columns": put("fitted", "columns_", value=None),
@@ -616,9 +557,7 @@ FORGERIES = {
     "integers": put("fitted", "dtype_", value={"@dtype": "<i8"}),
     "names": put("fitted", "feature_names_in_", value={"@names": ["a"]}),
     "features": put("fitted", "n_features_in_", value=4),
-    "records": put(
-        "fitted", "history_", value={"@records": [{"dtypes": {}, "constant": {}, "table": 1}]}
-    ),
+    "records": put("fitted", "history_", value=1),
     "shape": reshaped("state_dict_.encoder.last", (1, 8, 3)),
     "members": reshaped("state_dict_.encoder.last", (2, 8, 4)),
     "integer weights": reshaped("state_dict_.encoder.last", (1, 8, 4), np.int64),
@@ -634,15 +573,12 @@ FORGERIES = {
     "seed that is text": put("fitted", "seed_", value="0"),
     "seed that is negative": put("fitted", "seed_", value=-1),
     "no seed": without("fitted", "seed_"),
-    "unseen": put("fitted", "columns_", "log_unseen", value={"@float": "nan"}),
-    "place of a generator": generator(2_000_000_000),
-    "rows of nothing": stack_of_nothing,
+    "unseen": put("fitted", "columns_", "log_unseen", value=float("nan")),
     "text": put("fitted", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
     "lists as names": put("fitted", "feature_names_in_", value={"@names": [["a"]] * 5}),
     "keys of one hash": put("fitted", "columns_", "names", value={
         "@dict": [[own * (2**61 - 1), 0] for own in range(20_000)]
     }),
-    "many records": many_records,
     "many channels": put("fitted", "architecture_", "network", value={
         "@object": "ConvNet", "channels": {"@tuple": [1] * 50_000},
     }),
@@ -650,9 +586,6 @@ FORGERIES = {
     "schema that calls": put("fitted", "schema_", value=schema("read_csv(source='x')")),
     "schema of many bits": put("fitted", "schema_", value=schema("int9999999999")),
     "schema of bytes": put("fitted", "schema_", value=schema("a5")),
-    "name that is no name": put("fitted", "columns_", "names", value=[
-        {"@object": "Gaussian", "scale": "per_row"}, 1, 2, 3, 4
-    ]),
     "schema of a file": put("fitted", "schema_", value=schema("dateutil//etc/passwd")),
 }  # fmt: skip
 
