@@ -5,7 +5,6 @@ object of a class is stored as the name of the class and its fields. Only regist
 functions are read, see ``registry``; their fields are checked against annotations and by ``check``.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
@@ -88,7 +87,7 @@ class Writer:
             arguments = self.write(value.keywords, name)
             return {"@partial": self.write(value.func, name), "arguments": arguments}
         if hasattr(value, "state_dict"):
-            return self._write_module(value, name)
+            return _write_module(value)
         reason = ", as its class has no @serializable" if is_dataclass(value) else ""
         raise NotSerializableError(f"{value!r:.100} cannot be serialized{reason}")
 
@@ -119,13 +118,18 @@ class Writer:
             self._names[key], self.arrays[name] = name, value
         return {"@array": self._names[key]}
 
-    def _write_module(self, module: Any, name: str) -> dict[str, Any]:
-        """Write a user's torch module as the name of its class, with what is not trained."""
-        state = None
-        if not isinstance(module, type):
-            untrained = untrained_state(module)
-            state = {key: tensor.numpy(force=True) for key, tensor in untrained.items()}
-        return {"@module": qualified_name(module), "state": self.write(state, name)}
+
+def _write_module(module: Any) -> dict[str, str]:
+    """Write a user's torch module as the name of its class; its trained weights are the model's."""
+    if not isinstance(module, type):
+        buffers = [name for name, _ in module.named_buffers()]
+        frozen = [name for name, w in module.named_parameters() if not w.requires_grad]
+        if buffers or frozen:
+            raise NotSerializableError(
+                f"{qualified_name(module)} has numbers that are not trained: "
+                f"{', '.join([*buffers, *frozen])}"
+            )
+    return {"@module": qualified_name(module)}
 
 
 class Reader:
@@ -223,32 +227,13 @@ class Reader:
             raise ValueError(f"{name!r:.100} is not a floating-point type")
         return np.dtype(name)
 
-    def _module(self, name: str, state: Any) -> Any:
-        """Return the user's module of a name, or a copy of it with what is not trained."""
+    def _module(self, name: str) -> Any:
         if name not in self.modules:
             raise ValueError(
                 f"it needs the module {name}, which a file cannot hold: pass it as load(path, "
                 f"modules=[...])"
             )
-        module, state = self.modules[name], self.read(state) or {}
-        if state and isinstance(module, type):
-            raise ValueError(
-                f"it has an instance of {name}, whose {', '.join(state)} are not trained: pass an "
-                f"instance as load(path, modules=[{name.rpartition('.')[2]}(...)])"
-            )
-        if not state:
-            return module
-        module = copy.deepcopy(module)
-        values = untrained_state(module)
-        shapes = {key: np.shape(value) for key, value in state.items()}
-        if shapes != {key: tuple(value.shape) for key, value in values.items()}:
-            raise ValueError(
-                f"the buffers and frozen parameters of {name} are {shapes}, and those of the "
-                f"module in load(path, modules=[...]) are not"
-            )
-        for key, value in state.items():
-            values[key].data.copy_(values[key].new_tensor(value))
-        return module
+        return self.modules[name]
 
     def _value(self, content: Any, make: Callable[..., Any]) -> Any:
         """Make a name or a category of what is stored of it."""
@@ -274,12 +259,6 @@ def qualified_name(module: object) -> str:
     """Module and qualified name of a class, or of an object's class."""
     cls = module if isinstance(module, type) else type(module)
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def untrained_state(module: Any) -> dict[str, Any]:
-    """Return the buffers and frozen parameters of a torch module, by name."""
-    frozen = {name: w for name, w in module.named_parameters() if not w.requires_grad}
-    return {**dict(module.named_buffers()), **frozen}
 
 
 def _pandas_value(name: str, *parts: Any) -> Any:

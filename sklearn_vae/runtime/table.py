@@ -147,11 +147,6 @@ class TableModel(Model):
                     )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time_type(field.dtype) is not None:
-                if text := next((value for value in values if isinstance(value, str)), None):
-                    raise TypeError(
-                        f"Column {field.name!r} had the dtype {field.dtype} in fit, and has the "
-                        f"string {text!r} now. Convert it, as by datetime.fromisoformat."
-                    )
                 values = [
                     seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
                     for value in values

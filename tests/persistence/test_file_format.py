@@ -69,7 +69,7 @@ def test_arrays_of_any_memory_layout_are_written(tmp_path):
     assert all((found[name] == value).all() for name, value in given.items())
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_flipped_bit_is_detected(path, seed):
     """Anywhere in the file, by the checksum."""
     data = bytearray(path.read_bytes())
@@ -137,14 +137,6 @@ def test_an_empty_file_and_a_text_are_refused(tmp_path):
     path.write_text("hello")
     with pytest.raises(ValueError, match="not a file of sklearn_vae"):
         file_format.read(path)
-
-
-def test_paths_may_be_bytes(tmp_path):
-    """As in os.listdir of bytes, and for every function that opens a file."""
-    path = os.fsencode(tmp_path / "model.vae")
-    file_format.write(path, {"a": 1}, {})
-
-    assert file_format.read(path) == ({"a": 1}, {})
 
 
 def test_devices_folders_and_missing_files_are_errors(tmp_path):

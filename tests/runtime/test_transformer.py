@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sklearn_vae import VAEDensity, VAETransformer, runtime
+from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
@@ -21,7 +21,6 @@ SMALL = {"hidden_layer_sizes": (8, 6), "max_iter": 3, "random_state": 0}
 MODELS = {
     "default": (VAETransformer(2, **SMALL), 0.0),
     "all likelihoods": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.0),
-    "beta": (VAETransformer(2, beta=4.0, **SMALL), 0.0),
     "missing values": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.1),
     "a scale per column": (
         VAETransformer(
@@ -37,7 +36,7 @@ MODELS = {
         VAETransformer(3, prior=VampPrior(4), n_init=2, ensemble=True, activation="gelu", **SMALL),
         0.1,
     ),
-    "linear": (VAETransformer(1, **SMALL | {"hidden_layer_sizes": ()}), 0.0),
+    "linear": (VAETransformer(1, beta=4.0, **SMALL | {"hidden_layer_sizes": ()}), 0.0),
 }
 
 
@@ -334,18 +333,13 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
     estimator.save(tmp_path / "model.vae")
     model, naive = runtime.load(tmp_path / "model.vae"), dt.datetime(2024, 1, 5)
-    aware, text = naive.replace(tzinfo=dt.UTC), "2024-01-05T09:00+09:00"
+    aware = naive.replace(tzinfo=dt.UTC)
     good, bad = (aware, [naive]) if zone else (naive, [aware])
     expected = estimator.score_samples(pd.DataFrame({"a": [0.0], "{when}": [good]}))
 
     np.testing.assert_allclose(model.score_samples([[0.0, good]]), expected, rtol=1e-6)
-    with pytest.raises(TypeError, match=r"had the dtype .* in fit, and has str"):
-        estimator.score_samples(pd.DataFrame({"a": [0.0], "{when}": [text]}))
-    for when in (text, "NaT"):
-        with pytest.raises(
-            TypeError, match=rf"'{{when}}' had .* in fit, and has the string '{when[:3]}"
-        ):
-            model.score_samples([[0.0, when]])
+    with pytest.raises(ValueError, match=r"'\{when\}', which h"):
+        model.score_samples([[0.0, "NaT"]])
     for when in (*bad, np.datetime64("2024-01-05")) if zone else bad:
         with pytest.raises(
             ValueError, match=rf"'{{when}}', .* give a date with{'' if zone else 'out'} "
@@ -358,40 +352,6 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     imputed = pd.Series(model.impute(frame)[:, 1].tolist()).astype(frame["{when}"].dtype)
     error = imputed - estimator.impute(frame)["{when}"]
     assert error.abs().max() < pd.Timedelta("1ms")
-
-
-@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
-def test_single_precision_has_the_scores_of_double_precision(prior, tmp_path):
-    """The draws are the same, also those from a prior that is learned."""
-    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    vae = VAETransformer(2, prior=prior, max_iter=1, random_state=0).fit(X)
-    vae.save(tmp_path / "model.vae")
-    scores = vae.score_samples(X)
-
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, vae.score_samples(X.astype(np.float64)), atol=1e-4)
-    np.testing.assert_allclose(
-        scores, runtime.load(tmp_path / "model.vae").score_samples(X), atol=1e-4
-    )
-
-
-@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
-def test_discrete_values_are_those_of_fit_in_single_precision(cls, tmp_path):
-    """0.1 in single precision is the class or the point mass 0.1, and no unseen value."""
-    rng = np.random.default_rng(0)
-    X = rng.choice([0.1, 0.2, 0.7], size=(120, 4))
-    X[:, 0], X[:, 2] = np.where(rng.random(120) < 0.5, 0.1, rng.normal(size=120)), 0.1
-    X[:, 3] = np.where(X[:, 3] == 0.7, 0.2, X[:, 3])
-    vae = cls(2, likelihood={1: "categorical"}, max_iter=1, random_state=0).fit(X)
-    vae.save(tmp_path / "model.vae")
-    model, new = runtime.load(tmp_path / "model.vae"), X[:20].astype(np.float32)
-    assert [type(kind).__name__ for kind in vae.columns_.likelihoods] == [
-        "ZeroInflated", "Categorical", "NoneType", "Bernoulli"
-    ]  # fmt: skip
-
-    np.testing.assert_allclose(model.score_samples(new), vae.score_samples(new), atol=1e-4)
-    new[:, 0] = np.nan
-    np.testing.assert_allclose(model.impute(new), vae.impute(new), atol=1e-4)
 
 
 def test_a_model_that_refuses_unseen_values_is_read(tmp_path):
@@ -423,17 +383,6 @@ def test_a_model_of_constant_columns_with_missing_cells_is_read(hidden, tmp_path
 def test_sparse_matrices_are_read(tmp_path):
     """To numpy a sparse matrix is one object."""
     X = sparse.random_array((60, 4), density=0.4, rng=0, format="csr")
-    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(X)
-    estimator.save(tmp_path / "model.vae")
-    scores = runtime.load(tmp_path / "model.vae").score_samples(X)
-
-    np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
-
-
-def test_masked_cells_are_missing(tmp_path):
-    """numpy drops the mask of an array."""
-    rng = np.random.default_rng(0)
-    X = np.ma.masked_array(rng.normal(size=(60, 3)), rng.random((60, 3)) < 0.2)
     estimator = VAETransformer(1, max_iter=1, random_state=0).fit(X)
     estimator.save(tmp_path / "model.vae")
     scores = runtime.load(tmp_path / "model.vae").score_samples(X)
@@ -476,15 +425,3 @@ def test_values_of_another_type_are_refused_by_column(changed, error, message, t
 
     with pytest.raises(error, match=message):
         model.score_samples(frame.assign(**changed))
-
-
-@pytest.mark.parametrize("seed", [0, 2, 5])
-def test_equal_pseudo_inputs_are_in_one_cluster(seed, tmp_path):
-    """Of a VampPrior, whose scores differed by up to .01 nats."""
-    rng = np.random.default_rng(seed)
-    X = pd.DataFrame({c: rng.choice(list("abc"), 60) for c in "xy"}).mask(rng.random((60, 2)) < 0.2)
-    vae = VAETransformer(2, prior="vamp", max_iter=2, random_state=0).fit(X)
-    vae.save(tmp_path / "vamp.vae")
-    light = runtime.load(tmp_path / "vamp.vae")
-
-    np.testing.assert_allclose(light.score_samples(X), vae.score_samples(X), atol=1e-8)
