@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
@@ -238,13 +237,6 @@ def test_impossible_arguments_are_refused(call, message):
         call(runtime.load(GOLDEN / "transformer-1.vae"))
 
 
-def test_other_files_are_refused(tmp_path):
-    """As ``sklearn_vae.load`` does."""
-    (tmp_path / "text").write_text("no model")
-    with pytest.raises(ValueError, match="not a file of sklearn_vae"):
-        runtime.load(tmp_path / "text")
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -378,16 +370,6 @@ def test_a_model_of_constant_columns_with_missing_cells_is_read(hidden, tmp_path
 
     np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
     np.testing.assert_allclose(by_numpy.transform(X), vae.transform(X), atol=1e-6)
-
-
-def test_sparse_matrices_are_read(tmp_path):
-    """To numpy a sparse matrix is one object."""
-    X = sparse.random_array((60, 4), density=0.4, rng=0, format="csr")
-    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(X)
-    estimator.save(tmp_path / "model.vae")
-    scores = runtime.load(tmp_path / "model.vae").score_samples(X)
-
-    np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
 
 
 def test_numbered_columns_in_another_order_are_refused(tmp_path):
