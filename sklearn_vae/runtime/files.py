@@ -20,15 +20,7 @@ from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture, Numpy
 from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel, ScoredRows
 from sklearn_vae.runtime.transformer import TransformerModel
-from sklearn_vae.runtime.vae import (
-    VAE,
-    Architecture,
-    DiagonalGaussian,
-    FullyConnected,
-    MixturePrior,
-    StandardNormal,
-    VampPrior,
-)
+from sklearn_vae.runtime.vae import VAE, Architecture, DefaultPart, MixturePrior, VampPrior
 
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
@@ -47,20 +39,15 @@ class Schema:
 
 
 # Classes and functions of numpy, by their names in a file.
-PARTS: dict[str, Any] = SCORERS | {
-    cls.__name__: cls
-    for cls in (
-        *LIKELIHOODS.values(),
-        Architecture,
-        DiagonalGaussian,
-        FullyConnected,
-        MixtureArchitecture,
-        MixturePrior,
-        Schema,
-        StandardNormal,
-        VampPrior,
-    )
-}
+PARTS: dict[str, Any] = (
+    SCORERS
+    | dict.fromkeys(("FullyConnected", "DiagonalGaussian", "StandardNormal"), DefaultPart)
+    | {likelihood.__name__: likelihood for likelihood in LIKELIHOODS.values()}
+    | {
+        cls.__name__: cls
+        for cls in (Architecture, MixtureArchitecture, MixturePrior, Schema, VampPrior)
+    }
+)
 
 
 @dataclass

@@ -48,18 +48,8 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class FullyConnected:
-    """Network: multilayer perceptrons."""
-
-
-@dataclass(frozen=True)
-class DiagonalGaussian:
-    """Posterior: independent normal distributions."""
-
-
-@dataclass(frozen=True)
-class StandardNormal:
-    """Prior: independent standard normal distributions."""
+class DefaultPart:
+    """Multilayer perceptrons, a diagonal Gaussian posterior, or a standard normal prior."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +74,10 @@ class Architecture:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
-    prior: StandardNormal | MixturePrior | VampPrior
+    prior: DefaultPart | MixturePrior | VampPrior
     n_factors: int
-    network: FullyConnected
-    posterior: DiagonalGaussian
+    network: DefaultPart
+    posterior: DefaultPart
     n_conditions: int
     column_indices: tuple[int, ...]
 
