@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Self
 
-import numpy as np
+from numpy.random import RandomState
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
@@ -91,8 +91,7 @@ class SerializationMixin:
         names = [name for name in others if name.endswith("_") or name == OUTPUT_CONFIG]
         fitted = {name: others.pop(name) for name in names}
         for name, value in parameters.items():
-            is_none = value is None
-            if isinstance(value, np.random.RandomState) or (name in NOT_SAVED and not is_none):
+            if (name in NOT_SAVED and value is not None) or isinstance(value, RandomState):
                 parameters[name], others[name] = None, value
         if others:
             warn(

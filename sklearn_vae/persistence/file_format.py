@@ -152,14 +152,10 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
         if not stat.S_ISREG(existing):
             raise OSError(f"{path}: a device or a pipe, which a file cannot replace.")
         mode = stat.S_IMODE(existing)
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".sklearn_vae-{os.urandom(8).hex()}.tmp")
+    name = f".sklearn_vae-{os.urandom(8).hex()}.tmp"
+    temporary = os.path.join(os.path.dirname(target), name)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as error:  # of the user's path, not of the temporary file's
-        raise type(error)(error.errno, error.strerror, path) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
@@ -170,6 +166,6 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):  # of the user's path, too
+        if isinstance(error, OSError):  # of the user's path, not of the temporary file's
             raise type(error)(error.errno, error.strerror, path) from None
         raise

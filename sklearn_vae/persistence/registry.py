@@ -31,7 +31,8 @@ def serializable(target: T) -> T:
         raise ValueError(f"{target.__name__!r} is already the name of {registered!r}")
     _REGISTRY[target.__name__] = target  # a module that is reloaded replaces its classes
     if is_dataclass(target):
-        target.__getstate__ = _fields_of  # type: ignore[attr-defined]
+        cls: Any = target
+        cls.__getstate__ = _fields_of
     return target
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.anomaly.reference import are_often_repeated
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Field
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
@@ -18,7 +19,7 @@ from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture, NumpyMixtureEnsemble
 from sklearn_vae.runtime.imputer import ImputerModel
-from sklearn_vae.runtime.outlier import SCORERS, OutlierModel, ScoredRows
+from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
 from sklearn_vae.runtime.transformer import TransformerModel
 from sklearn_vae.runtime.vae import VAE, Architecture, DefaultPart, MixturePrior, VampPrior
 
