@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.numerics.array_api import log_softmax
-from sklearn_vae.runtime.table import GenerativeModel, Model
+from sklearn_vae.runtime.table import GenerativeModel
 
 
 @dataclass(eq=False, repr=False)
-class ClassifierModel(Model):
+class ClassifierModel:
     """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
 
     Attributes

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.fields import without_unknown
 from sklearn_vae.imputation.average import AveragedImputation
-from sklearn_vae.runtime.table import GenerativeModel, Model, as_rows, check_shape
+from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 
 
 @dataclass(eq=False, repr=False)
-class ImputerModel(Model):
+class ImputerModel:
     """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
     model: GenerativeModel

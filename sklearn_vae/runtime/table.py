@@ -64,20 +64,8 @@ def column_names(X: Any) -> list[Any] | None:
     return None if names is None else list(names)
 
 
-class Model:
-    """Base class: a model in numpy, of a file."""
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of X."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"<sklearn_vae.runtime.{type(self).__name__} of {self.n_features_in_} columns>"
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
-class TableModel(Model):
+class TableModel:
     """Base class: a model of the columns of a table.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
@@ -240,23 +228,6 @@ class GenerativeModel(TableModel):
         """
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
         return self.log_density(self.read_with_y(X, y), n_draws)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of the rows, in nats and in X's units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : scalar or array-like of shape (n_samples,), default=None
-            Conditions of a model with ``conditional=True``; otherwise ignored.
-
-        Returns
-        -------
-        float
-            Nats per row; higher is better.
-        """
-        return float(self.score_samples(X, None if self.conditions is None else y).mean())
 
     def impute(self, X: Any, y: Any = None) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.

@@ -80,12 +80,3 @@ def test_rows_of_a_golden_model_with_dates_are_lists_of_their_values():
     days = (table.pop("when").astype("datetime64[us]").astype(int) for table in (imputed, expected))
     np.testing.assert_allclose(*days, rtol=1e-12)  # means of dates are rounded to microseconds
     pd.testing.assert_frame_equal(imputed, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_model_prints_its_class_and_its_number_of_columns(name):
-    """In a notebook, an address says nothing."""
-    model = runtime.load(GOLDEN / f"{name}.vae")
-    n_columns = model.n_features_in_
-
-    assert repr(model) == f"<sklearn_vae.runtime.{type(model).__name__} of {n_columns} columns>"
