@@ -2,7 +2,7 @@
 A saved model without PyTorch
 =============================
 
-A model is saved to a file, and read in another process that has numpy alone: its codes,
+A model is saved to a file, and read in another process without PyTorch: its codes,
 reconstructions and scores are those of the estimator.
 """
 
@@ -50,7 +50,7 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# The file and the runtime need numpy and safetensors only, so the model fits a small container;
+# The runtime needs no PyTorch, so the model fits a small container;
 # ``benchmarks/runtime.py`` measures its import and its calls.
 
 for name, rows in {"known": y < 2, "unknown": y == 2}.items():

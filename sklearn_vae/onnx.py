@@ -1,4 +1,4 @@
-"""Export of encoder, decoder and score to ONNX, with inputs and outputs in X's units.
+"""Export of encoder and decoder to ONNX, with inputs and outputs in X's units.
 
 Scaling is computed in double precision, the networks in single precision.
 """
@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,24 +15,13 @@ from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.data.recording import ROUNDING
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
-from sklearn_vae.estimators.table_checks import first_of
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.constants import PROPOSAL_SCALE, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
-from sklearn_vae.inference.importance_sampling import ImportanceSampler, PriorProposal
-from sklearn_vae.inference.log_density import JointDensity, sample_prior
-from sklearn_vae.inference.posterior_sampling import EncoderProposal
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
-from sklearn_vae.numerics.random import MAX_DRAWS
-from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.posteriors import DiagonalGaussian
 
 if TYPE_CHECKING:
@@ -40,8 +29,6 @@ if TYPE_CHECKING:
 
 # Number of rows of the traced example; the exported model takes any number.
 EXAMPLE_ROWS = 3
-# Adapted proposals of the score.
-ROUNDS = 3
 # Standardized values are clipped here, so that their squares are finite in single precision.
 MAX_VALUE = 1e14
 
@@ -67,26 +54,13 @@ class TableEncoderModule(nn.Module):
     def __init__(self, columns: TableEncoder):
         super().__init__()
         likelihoods = {type(likelihood) for likelihood in columns.likelihoods} - {type(None)}
-        if unsupported := sorted(cls.__name__ for cls in likelihoods - {Gaussian, Bernoulli}):
+        is_bent = any(
+            isinstance(group, RealColumns) and (group.n_knots > 0).any() for group in columns.groups
+        )
+        if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.one_to_one:
             raise ValueError(
-                f"to_onnx supports real, binary and constant columns. Got columns with the "
-                f"likelihoods {', '.join(unsupported)}: fit numbers with likelihood='gaussian'."
-            )
-        bent = [
-            repr(columns.names[j])
-            for group in columns.groups
-            if isinstance(group, RealColumns)
-            for j in group.indices[group.n_knots > 0].tolist()
-        ]
-        if bent:
-            raise ValueError(
-                f"to_onnx does not support normal scores, which these columns have: "
-                f"{first_of(bent)}. Fit numbers with likelihood='gaussian'."
-            )
-        if columns.one_to_one:
-            names = [columns.names[pair.derived] for pair in columns.one_to_one]
-            raise ValueError(
-                f"to_onnx does not support columns that are derived from others: leave out {names}."
+                "to_onnx supports normal, binary and constant columns, without normal scores and "
+                "none derived from another. Fit numbers with likelihood='gaussian'."
             )
         if columns.has_missing:
             raise ValueError(
@@ -108,14 +82,6 @@ class TableEncoderModule(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
-        # discrete values are compared in the coarser one of the dtypes of X and of fit
-        discrete = [group for group in columns.groups if isinstance(group, BinaryColumns)]
-        self.rounding = max([ROUNDING, *(np.finfo(each.categories.dtype).eps for each in discrete)])
-        self.log_unseen = columns.log_unseen
-        self.log_seen = float(np.log1p(-np.exp(columns.log_unseen)))
-        real = ~(columns.is_binary | columns.is_constant)
-        logs = np.log(columns.scale[real]) + columns.exponent[real] * np.log(2)
-        self.log_det = -float(logs.sum())
 
     def encode(self, X: Tensor) -> Tensor:
         """Rows in the model's units and single precision: (n, n_features) -> (1, n, n_columns)."""
@@ -129,35 +95,18 @@ class TableEncoderModule(nn.Module):
         values = torch.cat([values, zeros], dim=1).index_select(1, self.inverse_order)
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
 
-    def log_abs_det_jacobian(self, X: Tensor) -> Tensor:
-        """Log-abs-determinant of the scaling plus log-probability of discrete columns: (n,)."""
-        values, low, high = self._reduced(X), self.shift, self.shift + self.scale
-        rounding = max(self.rounding, torch.finfo(X.dtype).eps)
-        is_seen = self._is_near(values, low, rounding)
-        is_seen = is_seen | (self.is_binary & self._is_near(values, high, rounding))
-        is_discrete = self.is_binary | self.is_constant
-        log_seen = torch.full_like(values, self.log_seen)
-        discrete = torch.where(is_seen, log_seen, self.log_unseen) * is_discrete
-        return self.log_det + discrete.sum(1)
-
     def _reduced(self, X: Tensor) -> Tensor:
         """X divided by two to the column's exponent."""
         return X.double() * self.divide[0] * self.divide[1]
-
-    def _is_near(self, values: Tensor, value: Tensor, rounding: float) -> Tensor:
-        tolerance = torch.minimum(value.abs() * rounding, self.scale / 4)
-        return (values - value).abs() <= tolerance
 
 
 class Part(nn.Module):
     """Part of a model, whose inputs and outputs are in X's units and in one dtype."""
 
-    n_members: int | None = 1
-
-    def __init__(self, fitted: Predictor, n_draws: int):
+    def __init__(self, fitted: Predictor):
         super().__init__()
         self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.build_module(np.dtype(np.float32), self.n_members)
+        self.model = fitted.build_module(np.dtype(np.float32), 1)
 
 
 class Encoder(Part):
@@ -175,8 +124,8 @@ class Decoder(Part):
     correction: Tensor
     code_range: Tensor
 
-    def __init__(self, fitted: Predictor, n_draws: int):
-        super().__init__(fitted, n_draws)
+    def __init__(self, fitted: Predictor):
+        super().__init__(fitted)
         shape = (1 + fitted.architecture.n_components, fitted.architecture.n_columns)
         correction = np.zeros(shape) if fitted.correction is None else fitted.correction
         self.register_buffer("correction", torch.as_tensor(correction), persistent=False)
@@ -195,114 +144,24 @@ class Decoder(Part):
         return self.columns.decode(values + correction).to(dtype)
 
 
-class DiagonalProposal(NamedTuple):
-    """A normal distribution of independent dimensions for each row: (M, B, l), (M, B, l)."""
-
-    loc: Tensor
-    scale: Tensor
-
-    def draw(self, noise: Tensor) -> Tensor:
-        """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
-        return self.loc[:, None] + self.scale[:, None] * noise
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-        constant = (self.scale.log() + HALF_LOG_2PI).sum(-1)
-        return -0.5 * self.squared_distance(z) - constant[:, None]
-
-    def squared_distance(self, z: Tensor) -> Tensor:
-        """Squared Mahalanobis distance of codes: (M, K, B, l) -> (M, K, B)."""
-        return ((z - self.loc[:, None]) / self.scale[:, None]).square().sum(-1)
-
-    def select(self, rows: Tensor) -> "DiagonalProposal":
-        """Index-select the rows."""
-        return DiagonalProposal(*(part.index_select(1, rows) for part in self))
-
-
-class Score(Part):
-    """Log p(x) by importance sampling, with the same steps for every row.
-
-    Draws are from the encoder and the prior, and then from a normal distribution with the mean and
-    the variances of all draws so far, in some rounds (population Monte Carlo [1]_).
-
-    References
-    ----------
-    .. [1] O. Cappé, A. Guillin, J.-M. Marin and C. P. Robert, "Population Monte Carlo", Journal of
-       Computational and Graphical Statistics 13, 2004.
-    """
-
-    n_members = None
-    prior_codes: Tensor
-
-    def __init__(self, fitted: Predictor, n_draws: int):
-        super().__init__(fitted, n_draws)
-        points = fitted.points(n_draws, np.dtype(np.float32))
-        prior_codes = sample_prior(self.model, points.prior).z.detach()
-        self.register_buffer("prior_codes", prior_codes, persistent=False)
-        for k, noise in enumerate([points.first, *points.further[:ROUNDS]]):
-            self.register_buffer(f"noise_{k}", noise, persistent=False)
-
-    def forward(self, X: Tensor) -> Tensor:
-        """(n, n_features) -> (n,)."""
-        scores = self.columns.log_abs_det_jacobian(X)
-        if not self.model.likelihood.n_columns:  # all columns are constant
-            return scores.to(X.dtype)
-        x = self.columns.encode(X).expand(len(self.model.sizes), -1, -1)
-        q = self.model.encode(x)
-        prior = PriorProposal(self.model.prior_distribution(), self.prior_codes)
-        sampler = ImportanceSampler(JointDensity(self.model, prior.prior, x, None))
-        sampler.add((EncoderProposal(self.model.posterior, q), self.get_buffer("noise_0")))
-        sampler.add((prior, self.prior_codes))
-        _, log_scale = self.model.posterior.split(q)
-        for k in range(ROUNDS):
-            normal = self._adapted(sampler, (2 * log_scale).exp())
-            sampler.add((normal, self.get_buffer(f"noise_{1 + k}")))
-        return (scores + log_mean_exp(sampler.log_evidence(), 0)).to(X.dtype)
-
-    def _adapted(self, sampler: ImportanceSampler, variance: Tensor) -> DiagonalProposal:
-        """Normal distribution with the mean and the variances of weighted draws.
-
-        The encoder's variances (M, B, l) count as much as one draw per dimension.
-        """
-        weight = sampler.log_weight.softmax(1)
-        loc = (weight[..., None] * sampler.z).sum(1)
-        own = (weight[..., None] * (sampler.z - loc[:, None]).square()).sum(1)
-        n_effective, n_latent = 1 / weight.square().sum(1)[..., None], variance.shape[-1]
-        variance = (n_effective * own + n_latent * variance) / (n_effective + n_latent)
-        return DiagonalProposal(loc, PROPOSAL_SCALE * variance.sqrt())
-
-
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-PARTS = {"encoder": Encoder, "decoder": Decoder, "score": Score}
+PARTS = {"encoder": Encoder, "decoder": Decoder}
 
 
 def to_onnx(
-    estimator: VAETransformer,
-    part: str = "score",
-    *,
-    n_draws: int = SCORE_DRAWS,
-    dtype: DTypeLike = np.float64,
+    estimator: VAETransformer, part: str = "encoder", *, dtype: DTypeLike = np.float64
 ) -> "ModelProto":
     """Export a part of a fitted ``VAETransformer`` as an ONNX model.
 
-    The scaling of columns is part of the model: inputs and outputs are in X's units. Encoder
-    and decoder agree with the estimator's methods to about 1e-4, as networks compute in single
-    precision. The score is not that of ``score_samples``: both are estimates of log p(x) by
-    importance sampling, but ONNX has no Cholesky factors for Fisher scoring, and draws are instead
-    from the encoder, the prior, and normal distributions that are adapted three times to the
-    weighted draws. On 13 tables its mean absolute error was 0.002 to 0.15 nats, 0.011 in the
-    median. It is larger where the encoder is a poor proposal, as for outlying rows or with ``beta``
-    below 1.
+    The scaling of columns is part of the model: inputs and outputs are in X's units. They agree
+    with the estimator's methods to about 1e-4, as networks compute in single precision.
 
     Parameters
     ----------
     estimator : VAETransformer
         A fitted estimator of real, binary and constant columns.
-    part : {"encoder", "decoder", "score"}, default="score"
-        ``transform``, ``inverse_transform``, or an estimate of log p(x) as ``score_samples``.
-    n_draws : int, default=64
-        Points in latent space per row of the score, from the encoder and from the prior each; each
-        adapted proposal has at least 128.
+    part : {"encoder", "decoder"}, default="encoder"
+        ``transform`` or ``inverse_transform``.
     dtype : {numpy.float64, numpy.float32} or dtype-like, default=numpy.float64
         dtype of the input and of the output; an ONNX model takes one dtype only. Scaling is
         computed in double precision in both cases.
@@ -329,7 +188,6 @@ def to_onnx(
         raise ValueError(f"estimator must be a VAETransformer. Got {estimator!r} instead.")
     check_is_fitted(estimator)
     check_not_autoregressive(estimator, "to_onnx")
-    n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
     example_dtype = _torch_dtype(dtype)
     try:
         import onnx  # noqa: F401
@@ -348,7 +206,7 @@ def to_onnx(
             f"to_onnx supports posterior='gaussian' only, and the model has "
             f"{fitted.architecture.posterior!r}."
         )
-    module = PARTS[part](fitted, n_draws).cpu().eval()
+    module = PARTS[part](fitted).cpu().eval()
     name, n_in = "X", estimator.n_features_in_
     if part == "decoder":
         name, n_in = "Z", fitted.architecture.n_components

@@ -13,7 +13,6 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.onnx import Score
 
 
 def pytest_collection_modifyitems(items):
@@ -61,12 +60,6 @@ def iwae_bound(model, x, noise, scale=None):
     log_prob = model.likelihood.log_prob(model.decode(z, x), x.unsqueeze(1))
     log_ratio = model.prior_distribution().log_prob(z) - wide.log_prob(z).sum(-1)
     return log_mean_exp(log_prob + log_ratio, 1)
-
-
-def exported_score(vae, X):
-    """Score that ``to_onnx`` exports, by PyTorch."""
-    with torch.no_grad():
-        return Score(vae._predictor(), 64)(torch.as_tensor(X)).numpy()
 
 
 def bent_rows(n=300, seed=0):

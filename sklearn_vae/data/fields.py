@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.persistence.validation import check_hashes
-from sklearn_vae.persistence.values import LONGEST_TEXT, from_json, to_json
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import LONGEST_TEXT, check_hashes
 
 # Categories and unknown values that messages list; beyond these, they give the number.
 MAX_LISTED = 5
@@ -55,6 +55,7 @@ LONGEST = 9.2e12
 NANOSECONDS = 9223372036.0
 
 
+@serializable
 @dataclass(frozen=True)
 class Field:
     """Schema of one column.
@@ -239,24 +240,6 @@ class Field:
             return _to_numpy_times(np.clip(values, low, high), self.dtype)
         values = np.rint(values) if self.is_integer else values
         return values if high == np.inf else np.clip(values, low, high)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the schema in types of JSON."""
-        categories = self.categories
-        return vars(self) | {
-            "name": to_json(self.name),
-            "categories": None if categories is None else list(map(to_json, categories)),
-        }
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "Field":
-        """Make a schema from the result of ``to_dict``."""
-        categories = state["categories"]
-        if categories is not None:
-            categories = tuple(map(from_json, categories))
-        flags = [state.get(flag, False) for flag in ("has_whole_days", "is_empty")]
-        name = from_json(state["name"])
-        return cls(name, state["logical_type"], categories, state["dtype"], *flags)
 
 
 def _types(categories: Iterable) -> set[str]:

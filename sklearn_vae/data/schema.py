@@ -12,8 +12,7 @@ from sklearn_vae.data.fields import Field, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader, read_table
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_annotations, check_hashes
-from sklearn_vae.persistence.values import from_json, to_json
+from sklearn_vae.persistence.validation import check_hashes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +69,6 @@ class Schema:
         """Check the attributes, as after reading them from a file, and make a table."""
         if self.container not in ("array", "object", "sparse", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
-        for field in self.fields:
-            check_annotations(field, ("logical_type", "categories", "dtype", "has_whole_days"))
-            field.check()
         check_hashes(field.name for field in self.fields)
         rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
         with suppress(ImportError):  # reading a model does not need the library of its tables
@@ -225,18 +221,6 @@ class Schema:
         if not columns:
             return table
         return self._with_level_names(frame.with_columns(columns).to_native())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the schema in types of JSON."""
-        state = {"container": self.container, "fields": [field.to_dict() for field in self.fields]}
-        names = {"level_names": list(map(to_json, self.level_names))} if self.level_names else {}
-        return state | names
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "Schema":
-        """Make a schema from the result of ``to_dict``."""
-        level_names = tuple(map(from_json, state.get("level_names", ())))
-        return cls(tuple(map(Field.from_dict, state["fields"])), state["container"], level_names)
 
     def __str__(self) -> str:
         names = [

@@ -25,7 +25,6 @@ from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
-from sklearn_vae.persistence.values import to_json
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
@@ -87,8 +86,6 @@ class TableEncoder:
         if not self.log_unseen < 0:
             raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
-        for name in self.names:
-            to_json(name)  # refuses what is no name
         is_constant, derived, n_features = self.is_constant, set(), self.n_features
         constants, varying = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
         for pair in self.one_to_one:

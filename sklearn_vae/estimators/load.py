@@ -4,22 +4,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sklearn_vae.estimators.classifier import VAEClassifier
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.imputer import VAEImputer
 from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.estimators import MODEL, build_estimator, on_cpu, warn_if_other_version
-from sklearn_vae.persistence.serialization import (
-    MODULES,
-    deserialize,
-    insert_arrays,
-    memory_budget,
-    qualified_name,
-)
+from sklearn_vae.persistence.estimators import MODEL, on_cpu, warn_if_other_version
+from sklearn_vae.persistence.serialization import Reader
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {
@@ -75,10 +67,9 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     header, arrays = file_format.read(path)
     if header.get("kind") != MODEL:
         raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    token = MODULES.set({qualified_name(module): module for module in modules})
+    reader = Reader(arrays, os.path.getsize(path), modules=modules)
     try:
-        with memory_budget(os.path.getsize(path)):
-            estimator = _read_estimator(header, arrays)
+        estimator = _read_estimator(header, reader)
         written_by = str(header["versions"]["sklearn_vae"])
     except MemoryError:
         raise
@@ -87,19 +78,17 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
         raise ValueError(
             f"{path}: the file does not hold a valid estimator: {error!r:.300}"
         ) from error
-    finally:
-        MODULES.reset(token)
     warn_if_other_version(type(estimator).__name__, written_by)
     return estimator
 
 
-def _read_estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
     """Construct the estimator of a file and validate it."""
     name = header["class"]
     if name not in ESTIMATORS:
         raise ValueError(f"no estimator is called {name!r}")
-    sections = [insert_arrays(header[section], arrays) for section in ("parameters", "fitted")]
-    estimator = build_estimator(ESTIMATORS[name], *map(deserialize, sections))
+    sections = (reader.read(header[section]) for section in ("parameters", "fitted"))
+    estimator = ESTIMATORS[name].from_file(*sections)
     with on_cpu(estimator):
         estimator._validate_fitted()
     return estimator

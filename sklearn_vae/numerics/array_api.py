@@ -154,10 +154,11 @@ def softplus(x: Array) -> Array:
 
 def lgamma(x: Array) -> Array:
     """Logarithm of the gamma function."""
-    return _lgamma(x) if isinstance(x, np.ndarray) else x.lgamma()
+    if not isinstance(x, np.ndarray):
+        return x.lgamma()
+    from scipy.special import gammaln
 
-
-_lgamma = np.vectorize(math.lgamma, otypes=[float])
+    return gammaln(x)
 
 
 def rsqrt(x: Array) -> Array:

@@ -7,13 +7,9 @@ read or changed.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from threading import Lock
 
-import numpy as np
 import torch
-from scipy.special import ndtri
-from scipy.stats import qmc
 from torch import Tensor
 
 from sklearn_vae.numerics.seeds import (
@@ -25,17 +21,13 @@ from sklearn_vae.numerics.seeds import (
     start_seeds as start_seeds,
     stream_seed as stream_seed,
 )
+from sklearn_vae.numerics.sobol import MAX_DIMS as MAX_DIMS, sobol_normal as sobol_normal
 
-# scipy's Sobol points have no more dimensions
-MAX_DIMS = qmc.Sobol.MAXDIM
 # torch's vectorized normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 
 # held by who draws from torch's global generator
 _GLOBAL = Lock()
-
-# Sets of points of no more numbers are kept for the next call.
-MAX_NUMBERS_KEPT = 1 << 13
 
 
 def make_generator(seed: int, stream: Stream, *indices: int) -> torch.Generator:
@@ -76,30 +68,3 @@ def sample_categorical(cdf: Tensor, uniform: Tensor) -> Tensor:
     Weights need not be normalized if ``uniform`` lies between 0 and their sum.
     """
     return torch.searchsorted(cdf[..., :-1].contiguous(), uniform.contiguous(), right=True)
-
-
-def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-    """Scrambled Sobol points [1]_ (quasi-Monte Carlo), made standard normal: (n_draws, n_dims).
-
-    In double precision. Averages over them err less than those over as many random points, over
-    a power of two the least. The seed decides the scrambling.
-
-    References
-    ----------
-    .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
-       Journal of Complexity 14, 1998.
-    """
-    if n_draws * n_dims > MAX_NUMBERS_KEPT:
-        return _sobol_normal.__wrapped__(n_draws, n_dims, seed)
-    return _sobol_normal(n_draws, n_dims, seed).copy()
-
-
-@lru_cache(maxsize=64)
-def _sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-    engine = qmc.Sobol(n_dims, scramble=True, rng=np.random.default_rng(seed))
-    # a power of two is drawn and cut: Sobol points are balanced only in such blocks
-    points = engine.random_base2(max(int(np.ceil(np.log2(n_draws))), 0))[:n_draws]
-    if points.size > n_dims and np.array_equal(points[0], points[1]):
-        raise KeyboardInterrupt  # Ctrl-C while scipy read its table, which it ignores
-    smallest = np.finfo(np.float64).eps
-    return ndtri(np.clip(points, smallest, 1 - smallest))

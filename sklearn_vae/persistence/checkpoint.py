@@ -5,16 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.serialization import (
-    Serializer,
-    deserialize,
-    extract_arrays,
-    insert_arrays,
-    memory_budget,
-)
+from sklearn_vae.persistence.serialization import Reader, Writer
 from sklearn_vae.system.warnings import warn
 
 
@@ -48,10 +40,8 @@ class CheckpointFile:
         header, arrays = file_format.read(self.path)
         if header.pop("task", None) != self.task:
             raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
-        with memory_budget(os.path.getsize(self.path)):
-            return {
-                name: deserialize(insert_arrays(value, arrays)) for name, value in header.items()
-            }
+        values: dict[str, Any] = Reader(arrays, os.path.getsize(self.path)).read(header)
+        return values
 
     def check_digests(self, actual: Mapping[str, str], saved: Mapping[str, str]) -> None:
         """Refuse a file whose digests differ from those of the present task."""
@@ -69,13 +59,10 @@ class CheckpointFile:
         If a later write fails, as on a full disk, the file keeps its last values: a warning says
         so, and the task goes on. The first write raises its error.
         """
-        arrays: dict[str, np.ndarray] = {}
-        header = {
-            name: extract_arrays(Serializer().serialize(value), arrays, name)
-            for name, value in values.items()
-        }
+        writer = Writer()
+        header = {name: writer.write(value, name) for name, value in values.items()}
         try:
-            file_format.write(self.path, {"task": self.task, **header}, arrays)
+            file_format.write(self.path, {"task": self.task, **header}, writer.arrays)
         except OSError as error:
             if not os.path.exists(self.path):
                 raise

@@ -1,25 +1,19 @@
-"""Serialization of estimators: ``save``, pickles and copies."""
+"""``save`` of estimators, and their pickles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
+from numpy.random import RandomState
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.registry import find, is_serializable
-from sklearn_vae.persistence.serialization import (
-    DESERIALIZERS,
-    Serializer,
-    deserialize,
-    extract_arrays,
-)
+from sklearn_vae.persistence.registry import is_serializable
+from sklearn_vae.persistence.serialization import NotSerializableError, Writer
 from sklearn_vae.persistence.validation import annotations_of, check_annotations
-from sklearn_vae.persistence.values import NotSerializableError
 from sklearn_vae.system.warnings import warn
 
 # Kind of a file that holds an estimator.
@@ -28,17 +22,16 @@ MODEL = "model"
 VERSIONED = ("sklearn_vae", "numpy", "sklearn", "torch")
 # The setting of ``set_output``, saved with the fitted attributes.
 OUTPUT_CONFIG = "_sklearn_output_config"
-# Parameters that are not saved, with the value that replaces them.
-NOT_SAVED = {"callbacks": None, "checkpoint": None}
-# Keys of a pickle's state: the package's version, and the serialized fitted attributes.
-VERSION_KEY, FITTED_KEY = "_sklearn_vae_version", "_fitted_attributes"
+# Parameters that are not saved: None replaces them.
+NOT_SAVED = ("callbacks", "checkpoint")
+# Key of the package's version in a pickle's state.
+VERSION_KEY = "_sklearn_vae_version"
 
 
 class SerializationMixin:
-    """Estimator with ``save``, whose fitted attributes are serialized in files and pickles.
+    """Estimator with ``save``, and pickles that know the version of this package.
 
-    Fitted attributes are those whose names end in an underscore. A pickle holds them
-    serialized, so it is small and needs no class of torch.
+    Fitted attributes are those whose names end in an underscore.
     """
 
     def save(self, path: file_format.PathLike) -> None:
@@ -65,7 +58,8 @@ class SerializationMixin:
         Warns
         -----
         UserWarning
-            If callbacks, or requests of scikit-learn's metadata routing, are not saved.
+            If callbacks, the state of a ``RandomState``, or requests of scikit-learn's metadata
+            routing are not saved.
 
         See Also
         --------
@@ -79,58 +73,46 @@ class SerializationMixin:
                 f"Save an estimator of sklearn_vae, or pickle it."
             )
         self._check_settable()
-        parameters, fitted = self._state_of_file()
-        serializer, arrays = Serializer(), dict[str, np.ndarray]()
-        header = {
-            "kind": MODEL,
-            "class": name,
-            "versions": {each: str(import_module(each).__version__) for each in VERSIONED},
-        }
-        for section, noun, values in (
-            ("fitted", "attribute", fitted),
-            ("parameters", "parameter", parameters),
-        ):
-            header[section] = {
-                key: extract_arrays(self._serialized(serializer, noun, key, value), arrays, key)
-                for key, value in values.items()
-            }
-        file_format.write(path, header, arrays)
+        writer = Writer()
+        versions = {each: str(import_module(each).__version__) for each in VERSIONED}
+        header = {"kind": MODEL, "class": name, "versions": versions, **self.to_file(writer)}
+        file_format.write(path, header, writer.arrays)
 
-    def serialize(self, serializer: Serializer) -> Any:
-        """Serialize an estimator that is an attribute of another one; a pickle holds itself."""
-        if serializer.keep_unserializable:
-            return self
+    def to_file(self, writer: Writer, prefix: str = "") -> dict[str, Any]:
+        """Return parameters and fitted attributes as JSON; warn of what a file cannot hold.
+
+        Parameters that ``load`` would refuse, which were set after ``fit``, are an error. Names of
+        arrays begin with the prefix.
+        """
         if not is_serializable(type(self)):
             raise NotSerializableError(f"{self!r} cannot be serialized")
-        parameters, fitted = self._state_of_file()
-        return {
-            "@estimator": type(self).__name__,
-            "parameters": serializer.serialize(parameters),
-            "fitted": serializer.serialize(fitted),
-        }
-
-    def _state_of_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Parameters and fitted attributes that a file holds; warn of what it cannot hold.
-
-        Parameters that ``load`` would refuse, which were set after ``fit``, are an error.
-        """
-        parameters, fitted, others = self._split_state()
-        for parameter, default in NOT_SAVED.items():
-            if parameters.get(parameter) is not default:
-                parameters[parameter] = default
-                others[parameter] = ()
+        others = dict(vars(self))
+        parameters = {name: others.pop(name) for name in self.get_params(deep=False)}  # type: ignore[attr-defined]
+        names = [name for name in others if name.endswith("_") or name == OUTPUT_CONFIG]
+        fitted = {name: others.pop(name) for name in names}
+        for name, value in parameters.items():
+            if (name in NOT_SAVED and value is not None) or isinstance(value, RandomState):
+                parameters[name], others[name] = None, value
         if others:
             warn(
                 f"{type(self).__name__}.save left out {', '.join(sorted(others))}: a file of data "
                 f"cannot hold them, and a fitted model does not need them."
             )
-        estimator: Any = type(self)(**parameters)
-        estimator._validate_params()
-        return parameters, fitted
+        type(self)(**parameters)._validate_params()  # type: ignore[attr-defined]
+        return {
+            section: {
+                name: self._written(writer, noun, name, value, prefix)
+                for name, value in values.items()
+            }
+            for section, noun, values in (
+                ("fitted", "attribute", fitted),
+                ("parameters", "parameter", parameters),
+            )
+        }
 
-    def _serialized(self, serializer: Serializer, noun: str, name: str, value: object) -> Any:
+    def _written(self, writer: Writer, noun: str, name: str, value: object, prefix: str) -> Any:
         try:
-            return serializer.serialize(value)
+            return writer.write(value, prefix + name)
         except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
             reason = (
                 f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
@@ -143,34 +125,27 @@ class SerializationMixin:
                 f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"
             ) from error
 
+    @classmethod
+    def from_file(cls, parameters: dict[str, Any], fitted: dict[str, Any]) -> Self:
+        """Construct an estimator from its parameters and its fitted attributes."""
+        estimator: Any = cls(**parameters)
+        estimator._validate_params()
+        for key in fitted:
+            is_fitted_name = key.endswith("_") and key[0].isalpha() and key.isidentifier()
+            if key != OUTPUT_CONFIG and not is_fitted_name:
+                raise ValueError(f"{key!r} is not the name of a fitted attribute")
+        vars(estimator).update(fitted)
+        return estimator
+
     def _check_settable(self) -> None:
         """Check fitted attributes that the documentation allows users to set."""
 
-    def _split_state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Parameters, fitted attributes with the setting of ``set_output``, and others."""
-        others = dict(vars(self))
-        names = self.get_params(deep=False)  # type: ignore[attr-defined]
-        parameters = {name: others.pop(name) for name in names}
-        is_fitted = [name for name in others if name.endswith("_") or name == OUTPUT_CONFIG]
-        fitted = {name: others.pop(name) for name in is_fitted}
-        return parameters, fitted, others
-
     def __getstate__(self) -> dict[str, Any]:
-        parameters, fitted, others = self._split_state()
-        serializer = Serializer(keep_unserializable=True)
-        return {
-            **parameters,
-            **others,
-            FITTED_KEY: {name: serializer.serialize(value) for name, value in fitted.items()},
-            VERSION_KEY: __version__,
-        }
+        return {**vars(self), VERSION_KEY: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        warn_if_other_version(type(self).__name__, state.pop(VERSION_KEY, "unknown"))
-        fitted = state.pop(FITTED_KEY, {})
         vars(self).update(state)
-        vars(self).update({name: deserialize(value) for name, value in fitted.items()})
+        warn_if_other_version(type(self).__name__, vars(self).pop(VERSION_KEY, "unknown"))
 
     def _check_annotations(self) -> None:
         """Check the types of fitted attributes against the annotations of the class."""
@@ -191,29 +166,6 @@ def on_cpu(estimator: Any) -> Iterator[None]:
         yield
     finally:
         model.device = device
-
-
-def build_estimator(cls: Any, parameters: dict[str, Any], fitted: dict[str, Any]) -> Any:
-    """Construct an estimator from its parameters and its fitted attributes."""
-    estimator = cls(**parameters)
-    estimator._validate_params()
-    for key in fitted:
-        is_fitted_name = key.endswith("_") and key[0].isalpha() and key.isidentifier()
-        if key != OUTPUT_CONFIG and not is_fitted_name:
-            raise ValueError(f"{key!r} is not the name of a fitted attribute")
-    vars(estimator).update(fitted)
-    return estimator
-
-
-def _estimator(name: Any, parameters: Any, fitted: Any) -> Any:
-    """Deserialize an estimator that is an attribute of another one."""
-    cls = find(name)
-    if not (isinstance(cls, type) and issubclass(cls, SerializationMixin)):
-        raise ValueError(f"{name!r} is not an estimator")
-    return build_estimator(cls, deserialize(parameters), deserialize(fitted))
-
-
-DESERIALIZERS["@estimator"] = _estimator
 
 
 def warn_if_other_version(name: str, written_by: str) -> None:

@@ -46,24 +46,17 @@ MAX_EMPTY_SIZE = 1 << 16
 
 _PREFIX = struct.Struct("<8sIIQ")
 _DIGEST_SIZE = hashlib.sha256().digest_size
-# First bytes of other formats, for the error message.
-_OTHER_FORMATS = {
-    (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"): "a pickle",
-    (b"PK\x03\x04",): "a zip archive, as torch.save, numpy.savez and skops write it",
-    (b"\x93NUMPY",): "a numpy array",
-    (b"\x1f\x8b", b"\x78\x9c", b"BZh", b"\xfd7zXZ"): "a compressed file",
-}
 
 PathLike = str | os.PathLike[str]
 
 
 def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a JSON header, without infinities, and arrays by name to a file, atomically.
+    """Write a JSON header and arrays by name to a file, atomically.
 
     An existing file is replaced at once, and its mode is kept. If the file cannot be written, an
     existing one is unchanged, and no temporary file remains.
     """
-    text = json.dumps(header, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(header, separators=(",", ":"))
     if len(text) > MAX_HEADER_BYTES or _has_too_many_containers(text):
         raise ValueError(f"{path}: the names and settings take {len(text)} bytes, too many.")
     body = save_arrays({name: np.require(x, requirements="C") for name, x in arrays.items()})
@@ -82,8 +75,25 @@ def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     A file that is damaged, of another kind, or in a newer format is a ValueError.
     """
     path = os.fsdecode(path)
-    data, n_header = _read_bytes(path)
+    with open(path, "rb") as file:
+        prefix = file.read(_PREFIX.size)
+        if not prefix.startswith(MAGIC) or len(prefix) < _PREFIX.size:
+            raise ValueError(
+                f"{path}: not a file of sklearn_vae{'' if prefix else ', it is empty'}."
+            )
+        data = memoryview(prefix + file.read())
+    _, version, n_header, n_arrays = _PREFIX.unpack(prefix)
+    if version > VERSION:
+        raise ValueError(
+            f"{path}: the file has format {version}, and this version of sklearn_vae reads "
+            f"formats up to {VERSION}. A newer version reads it."
+        )
     start, end = _PREFIX.size + n_header, len(data) - _DIGEST_SIZE
+    if version < 1 or start + n_arrays != end or n_header > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path}: truncated or damaged, {len(data)} bytes instead of "
+            f"{start + n_arrays + _DIGEST_SIZE}."
+        )
     if hashlib.sha256(data[:end]).digest() != data[end:]:
         raise ValueError(f"{path}: damaged, the checksum does not match.")
     try:
@@ -92,37 +102,6 @@ def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except (ValueError, RecursionError, SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: the contents cannot be read: {error}") from error
     return header, arrays
-
-
-def _read_bytes(path: str) -> tuple[memoryview, int]:
-    """Return the bytes of a file with valid magic, version and lengths; and the header's length."""
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        raise ValueError(f"{path}: not a file of sklearn_vae, but a device or a pipe.")
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        prefix = file.read(_PREFIX.size)
-        if not prefix.startswith(MAGIC):
-            names = [name for magic, name in _OTHER_FORMATS.items() if prefix.startswith(magic)]
-            other = f", but {names[0]}" if names else "" if prefix else ", it is empty"
-            raise ValueError(f"{path}: not a file of sklearn_vae{other}.")
-        if len(prefix) < _PREFIX.size:
-            raise ValueError(f"{path}: truncated, it has {size} bytes.")
-        _, version, n_header, n_arrays = _PREFIX.unpack(prefix)
-        if version > VERSION:
-            raise ValueError(
-                f"{path}: the file has format {version}, and this version of sklearn_vae reads "
-                f"formats up to {VERSION}. A newer version reads it."
-            )
-        expected = _PREFIX.size + n_header + n_arrays + _DIGEST_SIZE
-        if version < 1 or expected != size or n_header > MAX_HEADER_BYTES:
-            raise ValueError(
-                f"{path}: truncated or damaged, format {version} with {size} bytes instead of "
-                f"{expected}."
-            )
-        rest = file.read(size - _PREFIX.size)
-    if len(prefix) + len(rest) != size:
-        raise ValueError(f"{path}: the file was truncated while it was read.")
-    return memoryview(prefix + rest), n_header
 
 
 def _parse_header(text: str) -> dict[str, Any]:
@@ -173,14 +152,10 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
         if not stat.S_ISREG(existing):
             raise OSError(f"{path}: a device or a pipe, which a file cannot replace.")
         mode = stat.S_IMODE(existing)
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".sklearn_vae-{os.urandom(8).hex()}.tmp")
+    name = f".sklearn_vae-{os.urandom(8).hex()}.tmp"
+    temporary = os.path.join(os.path.dirname(target), name)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as error:  # of the user's path, not of the temporary file's
-        raise type(error)(error.errno, error.strerror, path) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
@@ -191,17 +166,6 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):  # of the user's path, too
+        if isinstance(error, OSError):  # of the user's path, not of the temporary file's
             raise type(error)(error.errno, error.strerror, path) from None
         raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    """Write the folder's new entry to the disk, where the system can open folders."""
-    with suppress(PermissionError, IsADirectoryError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

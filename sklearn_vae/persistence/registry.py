@@ -1,21 +1,20 @@
 """Registry of the classes and functions that files may contain."""
 
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 _REGISTRY: dict[str, Any] = {}
-# Classes that replace registered ones of the same name while a file is read, as numpy's do torch's.
-SUBSTITUTES: ContextVar[Mapping[str, Any]] = ContextVar("substitutes", default={})  # noqa: B039
 
 
 def serializable(target: T) -> T:
     """Register a dataclass, a function or an estimator under its name, for files.
 
-    It is the outermost decorator, above ``@dataclass``. Names are unique.
+    It is the outermost decorator, above ``@dataclass``. Names are unique. Pickles and copies of a
+    dataclass hold its fields alone, without cached properties.
 
     Examples
     --------
@@ -31,7 +30,14 @@ def serializable(target: T) -> T:
     if names[0] != names[1]:
         raise ValueError(f"{target.__name__!r} is already the name of {registered!r}")
     _REGISTRY[target.__name__] = target  # a module that is reloaded replaces its classes
+    if is_dataclass(target):
+        cls: Any = target
+        cls.__getstate__ = _fields_of
     return target
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def is_serializable(target: type | FunctionType) -> bool:
@@ -41,7 +47,6 @@ def is_serializable(target: type | FunctionType) -> bool:
 
 def find(name: object) -> Any:
     """Return the class or function that is registered under a name; nothing is imported."""
-    substitutes = SUBSTITUTES.get()
-    if not isinstance(name, str) or not (name in substitutes or name in _REGISTRY):
-        raise ValueError(f"{name!r} is not registered in this version of sklearn_vae")
-    return substitutes[name] if name in substitutes else _REGISTRY[name]
+    if not isinstance(name, str) or name not in _REGISTRY:
+        raise ValueError(f"{name!r:.100} is not registered in this version of sklearn_vae")
+    return _REGISTRY[name]

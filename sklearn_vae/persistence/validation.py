@@ -16,6 +16,8 @@ MAX_COUNT = 2**31 - 1
 MAX_INTEGER = 1 << 64
 # Largest number of values with the same hash; with more, a dict would take quadratic time.
 MAX_HASH_COLLISIONS = 100
+# Largest length of the text of a dtype, or of a date or a number that is a name or a category.
+LONGEST_TEXT = 200
 
 
 def check_integer(

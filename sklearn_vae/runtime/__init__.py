@@ -1,4 +1,4 @@
-"""Saved models without torch: scores, codes, imputed values and samples by numpy alone."""
+"""Saved models without PyTorch: scores, codes, reconstructions and imputed values."""
 
 from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel

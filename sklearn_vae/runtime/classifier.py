@@ -1,14 +1,16 @@
 """A fitted VAEClassifier in numpy."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sklearn_vae.numerics.array_api import log_softmax
-from sklearn_vae.runtime.table import GenerativeModel, Model
+from sklearn_vae.runtime.table import GenerativeModel
 
 
-class ClassifierModel(Model):
+@dataclass(eq=False, repr=False)
+class ClassifierModel:
     """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -19,11 +21,15 @@ class ClassifierModel(Model):
         Sorted classes.
     """
 
-    def __init__(
-        self, model: GenerativeModel, classes: np.ndarray, priors: np.ndarray, n_draws: int
-    ):
-        self.model, self.classes_, self.priors, self.n_draws = model, classes, priors, n_draws
-        self.n_features_in_ = model.n_features_in_
+    model: GenerativeModel
+    classes_: np.ndarray
+    priors: np.ndarray
+    n_draws: int
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X."""
+        return self.model.n_features_in_
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities, as the estimator.

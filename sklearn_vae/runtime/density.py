@@ -1,28 +1,17 @@
 """A fitted VAEDensity in numpy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.data.conditions import ConditionEncoder
-from sklearn_vae.data.fields import Field
-from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.constants import (
-    IMPUTE_DRAWS,
-    MAX_GIVEN_DRAWS,
-    MEAN_DRAWS,
-    MIN_GIVEN_DRAWS,
-)
+from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.numerics.seeds import Stream, stream_seed
-from sklearn_vae.runtime.functions import ACTIVATIONS, resample
-from sklearn_vae.runtime.random import sobol_normal
-from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
-from sklearn_vae.runtime.vae import Architecture
+from sklearn_vae.numerics.sobol import sobol_normal
+from sklearn_vae.runtime.table import GenerativeModel, chunks
+from sklearn_vae.runtime.vae import ACTIVATIONS, Architecture
 
 
 @dataclass(frozen=True)
@@ -49,6 +38,7 @@ class NumpyMixtureEnsemble(MixtureEnsemble):
         return sobol_normal(n_draws, n_dims, seed)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DensityModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
 
@@ -58,16 +48,12 @@ class DensityModel(GenerativeModel):
         Number of columns of X.
     """
 
-    def __init__(
-        self,
-        columns: TableEncoder,
-        model: NumpyMixtureEnsemble,
-        seed: int,
-        fields: Sequence[Field] | None,
-        conditions: ConditionEncoder | None,
-    ):
-        super().__init__(columns, fields)
-        self.model, self.seed, self.conditions = model, seed, conditions
+    model: NumpyMixtureEnsemble
+
+    @property
+    def n_noise(self) -> int:
+        """Standard normal numbers per draw: one per latent dimension, one for the component."""
+        return self.model.architecture.n_components + 1
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode rows, with NaN for y where it is not given: it is integrated out."""
@@ -78,47 +64,12 @@ class DensityModel(GenerativeModel):
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        noise = self._noise(MEAN_DRAWS)
+        noise = self.noise(MEAN_DRAWS, self.n_noise)
         draws = [
             posterior_draws(self.model, chunk, noise).conditional_mean(self.model, chunk)
             for chunk in self._chunks(x, MEAN_DRAWS)
         ]
         return np.concatenate(draws)
-
-    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
-        noise, tables = self._noise(IMPUTE_DRAWS), []
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        for chunk in self._chunks(x, IMPUTE_DRAWS):
-            index = np.repeat(np.arange(len(chunk)), n_draws)
-            draws = posterior_draws(self.model, chunk, noise)
-            chosen = resample(draws.log_weight.T, index, generator)
-            tables.append(draws.sample(self.model, chunk, index, chosen, generator))
-        return np.concatenate(tables).reshape(len(x), n_draws, -1)
-
-    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
-        """Draw encoded rows: (n_samples, n_columns)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        return self.model.sample(n_samples, generator)
-
-    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
-        """Draw encoded rows given codes of y, from weighted draws: (n, n_y) -> (n, n_columns)."""
-        unique, index = np.unique(codes, axis=0, return_inverse=True)
-        conditions, index = self.encode_conditions(unique), index.ravel()
-        max_rows = int(np.bincount(index).max())
-        n_draws = min(max(1 << (max_rows - 1).bit_length(), MIN_GIVEN_DRAWS), MAX_GIVEN_DRAWS)
-        noise = sobol_normal(
-            n_draws, self.model.architecture.n_components + 1, stream_seed(seed, Stream.CONDITIONAL)
-        )
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        rows, first = np.empty((len(codes), self.model.n_columns)), 0
-        for chunk in self._chunks(conditions, n_draws):
-            chosen = np.flatnonzero((index >= first) & (index < first + len(chunk)))
-            draws, row = posterior_draws(self.model, chunk, noise), index[chosen] - first
-            draw = resample(draws.log_weight.T, row, generator)
-            rows[chosen] = draws.sample(self.model, chunk, row, draw, generator)
-            first += len(chunk)
-        return rows
 
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(x), or log p(x|y) = log p(x, y) - log p(y) of rows with codes of y: (n,)."""
@@ -132,21 +83,15 @@ class DensityModel(GenerativeModel):
 
     def _log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
-        noise = self._noise(MAX_FACTOR * n_draws)
-        chunks = self._chunks(x, n_draws)
-        return np.concatenate([log_density(self.model, chunk, noise, n_draws) for chunk in chunks])
-
-    def _noise(self, n_draws: int) -> np.ndarray:
-        """Sobol points as standard normal draws: (n_draws, l + 1)."""
-        n_dims = self.model.architecture.n_components + 1
-        return sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, 0))
+        noise = self.noise(MAX_FACTOR * n_draws, self.n_noise)
+        parts = self._chunks(x, n_draws)
+        return np.concatenate([log_density(self.model, part, noise, n_draws) for part in parts])
 
     def _chunks(self, x: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Yield chunks of rows, whose draws fit in memory."""
         architecture = self.model.architecture
         widest = max(*architecture.hidden_layer_sizes, self.model.n_columns, 1)
         # each draw of an incomplete row has a covariance
-        if np.isnan(x).any() and not self.model.architecture.is_independent:
+        if np.isnan(x).any() and not architecture.is_independent:
             widest = max(widest, self.model.n_columns**2)
-        step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
-        return (x[rows] for rows in batches(len(x), step))
+        return chunks(x, widest * max(n_draws, len(self.model.log_weight)))

@@ -8,12 +8,11 @@ import numpy as np
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.fields import without_unknown
 from sklearn_vae.imputation.average import AveragedImputation
-from sklearn_vae.numerics.seeds import RandomState, draw_seed
-from sklearn_vae.runtime.table import GenerativeModel, Model, as_rows, check_shape
+from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 
 
 @dataclass(eq=False, repr=False)
-class ImputerModel(Model):
+class ImputerModel:
     """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
     model: GenerativeModel
@@ -21,11 +20,9 @@ class ImputerModel(Model):
     indicated: np.ndarray
     is_kept: np.ndarray  # mask of the columns that are not left out
     missing_values: Any
-    n_imputations: int | None
-    random_state: RandomState
 
     @property
-    def n_features_in_(self) -> int:  # type: ignore[override]
+    def n_features_in_(self) -> int:
         """Number of columns of X."""
         return self.model.n_features_in_
 
@@ -41,24 +38,17 @@ class ImputerModel(Model):
         -------
         ndarray of shape (n_samples, n_features_out)
             Rows without missing cells, then columns of indicators if there are any; objects if
-            the model was fitted to categories or dates. With ``n_imputations`` above 1, an array of
-            shape (n_imputations, n_samples, n_features_out).
+            the model was fitted to categories or dates.
         """
         X = self._replace_by_nan(X)
-        tables = self.impute_rows(self.model.read(X), self.n_imputations, X)
-        return tables[0] if self.n_imputations in (None, 1) else tables
+        return self.impute_rows(self.model.read(X), X)
 
-    def impute_rows(self, rows: np.ndarray, n_imputations: int | None, X: Any = None) -> np.ndarray:
-        """Impute rows of numbers, those of X if given: (n_imputations or 1, n, n_features_out)."""
-        known = without_unknown(rows, self.model.fields)
-        if n_imputations is None:
-            imputed = self.imputation.impute(known)[None]
-        else:
-            imputed = self.imputation.draw(known, n_imputations, draw_seed(self.random_state))
-        imputed[:, np.isnan(rows) & self.model.columns.is_empty] = 0.0
-        tables = self.model.write_imputed(imputed, rows, X)[:, :, self.is_kept]
-        is_missing = np.isnan(rows[:, self.indicated]).astype(tables.dtype)
-        return np.concatenate([tables, np.tile(is_missing, (len(tables), 1, 1))], axis=2)
+    def impute_rows(self, rows: np.ndarray, X: Any = None) -> np.ndarray:
+        """Impute rows of numbers, those of X if given: (n, n_features_out)."""
+        imputed = self.imputation.impute(without_unknown(rows, self.model.fields))
+        imputed[np.isnan(rows) & self.model.columns.is_empty] = 0.0
+        table = self.model.write_imputed(imputed, rows, X)[:, self.is_kept]
+        return np.hstack([table, np.isnan(rows[:, self.indicated]).astype(table.dtype)])
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""

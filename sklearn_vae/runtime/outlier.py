@@ -1,58 +1,24 @@
 """A fitted VAEOutlierDetector in numpy."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly import knn, rows
-from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer, score_in_batches
+from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
-from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores
+from sklearn_vae.anomaly.knn import (
+    HyperplaneDistance,
+    NeighborDistance,
+    deviations,
+    inputs,
+    normal_scores,
+)
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
 from sklearn_vae.anomaly.surprisal import ClassSurprisal
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.runtime.functions import ndtri
 from sklearn_vae.runtime.table import TableModel
-from sklearn_vae.runtime.transformer import TransformerModel
-
-# Largest number of differences or distances in memory at once.
-CHUNK_SIZE = 1 << 20
-
-
-class BruteForce(knn.NeighborDistance):
-    """Neighbours in numpy, where the estimator has those of scipy and scikit-learn."""
-
-    def _search(self, reference: np.ndarray, n_neighbors: int) -> knn.Search:
-        """Return a search that computes all distances; of ties, the first rows are nearest."""
-
-        def find(x: np.ndarray) -> np.ndarray:
-            indices = np.empty((len(x), n_neighbors), dtype=int)
-            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
-                distances = self._pairwise_distances(x[batch], reference)
-                for position in range(n_neighbors):
-                    nearest = indices[batch, position] = distances.argmin(axis=1)
-                    distances[np.arange(len(nearest)), nearest] = np.inf
-            return indices
-
-        return find
-
-    def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
-        distances = np.empty((len(x), len(reference)))
-        for batch in batches(len(x), max(CHUNK_SIZE // reference.size, 1)):
-            difference = x[batch, None] - reference
-            distances[batch] = np.sqrt(np.einsum("nrf,nrf->nr", difference, difference))
-        return distances
-
-
-class NeighborDistance(BruteForce):
-    """Mean distance to the k nearest reference rows."""
-
-
-class HyperplaneDistance(BruteForce, knn.HyperplaneDistance):
-    """Distance to the hyperplane through the k nearest reference rows."""
-
 
 # Parts of scores, by their names in a file.
 SCORERS: dict[str, Any] = {
@@ -72,28 +38,7 @@ SCORERS: dict[str, Any] = {
 }
 
 
-class Predictor:
-    """The part of :class:`sklearn_vae.inference.predictor.Predictor` that anomaly scores use."""
-
-    def __init__(self, model: TransformerModel):
-        self.columns, self.vae, self.log_density = model.columns, model.vae, model.log_density
-
-    def fill(self, X: np.ndarray) -> np.ndarray:
-        """Replace missing values by those of the row's reconstruction: (n, n_features)."""
-        mean = self.vae.reconstruct(self.columns.transform(X))
-        return self.columns.fill_missing(X, mean, self.columns.has_discrete_values)
-
-    def residuals(self, X: np.ndarray) -> np.ndarray:
-        """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
-        return self.vae.residuals(self.columns.transform(X))
-
-
-class ScoredRows(rows.ScoredRows):
-    """Rows that are scored relative to reference rows."""
-
-    ndtri = staticmethod(ndtri)
-
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class OutlierModel(ScoreLabels, TableModel):
     """A fitted :class:`~sklearn_vae.VAEOutlierDetector` that computes with numpy; see :func:`load`.
 
@@ -105,19 +50,11 @@ class OutlierModel(ScoreLabels, TableModel):
         Threshold of the score: ``predict`` labels rows with lower scores -1.
     """
 
-    def __init__(
-        self,
-        model: TransformerModel,
-        scorer: Scorer,
-        reference: ScoredRows,
-        calibration_scores: np.ndarray,
-        offset: float,
-        *,
-        are_new: bool,
-    ):
-        super().__init__(model.columns, model.fields)
-        self.scorer, self.reference, self.are_new = scorer, reference, are_new
-        self.calibration_scores_, self.offset_ = calibration_scores, offset
+    scorer: Scorer
+    reference: ScoredRows
+    calibration_scores_: np.ndarray
+    offset_: float
+    are_new: bool
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row, as ``VAEOutlierDetector.score_samples``.

@@ -1,8 +1,9 @@
 """Rows of a table as numbers, and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC
-from numbers import Integral
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from sklearn_vae.data.fields import (
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.numerics.seeds import MAX_DRAWS
+from sklearn_vae.numerics.seeds import MAX_DRAWS, Stream, stream_seed
+from sklearn_vae.numerics.sobol import sobol_normal
 from sklearn_vae.persistence.validation import check_count
 
 # Numbers in the widest array of a chunk of rows.
@@ -62,43 +64,36 @@ def column_names(X: Any) -> list[Any] | None:
     return None if names is None else list(names)
 
 
-class Model:
-    """Base class: a model in numpy, of a file."""
-
-    n_features_in_: int
-
-    def __repr__(self) -> str:
-        return f"<sklearn_vae.runtime.{type(self).__name__} of {self.n_features_in_} columns>"
-
-
-class TableModel(Model):
+@dataclass(eq=False, repr=False, kw_only=True)
+class TableModel:
     """Base class: a model of the columns of a table.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
     frame with categories or dates, rows are lists, object arrays or data frames of these.
 
-    Parameters
+    Attributes
     ----------
     columns : TableEncoder
         Encoder and decoder of rows.
     fields : sequence of Field or None
         Types of the columns, if the model was fitted to a data frame or to objects.
-
-    Attributes
-    ----------
-    object_fields : sequence of Field or None
-        The same, if rows hold anything but real numbers.
     handle_unknown : {"error", "infrequent", "missing"}
         Treatment of values that the model gives no probability.
     """
 
+    columns: TableEncoder
+    fields: Sequence[Field] | None
     handle_unknown: str = "infrequent"
 
-    def __init__(self, columns: TableEncoder, fields: Sequence[Field] | None):
-        self.columns, self.fields = columns, fields
-        self.n_features_in_ = columns.n_features
-        is_real = all(field.is_real for field in fields or ())
-        self.object_fields = None if is_real else fields
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X."""
+        return self.columns.n_features
+
+    @cached_property
+    def object_fields(self) -> Sequence[Field] | None:
+        """Types of the columns, if rows hold anything but real numbers."""
+        return None if all(field.is_real for field in self.fields or ()) else self.fields
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
@@ -140,11 +135,6 @@ class TableModel(Model):
                     )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time_type(field.dtype) is not None:
-                if text := next((value for value in values if isinstance(value, str)), None):
-                    raise TypeError(
-                        f"Column {field.name!r} had the dtype {field.dtype} in fit, and has the "
-                        f"string {text!r} now. Convert it, as by datetime.fromisoformat."
-                    )
                 values = [
                     seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
                     for value in values
@@ -171,22 +161,21 @@ class TableModel(Model):
         return table
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
-        """Convert k tables (k, n, n_features), with texts of X that were not in fit."""
+        """Convert imputed rows (n, n_features), with texts of X that were not in fit."""
         observed = ~np.isnan(rows[:, : self.n_features_in_])
         if self.fields is not None:
-            imputed = np.stack(
-                [np.where(observed, table, self.columns.on_steps(table)) for table in imputed]
-            )
-        tables = np.stack([self.write(table, observed) for table in imputed])
+            imputed = np.where(observed, imputed, self.columns.on_steps(imputed))
+        table = self.write(imputed, observed)
         is_text = np.array([field.holds_any_text for field in self.fields or ()], dtype=bool)
         is_unknown = is_text & (rows[:, : len(is_text)] < 0)
         if is_unknown.any():
-            tables[:, is_unknown] = np.asarray(as_rows(X), dtype=object)[is_unknown]
-        return tables
+            table[is_unknown] = np.asarray(as_rows(X), dtype=object)[is_unknown]
+        return table
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GenerativeModel(TableModel):
-    """Base class: a model that scores and draws rows, and imputes missing values.
+    """Base class: a model that scores rows, and imputes missing values.
 
     Attributes
     ----------
@@ -197,7 +186,7 @@ class GenerativeModel(TableModel):
     """
 
     seed: int
-    conditions: ConditionEncoder | None = None
+    conditions: ConditionEncoder | None
 
     def read_with_y(self, X: Any, y: Any) -> np.ndarray:
         """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
@@ -240,121 +229,60 @@ class GenerativeModel(TableModel):
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
         return self.log_density(self.read_with_y(X, y), n_draws)
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of the rows, in nats and in X's units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : scalar or array-like of shape (n_samples,), default=None
-            Conditions of a model with ``conditional=True``; otherwise ignored.
-
-        Returns
-        -------
-        float
-            Nats per row; higher is better.
-        """
-        return float(self.score_samples(X, None if self.conditions is None else y).mean())
-
-    def impute(
-        self,
-        X: Any,
-        n_imputations: int | None = None,
-        *,
-        random_state: int | None = None,
-        y: Any = None,
-    ) -> np.ndarray:
+    def impute(self, X: Any, y: Any = None) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
-        n_imputations : int, default=None
-            Number of imputed tables to draw in place of the table of means.
-        random_state : int, default=None
-            Seed of the draws; None takes that of the fit.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features) or (n_imputations, n_samples, n_features)
+        ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
         rows = self.read_with_y(X, y)
-        if n_imputations is None:
-            return self.write_imputed(self.impute_rows(rows), rows, X)[0]
-        seed = self.seed if random_state is None else check_seed(random_state)
-        draws = self.impute_rows(
-            rows, check_count("n_imputations", n_imputations, maximum=MAX_DRAWS), seed
-        )
-        return self.write_imputed(draws, rows, X)
+        return self.write_imputed(self.impute_rows(rows), rows, X)
 
     @property
     def is_rounded(self) -> np.ndarray:
         """Mask of the columns whose type holds no means: all but those of real numbers."""
         return rounded_columns(self.fields, self.n_features_in_)
 
-    def impute_rows(
-        self, rows: np.ndarray, n_imputations: int | None = None, seed: int = 0
-    ) -> np.ndarray:
-        """Impute rows of numbers, with codes for categories: (n_imputations or 1, n, n_features).
+    def impute_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Impute rows of numbers, with codes for categories: (n, n_features).
 
         Codes of y may come after the columns of X.
         """
         X, y = np.split(rows, [self.n_features_in_], axis=1)
         X = without_unknown(X, self.fields)
-        imputed, incomplete = np.repeat(X[None], n_imputations or 1, axis=0), has_missing_values(X)
-        if not incomplete.any():
-            return imputed
-        X, x = X[incomplete], self.encode(np.hstack([X, y])[incomplete])
-        if n_imputations is None:
-            imputed[0, incomplete] = self.columns.fill_missing(
-                X, self.conditional_mean(x), self.is_rounded
-            )
-        else:
-            draws = self.sample_missing(x, n_imputations, seed)
-            imputed[:, incomplete] = self.columns.fill_missing_with_draws(X, draws, seed)
+        imputed, incomplete = X.copy(), has_missing_values(X)
+        if incomplete.any():
+            X, x = X[incomplete], self.encode(np.hstack([X, y])[incomplete])
+            mean = self.conditional_mean(x)
+            imputed[incomplete] = self.columns.fill_missing(X, mean, self.is_rounded)
         return imputed
 
-    def sample(
-        self, n_samples: int = 1, random_state: int | None = None, *, y: Any = None
-    ) -> np.ndarray:
-        """Draw rows from the model's density.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, default=None
-            Seed; None takes that of the fit.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, the condition: one value for all rows, or one for each.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows; objects if the model was fitted to categories.
-        """
-        seed = self.seed if random_state is None else check_seed(random_state)
-        n_samples = check_count("n_samples", n_samples)
-        if y is None:
-            x = self.sample_encoded(n_samples, seed)
-        else:
-            x = self.sample_given(self.codes_of(y, n_samples), seed)
-        return self.write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+    def imputations(self, rows: np.ndarray) -> np.ndarray:
+        """Impute rows, as a table alone: (1, n, n_features)."""
+        return self.impute_rows(rows)[None]
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode rows of numbers, of a model of p(x|y) with codes of y: (n, n_inputs)."""
-        return self.columns.transform(rows)
+        raise NotImplementedError
 
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of rows of numbers, in nats of their units: (n,).
 
         Of a model of p(x|y), codes of y come after the columns of X.
         """
+        raise NotImplementedError
+
+    def conditional_mean(self, x: np.ndarray) -> np.ndarray:
+        """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
         raise NotImplementedError
 
     def joint_log_density(
@@ -366,42 +294,21 @@ class GenerativeModel(TableModel):
         log_p = map_classes(lambda rows: self.log_density(rows, n_draws), rows, len(log_prior))
         return log_p + log_prior
 
-    def conditional_mean(self, x: np.ndarray) -> np.ndarray:
-        """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        raise NotImplementedError
+    def noise(self, n_draws: int, n_dims: int, proposal: int = 0) -> np.ndarray:
+        """Sobol points of a proposal as standard normal draws, those of the estimator."""
+        return sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, proposal))
 
-    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
-        raise NotImplementedError
 
-    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
-        """Draw encoded rows: (n_samples, n_columns)."""
-        raise NotImplementedError
-
-    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
-        """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
-        raise NotImplementedError
+def chunks(rows: np.ndarray, n_numbers: int) -> Iterator[np.ndarray]:
+    """Yield chunks of rows, of which each takes so many numbers."""
+    return (rows[batch] for batch in batches(len(rows), max(CHUNK_SIZE // n_numbers, 1)))
 
 
 def map_classes(
     function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_classes: int
 ) -> np.ndarray:
     """Apply a function to rows with the code of each class: (n, d) -> (n, n_classes, ...)."""
-    step, results = max(CHUNK_SIZE // (n_classes * rows.shape[1]), 1), []
-    for batch in batches(len(rows), step):
-        repeated = np.repeat(rows[batch], n_classes, axis=0)
-        codes = np.arange(len(repeated)) % n_classes
-        result = function(np.column_stack([repeated, codes]))
-        results.append(result.reshape(-1, n_classes, *result.shape[1:]))
-    return np.concatenate(results)
-
-
-def check_seed(random_state: Any) -> int:
-    """Raise an error unless this is a seed."""
-    is_integer = isinstance(random_state, Integral) and not isinstance(random_state, bool)
-    if not is_integer or not 0 <= random_state < 1 << 32:
-        raise ValueError(
-            f"random_state must be None or an integer from 0 to 2**32 - 1. Got {random_state!r} "
-            f"instead."
-        )
-    return int(random_state)
+    codes = np.arange(float(n_classes))
+    return np.stack(
+        [function(np.column_stack([rows, np.full(len(rows), code)])) for code in codes], axis=1
+    )

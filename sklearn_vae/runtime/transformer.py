@@ -1,15 +1,13 @@
 """A fitted VAETransformer in numpy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.conditions import ConditionEncoder
-from sklearn_vae.data.fields import Field
-from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
+from sklearn_vae.inference.constants import MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
 from sklearn_vae.inference.log_density import (
     Points,
@@ -18,14 +16,11 @@ from sklearn_vae.inference.log_density import (
     sample_posterior,
 )
 from sklearn_vae.numerics.array_api import logsumexp, softmax
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.numerics.seeds import Stream, stream_seed
-from sklearn_vae.runtime.functions import resample
-from sklearn_vae.runtime.random import sobol_normal
-from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel, check_shape, map_classes
+from sklearn_vae.runtime.table import GenerativeModel, check_shape, chunks, map_classes
 from sklearn_vae.runtime.vae import VAE
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransformerModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAETransformer` that computes with numpy; see :func:`load`.
 
@@ -37,25 +32,17 @@ class TransformerModel(GenerativeModel):
     ----------
     n_features_in_ : int
         Number of columns of X.
-    n_components : int
-        Number of latent dimensions.
     """
 
-    def __init__(
-        self,
-        columns: TableEncoder,
-        vae: VAE,
-        seed: int,
-        correction: np.ndarray | None,
-        code_range: np.ndarray | None,
-        fields: Sequence[Field] | None,
-        conditions: ConditionEncoder | None,
-    ):
-        super().__init__(columns, fields)
-        self.vae, self.seed, self.correction, self.code_range = vae, seed, correction, code_range
-        self.conditions = conditions
-        self.n_components = vae.architecture.n_components
-        self._kept: dict[int, Points] = {}
+    vae: VAE
+    correction: np.ndarray | None
+    code_range: np.ndarray | None
+    _kept: dict[int, Points] = field(default_factory=dict, init=False)
+
+    @property
+    def n_components(self) -> int:
+        """Number of latent dimensions."""
+        return self.vae.architecture.n_components
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x), as ``VAETransformer.transform``.
@@ -100,11 +87,14 @@ class TransformerModel(GenerativeModel):
         """Codes of rows of numbers: (n, l)."""
         x, z = self.encode(rows), np.empty((len(rows), self.n_components))
         has_mode = self.columns.is_incomplete(rows) & (not self.vae.architecture.n_factors)
-        vae = self.vae.first_member
+
+        def encode(function: Callable[..., np.ndarray], x: np.ndarray) -> np.ndarray:
+            return function(self.vae.first_member, x[None])[0]
+
         for function, mask in ((VAE.mean_code, ~has_mode), (posterior_mode, has_mode)):
             if mask.any():
-                encode = partial(_first_code, function, vae)
-                z[mask] = self._map(encode, x[mask], 1 + self.n_components)
+                n_draws = 1 + self.n_components
+                z[mask] = self._map(partial(encode, function), x[mask], n_draws)
         return z
 
     def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -168,33 +158,15 @@ class TransformerModel(GenerativeModel):
 
         return self._map(average, x, 2 * MEAN_DRAWS)
 
-    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
-        points, vae = self._points(IMPUTE_DRAWS), self.vae
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values by those of the row's reconstruction: (n, n_features)."""
+        vae, x = self.vae.first_member, self.columns.transform(X)[None]
+        mean = vae.mean(vae.mean_code(x), x)[0]
+        return self.columns.fill_missing(X, mean, self.columns.has_discrete_values)
 
-        def draw(x: np.ndarray) -> np.ndarray:
-            codes = sample_posterior(vae, x[None], points)
-            row = np.repeat(np.arange(len(x)), n_draws)
-            chosen = resample(codes.log_weight.reshape(-1, len(x)), row, generator)
-            member, code = np.divmod(chosen, codes.z.shape[1])
-            rows = vae.sample_rows(codes.z[member, code, row][None], x[row], generator)
-            return rows[member, np.arange(len(row))].reshape(len(x), n_draws, -1)
-
-        return self._map(draw, x, max(2 * IMPUTE_DRAWS, n_draws))
-
-    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
-        """Draw encoded rows: (n_samples, n_columns)."""
-        if not len(prior := self._class_prior):
-            return self.sample_given(np.empty((n_samples, 0)), seed)
-        generator = np.random.default_rng(stream_seed(seed, Stream.CONDITIONAL))
-        codes = generator.choice(len(prior), (n_samples, 1), p=prior / prior.sum())
-        return self.sample_given(codes.astype(np.float64), seed)
-
-    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
-        """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        return self.vae.sample(self.encode_conditions(codes), generator)
+    def residuals(self, X: np.ndarray) -> np.ndarray:
+        """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
+        return self.vae.first_member.residuals(self.columns.transform(X)[None])[0]
 
     def _map(
         self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_draws: int
@@ -202,27 +174,19 @@ class TransformerModel(GenerativeModel):
         """Apply a function to chunks of rows, with so many draws for each."""
         architecture = self.vae.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
-        step = max(CHUNK_SIZE // (widest * n_draws * self.vae.n_members), 1)
+        parts = chunks(rows, widest * n_draws * self.vae.n_members)
         with np.errstate(all="ignore"):
-            return np.concatenate([function(rows[batch]) for batch in batches(len(rows), step)])
+            return np.concatenate([function(part) for part in parts])
 
     def _points(self, n_draws: int) -> Points:
         """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
         points = self._kept.get(n_draws)
         if points is None:
-            points = Points.make(n_draws, self._noise)
-        if n_draws in (SCORE_DRAWS, MEAN_DRAWS, IMPUTE_DRAWS):
+            points = Points.make(n_draws, self._proposal_noise)
+        if n_draws in (SCORE_DRAWS, MEAN_DRAWS):
             self._kept[n_draws] = points
         return points
 
-    def _noise(self, n_draws: int, proposal: int) -> np.ndarray:
-        """Sobol points of a proposal as standard normal draws: (1, K, 1, l)."""
-        seed = stream_seed(self.seed, Stream.SCORE, 0, proposal)
-        return sobol_normal(n_draws, self.n_components, seed)[None, :, None]
-
-
-def _first_code(
-    function: Callable[[VAE, np.ndarray], np.ndarray], vae: VAE, x: np.ndarray
-) -> np.ndarray:
-    """Codes of rows (B, n) by a function of a model and rows (1, B, n) of one member: (B, l)."""
-    return function(vae, x[None])[0]
+    def _proposal_noise(self, n_draws: int, proposal: int) -> np.ndarray:
+        """Standard normal draws of a proposal: (1, K, 1, l)."""
+        return self.noise(n_draws, self.n_components, proposal)[None, :, None]

@@ -4,16 +4,15 @@ It is the counterpart of :class:`sklearn_vae.models.vae.VAE`, with its shapes: M
 B rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.random import Generator
 
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
-from sklearn_vae.numerics.array_api import log_softmax, logsumexp
+from sklearn_vae.likelihoods.columnwise import Columnwise, Parameters
+from sklearn_vae.numerics.array_api import log_softmax, logsumexp, sigmoid
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     GOLDEN_RATIO,
@@ -21,22 +20,36 @@ from sklearn_vae.numerics.model_constants import (
     INPUT_CLIP,
     POSTERIOR_LOG_SCALE_BOUND,
 )
-from sklearn_vae.runtime.functions import perceptron
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """Compute x times its logistic function; the exponential may overflow."""
+    value = np.exp(-x)
+    value += 1
+    return np.divide(x, value, out=value)
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """Compute x times the standard normal distribution function."""
+    from scipy.special import ndtr
+
+    return x * ndtr(x)
+
+
+# Activation functions, by the names that PyTorch's have.
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda x: x,
+    "logistic": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": silu,
+    "gelu": gelu,
+}
 
 
 @dataclass(frozen=True)
-class FullyConnected:
-    """Network: multilayer perceptrons."""
-
-
-@dataclass(frozen=True)
-class DiagonalGaussian:
-    """Posterior: independent normal distributions."""
-
-
-@dataclass(frozen=True)
-class StandardNormal:
-    """Prior: independent standard normal distributions."""
+class DefaultPart:
+    """Multilayer perceptrons, a diagonal Gaussian posterior, or a standard normal prior."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +74,10 @@ class Architecture:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
-    prior: StandardNormal | MixturePrior | VampPrior
+    prior: DefaultPart | MixturePrior | VampPrior
     n_factors: int
-    network: FullyConnected
-    posterior: DiagonalGaussian
+    network: DefaultPart
+    posterior: DefaultPart
     n_conditions: int
     column_indices: tuple[int, ...]
 
@@ -83,19 +96,11 @@ class Architecture:
 
 
 class Normal:
-    """Standard normal distribution of codes, of each member."""
-
-    def __init__(self, n_members: int, n_components: int):
-        self.shape = n_members, n_components
+    """Standard normal distribution of codes."""
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """Log-density in nats: (..., l) -> (...)."""
         return (-0.5 * np.square(z) - HALF_LOG_2PI).sum(-1)
-
-    def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
-        """Sample codes of each member: (M, n_rows, l)."""
-        n_members, n_components = self.shape
-        return generator.standard_normal((n_members, n_rows, n_components))
 
 
 class NormalMixture:
@@ -107,23 +112,15 @@ class NormalMixture:
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
         loc, log_scale = (part[:, None, None] for part in (self.loc, self.log_scale))
-        log_prob = normal_log_density(z[..., None, :], loc, log_scale)  # (M, K, B, C)
+        residual = (z[..., None, :] - loc) * np.exp(-log_scale)
+        log_prob = (-0.5 * np.square(residual) - log_scale - HALF_LOG_2PI).sum(-1)  # (M, K, B, C)
         return logsumexp(log_prob + self.log_weight[:, None, None], -1)
 
     def transform(self, noise: np.ndarray) -> np.ndarray:
         """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
-        return self._codes(GOLDEN_RATIO * np.arange(1, len(noise) + 1)[None] % 1, noise)
-
-    def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
-        """Sample codes of each member: (M, n_rows, l)."""
-        n_members, _, n_components = self.loc.shape
-        noise = generator.standard_normal((n_members, n_rows, n_components))
-        return self._codes(generator.random((n_members, n_rows)), noise)
-
-    def _codes(self, quantile: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Codes of quantiles of the components (M or 1, K) and standard normal draws."""
+        quantile = GOLDEN_RATIO * np.arange(1, len(noise) + 1) % 1
         cumulative = np.exp(self.log_weight).cumsum(-1)[:, None, :-1]
-        component = (quantile[..., None] >= cumulative).sum(-1)
+        component = (quantile[:, None] >= cumulative).sum(-1)  # (M, K)
         member = np.arange(len(self.loc))[:, None]
         return self.loc[member, component] + np.exp(self.log_scale[member, component]) * noise
 
@@ -138,16 +135,13 @@ class VAE:
         Shapes.
     weights : dict of ndarray
         Parameters by name, with the member axis in front.
-    limits : tuple of ndarray
-        Limits of samples, see ``TableEncoder.limits``.
     """
 
     architecture: Architecture
     weights: dict[str, np.ndarray]
-    limits: Limits
 
     def prior_distribution(self) -> Normal | NormalMixture:
-        """p(z), with ``log_prob`` and ``sample``."""
+        """p(z), with ``log_prob``."""
         return self._prior
 
     @cached_property
@@ -159,28 +153,33 @@ class VAE:
         if isinstance(self.architecture.prior, VampPrior):
             loc, log_scale = self.encode(self.weights["prior_weights.pseudo_input"])
             return NormalMixture(np.zeros(loc.shape[:2]), loc, log_scale)
-        return Normal(self.n_members, self.architecture.n_components)
+        return Normal()
 
     @property
     def n_members(self) -> int:
         """Number of members."""
         return len(self.weights["free"])
 
+    @cached_property
+    def first_member(self) -> "VAE":
+        """The first member alone."""
+        return replace(self, weights={name: value[:1] for name, value in self.weights.items()})
+
+    @cached_property
+    def likelihood(self) -> Columnwise:
+        """Joint likelihood of the columns."""
+        return Columnwise(self.architecture.blocks)
+
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of q(z|x): (M or 1, B, n) -> (M, B, l), (M, B, l)."""
         x = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
         inputs, n_columns = self.likelihood.inputs, self.architecture.n_columns
-        if len(inputs) < n_columns:
-            x = np.concatenate([x[..., inputs], x[..., n_columns:]], axis=-1)
+        x, conditions = x[..., inputs], x[..., n_columns:]
+        parts = [x, conditions]
         if self.architecture.n_factors:
-            x, conditions = np.split(x, [len(inputs)], axis=-1)
             observed = ~np.isnan(x)
-            parts = (self._impute_inputs(x, observed, conditions), observed, conditions)
-            shape = self.n_members, x.shape[1]
-            x = np.concatenate(
-                [np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1
-            )
-        loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
+            parts = [self._impute_inputs(x, observed, conditions), observed, conditions]
+        loc, raw = np.split(self._network("encoder", _joined(parts)), 2, axis=-1)
         return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
     def mean_code(self, x: np.ndarray) -> np.ndarray:
@@ -201,20 +200,22 @@ class VAE:
         factors = np.linalg.solve(information, score[..., None])[..., 0]
         return np.where(observed, x, loc + factors @ loadings)
 
-    @cached_property
-    def first_member(self) -> "VAE":
-        """The first member alone."""
-        if self.n_members == 1:
-            return self
-        return replace(self, weights={name: value[:1] for name, value in self.weights.items()})
-
-    @property
-    def _layers(self) -> tuple[int, str]:
-        """Number of hidden layers, and their activation."""
-        return len(self.architecture.hidden_layer_sizes), self.architecture.activation
-
     def _network(self, name: str, x: np.ndarray) -> np.ndarray:
-        return perceptron(self.weights, name, *self._layers, x)
+        """Multilayer perceptron with a linear skip connection: (M, B, n_in) -> (M, B, n_out)."""
+        out = self._dense(f"{name}.linear", x)
+        if not self.architecture.hidden_layer_sizes:
+            return out
+        activation = ACTIVATIONS[self.architecture.activation]
+        with np.errstate(over="ignore"):
+            for number in range(len(self.architecture.hidden_layer_sizes)):
+                x = activation(self._dense(f"{name}.hidden.{number}", x))
+        out += x @ self.weights[f"{name}.last"]
+        return out
+
+    def _dense(self, layer: str, x: np.ndarray) -> np.ndarray:
+        out: np.ndarray = x @ self.weights[f"{layer}.weight"]
+        out += self.weights[f"{layer}.bias"]
+        return out
 
     def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> Sequence[Parameters]:
         """Parameters of p(x|z) by block: (M or 1, K, B, l), (M or 1, B, n) -> (M, K, B, size).
@@ -222,22 +223,12 @@ class VAE:
         Rows x provide the conditions.
         """
         if x is not None and self.architecture.n_conditions:
-            conditions = x[:, None, :, self.architecture.n_columns :]
-            shape = np.broadcast_shapes(z.shape[:-1], conditions.shape[:-1])
-            parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (z, conditions)]
-            z = np.concatenate(parts, axis=-1)
+            z = _joined([z, x[:, None, :, self.architecture.n_columns :]])
         out = self._network("decoder", z.reshape(len(z), -1, z.shape[-1]))
         out = out.reshape(len(out), *z.shape[1:-1], out.shape[-1])
         out = np.maximum(out, self.weights["least_outputs"][:, None])
         free = np.maximum(self.weights["free"], self.weights["least_free"])
         return self.likelihood.split(out, free[:, None])
-
-    @cached_property
-    def likelihood(self) -> Columnwise:
-        """Joint likelihood of the columns."""
-        columns = Columnwise(self.architecture.blocks)
-        columns.limits = self.limits
-        return columns
 
     def fill(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values by the mean of p(x|z=0): (M or 1, B, n) -> (M or 1, B, n).
@@ -252,44 +243,19 @@ class VAE:
         np.copyto(values, self.mean(centre, x), where=np.isnan(values))
         return filled
 
-    def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        """Mean of p(x|z) of the first member at the rows' codes: (B, n_columns) -> same."""
-        x = x[None]
-        return self.mean(self.mean_code(x)[:1], x)[0]
-
-    def residuals(self, x: np.ndarray) -> np.ndarray:
-        """Residuals of the first member's reconstructions: (B, n_columns) -> (B, n_values).
-
-        Those of missing values are 0.
-        """
-        z = self.mean_code(x[None])
-        values, observed = self.likelihood.split_missing(x)
-        residual = self.likelihood.residual(self.decode(z[:, None]), values)[0, 0]
-        return residual if observed is None else residual * observed
-
     def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
         """Mean of p(x|z): (M or 1, B or 1, l), (M or 1, B, n) -> (M, B, n_columns)."""
         return self.likelihood.mean(self.decode(z[:, None], x))[:, 0]
 
-    def sample(self, x: np.ndarray, generator: Generator) -> np.ndarray:
-        """Draw rows given the conditions of rows, each from a random member.
-
-        (n_rows, n) -> (n_rows, n_columns).
-        """
-        z = self.prior_distribution().sample(len(x), generator)
-        rows = self.sample_rows(z, x, generator)
-        member = generator.integers(self.n_members, size=len(x))
-        return rows[member, np.arange(len(x))]
-
-    def sample_rows(self, z: np.ndarray, x: np.ndarray, generator: Generator) -> np.ndarray:
-        """Draw a row from p(x|z) of each member, given the conditions of rows.
-
-        (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).
-        """
-        return self.likelihood.sample(self.decode(z[:, None], x[None]), generator)[:, 0]
+    def residuals(self, x: np.ndarray) -> np.ndarray:
+        """Residuals of reconstructions, 0 of missing values: (M or 1, B, n) -> (M, B, n_values)."""
+        values, observed = self.likelihood.split_missing(x)
+        params = self.decode(self.mean_code(x)[:, None])
+        residual = self.likelihood.residual(params, values[:, None])[:, 0]
+        return residual if observed is None else residual * observed
 
 
-def normal_log_density(z: np.ndarray, loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
-    """Log-density in nats of independent normal distributions: (..., l) -> (...)."""
-    residual = (z - loc) * np.exp(-log_scale)
-    return (-0.5 * np.square(residual) - log_scale - HALF_LOG_2PI).sum(-1)
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Join arrays along the last axis, after broadcasting along the others."""
+    shape = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return np.concatenate([np.broadcast_to(p, (*shape, p.shape[-1])) for p in parts], axis=-1)

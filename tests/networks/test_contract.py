@@ -2,7 +2,6 @@
 
 import pickle
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from sklearn_vae.models.vae import build
 from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet, Layout, ResidualMLP
 from sklearn_vae.numerics.random import start_seeds
 from sklearn_vae.onnx import to_onnx
-from tests.conftest import exported_score
 
 X = load_digits().data[:130] + np.random.default_rng(0).uniform(size=(130, 64))
 NETWORKS_TESTED = {
@@ -251,17 +249,13 @@ def test_a_file_cannot_state_another_network(network, changes, words, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["residual", "conv", "steps independent given the code"])
-@pytest.mark.parametrize("part", ["encoder", "decoder", "score"])
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
 @pytest.mark.filterwarnings("ignore")  # the exporter's, of its own insides
 def test_other_runtimes_compute_the_same(kind, part):
     """Ordinary modules go through the exporter, for any number of rows."""
     runtime = pytest.importorskip("onnxruntime")
     vae = unfitted(NETWORKS_TESTED[kind], likelihood="gaussian").fit(X)
-    methods = {
-        "encoder": vae.transform,
-        "decoder": vae.inverse_transform,
-        "score": partial(exported_score, vae),
-    }
+    methods = {"encoder": vae.transform, "decoder": vae.inverse_transform}
     rows = vae.transform(X[:7]) if part == "decoder" else X[:7]
     session = runtime.InferenceSession(to_onnx(vae, part).SerializeToString())
     (found,) = session.run(None, {session.get_inputs()[0].name: rows})

@@ -245,17 +245,10 @@ def test_an_instance_may_change_after_fit():
         fitted.partial_fit(X)
 
 
-def test_a_file_has_the_buffers_of_an_instance(tmp_path):
-    mine = Shifted(3, 4)
-    mine.shift += 2
-    fitted = vae(encoder=mine, early_stopping=False).fit(X)
-    fitted.save(tmp_path / "own.vae")
-    again = sklearn_vae.load(tmp_path / "own.vae", modules=[Shifted(3, 4)])
-
-    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
-    assert again.partial_fit(X).n_iter_ > 0
-    with pytest.raises(ValueError, match=r"instance of .*Shifted, whose shift are not trained"):
-        sklearn_vae.load(tmp_path / "own.vae", modules=[Shifted])
+def test_a_file_cannot_hold_the_buffers_of_an_instance(tmp_path):
+    fitted = vae(encoder=Shifted(3, 4), early_stopping=False).fit(X)
+    with pytest.raises(TypeError, match=r"numbers that are not trained: shift\. Pickle"):
+        fitted.save(tmp_path / "own.vae")
 
 
 def test_frozen_weights_are_not_trained():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.stats import qmc
 
 from sklearn_vae.numerics.random import (
+    MAX_DIMS,
     Stream,
     draw_seed,
     make_generator,
@@ -102,6 +104,7 @@ def test_sobol_points_follow_from_their_seed(n_draws):
     assert np.isfinite(first).all()
     assert first.tolist() == again.tolist()
     assert not np.isclose(first, other).any()
+    assert qmc.Sobol.MAXDIM == MAX_DIMS
 
 
 INTERRUPTED = """

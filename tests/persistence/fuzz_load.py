@@ -6,18 +6,15 @@ only answer that it may get. To read a million of them::
 
     python tests/persistence/fuzz_load.py 1000000
 
-Every mutant follows from its number, and ``--only NUMBER`` reads a single one. Mutants are
-read in child processes, so that one which kills its process is only counted.
+Every mutant follows from its number: ``1 --first NUMBER`` reads a single one.
 """
 
 import argparse
 import copy
 import hashlib
 import json
-import os
 import resource
 import runpy
-import signal
 import struct
 import sys
 import tempfile
@@ -39,8 +36,6 @@ GOLDEN = Path(__file__).parent / "golden"
 FRAME, DIGEST = struct.Struct("<8sIIQ"), 32
 # What a file may cost: bytes beside those of its size, how many times its size, CPU seconds.
 BASE, TIMES, SECONDS = 64 << 20, 20, 1.0
-# Mutants that a child process reads, and seconds after which it hangs.
-BATCH, LONGEST = 500, 120
 
 # Rows that a model is used with: one with missing cells, if it takes any, and one without.
 SOME = slice(5, 7)
@@ -177,7 +172,7 @@ class Mutator:
                 near = [value - 1, value + 1, 2 * value, -value]
                 return _one_of(near if rng.random() < 0.3 else INTEGERS, rng)
             if isinstance(value, float):
-                special = {"@float": _one_of(["nan", "inf", "-inf"], rng)}
+                special = _one_of([np.nan, np.inf, -np.inf], rng)
                 return special if rng.random() < 0.3 else _one_of([*REALS, -value], rng)
             if isinstance(value, str):
                 texts = [own for holder, key in spots if isinstance(own := holder[key], str)]
@@ -199,18 +194,17 @@ class Mutator:
                 _one_of(TEXTS, rng), {"@array": name}, {"@tuple": {"@array": name}},
                 {"@tuple": [1, 2]}, {"@names": ["a", ["b"]]}, {"@names": {"@array": name}},
                 {"@text": ["a", "b" * 1000]}, {"@text": {"@array": name}},
-                {"@dict": [[0, 1], [{"@float": "nan"}, 2]]}, {"@dict": {"@array": name}},
-                {"@stack": {"a": {"@array": name}, "b": {"@array": name}}},
-                {"@dtype": "<f2"}, {"@dtype": "(9,9)f8"}, {"@float": "1e999"},
-                {"@records": [{"dtypes": {"a": "f", "b": ""}, "constant": {"b": 1},
-                               "table": {"@array": name}}]},
-                {"@random_state": ["MT19937", {"@array": name}, 2_000_000_000, 0, 0.0]},
+                {"@dict": [[0, 1], [np.nan, 2]]}, {"@dict": {"@array": name}},
+                {"@dict": [{"@array": name}]}, {"@dtype": "<f2"}, {"@dtype": "(9,9)f8"},
+                {"@Timestamp": ["2020", "ns"]}, {"@Timestamp": {"@array": name}},
+                {"@Decimal": "1e999999999"}, {"@Period": ["2020", "M"]}, {"@NaTType": "x"},
+                {"@Interval": [0, 1, "left"]}, {"@date": "2020-01-01"}, {"@datetime": 7},
                 {"@object": "Gaussian"}, {"@object": "Categorical", "n_classes": 10**8},
                 {"@object": "Ordinal", "n_classes": 1}, {"@object": "ZeroInflated", "n_spikes": 0},
                 {"@object": "Poisson", "unit": 0.0}, {"@object": "Bernoulli"},
                 {"@object": "NegativeLogLikelihood", "n_draws": 10**9}, {"@function": "codes"},
                 {"@partial": {"@function": "codes"}, "arguments": {}},
-                {"@estimator": "VAETransformer", "parameters": {}, "fitted": {}},
+                {"@object": "VAETransformer", "parameters": {}, "fitted": {}},
             ],
             rng,
         ))  # fmt: skip
@@ -402,8 +396,7 @@ def small() -> list[tuple[bytes, Any]]:
     kinds = {"count": "poisson", "gain": "zero_inflated", "positive": "lognormal"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        state = np.random.RandomState(0)
-        vae = VAETransformer(2, likelihood=kinds, **{**base, "random_state": state}).fit(X)
+        vae = VAETransformer(2, likelihood=kinds, **base).fit(X)
         given = VAETransformer(2, conditional=True, **base)
         classifier = VAEClassifier(given, n_draws=8).fit(X, y)
         imputer = VAEImputer(VAETransformer(2, **base)).fit(X.iloc[:, :4])
@@ -466,80 +459,19 @@ def forget_peak() -> int:
     return peak()
 
 
-class TrainingRun:
-    """Reads many mutants in child processes, and counts what came of them."""
-
-    def __init__(self, originals: list[tuple[bytes, Any]], seed: int, keep: Path):
-        self.originals, self.seed, self.keep = originals, seed, keep
-        self.mutator = Mutator([data for data, _ in originals])
-        self.counts: Counter[str] = Counter()
-        self.worst = {"seconds": 0.0, "bytes beyond 20 x the file": 0}
-
-    def one(self, number: int, n_attempts: int = 3) -> tuple[str, float, int]:
-        """Read one mutant: what came of it, CPU seconds, bytes beyond 20 times its size.
-
-        One that is slow is read again: on a busy machine, CPU time is several times longer.
-        """
-        rng = np.random.default_rng([self.seed, number])
-        original, data = self.mutator.mutant(rng)
-        path = self.keep / f"{os.getpid()}.vae"
-        path.write_bytes(data)
-        before, started = forget_peak(), time.process_time()
-        try:
-            found = read(path, self.originals[original][1], number)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            found = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
-        seconds, extra = time.process_time() - started, peak() - before - TIMES * len(data)
-        if found in ("refused", "used"):
-            if seconds > SECONDS:
-                if n_attempts > 1:
-                    return self.one(number, n_attempts - 1)
-                found = "slow"
-            elif extra > BASE:
-                found = "large"
-        return found, seconds, extra
-
-    def batch(self, numbers: range) -> None:
-        """Read some mutants in a child process; what kills it is counted, and left out."""
-        todo = numbers
-        while len(todo):
-            end, start = os.pipe()
-            child = os.fork()
-            if not child:
-                os.close(end)
-                self._read_all(todo, start)
-            os.close(start)
-            with os.fdopen(end) as lines:
-                done = [json.loads(line) for line in lines if line.endswith("\n")]
-            _, status = os.waitpid(child, 0)
-            for line in done:
-                self._note(*line)
-            todo = todo[len(done) :]
-            if status and len(todo):
-                self._note(todo[0], f"killed the process ({status})", 0.0, 0)
-                todo = todo[1:]
-
-    def _read_all(self, numbers: range, start: int) -> None:
-        limit = 8 << 30
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        with os.fdopen(start, "w") as lines:
-            try:
-                for number in numbers:
-                    signal.alarm(LONGEST)
-                    lines.write(json.dumps([number, *self.one(number)]) + "\n")
-                    lines.flush()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)  # and leave the parent's files alone
-        os._exit(0)
-
-    def _note(self, number: int, found: str, seconds: float, extra: int) -> None:
-        self.counts[found] += 1
-        for name, value in zip(self.worst, (seconds, extra), strict=True):
-            self.worst[name] = max(self.worst[name], value)
-        if found not in ("refused", "used") and self.counts[found] < 4:
-            print(f"{number}: {found} ({seconds:.2f} s, {extra >> 20} MiB)", flush=True)
+def measured(path: Path, X: Any, number: int) -> tuple[str, float, int]:
+    """Read a file: what came of it, CPU seconds, bytes beyond 20 times its size."""
+    before, started = forget_peak(), time.process_time()
+    try:
+        found = read(path, X, number)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        found = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+    seconds = time.process_time() - started
+    extra = peak() - before - TIMES * path.stat().st_size
+    if found in ("refused", "used") and (seconds > SECONDS or extra > BASE):
+        found = "slow" if seconds > SECONDS else "large"
+    return found, seconds, extra
 
 
 def main() -> int:
@@ -548,27 +480,24 @@ def main() -> int:
     parser.add_argument("count", type=int, nargs="?", default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", type=int)
     asked = parser.parse_args()
-    memory = "/dev/shm"
-    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
-        run = TrainingRun(many(), asked.seed, Path(folder))
-        for data, X in run.originals:  # what is imported and kept with the first use
-            Path(folder, "first").write_bytes(data)
-            read(Path(folder, "first"), X)
-        if asked.only is not None:
-            number, path = asked.only, Path(folder, "only")
-            original, data = run.mutator.mutant(np.random.default_rng([asked.seed, number]))
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    originals, counts = many(), Counter[str]()
+    mutator = Mutator([data for data, _ in originals])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mutant")
+        for data, X in originals:  # what is imported and kept with the first use
             path.write_bytes(data)
-            print(number, original, read(path, run.originals[original][1], number))
-            return 0
-        for first in range(asked.first, asked.first + asked.count, BATCH):
-            run.batch(range(first, min(first + BATCH, asked.first + asked.count)))
-            if first // BATCH % 4 == 0:
-                print(f"{first}: {dict(run.counts)} {run.worst}", flush=True)
-    print(f"{asked.count} mutants of {len(run.originals)} files: {dict(run.counts)}")
-    print(f"the worst: {run.worst}")
-    return int(any(found not in ("refused", "used") for found in run.counts))
+            read(path, X)
+        for number in range(asked.first, asked.first + asked.count):
+            original, data = mutator.mutant(np.random.default_rng([asked.seed, number]))
+            path.write_bytes(data)
+            found, seconds, extra = measured(path, originals[original][1], number)
+            counts[found] += 1
+            if found not in ("refused", "used"):
+                print(f"{number}: {found} ({seconds:.2f} s, {extra >> 20} MiB)", flush=True)
+    print(f"{asked.count} mutants of {len(originals)} files: {dict(counts)}")
+    return int(any(found not in ("refused", "used") for found in counts))
 
 
 if __name__ == "__main__":

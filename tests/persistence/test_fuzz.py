@@ -1,7 +1,7 @@
 """Files that nobody would write on purpose: load says ValueError, and nothing worse.
 
 ``make check`` reads 20,000 of them. ``python tests/persistence/fuzz_load.py 1000000`` reads a
-million, in child processes, and measures time and memory of each.
+million, and measures time and memory of each.
 """
 
 import hashlib

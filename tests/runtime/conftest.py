@@ -39,12 +39,3 @@ def mixed_frame():
     frame = pd.DataFrame({"size": size, "colour": colour, "n": rng.poisson(3, 120)})
     frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
     return frame
-
-
-def assert_samples_have_the_density(model, estimator, n_errors):
-    """Mean log-density of samples of both libraries, by the estimator: their entropy."""
-    own = model.sample(1000, 1)
-    np.testing.assert_array_equal(own, model.sample(1000, 1))
-    scores = [estimator.score_samples(sample) for sample in (own, estimator.sample(1000, 1))]
-    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
-    assert abs(scores[0].mean() - scores[1].mean()) < n_errors * error

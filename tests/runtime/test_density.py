@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity
-from tests.runtime.conftest import (
-    BY_COLUMN,
-    assert_samples_have_the_density,
-    mixed_frame,
-    rows,
-    saved,
-)
+from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows, saved
 
 pd = pytest.importorskip("pandas")
 
@@ -61,7 +55,6 @@ def test_scores_are_those_of_the_estimator(fitted, tmp_path):
 
         np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(model.score_samples(table[5:6]), actual[5:6], rtol=1e-9)
-    np.testing.assert_allclose(model.score(X[:9]), estimator.score(X[:9]), rtol=1e-6)
 
 
 def test_imputed_means_are_those_of_the_estimator(fitted, tmp_path):
@@ -74,20 +67,12 @@ def test_imputed_means_are_those_of_the_estimator(fitted, tmp_path):
     np.testing.assert_allclose(imputed, estimator.impute(incomplete), rtol=1e-6, atol=1e-6)
 
 
-def test_samples_have_the_density_of_the_model(fitted, tmp_path):
-    """Mean log-density of samples of one library, in the other's model: their entropy."""
-    estimator, _ = fitted
-    model = saved(estimator, tmp_path)
-
-    assert_samples_have_the_density(model, estimator, 4)
-
-
 def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     """A row at a time gives the same scores."""
     X = rows(120)[:, [0, 1, 8]]
     model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
     expected = model.score_samples(X)
-    monkeypatch.setattr("sklearn_vae.runtime.density.CHUNK_SIZE", 1)
+    monkeypatch.setattr("sklearn_vae.runtime.table.CHUNK_SIZE", 1)
     # few codes, or few outputs of one code
     for name in ("inference.mixture_ensemble.CODES_PER_CHUNK", "models.sizes.CACHED_NUMBERS"):
         with monkeypatch.context() as patch:
@@ -104,7 +89,6 @@ def test_mixed_tables_are_lists_of_their_values(tmp_path):
 
     actual = model.score_samples(new.to_numpy(dtype=object))
     np.testing.assert_allclose(actual, estimator.score_samples(new), rtol=1e-6, atol=1e-6)
-    assert set(model.sample(50)[:, 1]) <= {"red", "blue", "green"}
     imputed = pd.DataFrame(model.impute(frame.to_numpy(dtype=object)), columns=frame.columns)
     expected = estimator.impute(frame)
     pd.testing.assert_frame_equal(imputed.astype(expected.dtypes), expected, rtol=1e-6)
@@ -170,7 +154,6 @@ def test_densities_given_y_are_those_of_the_estimator(conditional, tmp_path):
         np.testing.assert_allclose(
             model.score_samples(table), estimator.score_samples(table), rtol=1e-6, atol=1e-6
         )
-    np.testing.assert_allclose(model.score(X[:9], y[:9]), estimator.score(X[:9], y[:9]), rtol=1e-6)
     if isinstance(y, np.ndarray):
         np.testing.assert_allclose(
             model.score_samples(X[:9], y[0]), estimator.score_samples(X[:9], y[0]), rtol=1e-6
@@ -189,30 +172,13 @@ def test_imputed_means_given_y_are_those_of_the_estimator(conditional, tmp_path)
     np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
 
 
-def test_samples_given_y_have_the_density_of_the_model(conditional, tmp_path):
-    """Mean log p(x|y) of samples of one library, in the other's model."""
-    estimator, _, y = conditional
-    model, y = saved(estimator, tmp_path), y[:5].repeat(200) if isinstance(y, np.ndarray) else y
-    y = y if isinstance(y, np.ndarray) else pd.concat([y[:5]] * 200)
-    own, expected = model.sample(1000, 2, y=y), estimator.sample(1000, 2, y=y)
-
-    np.testing.assert_array_equal(own, model.sample(1000, 2, y=y))
-    for given, every in ((y, 1), (None, 4)):
-        scores = [estimator.score_samples(sample[::every], given) for sample in (own, expected)]
-        error = np.hypot(*(score.std() / np.sqrt(len(score)) for score in scores))
-        assert abs(scores[0].mean() - scores[1].mean()) < 2.8 * error
-    assert model.sample(7, 1).shape == (7, 4)
-    if isinstance(y, np.ndarray):
-        assert model.sample(3, 1, y=y[0]).shape == (3, 4)
-
-
 def test_conditions_are_checked(tmp_path):
     """In the words of the estimator."""
     X, y = rows(120)[:, [0, 1]], conditions("classes")
     small = {"mixtures": [(1, "full")], "max_iter": 0, "random_state": 0}
     model = saved(VAEDensity(1, conditional=True, **small).fit(X, y), tmp_path)
     with pytest.raises(ValueError, match="y has the class 'none', which no row had in fit"):
-        model.sample(2, y="none")
+        model.score_samples(X[:1], "none")
     with pytest.raises(ValueError, match="as many rows as X"):
         model.score_samples(X, y[:3])
     with pytest.raises(ValueError, match="y must have 1 columns"):
@@ -220,7 +186,6 @@ def test_conditions_are_checked(tmp_path):
     other = saved(VAEDensity(1, **small).fit(X), tmp_path)
     with pytest.raises(ValueError, match="fitted with conditional=False"):
         other.score_samples(X, y)
-    assert other.score(X, y) == other.score(X)
 
 
 @pytest.mark.parametrize("columns", [[0], [2], [2, 3], [0, 2]])
