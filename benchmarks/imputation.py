@@ -150,7 +150,8 @@ def tables(args: Namespace) -> None:
                 records.append(where | figures)
                 tell(records[-1])
     for mechanism, group in pd.DataFrame(records).groupby("mechanism", sort=False):
-        means = group.pivot_table(index="table", columns="imputer", sort=False)
+        figures = [name for name in ("train", "new", "cover", "seconds") if name in group]
+        means = group.pivot_table(figures, "table", "imputer", sort=False)
         for figure in ("train", "new"):
             errors = means[figure][args.imputers]
             print_frame(f"RMSE, {mechanism}, {figure} rows", errors, ".3f")
