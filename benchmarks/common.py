@@ -169,7 +169,8 @@ def summary(values: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """Mean ± standard deviation over the seeds, by the level `table`."""
     by_table = values.groupby(level="table", sort=False)
     spread = by_table.std().map(lambda std: f" ± {std:.{digits}f}" if np.isfinite(std) else "")
-    return by_table.mean().map(f"{{:.{digits}f}}".format) + spread
+    means = by_table.mean().map(lambda mean: f"{mean:.{digits}f}" if mean == mean else "")
+    return means + spread
 
 
 def wins(gaps: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
