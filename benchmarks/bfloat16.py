@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from parts.measure import table, timed
+from common import table, timed
 from peers import WORKLOADS
 from sklearn.datasets import load_digits
 from tables import DATA

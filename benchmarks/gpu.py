@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from parts.measure import table
+from common import table
 from peers import WORKLOADS, Workload, train_textbook, vae_transformer_like_textbook
 
 from sklearn_vae import (

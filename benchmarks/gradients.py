@@ -8,13 +8,11 @@ Printed are the CPU seconds of a fit less those of one iteration, per step, as m
 rounds, and the median ratio within a round.
 """
 
-import argparse
-import time
 from statistics import median
 from unittest import mock
 
 import numpy as np
-import torch
+from common import options, table, timed
 from sklearn.base import BaseEstimator, clone
 
 from sklearn_vae import VAEDensity, VAETransformer
@@ -41,9 +39,7 @@ def rows() -> np.ndarray:
 def seconds(model: BaseEstimator, X: np.ndarray, max_iter: int) -> float:
     """CPU seconds of a fit."""
     model = clone(model).set_params(max_iter=max_iter, early_stopping=False, random_state=0)
-    start = time.process_time()
-    model.fit(X)
-    return time.process_time() - start
+    return timed(lambda: model.fit(X))[0]
 
 
 def seconds_per_step(model: BaseEstimator, X: np.ndarray, max_iter: int) -> float:
@@ -53,13 +49,9 @@ def seconds_per_step(model: BaseEstimator, X: np.ndarray, max_iter: int) -> floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = options(__doc__, quick=False)
     rounds, max_iter = (2, 6) if args.quick else (7, 21)
-    X = rows()
-    print("| model | ms per step, autograd | hand-written | ratio |\n|---|---|---|---|")
+    X, lines = rows(), []
     for name, model in MODELS.items():
         seconds(model, X, 2)  # imports, and torch's first calls
         times = []
@@ -67,9 +59,9 @@ def main() -> None:
             with mock.patch.object(gradients, "HAND_WRITTEN", ()):
                 autograd = seconds_per_step(model, X, max_iter)
             times.append((autograd, seconds_per_step(model, X, max_iter)))
-        slow, fast = (1e3 * median(column) for column in zip(*times, strict=True))
-        ratio = median(a / b for a, b in times)
-        print(f"| {name} | {slow:.2f} | {fast:.2f} | {ratio:.2f} |", flush=True)
+        slow, fast = (f"{1e3 * median(column):.2f}" for column in zip(*times, strict=True))
+        lines.append([name, slow, fast, f"{median(a / b for a, b in times):.2f}"])
+    table("ms per step", ["model", "autograd", "hand-written", "ratio"], lines)
 
 
 if __name__ == "__main__":

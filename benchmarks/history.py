@@ -1,8 +1,7 @@
-"""CPU time of default fits and predictions from commit to commit: a record, and its picture.
+"""CPU time of default fits and predictions from commit to commit, in `history.json`.
 
     python benchmarks/history.py                        # measure this commit and print it
-    python benchmarks/history.py --add                  # and add it to history.json
-    python benchmarks/history.py --picture speed.png    # draw the record; nothing is measured
+    python benchmarks/history.py --add                  # and add it to the record
 
 How each figure is obtained:
 
@@ -15,7 +14,6 @@ How each figure is obtained:
 - An earlier commit is measured by this file with ``PYTHONPATH`` set to its checkout.
 """
 
-import argparse
 import json
 import subprocess
 import warnings
@@ -26,36 +24,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from parts.measure import alternate, table, timed
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from threadpoolctl import threadpool_limits
+from common import HERE, alternate, options, print_frame, timed
+from sklearn.datasets import load_wine
+from tables import LABELLED
 
 import sklearn_vae
+from sklearn_vae.model_selection import VAESearchCV
 
-RECORD = Path(__file__).with_name("history.json")
-# Panels of the picture, and the runs in each with their labels.
-PANELS = {
-    "fits of VAETransformer, by table": {
-        "wine": "wine",
-        "breast_cancer": "breast cancer",
-        "digits": "digits",
-        "1000x20": "1,000 × 20, curved",
-        "mixed": "wine, mixed columns",
-    },
-    "fits of other estimators": {
-        "density": "VAEDensity",
-        "detector": "VAEOutlierDetector",
-        "detector, novelty": "VAEOutlierDetector(novelty=True)",
-        "imputer": "VAEImputer",
-        "search": "VAESearchCV",
-    },
-    "predictions": {
-        "transform": "VAETransformer.transform",
-        "score_samples": "VAETransformer.score_samples",
-        "score_samples of the density": "VAEDensity.score_samples",
-    },
-}
+RECORD = HERE / "history.json"
 
 
 def bent(n_rows: int, seed: int) -> np.ndarray:
@@ -81,15 +57,13 @@ def runs() -> dict[str, Callable[[], tuple[float, float | None]]]:
     """Return the runs, each of which returns CPU seconds and nats of held-out rows, if any."""
     rows, others = bent(1_000, 1), bent(20_000, 2)
     tables = {
-        "wine": load_wine().data,
-        "breast_cancer": load_breast_cancer().data,
-        "digits": load_digits().data,
+        **{name: LABELLED[name]()[0] for name in ("wine", "breast_cancer", "digits")},
         "1000x20": rows,
         "mixed": mixed(),
     }
     grid = {"n_components": [2, 4, 8], "beta": [0.5, 1.0, 2.0]}
     vae = partial(sklearn_vae.VAETransformer, random_state=0)
-    search = partial(sklearn_vae.model_selection.VAESearchCV, cv=3)
+    search = partial(VAESearchCV, cv=3)
     detector = partial(sklearn_vae.VAEOutlierDetector, random_state=0)
     density = partial(sklearn_vae.VAEDensity, random_state=0)
     incomplete = np.where(np.random.default_rng(0).random(rows.shape) < 0.2, np.nan, rows)
@@ -147,51 +121,15 @@ def git(*args: str) -> str:
     return subprocess.check_output(["git", *args], cwd=home, text=True).strip()
 
 
-def draw(record: list[dict[str, Any]], path: Path) -> None:
-    """Draw the times of all commits, one panel for each kind of call."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator
-
-    times = pd.DataFrame([entry["times"] for entry in record])
-    labels = [f"{entry['date'][5:]}\n{entry['commit']}" for entry in record]
-    figure, axes = plt.subplots(len(PANELS), 1, figsize=(8.4, 2.7 * len(PANELS)), sharex=True)
-    for panel, (title, names) in zip(axes, PANELS.items(), strict=True):
-        for name in times[list(names)].iloc[-1].sort_values(ascending=False).index:
-            panel.plot(times[name], marker="o", ms=4, label=names[name])
-        panel.set_yscale("log")
-        panel.set_title(title, loc="left")
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_minor_formatter("")
-        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axes[-1].set_xticks(range(len(labels)), labels)
-    axes[-1].set_xlabel("date and commit")
-    figure.supylabel("time over 1,000 matrix products", fontsize="medium")
-    figure.set_layout_engine("constrained")
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="%(default)s")
-    parser.add_argument("--add", action="store_true", help="add the figures to the record")
-    parser.add_argument("--picture", type=Path, help="draw the record into this file")
-    args = parser.parse_args()
+    args = options(__doc__, rounds=3, add=False)
     warnings.simplefilter("ignore")
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    if args.picture:
-        draw(record, args.picture)
-        return
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        found = measure(args.rounds)
+    found = measure(args.rounds)
     commit, date = git("log", "-1", "--format=%h %cs").split()
-    cells = pd.DataFrame(found).map(lambda value: "" if pd.isna(value) else f"{value}")
-    cells = cells.reset_index()
-    table(f"{commit}, {date}", ["run", *found], cells.to_numpy().tolist())
+    print_frame(f"{commit}, {date}", pd.DataFrame(found), ".3f")
     if args.add:
-        entry = {"commit": commit, "date": date, **found}
-        record = [old for old in record if old["commit"] != commit] + [entry]
+        record = [old for old in json.loads(RECORD.read_text()) if old["commit"] != commit]
+        record.append({"commit": commit, "date": date, **found})
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 

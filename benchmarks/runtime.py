@@ -7,14 +7,13 @@ are of the CPU with one thread: imports and loads in new processes, the fastest 
 as medians.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer
+from common import fresh, options
+from tables import LABELLED
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, runtime
@@ -40,8 +39,7 @@ MODELS = {
 def import_seconds(statement):
     """Fastest of five new processes, without the start of Python itself."""
     code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
-    run = [sys.executable, "-W", "ignore", "-c", code]
-    return min(float(subprocess.check_output(run, text=True)) for _ in range(5))
+    return min(float(fresh(code)) for _ in range(5))
 
 
 def call_seconds(function, argument):
@@ -71,7 +69,8 @@ def compare(path, X, methods):
 
 
 def main():
-    X = load_breast_cancer().data
+    options(__doc__)
+    X, _ = LABELLED["breast_cancer"]()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "model.vae"))
         for number, (estimator, methods) in enumerate(MODELS.items()):

@@ -6,13 +6,10 @@
 The rows are a smooth function of three latent variables with noise, written in files of 10^5
 rows, and sorted by the first column within each file. Each fit has a process of its own, which
 prints the mean log-density of 2,000 other rows, the wall and CPU seconds of the fit and the
-process's highest resident memory (VmHWM), beside that before the fit. The data frame in memory is
-read from the same files by ``pyarrow`` and given as an array.
+process's highest resident memory (VmHWM), beside that before the fit. The table in memory is read
+from the same files by ``pyarrow`` and given as an array.
 """
 
-import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import fresh, options, peak_mib, table
 
 import sklearn_vae
 
@@ -33,68 +31,50 @@ def make_rows(n_rows: int, seed: int) -> np.ndarray:
     return np.tanh(z @ weights) + 0.2 * rng.normal(size=(n_rows, N_COLUMNS))
 
 
+def as_table(X: np.ndarray) -> pa.Table:
+    return pa.table({f"x{j}": column for j, column in enumerate(X.T)})
+
+
 def write(folder: Path, n_rows: int) -> None:
     for number, first in enumerate(range(0, n_rows, ROWS_PER_FILE)):
         X = make_rows(min(ROWS_PER_FILE, n_rows - first), 1 + number)
-        X = X[np.argsort(X[:, 0])]
-        names = [f"x{j}" for j in range(N_COLUMNS)]
-        pq.write_table(
-            pa.table(dict(zip(names, X.T, strict=True))), folder / f"{number:04}.parquet"
-        )
-
-
-def memory() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        pq.write_table(as_table(X[np.argsort(X[:, 0])]), folder / f"{number:04}.parquet")
 
 
 def fit(estimator: str, source: str, folder: str, max_iter: int) -> None:
-    paths = sorted(str(path) for path in Path(folder).glob("*.parquet"))
-    model = getattr(sklearn_vae, estimator)(random_state=0)
-    model.set_params(max_iter=max_iter)
+    """In a fresh process: print nats, seconds, memory and iterations of a fit."""
+    model = getattr(sklearn_vae, estimator)(random_state=0).set_params(max_iter=max_iter)
     sklearn_vae.VAETransformer(2, max_iter=1).fit(make_rows(200, 0))  # all is imported
-    before, wall, cpu = memory(), time.perf_counter(), time.process_time()
-    X = paths
+    before, wall, cpu = peak_mib(), time.perf_counter(), time.process_time()
     if source == "memory":
-        X = pq.read_table(folder).to_pandas().to_numpy()
+        X, test = pq.read_table(folder).to_pandas().to_numpy(), make_rows(2000, 0)
+    else:
+        X, test = folder, as_table(make_rows(2000, 0))
     model.fit(X)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    test = make_rows(2000, 0)
-    if source == "parquet":
-        test = pa.table({f"x{j}": column for j, column in enumerate(test.T)})
-    print(
-        f"{model.score(test):.3f} {wall:.0f} {cpu:.0f} {before:.0f} {memory():.0f} {model.n_iter_}"
-    )
+    figures = f"{model.score(test):.3f} {wall:.0f} {cpu:.0f} {before:.0f} {peak_mib():.0f}"
+    print(figures, model.n_iter_)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="100000,1000000")
-    parser.add_argument("--inputs", default="memory,parquet")
-    parser.add_argument("--estimators", default="VAETransformer,VAEDensity")
-    parser.add_argument("--max-iter", type=int, default=5)
-    args = parser.parse_args()
-    print(
-        "| estimator | rows | input | nats | wall s | CPU s | MB before | MB highest | iterations |"
+    args = options(
+        __doc__,
+        rows=[100_000, 1_000_000],
+        inputs=["memory", "parquet"],
+        estimators=["VAETransformer", "VAEDensity"],
+        max_iter=5,
     )
-    print("|---|---|---|---|---|---|---|---|---|")
-    for n_rows in map(int, args.rows.split(",")):
+    lines = []
+    for n_rows in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), n_rows)
-            for estimator in args.estimators.split(","):
-                for source in args.inputs.split(","):
+            for estimator in args.estimators:
+                for source in args.inputs:
                     call = f"fit({estimator!r}, {source!r}, {folder!r}, {args.max_iter})"
-                    code = f"from streaming import fit; {call}"
-                    command = [sys.executable, "-W", "ignore", "-c", code]
-                    result = subprocess.run(
-                        command,
-                        cwd=Path(__file__).parent,
-                        check=True,
-                        capture_output=True,
-                        text=True,
-                    )
-                    row = " | ".join([estimator, f"{n_rows:,}", source, *result.stdout.split()])
-                    print(f"| {row} |", flush=True)
+                    printed = fresh(f"from streaming import fit; {call}").split()
+                    lines.append([estimator, f"{n_rows:,}", source, *printed])
+    header = ["estimator", "rows", "input", "nats", "wall s", "CPU s", "MiB before", "MiB highest"]
+    table("Fits to files and to rows in memory", [*header, "iterations"], lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Every estimator at its defaults on every table of a folder: nats, seconds and faults, by table.
 
     python benchmarks/sweep.py                          # ../shared/data/real, two processes
-    python benchmarks/sweep.py FOLDER --out now.json    # keep the figures
-    python benchmarks/sweep.py --against before.json    # and compare them with earlier ones
-    python benchmarks/sweep.py --estimators VAETransformer,VAEDensity --tables Caschool,Hedonic
+    python benchmarks/sweep.py --folder FOLDER --estimators VAETransformer,VAEDensity
+    python benchmarks/sweep.py --tables Caschool,Hedonic
 
 A table is a CSV file as a person gets it: read by pandas, without its column ``rownames``. Of its
 rows, in random order, 70 % (at most 1,400) are for ``fit`` and at most 600 others for scores. What
@@ -11,17 +10,13 @@ is noted of each estimator:
 
 - CPU seconds of ``fit``, and milliseconds a scored row; the warnings of ``fit``.
 - Nats: the mean log-density of the held-out rows. Nats of two estimators can be compared as far as
-  both read a column as the same kind of measure; a median of the rows' differences is noted beside
-  the mean, which one row may decide.
+  both read a column as the same kind of measure.
 - Faults: an error; a score that is not finite; a sample or an imputed cell below the smallest or
   above the largest possible value of its column (0 for a column without negative numbers), one
   between whole numbers where the column has only these, or one that is no class of the column; a
   model that scores otherwise after ``save`` and ``load``, or in ``sklearn_vae.runtime``.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 import warnings
@@ -34,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from parts.measure import table
+from common import options, print_frame, table, tell
 from tables import DATA
 
 import sklearn_vae
@@ -135,7 +130,7 @@ def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any
     start = time.process_time()
     scores = model.score_samples(test)
     figures["score"] = 1e3 * (time.process_time() - start) / len(test)
-    figures["scores"] = scores.tolist()
+    figures["nats"] = float(scores.mean())
     if not np.isfinite(scores).all():
         faults.append("a score is not finite")
     few = test.iloc[:20]
@@ -149,87 +144,48 @@ def measure(name: str, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any
     return figures | {"faults": faults}
 
 
-def run(path: Path, names: list[str]) -> dict[str, Any]:
+def run(path: Path, names: list[str]) -> list[dict[str, Any]]:
     """Figures of all estimators on one table."""
     torch.set_num_threads(1)
     train, test = read(path)
-    results = {}
+    records = []
     for name in names:
         try:
-            results[name] = measure(name, train, test)
+            figures = measure(name, train, test)
         except Exception as error:
-            results[name] = {"faults": [f"{type(error).__name__}: {str(error)[:150]}"]}
-        shown = {k: v for k, v in results[name].items() if k != "scores"}
-        print(f"{path.stem} {name}: {shown}", file=sys.stderr, flush=True)
-    return results
+            figures = {"faults": [f"{type(error).__name__}: {str(error)[:150]}"]}
+        notes = "; ".join(figures.pop("faults") + figures.pop("warnings", []))
+        records.append({"table": path.stem, "estimator": name, **figures, "notes": notes})
+        tell(records[-1])
+    return records
 
 
-def nats(figures: dict[str, Any]) -> np.ndarray:
-    """Scores of the held-out rows, NaN where there are none."""
-    return np.array(figures.get("scores", [np.nan]))
-
-
-def report(results: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> None:
-    """Print a row per table, and what they have in common."""
-    for name in dict.fromkeys(name for figures in results.values() for name in figures):
-        lines = []
-        for stem, figures in results.items():
-            mine, was = figures[name], before.get(stem, {}).get(name, {})
-            mean = nats(mine).mean()
-            line = [stem, f"{mean:.2f}", f"{mine.get('fit', np.nan):.1f}"]
-            line.append(f"{mine.get('score', np.nan):.1f}")
-            if before:
-                was_fit = was.get("fit", np.nan) / mine.get("fit", np.nan)
-                line += [f"{mean - nats(was).mean():+.2f}", f"{was_fit:.2f}"]
-            lines.append([*line, "; ".join(mine["faults"] + mine.get("warnings", []))])
-        header = ["table", "nats", "fit, CPU s", "score, ms a row"]
-        header += ["nats gained", "times as fast"] if before else []
-        table(f"{name}, default fits", [*header, "faults and warnings"], lines)
-    rows = {"before": before, "now": results} if before else {"now": results}
-    lines = [[when, *summary(figures)] for when, figures in rows.items()]
-    header = ["", "at most .5 nats behind VAEDensity", "at most 3", "tables on which VAEDensity is"]
-    header[-1] += " more than .5 behind"
-    table("VAETransformer beside VAEDensity", [*header, "fits, CPU s"], lines)
-
-
-def summary(results: dict[str, dict[str, Any]]) -> list[str]:
-    """Shares of tables on which VAETransformer is not far behind VAEDensity, and total times."""
-    gaps = np.array([
-        nats(figures["VAEDensity"]).mean() - nats(figures["VAETransformer"]).mean()
-        for figures in results.values()
-        if {"VAEDensity", "VAETransformer"} <= figures.keys()
-    ])  # fmt: skip
-    gaps = gaps[np.isfinite(gaps)]
-    names = list(ESTIMATORS)
-    seconds = [
-        sum(figures.get(name, {}).get("fit", 0) for figures in results.values()) for name in names
-    ]
-    times = ", ".join(f"{name} {s:.0f}" for name, s in zip(names, seconds, strict=True) if s)
-    shares = (
-        [f"{100 * np.mean(gaps <= limit):.0f} %" for limit in (0.5, 3)] if len(gaps) else ["", ""]
-    )
-    return [*shares, f"{int((gaps < -0.5).sum())} of {len(gaps)}", times]
+def report(records: pd.DataFrame) -> None:
+    """Print a table per estimator, and what the densities have in common."""
+    for name, group in records.groupby("estimator", sort=False):
+        numbers = group.reindex(columns=["nats", "fit", "score"]).map("{:.2f}".format)
+        rows = np.column_stack([group["table"], numbers, group["notes"]]).tolist()
+        header = ["table", "nats", "fit, CPU s", "score, ms a row", "faults and warnings"]
+        table(f"{name}, default fits", header, rows)
+        print(f"\n{name}: {group['fit'].sum():.0f} CPU seconds of fits")
+    nats = records.pivot(index="table", columns="estimator", values="nats")
+    if {"VAEDensity", "VAETransformer"} <= set(nats):
+        gaps = (nats["VAEDensity"] - nats["VAETransformer"]).dropna()
+        shares = {f"at most {limit} nats behind": (gaps <= limit).mean() for limit in (0.5, 3)}
+        shares["more than .5 nats ahead"] = (gaps < -0.5).mean()
+        title = f"Share of {len(gaps)} tables on which VAETransformer is beside VAEDensity"
+        print_frame(title, pd.DataFrame([shares], index=["VAETransformer"]), ".2f")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=DATA / "real")
-    parser.add_argument("--estimators", type=lambda text: text.split(","), default=[*ESTIMATORS])
-    parser.add_argument("--tables", type=lambda text: text.split(","), default=[""])
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
-    parser.add_argument("--against", type=Path, help="such a file, to compare with")
-    parser.add_argument("--jobs", type=int, default=2)
-    args = parser.parse_args()
+    args = options(__doc__, folder=DATA / "real", estimators=[*ESTIMATORS], tables=[".csv"], jobs=2)
     paths = sorted(args.folder.glob("*.csv"))
-    paths = [path for path in paths if any(part in path.stem for part in args.tables)]
+    paths = [path for path in paths if any(part in path.name for part in args.tables)]
     if not paths:
-        sys.exit(f"{args.folder} has no such CSV file; SKLEARN_VAE_DATA names another folder.")
+        raise SystemExit(f"{args.folder} has no such CSV file; SKLEARN_VAE_DATA names another.")
     with ProcessPoolExecutor(args.jobs) as pool:
-        figures = list(pool.map(partial(run, names=args.estimators), paths))
-    results = {path.stem: each for path, each in zip(paths, figures, strict=True)}
-    if args.out:
-        args.out.write_text(json.dumps(results))
-    report(results, json.loads(args.against.read_text()) if args.against else {})
+        found = pool.map(partial(run, names=args.estimators), paths)
+        report(pd.DataFrame([record for records in found for record in records]))
 
 
 if __name__ == "__main__":

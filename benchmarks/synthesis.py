@@ -1,7 +1,7 @@
 """Samples of mixed tables judged by the protocol of TabSyn, TabDiff and TabPC.
 
     python benchmarks/synthesis.py                                      # both tables, all models
-    python benchmarks/synthesis.py --tables shoppers --models density,mixture --seeds 0,1,2
+    python benchmarks/synthesis.py --tables shoppers --models density,corrected --seeds 0,1,2
     python benchmarks/synthesis.py --quick                              # 3,000 rows, short training
 
 The tables are Online Shoppers with TabSyn's split (``mixed/shoppers_*.csv``) and UCI Adult as it
@@ -17,7 +17,7 @@ protocol. A model is fitted to the training rows, and as many rows are sampled f
   the samples. Its parameters are those of the grid of [1]_ that are best on a ninth of the samples.
 - **shape** is 1 - the Kolmogorov-Smirnov statistic (numbers) or the total variation distance
   (others), averaged over the columns.
-- **seconds** are those of fit and sample on the clock.
+- **seconds** are CPU seconds of fit and sample.
 
 Published, each the mean of several runs [1]_ (c2st on shoppers and adult, then mle):
 TabDiff .736 .841, .917 .913; TabPC .894 .855, .897 .916; TabSyn .655 .794, .914 .910; a shallow
@@ -34,38 +34,27 @@ References
    Space", ICLR 2024.
 """
 
-import argparse
 import json
-import sys
-import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from density import parameter, print_table
+from common import options, print_frame, tell, timed
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import ParameterGrid, StratifiedKFold, train_test_split
-from tables import DATA
+from tables import DATA, load_each
 
-ADULT_NAMES = [
-    "age",
-    "workclass",
-    "fnlwgt",
-    "education",
-    "education_num",
-    "marital",
-    "occupation",
-    "relationship",
-    "race",
-    "sex",
-    "gain",
-    "loss",
-    "hours",
-    "country",
-    "income",
-]
+from sklearn_vae import VAEDensity
+
+ADULT_NAMES = (
+    "age workclass fnlwgt education education_num marital occupation relationship race sex gain "
+    "loss hours country income"
+)
 # Training rows of TabSyn's split; a longer file has others after them.
 ROWS_OF_SHOPPERS = 11_097
 GRID = ParameterGrid(
@@ -76,9 +65,8 @@ GRID = ParameterGrid(
         "gamma": [0.0, 1.0],
     }
 )
-QUICK_ROWS = 3_000
-QUICK_ITERATIONS, QUICK_EPOCHS = 5, 5
-METRICS = ("c2st", "mle", "shape", "seconds")
+QUICK_ROWS, QUICK_ITERATIONS = 3_000, 5
+METRICS = ["c2st", "mle", "shape", "seconds"]
 
 # training rows, seed, further parameters -> samples, as many as rows
 Model = Callable[[pd.DataFrame, int, dict[str, Any]], pd.DataFrame]
@@ -108,7 +96,12 @@ def shoppers() -> Table:
 
 
 def adult() -> Table:
-    options = {"names": ADULT_NAMES, "skipinitialspace": True, "header": None, "comment": "|"}
+    options = {
+        "names": ADULT_NAMES.split(),
+        "skipinitialspace": True,
+        "header": None,
+        "comment": "|",
+    }
     train = pd.read_csv(DATA / "tables" / "adult-train.csv", **options)
     test = pd.read_csv(DATA / "tables" / "adult-test.csv", **options)
     test["income"] = test["income"].str.rstrip(".")
@@ -131,28 +124,11 @@ def columns(train: pd.DataFrame, seed: int, _params: dict[str, Any]) -> pd.DataF
     return pd.DataFrame({name: rng.permutation(train[name]) for name in train})
 
 
-def density(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
-    from sklearn_vae import VAEDensity
-
-    return VAEDensity(random_state=seed, **params).fit(train).sample(len(train), random_state=seed)
-
-
-def corrected(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
-    from sklearn_vae import VAEDensity
-
+def density(
+    train: pd.DataFrame, seed: int, params: dict[str, Any], *, corrects: bool = False
+) -> pd.DataFrame:
     model = VAEDensity(random_state=seed, **params).fit(train)
-    return model.sample(len(train), random_state=seed, reference=train)
-
-
-def mixture(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
-    return density(train, seed, {**params, "max_iter": 0})
-
-
-def transformer(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
-    from sklearn_vae import VAETransformer
-
-    model = VAETransformer(random_state=seed, **params).fit(train)
-    return model.sample(len(train), random_state=seed)
+    return model.sample(len(train), random_state=seed, reference=train if corrects else None)
 
 
 def tvae(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
@@ -165,9 +141,13 @@ def tvae(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame
 
 
 MODELS: dict[str, Model] = {
-    model.__name__: model
-    for model in (real, columns, density, corrected, mixture, transformer, tvae)
+    "real": real,
+    "columns": columns,
+    "density": density,
+    "corrected": partial(density, corrects=True),
 }
+if find_spec("ctgan") is not None:
+    MODELS["tvae"] = tvae
 
 
 # Metrics
@@ -236,68 +216,48 @@ def shape(samples: pd.DataFrame, table: Table) -> float:
 # The command line
 
 
-def run(args: argparse.Namespace) -> pd.DataFrame:
-    records = []
-    for table_name in args.tables:
-        table = TABLES[table_name]()
+def run(args: Namespace) -> Iterator[dict[str, Any]]:
+    """Yield one record per table, seed and model."""
+    for table_name, table in load_each(args.tables, lambda name: TABLES[name]()):
         if args.rows < len(table.train):
             table = table._replace(train=table.train.sample(args.rows, random_state=0))
         table = table._replace(train=table.train.reset_index(drop=True))
         for seed in args.seeds:
             for name in args.models:
-                start = time.perf_counter()
-                try:
-                    samples = MODELS[name](table.train, seed, args.param)
-                except ImportError as error:
-                    print(f"{name}: left out, {error.name} is not installed", file=sys.stderr)
-                    continue
-                seconds = time.perf_counter() - start
+                seconds, samples = timed(
+                    lambda name=name, rows=table.train, seed=seed: MODELS[name](
+                        rows, seed, args.param
+                    ),
+                )
                 record = {
                     "table": table_name,
                     "model": name,
                     "seed": seed,
                     "c2st": c2st(samples, table, seed),
-                    "mle": mle(samples, table, seed) if not args.no_mle else np.nan,
+                    "mle": np.nan if args.quick else mle(samples, table, seed),
                     "shape": shape(samples, table),
                     "seconds": seconds,
                 }
-                print(record, file=sys.stderr)
-                records.append(record)
-    return pd.DataFrame(records)
+                tell(record)
+                yield record
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Samples of mixed tables, judged by XGBoost.")
-    add = parser.add_argument
-    add("--tables", default=",".join(TABLES), help="names with commas between: %(default)s")
-    add("--models", default=",".join(MODELS), help="names with commas between: %(default)s")
-    add("--seeds", default="0", help="seeds of models and folds: %(default)s")
-    add("--rows", default=1_000_000, type=int, help="training rows at most: all by default")
-    add("--param", action="append", default=[], type=parameter, metavar="NAME=VALUE")
-    add("--no-mle", action="store_true", help="leave out mle, which fits 36 classifiers")
-    add("--quick", action="store_true", help=f"{QUICK_ROWS} rows, short training, no mle")
-    args = parser.parse_args()
-    for option, names in (("models", MODELS), ("tables", TABLES)):
-        chosen = getattr(args, option).split(",")
-        if unknown := set(chosen) - set(names):
-            parser.error(f"unknown {option} {sorted(unknown)}: use some of {', '.join(names)}")
-        setattr(args, option, chosen)
-    args.seeds = [int(seed) for seed in args.seeds.split(",")]
-    args.param = dict(args.param)
+    args = options(
+        __doc__,
+        tables=[*TABLES],
+        models=[*MODELS],
+        seeds=[0],
+        rows=1_000_000,
+        param={},
+        quick=False,
+    )
     if args.quick:
-        args.rows, args.no_mle = QUICK_ROWS, True
-        args.param = {"max_iter": QUICK_ITERATIONS, **args.param}
-    try:
-        import xgboost  # noqa: F401
-    except ImportError:
-        parser.exit(message="skipped: the judge, xgboost, is not installed\n")
-    try:
-        records = run(args)
-    except FileNotFoundError as error:
-        parser.exit(message=f"skipped: {error.filename} is not there (set SKLEARN_VAE_DATA)\n")
-    means = records.groupby(["table", "model"], sort=False)[list(METRICS)].mean()
-    for table_name in args.tables:
-        print_table(table_name, means.loc[table_name].map("{:.3f}".format))
+        args.rows, args.param = QUICK_ROWS, {"max_iter": QUICK_ITERATIONS, **args.param}
+    if find_spec("xgboost") is None:
+        raise SystemExit("The judge, xgboost, is not installed.")
+    for name, group in pd.DataFrame(run(args)).groupby("table", sort=False):
+        print_frame(name, group.groupby("model", sort=False)[METRICS].mean(), ".3f")
 
 
 if __name__ == "__main__":

@@ -21,16 +21,24 @@ OddBench, as ``oddbench/<file name>``; ``oddbench`` are all of them.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn import datasets
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("SKLEARN_VAE_DATA") or BESIDE)
 NOISE_SEED = 0
 TEST_SHARE = 0.2
 MAX_ROWS = 5_000
+MNIST_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,42 +50,46 @@ class Dataset:
     steps: np.ndarray  # (n_columns,), width of the noise in each column; 0 where none was added
 
 
-def wine() -> np.ndarray:
-    return datasets.load_wine().data
+def csv(name: str, **options: Any) -> np.ndarray:
+    """Numbers of a file of the folder `tables`."""
+    return np.loadtxt(DATA / "tables" / name, delimiter=",", **options)
 
 
-def breast_cancer() -> np.ndarray:
-    return datasets.load_breast_cancer().data
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """A fixed draw of 10,000 training images, and their digits."""
+    with np.load(DATA / "images" / "mnist.npz") as file:
+        X, y = file["x_train"].reshape(-1, 784) / 255.0, file["y_train"]
+    rows = np.random.default_rng(NOISE_SEED).permutation(len(X))[:MNIST_ROWS]
+
+    return X[rows], y[rows]
 
 
-def diabetes() -> np.ndarray:
-    """Nine columns, in scikit-learn's scaled units: without `sex`, which takes two values."""
-    return np.delete(datasets.load_diabetes().data, 1, axis=1)
+def binarized_mnist() -> dict[str, np.ndarray]:
+    """Bits of the parts `train`, `valid` and `test`."""
+    with np.load(DATA / "images" / "binarized_mnist.npz") as file:
+        return {name: np.unpackbits(file[name], axis=1) for name in ("train", "valid", "test")}
 
 
-def digits() -> np.ndarray:
-    """Grey levels as shares of the brightest: 0, 1/16, ..., 1."""
-    return datasets.load_digits().data / 16.0
+def last_column(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return X[:, :-1], X[:, -1].astype(int)
 
 
-def red_wine() -> np.ndarray:
-    """The eleven measurements of red wine, without the tasters' mark."""
-    return np.loadtxt(DATA / "tables" / "winequality-red.csv", delimiter=",")[:, :-1]
+def qualities() -> tuple[np.ndarray, np.ndarray]:
+    """Red wine, its qualities of 3 and 4 and of 7 and 8 as one class each."""
+    X, y = last_column(csv("winequality-red.csv"))
+    return X, y.clip(4, 7)
 
 
-def banknote() -> np.ndarray:
-    """Four wavelet statistics of banknotes, without the class."""
-    return np.loadtxt(DATA / "tables" / "banknote_authentication.csv", delimiter=",")[:, :-1]
-
-
-def abalone() -> np.ndarray:
-    """Seven measurements and the rings, without the sex."""
-    return np.loadtxt(DATA / "tables" / "abalone.csv", delimiter=",", usecols=range(1, 9))
-
-
-def concrete() -> np.ndarray:
-    """Seven ingredients, the age and the strength."""
-    return np.loadtxt(DATA / "tables" / "concrete.txt")
+# Rows and their classes, as they come.
+LABELLED: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+    "wine": partial(datasets.load_wine, return_X_y=True),
+    "iris": partial(datasets.load_iris, return_X_y=True),
+    "breast_cancer": partial(datasets.load_breast_cancer, return_X_y=True),
+    "banknote": lambda: last_column(csv("banknote_authentication.csv")),
+    "red_wine": qualities,
+    "digits": partial(datasets.load_digits, return_X_y=True),
+    "mnist": mnist,
+}
 
 
 def adbench(name: str) -> np.ndarray:
@@ -97,9 +109,17 @@ def some_of(X: np.ndarray) -> np.ndarray:
     return np.random.default_rng(NOISE_SEED).permutation(X)[:MAX_ROWS] if len(X) > MAX_ROWS else X
 
 
+# Rows of numbers. Diabetes is without `sex`, which takes two values, digits are shares of the
+# brightest grey, abalone has seven measurements and the rings, and red wine no quality.
 LOADERS: dict[str, Callable[[], np.ndarray]] = {
-    loader.__name__: loader
-    for loader in (wine, breast_cancer, diabetes, red_wine, banknote, digits, abalone, concrete)
+    "wine": lambda: LABELLED["wine"]()[0],
+    "breast_cancer": lambda: LABELLED["breast_cancer"]()[0],
+    "diabetes": lambda: np.delete(datasets.load_diabetes().data, 1, axis=1),
+    "red_wine": lambda: LABELLED["red_wine"]()[0],
+    "banknote": lambda: LABELLED["banknote"]()[0],
+    "digits": lambda: LABELLED["digits"]()[0] / 16.0,
+    "abalone": lambda: csv("abalone.csv", usecols=range(1, 9)),
+    "concrete": lambda: np.loadtxt(DATA / "tables" / "concrete.txt"),
 }
 FOLDERS: dict[str, Callable[[str], np.ndarray]] = {"adbench": adbench, "oddbench": oddbench}
 
@@ -124,6 +144,35 @@ def load_table(name: str) -> Dataset:
     return Dataset(name, X[:, varies], steps[varies])
 
 
+def penguins() -> pd.DataFrame:
+    return pd.read_csv(DATA / "mixed" / "penguins.csv")
+
+
+def titanic() -> pd.DataFrame:
+    """Passengers, without the columns that repeat others."""
+    frame = pd.read_csv(DATA / "mixed" / "titanic.csv").astype({"pclass": str})
+    return frame.drop(columns=["class", "embark_town", "alive", "who", "adult_male", "alone"])
+
+
+MIXED: dict[str, Callable[[], pd.DataFrame]] = {"penguins": penguins, "titanic": titanic}
+
+
+def is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column))
+
+
+def as_numbers(X: np.ndarray | pd.DataFrame) -> np.ndarray:
+    """Rows as other estimators need them: imputed, standardized numbers and one-hot classes."""
+    frame = pd.DataFrame(X)
+    numbers = [c for c in frame if is_number(frame[c])]
+    fill = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    one_hot = OneHotEncoder(sparse_output=False, handle_unknown="ignore")
+    classes = [c for c in frame if c not in numbers]
+    encoder = make_column_transformer((fill, numbers), (one_hot, classes))
+    encoded: np.ndarray = np.nan_to_num(encoder.fit_transform(frame))
+    return encoded
+
+
 def with_oddbench(names: Sequence[str]) -> list[str]:
     """Names of tables, those of OddBench's in the place of ``oddbench``."""
     every = [f"oddbench/{file.stem}" for file in sorted((DATA / "oddbench").glob("*.npz"))]
@@ -132,11 +181,19 @@ def with_oddbench(names: Sequence[str]) -> list[str]:
 
 def load_tables(names: Sequence[str]) -> Iterator[Dataset]:
     """Yield the tables that are there; say which are not."""
-    for name in with_oddbench(names):
+    for _, table in load_each(with_oddbench(names), load_table):
+        yield table
+
+
+def load_each(names: Sequence[str], load: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and what is loaded by them; say which files are missing."""
+    for name in names:
         try:
-            yield load_table(name)
+            loaded = load(name)
         except FileNotFoundError as error:
             print(f"{name}: skipped, {error.filename} is not there (set SKLEARN_VAE_DATA)\n")
+        else:
+            yield name, loaded
 
 
 def drop_duplicates(X: np.ndarray) -> np.ndarray:

@@ -13,13 +13,11 @@ How each figure is obtained:
   standard error. The seed draws the rows and is the `random_state`.
 """
 
-import argparse
 from functools import partial
 
 import numpy as np
-import torch
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from threadpoolctl import threadpool_limits
+from common import options, table
+from tables import LABELLED
 
 from sklearn_vae import VAEOutlierDetector
 
@@ -38,15 +36,15 @@ def halves(X: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def benign() -> np.ndarray:
-    X, y = load_breast_cancer(return_X_y=True)
+    X, y = LABELLED["breast_cancer"]()
     return X[y == 1]
 
 
 TABLES = {
     "normal, 360 × 30": partial(normal, 360, 30),
-    "wine": partial(halves, load_wine().data),
+    "wine": partial(halves, LABELLED["wine"]()[0]),
     "benign samples": partial(halves, benign()),
-    "digits": partial(halves, load_digits().data),
+    "digits": partial(halves, LABELLED["digits"]()[0]),
     "normal, 80 × 2": partial(normal, 80, 2),
     "normal, 80 × 6": partial(normal, 80, 6),
     "normal, 80 × 100": partial(normal, 80, 100),
@@ -54,27 +52,21 @@ TABLES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Flagged fraction of new rows.")
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds: %(default)s")
-    n_seeds = parser.parse_args().seeds
-
-    torch.set_num_threads(1)
-    print("| new rows flagged at 0.05 | `novelty=True` | `novelty=False` |\n|---|---|---|")
-    with threadpool_limits(1):
-        for name, draw in TABLES.items():
-            flagged = np.empty((2, n_seeds))
-            for seed in range(n_seeds):
-                train, new = draw(np.random.default_rng(seed))
-                for row, novelty in zip(flagged, (True, False), strict=True):
-                    detector = VAEOutlierDetector(
-                        contamination=0.05, novelty=novelty, random_state=seed
-                    ).fit(train)
-                    row[seed] = (detector.predict(new) == -1).mean()
-            errors = flagged.std(axis=1, ddof=1) / np.sqrt(n_seeds)
-            cells = [
-                f"{m:.3f} ± {e:.3f}" for m, e in zip(flagged.mean(axis=1), errors, strict=True)
-            ]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    n_seeds = options(__doc__, seeds=10).seeds
+    lines = []
+    for name, draw in TABLES.items():
+        flagged = np.empty((2, n_seeds))
+        for seed in range(n_seeds):
+            train, new = draw(np.random.default_rng(seed))
+            for row, novelty in zip(flagged, (True, False), strict=True):
+                detector = VAEOutlierDetector(
+                    contamination=0.05, novelty=novelty, random_state=seed
+                ).fit(train)
+                row[seed] = (detector.predict(new) == -1).mean()
+        errors = flagged.std(axis=1, ddof=1) / np.sqrt(n_seeds)
+        cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(flagged.mean(axis=1), errors, strict=True)]
+        lines.append([name, *cells])
+    table("New rows flagged at 0.05", ["", "`novelty=True`", "`novelty=False`"], lines)
 
 
 if __name__ == "__main__":

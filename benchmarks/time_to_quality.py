@@ -1,9 +1,9 @@
 """Held-out nats against CPU seconds: ours, Gaussian mixtures and other VAEs.
 
     python benchmarks/time_to_quality.py                                  # the numeric tables
-    python benchmarks/time_to_quality.py --tables wine,red_wine --seeds 0,1 --picture curve.png
-    python benchmarks/time_to_quality.py --record                         # to time_to_quality.csv
-    python benchmarks/time_to_quality.py --recorded --picture curve.png   # no fits: those of it
+    python benchmarks/time_to_quality.py --tables wine,red_wine --seeds 0,1
+    python benchmarks/time_to_quality.py --record               # to time_to_quality.csv
+    python benchmarks/time_to_quality.py --picture curve.png    # of that file; nothing is fitted
 
 How each figure is obtained:
 
@@ -23,26 +23,23 @@ How each figure is obtained:
   among all fits that took at most so many seconds.
 """
 
-import argparse
 import math
-import time
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from curved import Textbook, textbook_of
-from density import gaussian_mixture, print_table
-from peers import Workload, pyod_vae_detector, train_pyod, train_pythae
+from common import HERE, options, print_frame, tell, timed
+from density import gaussian_mixture
+from peers import ScaledVAE, Workload, pyod_vae_detector, scaled_vae, train_pyod, train_pythae
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 from tables import LOADERS, load_tables, split
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from sklearn_vae import VAEDensity, VAETransformer
@@ -51,14 +48,14 @@ ITERATIONS = (2, 10, 200)
 STEPS = (100, 300, 1_000, 3_000)
 LIMITS = (0.5, 1.0, 2.0, 5.0, 10.0)
 LEAST = 0.05  # where a curve begins that begins earlier: seconds are printed with one decimal
-RECORD = Path(__file__).with_name("time_to_quality.csv")
+RECORD = HERE / "time_to_quality.csv"
 MAX_LATENT = 8
 BATCH_SIZE, WIDTHS = 128, (128, 64)
-# Model, budget, and a fit of standardized rows with a seed, which returns a score of others.
-Fit = tuple[str, str, Callable[[np.ndarray, int], Callable[[np.ndarray], float]]]
+# Rows and a seed -> the mean log-density of other rows.
+Fit = Callable[[np.ndarray, int], Callable[[np.ndarray], float]]
 
 
-def fits() -> list[Fit]:
+def fits() -> list[tuple[str, str, Fit]]:
     """Every model with each of its budgets."""
     return [
         *(of_sklearn(VAETransformer, max_iter=n) for n in ITERATIONS),
@@ -71,18 +68,18 @@ def fits() -> list[Fit]:
     ]
 
 
-def of_sklearn(cls: type, **budget: int) -> Fit:
+def of_sklearn(cls: type, **budget: int) -> tuple[str, str, Fit]:
     """An estimator with one parameter."""
     label = ", ".join(f"{name}={value}" for name, value in budget.items())
     return cls.__name__, label, lambda X, seed: cls(random_state=seed, **budget).fit(X).score
 
 
-def of_textbook(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+def of_textbook(n_steps: int) -> Fit:
     """The VAE of the textbook, trained for a number of steps."""
-    return lambda X, seed: textbook_of(X, min(MAX_LATENT, X.shape[1]), seed, n_steps).score
+    return lambda X, seed: scaled_vae(X, min(MAX_LATENT, X.shape[1]), seed, n_steps).score
 
 
-def of_pyod(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+def of_pyod(n_steps: int) -> Fit:
     """PyOD's VAE with the clamp on its KL lifted."""
 
     def fit(X: np.ndarray, seed: int) -> Callable[[np.ndarray], float]:
@@ -95,7 +92,7 @@ def of_pyod(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], 
     return fit
 
 
-def of_pythae(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+def of_pythae(n_steps: int) -> Fit:
     """pythae's VAE, trained by its trainer."""
 
     def fit(X: np.ndarray, seed: int) -> Callable[[np.ndarray], float]:
@@ -145,30 +142,29 @@ def score_of(
     x = torch.as_tensor(X, dtype=torch.float32)
     loc, log_variance = encode(x)
     z = loc + (0.5 * log_variance).exp() * torch.randn_like(loc)
-    model = Textbook(X.shape[1], loc.shape[1])
+    model = ScaledVAE(X.shape[1], loc.shape[1])
     model.encoder, model.decoder = Function(params), Function(decode)  # type: ignore[assignment]
     model.log_scale.copy_((x - decode(z)).square().mean(0).sqrt().log())
     return model.score
 
 
-def run(tables: list[str], seeds: list[int]) -> pd.DataFrame:
+def run(args: Namespace) -> pd.DataFrame:
     """Nats and CPU seconds of every fit: one row each."""
     warm_up = np.random.default_rng(0).normal(size=(200, 3))
     VAETransformer(max_iter=2).fit(warm_up).score(warm_up)
-    records: list[dict[str, Any]] = []
-    for table in load_tables(tables):
-        for seed in seeds:
+    records = []
+    for table in load_tables(args.tables):
+        for seed in args.seeds:
             train, test = split(table.X, seed)
             scaler = StandardScaler().fit(train)
             own_units = float(np.log(scaler.scale_).sum())
             train, test = scaler.transform(train), scaler.transform(test)
             for model, budget, fit in fits():
-                start = time.process_time()
-                score = fit(train, seed)
-                seconds = time.process_time() - start
+                seconds, score = timed(lambda fit=fit, train=train, seed=seed: fit(train, seed))
                 record = {"table": table.name, "seed": seed, "model": model, "budget": budget}
-                records.append({**record, "seconds": seconds, "nats": score(test) - own_units})
-        print(f"{table.name}: done", flush=True)
+                record |= {"seconds": seconds, "nats": score(test) - own_units}
+                records.append(record)
+                tell(record)
     return pd.DataFrame(records)
 
 
@@ -176,16 +172,12 @@ def report(records: pd.DataFrame) -> None:
     """Print nats and seconds by table, and the best within each time."""
     means = records.groupby(["table", "model", "budget"], sort=False)[["nats", "seconds"]].mean()
     cells = means["nats"].map("{:.2f}".format) + ", " + means["seconds"].map("{:.1f} s".format)
-    cells = cells.unstack("table", sort=False)
-    cells.index = cells.index.map(", ".join)
-    print_table("fit", cells)
+    print_frame("fits", cells.unstack("table", sort=False))
     best = {}
     for limit in LIMITS:
         within = means[means["seconds"] <= limit]["nats"].groupby(["table", "model"]).max()
         best[f"{limit} s"] = within.unstack("model").idxmax(axis=1).value_counts()
-    print_table(
-        "tables on which it is best within", pd.DataFrame(best).fillna(0).astype(int).astype(str)
-    )
+    print_frame("tables on which it is best within", pd.DataFrame(best).fillna(0), ".0f")
 
 
 def draw(records: pd.DataFrame, path: Path) -> None:
@@ -226,25 +218,15 @@ def draw(records: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", default=",".join(LOADERS), help="%(default)s")
-    parser.add_argument("--seeds", default="0", help="seeds of splits and fits: %(default)s")
-    parser.add_argument("--picture", type=Path, help="file for the curves")
-    parser.add_argument("--record", action="store_true", help=f"keep the fits in {RECORD.name}")
-    parser.add_argument("--recorded", action="store_true", help=f"no fits: those of {RECORD.name}")
-    args = parser.parse_args()
+    args = options(__doc__, tables=[*LOADERS], seeds=[0], record=False, picture=Path())
+    if args.picture.name:
+        draw(pd.read_csv(RECORD), args.picture)
+        return
     warnings.simplefilter("ignore", ConvergenceWarning)
-    torch.set_num_threads(1)
-    if args.recorded:
-        records = pd.read_csv(RECORD)
-    else:
-        with threadpool_limits(1):
-            records = run(args.tables.split(","), [int(seed) for seed in args.seeds.split(",")])
+    records = run(args)
     if args.record:
         records.round(2).to_csv(RECORD, index=False)
     report(records)
-    if args.picture:
-        draw(records, args.picture)
 
 
 if __name__ == "__main__":

@@ -17,33 +17,24 @@ How each figure is obtained:
   difference to that of `VAEOutlierDetector` with the standard error over tables and seeds.
 """
 
-import argparse
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from parts.measure import table
-from sklearn.compose import make_column_transformer
+from common import options, table, tell
 from sklearn.ensemble import IsolationForest
-from sklearn.impute import SimpleImputer
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from tables import DATA
+from tables import DATA, as_numbers, is_number
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 MAX_ROWS, MIN_ROWS, MIN_COLUMNS, MAX_CLASSES = 1_200, 150, 4, 20
 WRONG = 0.05
 MIN_WRONG = 8
-
-
-def is_number(column: pd.Series) -> bool:
-    return bool(pd.api.types.is_numeric_dtype(column))
 
 
 def read(path: Path, *, numbers: bool) -> pd.DataFrame | None:
@@ -78,24 +69,13 @@ def with_wrong_cells(
     return faulty, np.isin(np.arange(len(frame)), rows)
 
 
-def encode(frame: pd.DataFrame) -> np.ndarray:
-    """Imputed, standardized numbers and one-hot encoded classes."""
-    numbers = [c for c in frame if is_number(frame[c])]
-    fill = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    one_hot = OneHotEncoder(sparse_output=False, handle_unknown="ignore")
-    classes = [c for c in frame if c not in numbers]
-    encoder = make_column_transformer((fill, numbers), (one_hot, classes))
-    encoded: np.ndarray = np.nan_to_num(encoder.fit_transform(frame))
-    return encoded
-
-
 def forest(frame: pd.DataFrame, seed: int) -> np.ndarray:
-    X = encode(frame)
+    X = as_numbers(frame)
     return -IsolationForest(random_state=seed).fit(X).score_samples(X)
 
 
 def mean_distance(frame: pd.DataFrame, _seed: int) -> np.ndarray:
-    X = encode(frame)
+    X = as_numbers(frame)
     return NearestNeighbors(n_neighbors=max(5, len(X) // 10)).fit(X).kneighbors()[0].mean(axis=1)
 
 
@@ -118,43 +98,35 @@ DETECTORS = {
 }
 
 
-def figures(args: argparse.Namespace) -> Iterator[np.ndarray]:
+def figures(args: Namespace) -> Iterator[np.ndarray]:
     """AUROC and AP of each detector on each table and seed: (n_detectors, 2)."""
     for path in sorted(args.folder.glob("*.csv")):
         frame = read(path, numbers=args.numbers)
-        if frame is None:
-            continue
-        for seed in map(int, args.seeds.split(",")):
+        for seed in args.seeds if frame is not None else ():
             faulty, is_wrong = with_wrong_cells(frame, args.cells, seed)
-            scores = [DETECTORS[name](faulty, seed) for name in args.detectors.split(",")]
+            scores = [detector(faulty, seed) for detector in DETECTORS.values()]
+            tell(path.stem, seed)
             yield 100 * np.array(
                 [[m(is_wrong, s) for m in (roc_auc_score, average_precision_score)] for s in scores]
             )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Wrong cells, found by detectors.")
-    parser.add_argument("folder", nargs="?", type=Path, default=DATA / "real")
-    parser.add_argument("--seeds", default="1", help="seeds of the cells and detectors")
-    parser.add_argument("--cells", type=int, default=1, help="wrong cells in a wrong row")
-    parser.add_argument("--numbers", action="store_true", help="tables of numbers alone")
-    parser.add_argument("--detectors", default=",".join(DETECTORS))
-    args = parser.parse_args()
-    if not args.folder.is_dir():
-        parser.exit(message=f"nothing to show: there is no folder {args.folder}\n")
-    torch.set_num_threads(1)
+    args = options(__doc__, folder=DATA / "real", seeds=[1], cells=1, numbers=False)
     warnings.simplefilter("ignore")
-    all_figures = np.stack(list(figures(args)))
+    all_figures = np.stack(list(figures(args)))  # (tables and seeds, detectors, 2)
     differences = all_figures - all_figures[:, :1]
     errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
-    cells = zip(all_figures.mean(axis=0), differences.mean(axis=0), errors, strict=True)
-    rows = [
-        [name, *(f"{value:.1f}" for value in mean), *(f"{d:+.1f} ± {e:.1f}" for d, e in pairs)]
-        for name, (mean, difference, error) in zip(args.detectors.split(","), cells, strict=True)
-        for pairs in [list(zip(difference, error, strict=True))]
+    lines = [
+        [name, *(f"{value:.1f}" for value in all_figures.mean(axis=0)[k])]
+        + [
+            f"{d:+.1f} ± {e:.1f}"
+            for d, e in zip(differences.mean(axis=0)[k], errors[k], strict=True)
+        ]
+        for k, name in enumerate(DETECTORS)
     ]
     title = f"{len(all_figures)} tables and seeds, {args.cells} wrong cells in a wrong row"
-    table(title, ["", "AUROC", "AP", "difference", "difference"], rows)
+    table(title, ["", "AUROC", "AP", "difference", "difference"], lines)
 
 
 if __name__ == "__main__":

@@ -98,38 +98,29 @@ TABLES = st.tuples(st.integers(3, 12), st.integers(1, 4)).flatmap(
 )
 
 
-def check_any_table(given_table):
-    """Either an error that says what is wrong with the table, or finite scores."""
-    X, is_missing, name = given_table
-    X = np.where(is_missing, np.nan, X)
-    model = clone(MODELS[name]).set_params(max_iter=1, hidden_layer_sizes=(3,))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            scores = model.fit(X).score_samples(X)
-        except ValueError:
-            assert not any(attribute.endswith("_") for attribute in vars(model))
-        else:
-            assert np.isfinite(scores).all()
+@pytest.mark.parametrize("n_examples", [20, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_a_thousand_tables_of_numbers_are_fitted_or_refused(n_examples):
+    """Whatever their size, and wherever values are missing: finite scores, or an error."""
 
+    @hypothesis.settings(
+        max_examples=n_examples,
+        deadline=None,
+        derandomize=n_examples == 20,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    @hypothesis.given(TABLES)
+    @hypothesis.example((np.array([[1.2e308], [0], [0]]), np.zeros((3, 1), bool), "density"))
+    def check(given_table):
+        X, is_missing, name = given_table
+        X = np.where(is_missing, np.nan, X)
+        model = clone(MODELS[name]).set_params(max_iter=1, hidden_layer_sizes=(3,))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                scores = model.fit(X).score_samples(X)
+            except ValueError:
+                assert not any(attribute.endswith("_") for attribute in vars(model))
+            else:
+                assert np.isfinite(scores).all()
 
-FEW = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
-MANY = hypothesis.settings(
-    max_examples=1_000, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-
-
-@FEW
-@hypothesis.given(TABLES)
-@hypothesis.example((np.array([[1.2e308], [0], [0]]), np.zeros((3, 1), bool), "density"))
-def test_any_table_of_numbers_is_fitted_or_refused(given_table):
-    """Whatever their size, and wherever values are missing."""
-    check_any_table(given_table)
-
-
-@pytest.mark.slow
-@MANY
-@hypothesis.given(TABLES)
-def test_a_thousand_tables_of_numbers_are_fitted_or_refused(given_table):
-    """As above."""
-    check_any_table(given_table)
+    check()

@@ -191,14 +191,3 @@ def test_codes_far_away_are_as_frequent_in_samples(estimator, code, table):
 
     assert (samples == code).mean() == pytest.approx(50 / N_ROWS, abs=0.06)
     assert samples[samples != code].between(18, 90).all()
-
-
-def test_a_derived_column_follows(table):
-    """Its values in samples are those of the column that it follows from, with holes as well."""
-    labels = {"a": "alpha", "b": "beta", "c": "gamma"}
-    derived = table.assign(label=table["kind"].map(labels))
-    derived.loc[::8, "label"] = None
-    for estimator in DENSITIES:
-        samples = clone(estimator).fit(derived).sample(300, random_state=0)
-        samples = samples[samples["label"].notna()]
-        assert (samples["label"] == samples["kind"].map(labels)).all()

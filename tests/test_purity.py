@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import warnings
+from contextlib import contextmanager
 from functools import partial
 
 import joblib
@@ -25,9 +26,9 @@ def fitted():
     return VAETransformer(max_iter=4, random_state=0).fit(rows(400))
 
 
-@pytest.mark.parametrize("n", [60, 200, 700])
+@pytest.mark.parametrize("n", [60, 700])
 def test_the_same_seed_gives_the_same_bits(n):
-    """For a tiny table, one that is a single batch and one that is several."""
+    """For a tiny table and one of several batches."""
     X = rows(n)
     a, b = (VAETransformer(max_iter=4, random_state=3).fit(X) for _ in range(2))
 
@@ -37,38 +38,21 @@ def test_the_same_seed_gives_the_same_bits(n):
     assert (a.sample(5) == b.sample(5)).all()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        VAETransformer(max_iter=2, random_state=0),
-        VAETransformer(network="residual", max_iter=2, random_state=0),
-        VAETransformer(network="gru", max_iter=2, random_state=0),
-        VAETransformer(encoder=torch.nn.Linear, max_iter=2, random_state=0),
-        VAEDensity(max_iter=2, random_state=0),
-        VAEOutlierDetector(max_iter=2, random_state=0),
-    ],
-)
-def test_torch_s_default_dtype_changes_no_fit(estimator, dtype):
-    """Initial weights are drawn, and constants rounded, in single precision."""
-    X = rows(60)
-    expected = clone(estimator).fit(X).score_samples(X)
-    torch.set_default_dtype(dtype)
+@contextmanager
+def default_dtype():
+    torch.set_default_dtype(torch.float64)
     try:
-        scores = clone(estimator).fit(X).score_samples(X)
-        assert torch.get_default_dtype() == dtype
+        yield
+        assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-
-    np.testing.assert_array_equal(scores, expected)
 
 
 MODES = {
     "inference": torch.inference_mode,
     "autocast": partial(torch.autocast, "cpu"),
     "default device": partial(torch.device, "meta"),  # as "cuda" where there is a GPU
+    "default dtype": default_dtype,
 }
 
 
@@ -86,20 +70,23 @@ def results(estimator, X):
 
 
 @pytest.mark.parametrize(
-    "mode", ["inference", pytest.param("autocast", marks=pytest.mark.slow), "default device"]
+    "mode",
+    [
+        "inference",
+        pytest.param("autocast", marks=pytest.mark.slow),
+        "default device",
+        "default dtype",
+    ],
 )
 @pytest.mark.parametrize(
     "estimator",
     [
         VAETransformer(prior="mixture", max_iter=2, random_state=0),
         VAETransformer(objective="tc", max_iter=2, random_state=0),
+        VAETransformer(network="residual", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
         VAEImputer(random_state=0),
-        pytest.param(
-            VAEOutlierDetector(method="reconstruction", max_iter=2, random_state=0),
-            marks=pytest.mark.slow,
-        ),
     ],
 )
 def test_modes_of_torch_change_nothing(estimator, mode):
@@ -130,17 +117,6 @@ def test_modes_of_torch_change_no_search(factor, mode):
         found = clone(search).fit(X).cv_results_["mean_test_score"]
 
     np.testing.assert_array_equal(found, expected)
-
-
-def test_another_seed_gives_another_model():
-    """The seed is read."""
-    X = rows(200)
-    a, b = (
-        VAETransformer(max_iter=2, early_stopping=False, random_state=seed).fit(X)
-        for seed in (0, 1)
-    )
-
-    assert not np.array_equal(a.transform(X), b.transform(X))
 
 
 def test_no_seed_gives_fresh_luck_at_fit_and_none_after():

@@ -34,8 +34,6 @@ def test_what_a_fitted_estimator_gives_has_a_type() -> None:
     assert isinstance(assert_type(vae.inverse_transform(vae.transform(X)), np.ndarray), np.ndarray)
     assert isinstance(assert_type(vae.score(X), float), float)
     assert isinstance(assert_type(vae.history_, list[dict[str, Any]]), list)
-    assert_type(VAEDensity(2, **SMALL).fit(X).score(X), float)
-    assert_type(VAEOutlierDetector(**SMALL).fit(X).predict(X), np.ndarray)
 
 
 def test_a_wrong_argument_is_found_before_it_runs() -> None:

@@ -8,16 +8,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from mixed_density import penguins, titanic
-from parts.measure import alternate, ratio, table, timed
+from common import alternate, ratio, table, timed
 from peers import WORKLOADS, Workload, train_textbook
-from sklearn import datasets
-from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.impute import SimpleImputer
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from threadpoolctl import threadpool_limits
+from tables import LABELLED, MIXED, as_numbers, load_each
+
+import sklearn_vae as ours
 
 Table = np.ndarray | pd.DataFrame
 TEXTBOOK = "textbook loop"
@@ -29,43 +25,22 @@ WARM_UP = replace(WORKLOADS["W3"], n_rows=200)
 
 def load() -> dict[str, Table]:
     """Return the tables, without those whose files are missing."""
-    tables: dict[str, Table] = {
-        "wine": datasets.load_wine().data,
-        "breast_cancer": datasets.load_breast_cancer().data,
-        "digits": datasets.load_digits().data,
+    return {
+        **{name: LABELLED[name]()[0] for name in ("wine", "breast_cancer", "digits")},
         "curved": replace(WORKLOADS["W1"], n_rows=1_000, n_columns=20, n_components=5).rows(),
+        **dict(load_each([*MIXED], lambda name: MIXED[name]())),
     }
-    for loader in (penguins, titanic):
-        try:
-            tables[loader.__name__] = loader()
-        except FileNotFoundError as error:
-            print(f"{loader.__name__} is left out: {error.filename} is missing.")
-    return tables
-
-
-def as_numbers(X: Table) -> np.ndarray:
-    """Return the rows as the peers need them: imputed, one-hot, standardized, single precision."""
-    if isinstance(X, pd.DataFrame):
-        numbers = make_column_selector(dtype_include="number")
-        classes = make_column_selector(dtype_exclude="number")
-        one_hot = OneHotEncoder(sparse_output=False, handle_unknown="ignore")
-        encoder = make_column_transformer((SimpleImputer(), numbers), (one_hot, classes))
-        X = encoder.fit_transform(X)
-
-    return make_pipeline(SimpleImputer(), StandardScaler()).fit_transform(X).astype(np.float32)
 
 
 def fits(X: Table) -> dict[str, Callable[[], object]]:
     """Return the fits of one table; the textbook's takes as many steps as VAETransformer's."""
-    import sklearn_vae as ours
-
     estimators = {
         name: getattr(ours, name)
         for name in ("VAETransformer", "VAEDensity", "VAEImputer", "VAEOutlierDetector")
     }
     estimators["VAEOutlierDetector(novelty=True)"] = partial(ours.VAEOutlierDetector, novelty=True)
     vae = ours.VAETransformer(random_state=0).fit(X)
-    rows = as_numbers(X)
+    rows = as_numbers(X).astype(np.float32)
     n_codes = len(vae.get_feature_names_out())
     n_epochs = math.ceil(vae.n_steps_ / math.ceil(len(rows) / BATCH_SIZE))
     work = Workload(*rows.shape, BATCH_SIZE, WIDTHS, n_codes, n_epochs)
@@ -88,16 +63,12 @@ def report_defaults(rounds: int) -> None:
     for run in fits(WARM_UP.rows()).values():
         run()
     seconds, slower, tables = {}, {}, load()
-    with threadpool_limits(1):
-        for X in tables.values():
-            runs = {name: partial(timed, run) for name, run in fits(X).items()}
-            times = {
-                name: [cpu for cpu, _ in results]
-                for name, results in alternate(runs, rounds).items()
-            }
-            for name in times:
-                seconds.setdefault(name, []).append(f"{np.median(times[name]):.2f}")
-                slower.setdefault(name, []).append(ratio(times[name], times[TEXTBOOK]))
+    for X in tables.values():
+        runs = {name: lambda run=run: timed(run)[0] for name, run in fits(X).items()}
+        times = alternate(runs, rounds)
+        for name, own in times.items():
+            seconds.setdefault(name, []).append(f"{np.median(own):.2f}")
+            slower.setdefault(name, []).append(ratio(own, times[TEXTBOOK]))
     header = ["model", *(f"{name}, {len(X)}×{X.shape[1]}" for name, X in tables.items())]
     for title, columns in {"CPU s": seconds, f"time, {TEXTBOOK} = 1": slower}.items():
         rows = [[name, *cells] for name, cells in columns.items()]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from parts.measure import alternate, ratio, table, timed
+from common import alternate, ratio, table, timed
 from peers import (
     WORKLOADS,
     NegativeELBO,
@@ -16,6 +16,9 @@ from peers import (
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV
 from tables import load_table
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
 
 FOLDS = 5
 GRID = {"n_components": [2, 4, 6, 8], "beta": [0.5, 1.0, 2.0, 4.0]}
@@ -61,37 +64,31 @@ class TextbookEstimator(BaseEstimator):
             return -NegativeELBO(self.work.binary, self.beta)(self.model_(x), x).item()
 
 
-def searches(work: Workload, with_textbook: bool) -> dict[str, Callable]:
+def searches(work: Workload, systems: Sequence[str]) -> dict[str, Callable]:
     """Return constructors of the searches, and print the gradient steps of their fits."""
-    from sklearn_vae.model_selection import VAESearchCV
-
     fold = replace(work, n_rows=work.n_rows * (FOLDS - 1) // FOLDS)
     textbook, ours = TextbookEstimator(fold), vae_transformer_like_textbook(fold)
-    rows = fold.rows()
-    n_ours = ours.fit(rows).n_steps_  # the warm-up, too
     options = {"cv": FOLDS, "refit": False, "n_jobs": None}
-    times = {
-        TEXTBOOK: lambda: GridSearchCV(textbook, GRID, **options),
+    found = {
         ALONE: lambda: GridSearchCV(ours, GRID, **options),
         TOGETHER: lambda: VAESearchCV(ours, GRID, **options),
         HALVING: lambda: VAESearchCV(ours, GRID, factor=4, **options),
     }
-    print(f"\nGradient steps per fit: {n_ours} of VAETransformer", end="")
-    if with_textbook:
-        print(f", {textbook.fit(rows).n_steps_} of the textbook loop", end="")
-    else:
-        del times[TEXTBOOK]
-    print(".", flush=True)
+    steps = {"VAETransformer": ours.fit(fold.rows()).n_steps_}  # the warm-up, too
+    if "textbook" in systems:
+        found = {TEXTBOOK: lambda: GridSearchCV(textbook, GRID, **options), **found}
+        steps["the textbook loop"] = textbook.fit(fold.rows()).n_steps_
+    print("\nGradient steps per fit:", ", ".join(f"{n} of {name}" for name, n in steps.items()))
 
-    return times
+    return found
 
 
-def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) -> None:
+def report_grid(name: str, work: Workload, systems: Sequence[str], rounds: int) -> None:
     """Print the CPU seconds of whole searches and their paired ratios."""
     X = work.rows()
     runs = {
         search: lambda make=make: timed(lambda: make().fit(X))[0]
-        for search, make in searches(work, with_textbook).items()
+        for search, make in searches(work, systems).items()
     }
     seconds = alternate(runs, rounds)
     n_fits = FOLDS * np.prod([len(values) for values in GRID.values()])
@@ -108,9 +105,6 @@ def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) 
 
 def report_default_grid(names: Sequence[str], rounds: int) -> None:
     """Print what VAESearchCV gains over GridSearchCV where everything but the grid is a default."""
-    from sklearn_vae import VAETransformer
-    from sklearn_vae.model_selection import VAESearchCV
-
     lines = []
     for name in names:
         X = load_table(name).X

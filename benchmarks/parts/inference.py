@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from parts.measure import alternate, ratio, table, timed
+from common import alternate, ratio, table, timed
 from peers import (
     WORKLOADS,
     TextbookVAE,

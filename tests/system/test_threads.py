@@ -52,12 +52,17 @@ def test_items_are_computed_at_the_same_time_each_on_one_thread():
     assert (n_first, n_second) == (1, 1)
 
 
-def test_within_small_steps_items_are_computed_by_the_calling_thread():
-    """A computation that is on one thread already starts no others."""
-    with threads_for(1):
-        threads = set(map_on_threads(lambda _: threading.get_ident(), range(3)))
+def test_the_calling_thread_computes_what_must_not_be_shared():
+    """Items of a computation that is on one thread already, and of a function that is not safe."""
 
-    assert threads == {threading.get_ident()}
+    def compute(_):
+        return threading.get_ident(), torch.get_num_threads()
+
+    with threads_for(1):
+        small = set(map_on_threads(compute, range(3)))
+    unsafe = set(map_on_threads(compute, range(3), is_thread_safe=False))
+
+    assert (small, unsafe) == ({(threading.get_ident(), 1)}, {(threading.get_ident(), 2)})
 
 
 def test_settings_of_the_calling_thread_hold_for_the_items():
@@ -82,12 +87,3 @@ def test_an_error_is_raised_and_the_items_behind_it_are_not_computed():
 
     assert len(computed) < 1000
     assert threading.active_count() == before
-
-
-def test_items_of_a_function_that_is_not_thread_safe_have_all_threads_each():
-    """They are computed one after the other, by the calling thread."""
-    results = map_on_threads(
-        lambda _: (threading.get_ident(), torch.get_num_threads()), range(3), is_thread_safe=False
-    )
-
-    assert set(results) == {(threading.get_ident(), 2)}

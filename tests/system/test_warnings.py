@@ -2,7 +2,6 @@
 
 import warnings
 
-import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
@@ -44,15 +43,6 @@ def test_a_warning_of_divergence_points_at_the_users_line(fit, rng):
     where = [warning.filename for warning in caught if warning.category is ConvergenceWarning]
     assert where
     assert set(where) == {__file__}
-
-
-def test_other_warnings_point_there_too(rng):
-    """Each goes the same way."""
-    X = rng.normal(size=(40, 3))
-    with pytest.warns(UserWarning, match="sample_weight is the number of times") as caught:
-        VAETransformer(1, max_iter=1, random_state=0).fit(X, sample_weight=np.full(40, 0.1))
-
-    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
