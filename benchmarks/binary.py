@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
-from parts.measure import table, timed
+from common import table, timed
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.special import logsumexp, xlogy
 from tables import DATA
