@@ -44,7 +44,6 @@ def test_the_same_seed_gives_the_same_bits(n):
     "estimator",
     [
         VAETransformer(max_iter=2, random_state=0),
-        VAETransformer(network="residual", max_iter=2, random_state=0),
         VAETransformer(network="gru", max_iter=2, random_state=0),
         VAETransformer(encoder=torch.nn.Linear, max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),

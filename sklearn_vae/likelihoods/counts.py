@@ -151,9 +151,7 @@ class Poisson(Counts):
         root = namespace(params[0]).exp(0.5 * self._log_rate(params))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts."""
         return [self._raw_rate(self._mean_count(x, weights))]
 
@@ -255,9 +253,7 @@ class NegativeBinomial(Counts):
         root = namespace(log_rate).exp(0.5 * (log_rate + log_sigmoid(log_shape - log_rate)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts, and the shapes at which the likelihood's derivative is 0."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)

@@ -110,9 +110,7 @@ class Bernoulli(Likelihood):
         scale = namespace(probability).sqrt(probability * (1 - probability))
         return (slopes[0] * scale)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logits of the frequencies of ones."""
         return [weighted_mean(x, weights).logit(eps=SMALLEST_PROBABILITY)]
 
@@ -203,9 +201,7 @@ class Categorical(Likelihood):
         log_probability = log_softmax(self._classes(params[0]))
         return fisher_features_of_classes(log_probability, self._classes(slopes[0]))
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logarithms of the classes' frequencies."""
         return [weighted_mean(x, weights).clamp(min=SMALLEST_PROBABILITY).log()]
 
@@ -339,9 +335,7 @@ class Ordinal(Likelihood):
         slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return fisher_features_of_classes(log_probability, slope)
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
         codes = self._one_hot(x.nan_to_num())
         codes[x.isnan()] = math.nan

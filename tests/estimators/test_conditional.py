@@ -698,8 +698,8 @@ def test_a_support_vector_machine_recognizes_sampled_digits():
 
 @pytest.mark.parametrize(
     "network",
-    ["residual", ConvNet((8, 8), channels=(4,)), GRUNet((8, 8), n_units=6, word_dropout=0.3)],
-    ids=["residual", "conv", "gru"],
+    [ConvNet((8, 8), channels=(4,)), GRUNet((8, 8), n_units=6, word_dropout=0.3)],
+    ids=["conv", "gru"],
 )
 def test_every_network_decodes_given_the_conditions(network, rng):
     """Rows of a class have its mean, by whatever network codes become rows."""
