@@ -94,16 +94,6 @@ class Bernoulli(Likelihood):
         # the slope of a rare value is steep
         return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), probability.logit())]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        (logit,) = params
-        cost, x = softplus(logit), x.swapaxes(-1, -2)
-        if observed is None:
-            return logit @ x - cost.sum(-1, keepdims=True)
-        return logit @ x - cost @ as_type(observed, x).swapaxes(-1, -2)
-
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
         probability = self.mean(params)
@@ -316,15 +306,6 @@ class Ordinal(Likelihood):
             (slopes, loc.new_zeros(loc.shape)),
             (loadings.new_zeros(len(loadings), len(raw)), raw),
         ]
-
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        codes = self._one_hot(x)
-        if observed is not None:
-            codes = codes * observed[..., None]
-        return flatten(self._log_probabilities(params)) @ flatten(codes).swapaxes(-1, -2)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class, by finite differences of the log-probabilities."""

@@ -142,24 +142,6 @@ def test_a_saved_model_may_have_it(likelihood):
 
 
 @each
-def test_shapes(likelihood, rng, generator):
-    """Leading axes broadcast: members, draws of z and rows."""
-    params = draw_params(likelihood, 2, 4, 5)
-    x = encode(likelihood, draw_values(likelihood, (2, 1, 5), rng))
-    n_numbers = N * likelihood.width
-
-    assert likelihood.log_prob_per_column(params, x).shape == (2, 4, 5, N)
-    assert likelihood.log_prob(params, x).shape == (2, 4, 5)
-    assert [part.shape for part in likelihood.cdf(params, x)] == [(2, 4, 5, N)] * 2
-    assert likelihood.mean(params).shape == likelihood.mode(params).shape == (2, 4, 5, n_numbers)
-    assert likelihood.sample(params, generator).shape == (2, 4, 5, n_numbers)
-    assert likelihood.average_over_draws(params, torch.full((2, 4, 5), 1 / 8)).shape == (
-        5,
-        n_numbers,
-    )
-
-
-@each
 def test_log_prob_is_scipys(likelihood, rng):
     """Column by column, and summed over columns."""
     params, values = draw_params(likelihood, 2, 4), draw_values(likelihood, (2, 4), rng)
@@ -392,19 +374,6 @@ def test_maximum_likelihood_is_a_maximum(likelihood, rng):
             moved = [param.clone() for param in params]
             moved[number].unflatten(-1, (N, size))[..., place] += step
             assert (total(moved) < best + 1e-9).all()
-
-
-@each
-def test_a_row_of_weight_two_is_two_rows(likelihood, rng):
-    """In the fit by maximum likelihood."""
-    x = encode(likelihood, draw_values(likelihood, (60,), rng))
-    weights = torch.as_tensor(rng.integers(0, 3, size=60))
-    weighted = likelihood.maximum_likelihood(x, weights[None].double())
-    copies = x.repeat_interleave(weights, dim=0)
-    expected = likelihood.maximum_likelihood(copies, torch.ones(1, len(copies)).double())
-
-    for found, param in zip(weighted, expected, strict=True):
-        torch.testing.assert_close(found, param, rtol=1e-6, atol=1e-6)
 
 
 @each

@@ -178,17 +178,6 @@ def test_partial_fit_and_warm_start_go_on_with_it():
         again.set_params(encoder__width=6).fit(X)
 
 
-def test_the_encoder_reads_the_mask_of_missing_values():
-    """Then its input is twice as wide, which it learns when it is made."""
-    holey = X.copy()
-    holey[::3, 0] = np.nan
-    fitted = vae(encoder=Wide, max_iter=3).fit(holey)
-
-    assert fitted.state_dict_["encoder.weights.hidden/0/weight"].shape == (1, 8, 6)
-    assert np.isfinite(fitted.score_samples(holey)).all()
-    assert np.isfinite(fitted.impute(holey)).all()
-
-
 def dropping(n_in, n_out, p=0.5):
     """A network with dropout, of which much is dropped."""
     return nn.Sequential(nn.Linear(n_in, 16), nn.Tanh(), nn.Dropout(p), nn.Linear(16, n_out))
