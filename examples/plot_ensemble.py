@@ -8,8 +8,8 @@ average is a deep ensemble.
 
 # %%
 # 200 points along a parabola, and five models that are trained from different initial weights. An
-# ensemble, ``VAETransformer(n_init=5, ensemble=True)``, trains such models together; its score is the
-# logarithm of the mean of their densities.
+# ensemble, ``VAETransformer(n_init=5, ensemble=True)``, trains such models together; its score is
+# the logarithm of the mean of their densities.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,10 +31,10 @@ def disagreement_and_score(rows):
 
 
 # %%
-# Left, the disagreement of the models over the plane, 0 where they agree. It grows with the distance
-# to the points. Right, the score. A low score with little disagreement is a row that all models find
-# unlikely; with much disagreement, the models do not know. The colours end at one nat of
-# disagreement.
+# Left, the disagreement of the models over the plane, 0 where they agree. It grows with the
+# distance to the points. Right, the score. A low score with little disagreement is a row that all
+# models find unlikely; with much disagreement, the models do not know. The colours end at one nat
+# of disagreement.
 
 x, y = np.meshgrid(np.linspace(-4, 4, 21), np.linspace(-2, 10, 21))
 disagreement, score = disagreement_and_score(np.stack([x.ravel(), y.ravel()], axis=1))
