@@ -40,7 +40,7 @@ from sklearn_vae import (
     VAETransformer,
     load,
 )
-from sklearn_vae.likelihoods import Gaussian, StudentT
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet, ResidualMLP
 from sklearn_vae.objectives import (
@@ -191,10 +191,8 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"weight_decay": 0.1},
         {"beta": LinearWarmup(0.5, 2), "max_iter": 4},
         *({"likelihood": Gaussian(scale)} for scale in ("per_row", "per_column", 0.3)),
-        {"likelihood": "student_t"},
-        {"likelihood": StudentT("per_column")},
         {"likelihood": "lognormal"},
-        {"likelihood": ["gaussian", "student_t", "lognormal", "auto", "gaussian"]},
+        {"likelihood": ["gaussian", "gaussian", "lognormal", "auto", "gaussian"]},
         {"prior": MixturePrior(3)},
         {"prior": VampPrior(3)},
         {"posterior": "full"},

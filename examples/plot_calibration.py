@@ -41,13 +41,10 @@ PITCalibrationDisplay.from_estimator(linear, X_test)
 plt.show()
 
 # %%
-# Now each value is predicted from the other values of its row, and PITs are shown as histograms.
-# Each bar should be within the band. Radius, perimeter and area determine each other almost
-# exactly. The predicted distributions of the model are too wide for them, so PITs are
-# concentrated in the middle. Too many PITs at both ends would mean predicted distributions that
-# are too narrow.
+# Now each value is predicted from the other values of its row. Radius, perimeter and area determine
+# each other almost exactly. The predicted distributions of the model are too wide for them, so PITs
+# are concentrated in the middle, where their curves are steep. Curves that are steep at both ends
+# would mean predicted distributions that are too narrow.
 
-PITCalibrationDisplay.from_estimator(
-    vae, X_test, distribution="conditional", n_draws=1024, kind="histogram"
-)
+PITCalibrationDisplay.from_estimator(vae, X_test, distribution="conditional", n_draws=1024)
 plt.show()

@@ -76,8 +76,8 @@ for detector, new in zip(detectors, new_rows, strict=True):
     anomalous.append(order[0])
     normal.append(order[-1])
 fig, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
-ReconstructionDisplay.from_predictions(
-    images[normal], images[anomalous], image_shape=(8, 8), cmap="gray_r", ax=ax
+ReconstructionDisplay(X=images[normal], X_reconstructed=images[anomalous], image_shape=(8, 8)).plot(
+    ax, cmap="gray_r"
 )
 ax.set_yticks([0, 1], ["most normal", "most anomalous"])
 plt.show()

@@ -40,13 +40,11 @@ def mixed(start, end):
 pairs = [(0, 6), (1, 4), (3, 8)]
 fig, axes = plt.subplots(len(pairs), 1, figsize=(7, 5.6), layout="constrained")
 for ax, (start, end) in zip(axes, pairs, strict=True):
-    ReconstructionDisplay.from_predictions(
-        mixed(first(start), first(end)),
-        vae.interpolate(first(start), first(end), n_steps),
+    ReconstructionDisplay(
+        X=mixed(first(start), first(end)),
+        X_reconstructed=vae.interpolate(first(start), first(end), n_steps),
         image_shape=(8, 8),
-        ax=ax,
-        cmap="gray_r",
-    )
+    ).plot(ax, cmap="gray_r")
     ax.set_yticks([0, 1], ["pixels mixed", "codes mixed"])
     ax.set_title(f"from {start} to {end}", loc="left", fontsize="medium")
 plt.show()

@@ -34,9 +34,7 @@ for name, model in {"Poisson": vae, "Gaussian": real}.items():
 
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5), layout="constrained")
 LatentSpaceDisplay.from_estimator(vae, X, y, ax=axes[0])
-ManifoldDisplay.from_estimator(
-    vae, X, image_shape=(8, 8), n_steps=15, ax=axes[1], gap=0.15, cmap="gray_r"
-)
+ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=15, ax=axes[1], cmap="gray_r")
 labels = {"xlabel": "component 0", "ylabel": "component 1"}
 axes[0].set(title="codes of images, coloured by class", **labels)
 axes[1].set(title="images decoded from a grid of codes", **labels)

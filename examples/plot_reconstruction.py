@@ -26,7 +26,7 @@ X_train, X_new = train_test_split(load_digits().data, random_state=0)
 vae = VAETransformer(n_components=12, random_state=0).fit(X_train)
 pca = PCA(n_components=12).fit(X_train)
 
-image = {"image_shape": (8, 8), "cmap": "gray_r", "vmin": 0, "vmax": 16}
+image_shape, style = (8, 8), {"cmap": "gray_r", "vmin": 0, "vmax": 16}
 
 
 def error(images):
@@ -36,7 +36,9 @@ def error(images):
 
 fig, axes = plt.subplots(2, 1, figsize=(9, 4.4), layout="constrained")
 for ax, model in zip(axes, [vae, pca], strict=True):
-    display = ReconstructionDisplay.from_estimator(model, X_new, ax=ax, **image)
+    display = ReconstructionDisplay.from_estimator(
+        model, X_new, image_shape=image_shape, ax=ax, **style
+    )
     title = f"{type(model).__name__}: mean squared error {error(display.X_reconstructed):.2f}"
     ax.set_title(title, loc="left", fontsize="medium")
 plt.show()
@@ -51,7 +53,9 @@ plt.show()
 rng = np.random.default_rng(0)
 noisy_train, noisy = (X + rng.normal(scale=4, size=X.shape) for X in (X_train, X_new))
 denoiser = VAETransformer(n_components=12, random_state=0).fit(noisy_train)
-display = ReconstructionDisplay.from_estimator(denoiser, noisy, X_true=X_new, **image)
+display = ReconstructionDisplay.from_estimator(
+    denoiser, noisy, X_true=X_new, image_shape=image_shape, **style
+)
 before, after = error(noisy), error(display.X_reconstructed)
 title = f"mean squared error: {before:.1f} with noise, {after:.1f} after"
 display.ax_.set_title(title, loc="left", fontsize="medium")
@@ -71,7 +75,9 @@ incomplete = np.where(hidden, np.nan, X_new)
 filled = vae.impute(incomplete)
 means = np.where(hidden, X_train.mean(axis=0), X_new)
 
-display = ReconstructionDisplay.from_predictions(incomplete, filled, X_true=X_new, **image)
+display = ReconstructionDisplay(
+    X=incomplete, X_reconstructed=filled, X_true=X_new, image_shape=image_shape
+).plot(**style)
 display.ax_.set_yticks(range(3), ["true", "half missing", "imputed"])
 ratio = error(means) / error(filled)
 title = f"the mean squared error of column means is {ratio:.1f} times as large"
@@ -86,6 +92,8 @@ half = np.where(np.arange(64) < 32, X_new[:2], np.nan)
 draws = vae.impute(half, n_imputations=10, random_state=0)
 fig, axes = plt.subplots(2, 1, figsize=(9, 4.4), layout="constrained")
 for ax, observed, drawn in zip(axes, half, draws.swapaxes(0, 1), strict=True):
-    ReconstructionDisplay.from_predictions(np.tile(observed, (10, 1)), drawn, ax=ax, **image)
+    ReconstructionDisplay(
+        X=np.tile(observed, (10, 1)), X_reconstructed=drawn, image_shape=image_shape
+    ).plot(ax, **style)
     ax.set_yticks([0, 1], ["observed", "drawn"])
 plt.show()

@@ -41,7 +41,7 @@ endless = VAETransformer(
     n_components=8, n_iter_no_change=200, weight_decay=0.0, refit=False, random_state=0
 ).fit(few)
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-LossCurveDisplay.from_estimator(endless, terms="loss", ax=ax)
+LossCurveDisplay.from_estimator(endless, ax=ax)
 best = min(endless.history_, key=lambda record: record["val_loss"])
 ax.plot(best["iteration"], best["val_loss"], "ko", label="best weights, kept")
 ax.legend(loc="center right", bbox_to_anchor=(1, 0.35), frameon=False)

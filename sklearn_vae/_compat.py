@@ -35,21 +35,15 @@ from sklearn.utils.validation import (
     _num_samples as num_samples,
 )
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase as NormBase
-from torch.nn.modules.dropout import _DropoutNd as DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 __all__ = [
     "BaseSearchCV",
-    "DropoutNd",
     "HasMethods",
-    "InstanceNorm",
     "Interval",
     "MissingValues",
-    "NormBase",
     "StrOptions",
     "boosted_trees",
     "check_feature_names_in",
@@ -61,7 +55,6 @@ __all__ = [
     "insert_error_scores",
     "is_pandas_na",
     "is_scalar_nan",
-    "linear_pointwise",
     "num_features",
     "num_samples",
     "safe_split",
@@ -115,8 +108,3 @@ def _unpack_bits(words: np.ndarray) -> np.ndarray:
 def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from gamma distributions of scale 1; torch.distributions takes no generator."""
     return torch._standard_gamma(concentration, generator=generator)
-
-
-def linear_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply by a transposed weight through oneDNN: (n, k), (m, k) -> (n, m)."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")

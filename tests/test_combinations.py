@@ -11,13 +11,13 @@ from sklearn_vae.posteriors import GaussianCategorical
 pd = pytest.importorskip("pandas")
 
 TOGETHER = [
-    {"posterior": "categorical", "network": "residual"},
+    {"posterior": "categorical", "hidden_layer_sizes": ()},
     {"posterior": GaussianCategorical(n_classes=2), "activation": "tanh"},
     {"posterior": "categorical", "conditional": True},
     {"posterior": "full", "prior": "mixture", "n_init": 2, "ensemble": True},
-    {"posterior": "full", "conditional": True, "network": "residual"},
+    {"posterior": "full", "conditional": True},
     {"objective": "tc", "conditional": True, "n_init": 2, "ensemble": True},
-    {"objective": "mmd", "network": "residual"},
+    {"objective": "mmd", "activation": "relu"},
     {"objective": "capacity", "posterior": "full"},
     {"objective": "iwae", "conditional": True, "posterior": "full"},
     {"prior": "vamp", "conditional": True, "robust": True},
@@ -54,7 +54,7 @@ def test_any_parts_make_a_model(table, together, tmp_path):
 
 def test_a_search_compares_all_of_them(table):
     """Scores are log p(x) whatever the parts are, so a grid over them means something."""
-    grid = {"posterior": ["full", "categorical"], "network": ["mlp", "residual"]}
+    grid = {"posterior": ["full", "categorical"], "activation": ["silu", "tanh"]}
     vae = VAETransformer(2, max_iter=1, random_state=0)
     search = VAESearchCV(vae, grid, cv=2, error_score="raise").fit(table[0])
 

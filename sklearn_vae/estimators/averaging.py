@@ -15,7 +15,7 @@ from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Categorical, Gaussian, Ordinal, StudentT
+from sklearn_vae.likelihoods import Categorical, Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine, show_progress
 
@@ -74,7 +74,7 @@ class AverageFitter:
         imputation = AveragedImputation(model._impute, None, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
         self.has_classes = ~self.is_number & ~columns.is_empty
-        self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])
+        self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
         self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
         self.imputation = replace(imputation, repeated_values=repeated_values)

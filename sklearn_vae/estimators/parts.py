@@ -118,11 +118,11 @@ def _choose_prior(
 
 
 def _custom_network(name: str, value: Any, caller: str) -> CustomNetwork | None:
-    """Make the network of the parameter ``encoder`` or ``decoder``; a module is copied."""
+    """Make the network of the parameter ``encoder`` or ``decoder``."""
     if isinstance(value, partial) and value.args:
         raise ValueError(
             f"The {name!r} parameter of {caller} is called with the widths of its input and "
             f"output, so functools.partial must give its other arguments by name. Got {value!r} "
             f"instead."
         )
-    return None if value is None else CustomNetwork.from_param(value).copied()
+    return None if value is None else CustomNetwork.from_param(value)

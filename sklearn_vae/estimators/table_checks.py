@@ -19,10 +19,7 @@ from sklearn_vae.system.warnings import warn
 # Beginnings of scikit-learn's messages about the values of a table.
 VALUE_ERRORS = ("Input X contains", "could not convert")
 # Advice for tables of more than two dimensions.
-RESHAPE_ADVICE = (
-    "Make each sample a row: FlattenImages() does it in a Pipeline, for images, and "
-    "X.reshape(len(X), -1) for sequences."
-)
+RESHAPE_ADVICE = "Make each sample a row, by X.reshape(len(X), -1)."
 # Columns that a message names, at most.
 MAX_COLUMNS_NAMED = 5
 # Largest sum of weights: the next number of copies is no floating-point number. A sum below the

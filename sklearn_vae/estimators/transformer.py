@@ -75,19 +75,19 @@ class VAETransformer(
     ----------
     n_components : int or "auto", default="auto"
         Number of codes per row. ``"auto"`` chooses at most 8; see ``n_components_``.
-    network : {"mlp", "residual", "conv", "gru"} or network, default="mlp"
-        Network for tables, deeper ones (``"residual"``), images (``"conv"``) or sequences
-        (``"gru"``). Give an object to set its parameters, such as ``ResidualMLP(n_units=64)``.
+    network : {"mlp", "conv", "gru"} or network, default="mlp"
+        Network for tables, images (``"conv"``) or sequences (``"gru"``). Give an object to set its
+        parameters, such as ``GRUNet(n_units=32)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Activation function of the hidden layers.
-    encoder, decoder : class or instance of torch.nn.Module, or callable, default=None
+    encoder, decoder : class of torch.nn.Module, or callable, default=None
         Your own network in the place of one. A class is called with the widths of its input and
         output; ``encoder__width=64`` sets further arguments.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns, one for all or one each, in a dict by name or index:
-        ``"gaussian"``, ``"student_t"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
+        ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
         ``"categorical"``, ``"ordinal"``, ``"poisson"``, ``"negative_binomial"``, or objects.
         ``"auto"`` chooses them by the values; look at ``columns_``.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"

@@ -359,22 +359,6 @@ class Predictor:
             n_members=1,
         )
 
-    def sample_codes(
-        self, X: np.ndarray, n_draws: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draws from q(z|x), its location and its log-scale: (K, n, l), (n, l), (n, l).
-
-        Each row has its own Sobol points.
-        """
-        params = self.map(
-            lambda model, x: torch.cat(model.posterior_params(model.fill_missing(x)), -1)[0],
-            X,
-            n_members=1,
-        )
-        loc, log_scale = np.split(params.astype(np.float64), 2, axis=1)
-        noise = sobol_normal(n_draws * len(loc), loc.shape[1], stream_seed(self.seed, Stream.SCORE))
-        return loc + np.exp(log_scale) * noise.reshape(n_draws, *loc.shape), loc, log_scale
-
     # -- samples and missing values --------------------------------------------------
 
     @default_modes()

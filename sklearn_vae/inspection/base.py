@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-Size = tuple[float, float]
+Names = Sequence[str] | np.ndarray | None
 CODES = ("transform", "inverse_transform")
 # The variance of codes is at most that of the prior, 1.
 MAX_VARIANCE = 0.999
+# Fraction of the codes between the outer ones that a display decodes.
+COVERAGE = 0.95
 # Column names fit side by side if they are short, slanted if they are few.
 MAX_HORIZONTAL_LENGTH, MAX_SLANTED, MAX_NAMED = 4, 20, 40
 
@@ -37,6 +38,33 @@ class DisplayMixin:
 
     ax_: "Axes"
     figure_: "Figure | SubFigure"
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, default=None
+            Axes to draw on; None makes a figure.
+        **kwargs : dict
+            Passed to matplotlib's method that draws, as in ``from_estimator``.
+
+        Returns
+        -------
+        Display
+            The display.
+        """
+        self._check_matplotlib()
+        from matplotlib.axes import Axes
+
+        if ax is not None and not isinstance(ax, Axes):
+            raise TypeError(f"ax must be matplotlib axes or None. Got {type(ax).__name__} instead.")
+        self._draw(ax, kwargs)
+        return self
+
+    def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
+        """Draw with options of matplotlib."""
+        raise NotImplementedError
 
     @classmethod
     def _check_matplotlib(cls) -> None:
@@ -59,16 +87,7 @@ class DisplayMixin:
     ) -> tuple[Any, Any]:
         """Return the final estimator of searches and pipelines, and its input rows.
 
-        Parameters
-        ----------
-        estimator : estimator
-            A fitted estimator, pipeline or search.
-        X : array-like of shape (n_samples, n_features), default=None
-            Rows, which are transformed by the steps before the final estimator.
-        requires : tuple of str
-            Attributes without which a TypeError is raised.
-        such_as : str, default="VAETransformer"
-            Estimator that has them, for the error message.
+        It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
         """
         cls._check_matplotlib()
         check_is_fitted(estimator)
@@ -96,45 +115,31 @@ class DisplayMixin:
             )
 
     @classmethod
-    def _two_components(
-        cls, components: Sequence[int] | None, n_components: int, kl: np.ndarray | None
-    ) -> list[int]:
+    def _two_components(cls, components: Sequence[int] | None, kl: np.ndarray) -> list[int]:
         """Return the components on the two axes; by default those of the largest KL."""
-        if n_components == 1:
+        if len(kl) == 1:
             raise ValueError(
                 f"{cls.__name__} needs at least two components, and the estimator has 1."
             )
         if components is not None:
-            return check_components(components, n_components, 2)
-        return [0, 1] if n_components == 2 or kl is None else by_kl(kl)[:2]
+            return check_components(components, len(kl), 2)
+        return [0, 1] if len(kl) == 2 else by_kl(kl)[:2]
 
-    @classmethod
-    def _new_figure(cls, size: Size) -> "Figure":
+    @staticmethod
+    def _new_figure(size: tuple[float, float]) -> "Figure":
         """Return an empty pyplot figure of so many inches."""
-        cls._check_matplotlib()
         from matplotlib import pyplot as plt
 
         return plt.figure(figsize=size, layout="constrained")
 
-    def _set_axes(self, ax: "Axes | None", size: Size) -> "Axes":
+    def _set_axes(self, ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         """Set ``ax_`` and ``figure_``, to a new figure if ``ax`` is None, and return the axes."""
-        self.ax_ = self._new_figure(size).add_subplot() if ax is None else check_axes(ax)
+        self.ax_ = self._new_figure(size).add_subplot() if ax is None else ax
         self.figure_ = self.ax_.figure
         return self.ax_
 
 
-def check_axes(ax: Any) -> "Axes":
-    """Raise an error unless ``ax`` is matplotlib axes."""
-    from matplotlib.axes import Axes
-
-    if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be matplotlib axes or None. Got {type(ax).__name__} instead.")
-    return ax
-
-
-def fitted_names(
-    estimator: Any, feature_names: Sequence[str] | np.ndarray | None
-) -> Sequence[str] | np.ndarray | None:
+def fitted_names(estimator: Any, feature_names: Names) -> Names:
     """Feature names that were passed, or else those that the estimator was fitted with."""
     return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
 
@@ -172,21 +177,19 @@ def label_columns(ax: "Axes", names: list[str]) -> None:
 
 
 def check_components(components: Any, n_components: int, length: int | None = None) -> list[int]:
-    """Latent dimensions as a list of distinct integers, of the given length if any."""
-    expected = "integers" if length is None else f"{length} integers"
-    indices = [components] if np.ndim(components) == 0 else list(components)
-    is_length = length is None or len(indices) == length
-    are_integers = all(isinstance(i, Integral) and not isinstance(i, bool) for i in indices)
-    if not is_length or not indices or not are_integers:
-        raise ValueError(f"components must be {expected}, or None. Got {components!r} instead.")
-    if unknown := [int(i) for i in indices if not 0 <= i < n_components]:
+    """Latent dimensions as a list of different integers, of the given length if any."""
+    indices = np.atleast_1d(components)
+    if (
+        indices.dtype.kind != "i"
+        or len(indices) != (length or len(indices))
+        or not set(indices.tolist()) <= set(range(n_components))
+        or len(set(indices.tolist())) < len(indices)
+    ):
         raise ValueError(
-            f"components must be among 0 to {n_components - 1}, as the estimator has "
-            f"{n_components}. Got {unknown[0]} in {components!r} instead."
+            f"components must be {length or 'some'} different integers from 0 to "
+            f"{n_components - 1}, or None. Got {components!r} instead."
         )
-    if len(set(indices)) < len(indices):
-        raise ValueError(f"components must differ. Got {components!r} instead.")
-    return [int(i) for i in indices]
+    return indices.tolist()
 
 
 def as_numbers(name: str, X: Any) -> np.ndarray:
@@ -198,38 +201,27 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
         raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error
 
 
-def column_moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column's values; NaN where there is none."""
+def column_scales(X: np.ndarray) -> np.ndarray:
+    """Standard deviation of each column's values, 1 in place of 0; NaN where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of columns without values
-        return np.nanmean(X, axis=0), np.nanstd(X, axis=0)
+        scale = np.nanstd(X, axis=0)
+    return np.where(scale == 0, 1.0, scale)
 
 
-def check_row_index(row: Any, n_rows: int) -> int:
-    """Index of a row, counted from the end if negative."""
-    if row not in range(-n_rows, n_rows) or isinstance(row, bool):
-        raise ValueError(
-            f"row must be None or an integer from {-n_rows} to {n_rows - 1}. Got {row!r} instead."
-        )
-    return int(row)
-
-
-def central_quantiles(n_steps: Any, coverage: Any) -> np.ndarray:
-    """Probabilities at equal distances around 0.5, ``coverage`` between the outer ones."""
+def central_quantiles(n_steps: Any) -> np.ndarray:
+    """Probabilities at equal distances around 0.5."""
     check_count("n_steps", n_steps, minimum=2)
-    if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
-        raise ValueError(f"coverage must lie between 0 and 1. Got {coverage!r} instead.")
-    return 0.5 + float(coverage) * np.linspace(-0.5, 0.5, n_steps)
+    return 0.5 + COVERAGE * np.linspace(-0.5, 0.5, n_steps)
 
 
-def column_names(feature_names: Sequence[str] | np.ndarray | None, n_columns: int) -> list[str]:
+def column_names(feature_names: Names, n_columns: int) -> list[str]:
     """Feature names, or column numbers if there are none."""
     if feature_names is None:
         return [str(j) for j in range(n_columns)]
-    shape = np.shape(feature_names)
-    if shape != (n_columns,):
-        got = shape[0] if len(shape) == 1 else repr(feature_names)
+    if np.shape(feature_names) != (n_columns,):
         raise ValueError(
-            f"feature_names must have one name for each of {n_columns} columns. Got {got} instead."
+            f"feature_names must have one name for each of {n_columns} columns. Got "
+            f"{feature_names!r} instead."
         )
     return [str(name) for name in feature_names]

@@ -1,13 +1,12 @@
 """Bar chart of the feature attributions of an anomaly score, and the labels of its bars."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sklearn_vae.data.frames import cells_of, format_value
-from sklearn_vae.inspection.base import DisplayMixin, check_axes, column_names, fitted_names
+from sklearn_vae.inspection.base import DisplayMixin, Names, column_names, fitted_names
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -17,17 +16,10 @@ if TYPE_CHECKING:
 
 # Methods of the detector whose scores are distances.
 DISTANCES = ("reconstruction",)
-# Width of a figure in inches, without labels and at least.
-BAR_WIDTH, MIN_WIDTH = 3.5, 6.0
+WIDTH, LINE_HEIGHT = 8.0, 0.17  # inches
 POSITIVE, NEGATIVE = "tab:red", "tab:blue"
-# Longest line with several parts, longest line at all and most lines of a new figure's labels.
-JOINED_LENGTH, LINE_LENGTH, MAX_LINES = 48, 60, 3
-# Texts are not shortened below this number of characters, which most numbers have.
-MIN_TEXT_LENGTH = 12
-# Longest line relative to the width of the axes, where these are given.
-RELATIVE_LENGTH = 0.75
-# Mean width of a character and height of a line, relative to the size of the font.
-CHARACTER_WIDTH, LINE_HEIGHT = 0.6, 1.2
+# Longest text of a label, and longest line of several texts.
+MAX_LENGTH, MAX_LINE = 28, 40
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,6 +41,8 @@ class ExplanationDisplay(DisplayMixin):
         is not shown.
     unit : str, default="nats"
         Unit of the attributions.
+    n_columns : int, default=10
+        Number of columns with a bar, those with the largest absolute attributions.
 
     Attributes
     ----------
@@ -70,10 +64,11 @@ class ExplanationDisplay(DisplayMixin):
     """
 
     attributions: np.ndarray
-    feature_names: Sequence[str] | np.ndarray | None = None
+    feature_names: Names = None
     values: np.ndarray | None = None
     expected_values: np.ndarray | None = None
     unit: str = "nats"
+    n_columns: int = 10
     bars_: "BarContainer" = field(init=False)
 
     @classmethod
@@ -82,7 +77,7 @@ class ExplanationDisplay(DisplayMixin):
         estimator: Any,
         X: Any,
         *,
-        feature_names: Sequence[str] | np.ndarray | None = None,
+        feature_names: Names = None,
         n_columns: int = 10,
         ax: "Axes | None" = None,
         **kwargs: Any,
@@ -100,8 +95,8 @@ class ExplanationDisplay(DisplayMixin):
         n_columns : int, default=10
             Number of columns with a bar, those with the largest absolute attributions.
         ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure, as large as the labels need. A figure with
-            ``layout="constrained"`` has room for them, too.
+            Axes to draw on; None makes a figure. A figure with ``layout="constrained"`` has room
+            for the labels, too.
         **kwargs : dict
             Passed to ``ax.barh``.
 
@@ -116,12 +111,12 @@ class ExplanationDisplay(DisplayMixin):
         attributions = np.asarray(detector.explain(rows))
         values = expected_values = None
         if len(attributions) == 1:
-            values = first_row(rows, attributions.shape[1])
-            largest = np.sort(by_size(attributions[0])[: check_count("n_columns", n_columns)])
+            values = _first_row(rows, attributions.shape[1])
+            largest = np.sort(_by_size(attributions[0])[: check_count("n_columns", n_columns)])
             names = detector.estimator_._names_or_indices()
             expected = detector.expected_values(rows, columns=[names[j] for j in largest])
             expected_values = np.full(len(values), None)
-            expected_values[largest] = first_row(expected, len(largest))
+            expected_values[largest] = _first_row(expected, len(largest))
         is_distance = getattr(detector, "method", "auto") in DISTANCES
         display = cls(
             attributions=attributions.mean(axis=0),
@@ -129,137 +124,54 @@ class ExplanationDisplay(DisplayMixin):
             values=values,
             expected_values=expected_values,
             unit="units of the score" if is_distance else "nats",
+            n_columns=n_columns,
         )
-        return display.plot(ax, n_columns=n_columns, **kwargs)
+        return display.plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, *, n_columns: int = 10, **kwargs: Any) -> Self:
-        """Draw the bars, the largest attribution on top.
-
-        Parameters
-        ----------
-        ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure, as large as the labels need. A figure with
-            ``layout="constrained"`` has room for them, too.
-        n_columns : int, default=10
-            Number of columns with a bar, those with the largest absolute attributions.
-        **kwargs : dict
-            Passed to ``ax.barh``.
-
-        Returns
-        -------
-        ExplanationDisplay
-            The display.
-        """
-        self._check_matplotlib()
-        order = by_size(self.attributions)
-        largest, rest = np.split(order, [check_count("n_columns", n_columns)])
+    def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
+        order = _by_size(self.attributions)
+        largest, rest = np.split(order, [check_count("n_columns", self.n_columns)])
         largest = largest[np.argsort(-self.attributions[largest], kind="stable")]
-        parts, lengths = self._parts(), self.attributions[largest]
-        parts = [parts[j] for j in largest]
+        lengths, labels = self.attributions[largest], [self._label(j) for j in largest]
         if len(rest):
             # so that the bars add up to the anomaly score
-            parts.append([Part("", f"{len(rest)} other column{'s' * (len(rest) > 1)}", "")])
+            labels.append(f"{len(rest)} other column{'s' * (len(rest) > 1)}")
             lengths = np.append(lengths, self.attributions[rest].sum())
-        labels = fit_labels(parts, None if ax is None else check_axes(ax))
-        ax = self._set_axes(ax, figure_size(labels))
+        n_lines = 1 + max(label.count("\n") for label in labels)
+        ax = self._set_axes(ax, (WIDTH, len(labels) * (n_lines * LINE_HEIGHT + 0.13) + 1.2))
         colors = np.where(lengths > 0, POSITIVE, NEGATIVE).tolist()
         positions = np.arange(len(labels))
-        self.bars_ = ax.barh(positions, lengths, **{"color": colors, **kwargs})
+        self.bars_ = ax.barh(positions, lengths, **{"color": colors, **style})
         ax.set_yticks(positions, labels, parse_math=False)
         ax.set_ylim(len(labels) - 0.4, -0.6)
         ax.axvline(0, color=ax.spines["left"].get_edgecolor(), linewidth=0.8)
         ax.set_xlabel(f"attribution of the anomaly score ({self.unit})")
-        return self
 
-    def _parts(self) -> "list[list[Part]]":
-        """Name of each column, its value and its expected value, as far as they are known."""
-        names = column_names(self.feature_names, len(self.attributions))
-        parts = [[Part("", " ".join(name.split()), "")] for name in names]
+    def _label(self, column: int) -> str:
+        """Name of a column, its value and its expected value, as far as they are known."""
+        label = _shortened(column_names(self.feature_names, len(self.attributions))[column])
         if self.values is not None:
-            for label, value in zip(parts, self.values, strict=True):
-                label.append(Part("= ", format_value(value), ""))
-        if self.expected_values is not None:
-            for label, value in zip(parts, self.expected_values, strict=True):
-                if value is not None:
-                    label.append(Part("(expected ", format_value(value), ")"))
-        return parts
+            label += f" = {_shortened(format_value(self.values[column]))}"
+        if self.expected_values is None or self.expected_values[column] is None:
+            return label
+        expected = f"(expected {_shortened(format_value(self.expected_values[column]))})"
+        is_long = len(label) + len(expected) >= MAX_LINE
+        return f"{label}\n{expected}" if is_long else f"{label} {expected}"
 
 
-def figure_size(labels: list[str]) -> tuple[float, float]:
-    """Width and height in inches of a figure of bars with these labels."""
-    line_height, character_width = text_size()
-    n_lines = 1 + max(label.count("\n") for label in labels)
-    n_characters = max(len(line) for label in labels for line in label.split("\n"))
-    width = max(n_characters * character_width + BAR_WIDTH, MIN_WIDTH)
-    return width, len(labels) * (n_lines * line_height + 0.13) + 1.2
-
-
-def by_size(attributions: np.ndarray) -> np.ndarray:
+def _by_size(attributions: np.ndarray) -> np.ndarray:
     """Indices of the columns in descending order of their absolute attributions."""
     return np.argsort(-np.abs(attributions), kind="stable")
 
 
-def first_row(X: Any, n_columns: int) -> np.ndarray:
+def _first_row(X: Any, n_columns: int) -> np.ndarray:
     """Cells of the first row of a table: (n_columns,)."""
     values = np.empty(n_columns, dtype=object)
     values[:] = cells_of(X, [0] * n_columns, range(n_columns))
     return values
 
 
-class Part(NamedTuple):
-    """Part of a label, whose text may be shortened, but not what is around it."""
-
-    before: str
-    text: str
-    after: str
-
-    def shorten(self, length: int) -> str:
-        """Part with an ellipsis in place of the middle of a longer text."""
-        text, n_last = self.text, (length - 1) // 2
-        if len(text) > length:
-            text = f"{text[: length - 1 - n_last]}…{text[len(text) - n_last :]}"
-        return f"{self.before}{text}{self.after}"
-
-
-def fit_labels(parts: Sequence[Sequence[Part]], ax: "Axes | None") -> list[str]:
-    """Join the parts of labels to lines that fit the axes, or a new figure.
-
-    Parameters
-    ----------
-    parts : sequence of sequence of Part
-        Parts of the labels.
-    ax : matplotlib axes or None
-        Axes that the labels have to fit; a new figure is made to fit them.
-    """
-    if ax is None:
-        return [fit_label(label, JOINED_LENGTH, LINE_LENGTH, MAX_LINES) for label in parts]
-    line_height, character_width = text_size()
-    box = ax.get_window_extent()
-    width, height = box.width / ax.figure.dpi, box.height / ax.figure.dpi
-    length = min(int(RELATIVE_LENGTH * width / character_width), JOINED_LENGTH)
-    n_lines = min(max(int(height / (line_height * len(parts))), 1), MAX_LINES)
-    return [fit_label(label, length, length, n_lines) for label in parts]
-
-
-def fit_label(parts: Sequence[Part], joined_length: int, line_length: int, n_lines: int) -> str:
-    """Join parts to lines; their texts are shortened until they fit, if they can."""
-    lines: list[str] = []
-    for length in range(max(line_length, MIN_TEXT_LENGTH), MIN_TEXT_LENGTH - 1, -1):
-        lines = []
-        for text in (part.shorten(length) for part in parts):
-            if lines and len(lines[-1]) + 1 + len(text) <= joined_length:
-                lines[-1] += " " + text
-            else:
-                lines.append(text)
-        if len(lines) <= n_lines and max(map(len, lines)) <= line_length:
-            break
-    return ("\n" if len(lines) <= n_lines else " ").join(lines)
-
-
-def text_size() -> tuple[float, float]:
-    """Height of a line and mean width of a character of tick labels, in inches."""
-    from matplotlib import rcParams
-    from matplotlib.font_manager import FontProperties
-
-    inches = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points() / 72
-    return LINE_HEIGHT * inches, CHARACTER_WIDTH * inches
+def _shortened(text: str) -> str:
+    """Text on one line, with an ellipsis in place of the middle of a longer one."""
+    text, half = " ".join(text.split()), MAX_LENGTH // 2
+    return text if len(text) <= MAX_LENGTH else f"{text[: half - 1]}…{text[-half:]}"

@@ -1,5 +1,6 @@
 """Grids of images on one pair of axes."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,45 +10,29 @@ if TYPE_CHECKING:
 
 # Colour of missing pixels.
 MISSING = "#e8a33d"
-RGB = 3
-
-
-def check_image_shape(image_shape: Any, n_columns: int) -> tuple[int, ...]:
-    """Image shape as a tuple whose product is the number of columns."""
-    shape = tuple(np.ravel(image_shape).tolist())
-    is_shape = len(shape) in (2, 3) and all(isinstance(n, int) and n > 0 for n in shape)
-    if is_shape and len(shape) == 3:
-        is_shape = bool({shape[0], shape[2]} & {1, RGB})
-    if not is_shape:
-        raise ValueError(
-            f"image_shape must be (height, width), (channels, height, width) or (height, width, "
-            f"channels) with 1 or 3 channels. Got {image_shape!r} instead."
-        )
-    if np.prod(shape) != n_columns:
-        raise ValueError(
-            f"image_shape must have {n_columns} pixels, as the rows have {n_columns} columns. "
-            f"Got {image_shape!r}, of {np.prod(shape)} pixels, instead."
-        )
-    return shape
+# Half the side of an image, whose centre is 1 from that of the next one.
+HALF = 0.46
 
 
 def as_images(rows: np.ndarray, image_shape: Any) -> np.ndarray:
-    """Rows of pixels as images, channels last: (..., d) -> (..., h, w) or (..., h, w, 3)."""
-    shape = check_image_shape(image_shape, rows.shape[-1])
+    """Rows of pixels as images: (..., d) -> (..., h, w) or (..., h, w, 3)."""
+    shape, n_columns = tuple(np.ravel(image_shape).tolist()), rows.shape[-1]
+    are_sizes = all(isinstance(n, int) and n > 0 for n in shape)
+    is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    if not are_sizes or not is_image or math.prod(shape) != n_columns:
+        raise ValueError(
+            f"image_shape must be (height, width) or (height, width, channels), with 1 or 3 "
+            f"channels, for rows of {n_columns} columns. Got {image_shape!r} instead."
+        )
     images = rows.reshape(*rows.shape[:-1], *shape)
-    if len(shape) == 2:
-        return images
-    if shape[0] in (1, RGB):
-        images = np.moveaxis(images, -3, -1)
-    return images[..., 0] if images.shape[-1] == 1 else images
+    return images[..., 0] if shape[2:] == (1,) else images
 
 
 def draw_tiles(
     ax: "Axes",
     images: np.ndarray,
-    limits: tuple[float, float] | None,
+    limits: tuple[float, float],
     *,
-    gap: float = 0.08,
     upward: bool = False,
     cmap: Any = "gray",
     **kwargs: Any,
@@ -62,10 +47,8 @@ def draw_tiles(
         Axes to draw on.
     images : ndarray of shape (n_rows, n_columns, height, width) or (..., 3)
         Grey levels or colours.
-    limits : tuple of float or None
-        Values of the darkest and the brightest pixel; None for the extremes of the images.
-    gap : float, default=0.08
-        Gap between images, as a fraction of their distance.
+    limits : tuple of float
+        Values of the darkest and the brightest pixel.
     upward : bool, default=False
         Whether row 0 is at the bottom.
     cmap : str or matplotlib colour map, default="gray"
@@ -79,19 +62,23 @@ def draw_tiles(
         The artists.
     """
     import matplotlib as mpl
+    from matplotlib.colors import to_rgb
 
     colormap = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
-    low, high = value_range(images) if limits is None else limits
-    style = {"vmin": low, "vmax": high, **kwargs}
-    style["cmap"] = colormap.with_extremes(bad=MISSING)
-    half = 0.5 - gap / 2
+    style = {
+        "vmin": limits[0],
+        "vmax": limits[1],
+        **kwargs,
+        "cmap": colormap.with_extremes(bad=MISSING),
+    }
     n_rows, n_columns, height, width = images.shape[:4]
-    if images.ndim == 5:
-        images = _rgb(images, style["vmin"], style["vmax"])
+    if images.ndim == 5:  # colours are between 0 and 1
+        scaled = np.clip((images - style["vmin"]) / (style["vmax"] - style["vmin"]), 0, 1)
+        images = np.where(np.isnan(scaled), to_rgb(MISSING), scaled)
     artists = np.empty((n_rows, n_columns), dtype=object)
+    half = HALF if upward else -HALF
     for i, j in np.ndindex(n_rows, n_columns):
-        bottom, top = (i - half, i + half) if upward else (i + half, i - half)
-        extent = (j - half, j + half, bottom, top)
+        extent = (j - HALF, j + HALF, i - half, i + half)
         artists[i, j] = ax.imshow(images[i, j], extent=extent, **style)
     ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(-0.5, n_rows - 0.5), aspect=height / width)
     if not upward:
@@ -99,14 +86,6 @@ def draw_tiles(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return artists
-
-
-def _rgb(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colours scaled to between 0 and 1."""
-    from matplotlib.colors import to_rgb
-
-    scaled = np.clip((pixels - low) / (high - low), 0, 1)
-    return np.where(np.isnan(scaled), to_rgb(MISSING), scaled)
 
 
 def value_range(rows: np.ndarray) -> tuple[float, float]:

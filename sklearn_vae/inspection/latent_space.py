@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 # A numeric y with more distinct values is continuous.
 MAX_CLASSES = 20
 TAB10_CLASSES = 10
-# Lines of a legend, at most: two columns.
-MAX_LABELS = 2 * MAX_CLASSES
 SIZE = (6.0, 5.0)
 # Colour of rows with a missing value.
 MISSING_COLOR = "lightgrey"
@@ -38,8 +36,8 @@ class LatentSpaceDisplay(DisplayMixin):
     components : sequence of 2 int, default=(0, 1)
         Numbers of the two latent dimensions.
     y : array-like of shape (n_samples,), default=None
-        Colour of the rows: classes, with a legend of the first 39, or continuous values, with a
-        colour bar. Rows with a missing value are grey.
+        Colour of the rows: classes, with a legend if they are at most 20, or continuous values,
+        with a colour bar. Rows with a missing value are grey.
     kl : array-like of shape (2,), default=None
         Mean KL of each of the two dimensions, in nats.
 
@@ -113,90 +111,59 @@ class LatentSpaceDisplay(DisplayMixin):
                 f"of Z = transform(X, y)."
             )
         kl = latent_kl(vae, rows)
-        dimensions = cls._two_components(components, len(kl), kl)
+        dimensions = cls._two_components(components, kl)
         if y is not None:
             check_consistent_length(X, y)
         codes = as_numbers("transform(X)", vae.transform(rows))[:, dimensions]
         return cls(codes=codes, components=dimensions, y=y, kl=kl[dimensions]).plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
-        """Draw the codes.
-
-        Parameters
-        ----------
-        ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure.
-        **kwargs : dict
-            Passed to ``ax.scatter``.
-
-        Returns
-        -------
-        LatentSpaceDisplay
-            The display.
-        """
+    def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         ax = self._set_axes(ax, SIZE)
-        style = {"s": 14, "linewidths": 0, **kwargs}
+        ax.set(xlabel=self._label(0), ylabel=self._label(1))
+        style = {"s": 14, "linewidths": 0, **style}
         if self.y is None:
             self.scatters_ = [ax.scatter(*self.codes.T, **style)]
-        else:
-            self._scatter_values(ax, column_or_1d(self.y), style)
-        ax.set(xlabel=self._label(0), ylabel=self._label(1))
-        return self
-
-    def _scatter_values(self, ax: "Axes", y: np.ndarray, style: dict[str, Any]) -> None:
+            return
+        y, title = column_or_1d(self.y), getattr(self.y, "name", None)
         missing = find_objects(is_missing, y)
         codes, y = self.codes[~missing], y[~missing]
-        if y.dtype == object:  # as beside None; tuples are no rows of an array
-            cells = y.tolist()
-            y = np.array([str(cell) if isinstance(cell, tuple) else cell for cell in cells])
-        labels: list[str] = []
-        position: dict[str, Any] = {}
-        if _are_classes(y):
-            labels, self.scatters_ = self._scatter_classes(ax, codes, y, style)
-            # outside the axes, whose corners hold codes
-            position = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
+        y = np.array(y.tolist()) if y.dtype == object else y  # as beside None
+        if is_continuous := not _are_classes(y):
+            self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
+            ax.figure.colorbar(self.scatters_[0], ax=ax, label=title)
         else:
-            self.scatters_ = [ax.scatter(*codes.T, **{"c": y.astype(float), **style})]
-            ax.figure.colorbar(self.scatters_[0], ax=ax, label=getattr(self.y, "name", None))
+            self.scatters_ = _scatter_classes(ax, codes, y, style)
         if missing.any():
             # behind the others, and without a colormap
             grey = {name: style[name] for name in style if name not in COLORMAP_OPTIONS}
-            grey = {"color": MISSING_COLOR, "zorder": 0.9, **grey}
+            grey = {"color": MISSING_COLOR, "zorder": 0.9, "label": "missing", **grey}
             self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
-            labels.append("missing")
-        if labels:
-            handles: list[Any] = self.scatters_[-len(labels) :]
-            if (n_more := len(labels) - MAX_LABELS) > 0:  # a longer legend leaves the figure
-                listed = slice(MAX_LABELS - 1, MAX_LABELS + n_more - missing.any())
-                labels[listed] = [f"and {len(labels[listed])} more"]
-                handles[listed] = [ax.scatter([], [])]
-            ax.legend(
-                handles,
-                labels,
-                title=getattr(self.y, "name", None) if position else None,
-                markerscale=1.8,
-                handletextpad=0.1,
-                ncols=1 + (len(labels) > MAX_CLASSES),
-                **position,
-            )
-
-    def _scatter_classes(
-        self, ax: "Axes", codes: np.ndarray, y: np.ndarray, style: dict[str, Any]
-    ) -> "tuple[list[str], list[PathCollection]]":
-        import matplotlib as mpl
-
-        classes = np.unique(y)
-        name = "tab10" if len(classes) <= TAB10_CLASSES else "tab20"
-        colormap = mpl.colormaps[name]
-        scatters = [
-            ax.scatter(*codes[y == label].T, **{"color": colormap(k % colormap.N), **style})
-            for k, label in enumerate(classes)
-        ]
-        return list(map(str, classes)), scatters
+        if is_continuous:
+            if missing.any():
+                ax.legend()
+        elif len(self.scatters_) - missing.any() <= MAX_CLASSES:
+            # outside the axes, whose corners hold codes
+            ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
     def _label(self, axis: int) -> str:
         name = f"component {self.components[axis]}"
         return name if self.kl is None else f"{name} (KL {self.kl[axis]:.2f} nats)"
+
+
+def _scatter_classes(
+    ax: "Axes", codes: np.ndarray, y: np.ndarray, style: dict[str, Any]
+) -> "list[PathCollection]":
+    import matplotlib as mpl
+
+    classes = np.unique(y)
+    colormap = mpl.colormaps["tab10" if len(classes) <= TAB10_CLASSES else "tab20"]
+    return [
+        ax.scatter(
+            *codes[y == label].T,
+            **{"color": colormap(k % colormap.N), "label": str(label), **style},
+        )
+        for k, label in enumerate(classes)
+    ]
 
 
 def _are_classes(y: np.ndarray) -> bool:

@@ -9,13 +9,13 @@ import numpy as np
 from sklearn_vae.inspection.base import (
     CODES,
     DisplayMixin,
+    Names,
     as_numbers,
     by_kl,
     central_quantiles,
     check_components,
-    check_row_index,
-    column_moments,
     column_names,
+    column_scales,
     fitted_names,
     label_columns,
     latent_kl,
@@ -48,17 +48,15 @@ class TraversalDisplay(DisplayMixin):
         Fractions of the codes of X that lie below ``values``.
     components : list of int
         Numbers of the latent dimensions.
-    kl : ndarray of shape (n_traversed,), default=None
+    kl : ndarray of shape (n_traversed,)
         Mean KL of each dimension, in nats.
-    limits : tuple of float, default=None
-        Values of the darkest and the brightest pixel; by default the extremes of ``rows``.
-    scale : ndarray of shape (n_features,), default=None
-        Standard deviations of the columns, the unit of changes in the heat map; None draws
-        changes in X's units.
+    limits : tuple of float
+        Values of the darkest and the brightest pixel.
+    scale : ndarray of shape (n_features,)
+        Standard deviations of the columns, the unit of changes in the heat map.
     image_shape : tuple of int, default=None
-        Shape of an image: (height, width), (channels, height, width) or (height, width,
-        channels), with 1 or 3 channels. None draws a heat map of each
-        column's difference from its mean along the dimension.
+        Shape of an image: (height, width) or (height, width, channels), with 1 or 3 channels.
+        None draws a heat map of each column's difference from its mean along the dimension.
     feature_names : list of str, default=None
         Names of the columns; by default their numbers.
 
@@ -85,11 +83,11 @@ class TraversalDisplay(DisplayMixin):
     values: np.ndarray
     quantiles: np.ndarray
     components: list[int]
-    kl: np.ndarray | None = None
-    limits: tuple[float, float] | None = None
-    scale: np.ndarray | None = None
+    kl: np.ndarray
+    limits: tuple[float, float]
+    scale: np.ndarray
     image_shape: Sequence[int] | None = None
-    feature_names: Sequence[str] | np.ndarray | None = None
+    feature_names: Names = None
     images_: np.ndarray = field(init=False)
 
     @classmethod
@@ -101,9 +99,8 @@ class TraversalDisplay(DisplayMixin):
         row: int | None = None,
         components: int | Sequence[int] | None = None,
         n_steps: int = 9,
-        coverage: float = 0.95,
         image_shape: Sequence[int] | None = None,
-        feature_names: Sequence[str] | np.ndarray | None = None,
+        feature_names: Names = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:
@@ -125,9 +122,7 @@ class TraversalDisplay(DisplayMixin):
         components : int or sequence of int, default=None
             Latent dimensions to traverse; by default the six with the largest KL.
         n_steps : int, default=9
-            Codes along each dimension.
-        coverage : float, default=0.95
-            Fraction of the rows between the smallest and the largest code.
+            Codes along each dimension, between the quantiles of 2.5 and 97.5 %.
         image_shape : tuple of int, default=None
             Shape of a row that is an image; None draws a heat map.
         feature_names : list of str, default=None
@@ -135,14 +130,14 @@ class TraversalDisplay(DisplayMixin):
         ax : matplotlib axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
-            Passed to ``ax.imshow``.
+            Passed to ``ax.imshow``, such as ``cmap="gray_r"``.
 
         Returns
         -------
         TraversalDisplay
             The display.
         """
-        quantiles = central_quantiles(n_steps, coverage)
+        quantiles = central_quantiles(n_steps)
         vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
         cls._check_decodes_codes_alone(vae)
         kl = latent_kl(vae, rows)
@@ -154,7 +149,12 @@ class TraversalDisplay(DisplayMixin):
         origin = np.zeros(len(kl))
         origin[: block.width] = 1 / max(block.n_classes, 1)
         if row is not None:
-            origin = codes[check_row_index(row, len(codes))]
+            if row not in range(-len(codes), len(codes)):
+                raise ValueError(
+                    f"row must be None or an integer from {-len(codes)} to {len(codes) - 1}. "
+                    f"Got {row!r} instead."
+                )
+            origin = codes[int(row)]
         values = np.quantile(codes[:, dimensions], quantiles, axis=0).T  # (n_components, n_steps)
         decoded = estimator.inverse_transform(_traverse(origin, values, dimensions, block))
         X = as_numbers("X", X)
@@ -165,32 +165,17 @@ class TraversalDisplay(DisplayMixin):
             components=dimensions,
             kl=kl[dimensions],
             limits=value_range(X),
-            scale=column_moments(X)[1],
+            scale=column_scales(X),
             image_shape=image_shape,
             feature_names=fitted_names(estimator, feature_names),
         )
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
-        """Draw the traversals.
-
-        Parameters
-        ----------
-        ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure.
-        **kwargs : dict
-            Passed to ``ax.imshow``, such as ``cmap="gray_r"``.
-
-        Returns
-        -------
-        TraversalDisplay
-            The display.
-        """
+    def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         if self.image_shape is None:
-            self._draw_heat_maps(ax, kwargs)
+            self._draw_heat_maps(ax, style)
         else:
-            self._draw_images(ax, kwargs)
-        return self
+            self._draw_images(ax, style)
 
     def _draw_images(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         images = as_images(self.rows, self.image_shape)
@@ -207,7 +192,7 @@ class TraversalDisplay(DisplayMixin):
         names = column_names(self.feature_names, n_columns)
         size = (0.3 * min(n_columns, 30) + 3.2, max(0.9 * n_components + 1.5, 4.0))
         ax = self._set_axes(ax, size)
-        changes = self._changes()
+        changes = (self.rows - self.rows.mean(axis=1, keepdims=True)) / self.scale
         largest = float(np.nanmax(np.abs(changes), initial=0.0)) or 1.0  # NaN in empty columns
         style = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest, "aspect": "auto", **style}
         self.images_ = np.empty((n_components, 1), dtype=object)
@@ -219,23 +204,13 @@ class TraversalDisplay(DisplayMixin):
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         label_columns(ax, names)
-        unit = "X's units" if self.scale is None else "standard deviations"
         low, high = _percent(self.quantiles[0]), _percent(self.quantiles[-1])
-        label = f"change in {unit}\n({high} quantile on top, {low} below)"
+        label = f"change in standard deviations\n({high} quantile on top, {low} below)"
         ax.figure.colorbar(self.images_[0, 0], ax=ax, label=label)
 
-    def _changes(self) -> np.ndarray:
-        """Difference of columns from their means along a traversal: (n_components, n_steps, d)."""
-        changes = self.rows - self.rows.mean(axis=1, keepdims=True)
-        if self.scale is None:
-            return changes
-        return changes / np.where(self.scale > 0, self.scale, 1.0)
-
     def _labels(self) -> list[str]:
-        names = [f"component {component}" for component in self.components]
-        if self.kl is None:
-            return names
-        return [f"{name}\nKL {kl:.2f} nats" for name, kl in zip(names, self.kl, strict=True)]
+        pairs = zip(self.components, self.kl, strict=True)
+        return [f"component {component}\nKL {kl:.2f} nats" for component, kl in pairs]
 
 
 def _traverse(

@@ -9,7 +9,7 @@ from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from sklearn_vae.likelihoods.point_masses import ZeroInflated
-from sklearn_vae.likelihoods.real import Gaussian, LogNormal, StudentT
+from sklearn_vae.likelihoods.real import Gaussian, LogNormal
 
 __all__ = [
     "LIKELIHOODS",
@@ -25,14 +25,12 @@ __all__ = [
     "Ordinal",
     "Parameters",
     "Poisson",
-    "StudentT",
     "ZeroInflated",
 ]
 
 # Names for the parameter ``likelihood``. The number of classes is the column's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
-    "student_t": StudentT,
     "lognormal": LogNormal,
     "zero_inflated": ZeroInflated,
     "bernoulli": Bernoulli,

@@ -173,9 +173,7 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Fit the parameters to weighted rows, once per set of weights.
 
         Parameters
@@ -184,8 +182,6 @@ class Likelihood(ABC):
             Encoded values of k columns; NaN where they are missing.
         weights : Array of shape (C, n)
             Weights of the rows, above 0 for some observed value of each column.
-        start : sequence of Array, optional
-            Parameters that were fitted to similar weights. A fit by iterations takes few from them.
 
         Returns
         -------

@@ -3,8 +3,8 @@
 Arrays are PyTorch's tensors, or in the runtime numpy's; so are the likelihoods.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise, repeat
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -68,6 +68,9 @@ class Columnwise:
         Limits of the samples of all columns.
     value_widths : list of int
         Numbers that encode each value of a row.
+    is_decoded, is_scale_param : ndarray of bool of shape (n_params,)
+        Masks of the parameters of a row that the decoder returns, and of those that are scales, in
+        the order of ``split_params``.
     """
 
     limits: Limits | None = None
@@ -79,33 +82,41 @@ class Columnwise:
         self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
         self.n_columns, self.n_values = sum(self.widths), len(self.value_widths)
         # of each parameter: its size, whether the decoder returns it, and whether it is a scale
-        self._params = [
+        params = [
             (n * size, depends, number == likelihood.scale_param)
             for likelihood, n in self.blocks
             for number, (size, depends) in enumerate(
                 zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
             )
         ]
-        self._decoder_sizes = [size for size, depends, _ in self._params if depends]
-        self._free_sizes = [size for size, depends, _ in self._params if not depends]
+        self._sizes = [size for size, _, _ in params]
+        self._decoder_sizes = [size for size, depends, _ in params if depends]
+        self._free_sizes = [size for size, depends, _ in params if not depends]
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
+        self.n_params = self.n_decoder_outputs + self.n_free
+        self.is_decoded, self.is_scale_param = (
+            np.repeat(np.array([param[k] for param in params], dtype=bool), self._sizes)
+            for k in (1, 2)
+        )
+
+    def _each(self, method: str, *parts: Iterable[Any]) -> list[Any]:
+        """Call a method of each likelihood with its parts."""
+        blocks = zip(self.likelihoods, *parts, strict=False)  # some parts are the same for all
+        return [getattr(likelihood, method)(*block) for likelihood, *block in blocks]
 
     @property
     def inputs(self) -> np.ndarray:
         """Indices of the encoded numbers that the encoder of a VAE reads: (n_inputs,)."""
-        ends = zip(pairwise(accumulate(self.widths, initial=0)), self.likelihoods, strict=True)
-        indices = [
-            np.arange(first, last).reshape(-1, part.width)[:, part.width - part.input_width :]
-            for (first, last), part in ends
+        is_input = [
+            np.tile(np.arange(part.width) >= part.width - part.input_width, n)
+            for part, n in self.blocks
         ]
-        return np.concatenate([np.zeros(0, dtype=int), *(each.ravel() for each in indices)])
+        return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *is_input]))
 
     @property
     def is_scale_output(self) -> np.ndarray:
         """Mask of the decoder outputs that are scales."""
-        params = self._params
-        is_scale = [is_scale for size, depends, is_scale in params if depends for _ in range(size)]
-        return np.array(is_scale, dtype=bool)
+        return self.is_scale_param[self.is_decoded]
 
     def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
@@ -115,17 +126,6 @@ class Columnwise:
             [next(decoded if depends else others) for depends in likelihood.depends_on_z]
             for likelihood in self.likelihoods
         ]
-
-    @property
-    def n_params(self) -> int:
-        """Number of parameters of a row, those that do not depend on z among them."""
-        return self.n_decoder_outputs + self.n_free
-
-    @property
-    def is_scale_param(self) -> np.ndarray:
-        """Mask of the parameters of a row that are scales, in the order of ``split_params``."""
-        is_scale = [is_scale for size, _, is_scale in self._params for _ in range(size)]
-        return np.array(is_scale, dtype=bool)
 
     def least_params(self, least_scale: np.ndarray) -> np.ndarray:
         """Raw parameters at the least scales of the columns, NO_LEAST for those that are no scales.
@@ -147,15 +147,9 @@ class Columnwise:
         least[self.is_scale_param] = np.where(is_bound, raw, NO_LEAST)
         return least
 
-    @property
-    def is_decoded(self) -> np.ndarray:
-        """Mask of the parameters that the decoder returns, in the order of ``split_params``."""
-        depends = [depends for size, depends, _ in self._params for _ in range(size)]
-        return np.array(depends, dtype=bool)
-
     def split_params(self, params: Array) -> list[list[Array]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
-        parts = iter(split(params, [size for size, _, _ in self._params]))
+        parts = iter(split(params, self._sizes))
         return [[next(parts) for _ in likelihood.param_sizes] for likelihood in self.likelihoods]
 
     def split_blocks(self, x: Array) -> Sequence[Array]:
@@ -177,8 +171,7 @@ class Columnwise:
 
     def has_density(self, x: Array) -> Array:
         """Mask of encoded numbers with a normal density: (..., n_columns) -> (..., n_columns)."""
-        pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
-        return concatenate(part.has_density(values) for part, values in pairs)
+        return concatenate(self._each("has_density", self.split_blocks(x)))
 
     def split_missing(self, x: Array) -> tuple[Array, Array | None]:
         """Zeros for missing values, and the mask of observed ones (..., n); None if all are."""
@@ -194,8 +187,7 @@ class Columnwise:
         """
         if observed is not None:
             return (self.log_prob_per_column(params, x) * observed).sum(-1)
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        first, *rest = [likelihood.log_prob(params, x) for likelihood, params, x in blocks]
+        first, *rest = self._each("log_prob", params, self.split_blocks(x))
         return sum(rest, first)
 
     def value_and_gradient(
@@ -266,9 +258,8 @@ class Columnwise:
         self, params: Sequence[Parameters], x: Array, observed: Array | None = None
     ) -> Array:
         """Log-density of rows in components: (M, C, ...), (M, B, n_columns) -> (M, C, B)."""
-        masks = self.split_mask(observed)
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
-        first, *rest = [p.log_prob_by_component(params, x, mask) for p, params, x, mask in blocks]
+        parts = params, self.split_blocks(x), self.split_mask(observed)
+        first, *rest = self._each("log_prob_by_component", *parts)
         return sum(rest, first)
 
     def fisher_features(
@@ -281,64 +272,48 @@ class Columnwise:
 
         With a mask ``observed`` (..., n) it is that of the observed values.
         """
-        blocks = zip(self.likelihoods, params, slopes, strict=True)
-        features = [likelihood.fisher_features(*block) for likelihood, *block in blocks]
+        features = self._each("fisher_features", params, slopes)
         if observed is not None:
             pairs = zip(features, self.split_mask(observed), strict=True)
             features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
         return concatenate(map(flatten, features))
 
-    def maximum_likelihood(self, x: Array, weights: Array, start: Array | None = None) -> Array:
-        """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params).
-
-        Iterations go on from the parameters ``start`` (C, n_params), if given.
-        """
-        starts = [None] * len(self.blocks) if start is None else self.split_params(start)
-        blocks = zip(self.likelihoods, self.split_blocks(x), starts, strict=True)
-        params = [part.maximum_likelihood(x, weights, start) for part, x, start in blocks]
+    def maximum_likelihood(self, x: Array, weights: Array) -> Array:
+        """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params)."""
+        params = self._each("maximum_likelihood", self.split_blocks(x), repeat(weights))
         return concatenate(part for block in params for part in block)
 
     def log_prob_per_column(self, params: Sequence[Parameters], x: Array) -> Array:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        return concatenate(p.log_prob_per_column(params, x) for p, params, x in blocks)
+        return concatenate(self._each("log_prob_per_column", params, self.split_blocks(x)))
 
     def residual(self, params: Sequence[Parameters], x: Array) -> Array:
         """Residual of each value: of normal distributions, the difference from the mean.
 
         Of other likelihoods it is the deviance residual. (..., n_columns) -> (..., n).
         """
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        return concatenate(p.residual(params, x) for p, params, x in blocks)
+        return concatenate(self._each("residual", params, self.split_blocks(x)))
 
     def mean(self, params: Sequence[Parameters]) -> Array:
         """Mean of p(x|z): (..., n_columns)."""
-        pairs = zip(self.likelihoods, params, strict=True)
-        return concatenate(likelihood.mean(params) for likelihood, params in pairs)
+        return concatenate(self._each("mean", params))
 
     def mode(self, params: Sequence[Parameters]) -> Array:
         """Means of numbers and most probable classes, as encoded rows: (..., n_columns)."""
-        pairs = zip(self.likelihoods, params, strict=True)
-        return concatenate(likelihood.mode(params) for likelihood, params in pairs)
+        return concatenate(self._each("mode", params))
 
     def average_over_draws(self, params: Sequence[Parameters], weights: Array) -> Array:
         """Mean over draws of z too, with weights (M, K, B): (B, n_columns)."""
-        pairs = zip(self.likelihoods, params, strict=True)
-        return concatenate(part.average_over_draws(params, weights) for part, params in pairs)
+        return concatenate(self._each("average_over_draws", params, repeat(weights)))
 
     def cdf(self, params: Sequence[Parameters], x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n_columns) -> (..., n), (..., n)."""
-        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        parts = [likelihood.cdf(params, x) for likelihood, params, x in blocks]
-        below, at = zip(*parts, strict=True)
+        below, at = zip(*self._each("cdf", params, self.split_blocks(x)), strict=True)
         return concatenate(below), concatenate(at)
 
     def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
-        blocks = zip(self.likelihoods, params, self._limits(), strict=True)
-        return concatenate(
-            part.sample(params, generator, limits) for part, params, limits in blocks
-        )
+        return concatenate(self._each("sample", params, repeat(generator), self._limits()))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
         """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""

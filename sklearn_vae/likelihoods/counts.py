@@ -16,7 +16,7 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.numerics.array_api import Array, as_type, in_double, lgamma, log_sigmoid, namespace
+from sklearn_vae.numerics.array_api import Array, in_double, lgamma, log_sigmoid, namespace
 from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
@@ -136,24 +136,12 @@ class Poisson(Counts):
         """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         return [self._initial_log_rate(loadings, loc, scale)]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
-        rest = lgamma(counts + 1)  # 0 at missing values, whose counts are 0
-        mask = xp.ones_like(counts) if observed is None else as_type(observed, counts)
-        counts, mask = counts.swapaxes(-1, -2), mask.swapaxes(-1, -2)
-        return log_rate @ counts - xp.exp(log_rate) @ mask - rest.sum(-1)[:, None]
-
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
         root = namespace(params[0]).exp(0.5 * self._log_rate(params))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts."""
         return [self._raw_rate(self._mean_count(x, weights))]
 
@@ -224,40 +212,13 @@ class NegativeBinomial(Counts):
         raw = unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
         return [self._initial_log_rate(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component: (M, C, B).
-
-        Gamma functions of tensors are computed once for each distinct count.
-        """
-        if isinstance(x, np.ndarray):
-            return super().log_prob_by_component(params, x, observed)
-        log_rate, log_shape, counts = (
-            self._log_rate(params),
-            self._log_shape(params[1]),
-            self._counts(x),
-        )
-        shape, log_sum = log_shape.exp(), namespace(x).logaddexp(log_rate, log_shape)
-        mask = namespace(x).ones_like(counts) if observed is None else observed.to(counts)
-        constant = shape * (log_shape - log_sum) - lgamma(shape)
-        log_prob = constant @ mask.mT + (log_rate - log_sum) @ counts.mT
-        for column, shape_of in enumerate(shape.unbind(-1)):  # (M, C)
-            values, index = counts[..., column].unique(return_inverse=True)
-            table = lgamma(values + shape_of.unsqueeze(-1)) - lgamma(values + 1)
-            cells = table.gather(2, index.unsqueeze(1).expand(-1, table.shape[1], -1))
-            log_prob = log_prob + cells * mask[..., column].unsqueeze(1)
-        return log_prob
-
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
         root = namespace(log_rate).exp(0.5 * (log_rate + log_sigmoid(log_shape - log_rate)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts, and the shapes at which the likelihood's derivative is 0."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)

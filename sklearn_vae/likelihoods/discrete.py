@@ -94,25 +94,13 @@ class Bernoulli(Likelihood):
         # the slope of a rare value is steep
         return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), probability.logit())]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        (logit,) = params
-        cost, x = softplus(logit), x.swapaxes(-1, -2)
-        if observed is None:
-            return logit @ x - cost.sum(-1, keepdims=True)
-        return logit @ x - cost @ as_type(observed, x).swapaxes(-1, -2)
-
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
         probability = self.mean(params)
         scale = namespace(probability).sqrt(probability * (1 - probability))
         return (slopes[0] * scale)[..., None]
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logits of the frequencies of ones."""
         return [weighted_mean(x, weights).logit(eps=SMALLEST_PROBABILITY)]
 
@@ -203,9 +191,7 @@ class Categorical(Likelihood):
         log_probability = log_softmax(self._classes(params[0]))
         return fisher_features_of_classes(log_probability, self._classes(slopes[0]))
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logarithms of the classes' frequencies."""
         return [weighted_mean(x, weights).clamp(min=SMALLEST_PROBABILITY).log()]
 
@@ -321,15 +307,6 @@ class Ordinal(Likelihood):
             (loadings.new_zeros(len(loadings), len(raw)), raw),
         ]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
-        """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
-        codes = self._one_hot(x)
-        if observed is not None:
-            codes = codes * observed[..., None]
-        return flatten(self._log_probabilities(params)) @ flatten(codes).swapaxes(-1, -2)
-
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class, by finite differences of the log-probabilities."""
         log_probability = self._log_probabilities(params)
@@ -339,9 +316,7 @@ class Ordinal(Likelihood):
         slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return fisher_features_of_classes(log_probability, slope)
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
         codes = self._one_hot(x.nan_to_num())
         codes[x.isnan()] = math.nan

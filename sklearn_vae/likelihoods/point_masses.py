@@ -198,9 +198,7 @@ class ZeroInflated(Likelihood):
         root = namespace(log_weight).exp(0.5 * log_weight[..., -1:])
         return concatenate([classes, root * number])
 
-    def maximum_likelihood(
-        self, x: Array, weights: Array, start: Parameters | None = None
-    ) -> list[Array]:
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
         spike, number = self._split(x)
         frequency = unflatten(weighted_mean(flatten(spike), weights), self.n_spikes)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from sklearn_vae.metrics.validation import check_has_codes, check_is_model
+from sklearn_vae.metrics.validation import check_is_model
 from sklearn_vae.numerics.seeds import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
@@ -93,19 +93,18 @@ def pit_calibration(
     """
     from sklearn_vae.estimators.checks import check_not_autoregressive  # imports PyTorch
 
-    check_is_model(estimator, "pit_calibration")
+    is_conditional = distribution == "conditional"
+    metric = "pit_calibration" + " with distribution='conditional'" * is_conditional
+    check_is_model(estimator, metric, has_codes=is_conditional)
     if distribution not in ("marginal", "conditional"):
         raise ValueError(
             f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."
         )
-    if distribution == "conditional":
-        check_has_codes(estimator, "pit_calibration with distribution='conditional'")
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
     check_not_autoregressive(estimator, "pit_calibration")
     rows = estimator._validate_with_conditions(X, y)
     fitted = estimator._predictor()
-    marginal = distribution == "marginal"
-    transform = fitted.marginal_pit if marginal else fitted.conditional_pit
+    transform = fitted.conditional_pit if is_conditional else fitted.marginal_pit
     columns, n_features = fitted.columns.order, fitted.columns.n_features
     pit = np.full((len(rows), n_features), np.nan)
     with show_progress("Computing", len(rows), estimator.verbose):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_vae.metrics.validation import check_has_codes
+from sklearn_vae.metrics.validation import check_is_model
 from sklearn_vae.system.warnings import warn
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.n
     >>> kl_per_dimension(vae, X).shape
     (2,)
     """
-    check_has_codes(estimator, "kl_per_dimension")
+    check_is_model(estimator, "kl_per_dimension", has_codes=True)
     posterior = estimator.architecture_.posterior
     if not posterior.has_per_dimension_kl:
         raise ValueError(
@@ -64,7 +64,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.n
 def active_units(
     estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
 ) -> np.ndarray:
-    """Mask of the latent dimensions whose mean KL exceeds a threshold.
+    """Mask of the latent dimensions whose mean KL exceeds a threshold; warn if they are few.
 
     The criterion is the KL, not the variance of the codes [1]_: in a linear model with two
     factors and more than two dimensions, the variance criterion counts more than two.
@@ -85,43 +85,17 @@ def active_units(
     ndarray of bool of shape (n_components,)
         Its sum is the number of active dimensions.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If no dimension is active (posterior collapse), or fewer than half of them, with advice.
+
     References
     ----------
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
-    check_has_codes(estimator, "active_units")
-    return kl_per_dimension(estimator, X, y) > threshold
-
-
-def check_posterior_collapse(
-    estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
-) -> np.ndarray:
-    """Warn if fewer than half of the latent dimensions are active, and advise a remedy.
-
-    Parameters
-    ----------
-    estimator : VAETransformer
-        A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
-        Rows, in the units of the training rows.
-    y : scalar or array-like of shape (n_samples,), default=None
-        Conditions of the rows, if the estimator is conditional.
-    threshold : float, default=0.1
-        Mean KL above which a dimension is active, in nats.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_components,)
-        Mask of the active dimensions.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If no dimension is active, or fewer than half of them.
-    """
-    check_has_codes(estimator, "check_posterior_collapse")
-    active = active_units(estimator, X, y, threshold=threshold)
+    active = kl_per_dimension(estimator, X, y) > threshold
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= MIN_ACTIVE_FRACTION * n_components:
         return active

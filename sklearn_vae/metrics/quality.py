@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.fields import check_column_names
-from sklearn_vae.data.frames import make_frame
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_narwhals, check_is_table
 from sklearn_vae.numerics.seeds import RandomState
@@ -74,24 +73,6 @@ class QualityReport:
         """Mean similarity of pairs of columns; 1 if there is one column."""
         return float(np.mean(list(self.trends.values()))) if self.trends else 1.0
 
-    def to_frame(self) -> Any:
-        """Return all similarities as a data frame, the lowest ones of each measure first.
-
-        Returns
-        -------
-        DataFrame
-            ``measure``, ``columns`` and ``value``, of pandas if it is installed. It has
-            ``to_markdown`` and is a table in notebooks.
-        """
-        rows = [("shape", str(name), value) for name, value in _ascending(self.shapes)]
-        rows += [("trend", " and ".join(map(str, pair)), v) for pair, v in _ascending(self.trends)]
-        rows.append(("c2st", "all", self.c2st))
-        for measure in ("distance", "held_out_distance", "share_nearer"):
-            if (value := getattr(self, measure)) is not None:
-                rows.append((measure, "all", value))
-        columns = zip(*rows, strict=True)
-        return make_frame(dict(zip(("measure", "columns", "value"), columns, strict=True)))
-
     def __repr__(self) -> str:
         lines = [
             f"shape of columns  {self.shape:.3f}{_lowest(self.shapes)}",
@@ -132,7 +113,7 @@ def quality_report(
     Returns
     -------
     QualityReport
-        The similarities; prints as a short text, and ``to_frame()`` is a table.
+        The similarities; prints as a short text.
 
     Warns
     -----
@@ -154,9 +135,9 @@ def quality_report(
     >>> report.c2st < 0.01
     True
     """
-    tables_by_name = {"real": real, "sample": sample} | (
-        {} if held_out is None else {"held_out": held_out}
-    )
+    tables_by_name = {"real": real, "sample": sample, "held_out": held_out}
+    if held_out is None:
+        del tables_by_name["held_out"]
     frames = {name: as_narwhals(rows, name) for name, rows in tables_by_name.items()}
     for name, rows in tables_by_name.items():
         check_is_table(rows, f"The '{name}' parameter of quality_report")
@@ -313,13 +294,9 @@ def _nearest_distances(
     return [neighbors.kneighbors(part)[0][:, 0] for part in points[1:]]
 
 
-def _ascending(similarities: dict[Any, float]) -> list[tuple[Any, float]]:
-    return sorted(similarities.items(), key=lambda item: item[1])
-
-
 def _lowest(similarities: dict[Any, float]) -> str:
     """Name the lowest similarities."""
-    lowest = _ascending(similarities)[:N_NAMED]
+    lowest = sorted(similarities.items(), key=lambda item: item[1])[:N_NAMED]
     names = [
         f"{' and '.join(map(str, name)) if isinstance(name, tuple) else name} {value:.3f}"
         for name, value in lowest

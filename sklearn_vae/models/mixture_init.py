@@ -226,7 +226,7 @@ class EM:
             log_joint = self.log_joint()
             log_density = log_joint.logsumexp(0)
             bound = float((log_density @ self.table.weight) / self.table.weight.sum())
-            self._maximize((log_joint - log_density).exp(), self.params)
+            self._maximize((log_joint - log_density).exp())
             if abs(bound - before) < TOLERANCE:
                 break
             before = bound
@@ -234,8 +234,8 @@ class EM:
 
     # -- maximization ----------------------------------------------------------------
 
-    def _maximize(self, responsibility: Tensor, start: Tensor | None = None) -> None:
-        """Fit the components to rows with responsibilities (C, n), from parameters of others."""
+    def _maximize(self, responsibility: Tensor) -> None:
+        """Fit the components to rows with responsibilities (C, n)."""
         table = self.table
         weights = responsibility * table.weight
         total = weights.sum(1) + 10 * torch.finfo(weights.dtype).eps
@@ -252,7 +252,7 @@ class EM:
         self.params = weights.new_zeros(len(weights), 0)
         if table.likelihood.blocks:
             weights = weights + pseudo
-            self.params = table.likelihood.maximum_likelihood(table.others, weights, start)
+            self.params = table.likelihood.maximum_likelihood(table.others, weights)
 
     def _maximize_full(self, weights: Tensor, total: Tensor) -> None:
         """Fit means and covariances, with conditional means and covariances of missing values."""

@@ -10,13 +10,11 @@ from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
 from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.recurrent import GRUNet
-from sklearn_vae.networks.residual import ResidualMLP
 
 NETWORKS: dict[str, Network] = {
     "mlp": FullyConnected(),
     "conv": ConvNet(),
     "gru": GRUNet(),
-    "residual": ResidualMLP(),
 }
 
 __all__ = [
@@ -32,7 +30,6 @@ __all__ = [
     "Layout",
     "Network",
     "PerMember",
-    "ResidualMLP",
     "RowStructure",
     "SkipNetwork",
 ]

@@ -49,10 +49,6 @@ class ConvNet(Network):
     ValueError
         If a parameter is invalid, and in ``fit``, if rows do not have the images' size.
 
-    See Also
-    --------
-    FlattenImages : Flattens a stack of images to rows, in a Pipeline.
-
     References
     ----------
     .. [1] Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to

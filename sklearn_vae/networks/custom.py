@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sklearn_vae._compat import DropoutNd, InstanceNorm, NormBase
 from sklearn_vae.networks.base import Layout, Network, RowStructure
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
@@ -20,25 +19,21 @@ WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "
     "class of a column of classes, and as many again where cells are missing.)"
 )
-OTHER_ROWS = (
-    "depends on the other rows of a batch. Use LayerNorm or weight_decay; the running statistics "
-    "of a module that is an instance, trained already, are used as they are."
-)
-# Rows with which a new module is called, to check its output.
-N_TEST_ROWS = 2
+# Rows with which a new module is called, to check its output: together and in two halves.
+N_TEST_ROWS = 4
 
 
 @serializable
 @dataclass(frozen=True)
 class CustomNetwork:
-    """A user's module and the arguments that build it.
+    """What builds a user's module.
 
     Attributes
     ----------
-    made_by : type, callable or torch.nn.Module
-        A module, or a callable that builds one from the widths of its input and output.
+    made_by : type or callable
+        Builds the module from the widths of its input and output.
     arguments : tuple of (str, value)
-        Further arguments of the callable, by name.
+        Further arguments, by name.
     """
 
     made_by: Any
@@ -46,34 +41,13 @@ class CustomNetwork:
 
     def __repr__(self) -> str:
         """Show the callable by its name: checkpoints compare it with that of another process."""
-        made_by = self.made_by
-        if not isinstance(made_by, nn.Module):
-            named = made_by if hasattr(made_by, "__qualname__") else type(made_by)
-            made_by = f"{named.__module__}.{named.__qualname__}"
-        return f"CustomNetwork({made_by}, {self.arguments})"
-
-    def __eq__(self, other: object) -> bool:
-        """Compare modules by their class, layers and state, not by where they lie in memory."""
-        if not isinstance(other, CustomNetwork):
-            return NotImplemented
-        made_by = self.made_by, other.made_by
-        if all(isinstance(module, nn.Module) for module in made_by):
-            return self.arguments == other.arguments and _is_same_module(*made_by)
-        return (self.made_by, self.arguments) == (other.made_by, other.arguments)
-
-    def __hash__(self) -> int:
-        """Hash the class of a module, which is compared by its state."""
-        made_by = self.made_by
-        return hash((type(made_by) if isinstance(made_by, nn.Module) else made_by, self.arguments))
-
-    def copied(self) -> "CustomNetwork":
-        """Copy a module, which remains the user's to change."""
-        return replace(self, made_by=copy.deepcopy(self.made_by)) if self.is_module else self
+        named = self.made_by if hasattr(self.made_by, "__qualname__") else type(self.made_by)
+        return f"CustomNetwork({named.__module__}.{named.__qualname__}, {self.arguments})"
 
     @property
-    def is_module(self) -> bool:
-        """True if the module is made already."""
-        return isinstance(self.made_by, nn.Module)
+    def name(self) -> str:
+        """Name of the callable, for messages."""
+        return getattr(self.made_by, "__name__", repr(self.made_by))
 
     @classmethod
     def from_param(cls, value: Any) -> "CustomNetwork":
@@ -88,28 +62,23 @@ class CustomNetwork:
         Raises
         ------
         ValueError
-            If the parameter is a module, or a callable without these arguments.
+            If the parameter is a callable without these arguments.
         """
-        if self.is_module:
-            raise ValueError(
-                f"{type(self.made_by).__name__} is a module that is made already, so its "
-                f"{', '.join(map(repr, arguments))} cannot be set. Give its class instead."
-            )
         params = inspect.signature(self.made_by).parameters.values()
         takes_all = any(param.kind is param.VAR_KEYWORD for param in params)
         names = [param.name for param in params][2:]
         for name in arguments:
             if name not in names and not takes_all:
                 raise ValueError(
-                    f"{_name(self.made_by)} takes no argument {name!r}. Its arguments, after the "
-                    f"widths of its input and output, are {names!r}."
+                    f"{self.name} takes no argument {name!r}. Its arguments, after the widths of "
+                    f"its input and output, are {names!r}."
                 )
         return partial(self.made_by, **{**dict(self.arguments), **arguments})
 
     def defaults(self) -> dict[str, Any]:
         """Return the arguments after the two widths that have a value."""
         # an invalid parameter is refused in fit, not before
-        if self.is_module or not callable(self.made_by):
+        if not callable(self.made_by):
             return {}
         params = list(inspect.signature(self.made_by).parameters.values())[2:]
         values = {param.name: param.default for param in params if param.default is not param.empty}
@@ -125,92 +94,58 @@ class CustomNetwork:
             another shape.
         """
         parameter = f"The '{parameter}' parameter"
-        rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in, dtype=torch.float).view(N_TEST_ROWS, n_in)
+        if isinstance(self.made_by, nn.Module):
+            raise ValueError(
+                f"{parameter} is a {type(self.made_by).__name__} that is made already. Give its "
+                f"class, or a function of the two widths that returns a copy of it."
+            )
         try:
-            if self.is_module:
-                make = partial(copy.deepcopy, self.made_by)
-            else:
-                make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
+            make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
             network = PerMember(n_members, n_in, n_out, make, gated=True)
             if not n_members:  # without weights, for their shapes alone
                 return network
-            module = network.module
+            module = copy.deepcopy(network.module).train()
+            rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in).view(N_TEST_ROWS, n_in)
             rows = rows.to(next(module.parameters(), rows))
             with seeded(0):
                 before = torch.get_rng_state()
                 out = module(rows)
                 is_random = not torch.equal(torch.get_rng_state(), before)
-                alone = [module(row) for row in rows.split(1)]
+                halves = [module(half) for half in rows.chunk(2)]
         except Exception as error:
             raise ValueError(
                 f"{parameter} must make a module of the widths of its input and output, here "
-                f"{_name(self.made_by)}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
+                f"{self.name}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
                 f"{WIDTHS} It failed: {error}"
             ) from error
         if not isinstance(out, torch.Tensor) or out.shape != (N_TEST_ROWS, n_out):
             raise ValueError(
                 f"{parameter} must give {n_out} numbers per row: for rows of shape "
                 f"{(N_TEST_ROWS, n_in)}, an output of shape {(N_TEST_ROWS, n_out)}. "
-                f"{_name(self.made_by)} gave {_describe(out)}. {WIDTHS}"
+                f"{self.name} gave {_describe(out)}. {WIDTHS}"
             )
-        for name, part in module.named_modules():
-            if reason := self._obstacle(part):
-                raise ValueError(
-                    f"{parameter} must be a function of the row alone, and {type(part).__name__} "
-                    f"({name or 'the module itself'}) {reason}"
-                )
-        if is_random or not torch.allclose(
-            out, torch.cat(alone), rtol=1e-3, atol=1e-5, equal_nan=True
-        ):
-            reason = "draws from torch's global generator" if is_random else "differs with others"
+        depends_on_rows = not torch.allclose(
+            out, torch.cat(halves), rtol=1e-3, atol=1e-5, equal_nan=True
+        )
+        if is_random or depends_on_rows:
+            random = (
+                "draws from torch's global generator; of torch's layers only nn.Dropout has ours"
+            )
+            others = "depends on the other rows of a batch; take LayerNorm in place of BatchNorm"
             raise ValueError(
-                f"{parameter} must be a function of the row alone, and the output of "
-                f"{_name(self.made_by)} for a row {reason}."
+                f"{parameter} must be a function of the row alone, and the output of {self.name} "
+                f"{random if is_random else others}."
             )
         return network
-
-    def _obstacle(self, part: nn.Module) -> str | None:
-        """Reason why the output of a row would not depend on that row alone; None if it does."""
-        if isinstance(part, DropoutNd) and part.p > 0:
-            return "draws what it drops by torch's global generator. Take nn.Dropout."
-        if not isinstance(part, NormBase):
-            return None
-        if not part.track_running_stats:
-            return None if isinstance(part, InstanceNorm) else OTHER_ROWS
-        return None if self.is_module else OTHER_ROWS
-
-
-def _is_same_module(first: nn.Module, second: nn.Module) -> bool:
-    """Return whether modules have the same class, layers, parameters and buffers."""
-    if first is second:
-        return True
-    if type(first) is not type(second) or repr(first) != repr(second):
-        return False
-    states = [
-        {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for module in (first, second)
-    ]
-    return states[0].keys() == states[1].keys() and all(
-        torch.equal(value, states[1][name]) for name, value in states[0].items()
-    )
 
 
 def _describe(out: Any) -> str:
     """Describe an output of the wrong shape, with advice if it is several tensors."""
     if isinstance(out, torch.Tensor):
         return f"shape {tuple(out.shape)}"
-    if isinstance(out, tuple | list) and all(isinstance(part, torch.Tensor) for part in out):
-        shapes = ", ".join(str(tuple(part.shape)) for part in out)
-        return (
-            f"{len(out)} tensors, of shapes {shapes}; give one, such as "
-            f"torch.cat([location, log_scale], dim=1)"
-        )
+    if isinstance(out, tuple | list):
+        return f"{len(out)} outputs; give one, such as torch.cat([location, log_scale], dim=1)"
     return repr(out)
-
-
-def _name(value: Any) -> str:
-    cls = type(value) if isinstance(value, nn.Module) else value
-    return getattr(cls, "__name__", repr(cls))
 
 
 @serializable

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.matmul import baddbmm
 from sklearn_vae.numerics.random import Stream, make_generator
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -43,7 +42,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return baddbmm(self.bias.mT, self.weight.mT, x)
+        return torch.baddbmm(self.bias.mT, self.weight.mT, x)
 
     @torch.no_grad()
     def reset_parameters(
@@ -156,7 +155,7 @@ class MLP(SkipNetwork):
             return out.mT
         for layer in self.hidden:
             x = self.activation(layer(x))
-        return baddbmm(out, self.last.mT, x).mT
+        return torch.baddbmm(out, self.last.mT, x).mT
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers and the last one."""

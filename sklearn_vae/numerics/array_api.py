@@ -161,11 +161,6 @@ def lgamma(x: Array) -> Array:
     return gammaln(x)
 
 
-def rsqrt(x: Array) -> Array:
-    """Reciprocal of the square root."""
-    return 1 / np.sqrt(x) if isinstance(x, np.ndarray) else x.rsqrt()
-
-
 def as_array(x: np.ndarray, like: Array) -> Array:
     """Convert an array of numpy to the library, and the device, of another one."""
     return x if isinstance(like, np.ndarray) else namespace(like).as_tensor(x, device=like.device)

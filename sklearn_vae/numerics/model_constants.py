@@ -16,8 +16,6 @@ POSTERIOR_LOG_SCALE_BOUND = 12.0
 LOG_SCALE_BOUND = 7.0
 # Least raw parameter where there is none: any is larger.
 NO_LEAST = -1e4
-# Degrees of freedom between 0.05 and 403: from heavier tails than Cauchy's to nearly normal.
-LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 # Rates lie between e^-12 and e^12 times the unit's square.
 LOG_RATE_BOUND = 12.0
 # The shape of a negative binomial lies between e^-7 and e^7.

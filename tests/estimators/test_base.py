@@ -6,7 +6,6 @@ from sklearn.base import clone
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.preprocessing import FlattenImages
 
 pd = pytest.importorskip("pandas")
 
@@ -32,7 +31,7 @@ FITS = {
         ({"robust": True}, (NAMED,)),
         ({"robust": True, "conditional": True}, (MIXED, CLASSES)),
         ({"n_init": 2, "ensemble": True, "early_stopping": True}, (HOLEY,)),
-        ({"prior": "vamp", "network": "residual"}, (ARRAY.astype(np.float32), None, WEIGHT)),
+        ({"prior": "vamp"}, (ARRAY.astype(np.float32), None, WEIGHT)),
     ],
     VAEDensity(2, **SMALL): [
         ({}, (ARRAY,)),
@@ -63,7 +62,6 @@ FITS = {
         ({"refit": "mean", "scoring": TWO_SCORES}, (NAMED,)),
         ({"factor": 2}, (ARRAY,)),
     ],
-    FlattenImages(): [({}, (ARRAY.reshape(60, 3, 1),)), ({}, (ARRAY,))],
 }
 
 PAIRS = [

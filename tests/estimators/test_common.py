@@ -9,7 +9,6 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
-from sklearn_vae.preprocessing import FlattenImages
 
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
@@ -71,13 +70,10 @@ def test_every_check_of_scikit_learn_passes(estimator, check):
         VAETransformer(objective="mmd"),
         VAETransformer(posterior="full", max_iter=2),
         VAETransformer(posterior="categorical", max_iter=2),
-        # "conv" and "gru" take rows of a shape, and these checks bring tables of one to five
-        # columns, and of another number of columns in the next line
-        VAETransformer(network="residual"),
     ]
 )
 def test_every_check_passes_with_other_models(estimator, check):
-    """Every prior, objective and posterior, a condition, and residual networks."""
+    """Every prior, objective and posterior, and a condition."""
     check(estimator)
 
 
@@ -91,7 +87,6 @@ def test_every_check_passes_with_other_models(estimator, check):
         VAEOutlierDetector(novelty=True),
         VAEImputer(),
         VAEClassifier(),
-        FlattenImages(),
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.base import clone
+from torch import nn
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
@@ -44,7 +45,7 @@ CASES = {
     "conditional": ({"conditional": True}, HOLEY),
     "the automatic size": ({"n_components": "auto"}, HOLEY),
     "importance weights": ({"objective": "iwae"}, X),
-    "autograd": ({"network": "residual", "activation": "gelu"}, HOLEY),
+    "autograd": ({"encoder": nn.Linear, "activation": "gelu"}, HOLEY),
 }
 
 

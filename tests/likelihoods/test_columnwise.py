@@ -37,11 +37,6 @@ def mixed_rows():
     return x
 
 
-def test_columnwise_counts_decoder_outputs_and_free_parameters():
-    """The model builds its last layer and its free parameters from these numbers."""
-    assert (MIXED.n_columns, MIXED.n_decoder_outputs, MIXED.n_free) == (6, 7, 2)
-
-
 def test_columnwise_log_prob_is_the_sum_of_its_parts():
     """Given z the columns are independent."""
     outputs, free = mixed_params()
@@ -95,22 +90,6 @@ def test_columnwise_initializes_each_block():
     torch.testing.assert_close(moved[:, real], (loc + loadings)[:, real])
     scales = [normal(*params[block]).stddev[0] for block in (0, 2)]
     torch.testing.assert_close(torch.cat(scales), scale[real])
-
-
-def test_columns_one_by_one_sum_to_the_row(generator):
-    """Densities by column sum to the row's; distribution functions stand in the columns' order."""
-    both = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 1)])
-    outputs = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
-    free = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
-    x = torch.tensor([[0.3, -1.0, 1.0]], dtype=torch.float64).expand(5, 3)
-    params = both.split(outputs, free)
-    below, at = both.cdf(params, x)
-
-    torch.testing.assert_close(
-        both.log_prob_per_column(params, x).sum(-1), both.log_prob(params, x)
-    )
-    torch.testing.assert_close(at[..., 2], torch.sigmoid(outputs[..., 2]))
-    assert ((below[..., :2] > 0) & (at[..., :2] == 0)).all()
 
 
 def test_the_density_of_incomplete_rows_is_that_of_the_observed_values():

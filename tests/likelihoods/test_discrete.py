@@ -18,21 +18,6 @@ def test_extreme_logits_give_finite_log_probabilities(logit):
     assert expected.isfinite().all()
 
 
-def test_binary_columns_are_initialized_with_the_linear_models_value_and_slope_at_zero():
-    """The logistic model that touches the linear one where codes are most frequent."""
-    loadings, loc = 0.1 * draw(2, 3), torch.tensor([0.2, 0.5, 0.9]).double()
-    ((slope, offset),) = Bernoulli().initialize(loadings, loc, torch.ones(3))
-
-    def mean(z):
-        return Bernoulli().mean([z @ slope + offset])
-
-    at_zero = torch.zeros(2).double()
-    tangent = torch.autograd.functional.jacobian(mean, at_zero)  # (3, 2)
-
-    torch.testing.assert_close(mean(at_zero), loc)
-    torch.testing.assert_close(tangent.T, loadings)
-
-
 def test_rare_values_are_initialized_with_finite_logits():
     """A column whose linear model leaves [0, 1] or is almost never 1 must not start at inf."""
     loc = torch.tensor([-0.3, 0.0, 1e-9, 1.0, 1.2]).double()

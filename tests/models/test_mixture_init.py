@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson, StudentT
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson
 from sklearn_vae.models import mixture_init, sizes
 from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, _clusters, _Table, fit_mixture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture
@@ -129,17 +129,16 @@ def test_every_step_raises_the_likelihood(covariance_type, rng):
             rng.normal(size=(300, 2)),
             rng.integers(3, size=300) / 2,
             np.eye(3)[rng.integers(3, size=300)],
-            rng.standard_t(3, size=300),
         ]
     )
-    missing = rng.random((300, 5)) < 0.3
-    X[missing[:, [0, 1, 2, 3, 3, 3, 4]]] = np.nan
-    blocks = (Gaussian(), 2), (Ordinal(3), 1), (Categorical(3), 1), (StudentT(), 1)
+    missing = rng.random((300, 4)) < 0.3
+    X[missing[:, [0, 1, 2, 3, 3, 3]]] = np.nan
+    blocks = (Gaussian(), 2), (Ordinal(3), 1), (Categorical(3), 1)
     table = table_of(X, *blocks, weight=rng.random(300))
     em, bounds = EM(table, covariance_type), []
     responsibility = _clusters(table, 4, 0, 0)
     for _ in range(30):
-        em._maximize(responsibility, em.params if bounds else None)
+        em._maximize(responsibility)
         log_joint = em.log_joint()
         bounds.append(float(log_joint.logsumexp(0) @ table.weight))
         responsibility = (log_joint - log_joint.logsumexp(0)).exp()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae.networks import FullyConnected, Layout, RowStructure
+from sklearn_vae.networks import Layout, RowStructure
 
 
 def layout_of(column_indices):
@@ -35,16 +35,6 @@ def test_inputs_and_outputs_belong_to_columns_of_x():
 def test_without_indices_the_columns_keep_their_order():
     """Networks without a structure of rows need no indices."""
     assert layout_of([]).inputs[:, 0].tolist() == [0, 1, 2, 2, 2, 3]
-
-
-def test_fully_connected_networks_need_widths_alone():
-    """Indices of columns are computed where a network reads them, and only once."""
-    layout = layout_of([])
-    FullyConnected().encoder(1, layout)
-    FullyConnected().decoder(1, layout)
-
-    assert not {"inputs", "outputs"} & vars(layout).keys()
-    assert layout.inputs is layout.inputs
 
 
 NAN, ONE = np.nan, 1.0

@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
 from sklearn_vae.networks import ConvNet, Layout
 from sklearn_vae.networks.layers import Gather, Scatter
-from sklearn_vae.preprocessing import FlattenImages
 
 DIGITS = load_digits().images[:160].astype(np.float32)  # (160, 8, 8), corners constant
 SMALL = ConvNet(channels=(4, 6))
@@ -136,17 +133,6 @@ def test_pixels_have_one_unit_and_scores_are_in_the_units_of_the_images():
     np.testing.assert_allclose(difference, sum(real) * np.log(10), rtol=2e-2)
 
 
-def test_pixels_may_be_missing():
-    """The encoder sees where they are; the score is that of the others."""
-    X = DIGITS.reshape(160, -1).copy()
-    X[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan
-    vae = fit(X, max_iter=1)
-    filled = vae.impute(X[:4])
-
-    assert np.isfinite(vae.score_samples(X[:4])).all()
-    np.testing.assert_array_equal(filled[~np.isnan(X[:4])], X[:4][~np.isnan(X[:4])])
-
-
 @pytest.mark.parametrize("kind", ["numbers", "bits", "colours"])
 def test_pixels_may_be_missing_in_later_rows(kind):
     """The new inputs of the first convolution have no weight, so scores of whole rows remain."""
@@ -184,38 +170,3 @@ def test_a_wrong_value_is_refused_by_name(name, value):
     """When the object is made."""
     with pytest.raises(ValueError, match=f"'{name}' parameter of ConvNet"):
         ConvNet(**{name: value})
-
-
-def test_a_pipeline_takes_a_stack_of_images_and_gives_one_back():
-    """Three dimensions in, codes out, and the way back."""
-    pipeline = make_pipeline(
-        FlattenImages(), VAETransformer(2, network=SMALL, hidden_layer_sizes=8, max_iter=1)
-    )
-    codes = clone(pipeline).fit(DIGITS).transform(DIGITS)
-    pipeline.fit(DIGITS)
-
-    assert codes.shape == (160, 2)
-    assert pipeline.inverse_transform(codes).shape == DIGITS.shape
-
-
-def test_images_come_back_as_they_went_in():
-    """Colour is the last axis, in C order."""
-    images = np.random.default_rng(0).normal(size=(5, 8, 9, 3))
-    flatten = FlattenImages().fit(images)
-    rows = flatten.transform(images)
-
-    assert rows.shape == (5, 216)
-    assert rows[0, 3 * (9 * 2 + 4) + 1] == images[0, 2, 4, 1]
-    np.testing.assert_array_equal(flatten.inverse_transform(rows), images)
-    assert len(flatten.get_feature_names_out()) == 216
-
-
-@pytest.mark.parametrize(
-    ("method", "shape"),
-    [("transform", (5, 8, 8)), ("transform", (5, 72)), ("inverse_transform", (5, 64))],
-)
-def test_images_of_another_shape_are_refused(method, shape):
-    """A reshape that happens to work would be a silent fault; rows were said to need 8 features."""
-    flatten = FlattenImages().fit(np.zeros((5, 8, 9)))
-    with pytest.raises(ValueError, match=r"\(8, 9\)"):
-        getattr(flatten, method)(np.zeros(shape))

@@ -60,21 +60,6 @@ def test_members_equal_separate_networks(hidden_layer_sizes, activation):
     torch.testing.assert_close(network(x), expected)
 
 
-def test_every_activation_has_an_oracle():
-    """The test above walks over all of them, also those to come."""
-    assert set(TORCH_ACTIVATIONS) == set(ACTIVATIONS)
-
-
-def test_hidden_layers_that_are_drawn_leave_the_start_linear():
-    """The last layer starts at zero, so the model is its known start whatever was drawn."""
-    network = random_mlp(1, (5, 4))
-    network.last.data.zero_()
-    x = torch.randn(1, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = x @ network.linear.weight + network.linear.bias
-
-    torch.testing.assert_close(network(x), expected)
-
-
 def test_drawn_weights_are_uniform_with_the_variance_of_one_over_n_in():
     """Signals then neither grow nor fade with the width of a layer."""
     layer = Dense(1, 50, 400)
@@ -124,24 +109,3 @@ def test_each_member_has_an_ordinary_module_of_its_own(gated):
         expected.append(linear + gate * own(x[member]))
 
     torch.testing.assert_close(network(x), torch.stack(expected))
-
-
-def test_a_gate_starts_shut():
-    """A module of which nothing is known cannot start at zero itself."""
-    network = PerMember(1, 3, 2, small_module, gated=True)
-    network.reset_parameters(0, seed=0, side=0)
-
-    assert (network(torch.ones(1, 5, 3)) == 0).all()
-
-
-def test_modules_are_drawn_from_a_seed_and_global_states_are_left_alone():
-    """torch's own layers draw from the global generator, which is not ours to move."""
-    before = torch.get_rng_state()
-    networks = [PerMember(1, 3, 2, small_module) for _ in range(3)]
-    for network, seed in zip(networks, [0, 0, 1], strict=True):
-        network.reset_parameters(0, seed=seed, side=1)
-    first, same, other = (next(iter(network.weights.values())) for network in networks)
-
-    assert (torch.get_rng_state() == before).all()
-    assert (first == same).all()
-    assert (first != other).any()

@@ -1,7 +1,5 @@
 """Sequences: ends, order, words that are hidden, and rows that are told step by step."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -9,13 +7,13 @@ from torch import nn
 
 from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
-from sklearn_vae.metrics import kl_per_dimension, pit_calibration
+from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import GRUNet, Layout
 from sklearn_vae.numerics.functional import unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
-from sklearn_vae.objectives import IWAE, LinearWarmup, TrimmedELBO
+from sklearn_vae.objectives import IWAE, TrimmedELBO
 from sklearn_vae.onnx import to_onnx
 from tests.conftest import iwae_bound
 
@@ -114,25 +112,6 @@ def test_means_are_decoded_step_by_step():
     found = model.reconstruct(torch.zeros(1, 1, 2, dtype=torch.float64))[0, 0]
 
     np.testing.assert_allclose(found.detach().numpy(), 2 * SLOPE ** np.arange(N_STEPS))
-
-
-def test_the_density_integrates_to_one():
-    """Over a grid of two steps, by the score of a fitted model."""
-    rows = ended(walks(200, 2), np.full(200, 2))
-    vae = fit(rows, max_iter=2)
-    axis = np.linspace(-9, 9, 61)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    total = np.exp(vae.score_samples(grid, n_draws=64)).sum() * (axis[1] - axis[0]) ** 2
-
-    assert total == pytest.approx(1, abs=0.04)
-
-
-def test_training_finds_the_autoregression():
-    """On 500 walks, near the exact density, where columns given a code would not be."""
-    rows, test = walks(500, seed=2), walks(400, seed=3)
-    vae = fit(rows, GRUNet(n_units=8), max_iter=6, learning_rate=1e-2)
-
-    assert vae.score(test) > log_density(test).mean() - 0.15
 
 
 @pytest.mark.parametrize("hidden", [0, 3, 5])
@@ -293,30 +272,6 @@ def test_word_dropout_is_for_training_alone():
     )
 
     np.testing.assert_allclose(plain.score_samples(X), dropped.score_samples(X), rtol=1e-9)
-
-
-VERSE = """
-Tyger Tyger, burning bright, In the forests of the night; What immortal hand or eye, Could frame thy
-fearful symmetry? In what distant deeps or skies. Burnt the fire of thine eyes? On what wings dare
-he aspire? What the hand, dare seize the fire? And what shoulder, & what art, Could twist the sinews
-of thy heart? And when thy heart began to beat. What dread hand? & what dread feet?
-"""
-
-
-@pytest.mark.slow
-def test_annealing_and_hidden_words_keep_the_code_in_use():
-    """A decoder that knows all letters before does almost without it (Bowman et al. 2016)."""
-    text = re.sub("[^a-z]+", " ", VERSE.lower())
-    begins = np.random.default_rng(0).integers(len(text) - 12, size=1_000)
-    letters = np.array([list(text[begin : begin + 12]) for begin in begins], dtype=object)
-
-    def kl(word_dropout, beta):
-        network = GRUNet(n_units=48, word_dropout=word_dropout)
-        vae = fit(letters, network, beta=beta, max_iter=30, batch_size=256, learning_rate=5e-3)
-        return kl_per_dimension(vae, letters).sum()
-
-    assert kl(0.0, 1.0) < 0.8
-    assert kl(0.6, LinearWarmup(n_iter=20)) > 2.0
 
 
 # -- what is refused, and what works -------------------------------------------------

@@ -6,7 +6,7 @@ from sklearn_vae import runtime
 
 BY_COLUMN = [
     "gaussian", "lognormal", "bernoulli", "categorical", "ordinal", "poisson",
-    "negative_binomial", "zero_inflated", "student_t", "auto",
+    "negative_binomial", "zero_inflated", "gaussian", "auto",
 ]  # fmt: skip
 
 

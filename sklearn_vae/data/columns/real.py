@@ -60,7 +60,7 @@ class RealColumns(Columns):
     n_knots: np.ndarray
     knots: np.ndarray
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian", "StudentT")
+    likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian",)
     has_unseen: ClassVar[bool] = False
     # transform before the standardization, and its inverse
     link: ClassVar[np.ufunc] = np.positive

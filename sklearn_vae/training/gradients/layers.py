@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import bmm_for, suits_bfloat16
+from sklearn_vae.networks.matmul import suits_bfloat16
 from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
 
 # Rows that are precomputed at a time.
@@ -154,21 +154,18 @@ class HandWrittenLinear:
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
-        self.forward_bmm = bmm_for(self.weight_t, x)
-        self.weight_bmm = bmm_for(x, self.out.mT)
-        self.input_bmm = bmm_for(self.weight_with_grad, self.out)
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
-        return self.forward_bmm(self.weight_t, self.x, out=self.out)
+        return torch.bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the gradient of the weights; return that of the input's first features."""
         if grad is not self.grad:  # it is the same buffer every time
             self.grad, self.grad_t = grad, grad.mT
-        self.weight_bmm(self.x, self.grad_t, out=self.grad_weight)
+        torch.bmm(self.x, self.grad_t, out=self.grad_weight)
         if self.n_grad:
-            self.input_bmm(self.weight_with_grad, grad, out=self.grad_x)
+            torch.bmm(self.weight_with_grad, grad, out=self.grad_x)
         return self.grad_x
 
 
