@@ -42,7 +42,7 @@ from sklearn_vae import (
 )
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.networks import ConvNet, GRUNet, ResidualMLP
+from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.objectives import (
     IWAE,
     MMD,
@@ -205,7 +205,6 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"objective": CapacityELBO(2.0, gamma=3.0, n_iter=2)},
         {"objective": MMD(weight=3.0)},
         {"objective": TrimmedELBO(0.1)},
-        {"network": ResidualMLP(n_units=8)},
         {"encoder": Gated, "decoder": partial(Gated, width=4)},
         {"n_init": 3, "early_stopping": "auto"},
         {"n_init": 3, "ensemble": True},
