@@ -60,7 +60,6 @@ from sklearn_vae.networks import ConvNet, GRUNet, ResidualMLP
 from sklearn_vae.objectives import (
     IWAE,
     MMD,
-    CapacityELBO,
     LinearWarmup,
     TotalCorrelation,
     TrimmedELBO,
@@ -350,7 +349,6 @@ add(
     real_rows,
 )
 add("total correlation", lambda: vae(objective=TotalCorrelation(weight=3.0)), real_rows)
-add("capacity", lambda: vae(objective=CapacityELBO(2.0, gamma=3.0, n_iter=2)), real_rows)
 add("mmd", lambda: vae(objective=MMD(weight=3.0)), real_rows)
 add("trimmed", lambda: vae(objective=TrimmedELBO(0.1)), real_rows)
 

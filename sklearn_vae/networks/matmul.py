@@ -4,8 +4,6 @@ torch computes products on the CPU by MKL, which stops at AVX2 on processors tha
 oneDNN is faster there where products are large. torch's own switch between the two is one for the
 whole process, so a fit in another thread would change the bits of a score. Here the routine
 follows from the processor and from shape, type and device of the operands alone.
-
-Large products in training may be computed in bfloat16 if the processor has instructions for it.
 """
 
 import platform
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from sklearn_vae._compat import linear_pointwise
 
-# Multiplications from which on oneDNN and bfloat16 are faster; smaller products lose by overhead.
+# Multiplications from which on oneDNN is faster; smaller products lose by overhead.
 MIN_PRODUCTS = 1 << 23
 # Columns of oneDNN's products: fewer, or a multiple of them.
 COLUMNS_OF_PRODUCT = 1 << 10
@@ -54,43 +52,25 @@ def bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
     return bmm if _suits_onednn(a, b) else torch.bmm
 
 
-def suits_bfloat16(a: Tensor, b: Tensor) -> bool:
-    """Return whether ``a @ b`` is large and the processor has instructions for bfloat16."""
-    return _is_large(a, b) and _has_bfloat16()
-
-
 def _suits_onednn(a: Tensor, b: Tensor) -> bool:
-    return _is_large(a, b) and _has_onednn()
-
-
-def _is_large(a: Tensor, b: Tensor) -> bool:
-    """Return whether the products of matrices in single precision are large ones of the CPU."""
     return (
         a.dtype == torch.float32
         and a.device.type == "cpu"
         and not torch.compiler.is_compiling()  # an exported graph holds standard operators
         and a.shape[1] * a.shape[2] * b.shape[2] >= MIN_PRODUCTS
+        and _has_onednn()
     )
 
 
 @cache
 def _has_onednn() -> bool:
     is_x86 = platform.machine() in ("x86_64", "AMD64")
-    is_intel = "GenuineIntel" in _processor()
-    return is_x86 and torch.backends.mkldnn.is_available() and not is_intel
-
-
-@cache
-def _has_bfloat16() -> bool:
-    return torch.backends.mkldnn.is_available() and "avx512_bf16" in _processor()
-
-
-def _processor() -> str:
-    """Return vendor and instruction sets of the processor."""
     try:
-        return Path("/proc/cpuinfo").read_text()
+        processor = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
-        return platform.processor()
+        processor = platform.processor()
+    is_intel = "GenuineIntel" in processor
+    return is_x86 and torch.backends.mkldnn.is_available() and not is_intel
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:

@@ -147,23 +147,6 @@ def test_pixels_may_be_missing():
     np.testing.assert_array_equal(filled[~np.isnan(X[:4])], X[:4][~np.isnan(X[:4])])
 
 
-@pytest.mark.parametrize("kind", ["numbers", "bits", "colours"])
-def test_pixels_may_be_missing_in_later_rows(kind):
-    """The new inputs of the first convolution have no weight, so scores of whole rows remain."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 192 if kind == "colours" else 64))
-    X = X > 0 if kind == "bits" else X
-    network = ConvNet((8, 8, 3) if kind == "colours" else (8, 8), (2, 3))
-    vae = VAETransformer(2, network=network, hidden_layer_sizes=4, max_iter=2, random_state=0)
-    before = vae.fit(X).score_samples(X)
-    holey = X.astype(np.float64)
-    holey[rng.random(X.shape) < 0.1] = np.nan
-    vae.set_params(learning_rate=1e-12, weight_decay=0.0).partial_fit(holey)
-
-    np.testing.assert_allclose(vae.score_samples(X), before, atol=1e-3)
-    assert np.isfinite(vae.score_samples(holey)).all()
-
-
 @pytest.mark.parametrize("n_columns", [7, 49, 80])
 def test_rows_that_are_no_square_images_are_refused_with_what_to_give(n_columns):
     """The message says how many columns there are and which parameter is to be set."""

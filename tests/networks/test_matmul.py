@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sklearn_vae.networks import matmul
-from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for, suits_bfloat16
+from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for
 
 LARGE = {
     "one member": (1, 256, 300, 128),
@@ -12,7 +12,6 @@ LARGE = {
     "many columns": (1, 64, 64, 2500),
 }
 HAS_ONEDNN = matmul._has_onednn
-HAS_BFLOAT16 = matmul._has_bfloat16
 SMALL = {"small": (2, 5, 7, 3), "no rows": (1, 5, 7, 0)}
 
 
@@ -72,24 +71,3 @@ def test_both_routines_are_compared():
     sizes = [n * k * m for _, n, k, m in LARGE.values()]
 
     assert min(sizes) >= MIN_PRODUCTS > 5 * 7 * 3
-
-
-@pytest.mark.parametrize("shape", LARGE.values(), ids=LARGE)
-def test_bfloat16_is_for_large_products_in_single_precision(shape, monkeypatch):
-    """On processors with instructions for it."""
-    a, b = factors(*shape)
-    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
-    assert suits_bfloat16(a, b)
-    assert not suits_bfloat16(*factors(*SMALL["small"]))
-    assert not suits_bfloat16(a.double(), b.double())
-
-    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: False)
-    assert not suits_bfloat16(a, b)
-
-
-@pytest.mark.parametrize(("flags", "expected"), [("avx2 avx512_bf16", True), ("avx512f", False)])
-def test_bfloat16_is_for_processors_with_instructions_for_it(flags, expected, monkeypatch):
-    """Others emulate it, at several times the cost."""
-    monkeypatch.setattr(matmul.Path, "read_text", lambda path: f"flags\t: {flags}")
-
-    assert HAS_BFLOAT16.__wrapped__() == (expected and torch.backends.mkldnn.is_available())
