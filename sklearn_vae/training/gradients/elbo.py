@@ -64,6 +64,7 @@ class ELBOGradient:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, 1, n_rows)
         self.grad_out = torch.empty_like(self.decoder.out)
         self.costs = self._costs(model, (n_draws, n_rows))
+        self.zeros = like.new_zeros(n_members, n_draws, n_rows)
         self.least = LeastScales(model, self.decoder.out, self.grad_out)
         for param in model.prior_weights.values():
             self.buffers.view(param)  # its gradient is written after those of the networks
@@ -104,8 +105,7 @@ class ELBOGradient:
         self.decoder.forward()
         self.least.forward()
         kl_rows = self.latent.kl_per_row()
-        first, *rest = [cost.forward() for cost in self.costs]
-        cost_of_rows = sum(rest, first)  # (M, K, B)
+        cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, K, B)
 
         beta, weight = cast(Tensor, state.beta), batch.weight
         if type(self.objective) is TrimmedELBO:
