@@ -22,7 +22,6 @@ MODELS: dict[str, BaseEstimator] = {
     "normal prior": VAETransformer(),
     "mixture prior": VAETransformer(prior="mixture"),
     "VampPrior": VAETransformer(prior="vamp"),
-    "capacity": VAETransformer(objective="capacity"),
     "total correlation": VAETransformer(objective="tc"),
     "MMD": VAETransformer(objective="mmd"),
     "VAEDensity": VAEDensity(n_components=2),

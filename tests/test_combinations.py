@@ -18,7 +18,6 @@ TOGETHER = [
     {"posterior": "full", "conditional": True},
     {"objective": "tc", "conditional": True, "n_init": 2, "ensemble": True},
     {"objective": "mmd", "activation": "relu"},
-    {"objective": "capacity", "posterior": "full"},
     {"objective": "iwae", "conditional": True, "posterior": "full"},
     {"prior": "vamp", "conditional": True, "robust": True},
 ]

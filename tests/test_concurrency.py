@@ -113,20 +113,6 @@ def test_a_wide_model_in_another_thread_changes_no_bits(torch_threads):
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
 
 
-def test_a_fit_on_two_torch_threads_is_nearly_that_on_one():
-    """Its small steps compute on one thread, and torch's number is as before."""
-    expected = fit_and_score(MODELS["transformer"], 0)
-    torch.set_num_threads(2)
-    try:
-        found = fit_and_score(MODELS["transformer"], 0)
-        n_threads = torch.get_num_threads()
-    finally:
-        torch.set_num_threads(1)
-
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert n_threads == 2
-
-
 BACKENDS = """
 import json, sys
 import numpy as np
@@ -222,19 +208,6 @@ print(json.dumps(status))
 def test_a_fork_after_scores_on_several_threads_does_not_hang():
     """What MKL keeps for threads that have ended is freed; a third of such forks hung before."""
     assert run_alone(FORKS, n_threads=2) == [0] * 15
-
-
-@pytest.mark.slow
-def test_a_worker_computes_on_no_more_threads_than_it_was_given():
-    """joblib gives its workers shares of the processors, and fits keep to them."""
-    code = (
-        "import json, numpy as np, torch; from joblib import Parallel, delayed;"
-        "import sklearn_vae.system.threads;"
-        "print(json.dumps(Parallel(n_jobs=2)(delayed(torch.get_num_threads)() for _ in range(2))))"
-    )
-    n_each = run_alone(code, n_threads=2)
-
-    assert max(n_each) <= max((os.cpu_count() or 1) // 2, 1)
 
 
 # -- the same bits -----------------------------------------------------------------------

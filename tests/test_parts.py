@@ -12,7 +12,6 @@ from sklearn_vae.objectives import (
     IWAE,
     MMD,
     OBJECTIVES,
-    CapacityELBO,
     LinearWarmup,
     TotalCorrelation,
     TrimmedELBO,
@@ -73,11 +72,10 @@ WRONG = [
     *((TrimmedELBO, "trim_fraction", share) for share in (-0.1, 1.0, float("nan"), "half", None)),
     *(
         (kind, name, weight)
-        for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"), (CapacityELBO, "gamma"))
+        for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"))
         for weight in WEIGHTS
     ),
-    (CapacityELBO, "capacity", -1.0),
-    *((kind, "n_iter", n) for kind in (CapacityELBO, LinearWarmup) for n in (0, 2.5)),
+    *((LinearWarmup, "n_iter", n) for n in (0, 2.5)),
     *((LinearWarmup, "beta", beta) for beta in (-1.0, float("nan"), "1")),
 ]
 

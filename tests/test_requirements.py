@@ -18,7 +18,6 @@ CASES = [
     ({"objective": "iwae"}, {"beta": 0.5}, "1", NO_KL),
     ({"objective": "iwae"}, {"beta": LinearWarmup()}, "1", NO_KL),
     ({"objective": IWAE(3)}, BITS, "0", NO_KL),
-    ({"objective": "capacity"}, BITS, "0", "which itself determines the KL"),
     *(
         (
             {"objective": objective},

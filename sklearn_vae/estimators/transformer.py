@@ -40,7 +40,6 @@ from sklearn_vae.training import (
     Dataset,
     TrainingJob,
     TrainingResult,
-    add_mask_inputs,
     make_starts,
     make_trainer,
     threads_for_jobs,
@@ -101,9 +100,9 @@ class VAETransformer(
     posterior : {"gaussian", "full", "categorical"} or posterior, default="gaussian"
         Form of the codes: independent numbers, correlated ones, or the probabilities of
         ``n_components`` classes.
-    objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
+    objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
         Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
-        are independent, ``"capacity"`` and ``"mmd"`` for informative ones.
+        are independent, ``"mmd"`` for informative ones.
     robust : bool, default=False
         True to find gross outliers among the training rows and to leave them out.
     beta : float or callable, default=1.0
@@ -443,21 +442,17 @@ class VAETransformer(
     def _encode_further_rows(
         self, rows: Any, weight: np.ndarray | None, parts: ModelParts, network: Network
     ) -> Dataset:
-        """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
+        """Encode rows to train a fitted model further."""
         check_same_architecture(self, parts, network, self.architecture_)
-        table, columns = self._encode(rows, weight), self.columns_
-        is_complete = columns.n_columns > 0 and not self.architecture_.n_factors
+        columns = self.columns_
+        is_complete = columns.n_columns > 0 and not columns.has_missing
         if is_complete and any(columns.is_incomplete(window).any() for window in windows(rows)):
-            model, config = (
-                self._predictor().module(self.dtype_, 1),
-                make_config(self, parts, table),
+            raise ValueError(
+                "X has missing cells, and the rows that the model was fitted to had none: its "
+                "encoder does not see which cells are missing. Fit rows with missing cells first, "
+                "or all rows at once."
             )
-            self.architecture_, self.state_dict_ = add_mask_inputs(
-                model, table, config, self.state_dict_
-            )
-            self.columns_ = replace(columns, has_missing=True)
-            self.optimizer_state_ = None
-        return table
+        return self._encode(rows, weight)
 
     @property
     def _parts(self) -> ModelParts:

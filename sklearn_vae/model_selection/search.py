@@ -2,11 +2,10 @@
 
 import math
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, pairwise, product
+from itertools import groupby, product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,7 +15,6 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import (
     BaseSearchCV,
@@ -25,7 +23,6 @@ from sklearn_vae._compat import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
-from sklearn_vae.data.frames import make_frame
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.restore import restore_on_error
@@ -35,9 +32,6 @@ from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.system.warnings import warn
-
-# Scores that differ by less, relatively or in their unit, are equal but for rounding.
-ROUNDING = 1e-12
 
 
 class VAESearchCV(BaseSearchCV):
@@ -234,32 +228,6 @@ class VAESearchCV(BaseSearchCV):
             adapter.end()
         return self
 
-    def to_frame(self) -> Any:
-        """Return the candidates as a data frame, the best one first.
-
-        Returns
-        -------
-        DataFrame
-            The parameters that were searched, means and standard deviations of the test scores,
-            and the mean seconds of a fit; with ``factor`` also ``iter`` and ``n_resources``. It is
-            of pandas, if that is installed, has ``to_markdown`` and is a table in notebooks.
-        """
-        check_is_fitted(self)
-        results = self.cv_results_
-        kept = re.compile(r"param_|iter$|n_resources$|(mean|std)_test_|mean_fit_time$")
-        ranks = [ranks for name, ranks in results.items() if name.startswith("rank_test_")]
-        rank = results.get(f"rank_test_{self.refit}", ranks[0])
-        order = np.lexsort([rank, -np.asarray(results.get("iter", rank * 0))])
-        return make_frame(
-            {
-                name.removeprefix("param_"): [
-                    None if values[i] is np.ma.masked else values[i] for i in order
-                ]
-                for name, values in results.items()
-                if kept.match(name)
-            }
-        )
-
     def _run(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
         """Fit and score all candidates on all folds: ``cv_results_``."""
         if not run.tasks:
@@ -389,17 +357,6 @@ class VAESearchCV(BaseSearchCV):
         means = np.where(failed, np.nan, scores).reshape(len(candidates), -1).mean(axis=1)
         order = np.argsort(np.where(np.isnan(means), np.inf, -means), kind="stable")
         return sorted(candidates[i] for i in order[:n_best])
-
-    def _format_results(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """``cv_results_``, in which scores that are equal but for rounding share a rank."""
-        results: dict[str, Any] = super()._format_results(*args, **kwargs)
-        for key in [key for key in results if key.startswith("rank_test_")]:
-            ranks, means = results[key], results[f"mean_{key.removeprefix('rank_')}"]
-            order = np.argsort(ranks, kind="stable")
-            for better, worse in pairwise(order):
-                if np.isclose(means[better], means[worse], rtol=ROUNDING, atol=ROUNDING):
-                    ranks[worse] = ranks[better]
-        return results
 
     @staticmethod
     def _select_best_index(refit: Any, refit_metric: Any, results: dict[str, Any]) -> int:

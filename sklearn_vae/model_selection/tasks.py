@@ -9,10 +9,8 @@ from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metadata_routing import process_routing
 
 from sklearn_vae._compat import (
     check_method_params,
@@ -178,15 +176,14 @@ class SearchRun:
         if vae.callbacks or any(getattr(e, "_skl_callbacks", None) for e in (estimator, vae)):
             raise CannotStackError(f"{type(vae).__name__} has callbacks of its own")
         weight_name = f"{name}__sample_weight" if is_pipeline else "sample_weight"
-        params = _params_by_step(estimator, self.fit_params) if is_pipeline else self.fit_params
-        if unsupported := set(params) - {weight_name}:
+        if unsupported := set(self.fit_params) - {weight_name}:
             raise CannotStackError(f"fit is given {', '.join(sorted(unsupported))}")
 
         X, y, *_ = self._fold(split)
         if is_pipeline and len(estimator.steps) > 1:
             steps, X = self._fitted_steps(estimator, candidate, split)
             estimator.steps = [*steps, (name, vae)]
-        weights = check_method_params(self.X, params, self.splits[split][0])
+        weights = check_method_params(self.X, self.fit_params, self.splits[split][0])
         with default_modes():
             jobs, rows = vae._make_jobs(X, y, weights.get(weight_name), cache=self.tables)
         return FitTask(estimator, vae, jobs, rows, split)
@@ -264,18 +261,6 @@ class SearchRun:
             return_times=True,
             error_score=self.error_score,
         )
-
-
-def _params_by_step(pipeline: Pipeline, params: dict[str, Any]) -> dict[str, Any]:
-    """Name fit parameters by step, as ``step__param``, also where scikit-learn routes them."""
-    if not params or not get_config()["enable_metadata_routing"]:
-        return params
-    return {
-        f"{step}__{name}": value
-        for step, methods in process_routing(pipeline, "fit", **params).items()
-        for routed in methods.values()
-        for name, value in routed.items()
-    }
 
 
 def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:

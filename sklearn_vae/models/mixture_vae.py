@@ -112,10 +112,12 @@ class MixtureVAE(StackedModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
+        return self.encoder(self.encoder_input(x))
+
+    def encoder_input(self, x: Tensor) -> Tensor:
+        """Clip rows, replace missing values by 0 and append their mask: -> (M, B, n_inputs)."""
         filled = x.clamp(-INPUT_CLIP, INPUT_CLIP).nan_to_num()
-        if self.architecture.has_missing:
-            filled = torch.cat([filled, x.isnan()], dim=-1)
-        return self.encoder(filled)
+        return torch.cat([filled, x.isnan()], dim=-1) if self.architecture.has_missing else filled
 
     def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""
@@ -160,7 +162,9 @@ class MixtureVAE(StackedModule):
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
         chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
         log_prob = self.log_prob_of(
-            self.standardize(pick(white, chosen), z, chosen, row.real_observed),
+            self.standardize(
+                pick(white, chosen), self.decode(z, chosen), chosen, row.real_observed
+            ),
             row.others.unsqueeze(1),
             None if row.others_observed is None else row.others_observed.unsqueeze(1),
         )
@@ -168,7 +172,11 @@ class MixtureVAE(StackedModule):
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
     def standardize(
-        self, white: Tensor, z: Tensor, chosen: Tensor, observed: Tensor | None = None
+        self,
+        white: Tensor,
+        decoded: Sequence[Tensor],
+        chosen: Tensor,
+        observed: Tensor | None = None,
     ) -> Standardized:
         """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
 
@@ -176,14 +184,14 @@ class MixtureVAE(StackedModule):
         ----------
         white : Tensor of shape (M, d, K, B)
             Rows in their components' coordinates.
-        z : Tensor of shape (M, K, B, l)
-            Codes.
+        decoded : sequence of Tensor of shape (M, ..., K, B)
+            Outputs of the decoder, as ``decode`` returns them.
         chosen : Tensor of shape (M, K, B)
             Components.
         observed : Tensor of shape (M, B, d), bool, optional
             Mask of observed values; by default, none is missing.
         """
-        shift, raw, mix, params = self.decode(z, chosen)
+        shift, raw, mix, params = decoded
         log_scale = self._bounded_log_scale(raw, chosen)
         residual = white - shift
         standard = torch.addcmul(self._sheared(residual, mix), residual, (-log_scale).exp())

@@ -5,7 +5,6 @@ model, a batch and the hyperparameters of each member, and returns the terms of 
 """
 
 from sklearn_vae.objectives.base import REPORTED, LossState, LossTerms, Minibatch, Objective
-from sklearn_vae.objectives.capacity import CapacityELBO
 from sklearn_vae.objectives.elbo import ELBO, TrimmedELBO
 from sklearn_vae.objectives.importance import IWAE
 from sklearn_vae.objectives.mmd import MMD
@@ -18,7 +17,6 @@ __all__ = [
     "MMD",
     "OBJECTIVES",
     "REPORTED",
-    "CapacityELBO",
     "Checked",
     "Constant",
     "LinearWarmup",
@@ -36,6 +34,5 @@ OBJECTIVES: dict[str, Objective] = {
     "elbo": ELBO(),
     "iwae": IWAE(),
     "tc": TotalCorrelation(),
-    "capacity": CapacityELBO(),
     "mmd": MMD(),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
-from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.objectives.elbo import ELBO
 from sklearn_vae.persistence.validation import check_number
 from sklearn_vae.requirements import Requirement
 
@@ -116,9 +116,12 @@ class AggregatedPosterior:
 
 
 @dataclass(frozen=True)
-class AggregatedPosteriorPenalty(PenalizedELBO):
+class AggregatedPosteriorPenalty(ELBO):
     """Base class of objectives that penalize a divergence of the aggregated posterior."""
 
+    supports_autoregressive = False
+    supports_relaxed_draws = False
+    has_penalty = True
     uses_aggregated_posterior = True
     requirements = FACTORIZED
 
@@ -127,9 +130,7 @@ class AggregatedPosteriorPenalty(PenalizedELBO):
     def __post_init__(self) -> None:
         check_number(self, "weight", self.weight)
 
-    def penalty(
-        self, model: VAE, q: Tensor, batch: Minibatch, state: LossState, kl_loss: Tensor
-    ) -> Tensor:
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
         """Weighted divergence of the aggregated posterior: (M,)."""
         parts = AggregatedPosterior.from_batch(model, q, batch, state).split()
         values = [weight * self.divergence(part, model.mask) for part, weight in parts]

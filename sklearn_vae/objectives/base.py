@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,16 +43,15 @@ class Minibatch(NamedTuple):
         Standard normal draws.
     decoder_input : Tensor of shape (M, B, n_columns) or None
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
-    precomputed : Tensor of shape (M, B, n_numbers) or None
-        Numbers that training does not change, computed before it: the encoder's input after
-        imputation, or the rows in each component of a mixture.
+    encoder_input : Tensor of shape (M, B, n_inputs) or None
+        The encoder's input if missing values were imputed before training.
     """
 
     x: Tensor
     weight: Tensor | None
     noise: Tensor
     decoder_input: Tensor | None = None
-    precomputed: Tensor | None = None
+    encoder_input: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,6 @@ class LossState:
     free_bits : float or Tensor of shape (M,), default=0.0
         Free bits: KL in nats per latent dimension that is not penalized, on average over rows
         [1]_.
-    annealing : float or Tensor of shape (M,), default=1.0
-        Fraction of an annealed hyperparameter in this epoch; 1 at the end of training.
     n_rows : int or None, default=None
         Rows of the table that batches are drawn from; None if a batch is the table.
 
@@ -80,7 +76,6 @@ class LossState:
 
     beta: float | Tensor = 1.0
     free_bits: float | Tensor = 0.0
-    annealing: float | Tensor = 1.0
     n_rows: int | None = None
 
     def select(self, members: Tensor) -> Self:
@@ -123,23 +118,6 @@ class Objective(ABC):
     uses_aggregated_posterior: ClassVar[bool] = False
     # Number of draws of z per row in one bound; several bounds are averaged.
     n_draws: int = 1
-
-    @property
-    def annealing_gap(self) -> float:
-        """Upper limit, in nats, of the loss's excess before annealing has ended."""
-        return 0.0
-
-    def annealing(self, iteration: int, last: np.ndarray) -> np.ndarray:
-        """Fraction of the annealed hyperparameter in an iteration: (M,), 1 by default.
-
-        Parameters
-        ----------
-        iteration : int
-            Number of the iteration, counted from 0.
-        last : ndarray of shape (M,)
-            Number of each member's last iteration, without early stopping.
-        """
-        return np.ones(len(last))
 
     @abstractmethod
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:

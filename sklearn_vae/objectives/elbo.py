@@ -45,7 +45,7 @@ class ELBO(Objective):
         kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
         loss = reconstruction + state.beta * kl_loss
         if self.has_penalty:
-            loss = loss + self.penalty(model, q, batch, state, kl_loss)
+            loss = loss + self.penalty(model, q, batch, state)
         return LossTerms(loss, reconstruction, kl_loss)
 
     def row_weights(
@@ -54,10 +54,8 @@ class ELBO(Objective):
         """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
 
-    def penalty(
-        self, model: VAE, q: Tensor, batch: Minibatch, state: LossState, kl_loss: Tensor
-    ) -> Tensor:
-        """Compute the weighted penalty of q (M, B, 2 l), whose KL is kl_loss (M,): (M,)."""
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
+        """Compute the weighted penalty of q (M, B, 2 l): (M,)."""
         raise NotImplementedError
 
 
@@ -114,12 +112,3 @@ class TrimmedELBO(ELBO):
         kept = torch.minimum(((1 - self.trim_fraction) * total - before).clamp(min=0), sizes)
         kept = kept / (1 - self.trim_fraction)
         return torch.zeros_like(row_loss).scatter_(1, order, kept)
-
-
-@dataclass(frozen=True)
-class PenalizedELBO(ELBO):
-    """Base class of objectives that add a penalty on the codes to the negative ELBO."""
-
-    supports_autoregressive = False
-    supports_relaxed_draws = False
-    has_penalty = True

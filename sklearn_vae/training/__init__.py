@@ -2,9 +2,8 @@
 
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.distributed import data_parallel
 from sklearn_vae.training.early_stopping import StageScheduler
-from sklearn_vae.training.initialize import add_mask_inputs, make_starts
+from sklearn_vae.training.initialize import make_starts
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
@@ -30,8 +29,6 @@ __all__ = [
     "TrainingJob",
     "TrainingResult",
     "WindowedRows",
-    "add_mask_inputs",
-    "data_parallel",
     "group_jobs",
     "make_starts",
     "make_trainer",

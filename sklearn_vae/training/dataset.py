@@ -1,6 +1,5 @@
 """Datasets: encoded rows with sample weights, and subsets of them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
@@ -14,7 +13,7 @@ from sklearn_vae.training.rows import EncodedRows, LazyRows, Rows, WindowedRows
 
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5
-# Rows of large integer weight are split into at most this many copies in total.
+# Integer weights are numbers of copies up to this many in total.
 MAX_COPIES = 1 << 22
 
 
@@ -138,11 +137,12 @@ class Dataset:
         weight = None if self.weight is None else self.sample_weight()
         if isinstance(self.x, EncodedRows):
             return self.x.view(self.row_indices), weight
+        x = self.x.cpu().numpy()
         if self.row_indices is None:
-            return self.x.cpu().numpy(), weight
-        if self.x.numel() <= MAX_NUMBERS:
-            return self.x[self.row_indices].cpu().numpy(), weight
-        x, indices = self.x.cpu().numpy(), self.row_indices.cpu().numpy()
+            return x, weight
+        indices = self.row_indices.cpu().numpy()
+        if x.size <= MAX_NUMBERS:
+            return x[indices], weight
         return LazyRows(lambda rows: x[indices[rows]], (len(indices), x.shape[1]), x.dtype), weight
 
     @property
@@ -236,21 +236,19 @@ def _split_weights(
 ) -> np.ndarray:
     """Draw rows at random with total weight ``n_valid``; return the drawn weight per row, (n,).
 
-    Integer weights are numbers of copies, which are drawn one by one. A row of any other weight
-    is drawn as a whole or not at all.
+    Integer weights are numbers of copies, which are drawn one by one, unless they are very many.
+    A row of any other weight is drawn as a whole or not at all.
     """
-    row, size = np.arange(len(sample_weight)), sample_weight
-    rounded = np.rint(sample_weight)
-    if np.allclose(sample_weight, rounded, rtol=WEIGHT_RTOL, atol=0):
-        unit = math.ceil(rounded.sum() / max(MAX_COPIES, len(sample_weight)))
-        n_copies = np.ceil(rounded / unit).astype(int)
-        row = np.repeat(row, n_copies)
-        size = np.full(len(row), float(unit))
-        size[n_copies.cumsum() - 1] = rounded - (n_copies - 1) * unit
+    n_rows = len(sample_weight)
+    row, size, rounded = np.arange(n_rows), sample_weight, np.rint(sample_weight)
+    is_few = rounded.sum() <= max(MAX_COPIES, n_rows)
+    if is_few and np.allclose(sample_weight, rounded, rtol=WEIGHT_RTOL, atol=0):
+        row = np.repeat(row, rounded.astype(int))
+        size = np.ones(len(row))
     order = torch.randperm(len(row), generator=generator).numpy()
     n_drawn = np.abs(size[order].cumsum() - n_valid).argmin() + 1
     drawn = order[:n_drawn]
-    return np.bincount(row[drawn], size[drawn], len(sample_weight))
+    return np.bincount(row[drawn], size[drawn], n_rows)
 
 
 def _weighted_mean(values: np.ndarray, weight: Tensor | None) -> float:

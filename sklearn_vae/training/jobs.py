@@ -187,11 +187,10 @@ class TrainingJob:
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
         """Make the job that trains on all rows: further, or anew if the best weights came soon.
 
-        Objectives with annealing, whose loss depends on the epoch, are trained anew, and so are
-        models that are homoscedastic until the last stage.
+        Models that are homoscedastic until the last stage are trained anew, too.
         """
-        is_staged = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
-        if sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE and not is_staged:
+        is_long = sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE
+        if is_long and not self.config.is_homoscedastic:
             return self.continue_on(result, rows)
         config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)
         return replace(self, config=config, train=rows, valid=None, is_refit=True, previous=result)

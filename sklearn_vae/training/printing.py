@@ -1,10 +1,9 @@
-"""The output of ``verbose``: a line with the progress of a training, or a table of iterations."""
+"""The output of ``verbose=1``: a line with the progress of a training."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from skorch import NeuralNet
-from skorch.callbacks import Callback, PrintLog
+from skorch.callbacks import Callback
 
 from sklearn_vae.system.progress import ProgressLine
 
@@ -36,23 +35,6 @@ class PrintProgress(Callback):
         losses = [f"{key} {row[key]:.2f}" for key in ("loss", "val_loss") if key in row]
         text = ", ".join([f"iteration {row['epoch']}", *(losses or ["interrupted"]), time])
         self.line_.print(f"{self.title_} {text}", is_last=is_last)
-
-
-class PrintIterations(PrintLog):
-    """Prints the history of a training as a table with a title, for ``verbose`` above 1.
-
-    The table is skorch's, with the word ``iteration`` of the estimators' ``history_``.
-    """
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Print one line, after the title if it is the first."""
-        if self.first_iteration_:
-            self._sink(_title(net), net.verbose)
-        super().on_epoch_end(net, **kwargs)
-
-    def _yield_keys_formatted(self, row: Any) -> Iterator[tuple[str, str]]:
-        for key, text in super()._yield_keys_formatted(row):
-            yield "iteration" if key == "epoch" else key, text
 
 
 def _title(net: NeuralNet) -> str:

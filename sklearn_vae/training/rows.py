@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
-from sklearn_vae.numerics.row_subsets import batches
 
 # Rows that are encoded at a time where all are read.
 CHUNK_ROWS = 1 << 14
@@ -96,15 +95,6 @@ class EncodedRows:
 
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
         return LazyRows(encode, (n_rows, self.n_columns), dtype)
-
-    def aminmax(self) -> tuple[Tensor, Tensor]:
-        """Return the minimum and the maximum of all observed entries."""
-        low, high = self[:0].new_tensor([np.inf, -np.inf]).unbind()
-        for rows in batches(len(self), CHUNK_ROWS):
-            # a number kept per chunk would lie between the chunks, whose memory could not be freed
-            chunk_low, chunk_high = torch.aminmax(self[rows].nan_to_num())
-            low, high = torch.minimum(low, chunk_low), torch.maximum(high, chunk_high)
-        return low, high
 
 
 @dataclass(eq=False)

@@ -14,25 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import Tensor
 
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
-from sklearn_vae.training.printing import PrintIterations, PrintProgress
+from sklearn_vae.training.printing import PrintProgress
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.
@@ -89,7 +87,7 @@ class Trainer(NeuralNet):
             return []
         if self.verbose == 1:
             return [("print_progress", PrintProgress())]
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintIterations())]
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Use ``FlatAdam`` in place of a torch optimizer."""
@@ -140,16 +138,10 @@ class Trainer(NeuralNet):
         self.results_: dict[int, TrainingResult] = {}
         self.records_: list[dict[str, np.ndarray]] = []
         self.scheduler_ = StageScheduler(configs, model.flat)
-        low, high = train.x.aminmax() if all(train.x.shape) else (0.0, 0.0)
-        self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
         self._update_members()
         # with noise, a row differs from step to step
         is_fixed = train.dequantization_widths is None
-        gradient = self._gradient.hand_written if is_fixed else None
-        self.precomputed_ = None if gradient is None else gradient.precompute(model, train)
-        self.processes_ = None
-        if Processes.are_several():
-            self.processes_ = Processes(model, configs, self.criterion_, self.loss_state_)
+        self.inputs_ = self._gradient.impute_inputs(train) if is_fixed else None
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -162,8 +154,7 @@ class Trainer(NeuralNet):
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
             self.scheduler_.forget_loss(np.array([not config.keeps_initial for config in configs]))
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
-        margin = DIVERGENCE_MARGIN + per_column + self.criterion_.annealing_gap
-        self.max_loss_ = self._loss_of_first_rows() + margin
+        self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
 
     def train_epochs(self, n_epochs: int | None = None) -> None:
@@ -190,15 +181,14 @@ class Trainer(NeuralNet):
         self.optimizer_.begin_epoch()
         self.records_.append({})
         self._record(beta=self.beta_, learning_rate=self.optimizer_.learning_rates())
-        annealing = self.criterion_.annealing(epoch, self._last_epochs)
-        loss = self._record_losses("", self._train_on_batches(train, epoch, annealing), train)
+        loss = self._record_losses("", self._train_on_batches(train, epoch), train)
         if self.ema_ is not None:
             self.ema_.apply(model.flat)
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid)
         loss = np.where(self._has_diverged(loss), np.nan, loss)
-        is_annealing = (annealing < 1) | (self.beta_ != self.final_beta_)
+        is_annealing = self.beta_ != self.final_beta_
         ended = scheduler.step(loss, val_loss, model.flat, is_annealing=is_annealing)
         if self.ema_ is not None:
             self.ema_.restore(model.flat, ended | scheduler.diverged)
@@ -227,12 +217,12 @@ class Trainer(NeuralNet):
             self.loss_state_ = self.loss_state_.select(indices)
             self.train_ = self.train_.select(indices)
             self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
-            if self.precomputed_ is not None:
-                self.precomputed_ = self.precomputed_.select(indices)
+            if self.inputs_ is not None:
+                self.inputs_ = self.inputs_.select(indices)
             self.max_loss_ = self.max_loss_[remaining]
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed
-            del self.train_, self.valid_, self.precomputed_
+            del self.train_, self.valid_, self.inputs_
             self._gradient.by_shape.clear()
 
     @torch.no_grad()
@@ -271,25 +261,19 @@ class Trainer(NeuralNet):
     def _update_members(self) -> None:
         """Update all that depends on which members are in training."""
         self._configs = [self.configs[member] for member in self.members_.tolist()]
-        self._last_epochs = np.array([c.first_epoch + c.max_iter - 1 for c in self._configs])
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
         self._augmentation = Augmentation(self._configs, self.module_)
         mask = self.module_.mask
         self._mask = None if mask is None else mask[:, None, None]  # (M, 1, 1, l)
-        clips = self._is_clipped
-        self._gradient = LossGradient(self.module_, self.criterion_, clips_input=clips)
+        self._gradient = LossGradient(self.module_, self.criterion_)
 
     # -- epochs ----------------------------------------------------------------------
 
     @torch.no_grad()
-    def _train_on_batches(self, train: Dataset, epoch: int, annealing: np.ndarray) -> np.ndarray:
+    def _train_on_batches(self, train: Dataset, epoch: int) -> np.ndarray:
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
-        self._epoch_state = replace(
-            self.loss_state_,
-            beta=torch.as_tensor(self.beta_).to(flat),
-            annealing=torch.as_tensor(annealing).to(flat),
-        )
+        self._epoch_state = replace(self.loss_state_, beta=torch.as_tensor(self.beta_).to(flat))
         total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
@@ -322,14 +306,9 @@ class Trainer(NeuralNet):
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
-        precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, decoder_input, precomputed)
-        if self.processes_ is None:
-            terms = self._gradient(minibatch, self._epoch_state)
-        else:
-            local = self.processes_.local_batch(minibatch)
-            terms = self._gradient(local, self._epoch_state)
-            terms = self.processes_.average(model, terms, local.x.shape[1] / x.shape[1])
+        encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
+        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input)
+        terms = self._gradient(minibatch, self._epoch_state)
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)

@@ -66,7 +66,6 @@ def test_every_check_of_scikit_learn_passes(estimator, check):
         # at the default rate a change of the last bit of X grows to 4e-6, as weights' rounding does
         VAETransformer(objective="iwae", learning_rate=0.001),
         VAETransformer(objective="tc"),
-        VAETransformer(objective="capacity"),
         VAETransformer(objective="mmd"),
         VAETransformer(posterior="full", max_iter=2),
         VAETransformer(posterior="categorical", max_iter=2),

@@ -130,7 +130,9 @@ def exact_log_density(density, X, most=9, n=601):
             for component, log_share in enumerate(model.mixture_logit[0, 0].log_softmax(0)):
                 chosen = torch.full(codes.shape[:3], component)
                 shown = pick(white, chosen)
-                standardized = model.standardize(shown, codes, chosen, row.real_observed)
+                standardized = model.standardize(
+                    shown, model.decode(codes, chosen), chosen, row.real_observed
+                )
                 log_joint = model.log_prob_of(standardized, row.others[:, None])[0] + log_share
                 log_joint += torch.distributions.Normal(0, 1).log_prob(z)[:, None]
                 parts.append(log_joint.logsumexp(0) + np.log(2 * most / (n - 1)))

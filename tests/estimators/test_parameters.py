@@ -10,7 +10,7 @@ from torch import nn
 
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.objectives import IWAE, MMD, CapacityELBO, LinearWarmup, TotalCorrelation
+from sklearn_vae.objectives import IWAE, MMD, LinearWarmup, TotalCorrelation
 from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior
 from tests.conftest import bent_rows
@@ -176,31 +176,6 @@ def test_the_loss_is_the_sum_of_its_terms_for_other_priors_and_objectives(other)
             assert row[f"{prefix}loss"] == pytest.approx(parts, abs=1e-4)
 
 
-def test_the_kl_ends_at_the_capacity():
-    """From both sides, where the loss would put it elsewhere."""
-    settings = {"early_stopping": False, "max_iter": 10}
-    plain = fit(**settings).history_[-1]["kl_loss"]
-    ends = {
-        nats: fit(objective=CapacityELBO(nats, n_iter=5), **settings).history_[-1]["kl_loss"]
-        for nats in (0.5, 5.0)
-    }
-
-    assert 1.0 < plain < 4.5
-    assert all(kl == pytest.approx(nats, abs=0.2) for nats, kl in ends.items())
-
-
-def test_an_annealed_capacity_neither_diverges_nor_stops_early():
-    """First losses are far above the start by design, and so are those of validation."""
-    start = fit(learning_rate=1e-12, max_iter=1).history_[0]["kl_loss"]
-    asked = CapacityELBO(start, gamma=3000.0, n_iter=8)
-    history = fit(objective=asked, max_iter=20, n_iter_no_change=2).history_
-    rates = [row["learning_rate"] for row in history]
-
-    assert history[0]["loss"] > 200
-    assert history[1]["val_loss"] > 200
-    assert rates[:8] == rates[:1] * 8
-
-
 def test_total_correlation_falls_with_its_weight():
     """Two dimensions for a bent line depend on each other, until that is to be paid for."""
     plain, paid = (
@@ -222,7 +197,7 @@ def test_total_correlation_falls_with_its_weight():
 def test_a_term_of_weight_0_leaves_the_elbo():
     """As autograd has it; the usual gradient is written out and rounds elsewhere."""
     usual = fit(max_iter=2, early_stopping=False, prior="normal")
-    for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(gamma=0.0)):
+    for objective in (TotalCorrelation(0.0), MMD(0.0)):
         own = fit(objective=objective, max_iter=2, early_stopping=False, prior="normal")
 
         np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)

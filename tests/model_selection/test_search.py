@@ -3,7 +3,6 @@
 import pickle
 import re
 from collections import Counter
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import (
     FitFailedWarning,
     NotFittedError,
-    UnsetMetadataPassedError,
 )
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import (
@@ -23,7 +21,6 @@ from sklearn.model_selection import (
     GroupKFold,
     KFold,
     RandomizedSearchCV,
-    cross_val_score,
 )
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -133,25 +130,6 @@ def test_candidates_in_one_stacked_model_may_differ():
     both(make_vae(), grid, X=VALIDATED)
 
 
-@pytest.mark.parametrize("factor", [None, 100.0])
-def test_scores_that_are_equal_but_for_rounding_share_a_rank(factor):
-    """Members of one stacked model differ in last bits; as in other ties, the first is best."""
-    scores = {1: 0.3, 2: 0.1 + 0.2, 3: 0.2, 4: np.nan}
-    search = VAESearchCV(
-        make_vae(),
-        {"n_components": list(scores)},
-        scoring=lambda vae, _X, _y=None: scores[vae.n_components],
-        cv=2,
-        factor=factor,
-    )
-    with pytest.warns(UserWarning, match="non-finite"):
-        search.fit(X)
-
-    assert scores[2] > scores[1]
-    assert search.cv_results_["rank_test_score"].tolist() == [1, 1, 3, 4]
-    assert search.best_index_ == 0
-
-
 def test_priors_and_objectives_are_searched():
     """Each combination is one stacked model, whose members have different latent dimensions."""
     grid = [
@@ -162,15 +140,6 @@ def test_priors_and_objectives_are_searched():
 
     assert len(set(ours.cv_results_["mean_test_score"])) == 6
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
-
-
-def test_invalid_combinations_get_the_error_score():
-    """As in scikit-learn's search."""
-    grid = {"objective": ["elbo", "iwae"], "beta": [1.0, 2.0]}
-    with pytest.warns(FitFailedWarning, match="'beta' parameter of VAETransformer must be 1"):
-        ours = VAESearchCV(make_vae(), grid, cv=2, error_score=-99.0).fit(X)
-
-    assert (ours.cv_results_["mean_test_score"] == -99.0).tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize("refit", [False, True, lambda results: 1])
@@ -499,25 +468,6 @@ def test_fits_with_routed_weights_are_stacked(routing):
     both(vae, GRID, X=VALIDATED, fit=fit, cv=GroupKFold(2))
 
 
-@pytest.mark.parametrize("scaler_is_weighted", [False, True])
-def test_weights_that_a_pipeline_routes_to_the_vae_alone_are_stacked(routing, scaler_is_weighted):
-    """With weights for other steps, fits are done one by one; the results are the same."""
-    vae = make_vae(max_iter=1).set_fit_request(sample_weight=True)
-    vae.set_score_request(sample_weight=True)
-    scaler = StandardScaler().set_fit_request(sample_weight=scaler_is_weighted)
-    pipeline = Pipeline([("scale", scaler), ("vae", vae)])
-    weight = np.random.default_rng(0).integers(1, 3, len(X))
-    try:
-        theirs = GridSearchCV(pipeline, IN_PIPELINE, cv=2).fit(X, sample_weight=weight)
-    except UnsetMetadataPassedError:
-        pytest.skip("this scikit-learn's pipelines route no weights to score")
-    reason = pytest.warns(UserWarning, match="because fit is given scale__sample_weight")
-    with reason if scaler_is_weighted else nullcontext():  # other warnings are errors
-        ours = VAESearchCV(pipeline, IN_PIPELINE, cv=2).fit(X, sample_weight=weight)
-
-    assert_same_results(ours.cv_results_, theirs.cv_results_)
-
-
 # -- halving ---------------------------------------------------------------------------------
 
 MANY = {"n_components": [1, 2, 3], "learning_rate": [1e-5, 3e-3, 3e-2]}
@@ -564,11 +514,6 @@ def test_cv_results_have_a_row_per_candidate_and_rung(halved):
     [
         (make_vae, {"n_iter_no_change": 1}),
         (in_pipeline, {"early_stopping": False}),
-        *(
-            pytest.param(estimator, params, marks=pytest.mark.slow)
-            for estimator in (make_vae, in_pipeline)
-            for params in ({}, {"n_init": 2, "ensemble": True})
-        ),
     ],
 )
 def test_results_at_the_last_rung_equal_those_without_halving(estimator, params):
@@ -590,55 +535,6 @@ def test_results_at_the_last_rung_equal_those_without_halving(estimator, params)
 
     assert ours.n_candidates_ == [4, 2, 1]
     assert score == pytest.approx(scores[best], abs=1e-6)
-
-
-def test_scores_at_a_rung_are_those_of_the_current_parameters():
-    """After one iteration of nine, the score is not that of the end."""
-    grid = {"n_components": [1, 2, 3]}
-    vae = make_vae(max_iter=8, early_stopping=False)
-    ours = VAESearchCV(vae, grid, cv=2, factor=3, refit=False).fit(X)
-    # 2 of 8 iterations lie within the first stage: so do all of a plan of 4's
-    first = [make_vae(n_components=n, max_iter=4, early_stopping=False) for n in (1, 2, 3)]
-    expected = []
-    for one in first:
-        one.set_params(callbacks=[StopAfter(2)])
-        expected.append(cross_val_score(one, X, cv=2).mean())
-
-    assert ours.n_resources_ == [2, 8]
-    assert_allclose(list(rows_of(ours, 0).values()), expected, atol=1e-6)
-
-
-def n_iter(estimator, X, y=None):
-    assert len(estimator.history_) == estimator.n_iter_
-    return -estimator.n_iter_
-
-
-@pytest.mark.parametrize("ensemble", [False, True])
-def test_scorers_at_a_rung_get_fitted_estimators(ensemble):
-    """With the history so far, and with all ensemble members."""
-    weights = []
-
-    def noting(estimator, X, y=None):
-        weights.append(len(estimator.state_dict_["free"]))
-        return n_iter(estimator, X)
-
-    vae = make_vae(max_iter=4, n_init=2, ensemble=ensemble, early_stopping=False)
-    grid = {"n_components": [1, 2]}
-    ours = VAESearchCV(vae, grid, cv=2, factor=2, scoring=noting, refit=False).fit(X)
-
-    assert ours.cv_results_["mean_test_score"].tolist() == [-2, -2, -4]
-    assert set(weights) == {2 if ensemble else 1}
-
-
-class StopAfter(Callback):
-    """Stop the training after so many iterations."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == self.n:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("factor", "n_candidates"), [(5, [4]), (1.5, [4, 3, 2, 2]), (4, [4, 1])])
@@ -676,21 +572,6 @@ def test_halving_needs_the_name_of_one_of_several_scores(scoring):
     assert search.cv_results_["params"][-1] == search.cv_results_["params"][first.argmax()]
     with pytest.raises(ValueError, match="'refit' parameter must name the score"):
         search.set_params(refit=False).fit(X)
-
-
-@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-@pytest.mark.parametrize("scoring", [None, TWO])
-def test_halving_eliminates_candidates_whose_preparation_fails(scoring):
-    """They get the error score at the first rung."""
-    grid = {"learning_rate": [-1.0, 1e-3], "n_components": [1, 2]}
-    refit = "nats" if scoring else True
-    search = VAESearchCV(make_vae(), grid, cv=2, factor=2, scoring=scoring, refit=refit)
-    with pytest.warns(FitFailedWarning, match="4 fits failed out of a total of 14"):
-        search.fit(X)
-    scores = search.cv_results_[f"mean_test_{refit if scoring else 'score'}"]
-
-    assert np.isnan(scores).tolist() == [True] * 2 + [False] * 5
-    assert search.best_params_["learning_rate"] == 1e-3
 
 
 # -- when something goes wrong in training ---------------------------------------------------
@@ -731,17 +612,7 @@ def lowest_beta(estimator, X, y=None):
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-@pytest.mark.parametrize(
-    ("iteration", "stop", "n_init"),
-    [
-        (0, 0, 1),
-        (3, 1, 2),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(0, 0, 2), (3, 1, 1), (7, 0, 1), (7, 0, 2)]
-        ),
-    ],
-)
+@pytest.mark.parametrize(("iteration", "stop", "n_init"), [(0, 0, 1), (3, 1, 2)])
 def test_halving_eliminates_candidates_that_fail_in_training(iteration, stop, n_init):
     """At any rung; all other candidates have the results that they have without it."""
     vae = make_vae(max_iter=8, early_stopping=False, n_init=n_init)
@@ -848,34 +719,3 @@ def test_callbacks_of_the_search_are_called_for_its_fit_and_the_refit(factor):
     fit, refit = ("VAESearchCV", "fit"), ("VAESearchCV", "refit-with-best-params")
     assert recorder.begun == [fit, refit]
     assert recorder.ended == [refit, fit]
-
-
-@pytest.mark.parametrize("where", ["vae", "pipeline"])
-def test_callbacks_of_the_estimator_are_called_in_every_fit(where):
-    """Estimators with callbacks are not stacked."""
-    pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")
-    recorder = Recorder()
-    pipeline = in_pipeline(max_iter=1)
-    (pipeline if where == "pipeline" else pipeline[-1]).set_callbacks(recorder)
-    with pytest.warns(UserWarning, match="VAETransformer has callbacks of its own"):
-        VAESearchCV(pipeline, {"vae__beta": [1, 2]}, cv=2).fit(X)
-
-    assert len([name for _, name in recorder.begun if name == "fit"]) == 5
-
-
-@pytest.mark.parametrize("factor", [None, 2.0])
-def test_the_candidates_are_a_frame_with_the_best_one_first(factor):
-    """What was searched and how it scored, without the columns of single folds."""
-    pytest.importorskip("pandas")
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    grid = {"n_components": [1, 2], "beta": [0.5, 1.0]}
-    vae = VAETransformer(hidden_layer_sizes=(4,), max_iter=4, random_state=0)
-    search = VAESearchCV(vae, grid, cv=2, factor=factor).fit(X)
-    frame = search.to_frame()
-    best = frame.iloc[0]
-
-    assert {name: best[name] for name in grid} == search.best_params_
-    assert best["mean_test_score"] == search.best_score_
-    assert ("n_resources" in frame) == (factor is not None)
-    assert len(frame) == len(search.cv_results_["params"])
-    assert not [name for name in frame if name.startswith("split")]

@@ -21,7 +21,7 @@ import sklearn_vae.estimators.density as density
 import sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.objectives import IWAE, CapacityELBO
+from sklearn_vae.objectives import IWAE
 from sklearn_vae.persistence import file_format
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,6 @@ FITS = {
     "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, ensemble=True),
     "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),
     "importance weighted": VAETransformer(**SMALL, max_iter=5, objective=IWAE(2), prior="mixture"),
-    "capacity": VAETransformer(**SMALL, max_iter=4, objective=CapacityELBO(2.0, n_iter=3)),
     "density": VAEDensity(**SMALL, max_iter=3, mixtures=[(1, "full"), (2, "diag")]),
     "detector": VAEOutlierDetector(**SMALL, max_iter=4),
     "novelty": VAEOutlierDetector(**SMALL, max_iter=4, novelty=True),
@@ -228,18 +227,6 @@ def test_a_table_that_is_encoded_in_parts_is_compared_by_its_values(kind, tmp_pa
         clone(model).fit(other if kind == "large table" else lambda: iter(np.array_split(other, 3)))
 
     assert_equal(model.fit(table), expected)
-
-
-def test_a_users_schedule_is_compared_by_its_values(tmp_path):
-    """A function in another process is another function."""
-    model = VAETransformer(**SMALL, max_iter=6, beta=lambda iteration: 0.5 + 0 * iteration)
-    expected = clone(model).fit(rows())
-    model.set_params(checkpoint=str(tmp_path / "f"), callbacks=[Dies(3)])
-    with pytest.raises(SystemExit):
-        model.fit(rows())
-    model.set_params(callbacks=None, beta=lambda iteration: 0.5 + 0.0 * iteration).fit(rows())
-
-    assert_equal(model, expected)
 
 
 def test_a_checkpoint_needs_a_seed():
@@ -448,17 +435,6 @@ def test_results_of_another_search_are_refused(tmp_path, monkeypatch):
         search(path).fit(rows(seed=1))
     with pytest.raises(ValueError, match="factor=2"):
         search(path, factor=2).fit(rows())
-
-
-@pytest.mark.slow
-def test_results_come_from_several_processes(tmp_path):
-    """They are written down by the one that asked for them."""
-    model = VAETransformer(**SMALL, max_iter=2)
-    found = VAESearchCV(model, {"beta": [0.5, 1.0]}, cv=3, checkpoint=tmp_path / "f", n_jobs=2)
-    alone = clone(found).set_params(n_jobs=None)
-
-    np.testing.assert_allclose(scores_of(found.fit(rows())), scores_of(alone.fit(rows())))
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])

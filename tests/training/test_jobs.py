@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import CapacityELBO, LinearWarmup
+from sklearn_vae.objectives import LinearWarmup
 from sklearn_vae.training import TrainingJob, TrainingResult, train
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
@@ -54,13 +54,12 @@ def test_a_long_training_goes_on_where_it_ended_on_all_rows():
     np.testing.assert_equal(refit.weights, first.weights)
 
 
-def test_a_short_training_and_one_with_annealing_begin_anew_on_all_rows():
-    """The loss of capacity annealing depends on the number of the epoch, scales on the stage."""
+def test_a_short_training_and_a_homoscedastic_one_begin_anew_on_all_rows():
+    """Scales depend on the stage."""
     rows, result = make_rows(), TrainingResult({}, n_iter_per_stage=(19, 0, 0))
-    long_result, annealed = replace(result, n_iter_per_stage=(10, 9, 1)), CapacityELBO(2.0)
+    long_result = replace(result, n_iter_per_stage=(10, 9, 1))
 
     assert make_job(rows).refit(result, rows).weights is None
-    assert make_job(rows, objective=annealed).refit(long_result, rows).weights is None
     assert make_job(rows, is_homoscedastic=True).refit(long_result, rows).weights is None
     assert make_job(rows).refit(long_result, rows).weights == {}
 

@@ -95,17 +95,6 @@ def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
     assert ours.count.tolist() == [5, 4]
 
 
-def test_a_reset_zeroes_moments_that_are_not_finite(table, make_model):
-    """0 times NaN is NaN: forgetting must not be multiplying."""
-    model = make_model(table)
-    ours = FlatAdam(model, 1e-2, 0.0)
-    model.flat_grad.fill_(float("nan"))
-    ours.step()
-    ours.reset(np.array([True]))
-
-    assert all((moment == 0).all() for moment in ours.moments.values())
-
-
 def test_adam_goes_on_from_its_state(table, make_model):
     """partial_fit is one training in pieces."""
     models = [make_model(table), make_model(table)]

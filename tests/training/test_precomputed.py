@@ -1,16 +1,16 @@
-"""Functions of the rows that are computed before training."""
+"""Rows whose missing values are imputed before training."""
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.training import Dataset
-from sklearn_vae.training.gradients.elbo import ELBOGradient
-from sklearn_vae.training.gradients.mixture import MixtureGradient
+from sklearn_vae.training.gradients import LossGradient
+from sklearn_vae.training.gradients.elbo import impute_inputs
 
 
 def incomplete_rows(n_rows=30, n_columns=4):
@@ -39,7 +39,7 @@ def test_members_on_different_rows_have_inputs_by_their_own_imputations():
     model.filler.loc[1] += 1
     order = torch.tensor([[4, 0, 9]]).expand(3, -1)
     actual, expected = (
-        ELBOGradient.precompute(model, rows),
+        impute_inputs(model, rows),
         model.encoder_input(rows.take(order)[0]),
     )
 
@@ -49,7 +49,7 @@ def test_members_on_different_rows_have_inputs_by_their_own_imputations():
         left = actual.select(torch.tensor(members))
         torch.testing.assert_close(left.take(order[: len(members)])[0], expected[members])
     model.filler.loc[2] += 1
-    assert ELBOGradient.precompute(model, rows) is None
+    assert impute_inputs(model, rows) is None
 
 
 @pytest.mark.parametrize("params", [{}, {"n_init": 2, "ensemble": True}])
@@ -58,18 +58,8 @@ def test_training_is_the_same_as_by_imputation_at_every_step(params, monkeypatch
     X = incomplete_rows(200)
     vae = VAETransformer(2, max_iter=3, random_state=0, batch_size=64, **params)
     actual = vae.fit(X).state_dict_
-    monkeypatch.setattr(ELBOGradient, "precompute", lambda *_: None)
+    monkeypatch.setattr(LossGradient, "impute_inputs", lambda *_: None)
     expected = vae.fit(X).state_dict_
 
     for name, value in expected.items():
         np.testing.assert_allclose(actual[name], value, atol=1e-4, err_msg=name)
-
-
-def test_mixtures_are_trained_the_same_as_by_whitening_at_every_step(monkeypatch):
-    """No weights move the mixtures that VAEDensity starts at."""
-    X = incomplete_rows(200)
-    density = VAEDensity(2, max_iter=2, random_state=0, hidden_layer_sizes=8)
-    actual = density.fit(X).score_samples(X)
-    monkeypatch.setattr(MixtureGradient, "precompute", lambda *_: None)
-
-    np.testing.assert_allclose(actual, density.fit(X).score_samples(X), atol=1e-3)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
@@ -92,18 +92,6 @@ def test_training_in_pieces_is_one_training(bent, make_model):
         state = run(pieces, train, config=piece, optimizer_state=state).optimizer_.state_dict()
 
     torch.testing.assert_close(pieces.flat, whole.flat)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_errors_of_the_draws_of_many_rows_average_out(seed, rng, make_model):
-    """A single draw for all rows had an error that did not, and chose worse weights."""
-    x = rng.normal(size=(3000, 2))
-    x[:, 1] += x[:, 0] ** 2
-    net = Trainer(make_model(x), [replace(CONFIG, seed=seed)], verbose=0)
-    net.begin(to_dataset(x))
-    loss, precise = (net.validate(to_dataset(x), n_draws=n)[0, 0] for n in (None, 256))
-
-    assert loss == pytest.approx(precise, abs=0.02)
 
 
 def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
@@ -299,15 +287,6 @@ def test_a_callbacks_own_error_reaches_the_user(bent, make_model):
     assert events.seen[-1] == "train ends"
 
 
-def test_skorchs_early_stopping_stops(bent, make_model):
-    """It reads the history by name."""
-    stopping = EarlyStopping(monitor="val_loss", patience=2, sink=lambda text: None)
-    patient = replace(CONFIG, max_iter=100, patience=50, learning_rate=1e-12)
-    net = run(make_model(bent), *halves(bent), patient, callbacks=[stopping])
-
-    assert len(net.history) <= 4
-
-
 def test_skorchs_scheduler_schedules(bent, make_model):
     """torch's schedulers accept our Adam, and its steps follow them."""
     halving = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
@@ -332,10 +311,8 @@ def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
     lines = capsys.readouterr().out.splitlines()
 
     assert silent == ""
-    title, header, *_ = lines
-    assert title == "Training on 120 rows:"
-    assert "reconstruction_loss" in header
-    assert len(lines) == 3 + CONFIG.max_iter
+    assert "reconstruction_loss" in lines[0]
+    assert len(lines) == 2 + CONFIG.max_iter
 
 
 def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monkeypatch, capsys):

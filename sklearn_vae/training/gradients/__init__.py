@@ -1,9 +1,9 @@
 """Losses of batches and their gradients: by hand-written backward passes, or by autograd.
 
 Autograd builds a graph at every step. A hand-written backward pass computes into buffers that
-are allocated once, which is 2 to 5 times as fast for small batches (the ELBO) and 1.4 to 1.8
-times (the mixture of ``VAEDensity``). Models and objectives without one use autograd, which is
-also the oracle in the tests.
+are allocated once, which is 2 to 5 times as fast for small batches (the ELBO) and 1.3 to 1.5
+times (the mixture of ``VAEDensity``). Other models and objectives use autograd, which is also the
+oracle in the tests.
 """
 
 from typing import Any, cast
@@ -16,7 +16,8 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import LossState, Minibatch, Objective
-from sklearn_vae.training.gradients.elbo import ELBOGradient
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.gradients.elbo import ELBOGradient, impute_inputs
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
 HandWrittenGradient = ELBOGradient | MixtureGradient
@@ -37,15 +38,19 @@ class LossGradient:
         Model whose gradients are written in place.
     objective : Objective
         Objective to differentiate.
-    clips_input : bool
-        Whether values of the encoder's input may have to be clipped.
     """
 
-    def __init__(self, model: StackedModule, objective: Objective, *, clips_input: bool):
-        self.model, self.objective, self.clips_input = model, objective, clips_input
+    def __init__(self, model: StackedModule, objective: Objective):
+        self.model, self.objective = model, objective
         self.hand_written: Any = find_gradient(model, objective)
         self.by_shape: dict[tuple[int, int], HandWrittenGradient] = {}
         self.masks: list[tuple[Tensor, Tensor]] = []
+
+    def impute_inputs(self, rows: Dataset) -> Dataset | None:
+        """Impute all rows before training, if batches then need not be imputed."""
+        if self.hand_written is not ELBOGradient:
+            return None
+        return impute_inputs(cast(VAE, self.model), rows)
 
     def freeze_scales(self, members: np.ndarray) -> None:
         """Freeze the weights by which the scales of these members (M,) depend on z.
@@ -68,9 +73,7 @@ class LossGradient:
         else:
             shape = batch.x.shape[1], batch.noise.shape[1]
             if shape not in self.by_shape:
-                self.by_shape[shape] = self.hand_written(
-                    self.model, self.objective, *shape, clips_input=self.clips_input
-                )
+                self.by_shape[shape] = self.hand_written(self.model, self.objective, *shape)
             terms = self.by_shape[shape](batch, state)
         for gradient, is_trained in self.masks:
             gradient.mul_(is_trained)

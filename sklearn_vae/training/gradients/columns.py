@@ -1,6 +1,5 @@
 """Costs of columns, -log p(x|z), with hand-written gradients of the likelihood's parameters."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,16 +10,12 @@ from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
     Columnwise,
+    Gaussian,
     Likelihood,
-    NegativeBinomial,
+    LogNormal,
     ZeroInflated,
 )
-from sklearn_vae.numerics.model_constants import (
-    HALF_LOG_2PI,
-    LOG_RATE_BOUND,
-    LOG_SCALE_BOUND,
-    LOG_SHAPE_BOUND,
-)
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
 
 
@@ -212,106 +207,53 @@ class ZeroInflatedCost:
         self.numbers.backward(weight)
 
 
-class NormalColumns:
-    """Standardized residuals of normal columns.
-
-    The scale is a function of z or one number per column.
-    """
+class NormalCost:
+    """Cost of normal columns, whose scale is a function of z or one number per column."""
 
     def __init__(self, columns: ColumnViews):
         self.loc, self.raw = columns.params  # (M, d, K, B), and the same or (M, d, 1, 1)
         self.grad_loc, self.grad_raw = columns.grads
         self.x, self.observed = columns.x, columns.observed
         self.inverse_scale = empty_like(self.raw)
-        self.standardized, self.square = (empty_like(self.loc) for _ in range(2))
+        self.standardized, self.square, self.cost = (empty_like(self.loc) for _ in range(3))
         self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
-        self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
-        self.negative_bound = -self.bound
+        self.bound, self.half = self.log_scale_bound.bound, self.raw.new_tensor(0.5)
+        self.negative_bound, self.one = -self.bound, self.raw.new_ones(())
 
-    def standardize(self) -> None:
-        """Compute the standardized residuals and their squares, 0 for missing values."""
-        torch.mul(self.log_scale_bound.forward(), self.negative_bound, out=self.inverse_scale)
-        torch.sub(self.loc, self.x, out=self.standardized).mul_(self.inverse_scale.exp_())
-        if self.observed is not None:
-            self.standardized.mul_(self.observed)
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        tanh, observed = self.log_scale_bound.forward(), self.observed
+        torch.mul(tanh, self.negative_bound, out=self.inverse_scale).exp_()
+        torch.sub(self.loc, self.x, out=self.standardized).mul_(self.inverse_scale)
+        constant = torch.mul(tanh, self.bound).add_(HALF_LOG_2PI)
+        if observed is not None:
+            self.standardized.mul_(observed)
+            constant = constant * observed
         torch.mul(self.standardized, self.standardized, out=self.square)
+        return torch.addcmul(constant, self.square, self.half, out=self.cost).sum(1)
 
-    def backward_loc(self, weight: Tensor) -> None:
-        """Write the gradient of the location, from the weights of rows and draws: (M, 1, K, B)."""
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
         torch.mul(self.standardized, self.inverse_scale, out=self.grad_loc).mul_(weight)
+        is_observed = self.one if self.observed is None else self.observed
+        grad = torch.sub(is_observed, self.square, out=self.square).mul_(weight)
+        self.log_scale_bound.backward(grad.sum_to_size(self.raw.shape), out=self.grad_raw)
 
 
-class NormalCost(NormalColumns):
-    """Cost of normal columns that are numbers in some rows; their scale is a function of z."""
-
-    def __init__(self, columns: ColumnViews):
-        assert columns.observed is not None
-        super().__init__(columns)
-        self.is_number = columns.observed
-        self.half = self.raw.new_tensor(0.5)
-
-    def forward(self) -> Tensor:
-        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        self.standardize()
-        log_scale = torch.mul(self.tanh, self.bound).add_(HALF_LOG_2PI).mul_(self.is_number)
-        return log_scale.addcmul_(self.square, self.half).sum(1)
-
-    def backward(self, weight: Tensor) -> None:
-        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        self.backward_loc(weight)
-        grad = torch.sub(self.is_number, self.square, out=self.square)
-        self.log_scale_bound.backward(grad.mul_(weight), out=self.grad_raw)
-
-
-class NegativeBinomialCost:
-    """Cost of overdispersed counts."""
-
-    def __init__(self, columns: ColumnViews):
-        assert isinstance(columns.likelihood, NegativeBinomial)
-        (self.rate, self.shape), (self.grad_rate, self.grad_shape) = columns.params, columns.grads
-        self.x, self.observed, self.unit = columns.x, columns.observed, columns.likelihood.unit
-        self.log_rate_bound = TanhBound(self.rate, LOG_RATE_BOUND)
-        self.log_shape_bound = TanhBound(self.shape, LOG_SHAPE_BOUND)
-        self.log_square = 2 * math.log(self.unit)
-
-    def forward(self) -> Tensor:
-        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        bounds = self.log_rate_bound, self.log_shape_bound
-        log_rate, log_shape = (bound.forward() * bound.bound for bound in bounds)
-        log_rate.add_(self.log_square)
-        counts = self.counts = (self.x * self.unit).square_().round_()
-        shape = self.shape_value = log_shape.exp()
-        log_sum = torch.logaddexp(log_rate, log_shape)
-        # log of s / (s + rate), and of rate / (s + rate)
-        self.log_failure = log_shape - log_sum
-        constant = torch.lgamma(shape) + torch.lgamma(counts + 1) - torch.lgamma(counts + shape)
-        cost = constant - shape * self.log_failure - counts * log_rate.sub_(log_sum)
-        return (cost if self.observed is None else cost.mul_(self.observed)).sum(1)
-
-    def backward(self, weight: Tensor) -> None:
-        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        if self.observed is not None:
-            weight = weight * self.observed
-        shape, counts, failure = self.shape_value, self.counts, self.log_failure.exp()
-        # of the log-rate: (counts + s) rate / (s + rate) - counts
-        grad = (1 - failure).mul_(counts + shape).sub_(counts).mul_(weight)
-        self.log_rate_bound.backward(grad, out=self.grad_rate)
-        digamma = torch.digamma(shape) - torch.digamma(counts + shape)
-        grad = (digamma - self.log_failure - 1 + failure) * shape + counts * failure
-        grad = grad.mul_(weight).sum_to_size(self.shape.shape)
-        self.log_shape_bound.backward(grad, out=self.grad_shape)
-
-
-Cost = AutogradCost | BernoulliCost | Softmax | ZeroInflatedCost | NegativeBinomialCost
+Cost = AutogradCost | BernoulliCost | NormalCost | Softmax | ZeroInflatedCost
 COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
     Bernoulli: BernoulliCost,
     Categorical: categorical_cost,
-    NegativeBinomial: NegativeBinomialCost,
+    Gaussian: NormalCost,
+    LogNormal: NormalCost,
     ZeroInflated: ZeroInflatedCost,
 }
 
 
 def make_cost(columns: ColumnViews) -> Cost:
     """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
-    cost = COSTS.get(type(columns.likelihood), AutogradCost)
-    return cost(columns)
+    likelihood = columns.likelihood
+    kind = COSTS.get(type(likelihood), AutogradCost)
+    if isinstance(likelihood, Gaussian) and likelihood.has_fixed_scale:
+        kind = AutogradCost
+    return kind(columns)

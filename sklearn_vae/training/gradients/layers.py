@@ -15,11 +15,7 @@ from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import suits_bfloat16
 from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
-
-# Rows that are precomputed at a time.
-CHUNK_ROWS = 1 << 12
 
 aten = torch.ops.aten
 # A contiguous buffer of a tensor's shape, whatever the tensor's strides.
@@ -86,18 +82,11 @@ class HandWrittenMLP:
 
     The last layer and the skip connection are one matrix product with the concatenation of the
     last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
-    computed for its first ``n_grad`` features. With ``rounds_outputs``, outputs of wide layers
-    may be in bfloat16, as their gradients may.
+    computed for its first ``n_grad`` features.
     """
 
     def __init__(
-        self,
-        network: SkipNetwork,
-        n_rows: int,
-        buffers: GradientBuffers,
-        n_grad: int = 0,
-        *,
-        rounds_outputs: bool = False,
+        self, network: SkipNetwork, n_rows: int, buffers: GradientBuffers, n_grad: int = 0
     ):
         assert isinstance(network, MLP)
         n_members, n_in, _ = network.linear.weight.shape
@@ -114,8 +103,7 @@ class HandWrittenMLP:
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
             block = buffers.view(dense.weight, dense.bias)
-            layer = make_linear(layer_input, n_with_grad, *block, rounds_output=rounds_outputs)
-            self.hidden.append(layer)
+            self.hidden.append(HandWrittenLinear(layer_input, n_with_grad, *block))
             layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
         # outputs of the hidden layers are views of the next layers' inputs
         self.activations = [layer.x[:, :-1] for layer in self.hidden[1:]]
@@ -123,7 +111,7 @@ class HandWrittenMLP:
         last = [] if network.last is None else [network.last]
         block = buffers.view(*last, network.linear.weight, network.linear.bias)
         n_with_grad = n_last_hidden + n_grad
-        self.last = make_linear(self.last_input, n_with_grad, *block, rounds_output=rounds_outputs)
+        self.last = HandWrittenLinear(self.last_input, n_with_grad, *block)
         self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)
         self.out, self.n_grad = self.last.out, n_grad
 
@@ -167,63 +155,6 @@ class HandWrittenLinear:
         if self.n_grad:
             torch.bmm(self.weight_with_grad, grad, out=self.grad_x)
         return self.grad_x
-
-
-class BFloat16Linear(HandWrittenLinear):
-    """Linear layer whose gradients, and with ``rounds_output`` its output, are in bfloat16.
-
-    Each factor and product is rounded by at most 2**-9 of its size, and sums are in single
-    precision. In gradients that is little beside the differences between batches. A column of real
-    numbers may have a residual of .001 standard deviations, so its outputs are not rounded.
-    """
-
-    def __init__(
-        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds_output: bool
-    ):
-        super().__init__(x, n_grad, weight, grad_weight)
-        self.weight, self.rounds_output = weight, rounds_output
-        # rounded once a step; one buffer serves for the output and its gradient
-        buffers = [
-            empty_like(buffer, dtype=torch.bfloat16)
-            for buffer in (x, weight, self.out, grad_weight, self.grad_x)
-        ]
-        self.rounded_x, self.rounded_weight, self.rounded_out = buffers[:3]
-        self.rounded_grad_weight, self.rounded_grad_x = buffers[3:]
-        # one product per member, so that its bits do not depend on the others
-        members = list(zip(*buffers, strict=True))
-        self.products = [(weight.mT, x, out) for x, weight, out, *_ in members]
-        self.gradient_products = [
-            factors
-            for x, weight, grad, grad_weight, grad_x in members
-            for factors in ((x, grad.mT, grad_weight), (weight[:n_grad], grad, grad_x))
-        ]
-
-    def forward(self) -> Tensor:
-        """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
-        self.rounded_x.copy_(self.x)
-        self.rounded_weight.copy_(self.weight)
-        if not self.rounds_output:
-            return super().forward()
-        for a, b, product in self.products:
-            torch.mm(a, b, out=product)
-        return self.out.copy_(self.rounded_out)
-
-    def backward(self, grad: Tensor) -> Tensor:
-        """Write the gradient of the weights; return that of the input's first features."""
-        self.rounded_out.copy_(grad)
-        for a, b, product in self.gradient_products:
-            torch.mm(a, b, out=product)
-        self.grad_weight.copy_(self.rounded_grad_weight)
-        return self.grad_x.copy_(self.rounded_grad_x)
-
-
-def make_linear(
-    x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds_output: bool
-) -> HandWrittenLinear:
-    """Make a layer, whose large products may be in bfloat16."""
-    if suits_bfloat16(weight.mT, x):
-        return BFloat16Linear(x, n_grad, weight, grad_weight, rounds_output=rounds_output)
-    return HandWrittenLinear(x, n_grad, weight, grad_weight)
 
 
 class GaussianSample:
