@@ -45,31 +45,22 @@ def parquet(folder):
     return sorted(folder.glob("*.parquet"))
 
 
-def dask_array(folder):
-    return pytest.importorskip("dask.array").from_array(ROWS, chunks=(130, 2))
-
-
-def dask_frame(folder):
-    frame = pytest.importorskip("pandas").DataFrame(ROWS, columns=list("abc"))
-    return pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=4)
-
-
-def lazy_frame(folder):
-    pl = pytest.importorskip("polars", minversion="1.34")
-    return pl.DataFrame(ROWS, schema=list("abc")).lazy()
-
-
 READ = {
     "callable": lambda folder: batches(),
     "list of paths": parquet,
     "path of a folder": lambda folder: parquet(folder) and str(folder),
     "pattern": lambda folder: parquet(folder) and folder / "*.parquet",
-    "pyarrow dataset": lambda folder: pytest.importorskip("pyarrow.dataset").dataset(
-        [str(path) for path in parquet(folder)]
+    "pyarrow dataset": lambda folder: (
+        pytest.importorskip("pyarrow.dataset")
+        .dataset([str(path) for path in parquet(folder)])
+        .to_batches
     ),
-    "dask array": dask_array,
-    "dask frame": dask_frame,
-    "polars": lazy_frame,
+    "polars": lambda folder: (
+        pytest.importorskip("polars", minversion="1.34")
+        .DataFrame(ROWS, schema=list("abc"))
+        .lazy()
+        .collect_batches
+    ),
 }
 
 
@@ -186,22 +177,18 @@ def test_frames_with_other_names_are_refused():
 
 
 def test_files_with_other_columns_are_refused(tmp_path):
-    """Of the columns of the first one, pyarrow makes missing cells, and leaves out all others."""
+    """A column that only some files have is no missing one; an index that pandas wrote is none."""
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, names in enumerate((["a", "b"], ["b", "a"], ["a", "c"])):
-        frame = pd.DataFrame(ROWS[:9, :2], columns=names)
-        rows = frame[1 - number % 2 :]  # with an index, which is a column of the file
+    for number, names in enumerate((["a", "b"], ["a", "b"], ["a", "c"])):
+        rows = pd.DataFrame(ROWS[:9, :2], columns=names)[1 - number % 2 :]
         rows.to_parquet(tmp_path / f"{number}.parquet")
     files = sorted(tmp_path.glob("*.parquet"))
 
     table, n_rows = as_source(files[:2]).sample()
     assert n_rows == 17
     assert table.column_names == ["a", "b"]
-    for source in (files, tmp_path, tmp_path / "*.parquet"):
-        with pytest.raises(
-            ValueError, match=r"0\.parquet' has \['a', 'b'\], and .*2\.parquet' has \['a', 'c'\]"
-        ):
-            as_source(source).sample()
+    with pytest.raises(ValueError, match=r"first batch has \['a', 'b'\], .* has \['a', 'c'\]"):
+        as_source(tmp_path / "*.parquet").sample()
 
 
 @pytest.mark.parametrize("path", ["*.parquet", "."])
@@ -232,7 +219,7 @@ def test_a_path_that_does_not_exist_is_named_with_the_parameter(tmp_path):
     ],
 )
 def test_files_of_different_types_have_the_wider_one(first, second, expected, tmp_path):
-    """Pyarrow would round the values of later files to the type of the first, or fail."""
+    """No value is rounded to the type of the first file."""
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     values = np.arange(9) + (1.6e9 + 0.25 * (second is np.float64))
     for number, dtype in enumerate((first, second)):
@@ -248,19 +235,6 @@ def test_files_of_different_types_have_the_wider_one(first, second, expected, tm
     assert set(pd.Series(values).astype(second).astype(dtype)) <= numbers
 
 
-@pytest.mark.parametrize("kinds", [("category", "str"), ("str", "category")])
-def test_files_of_categories_and_of_text_have_text(kinds, tmp_path):
-    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, dtype in enumerate(kinds):
-        text = pd.Series(["x", "y", None] if number else ["y", "z", "y"])
-        pd.DataFrame({"a": text.astype(dtype)}).to_parquet(tmp_path / f"{number}.parquet")
-
-    table, n_rows = as_source(tmp_path).sample()
-    assert n_rows == 6
-    assert "string" in str(table.schema.field("a").type)
-    assert sorted(map(str, table["a"].to_pylist())) == sorted(["x", "y", "None", "y", "z", "y"])
-
-
 @pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])
 def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
     """A number is no truth value, and no text."""
@@ -269,9 +243,7 @@ def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
         frame = pd.DataFrame({"a": pd.Series(range(9)).astype(dtype)})
         frame.to_parquet(tmp_path / f"{number}.parquet")
 
-    with pytest.raises(
-        ValueError, match=r"Column 'a' .* same type.* in .*0\.parquet'.*1\.parquet'"
-    ):
+    with pytest.raises(ValueError, match="batches of X have columns of different types"):
         as_source(tmp_path).sample()
 
 
@@ -312,9 +284,9 @@ def test_batches_that_cannot_be_joined_are_refused(library):
 def test_other_files_are_refused_by_their_suffix(has_pyarrow, monkeypatch):
     """Installing pyarrow would not help."""
     if not has_pyarrow:
-        monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"'big\.CSV', which is no Parquet file.*pandas\.read_csv"):
-        iter(as_source("big.CSV").read())
+        next(as_source("big.CSV").read())
     if not has_pyarrow:
         with pytest.raises(ImportError, match=r"pip install 'sklearn-vae\[parquet\]'"):
-            as_source("big.parquet").read()
+            next(as_source("big.parquet").read())
