@@ -384,23 +384,6 @@ def _precision(dtype: str | np.dtype) -> np.dtype:
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
 
 
-def precisions(X: Any, n_columns: int, names: Sequence[Name] | None = None) -> list[np.dtype]:
-    """Return the precisions of a table's columns, or of those with ``names``.
-
-    It is double for names that the table lacks. No library of data frames is imported.
-    """
-    if hasattr(X, "to_pydict"):  # pyarrow
-        columns, dtypes = X.column_names, X.schema.types
-    elif hasattr(X, "dtypes"):  # pandas and polars
-        columns, dtypes = X.columns, X.dtypes
-    else:
-        return [precision(getattr(X, "dtype", DOUBLE))] * n_columns
-    if names is not None:
-        dtype_of_name = dict(zip(columns, dtypes, strict=True))
-        dtypes = [dtype_of_name.get(name, DOUBLE) for name in names]
-    return [precision(dtype) for dtype in dtypes]
-
-
 def _limits_of_integers(dtype: str) -> tuple[float, float]:
     bits = int("".join(filter(str.isdigit, dtype)))
     low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))

@@ -34,8 +34,6 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.numerics.row_subsets import spread_out
 
-# Rows from which levels' effects on other columns are estimated, at most.
-MAX_ROWS_OF_EFFECTS = 100_000
 # Rows by which the encodings of columns are chosen together, at most.
 MAX_ROWS_OF_ENCODINGS = 20_000
 
@@ -120,7 +118,6 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     pairs = _derive_columns(columns, X, sample_weight, others) if derives_columns else []
     labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
-    _group_levels(columns, X, sample_weight)
     encoder = TableEncoder(
         column_names,
         groups=_group(columns),
@@ -243,20 +240,6 @@ def _derive_columns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
         )
     return pairs
-
-
-def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
-    """Group rare levels of columns that have many by their effects on the others, in place."""
-    rows = spread_out(len(X), MAX_ROWS_OF_EFFECTS)
-    for column in columns:
-        if type(column) is CategoricalColumns and column.n_levels.any():
-            others = (
-                values
-                for other in columns
-                if other is not column
-                for values in other.encode(X[np.ix_(rows, other.indices)]).T
-            )
-            column.group_by_effects(X[:, column.indices[0]], weights, others, rows)
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import Columns, in_coarser_dtype
+from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
-from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
@@ -527,45 +527,6 @@ class TableEncoder:
         return np.concatenate([np.zeros(0), *steps])
 
     # -- unseen and missing values ---------------------------------------------------
-
-    def restore_rounded(
-        self, X: np.ndarray, dtypes: list[np.dtype], fields: Sequence[Field] | None
-    ) -> np.ndarray:
-        """Replace values of another precision than in ``fit``: (n, n_features).
-
-        These are classes, point masses, and cells that equal others.
-
-        ``dtypes`` are the precisions that the columns of X had before they became one array, and
-        ``fields`` the types of the columns in ``fit``. Values are compared in the coarser one.
-        """
-        fit_dtypes = [precision(field.dtype) for field in fields or ()] or [DOUBLE] * len(dtypes)
-        if dtypes == fit_dtypes:
-            return X
-        values_by_column = self.categories_
-        for group in self.groups:
-            if isinstance(group, PointMassColumns):
-                values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
-        given = X
-        for j, values in values_by_column.items():
-            coarser = min(dtypes[j], fit_dtypes[j], key=lambda dtype: dtype.itemsize)
-            # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
-            is_compared = dtypes[j] == fit_dtypes[j] or coarser.itemsize >= X.itemsize
-            if is_compared or not (fields is None or fields[j].is_numeric):
-                continue
-            with np.errstate(over="ignore"):
-                rounded, x = values.astype(coarser), X[:, j].astype(coarser)
-            index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
-            X = X.copy() if X is given else X
-            X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
-        for equal in self.equal_cells:
-            a, b = equal.column, equal.partner
-            if dtypes[a] != dtypes[b] and fit_dtypes[a] == fit_dtypes[b]:
-                X = X.copy() if X is given else X
-                with np.errstate(over="ignore"):
-                    cells, others = (X[:, j].astype(dtypes[j]) for j in (a, b))
-                    is_equal = np.equal(*in_coarser_dtype(cells, others))
-                X[is_equal, a] = X[is_equal, b]
-        return X
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""

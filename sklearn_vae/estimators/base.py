@@ -24,7 +24,6 @@ from sklearn_vae.data.fields import (
     Name,
     check_column_names,
     nearest_possible,
-    precisions,
     rounded_columns,
 )
 from sklearn_vae.data.fit import fit_encoder
@@ -370,9 +369,6 @@ class TableEstimator(
         With ``columns`` (indices), the others become missing, and a data frame may lack them.
         """
         rows = self._to_numbers(X, reset=False, columns=columns)
-        names = None if columns is None else self.columns_.names
-        dtypes = precisions(X, self.n_features_in_, names)
-        rows = self.columns_.restore_rounded(rows, dtypes, self._fields)
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)

@@ -14,7 +14,6 @@ from sklearn_vae.data.fields import (
     check_column_names,
     has_time_zone,
     nearest_possible,
-    precisions,
     rounded_columns,
     seconds,
     time_type,
@@ -113,8 +112,6 @@ class TableModel(Model):
             rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        dtypes = precisions(X, self.n_features_in_)
-        rows = self.columns.restore_rounded(rows, dtypes, self.fields)
         if self.handle_unknown == "infrequent":
             return rows
         unknown_is_missing = self.handle_unknown == "missing"

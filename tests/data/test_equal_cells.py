@@ -329,14 +329,3 @@ def test_a_common_value_says_nothing_about_a_missing_partner(make):
 
     assert np.isin(0, equal.common)
     assert np.isin(drawn, equal.bounds).mean() < 0.01
-
-
-def test_cells_are_equal_in_another_precision(fitted):
-    pd = pytest.importorskip("pandas")
-    model, X = fitted
-    names = [f"x{j}" for j in range(X.shape[1])]
-    model = type(model)(**model.get_params()).fit(pd.DataFrame(X, columns=names))
-    frame = pd.DataFrame(X[X[:, A] == X[:, B]], columns=names)
-    mixed = frame.astype({names[A]: np.float32})
-
-    np.testing.assert_allclose(model.score_samples(mixed), model.score_samples(frame), rtol=1e-4)

@@ -13,9 +13,7 @@ from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
     concentration,
-    group_by_effects,
     group_in_order,
-    level_effects,
 )
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
@@ -99,51 +97,6 @@ def test_groups_of_ordered_levels_are_adjacent_and_none_is_empty(counts):
 
     assert set(np.diff(groups).tolist()) <= {0, 1}
     assert (groups[0], groups[-1]) == (0, 127)
-
-
-def test_effects_are_the_best_linear_predictors_of_a_random_effects_model():
-    """Balanced groups of known variances: the shrinkage is that of the textbook."""
-    rng = np.random.default_rng(0)
-    effect = rng.normal(size=400)
-    index = np.repeat(np.arange(400), 30)
-    y = 2 * effect[index] + 4 * rng.normal(size=12_000)  # variances 4 and 16
-    means = y.reshape(400, 30).mean(1)
-    expected = (means - y.mean()) * 4 / (4 + 16 / 30) / 4
-
-    np.testing.assert_allclose(
-        level_effects(index, np.ones(12_000), 400, [y])[:, 0], expected, rtol=0.1, atol=0.01
-    )
-
-
-def test_rare_levels_are_grouped_by_their_effects():
-    """Levels of two kinds: no group has both."""
-    rng = np.random.default_rng(0)
-    kind, level = np.arange(1000) % 2, zipf(1000, 20_000)
-    numbers = [rng.normal(size=20_000) + 5 * kind[level] for _ in range(2)]
-    effects = level_effects(level, np.ones(20_000), 1000, numbers)
-    counts = np.bincount(level, minlength=1000).astype(float)
-    groups = group_by_effects(counts, effects)
-    share = np.bincount(groups, kind * counts) / np.bincount(groups, counts)
-    mixed = counts @ np.minimum(share, 1 - share)[groups]
-
-    assert len(share) <= MAX_CLASSES
-    assert mixed < 0.002 * 20_000
-
-
-def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
-    """Two shops take turns, each with products of its own: of every other row, one shop is lost."""
-    n_rows, n_products = 120_000, 400
-    is_second = np.arange(n_rows) % 2
-    product = 2 * rng.integers(n_products, size=n_rows) + is_second
-    effect = rng.normal(size=2 * n_products)
-    X = np.column_stack([product, effect[product] + 0.3 * rng.normal(size=n_rows)])
-    schema = [Field(0, "category", tuple(range(2 * n_products)), ""), NUMBER]
-    columns = fit_encoder(X, None, "auto", None, schema).groups[0]
-
-    classes = columns.level_classes
-    mean_effect = np.bincount(classes, effect) / np.bincount(classes)
-    within = (effect - mean_effect[classes]).reshape(n_products, 2).std(axis=0)
-    assert (within < 0.1).all()
 
 
 # -- the encoder -------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """Unseen values have a low, positive probability, and the total mass is 1."""
 
-import narwhals as nw
 import numpy as np
 import pytest
 from scipy import integrate
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 
 pd = pytest.importorskip("pandas")
@@ -216,57 +215,3 @@ def test_partial_fit_warns_of_unseen_values_and_scores_them(is_frame):
     assert np.isfinite(model.score_samples(chunks[1])).all()
     assert np.isfinite([row["loss"] for row in model.history_]).all()
     assert model.score(chunks[1]) < model.score(chunks[0]) - 10
-
-
-FRAMES = {
-    "pandas": lambda X, dtype: X.astype(dict.fromkeys("abc", dtype)),
-    "nullable": lambda X, dtype: X.astype(dict.fromkeys("abc", dtype.capitalize())),
-    "pyarrow dtypes": lambda X, dtype: X.astype(
-        dict.fromkeys("abc", "float[pyarrow]" if dtype == "float32" else "double[pyarrow]")
-    ),
-    "polars": lambda X, dtype: nw.from_native(X.astype(dict.fromkeys("abc", dtype))).to_polars(),
-    "pyarrow": lambda X, dtype: nw.from_native(X.astype(dict.fromkeys("abc", dtype))).to_arrow(),
-}
-
-
-@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
-@pytest.mark.parametrize("library", FRAMES)
-@pytest.mark.parametrize("other", ["text", "number"])
-def test_a_frame_in_another_precision_has_no_unseen_values(other, library, dtypes, tmp_path):
-    """Binary, constant and common values beside text, or beside numbers that keep theirs.
-
-    0.1 is another number in single precision, and each cell cost log(n + 2) nats.
-    """
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "a": rng.choice([0.1, 0.7], size=120),
-            "b": 0.3,
-            "c": np.where(rng.random(120) < 0.5, 0.1, rng.normal(size=120)),
-            "d": rng.normal(size=120) if other == "number" else rng.choice(["x", "y"], size=120),
-        }
-    )
-    before, now = (FRAMES[library](frame, dtype) for dtype in dtypes)
-    vae = VAETransformer(1, max_iter=1, random_state=0).fit(before)
-    kinds = [type(kind).__name__ for kind in vae.columns_.likelihoods[:3]]
-    assert kinds == ["Bernoulli", "NoneType", "ZeroInflated"]
-
-    np.testing.assert_allclose(vae.score_samples(now), vae.score_samples(before), atol=1e-4)
-    vae.save(tmp_path / "model.vae")
-    by_numpy = runtime.load(tmp_path / "model.vae").score_samples(now)
-    np.testing.assert_allclose(by_numpy, vae.score_samples(before), atol=1e-4)
-
-
-@pytest.mark.parametrize("is_frame", [False, True])
-def test_values_of_half_precision_are_those_of_fit(is_frame, tmp_path):
-    """0.1 differs by 2e-5 from that in other precisions."""
-    X = np.random.default_rng(0).choice([0.1, 0.7], size=(60, 2))
-    before, now = (X, X.astype(np.float16))
-    if is_frame:
-        before, now = pd.DataFrame(before), pd.DataFrame(now)
-    vae = VAETransformer(1, max_iter=1, random_state=0).fit(before)
-    vae.save(tmp_path / "model.vae")
-
-    np.testing.assert_allclose(vae.score_samples(now), vae.score_samples(before), atol=1e-4)
-    by_numpy = runtime.load(tmp_path / "model.vae").score_samples(now)
-    np.testing.assert_allclose(by_numpy, vae.score_samples(before), atol=1e-4)
