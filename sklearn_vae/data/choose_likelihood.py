@@ -35,10 +35,8 @@ Request = Likelihood | type[Likelihood]
 def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Request | None]:
     """Split the parameter ``likelihood`` by column: a class, an object, or None for "auto"."""
     if isinstance(likelihood, Mapping):
-        has_names_of_truths = any(isinstance(name, bool) for name in names)
         for key in likelihood:
-            is_truth = isinstance(key, bool) and not has_names_of_truths
-            if is_truth or not (key in names or key in range(len(names))):
+            if not (key in names or key in range(len(names))):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."

@@ -27,10 +27,8 @@ from sklearn_vae.data.transforms import choose_encodings
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
-    Counts,
     Likelihood,
     Ordinal,
-    ZeroInflated,
 )
 from sklearn_vae.numerics.row_subsets import spread_out
 
@@ -61,10 +59,8 @@ def fit_encoder(
         Sample weights.
     likelihood : str, Likelihood, list or dict
         The estimator's parameter.
-    names : sequence of hashable, optional
-        Names of the columns, if they have any.
-    fields : sequence of Field, optional
-        Schemas of the columns, if they are those of a data frame.
+    names, fields : sequences, optional
+        Names of the columns if they have any, and schemas if they are those of a data frame.
     is_plain : bool, default=False
         Whether all numbers are standardized, and their distribution is not looked at.
     period : int or None, default=None
@@ -75,14 +71,7 @@ def fit_encoder(
     groups_levels : bool, default=True
         Whether many categories of a column share classes; they do not with a ``period``.
     derives_columns : bool, default=False
-        Whether columns without a requested likelihood that are in one-to-one relation with a
-        column of classes are derived from it, and classes that follow from others are found, as
-        are numbers that often equal those of another column.
-
-    Returns
-    -------
-    TableEncoder
-        Fitted encoder.
+        Whether relations between columns without a requested likelihood are looked for.
     """
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
@@ -173,11 +162,8 @@ def _agrees(fitted: Likelihood, requested: Request) -> bool:
     """Return whether the fitted likelihood may be that of the request."""
     if not isinstance(requested, type):
         return bool(fitted == requested)
-    if issubclass(requested, Categorical | Ordinal):  # two classes are binary
-        return isinstance(fitted, requested | Bernoulli)
-    if issubclass(requested, ZeroInflated | Counts):
-        return isinstance(fitted, requested)
-    return bool(fitted == requested())
+    is_class = issubclass(requested, Categorical | Ordinal)  # two classes are binary
+    return type(fitted) is requested or (is_class and isinstance(fitted, Bernoulli))
 
 
 def _share_scale(columns: list[Columns]) -> None:

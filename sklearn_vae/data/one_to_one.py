@@ -1,22 +1,20 @@
 """Columns that determine each other, such as a code and its label."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, permutations
+from itertools import product
 
 import numpy as np
 
-from sklearn_vae.data.recording import ROUNDING
+from sklearn_vae.data.columns.base import find_in_order
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
 MIN_REPEATS = 10
-# Columns with holes and as many values as each other that are compared, at most.
-MAX_ALIKE = 32
 # Rows that are compared first.
-SUBSAMPLE_SIZE = 1024
+FEW_ROWS = 1024
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
 CONTRADICTION = 1.0
 
@@ -82,77 +80,45 @@ def find_one_to_one(
     with indices ``others`` may be derived from those with indices ``sources``; of several sources,
     from the first one. The weight (n,) is the number of times that each row counts.
     """
+    weight = np.ones(len(X)) if weight is None else weight
+    n_values = {j: len(_unique(X[:, j])) for j in np.union1d(sources, others).tolist()}
     pairs: list[OneToOne] = []
-    columns = np.union1d(sources, others).tolist()
-    for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
-        for group in _group_alike(X, alike):
-            source = next((j for j in group if j in sources), None)
-            if source is not None:
-                derived = (j for j in group if j != source and j in others)
-                pairs += [pair for j in derived for pair in _pair(X, source, j, weight)]
-    taken = {pair.derived for pair in pairs}
-    free = [j for j in columns if j not in taken]
-    for source, j in _pairs_with_holes(X, free, sources, others):
-        if not {source, j} & taken:
-            found = _pair(X, source, j, weight)
-            pairs, taken = pairs + found, taken | {pair.derived for pair in found}
+    for source, j in product(sources.tolist(), others.tolist()):
+        taken = source in [pair.derived for pair in pairs] or j in [
+            index for pair in pairs for index in (pair.source, pair.derived)
+        ]
+        if taken or source == j or n_values[source] != n_values[j]:
+            continue
+        few = spread_out(len(X), FEW_ROWS)
+        if _find_pair(X[few], source, j, weight[few]) is None:
+            continue
+        pair, n_repeats = _find_pair(X, source, j, weight) or (None, 0)
+        if pair and len(pair.source_values) == n_values[j] and n_repeats >= MIN_REPEATS:
+            pairs.append(pair)
     return pairs
 
 
-def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray | None) -> list[OneToOne]:
-    """Return the pair, or none where repeated values are too few to tell it from chance."""
+def _find_pair(
+    X: np.ndarray, source: int, j: int, weight: np.ndarray
+) -> tuple[OneToOne, float] | None:
+    """Return the pair, if either column determines the other, and the rows that repeat values."""
     is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
-    values, first, codes = np.unique(X[is_whole, source], return_index=True, return_inverse=True)
-    counts = np.bincount(codes, None if weight is None else weight[is_whole])
-    if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
-        return []
-    return [OneToOne(source, j, values, X[is_whole, j][first])]
+    x, y = X[is_whole][:, [source, j]].T
+    values, first, codes = np.unique(x, return_index=True, return_inverse=True)
+    if not (y == y[first][codes]).all() or len(np.unique(y)) != len(values):
+        return None
+    counts = np.bincount(codes, weight[is_whole], 1)
+    n_repeats = counts.sum() - counts.max() - (len(counts) - 1)
+    return OneToOne(source, j, values, y[first]), float(n_repeats)
 
 
-def _pairs_with_holes(
-    X: np.ndarray, columns: Iterable[int], sources: np.ndarray, others: np.ndarray
-) -> Iterator[tuple[int, int]]:
-    """Yield columns that determine each other where both have values, and either misses some.
-
-    Not of two values, nor among many columns of as many values as each other.
-    """
-    by_number: dict[int, list[int]] = {}
-    for j in columns if np.isnan(X).any() else ():
-        values = np.unique(X[:, j])
-        by_number.setdefault(int((~np.isnan(values)).sum()), []).append(j)
-    for n_values, alike in by_number.items():
-        if not 2 < n_values < len(X) / 2 or len(alike) > MAX_ALIKE:
-            continue
-        for source, j in permutations(alike, 2):
-            is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
-            if source not in sources or j not in others or is_whole.all():
-                continue
-            both = np.unique(X[is_whole][:, [source, j]], axis=0)
-            if n_values == len(both) == len(np.unique(both[:, 0])) == len(np.unique(both[:, 1])):
-                yield source, j
-
-
-def _group_alike(X: np.ndarray, columns: Iterable[int]) -> list[list[int]]:
-    """Group columns whose values are equal in the same pairs of rows; groups of at least two."""
-    keys = {j: _codes(X[:, j]).tobytes() for j in columns}
-    groups = groupby(sorted(keys, key=lambda j: (keys[j], j)), key=keys.__getitem__)
-    return [alike for _, group in groups if len(alike := list(group)) > 1]
-
-
-def _codes(values: np.ndarray) -> np.ndarray:
-    """Number values by their first rows; -1 where they are missing: (n,) -> (n,)."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.where(np.isnan(values), -1, np.argsort(np.argsort(first))[inverse])
+def _unique(x: np.ndarray) -> np.ndarray:
+    """Unique values, but for missing ones."""
+    return np.unique(x[~np.isnan(x)])
 
 
 def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Indices of X among values, up to rounding errors; -1 for other X: (n,) -> (n,)."""
-    rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(values.dtype).eps)
+    """Indices of X among values; -1 for other X: (n,) -> (n,)."""
     order = np.argsort(values)
-    X, ordered = X.astype(np.float64), values[order].astype(np.float64)
-    above = np.searchsorted(ordered, X).clip(1, len(ordered) - 1)
-    with np.errstate(over="ignore"):
-        nearest = above - (X - ordered[above - 1] < ordered[above] - X)
-        tolerance = np.minimum(rounding * np.abs(ordered[nearest]), np.diff(ordered).min() / 4)
-        is_near = np.abs(ordered[nearest] - X) <= tolerance
-    return np.where(is_near, order[nearest], -1)
+    index = find_in_order(X, values[order])
+    return np.where(index >= 0, order[index], -1)

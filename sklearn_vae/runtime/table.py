@@ -162,7 +162,7 @@ class TableModel(Model):
         rows = nearest_possible(rows, self.object_fields, self.columns.is_positive, observed)
         table = np.empty(rows.shape, dtype=object)
         for j, field in enumerate(self.object_fields):
-            table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
+            table[:, j] = field.decode(rows[:, j], missing=np.nan)
             if has_time_zone(field.dtype):
                 table[:, j] = [date and date.replace(tzinfo=UTC) for date in table[:, j]]
         return table

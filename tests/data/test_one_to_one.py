@@ -164,16 +164,6 @@ def test_saved_pairs(fitted, table, tmp_path):
         encoder.check()
 
 
-def test_a_value_with_a_rounding_error_agrees():
-    """As a column of two values takes it for the value that it is next to."""
-    X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
-    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
-    rows = np.array([[0.1 + 0.2, 1.1], [0.3, np.nextafter(1.1, 2)], [0.3, 1.1001]])
-
-    assert encoder.one_to_one
-    np.testing.assert_array_equal(encoder.is_unseen(rows).any(axis=1), [False, False, True])
-
-
 @pytest.mark.parametrize("source", [-1, 9])
 def test_a_source_must_be_a_column(source):
     X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)

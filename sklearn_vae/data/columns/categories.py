@@ -24,7 +24,6 @@ from sklearn_vae.data.columns.levels import (
     Levels,
     count_classes,
     group_by_frequency,
-    group_in_order,
 )
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
@@ -63,9 +62,7 @@ class CategoricalColumns(Columns):
     level_probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
-    # by the frequencies of many levels (L,): the number of their classes, and their classes (L,)
-    _count_classes = staticmethod(count_classes)
-    _group = staticmethod(group_by_frequency)
+    groups_levels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not len(self.n_levels):  # no column has many levels
@@ -78,7 +75,8 @@ class CategoricalColumns(Columns):
         if len(values) <= likelihood.n_classes:
             return cls(index, likelihood, values[None])
         counts = _count(column, values)
-        levels = Levels.from_groups(values, counts, cls._group(counts, likelihood.n_classes))
+        groups = group_by_frequency(counts, likelihood.n_classes)
+        levels = Levels.from_groups(values, counts, groups)
         return cls(
             index,
             type(likelihood)(int(levels.classes.max()) + 1),
@@ -107,9 +105,9 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MAX_CLASSES and column.groups_levels:
+        if n_classes > MAX_CLASSES and cls.groups_levels and column.groups_levels:
             requested = getattr(column.requested, "n_classes", None)
-            n_classes = requested or cls._count_classes(_count(column, levels))
+            n_classes = requested or count_classes(_count(column, levels))
         return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
@@ -189,8 +187,6 @@ class CategoricalColumns(Columns):
                 probability_in_class[column] = levels.probabilities[index]
             probability = probability * probability_in_class
         missing = np.isnan(probability)
-        if not missing.any():
-            return take_categories(self.categories, probability.argmax(axis=-1))
         codes = np.where(missing, 0, probability).argmax(axis=-1)
         return np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
 
@@ -218,8 +214,7 @@ class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
-    _count_classes = staticmethod(lambda counts: MAX_CLASSES)
-    _group = staticmethod(group_in_order)
+    groups_levels: ClassVar[bool] = False
 
     @property
     def distance_scale(self) -> float:

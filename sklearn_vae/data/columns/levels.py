@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.columns.base import find_in_order
 
 # Columns of more levels than these have so many classes.
 MAX_CLASSES = 128
@@ -59,10 +59,8 @@ class Levels:
         return self.values[order[np.unique(self.classes[order], return_index=True)[1]]]
 
     def index(self, x: np.ndarray) -> np.ndarray:
-        """Look up levels, compared in the coarser of the two dtypes, -1 for others: (n,)."""
-        x, values = in_coarser_dtype(x, self.values)
-        index = np.searchsorted(values, x).clip(max=len(values) - 1)
-        return np.where(values[index] == x, index, -1)
+        """Look up levels, -1 for others: (n,) -> (n,)."""
+        return find_in_order(x, self.values)
 
     def draw(self, classes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw a level of each class by their probabilities: (n,) -> (n,)."""
@@ -104,12 +102,3 @@ def group_by_frequency(counts: np.ndarray, n_classes: int) -> np.ndarray:
     frequent = np.argsort(-counts, kind="stable")[: n_classes - 1]
     groups[frequent] = np.arange(n_classes - 1)
     return groups
-
-
-def group_in_order(counts: np.ndarray, n_classes: int) -> np.ndarray:
-    """Group adjacent ones of ordered levels, with about as many rows in each group: (L,)."""
-    position, total = np.arange(len(counts)), counts.sum()
-    groups = ((counts.cumsum() - counts / 2) * (n_classes / total)).astype(int)
-    groups = np.minimum(np.diff(groups, prepend=groups[:1]), 1).cumsum()
-    # each group has a level: the last ones one each, if need be
-    return np.maximum(groups.clip(max=n_classes - 1), n_classes - len(counts) + position)
