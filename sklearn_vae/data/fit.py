@@ -126,22 +126,18 @@ def _choose_columns(
     options: list[list[Option]], X: np.ndarray, weights: np.ndarray | None
 ) -> list[Columns]:
     """Choose the encoding of each column that suits all columns together best."""
-    numbers = [j for j, some in enumerate(options) if isinstance(some[0].columns, RealColumns)]
+    fitted = [[columns for columns, _, _ in some] for some in options]
+    numbers = [j for j, (first, *_) in enumerate(fitted) if isinstance(first, RealColumns)]
     rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
-    encodings = [
-        (each.columns.scores(X[np.ix_(rows, each.columns.indices)])[:, 0] for each in options[j])
-        for j in numbers
-    ]
-    weights = np.ones(len(rows)) if weights is None else weights[rows]
     chosen = choose_encodings(
-        encodings,
-        [[each.log_density for each in options[j]] for j in numbers],
-        [[each.max_gain for each in options[j]] for j in numbers],
-        weights,
+        [(each.scores(X[np.ix_(rows, each.indices)])[:, 0] for each in fitted[j]) for j in numbers],
+        [[log_density for _, log_density, _ in options[j]] for j in numbers],
+        [[max_gain for _, _, max_gain in options[j]] for j in numbers],
+        np.ones(len(rows)) if weights is None else weights[rows],
     )
-    columns = [some[0].columns for some in options]
+    columns = [first for first, *_ in fitted]
     for j, choice in zip(numbers, chosen, strict=True):
-        columns[j] = options[j][choice].columns
+        columns[j] = fitted[j][choice]
     return columns
 
 

@@ -64,8 +64,6 @@ class _Pandas(Library):
         dtype = series.dtype
         if isinstance(dtype, pd.CategoricalDtype):
             return f"category[{self.dtype(dtype.categories)}]"
-        if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
-            return f"{dtype}({dtype.storage})"  # str(dtype) omits the storage
         return str(dtype)
 
     def times(self, series: "pd.Series") -> np.ndarray:
@@ -117,10 +115,6 @@ class _Pandas(Library):
             inner = Field("", "", None, text[len("category[") : -1])
             categories = pd.Index(field.categories, dtype=self._type(inner))
             return pd.CategoricalDtype(categories, ordered=field.logical_type == "ordered")
-        if match := re.fullmatch(r"(string|str)\((.*)\)", text):
-            if match[1] == "str":
-                return pd.StringDtype(match[2], na_value=np.nan)
-            return pd.StringDtype(match[2])
         if text.endswith("[pyarrow]"):
             return pd.ArrowDtype(_arrow_type(text.removesuffix("[pyarrow]")))
         return pd.api.types.pandas_dtype(text)

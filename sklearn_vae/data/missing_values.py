@@ -20,6 +20,8 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
         return source.map(partial(replace_by_nan, missing_values=missing_values))
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
+        if nw.dependencies.is_pandas_dataframe(X):
+            frame = nw.from_native(X.apply(_without_category, value=missing_values))
         return frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
@@ -42,6 +44,12 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     if values.dtype.kind in "iub":
         values = values.astype(np.float64)
     return np.where(missing_values == values, np.nan, values)
+
+
+def _without_category(column: Any, value: Any) -> Any:
+    """Leave a declared category out of a column of pandas; its cells become missing."""
+    has_category = hasattr(column, "cat") and value in column.cat.categories
+    return column.cat.remove_categories([value]) if has_category else column
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:

@@ -137,17 +137,12 @@ class BatchSource:
                     f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
                     f"has the shape {tuple(batch.shape)}."
                 )
-            library, columns = layout = _layout(batch)
-            first = layout if first is None else first
-            if library != first[0]:
+            layout = _layout(batch)
+            first = first or layout
+            if layout != first:
                 raise ValueError(
-                    f"All batches of X must be tables of the same library. The first batch is one "
-                    f"of {first[0]}, and batch {number} one of {library}."
-                )
-            if columns != first[1]:
-                raise ValueError(
-                    f"All batches of X must have the same columns. The first batch has {first[1]}, "
-                    f"and batch {number} has {columns}."
+                    f"All batches of X must have the same columns, in tables of the same library. "
+                    f"The first batch has {first}, and batch {number} has {layout}."
                 )
             if batch.shape[0]:
                 n_rows += batch.shape[0]
@@ -347,15 +342,12 @@ def _no_parquet(path: str) -> ValueError:
     )
 
 
-def _layout(batch: Any) -> tuple[str, list[Any] | str]:
-    """Return the name of the batch's library, and its columns' names, or their number.
-
-    Sparse matrices are arrays of numpy, too.
-    """
+def _layout(batch: Any) -> str:
+    """Describe the columns of a batch, and its library; sparse matrices are arrays of numpy."""
     frame = as_narwhals(batch)
     if isinstance(frame, nw.DataFrame):
-        return str(frame.implementation.value), list(frame.columns)
-    return "numpy", f"{batch.shape[1]} columns"
+        return f"{frame.columns} of {frame.implementation.value}"
+    return f"{batch.shape[1]} columns of numpy"
 
 
 def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:

@@ -159,7 +159,7 @@ def test_a_source_that_changes_between_passes_is_refused():
     [
         ([], "without any row"),
         ([ROWS[:0]], "without any row"),
-        ([ROWS, ROWS[:, :2]], "3 columns, and batch 1 has 2 columns"),
+        ([ROWS, ROWS[:, :2]], "3 columns of numpy, and batch 1 has 2 columns"),
         ([ROWS, ROWS[0]], "Batch 1 has the shape"),
         ([(ROWS, ROWS[:, 0])], "Batch 0 is a tuple"),
     ],
@@ -172,7 +172,7 @@ def test_wrong_batches_are_refused(found, message):
 def test_frames_with_other_names_are_refused():
     pd = pytest.importorskip("pandas")
     frames = [pd.DataFrame({"a": [1.0], "b": [2.0]}), pd.DataFrame({"a": [1.0], "c": [2.0]})]
-    with pytest.raises(ValueError, match=r"\['a', 'b'\], and batch 1 has \['a', 'c'\]"):
+    with pytest.raises(ValueError, match=r"\['a', 'b'\] of pandas, and batch 1 has \['a', 'c'\]"):
         as_source(lambda: frames).sample()
 
 
