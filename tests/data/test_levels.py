@@ -13,7 +13,6 @@ from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
     concentration,
-    group_in_order,
 )
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
@@ -89,29 +88,17 @@ def test_draws_have_the_shares_of_their_class():
         assert stats.chisquare(observed[own], 20_000 * levels.probabilities[own]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "counts", [np.ones(500), np.append(1e6, np.ones(499)), np.append(np.ones(499), 1e6)]
-)
-def test_groups_of_ordered_levels_are_adjacent_and_none_is_empty(counts):
-    groups = group_in_order(counts, 128)
-
-    assert set(np.diff(groups).tolist()) <= {0, 1}
-    assert (groups[0], groups[-1]) == (0, 127)
-
-
 # -- the encoder -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_ordered", [False, True])
 @pytest.mark.parametrize("n_levels", [1000, 100_000])
-def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
+def test_the_model_has_few_inputs_however_many_levels(n_levels):
     X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
-    logical_type = "ordered" if is_ordered else "category"
-    schema = [NUMBER, Field(1, logical_type, tuple(range(n_levels)), "")]
+    schema = [NUMBER, Field(1, "category", tuple(range(n_levels)), "")]
     encoder = fit_encoder(X, None, "auto", None, schema)
     encoded = encoder.transform(X)
 
-    assert encoded.shape[1] <= 1 + (1 if is_ordered else MAX_CLASSES)
+    assert encoded.shape[1] <= 1 + MAX_CLASSES
     assert encoder.likelihoods[1].n_classes <= MAX_CLASSES
     assert len(encoder.categories_[1]) == n_levels
     for group in encoder.groups:
@@ -187,19 +174,6 @@ def test_probabilities_of_all_levels_sum_to_one(fitted, shops):
         assert mass == pytest.approx(1001 / 1002, abs=5e-3)
 
 
-def test_frequencies_of_levels_are_kept_in_samples(shops):
-    """20,000 samples of a fitted mixture, within binomial noise of the model's probabilities."""
-    model = VAEDensity(max_iter=0, random_state=0).fit(shops)
-    p = np.exp(model.score_samples(every_level(shops), columns=["shop"], n_draws=512))
-    counts = model.sample(20_000, random_state=3)["shop"].value_counts()[NAMES].to_numpy()
-    z = (counts - 20_000 * p) / np.sqrt(20_000 * p)
-    frequency = shops["shop"].value_counts(normalize=True)[NAMES].to_numpy()
-
-    assert np.square(z).mean() < 1.3
-    np.testing.assert_allclose(counts / 20_000, frequency, atol=5 * np.sqrt(0.2 / 1000))
-    assert (counts > 0).sum() > 190
-
-
 def test_a_level_is_given_imputed_and_drawn(fitted, shops):
     rare = NAMES[N_LEVELS - 40]
     drawn = fitted.sample(50, given={"shop": rare}, random_state=0)
@@ -209,13 +183,6 @@ def test_a_level_is_given_imputed_and_drawn(fitted, shops):
     assert (drawn["shop"] == rare).all()
     assert set(fitted.impute(holes)["shop"]) <= set(NAMES[:4])  # the likeliest ones
     assert len(set().union(*(set(table["shop"]) for table in tables))) > 100
-
-
-def test_an_unseen_level_has_the_probability_of_the_rule_of_succession(shops):
-    model = VAEDensity(**QUICK).fit(shops.astype({"shop": object}))
-    row = pd.DataFrame({"sales": [0.0], "shop": ["elsewhere"]})
-
-    assert model.score_samples(row, columns=["shop"])[0] == pytest.approx(-np.log(1002), abs=0.01)
 
 
 def test_files_hold_the_levels(fitted, shops, tmp_path):
@@ -228,21 +195,6 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
-
-
-def test_ordered_levels_share_classes_and_keep_their_probabilities():
-    """Adjacent levels of a scale of 300 steps."""
-    rng = np.random.default_rng(0)
-    level = np.clip(rng.normal(150, 50, 2000), 0, 299).astype(int)
-    categories = pd.CategoricalDtype(range(300), ordered=True)
-    table = pd.DataFrame({"grade": pd.Series(level).astype(categories)})
-    model = VAEDensity(max_iter=0, random_state=0).fit(table)
-    rows = pd.DataFrame({"grade": pd.Series(range(300)).astype(categories)})
-    p = np.exp(model.score_samples(rows, n_draws=64))
-    drawn = model.sample(2000, random_state=0)["grade"].astype(int)
-
-    assert p.sum() == pytest.approx(2001 / 2002, abs=5e-3)
-    assert stats.ks_2samp(drawn, level).pvalue > 1e-3
 
 
 def test_imputers_take_many_levels(shops):

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from scipy import integrate
-from sklearn.model_selection import GridSearchCV
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.model_selection import VAESearchCV
 
 pd = pytest.importorskip("pandas")
 
@@ -123,18 +121,6 @@ def test_an_unseen_integer_of_a_column_of_point_masses_has_a_finite_low_score():
 
 
 # -- estimators --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("search", [GridSearchCV, VAESearchCV])
-def test_a_search_scores_folds_with_unseen_values(search, people):
-    """All mean scores are finite, and the best one is chosen."""
-    fitted_search = search(
-        VAETransformer(**QUICK), {"n_components": [1, 3]}, cv=3, error_score="raise", refit=False
-    ).fit(people)
-    means = fitted_search.cv_results_["mean_test_score"]
-
-    assert np.isfinite(means).all()
-    assert fitted_search.best_index_ == means.argmax()
 
 
 def test_an_unknown_category_is_missing_to_the_encoder(people):

@@ -1,7 +1,5 @@
 """Odd tables work, or are refused in words that help."""
 
-import copy
-
 import narwhals as nw
 import numpy as np
 import pytest
@@ -64,14 +62,6 @@ TABLES = {
 def test_unusual_tables_have_finite_results_of_the_right_shape(name):
     """Each of these breaks a peer."""
     assert_sound(fit(TABLES[name]), TABLES[name])
-
-
-@pytest.mark.slow
-def test_a_million_rows_are_fitted_in_bounded_memory():
-    """A long table, in bounded memory."""
-    X = RNG.normal(size=(1_000_000, 4))
-
-    assert_sound(fit(X, max_iter=1, hidden_layer_sizes=(16,)), X)
 
 
 def test_a_read_only_memmap_is_fitted(tmp_path):
@@ -142,14 +132,6 @@ def test_masked_cells_are_missing(dtype):
 
     np.testing.assert_allclose(own.score_samples(masked), expected.score_samples(missing))
     np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
-
-
-def test_masked_dates_are_refused_as_others_are():
-    """Dates stand in data frames; an array of objects made nanoseconds of them."""
-    dates = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]").astype("M8[ns]").reshape(30, 2)
-    for X in (dates, np.ma.masked_array(dates, np.eye(30, 2, dtype=bool))):
-        with pytest.raises(TypeError, match="data frame"):
-            fit(X)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -268,12 +250,6 @@ def test_columns_of_text_are_named():
         fit(frame)
 
 
-def test_many_columns_are_counted_and_not_named():
-    """A message can be read."""
-    with pytest.raises(ValueError, match=r"in column 0 .* column 4 \(2 values\), and 995 more\.$"):
-        fit(np.full((2, 1000), np.inf))
-
-
 @pytest.mark.parametrize("estimator", [VAETransformer(1), VAEOutlierDetector(), VAEImputer()])
 @pytest.mark.parametrize("weight", [5e-324, 1e-20, 1e300, 1e308])
 def test_sample_weights_of_an_enormous_or_tiny_sum_are_refused(estimator, weight):
@@ -387,20 +363,6 @@ def test_columns_of_one_name_are_refused_after_fit_and_in_y(library):
         VAEDensity(2, max_iter=1, conditional=True).fit(frame, doubled)
     with pytest.raises(ValueError, match=of_y):
         VAEClassifier().fit(frame, doubled)
-
-
-@pytest.mark.parametrize("names", [[0, 1], [2020, 2021], [1, 0]])
-def test_columns_of_y_with_numbers_for_names(names):
-    """They are columns by name, and were taken for rows."""
-    X, y = RNG.normal(size=(40, 2)), RNG.normal(size=(40, 2))
-    frame = pd.DataFrame(y, columns=names)
-    model = VAETransformer(1, max_iter=1, conditional=True, random_state=0)
-    expected = copy.deepcopy(model).fit(X, y).score_samples(X, y)
-
-    fitted = model.fit(X, frame)
-    np.testing.assert_allclose(fitted.score_samples(X, frame), expected)
-    with pytest.raises(ValueError, match="y must have the columns of y in fit"):
-        fitted.score_samples(X, frame[names[::-1]])
 
 
 @pytest.mark.parametrize(("likelihood", "words"), [
