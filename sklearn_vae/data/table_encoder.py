@@ -275,13 +275,15 @@ class TableEncoder:
         return mask
 
     def _by_group(
-        self, function: Callable[[Columns, np.ndarray], np.ndarray], X: np.ndarray
-    ) -> Any:
+        self,
+        function: Callable[[Columns, np.ndarray], np.ndarray],
+        X: np.ndarray,
+        dtype: Any = None,
+    ) -> np.ndarray:
         """Apply a function to each group and its columns of X: (n, d) -> (n, n_features)."""
-        parts = [(group.indices, function(group, group.take(X))) for group in self.groups]
-        values = np.empty((len(X), self.n_features), np.result_type(*(part for _, part in parts)))
-        for indices, part in parts:
-            values[:, indices] = part
+        values = np.empty((len(X), self.n_features), X.dtype if dtype is None else dtype)
+        for group in self.groups:
+            values[:, group.indices] = function(group, group.take(X))
         return values
 
     @property
@@ -303,10 +305,14 @@ class TableEncoder:
         """
         for equal in self.equal_cells[::-1]:
             X = equal.fill_partner(X, generator)
-        noisy = X.copy()
+        noisy = X
         for group in self.groups:
-            noisy[:, group.indices] = group.dequantize(group.take(X), generator)
-        for equal in self.equal_cells:
+            values = group.take(X)
+            dequantized = group.dequantize(values, generator)
+            if dequantized is not values:
+                noisy = X.copy() if noisy is X else noisy  # a memory map is not copied
+                noisy[:, group.indices] = dequantized
+        for equal in self.equal_cells if noisy is not X else ():
             rows = equal.holds(X)
             noisy[rows, equal.column] = noisy[rows, equal.partner]
         return noisy
@@ -515,7 +521,7 @@ class TableEncoder:
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
-        return self._by_group(lambda group, x: group.is_unseen(x), self._encode_derived(X))
+        return self._by_group(lambda group, x: group.is_unseen(x), self._encode_derived(X), bool)
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
