@@ -116,17 +116,6 @@ def test_densities_of_recorded_values_integrate_to_one():
         assert 0.93 < p.sum() < 1.01
 
 
-def test_density_without_the_other_column(fitted):
-    """The value of the partner is missing: the density of the column alone integrates to one."""
-    model, X = fitted
-    grid = np.exp(np.linspace(-2, 8, 1001))
-    rows = np.tile(X[0], (len(grid), 1))
-    rows[:, A] = grid
-    p = np.exp(model.score_samples(rows, columns=[A]))
-
-    assert abs(np.trapezoid(p, grid) - 1) < 0.05
-
-
 def test_missing_cells_equal_known_ones(fitted):
     """A column's cells and its partner's: of draws some are equal, and means lie between."""
     model, X = fitted
@@ -217,13 +206,6 @@ def test_other_tables_are_encoded_as_without(kind, seed, monkeypatch):
 
     assert encoder.equal_cells == []
     np.testing.assert_array_equal(encoder.transform(X), without.transform(X))
-
-
-def test_requested_likelihoods_and_plain_numbers_stay():
-    X = made(5)
-    assert not VAETransformer(2, max_iter=1, likelihood="gaussian").fit(X).columns_.equal_cells
-    model = VAETransformer(2, max_iter=1, likelihood={A: "gaussian"}).fit(X)
-    assert not model.columns_.equal_cells
 
 
 @pytest.mark.parametrize("finer", [A, B])

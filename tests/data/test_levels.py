@@ -1,14 +1,11 @@
 """Columns of many categories: few classes, exact probabilities, draws of every level."""
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from scipy import stats
 
 import sklearn_vae
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.data.columns import CategoricalColumns
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
@@ -16,7 +13,6 @@ from sklearn_vae.data.columns.levels import (
 )
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.likelihoods import Categorical
 
 pd = pytest.importorskip("pandas")
 
@@ -118,18 +114,6 @@ def test_weights_are_repetitions():
     np.testing.assert_allclose(weighted.level_probabilities, repeated.level_probabilities)
 
 
-def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
-    columns = CategoricalColumns(np.array([0]), Categorical(3), np.array([[1.0, 2.0, 4.0]]))
-    names = [field.name for field in fields(columns)]
-    columns.check()
-
-    assert names[:3] == ["indices", "likelihood", "categories"]
-    assert columns.encode(np.array([[4.0], [1.0]])).tolist() == [
-        [0, 0, 1],
-        [1, 0, 0],
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -195,14 +179,3 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
-
-
-def test_imputers_take_many_levels(shops):
-    holes = shops.copy()
-    holes.loc[::5, "shop"] = None
-    imputed = (
-        VAEImputer(VAETransformer(1, **QUICK)).set_output(transform="pandas").fit_transform(holes)
-    )
-
-    assert imputed["shop"].notna().all()
-    assert imputed["shop"][1::5].astype(str).equals(shops["shop"][1::5].astype(str))

@@ -194,14 +194,3 @@ def test_few_values_are_point_masses_with_a_density_per_step(step, rng):
     np.testing.assert_array_equal(group.point_masses[0], unique)
     encoded = columns.transform(unique[:, None])
     np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], unique)
-
-
-def test_uneven_values_are_all_point_masses(rng):
-    """Hours that people round to tens, and fines that have few amounts among thousands of steps."""
-    hours = rng.integers(1, 90, 6000)
-    hours = np.where(rng.random(6000) < 0.5, 10 * (hours // 10) + 10, hours)
-    amounts = np.cumsum(rng.integers(1, 200, 70))
-    fines = np.where(rng.random(6000) < 0.6, 0, rng.choice(amounts, 6000))
-    for values in (hours, fines):
-        columns = fit(values.astype(float))
-        np.testing.assert_array_equal(columns.groups[0].point_masses[0], np.unique(values))

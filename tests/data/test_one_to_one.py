@@ -1,7 +1,5 @@
 """Columns that determine each other: one is modelled, and the others are derived from it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -142,15 +140,4 @@ def test_saved_pairs(fitted, table, tmp_path):
     encoder = fit_encoder(np.arange(8.0).reshape(4, 2), None, "auto", None)
     encoder.one_to_one = fitted.columns_.one_to_one[:1]
     with pytest.raises(ValueError, match="must be constants"):
-        encoder.check()
-
-
-@pytest.mark.parametrize("source", [-1, 9])
-def test_a_source_must_be_a_column(source):
-    X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
-    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
-    (pair,) = encoder.one_to_one
-    encoder = replace(encoder, one_to_one=[replace(pair, source=source)])
-
-    with pytest.raises(ValueError, match="sources none"):
         encoder.check()

@@ -43,7 +43,7 @@ def pandas_columns():
     yield pd.Series([True, None, False], dtype="boolean")
     yield pd.Series([True, nan, False], dtype=object)
     yield pd.Series(["b", nan, "a"])
-    yield from (pd.Series(["b", None, "a"], dtype=f"string[{s}]") for s in ("python", "pyarrow"))
+    yield pd.Series(["b", None, "a"], dtype="string")
     yield pd.Series(["b", nan, "a"], dtype=object)
     yield pd.Series([1.5, nan, 2.5], dtype=object)
     yield pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
@@ -51,8 +51,6 @@ def pandas_columns():
     yield from (pd.Series(pd.Categorical(v)) for v in ([3, 1, None], [2.5, 1, 2], [True, False, 1]))
     yield pd.Series(pd.Categorical(["a", 1, None]))
     yield pd.Series(pd.Categorical(dates))
-    yield pd.Series(pd.Categorical(dates.dt.tz_localize("America/New_York")))
-    yield pd.Series(pd.Categorical([Decimal("1.5"), NOON.date(), "a"]))
     yield pd.cut(pd.Series([1.0, 2.0, 9.0]), 3)
     yield from (dates.astype(f"datetime64[{unit}]") for unit in ("us", "ns"))
     yield from (dates.dt.floor("s").astype(f"datetime64[{unit}]") for unit in ("s", "ms"))
@@ -65,9 +63,7 @@ def pandas_columns():
     yield arrow([NOON, None, LONG_AGO], pa.timestamp("us", "America/New_York"))
     yield arrow([NOON.date(), None, LONG_AGO.date()], pa.date32())
     yield arrow([dt.timedelta(2), None, dt.timedelta(0, 1.5)], pa.duration("ms"))
-    decimals = [pa.decimal128(9, 2), pa.decimal256(40, 2)]
-    decimals += [pa.decimal32(9, 2)] if hasattr(pa, "decimal32") else []
-    yield from (arrow([Decimal("1.5"), None, Decimal("-2.25")], kind) for kind in decimals)
+    yield arrow([Decimal("1.5"), None, Decimal("-2.25")], pa.decimal128(9, 2))
     yield arrow([None, None, None], pa.null())
 
 
@@ -152,13 +148,6 @@ def test_names_of_any_type_are_restored(names):
     frame = pd.DataFrame([[1, "x"], [2, "y"]], columns=names)
 
     assert_round_trip(frame, pd.testing.assert_frame_equal)
-
-
-def test_a_multiindex_of_columns_is_restored():
-    """A name is then a tuple, which JSON does not have."""
-    head = pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])
-
-    assert_round_trip(pd.DataFrame([[1, "x"]], columns=head), pd.testing.assert_frame_equal)
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
@@ -302,18 +291,6 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     assert numbers.dtype == dtype
     np.testing.assert_array_equal(numbers, X.toarray())
     np.testing.assert_array_equal(Schema.fit(X.toarray()).transform(X), numbers)
-
-
-def test_sparse_columns_of_pandas_are_restored_dense():
-    """Their logical type is that of their values."""
-    values = pd.arrays.SparseArray([0, 1, 1])
-    frame = pd.DataFrame({"a": values, "b": pd.arrays.SparseArray([0.5, nan, 1])})
-
-    schema = Schema.fit(frame)
-
-    assert [field.logical_type for field in schema.fields] == ["integer", "number"]
-    dense = frame.apply(lambda column: column.sparse.to_dense())
-    pd.testing.assert_frame_equal(schema.inverse_transform(schema.transform(frame)), dense)
 
 
 @pytest.mark.parametrize(
@@ -507,16 +484,6 @@ def test_imputed_tables_keep_observed_numbers_of_many_digits(dtype, library):
         ]
         assert kept == expected
     assert as_list(schema.keep_observed(filled, frame, mask)["x"]) == [1.0, 0.0, 2.0]
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_decimals_are_the_nearest_numbers(library):
-    """As they are in a column of objects: the detector knows training rows by their numbers."""
-    cells = [Decimal(i) / 10 for i in range(1000)]
-    column = pd.Series(cells, dtype=pd.ArrowDtype(pa.decimal128(10, 2)))
-    frame = as_table(pd.DataFrame({"a": column}), library)
-
-    np.testing.assert_array_equal(Schema.fit(frame).transform(frame)[:, 0], np.array(cells, float))
 
 
 def test_dates_and_durations_are_rounded_and_clipped():

@@ -101,14 +101,6 @@ def test_a_sample_is_uniform(size):
     assert kstest(rows / 1000, "uniform").pvalue > 0.01
 
 
-def test_all_rows_are_the_sample_if_they_fit_into_memory(monkeypatch):
-    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 3000)
-    table, n_rows = as_source(batches()).sample()
-
-    assert n_rows == 1000
-    np.testing.assert_array_equal(ROWS, table)
-
-
 def test_rows_on_disk_are_all_rows_in_random_order():
     """Each window of a sorted source is a random sample of all of it."""
     rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9].astype(np.float32))
@@ -199,15 +191,6 @@ def test_a_pattern_or_folder_without_files_is_refused(path, tmp_path):
         as_source(tmp_path / path).sample()
 
 
-def test_a_path_that_does_not_exist_is_named_with_the_parameter(tmp_path):
-    """pyarrow's message is the path alone, and a string for X may be no path in the user's mind."""
-    pytest.importorskip("pyarrow")
-    (tmp_path / "a.parquet").write_bytes(b"")
-    for source in (tmp_path / "b.parquet", [tmp_path / "b.parquet"]):
-        with pytest.raises(FileNotFoundError, match=r"^X .*path '.*b\.parquet', which does not ex"):
-            as_source(source).sample()
-
-
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -233,18 +216,6 @@ def test_files_of_different_types_have_the_wider_one(first, second, expected, tm
     dtype = "float64" if expected == "double" else "int64"
     numbers = set(table["a"].cast(dtype).drop_null().to_pylist())
     assert set(pd.Series(values).astype(second).astype(dtype)) <= numbers
-
-
-@pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])
-def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
-    """A number is no truth value, and no text."""
-    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, dtype in enumerate(kinds):
-        frame = pd.DataFrame({"a": pd.Series(range(9)).astype(dtype)})
-        frame.to_parquet(tmp_path / f"{number}.parquet")
-
-    with pytest.raises(ValueError, match="batches of X have columns of different types"):
-        as_source(tmp_path).sample()
 
 
 def test_folders_named_by_the_value_of_a_column_have_it(tmp_path):

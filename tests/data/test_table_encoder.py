@@ -182,27 +182,6 @@ def test_values_are_equal_up_to_the_rounding_of_the_coarser_precision(dtypes):
     np.testing.assert_allclose(cost, -np.log(21))
 
 
-@pytest.mark.parametrize("other", [500.0, 1.0, 1e-3])
-def test_unseen_values_of_a_constant_column_of_large_numbers(other):
-    """A time stamp 500 seconds later is another one."""
-    X = np.full((20, 1), 1.7e9)
-    columns = fit(X)
-
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + other), -np.log(22))
-
-
-def test_a_value_between_two_near_binary_values_is_unseen():
-    """Single precision blurs more than the distance of the two values, but not all of it."""
-    X = np.resize([1.7e9, 1.7e9 + 4], (20, 1))
-    columns = fit(X)
-
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X), np.log(21 / 22))
-    np.testing.assert_allclose(
-        columns.log_abs_det_jacobian(X.astype(np.float32) + 256), -np.log(22)
-    )
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + 2), -np.log(22))
-
-
 # -- requests -----------------------------------------------------------------------------
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -257,18 +236,6 @@ def test_a_dict_that_names_no_column_is_refused(key, mixed):
 
     assert repr(key) in str(e.value)
     assert str(NAMES) in str(e.value)
-
-
-@pytest.mark.parametrize(("names", "column"), [(None, "column 1"), (NAMES, "column 'b'")])
-def test_bernoulli_for_more_than_two_values_is_refused(names, column, mixed):
-    """The message names the column, values that it has and what to use instead."""
-    X = mixed.copy()
-    X[:, 1] = np.resize([0.0, 4.0, 9.0], 30)
-
-    with pytest.raises(ValueError, match=rf"needs {column} to have two values") as e:
-        fit(X, "bernoulli", names=names)
-
-    assert "it has 0.0, 4.0 and 9.0; use 'gaussian' or 'auto'" in str(e.value)
 
 
 @pytest.mark.parametrize("likelihood", ["auto", "gaussian", {0: "bernoulli", 2: "auto"}])

@@ -96,16 +96,6 @@ def test_the_density_of_a_positive_column_at_and_below_zero_is_positive(model, p
     assert zero == pytest.approx(model.score_samples([[-1e-12]])[0], abs=1e-6)
 
 
-@pytest.mark.parametrize("value", [-1.0, 0.5, 1e300, -1e300])
-def test_fractions_and_negative_numbers_are_unlikely_in_a_column_of_counts(value):
-    """Fractions and negative numbers have a score, lower than that of any common count."""
-    model = fitted(np.resize([0.0, 1.0, 1.0, 3.0], 100), {0: "poisson"})
-    unseen = model.score_samples([[value]])[0]
-
-    assert np.isfinite(unseen)
-    assert unseen < model.score_samples([[0.0], [1.0], [3.0]]).min()
-
-
 def test_an_unseen_integer_of_a_column_of_point_masses_has_a_finite_low_score():
     """The probability 1/(n + 2) is a Cauchy density over unseen numbers."""
     table = pd.DataFrame({"year": np.resize([70, 71, 71, 75, 80, 81], 300)})

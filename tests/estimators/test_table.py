@@ -134,19 +134,6 @@ def test_masked_cells_are_missing(dtype):
     np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_codes_and_sample_weights_may_be_tensors(dtype):
-    """Whatever transform takes, inverse_transform and sample_weight take."""
-    ones = torch.ones(len(NORMAL), dtype=dtype, requires_grad=True)
-    codes = torch.zeros(4, 2, dtype=dtype, requires_grad=True)
-    vae = VAETransformer(2, max_iter=1, random_state=0).fit(NORMAL, sample_weight=ones)
-
-    np.testing.assert_allclose(
-        vae.inverse_transform(codes), vae.inverse_transform(np.zeros((4, 2)))
-    )
-    assert vae.score(NORMAL, sample_weight=ones) == pytest.approx(vae.score(NORMAL))
-
-
 def test_cells_of_1e300_beside_a_positive_column_have_finite_scores():
     """Differences of their gradients are infinite, of which there are no eigenvalues."""
     rng = np.random.default_rng(0)
@@ -269,22 +256,6 @@ def test_sample_weights_that_sum_to_1_are_warned_of():
     vae.fit(NORMAL, sample_weight=weight / weight.mean())
 
 
-def test_values_that_fit_had_not_are_imputed_in_columns_of_integers():
-    """As in other columns, with handle_unknown="missing"; observed ones are kept."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"bit": rng.integers(0, 2, 60), "x": rng.normal(size=60)})
-    frame = frame.astype({"bit": "Int64"})
-    frame.loc[::9, "bit"] = pd.NA
-    model = VAETransformer(1, max_iter=1, random_state=0, handle_unknown="missing").fit(frame)
-    new = pd.DataFrame(
-        {"bit": pd.array([7, 0, 1, pd.NA], dtype="Int64"), "x": [0.0, 1.0, 2.0, 3.0]}
-    )
-
-    for imputed in (model.impute(new), *model.impute(new, n_imputations=2, random_state=0)):
-        assert imputed["bit"].isin([0, 1]).all()
-        assert imputed["bit"].tolist()[1:3] == [0, 1]
-
-
 @pytest.mark.parametrize("convert", [
     lambda frame: frame,
     lambda frame: frame.astype({"c": object}),
@@ -324,19 +295,6 @@ def test_columns_without_names_are_read_by_position():
 
     with pytest.warns(UserWarning, match="feature names"):
         np.testing.assert_array_equal(model.score_samples(numbered), model.score_samples(frame))
-
-
-@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
-def test_columns_of_one_name_are_refused(library):
-    """As any table that cannot be fitted, by a ValueError."""
-    values = RNG.normal(size=40)
-    frame = pd.DataFrame(np.c_[values, values], columns=["a", "a"])
-    if library == "pyarrow":
-        pa = pytest.importorskip("pyarrow")
-        frame = pa.Table.from_arrays([pa.array(values)] * 2, names=["a", "a"])
-
-    with pytest.raises(ValueError, match=r"X has several columns of one name(?s:.*)'a'"):
-        VAETransformer(1).fit(frame)
 
 
 @pytest.mark.parametrize("library", ["pandas", "pyarrow"])
@@ -403,20 +361,6 @@ def test_computed_dates_of_whole_days_are_midnights(convert, tmp_path):
     for dates in [*(nw.from_native(table)["day"].to_list() for table in computed), by_runtime]:
         times = pd.to_datetime(pd.Series([*dates]))
         assert (times == times.dt.normalize()).all()
-
-
-def test_observed_and_given_times_of_day_are_kept_in_a_column_of_whole_days():
-    """The user's values stay; all that the model computes are whole days."""
-    rng = np.random.default_rng(0)
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 90, 60), "D")
-    noon = pd.Timestamp("2024-02-01 12:00")
-    new = pd.DataFrame({"day": [noon, pd.NaT], "x": [np.nan, 0.0]})
-    model = VAETransformer(1, max_iter=1, random_state=0)
-    model.fit(pd.DataFrame({"day": days, "x": rng.normal(size=60)}))
-
-    assert model.impute(new)["day"][0] == noon
-    assert model.impute(pl.from_pandas(new))["day"][0] == noon
-    assert (model.sample(2, given={"day": noon})["day"] == noon).all()
 
 
 @pytest.mark.parametrize("dtype", ["int64", "Int16", "decimal", "duration"])
