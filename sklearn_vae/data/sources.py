@@ -389,10 +389,7 @@ def _join(tables: list[Any]) -> Any:
             warnings.simplefilter("ignore", FutureWarning)
             frames = [nw.from_native(table, eager_only=True) for table in tables]
             joined = nw.concat(frames).to_native()
-        if nw.dependencies.is_pandas_dataframe(joined):
-            # a column without values in a batch made objects of the dates of another
-            mixed = [name for name in joined if len({table[name].dtype for table in tables}) > 1]
-            joined[mixed] = joined[mixed].infer_objects()
-        return joined
+        # a column without values in a batch made objects of the dates of another
+        return joined.infer_objects() if nw.dependencies.is_pandas_dataframe(joined) else joined
     is_sparse = any(map(issparse, tables))
     return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)
