@@ -102,10 +102,7 @@ class BinaryColumns(Columns):
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
             X = times_power_of_two(values * scale + shift, exponent)
-        if not (rounds or is_sample):
-            return X
-        low, high = self.categories.T.astype(np.float64)
-        return np.where(np.isnan(X), X, np.where(self._middle() < X, high, low))
+        return self.on_steps(X) if rounds or is_sample else X
 
 
 @serializable
