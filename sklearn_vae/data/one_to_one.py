@@ -1,20 +1,21 @@
 """Columns that determine each other, such as a code and its label."""
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, permutations
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order
-from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
 MIN_REPEATS = 10
+# Columns with holes and as many values as each other that are compared, at most.
+MAX_ALIKE = 32
 # Rows that are compared first.
-FEW_ROWS = 1024
+SUBSAMPLE_SIZE = 1024
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
 CONTRADICTION = 1.0
 
@@ -81,40 +82,64 @@ def find_one_to_one(
     from the first one. The weight (n,) is the number of times that each row counts.
     """
     weight = np.ones(len(X)) if weight is None else weight
-    n_values = {j: len(_unique(X[:, j])) for j in np.union1d(sources, others).tolist()}
+    columns, few = np.union1d(sources, others).tolist(), X[:SUBSAMPLE_SIZE]
+    groups = [group for alike in _group_alike(few, columns) for group in _group_alike(X, alike)]
+    groups += _with_holes(X, columns)
     pairs: list[OneToOne] = []
-    for source, j in product(sources.tolist(), others.tolist()):
-        taken = source in [pair.derived for pair in pairs] or j in [
-            index for pair in pairs for index in (pair.source, pair.derived)
-        ]
-        if taken or source == j or n_values[source] != n_values[j]:
+    for source, j in (pair for group in groups for pair in permutations(group, 2)):
+        derived = [pair.derived for pair in pairs]
+        is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
+        if is_used or source not in sources or j not in others:
             continue
-        few = spread_out(len(X), FEW_ROWS)
-        if _find_pair(X[few], source, j, weight[few]) is None:
-            continue
-        pair, n_repeats = _find_pair(X, source, j, weight) or (None, 0)
-        if pair and len(pair.source_values) == n_values[j] and n_repeats >= MIN_REPEATS:
-            pairs.append(pair)
+        if _determine_each_other(few, source, j) and _determine_each_other(X, source, j):
+            pairs += _pair(X, source, j, weight)
     return pairs
 
 
-def _find_pair(
-    X: np.ndarray, source: int, j: int, weight: np.ndarray
-) -> tuple[OneToOne, float] | None:
-    """Return the pair, if either column determines the other, and the rows that repeat values."""
-    is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
-    x, y = X[is_whole][:, [source, j]].T
+def _determine_each_other(X: np.ndarray, source: int, j: int) -> bool:
+    """Return whether each value of either column has one of the other, in rows with both."""
+    x, y = X[~np.isnan(X[:, [source, j]]).any(axis=1)][:, [source, j]].T
     values, first, codes = np.unique(x, return_index=True, return_inverse=True)
-    if not (y == y[first][codes]).all() or len(np.unique(y)) != len(values):
-        return None
+    return bool((y == y[first][codes]).all()) and len(np.unique(y)) == len(values)
+
+
+def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray) -> list[OneToOne]:
+    """Return the pair, or none if a value has no row with both, or if it may be by chance."""
+    is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
+    values, first, codes = np.unique(X[is_whole, source], return_index=True, return_inverse=True)
+    has_all = all(len(np.unique(X[~np.isnan(X[:, k]), k])) == len(values) for k in (source, j))
     counts = np.bincount(codes, weight[is_whole], 1)
-    n_repeats = counts.sum() - counts.max() - (len(counts) - 1)
-    return OneToOne(source, j, values, y[first]), float(n_repeats)
+    if not has_all or counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
+        return []
+    return [OneToOne(source, j, values, X[is_whole, j][first])]
 
 
-def _unique(x: np.ndarray) -> np.ndarray:
-    """Unique values, but for missing ones."""
-    return np.unique(x[~np.isnan(x)])
+def _with_holes(X: np.ndarray, columns: list[int]) -> list[list[int]]:
+    """Group columns of as many values as each other, of which some may be missing.
+
+    Not of two values, nor among many columns of as many values.
+    """
+    by_number: dict[int, list[int]] = {}
+    for j in columns if np.isnan(X).any() else ():
+        by_number.setdefault(len(np.unique(X[~np.isnan(X[:, j]), j])), []).append(j)
+    return [
+        alike
+        for n_values, alike in by_number.items()
+        if 2 < n_values < len(X) / 2 and len(alike) <= MAX_ALIKE
+    ]
+
+
+def _group_alike(X: np.ndarray, columns: list[int]) -> list[list[int]]:
+    """Group columns whose values are equal in the same pairs of rows; groups of at least two."""
+    keys = {j: _codes(X[:, j]).tobytes() for j in columns}
+    groups = groupby(sorted(keys, key=lambda j: (keys[j], j)), key=keys.__getitem__)
+    return [alike for _, group in groups if len(alike := list(group)) > 1]
+
+
+def _codes(values: np.ndarray) -> np.ndarray:
+    """Number values by their first rows; -1 where they are missing: (n,) -> (n,)."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.where(np.isnan(values), -1, np.argsort(np.argsort(first))[inverse])
 
 
 def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -292,26 +292,26 @@ def _read_parquet(X: Any) -> Iterator[Any]:
         raise ImportError(
             "Parquet files are read by pyarrow: pip install 'sklearn-vae[parquet]'."
         ) from error
-    n_files = 0
-    # threads and batches that are read ahead double the memory
-    options = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
-    for path in paths:
-        for file in _matching(path) if "*" in path else [path]:
-            table = _open_parquet(file)
-            for fragment in table.get_fragments():
-                n_files += 1
-                schema = fragment.physical_schema
-                index = (schema.pandas_metadata or {}).get("index_columns", [])
-                columns = [name for name in schema.names if name not in index]
-                for field in table.partitioning.schema:  # columns that are names of folders
-                    if field.name not in schema.names:
-                        schema, columns = schema.append(field), [*columns, field.name]
-                for batch in fragment.to_batches(
-                    schema=schema, columns=columns, batch_size=ROWS_PER_BATCH, **options
-                ):
-                    yield pa.Table.from_batches([batch])
-    if not n_files:
+    files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
+    parts = [_open_parquet(file) for file in files]
+    fragments = [
+        (each, part.partitioning.schema) for part in parts for each in part.get_fragments()
+    ]
+    if not fragments:
         raise FileNotFoundError(f"X is {X!r}, where there is no Parquet file.")
+    for fragment, folders in fragments:
+        schema = fragment.physical_schema
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        columns = [name for name in schema.names if name not in index]
+        for field in folders:  # columns that are names of folders
+            if field.name not in schema.names:
+                schema, columns = schema.append(field), [*columns, field.name]
+        options = {"schema": schema, "columns": columns, "batch_size": ROWS_PER_BATCH}
+        # threads and batches that are read ahead double the memory
+        parts = fragment.to_batches(
+            batch_readahead=1, fragment_readahead=1, use_threads=False, **options
+        )
+        yield from (pa.Table.from_batches([part]) for part in parts)
     pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
 
 
