@@ -293,7 +293,7 @@ def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:
 
 def _time_unit(dtype: str) -> str:
     match = TIME_UNIT.search(dtype)
-    return match[0] if match else "D"
+    return match[0] if match and not dtype.startswith("date64") else "D"
 
 
 def nearest_possible(

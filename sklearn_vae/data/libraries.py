@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field
+from sklearn_vae.data.fields import Field, time_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,10 @@ class Library(ABC):
     def dtype(self, series: Any) -> str:
         """Return the dtype of a column as text, from which ``frame`` makes it."""
 
+    def times(self, series: Any) -> np.ndarray:
+        """Convert dates and durations to NumPy's, in UTC: (n,)."""
+        return np.asarray(series.to_numpy())
+
     @abstractmethod
     def codes(self, series: Any) -> tuple[np.ndarray, list]:
         """Factorize a column: codes, -1 for missing values, and unique values.
@@ -61,6 +65,14 @@ class _Pandas(Library):
         if isinstance(dtype, pd.CategoricalDtype):
             return f"category[{self.dtype(dtype.categories)}]"
         return str(dtype)
+
+    def times(self, series: "pd.Series") -> np.ndarray:
+        dtype = str(series.dtype)
+        if time_type(dtype) == "duration":
+            return series.to_numpy()
+        if dtype.startswith(("date32", "date64")):  # pandas makes objects of them
+            series = series.astype("timestamp[ms][pyarrow]")
+        return series.to_numpy(dtype="datetime64[us]")  # in UTC, with a time zone
 
     def codes(self, series: "pd.Series") -> tuple[np.ndarray, list]:
         import pandas as pd

@@ -34,7 +34,7 @@ MISSING = ("NoneType", "NAType", "NaTType")
 NULL = ("null", "null[pyarrow]")
 # Dtypes that declare categories: pandas', polars' and pyarrow's.
 DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*>")
-SECOND = np.timedelta64(1, "s")
+EPOCH, SECOND = np.datetime64(0, "us"), np.timedelta64(1, "s")
 # Types of categories, beside pandas' intervals.
 CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
 
@@ -144,10 +144,8 @@ class _FrameColumn(Column):
         self.logical_type = _logical_type_of_series(series, self.dtype, name)
 
     def numbers(self) -> np.ndarray:
-        if time_type(self.dtype) == "date":
-            return self.series.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
-        if time_type(self.dtype) == "duration":  # narwhals truncates some
-            return np.asarray(self.series.to_native().to_numpy()) / SECOND
+        if time_type(self.dtype) is not None:
+            return _seconds(self.library.times(self.series.to_native()))
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
@@ -303,8 +301,7 @@ def _logical_type_of_series(series: nw.Series, dtype: str, name: Name) -> str:
     if series.dtype.is_integer() or letter in ("i", "u"):
         return "integer"
     is_number = series.dtype.is_numeric() or letter == "f" or DECIMAL.match(dtype) is not None
-    is_time = series.dtype in (nw.Date, nw.Datetime, nw.Duration)
-    if is_number or is_time or dtype.lower() in NULL:
+    if is_number or time_type(dtype) is not None or dtype.lower() in NULL:
         return "number"
     if letter == "c":
         raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")
@@ -342,6 +339,13 @@ def _advice(cls: type) -> str:
         if issubclass(cls, time):
             return f" Convert the column of a data frame by pandas.{function}."
     return ""
+
+
+def _seconds(times: np.ndarray) -> np.ndarray:
+    """Convert dates, or durations, to seconds: (n,) -> (n,)."""
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[us]") - EPOCH
+    return times / SECOND
 
 
 def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -61,7 +61,7 @@ def pandas_columns():
     yield from (arrow(["b", None, "a"], kind) for kind in (pa.string(), pa.large_string()))
     yield arrow(["b", None, "a"], pa.dictionary(pa.int32(), pa.string()))
     yield arrow([NOON, None, LONG_AGO], pa.timestamp("us", "America/New_York"))
-    yield arrow([NOON.date(), None, LONG_AGO.date()], pa.date32())
+    yield from (arrow([NOON.date(), None, LONG_AGO.date()], t) for t in (pa.date32(), pa.date64()))
     yield arrow([dt.timedelta(2), None, dt.timedelta(0, 1.5)], pa.duration("ms"))
     yield arrow([Decimal("1.5"), None, Decimal("-2.25")], pa.decimal128(9, 2))
     yield arrow([None, None, None], pa.null())
@@ -86,6 +86,7 @@ def polars_columns():
 def arrow_columns():
     yield from (column.to_frame().to_arrow()["a"] for column in polars_columns())
     yield pa.chunked_array([["b", None], ["a"]])
+    yield pa.chunked_array([pa.array([NOON.date(), None, LONG_AGO.date()], pa.date64())])
     yield pa.chunked_array([["b", None], ["c", "a"]]).dictionary_encode()
     yield pa.chunked_array([pa.array([3, None, 1]).dictionary_encode()])
     ordered = pa.DictionaryArray.from_arrays([1, None, 0], ["lo", "hi"], ordered=True)
