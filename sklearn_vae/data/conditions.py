@@ -127,7 +127,13 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     if not isinstance(frame, nw.DataFrame | nw.Series):
         return split_array(y, n_rows)
     columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
-    return [_check_column(column.to_numpy(), n_rows) for column in columns]
+    values = [_check_column(column.to_numpy(), n_rows) for column in columns]
+    # categories are classes, also if they are floating-point numbers
+    is_category = [column.dtype in (nw.Categorical, nw.Enum) for column in columns]
+    return [
+        value.astype(object) if category and value.dtype.kind == "f" else value
+        for value, category in zip(values, is_category, strict=True)
+    ]
 
 
 def as_dense(y: Any) -> Any:
@@ -192,6 +198,8 @@ def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:
 
 def _classes(values: np.ndarray) -> np.ndarray:
     classes = np.unique(values)
+    if classes.dtype.kind == "O":  # categories that are floating-point numbers
+        return np.array(classes.tolist())
     return classes.astype(object) if classes.dtype.kind == "U" else classes
 
 
