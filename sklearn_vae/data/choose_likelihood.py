@@ -112,9 +112,10 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
     if likelihood is not NUMBERS:
         return [(_fit(column, likelihood), 0.0, math.inf)]
     options = []
-    for marginal, *evidence in candidate_marginals(column):
+    for marginal, log_density, max_gain in candidate_marginals(column):
         likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
-        options.append((_fit(replace(column, marginal=marginal), likelihood), *evidence))
+        fitted = _fit(replace(column, marginal=marginal), likelihood)
+        options.append((fitted, log_density, max_gain))
     return options
 
 

@@ -237,7 +237,7 @@ def read_table(X: Any) -> TableReader:
         return [_column_of_series(name, series, library) for name, series in parts]
 
     reader = TableReader(container, frame.shape, columns)
-    dtypes = set(native.dtypes) if container == "pandas" else {None}
+    dtypes: set[Any] = set(native.dtypes) if container == "pandas" else {None}
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
         reader.dtypes, reader.matrix = dtypes, lambda dtype: native.to_numpy(dtype=dtype)
     return reader
