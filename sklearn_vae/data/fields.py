@@ -206,7 +206,9 @@ class Field:
             choice[-1] = missing
             return choice[self.codes(values)]
         if self.dtype.lower().startswith("object"):
-            return np.where(np.isnan(values), missing, values.astype(object))
+            objects = values.astype(object)
+            objects[np.isnan(values)] = missing
+            return objects
         low, high = self.limits
         if time_type(self.dtype) is not None:
             return _to_numpy_times(np.clip(values, low, high), self.dtype)

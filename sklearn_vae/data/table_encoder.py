@@ -89,7 +89,12 @@ class TableEncoder:
         for name in self.names:
             to_json(name)  # refuses what is no name
         columns, is_constant = np.arange(self.n_features), self.is_constant
-        for relation in (*self.one_to_one, *self.many_to_one, *self.equal_cells):
+        relations: list[OneToOne | ManyToOne | EqualCells] = [
+            *self.one_to_one,
+            *self.many_to_one,
+            *self.equal_cells,
+        ]
+        for relation in relations:
             relation.check()
         derived = {pair.derived for pair in self.one_to_one}
         sources = [pair.source for pair in self.one_to_one]
