@@ -109,7 +109,8 @@ class TableModel(Model):
         else:
             if table.dtype == object:
                 table = np.where(find_objects(is_missing, table), np.nan, table)
-            rows = table.astype(np.float64, copy=False)
+            is_single = table.dtype == np.float32  # in which values are compared with those of fit
+            rows = table if is_single else table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
         if self.handle_unknown == "infrequent":
