@@ -67,12 +67,13 @@ class TableEncoderModule(nn.Module):
                 "to_onnx supports rows without missing values, and the model was fitted to rows "
                 "with missing values."
             )
-        half = columns.exponent // 2  # 2 to the whole exponent could overflow
+        exponent, shift, scale = columns.units
+        half = exponent // 2  # 2 to the whole exponent could overflow
         buffers = {
-            "divide": np.exp2([-half, half - columns.exponent]),
-            "multiply": np.exp2([half, columns.exponent - half]),
-            "shift": columns.shift,
-            "scale": columns.scale,
+            "divide": np.exp2([-half, half - exponent]),
+            "multiply": np.exp2([half, exponent - half]),
+            "shift": shift,
+            "scale": scale,
             "order": columns.order,
             "is_binary": columns.is_binary,
             "is_constant": columns.is_constant,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
@@ -35,10 +35,8 @@ Request = Likelihood | type[Likelihood]
 def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Request | None]:
     """Split the parameter ``likelihood`` by column: a class, an object, or None for "auto"."""
     if isinstance(likelihood, Mapping):
-        has_names_of_truths = any(isinstance(name, bool) for name in names)
         for key in likelihood:
-            is_truth = isinstance(key, bool) and not has_names_of_truths
-            if is_truth or not (key in names or key in range(len(names))):
+            if not (key in names or key in range(len(names))):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."
@@ -98,22 +96,8 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     return columns.resolve(column)
 
 
-class Option(NamedTuple):
-    """A likelihood that a column may have; its values are not kept.
-
-    Attributes
-    ----------
-    columns : Columns
-        The fitted column, of a likelihood and a marginal distribution that its encoding follows.
-    log_density : float, default=0.0
-        Marginal log-density per row.
-    max_gain : float, default=inf
-        What other columns may add to it, at most.
-    """
-
-    columns: Columns
-    log_density: float = 0.0
-    max_gain: float = math.inf
+# A fitted column, its marginal log-density per row, and what other columns may add to it at most.
+Option = tuple[Columns, float, float]
 
 
 def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> list[Option]:
@@ -123,14 +107,15 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
     standardized.
     """
     likelihood = _likelihood_of(column)
+    if is_plain and likelihood is NUMBERS:
+        likelihood = Gaussian()
     if likelihood is not NUMBERS:
-        return [Option(_fit(column, likelihood))]
-    if is_plain:
-        return [Option(_fit(column, Gaussian()))]
+        return [(_fit(column, likelihood), 0.0, math.inf)]
     options = []
-    for marginal, *evidence in candidate_marginals(column):
+    for marginal, log_density, max_gain in candidate_marginals(column):
         likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
-        options.append(Option(_fit(replace(column, marginal=marginal), likelihood), *evidence))
+        fitted = _fit(replace(column, marginal=marginal), likelihood)
+        options.append((fitted, log_density, max_gain))
     return options
 
 

@@ -91,22 +91,17 @@ class ConditionEncoder:
             len(self.class_prior) == 0
         ):
             raise ValueError("the classes are not those of the conditions")
-        codes = self.encoder.categories_
         for j, classes in enumerate(self.categories_):
-            if classes is not None:
-                _check_classes(classes, codes.get(j, ()))
+            if classes is None:
+                continue
+            if np.ndim(classes) != 1 or len(classes) != len(self.encoder.categories_.get(j, ())):
+                raise ValueError("the classes are not those of the conditions")
+            check_hashes(classes.tolist())
+            if len(set(classes.tolist())) != len(classes):
+                raise ValueError("a class of the conditions occurs twice")
         is_prior = (self.class_prior >= 0).all()
         if not is_prior or (only is not None and not abs(self.class_prior.sum() - 1) < 1e-6):
             raise ValueError("the frequencies of the classes do not sum to 1")
-
-
-def _check_classes(classes: np.ndarray, codes: Sequence[float] | np.ndarray) -> None:
-    """Check that the classes are as many as the encoder's codes."""
-    if np.ndim(classes) != 1 or not len(classes) or len(classes) != len(codes):
-        raise ValueError("the classes are not those of the conditions")
-    check_hashes(classes.tolist())
-    if len(set(classes.tolist())) != len(classes):
-        raise ValueError("a class of the conditions occurs twice")
 
 
 def column_names(y: Any) -> list[Name] | None:
@@ -210,17 +205,12 @@ def _classes(values: np.ndarray) -> np.ndarray:
 
 def _codes(y: Sequence[np.ndarray], categories: Sequence[np.ndarray | None]) -> np.ndarray:
     """Encode classes as codes, and keep numbers: (n, n_y)."""
-    columns = [
-        _as_numbers(column) if classes is None else _class_codes(column, classes)
-        for column, classes in zip(y, categories, strict=True)
-    ]
-    return np.column_stack(columns).astype(np.float64)
-
-
-def _as_numbers(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"y must hold numbers, as in fit. Got {values[0].item()!r} instead.")
-    return values
+    codes = np.empty((len(y[0]), len(y)))
+    for j, (column, classes) in enumerate(zip(y, categories, strict=True)):
+        if classes is None and column.dtype.kind not in "biuf":
+            raise ValueError(f"y must hold numbers, as in fit. Got {column[0].item()!r} instead.")
+        codes[:, j] = column if classes is None else _class_codes(column, classes)
+    return codes
 
 
 def _class_codes(values: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -4,13 +4,11 @@ import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from numbers import Real
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -26,13 +24,8 @@ UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
 # Name of a column: any value that can be one, as a date or NaN; an index if columns have no names.
 Name = Hashable
-# Dtypes of text, and of categories that are numbers.
-TEXT = re.compile(r"str|object|^(Categorical|Enum)$", re.IGNORECASE)
-CODED_NUMBERS = re.compile(r"(category\[|dictionary<values=)(u?int|float|double)", re.IGNORECASE)
-# Decimals: numbers of digits and decimal places, and those of Python in a column of objects.
+# Decimals: numbers of digits and decimal places.
 DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", re.IGNORECASE)
-DECIMAL_OBJECTS = re.compile(r"object\[Decimal\((\d\d?)\)\]")
-MAX_PLACES = 15
 # Deprecated codes of NumPy's dtypes of bytes.
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
@@ -46,9 +39,7 @@ MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
 TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
 # Time zones of pandas, pyarrow and polars.
 TIME_ZONE = re.compile(r"(?:\[\w+, (?:tz=)?|time_zone=')([^\]']+)")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = 86400.0
-HALF_DAY = timedelta(hours=12)
 # Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in seconds.
 YEARS_1_TO_9999 = (-62135596800.0, 253402214400.0)
 LONGEST = 9.2e12
@@ -72,10 +63,9 @@ class Field:
         index here. They are those of the dtype if it declares any, otherwise the unique
         values, sorted.
     dtype : str
-        Dtype of the values that ``inverse_transform`` returns; ``"object[Decimal(2)]"`` for
-        Python's decimals of two places.
+        Dtype of the values that ``inverse_transform`` returns.
     has_whole_days : bool, default=False
-        Whether all values in ``fit`` were midnights, in their time zone if they have one.
+        Whether all values in ``fit`` were midnights of dates without a time zone.
     is_empty : bool, default=False
         Whether a column of numbers had none in ``fit``: later values may be of any type.
     """
@@ -159,15 +149,14 @@ class Field:
 
     @property
     def smallest_positive(self) -> float:
-        """Smallest number above 0 of the dtype, of durations in seconds; 0 in double precision."""
+        """Smallest number above 0 of the dtype, of durations in seconds; 0 of floats."""
         if self.is_integer:
             return 1.0
         if time_type(self.dtype) is not None:
             return MICROSECONDS[_time_unit(self.dtype)] / 1e6
-        if match := DECIMAL.match(self.dtype) or DECIMAL_OBJECTS.fullmatch(self.dtype):
-            return 10.0 ** -int(match[match.lastindex or 0])
-        dtype = precision(self.dtype)
-        return 0.0 if dtype == DOUBLE else float(np.finfo(dtype).smallest_subnormal)
+        if match := DECIMAL.match(self.dtype):
+            return 10.0 ** -int(match[2])
+        return 0.0
 
     def has_types_of(self, values: list) -> bool:
         """Return whether a value has a type of the categories; text and numbers are two types.
@@ -205,18 +194,6 @@ class Field:
         codes = np.clip(np.rint(values), 0, max(n_categories - 1, 0))
         return np.where(missing, -1, codes).astype(np.intp)
 
-    def for_values(self, values: np.ndarray) -> "Field":
-        """Return a column that can hold values, if it had none in ``fit``: (n,).
-
-        Its code 0 is ``"missing_value"``, as scikit-learn's imputers fill columns of text, or the
-        number 0.
-        """
-        if self.categories != () or np.isnan(values).all():
-            return self
-        if TEXT.search(self.dtype):
-            return replace(self, categories=("missing_value",))
-        return replace(self, categories=(0,)) if CODED_NUMBERS.match(self.dtype) else self
-
     def decode(self, values: np.ndarray, missing: float | None = None) -> np.ndarray:
         """Convert codes or numbers to the nearest values of the dtype: (n,) -> (n,).
 
@@ -231,8 +208,6 @@ class Field:
             return choice[self.codes(values)]
         if self.dtype.lower().startswith("object"):
             objects = values.astype(object)
-            if match := DECIMAL_OBJECTS.fullmatch(self.dtype):
-                objects[:] = [Decimal(f"{value:.{match[1]}f}") for value in values.tolist()]
             objects[np.isnan(values)] = missing
             return objects
         low, high = self.limits
@@ -306,33 +281,6 @@ def _time_unit(dtype: str) -> str:
     return match[0] if match and not dtype.startswith("date64") else "D"
 
 
-def nearest_midnights(seconds: np.ndarray, dtype: str) -> np.ndarray:
-    """Round dates to whole days of their time zone, if its rules are known: (n,) -> (n,)."""
-    if not (match := TIME_ZONE.search(dtype)):
-        return np.rint(seconds / DAY) * DAY
-    if (zone := _time_zone(match[1])) is None:
-        return seconds
-    low, high = YEARS_1_TO_9999
-    is_date, midnights = ~np.isnan(seconds), seconds.copy()
-    hours = np.rint(np.clip(seconds[is_date], low + 2 * DAY, high - 2 * DAY) / 3600)
-    unique, index = np.unique(hours, return_inverse=True)
-    later = [
-        (EPOCH + timedelta(hours=hour)).astimezone(zone) + HALF_DAY for hour in unique.tolist()
-    ]
-    days = [datetime(each.year, each.month, each.day, tzinfo=zone) for each in later]
-    midnights[is_date] = np.array([day.timestamp() for day in days])[index]
-    return midnights
-
-
-def _time_zone(name: str) -> tzinfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        with suppress(ValueError):
-            return datetime.strptime(name[-6:], "%z").tzinfo  # such as UTC+01:00
-    return None
-
-
 def nearest_possible(
     rows: np.ndarray,
     fields: Sequence[Field],
@@ -348,40 +296,17 @@ def nearest_possible(
     for j, field in enumerate(fields):
         values = possible[:, j]
         if field.has_whole_days:
-            values[:] = nearest_midnights(values, field.dtype)
+            values[:] = np.rint(values / DAY) * DAY
         if is_positive[j]:
             np.maximum(values, field.smallest_positive, out=values)
     return np.where(observed, rows, possible)
 
 
-def precision(dtype: Any) -> np.dtype:
-    """Return the precision of the numbers of a dtype or its name: half, single or double."""
-    # numpy's names of dtypes take a while, and other dtypes may not have a hash
-    return _precision(dtype if isinstance(dtype, np.dtype) else str(dtype))
-
-
-@lru_cache
-def _precision(dtype: str | np.dtype) -> np.dtype:
-    if (match := SINGLE.match(str(dtype))) is None:
+def precision(dtype: str) -> np.dtype:
+    """Return the precision of the numbers of a dtype: half, single or double."""
+    if (match := SINGLE.match(dtype)) is None:
         return DOUBLE
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
-
-
-def precisions(X: Any, n_columns: int, names: Sequence[Name] | None = None) -> list[np.dtype]:
-    """Return the precisions of a table's columns, or of those with ``names``.
-
-    It is double for names that the table lacks. No library of data frames is imported.
-    """
-    if hasattr(X, "to_pydict"):  # pyarrow
-        columns, dtypes = X.column_names, X.schema.types
-    elif hasattr(X, "dtypes"):  # pandas and polars
-        columns, dtypes = X.columns, X.dtypes
-    else:
-        return [precision(getattr(X, "dtype", DOUBLE))] * n_columns
-    if names is not None:
-        dtype_of_name = dict(zip(columns, dtypes, strict=True))
-        dtypes = [dtype_of_name.get(name, DOUBLE) for name in names]
-    return [precision(dtype) for dtype in dtypes]
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

@@ -27,15 +27,11 @@ from sklearn_vae.data.transforms import choose_encodings
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
-    Counts,
     Likelihood,
     Ordinal,
-    ZeroInflated,
 )
 from sklearn_vae.numerics.row_subsets import spread_out
 
-# Rows from which levels' effects on other columns are estimated, at most.
-MAX_ROWS_OF_EFFECTS = 100_000
 # Rows by which the encodings of columns are chosen together, at most.
 MAX_ROWS_OF_ENCODINGS = 20_000
 
@@ -63,10 +59,8 @@ def fit_encoder(
         Sample weights.
     likelihood : str, Likelihood, list or dict
         The estimator's parameter.
-    names : sequence of hashable, optional
-        Names of the columns, if they have any.
-    fields : sequence of Field, optional
-        Schemas of the columns, if they are those of a data frame.
+    names, fields : sequences, optional
+        Names of the columns if they have any, and schemas if they are those of a data frame.
     is_plain : bool, default=False
         Whether all numbers are standardized, and their distribution is not looked at.
     period : int or None, default=None
@@ -77,14 +71,7 @@ def fit_encoder(
     groups_levels : bool, default=True
         Whether many categories of a column share classes; they do not with a ``period``.
     derives_columns : bool, default=False
-        Whether columns without a requested likelihood that are in one-to-one relation with a
-        column of classes are derived from it, and classes that follow from others are found, as
-        are numbers that often equal those of another column.
-
-    Returns
-    -------
-    TableEncoder
-        Fitted encoder.
+        Whether relations between columns without a requested likelihood are looked for.
     """
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
@@ -120,7 +107,6 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     pairs = _derive_columns(columns, X, sample_weight, others) if derives_columns else []
     labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
-    _group_levels(columns, X, sample_weight)
     encoder = TableEncoder(
         column_names,
         groups=_group(columns),
@@ -140,22 +126,18 @@ def _choose_columns(
     options: list[list[Option]], X: np.ndarray, weights: np.ndarray | None
 ) -> list[Columns]:
     """Choose the encoding of each column that suits all columns together best."""
-    numbers = [j for j, some in enumerate(options) if isinstance(some[0].columns, RealColumns)]
+    fitted = [[columns for columns, _, _ in some] for some in options]
+    numbers = [j for j, (first, *_) in enumerate(fitted) if isinstance(first, RealColumns)]
     rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
-    encodings = [
-        (each.columns.scores(X[np.ix_(rows, each.columns.indices)])[:, 0] for each in options[j])
-        for j in numbers
-    ]
-    weights = np.ones(len(rows)) if weights is None else weights[rows]
     chosen = choose_encodings(
-        encodings,
-        [[each.log_density for each in options[j]] for j in numbers],
-        [[each.max_gain for each in options[j]] for j in numbers],
-        weights,
+        [(each.scores(X[np.ix_(rows, each.indices)])[:, 0] for each in fitted[j]) for j in numbers],
+        [[log_density for _, log_density, _ in options[j]] for j in numbers],
+        [[max_gain for _, _, max_gain in options[j]] for j in numbers],
+        np.ones(len(rows)) if weights is None else weights[rows],
     )
-    columns = [some[0].columns for some in options]
+    columns = [first for first, *_ in fitted]
     for j, choice in zip(numbers, chosen, strict=True):
-        columns[j] = options[j][choice].columns
+        columns[j] = fitted[j][choice]
     return columns
 
 
@@ -176,11 +158,8 @@ def _agrees(fitted: Likelihood, requested: Request) -> bool:
     """Return whether the fitted likelihood may be that of the request."""
     if not isinstance(requested, type):
         return bool(fitted == requested)
-    if issubclass(requested, Categorical | Ordinal):  # two classes are binary
-        return isinstance(fitted, requested | Bernoulli)
-    if issubclass(requested, ZeroInflated | Counts):
-        return isinstance(fitted, requested)
-    return bool(fitted == requested())
+    is_class = issubclass(requested, Categorical | Ordinal)  # two classes are binary
+    return type(fitted) is requested or (is_class and isinstance(fitted, Bernoulli))
 
 
 def _share_scale(columns: list[Columns]) -> None:
@@ -243,20 +222,6 @@ def _derive_columns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
         )
     return pairs
-
-
-def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
-    """Group rare levels of columns that have many by their effects on the others, in place."""
-    rows = spread_out(len(X), MAX_ROWS_OF_EFFECTS)
-    for column in columns:
-        if type(column) is CategoricalColumns and column.n_levels.any():
-            others = (
-                values
-                for other in columns
-                if other is not column
-                for values in other.encode(X[np.ix_(rows, other.indices)]).T
-            )
-            column.group_by_effects(X[:, column.indices[0]], weights, others, rows)
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

@@ -9,10 +9,9 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.fields import DECIMAL_OBJECTS, Field, time_type
+from sklearn_vae.data.fields import Field, time_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +41,6 @@ class Library(ABC):
         """Convert dates and durations to NumPy's, in UTC: (n,)."""
         return np.asarray(series.to_numpy())
 
-    def choose(self, mask: np.ndarray, first: nw.Series, second: nw.Series) -> nw.Series:
-        """Take the cells of one column where a mask (n,) is True, and else of another."""
-        is_first = nw.new_series("", mask, nw.Boolean, backend=first.implementation)
-        return first.zip_with(is_first, second)
-
     @abstractmethod
     def codes(self, series: Any) -> tuple[np.ndarray, list]:
         """Factorize a column: codes, -1 for missing values, and unique values.
@@ -70,8 +64,6 @@ class _Pandas(Library):
         dtype = series.dtype
         if isinstance(dtype, pd.CategoricalDtype):
             return f"category[{self.dtype(dtype.categories)}]"
-        if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
-            return f"{dtype}({dtype.storage})"  # str(dtype) omits the storage
         return str(dtype)
 
     def times(self, series: "pd.Series") -> np.ndarray:
@@ -123,13 +115,9 @@ class _Pandas(Library):
             inner = Field("", "", None, text[len("category[") : -1])
             categories = pd.Index(field.categories, dtype=self._type(inner))
             return pd.CategoricalDtype(categories, ordered=field.logical_type == "ordered")
-        if match := re.fullmatch(r"(string|str)\((.*)\)", text):
-            if match[1] == "str":
-                return pd.StringDtype(match[2], na_value=np.nan)
-            return pd.StringDtype(match[2])
         if text.endswith("[pyarrow]"):
             return pd.ArrowDtype(_arrow_type(text.removesuffix("[pyarrow]")))
-        return pd.api.types.pandas_dtype("object" if DECIMAL_OBJECTS.fullmatch(text) else text)
+        return pd.api.types.pandas_dtype(text)
 
 
 class _Polars(Library):
@@ -192,13 +180,6 @@ class _Arrow(Library):
 
     def dtype(self, series: "pa.ChunkedArray") -> str:
         return str(series.type)
-
-    def choose(self, mask: np.ndarray, first: nw.Series, second: nw.Series) -> nw.Series:
-        dtype = first.to_native().type
-        text = "large_string" if str(dtype) == "string_view" else dtype  # no kernel takes views
-        parts = (part.to_native().cast(text) for part in (first, second))
-        chosen = super().choose(mask, *(nw.from_native(part, series_only=True) for part in parts))
-        return nw.from_native(chosen.to_native().cast(dtype), series_only=True).alias(first.name)
 
     def codes(self, series: "pa.ChunkedArray") -> tuple[np.ndarray, list]:
         import pyarrow as pa

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -82,9 +82,8 @@ class ManyToOne:
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
-        codes, own = in_coarser_dtype(codes, self.codes)
-        index = np.searchsorted(own, codes).clip(max=len(own) - 1)
-        return np.where((own[index] == codes)[:, None], self.values[index], np.nan)
+        index = find_in_order(codes, self.codes)
+        return np.where((index >= 0)[:, None], self.values[index], np.nan)
 
 
 def find_many_to_one(

@@ -186,7 +186,7 @@ def candidate_marginals(column: TrainingColumn) -> list[Evidence]:
         if marginal.counts is not None:
             _, variance = weighted_moments(np.sqrt(values.values), values.rows)
             limit = 0.5 * np.log(max(variance / VARIANCE_OF_ROOT, 1.0))
-        if not is_whole and marginal.is_log:
+        if marginal.is_log and (not is_whole or len(marginal.point_masses)):
             marginal = _log_knots(values, marginal)
         found.append(Evidence(marginal, mean, max(float(limit), 0.0)))
     return found

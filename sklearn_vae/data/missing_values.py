@@ -9,8 +9,6 @@ from scipy.sparse import issparse
 
 from sklearn_vae._compat import is_pandas_na, is_scalar_nan
 from sklearn_vae.data.arrays import find_objects
-from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_source
 
 
@@ -22,8 +20,8 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
         return source.map(partial(replace_by_nan, missing_values=missing_values))
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
-        adapt = _without_category if isinstance(missing_values, str) else _nullable
-        frame = adapt(frame, missing_values)
+        if nw.dependencies.is_pandas_dataframe(X):
+            frame = nw.from_native(X.apply(_without_category, value=missing_values))
         return frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
@@ -48,29 +46,10 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     return np.where(missing_values == values, np.nan, values)
 
 
-def _without_category(frame: nw.DataFrame, value: str) -> nw.DataFrame:
-    """Leave out the category of missing cells, which a dtype may declare: cells become null."""
-    dtypes = frame.schema.dtypes()
-    columns = [j for j, dtype in enumerate(dtypes) if dtype in (nw.Categorical, nw.Enum)]
-    if not columns or str(frame.implementation.value) not in LIBRARIES:
-        return frame
-    native = frame[:, columns].to_native()  # by index, since names may be numbers
-    schema = Schema.fit(native).without_category(value)
-    codes = schema.transform(native, handle_unknown="missing")
-    changed = schema.inverse_transform(codes, index=nw.maybe_get_index(frame))
-    return frame.with_columns(nw.from_native(changed, eager_only=True).iter_columns())
-
-
-def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
-    """Let integers of NumPy keep their type without the value: pandas would make floats."""
-    integers = (column for column in frame.iter_columns() if column.dtype.is_integer())
-    columns = [column.to_native() for column in integers if (column == value).any()]
-    nullable = [
-        nw.from_native(column.convert_dtypes(), series_only=True)
-        for column in columns
-        if isinstance(getattr(column, "dtype", None), np.dtype)
-    ]
-    return frame.with_columns(nullable) if nullable else frame
+def _without_category(column: Any, value: Any) -> Any:
+    """Leave a declared category out of a column of pandas; its cells become missing."""
+    has_category = hasattr(column, "cat") and value in column.cat.categories
+    return column.cat.remove_categories([value]) if has_category else column
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:

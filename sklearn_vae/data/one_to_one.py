@@ -1,12 +1,11 @@
 """Columns that determine each other, such as a code and its label."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, permutations
 
 import numpy as np
 
-from sklearn_vae.data.recording import ROUNDING
+from sklearn_vae.data.columns.base import find_in_order
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -82,57 +81,55 @@ def find_one_to_one(
     with indices ``others`` may be derived from those with indices ``sources``; of several sources,
     from the first one. The weight (n,) is the number of times that each row counts.
     """
+    weight = np.ones(len(X)) if weight is None else weight
+    columns, few = np.union1d(sources, others).tolist(), X[:SUBSAMPLE_SIZE]
+    groups = [group for alike in _group_alike(few, columns) for group in _group_alike(X, alike)]
+    groups += _with_holes(X, columns)
     pairs: list[OneToOne] = []
-    columns = np.union1d(sources, others).tolist()
-    for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
-        for group in _group_alike(X, alike):
-            source = next((j for j in group if j in sources), None)
-            if source is not None:
-                derived = (j for j in group if j != source and j in others)
-                pairs += [pair for j in derived for pair in _pair(X, source, j, weight)]
-    taken = {pair.derived for pair in pairs}
-    free = [j for j in columns if j not in taken]
-    for source, j in _pairs_with_holes(X, free, sources, others):
-        if not {source, j} & taken:
-            found = _pair(X, source, j, weight)
-            pairs, taken = pairs + found, taken | {pair.derived for pair in found}
+    for source, j in (pair for group in groups for pair in permutations(group, 2)):
+        derived = [pair.derived for pair in pairs]
+        is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
+        if is_used or source not in sources or j not in others:
+            continue
+        if _determine_each_other(few, source, j) and _determine_each_other(X, source, j):
+            pairs += _pair(X, source, j, weight)
     return pairs
 
 
-def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray | None) -> list[OneToOne]:
-    """Return the pair, or none where repeated values are too few to tell it from chance."""
+def _determine_each_other(X: np.ndarray, source: int, j: int) -> bool:
+    """Return whether each value of either column has one of the other, in rows with both."""
+    x, y = X[~np.isnan(X[:, [source, j]]).any(axis=1)][:, [source, j]].T
+    values, first, codes = np.unique(x, return_index=True, return_inverse=True)
+    return bool((y == y[first][codes]).all()) and len(np.unique(y)) == len(values)
+
+
+def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray) -> list[OneToOne]:
+    """Return the pair, or none if a value has no row with both, or if it may be by chance."""
     is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
     values, first, codes = np.unique(X[is_whole, source], return_index=True, return_inverse=True)
-    counts = np.bincount(codes, None if weight is None else weight[is_whole])
-    if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
+    has_all = all(len(np.unique(X[~np.isnan(X[:, k]), k])) == len(values) for k in (source, j))
+    counts = np.bincount(codes, weight[is_whole], 1)
+    if not has_all or counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
         return []
     return [OneToOne(source, j, values, X[is_whole, j][first])]
 
 
-def _pairs_with_holes(
-    X: np.ndarray, columns: Iterable[int], sources: np.ndarray, others: np.ndarray
-) -> Iterator[tuple[int, int]]:
-    """Yield columns that determine each other where both have values, and either misses some.
+def _with_holes(X: np.ndarray, columns: list[int]) -> list[list[int]]:
+    """Group columns of as many values as each other, of which some may be missing.
 
-    Not of two values, nor among many columns of as many values as each other.
+    Not of two values, nor among many columns of as many values.
     """
     by_number: dict[int, list[int]] = {}
     for j in columns if np.isnan(X).any() else ():
-        values = np.unique(X[:, j])
-        by_number.setdefault(int((~np.isnan(values)).sum()), []).append(j)
-    for n_values, alike in by_number.items():
-        if not 2 < n_values < len(X) / 2 or len(alike) > MAX_ALIKE:
-            continue
-        for source, j in permutations(alike, 2):
-            is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
-            if source not in sources or j not in others or is_whole.all():
-                continue
-            both = np.unique(X[is_whole][:, [source, j]], axis=0)
-            if n_values == len(both) == len(np.unique(both[:, 0])) == len(np.unique(both[:, 1])):
-                yield source, j
+        by_number.setdefault(len(np.unique(X[~np.isnan(X[:, j]), j])), []).append(j)
+    return [
+        alike
+        for n_values, alike in by_number.items()
+        if 2 < n_values < len(X) / 2 and len(alike) <= MAX_ALIKE
+    ]
 
 
-def _group_alike(X: np.ndarray, columns: Iterable[int]) -> list[list[int]]:
+def _group_alike(X: np.ndarray, columns: list[int]) -> list[list[int]]:
     """Group columns whose values are equal in the same pairs of rows; groups of at least two."""
     keys = {j: _codes(X[:, j]).tobytes() for j in columns}
     groups = groupby(sorted(keys, key=lambda j: (keys[j], j)), key=keys.__getitem__)
@@ -146,13 +143,7 @@ def _codes(values: np.ndarray) -> np.ndarray:
 
 
 def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Indices of X among values, up to rounding errors; -1 for other X: (n,) -> (n,)."""
-    rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(values.dtype).eps)
+    """Indices of X among values; -1 for other X: (n,) -> (n,)."""
     order = np.argsort(values)
-    X, ordered = X.astype(np.float64), values[order].astype(np.float64)
-    above = np.searchsorted(ordered, X).clip(1, len(ordered) - 1)
-    with np.errstate(over="ignore"):
-        nearest = above - (X - ordered[above - 1] < ordered[above] - X)
-        tolerance = np.minimum(rounding * np.abs(ordered[nearest]), np.diff(ordered).min() / 4)
-        is_near = np.abs(ordered[nearest] - X) <= tolerance
-    return np.where(is_near, order[nearest], -1)
+    index = find_in_order(X, values[order])
+    return np.where(index >= 0, order[index], -1)

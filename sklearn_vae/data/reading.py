@@ -17,14 +17,13 @@ from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import as_frame, is_missing
 from sklearn_vae.data.fields import (
+    DAY,
     DECIMAL,
-    MAX_PLACES,
     NUMBERS,
     SINGLE,
     Field,
     Name,
     has_time_zone,
-    nearest_midnights,
     time_type,
 )
 from sklearn_vae.data.libraries import LIBRARIES, Library
@@ -67,16 +66,12 @@ class Column(ABC):
             values = self.codes()[1]
             categories = tuple(values if DECLARED.fullmatch(self.dtype) else _sorted(values))
             self._check(categories)
-        is_empty = categories is None and bool(np.isnan(self.numbers()).all())
-        days = not is_empty and self._has_whole_days()
+        numbers = self.numbers() if categories is None else np.zeros(0)
+        observed = numbers[~np.isnan(numbers)]
+        is_empty = categories is None and not len(observed)
+        is_day = time_type(self.dtype) == "date" and not has_time_zone(self.dtype)
+        days = is_day and not is_empty and bool((observed % DAY == 0).all())
         return Field(self.name, self.logical_type, categories, self.dtype, days, is_empty)
-
-    def _has_whole_days(self) -> bool:
-        if time_type(self.dtype) != "date":
-            return False
-        dates = self.numbers()
-        dates = dates[~np.isnan(dates)]
-        return bool((nearest_midnights(dates, self.dtype) == dates).all())
 
     def _check(self, categories: tuple) -> None:
         for cls in set(map(type, categories)):
@@ -114,10 +109,8 @@ class _ArrayColumn(Column):
     def __init__(self, name: Name, values: np.ndarray, dtype: str) -> None:
         self.name = name
         self.values = values
+        self.dtype = dtype
         self.logical_type = _logical_type_of_array(values, name)
-        is_decimal = dtype == "object" and self.logical_type == "number"
-        n_decimals = _decimal_places(values) if is_decimal else None
-        self.dtype = dtype if n_decimals is None else f"object[Decimal({n_decimals})]"
 
     def numbers(self) -> np.ndarray:
         try:
@@ -186,8 +179,6 @@ class TableReader:
         Dtypes of the columns, if all are NumPy's numbers.
     matrix : callable or None
         Returns the matrix of all columns in a floating-point dtype, if all are numbers.
-    level_names : tuple, default=()
-        Names of the levels of a pandas frame's columns, if they have any.
     """
 
     container: str
@@ -195,7 +186,6 @@ class TableReader:
     make_columns: Callable[[], list[Column]]
     dtypes: Set[np.dtype] = frozenset()
     matrix: Callable[[type], np.ndarray] | None = None
-    level_names: tuple = ()
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -232,39 +222,24 @@ def _time(dtype: str) -> tuple[str | None, bool]:
 
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
-    X = as_frame(X)
-    if nw.dependencies.is_pandas_dataframe(X):
-        return _read_pandas(X)
-    frame = nw.from_native(X, pass_through=True)
+    frame = nw.from_native(as_frame(X), pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):
         return _read_array(X)
-    container = str(frame.implementation.value)
-    if container not in LIBRARIES:
-        return _read_pandas(frame.to_pandas())
+    if str(frame.implementation.value) not in LIBRARIES:
+        frame = nw.from_native(frame.to_pandas())
+    container, native = str(frame.implementation.value), frame.to_native()
     library = LIBRARIES[container]
-    series = frame.iter_columns()
-    return TableReader(
-        container,
-        frame.shape,
-        lambda: [_column_of_series(part.name, part, library) for part in series],
-    )
 
+    def columns() -> list[Column]:
+        parts = zip(frame.columns, frame.iter_columns(), strict=True)
+        return [_column_of_series(name, series, library) for name, series in parts]
 
-def _read_pandas(X: Any) -> TableReader:
-    def columns() -> list[Column]:  # by index, since names may be duplicated
-        series = (nw.from_native(X.iloc[:, j], series_only=True) for j in range(X.shape[1]))
-        parts = zip(X.columns, series, strict=True)
-        return [_column_of_series(name, part, LIBRARIES["pandas"]) for name, part in parts]
-
-    level_names = tuple(X.columns.names)
-    if all(name is None for name in level_names):
-        level_names = ()
-    reader = TableReader("pandas", X.shape, columns, level_names=level_names)
-    dtypes = set(X.dtypes)
+    reader = TableReader(container, frame.shape, columns)
+    dtypes: set[Any] = set(native.dtypes) if container == "pandas" else {None}
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
-        reader.dtypes, reader.matrix = dtypes, lambda dtype: X.to_numpy(dtype=dtype)
+        reader.dtypes, reader.matrix = dtypes, lambda dtype: native.to_numpy(dtype=dtype)
     return reader
 
 
@@ -364,15 +339,6 @@ def _advice(cls: type) -> str:
         if issubclass(cls, time):
             return f" Convert the column of a data frame by pandas.{function}."
     return ""
-
-
-def _decimal_places(values: np.ndarray) -> int | None:
-    """Largest number of decimal places, if all values are Python's decimals: (n,) -> scalar."""
-    cells = [value for value in values.tolist() if not is_missing(value)]
-    if not cells or any(type(value) is not Decimal for value in cells):
-        return None
-    exponents = [value.as_tuple().exponent for value in cells if value.is_finite()]
-    return min(max([0, *(-int(exponent) for exponent in exponents)]), MAX_PLACES)
 
 
 def _seconds(times: np.ndarray) -> np.ndarray:

@@ -33,8 +33,6 @@ class Schema:
     container : {"array", "object", "sparse", "pandas", "polars", "pyarrow"}
         Type of the table; ``"object"`` is an array or a list with strings, or an array of
         Python objects. Other data frames that narwhals supports are read as pandas'.
-    level_names : tuple, default=()
-        Names of the levels of a pandas frame's columns, if they have any.
 
     Examples
     --------
@@ -42,9 +40,8 @@ class Schema:
     >>> from sklearn_vae.data.schema import Schema
     >>> X = np.array([["red", 1.5], ["blue", None]], dtype=object)
     >>> schema = Schema.fit(X)
-    >>> print(schema)
-    column 0  category  'blue', 'red'
-    column 1  number
+    >>> [(field.logical_type, field.categories) for field in schema.fields]
+    [('category', ('blue', 'red')), ('number', None)]
     >>> schema.transform(X)
     array([[1. , 1.5],
            [0. , nan]])
@@ -54,7 +51,6 @@ class Schema:
 
     fields: tuple[Field, ...]
     container: str
-    level_names: tuple = ()
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
@@ -63,7 +59,7 @@ class Schema:
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
         table = read_table(X)
-        return cls(table.fields(), table.container, table.level_names)
+        return cls(table.fields(), table.container)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file, and make a table."""
@@ -95,26 +91,6 @@ class Schema:
             return replace(self, container="array")
         dtype = LIBRARIES[self.container].double
         fields = (Field(field.name, "number", None, dtype) for field in self.fields)
-        return replace(self, fields=tuple(fields))
-
-    def without_category(self, value: object) -> "Schema":
-        """Leave out a category of all columns."""
-        fields = (
-            replace(field, categories=tuple(one for one in field.categories or () if one != value))
-            for field in self.fields
-        )
-        return replace(self, fields=tuple(fields))
-
-    def with_integers_of(self, X: Any) -> "Schema":
-        """Give columns of integers the dtypes that they have in a data frame."""
-        frame = nw.from_native(X, pass_through=True)
-        if not isinstance(frame, nw.DataFrame) or self.container not in LIBRARIES:
-            return self
-        dtype = LIBRARIES[self.container].dtype
-        fields = (
-            replace(field, dtype=dtype(frame[:, j].to_native())) if field.is_integer else field
-            for j, field in enumerate(self.fields)
-        )
         return replace(self, fields=tuple(fields))
 
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
@@ -172,21 +148,13 @@ class Schema:
         if self.container in ("array", "sparse"):
             return values
         columns = np.asarray(values, dtype=np.float64).T
-        parts = [
-            (field.for_values(column), column)
-            for field, column in zip(self.fields, columns, strict=True)
-        ]
+        parts = list(zip(self.fields, columns, strict=True))
         if self.container == "object":
             objects = np.empty(np.shape(values), dtype=object)
             for j, (field, column) in enumerate(parts):
                 objects[:, j] = field.decode(column, missing=np.nan)
             return objects
-        return self._with_level_names(LIBRARIES[self.container].frame(parts, len(values), index))
-
-    def _with_level_names(self, table: Any) -> Any:
-        if self.level_names and self.container == "pandas":
-            table.columns.names = self.level_names
-        return table
+        return LIBRARIES[self.container].frame(parts, len(values), index)
 
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace the cells of a table by those of X where they are observed: numbers and texts.
@@ -217,21 +185,10 @@ class Schema:
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
                 if len(dtypes) == 1 or are_texts:
-                    columns.append(library.choose(is_missing, filled, cells))
-        if not columns:
-            return table
-        return self._with_level_names(frame.with_columns(columns).to_native())
+                    keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
+                    columns.append(filled.zip_with(keep, cells))
+        return frame.with_columns(columns).to_native() if columns else table
 
-    def __str__(self) -> str:
-        names = [
-            field.name if isinstance(field.name, str) else f"column {field.name}"
-            for field in self.fields
-        ]
-        width = max(map(len, names), default=0)
-        return "\n".join(
-            f"{name:<{width}}  {field.logical_type:<8}  {shorten(field.categories or ())}".rstrip()
-            for name, field in zip(names, self.fields, strict=True)
-        )
 
 
 def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> np.ndarray | None:

@@ -44,19 +44,18 @@ SEED = 0
 def as_source(X: Any) -> "BatchSource | None":
     """Return the source of batches that X is, or None if X is a table.
 
-    Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
-    DataFrame or Array, and a polars LazyFrame. So is a callable that returns a new iterator of
-    batches.
-    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so are a dict,
-    a list of data frames, and a data frame with several columns of one name.
+    Sources are a path or list of paths of Parquet files, and a callable that returns a new iterator
+    of batches. An iterator is refused, as it can be read only once, and so are a dict, a list of
+    data frames, and a data frame with several columns of one name.
     """
     if isinstance(X, BatchSource):
         return X
-    if isinstance(X, np.ndarray):  # the usual table, without the tests of the readers
+    if isinstance(X, np.ndarray):  # the usual table, without the tests below
         return None
-    for is_readable, read in READERS:
-        if is_readable(X):
-            return BatchSource(partial(read, X))
+    if _is_path(X):
+        return BatchSource(partial(_read_parquet, X))
+    if callable(X):
+        return BatchSource(X)
     if isinstance(X, Mapping) and not issparse(X):
         raise TypeError(
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
@@ -67,10 +66,10 @@ def as_source(X: Any) -> "BatchSource | None":
             f"X is a {type(X).__name__} of data frames. Join them, as by pandas.concat, or pass a "
             f"callable that returns an iterator of them."
         )
-    if isinstance(X, Iterator) or _is_arrow(X, "to_batches"):
+    if isinstance(X, Iterator) or type(X).__module__ == "pyarrow._dataset":
         raise ValueError(
-            f"X is read more than once, and a {type(X).__name__} may be readable only once: pass a "
-            f"callable that returns a new iterator of batches."
+            f"X is read more than once, and cannot be a {type(X).__name__}: pass a callable that "
+            f"returns a new iterator of batches, such as dataset.to_batches."
         )
     as_narwhals(X)  # refuses columns of one name
     return None
@@ -138,17 +137,12 @@ class BatchSource:
                     f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
                     f"has the shape {tuple(batch.shape)}."
                 )
-            library, columns = layout = _layout(batch)
-            first = layout if first is None else first
-            if library != first[0]:
+            layout = _layout(batch)
+            first = first or layout
+            if layout != first:
                 raise ValueError(
-                    f"All batches of X must be tables of the same library. The first batch is one "
-                    f"of {first[0]}, and batch {number} one of {library}."
-                )
-            if columns != first[1]:
-                raise ValueError(
-                    f"All batches of X must have the same columns. The first batch has {first[1]}, "
-                    f"and batch {number} has {columns}."
+                    f"All batches of X must have the same columns, in tables of the same library. "
+                    f"The first batch has {first}, and batch {number} has {layout}."
                 )
             if batch.shape[0]:
                 n_rows += batch.shape[0]
@@ -287,27 +281,38 @@ def _is_path(X: Any) -> bool:
 
 
 def _read_parquet(X: Any) -> Iterator[Any]:
+    """Read Parquet files batch by batch, without the index that pandas has written."""
     paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
     for path in paths:
         if splitext(path)[1].lower() in OTHER_SUFFIXES:
             raise _no_parquet(path)
     try:
-        from pyarrow.dataset import FileSystemDataset
+        import pyarrow as pa
     except ImportError as error:
         raise ImportError(
             "Parquet files are read by pyarrow: pip install 'sklearn-vae[parquet]'."
         ) from error
     files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
     parts = [_open_parquet(file) for file in files]
-    fragments = [fragment for part in parts for fragment in part.get_fragments()]
+    fragments = [
+        (each, part.partitioning.schema) for part in parts for each in part.get_fragments()
+    ]
     if not fragments:
         raise FileNotFoundError(f"X is {X!r}, where there is no Parquet file.")
-    schema = _unify_schemas(fragments)
-    for part in parts:  # columns that are names of folders
-        for field in part.schema:
-            schema = schema if field.name in schema.names else schema.append(field)
-    table = FileSystemDataset(fragments, schema, parts[0].format, parts[0].filesystem)
-    return _read_arrow(table, _without_index(schema))
+    for fragment, folders in fragments:
+        schema = fragment.physical_schema
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        columns = [name for name in schema.names if name not in index]
+        for field in folders:  # columns that are names of folders
+            if field.name not in schema.names:
+                schema, columns = schema.append(field), [*columns, field.name]
+        options = {"schema": schema, "columns": columns, "batch_size": ROWS_PER_BATCH}
+        # threads and batches that are read ahead double the memory
+        parts = fragment.to_batches(
+            batch_readahead=1, fragment_readahead=1, use_threads=False, **options
+        )
+        yield from (pa.Table.from_batches([part]) for part in parts)
+    pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
 
 
 def _matching(pattern: str) -> list[str]:
@@ -337,108 +342,12 @@ def _no_parquet(path: str) -> ValueError:
     )
 
 
-def _without_index(schema: Any) -> list[str]:
-    """Return the names of the columns, without those of an index that pandas has written."""
-    index = (schema.pandas_metadata or {}).get("index_columns", [])
-    return [n for n in schema.names if n not in index and not n.startswith("__index_level_")]
-
-
-def _unify_schemas(files: list[Any]) -> Any:
-    """Return the types of the columns of all files, such as numbers of the widest type.
-
-    A column of categories in some files and of text in others has text.
-
-    Other columns than those of the first file, or types of different kinds, are refused: pyarrow
-    would leave them out, or convert values to the type of the first file.
-    """
-    import pyarrow as pa
-
-    first, unified = files[0].path, files[0].physical_schema
-    expected = _without_index(unified)
-    for file in files[1:]:
-        schema = file.physical_schema
-        names = _without_index(schema)
-        if set(names) != set(expected):
-            raise ValueError(
-                f"All files of X must have the same columns. {first!r} has {expected}, and "
-                f"{file.path!r} has {names}."
-            )
-        for name in names:
-            types = unified.field(name).type, schema.field(name).type
-            if types[0] == types[1]:
-                continue
-            read_as = types
-            if sum(map(pa.types.is_dictionary, types)) == 1:
-                read_as = tuple(map(_text_of_categories, types))
-            try:
-                parts = (pa.schema([(name, type_)]) for type_ in read_as)
-                field = pa.unify_schemas(parts, promote_options="permissive").field(0)
-            except pa.ArrowException as error:
-                raise ValueError(
-                    f"Column {name!r} of X must have the same type in all files. It is {types[0]} "
-                    f"in {first!r} and files after it, and {types[1]} in {file.path!r}."
-                ) from error
-            unified = unified.set(unified.get_field_index(name), field)
-    return unified
-
-
-def _text_of_categories(type_: Any) -> Any:
-    """Return the type of the values of a column whose categories are text."""
-    import pyarrow as pa
-
-    is_text = pa.types.is_dictionary(type_) and str(type_.value_type) in ("string", "large_string")
-    return type_.value_type if is_text else type_
-
-
-def _is_arrow(X: Any, method: str) -> bool:
-    return type(X).__module__ == "pyarrow._dataset" and hasattr(X, method)
-
-
-def _read_arrow(X: Any, columns: list[str] | None = None) -> Iterator[Any]:
-    import pyarrow as pa
-
-    # threads and batches that are read ahead double the memory
-    options = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
-    for batch in X.to_batches(columns=columns, batch_size=ROWS_PER_BATCH, **options):
-        yield pa.Table.from_batches([batch])
-    pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
-
-
-def _is_dask_array(X: Any) -> bool:
-    return type(X).__module__.startswith("dask.array")
-
-
-def _read_dask_array(X: Any) -> Iterator[Any]:
-    X = X.rechunk({1: -1}) if X.ndim > 1 else X
-    return (X.blocks[number].compute() for number in range(X.numblocks[0]))
-
-
-def _read_polars(X: Any) -> Iterator[Any]:
-    if not hasattr(X, "collect_batches"):
-        raise ImportError("A LazyFrame is read by polars 1.34 or later: pip install -U polars.")
-    return iter(X.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True))
-
-
-# Tests of X and functions that return its batches.
-READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...] = (
-    (_is_path, _read_parquet),
-    (partial(_is_arrow, method="get_fragments"), _read_arrow),
-    (nw.dependencies.is_dask_dataframe, lambda X: (part.compute() for part in X.partitions)),
-    (_is_dask_array, _read_dask_array),
-    (nw.dependencies.is_polars_lazyframe, _read_polars),
-    (callable, lambda X: X()),
-)
-
-
-def _layout(batch: Any) -> tuple[str, list[Any] | str]:
-    """Return the name of the batch's library, and its columns' names, or their number.
-
-    Sparse matrices are arrays of numpy, too.
-    """
+def _layout(batch: Any) -> str:
+    """Describe the columns of a batch, and its library; sparse matrices are arrays of numpy."""
     frame = as_narwhals(batch)
     if isinstance(frame, nw.DataFrame):
-        return str(frame.implementation.value), list(frame.columns)
-    return "numpy", f"{batch.shape[1]} columns"
+        return f"{frame.columns} of {frame.implementation.value}"
+    return f"{batch.shape[1]} columns of numpy"
 
 
 def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:
@@ -480,10 +389,7 @@ def _join(tables: list[Any]) -> Any:
             warnings.simplefilter("ignore", FutureWarning)
             frames = [nw.from_native(table, eager_only=True) for table in tables]
             joined = nw.concat(frames).to_native()
-        if nw.dependencies.is_pandas_dataframe(joined):
-            # a column without values in a batch made objects of the dates of another
-            mixed = [name for name in joined if len({table[name].dtype for table in tables}) > 1]
-            joined[mixed] = joined[mixed].infer_objects()
-        return joined
+        # a column without values in a batch made objects of the dates of another
+        return joined.infer_objects() if nw.dependencies.is_pandas_dataframe(joined) else joined
     is_sparse = any(map(issparse, tables))
     return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)

@@ -3,21 +3,20 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import Columns, in_coarser_dtype
+from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
-from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
@@ -86,23 +85,27 @@ class TableEncoder:
         if not self.log_unseen < 0:
             raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
-        is_constant, derived, n_features = self.is_constant, set(), self.n_features
-        constants, varying = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
-        for pair in self.one_to_one:
-            pair.check()
-            derived.add(pair.derived)
-            if pair.source not in varying or pair.derived not in constants:
-                raise ValueError("derived columns must be constants, and their sources none")
+        columns, is_constant = np.arange(self.n_features), self.is_constant
+        relations: list[OneToOne | ManyToOne | EqualCells] = [
+            *self.one_to_one,
+            *self.many_to_one,
+            *self.equal_cells,
+        ]
+        for relation in relations:
+            relation.check()
+        derived = {pair.derived for pair in self.one_to_one}
+        sources = [pair.source for pair in self.one_to_one]
+        is_varying = np.isin(sources, columns[~is_constant]).all()
+        if not is_varying or not np.isin([*derived], columns[is_constant]).all():
+            raise ValueError("derived columns must be constants, and their sources none")
         if len(derived) < len(self.one_to_one):
             raise ValueError("a column must be derived from one other column")
         for each in self.many_to_one:
-            each.check()
-            if not np.isin([each.code, *each.labels], np.arange(self.n_features)).all():
+            if not np.isin([each.code, *each.labels], columns).all():
                 raise ValueError("codes and labels must be columns of the table")
         reached: set[int] = set()
         for equal in self.equal_cells:
-            equal.check()
-            if equal.column in {*reached, equal.partner} or equal.partner not in range(n_features):
+            if equal.column in {*reached, equal.partner} or equal.partner not in columns:
                 raise ValueError("a column's partner must be another one, and come first")
             reached |= {equal.column, equal.partner}
         has_mass = [
@@ -237,15 +240,13 @@ class TableEncoder:
     @property
     def is_class_input(self) -> np.ndarray:
         """Mask of the model's inputs of these columns: (n_columns,)."""
-        is_class = self.is_class
-        inputs = [np.repeat(is_class[group.indices], group.width) for group in self.groups]
-        return np.concatenate([np.zeros(0, dtype=bool), *inputs])
+        classes = BinaryColumns, CategoricalColumns
+        return self._by_input(lambda group: type(group) in classes, bool)
 
     @property
     def has_scale(self) -> np.ndarray:
         """Mask of the model's inputs of real numbers: (n_columns,)."""
-        has_scale = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
-        return np.repeat(has_scale, [n * likelihood.width for likelihood, n in self.blocks])
+        return self._by_input(lambda group: group.likelihood.scale_param is not None, bool)
 
     @property
     def distance_scale(self) -> np.ndarray:
@@ -253,19 +254,21 @@ class TableEncoder:
 
         It is 1 for standardized columns.
         """
-        factors = [
-            np.full(group.width * len(group.indices), group.distance_scale) for group in self.groups
+        return self._by_input(lambda group: group.distance_scale, float)
+
+    def _by_input(self, value: Callable[[Columns], Any], dtype: type) -> np.ndarray:
+        """Repeat a value of each group for the model's inputs of its columns: (n_columns,)."""
+        parts = [
+            [value(group)] * (group.width * len(group.indices)) for group in self._varying_groups
         ]
-        return np.concatenate([np.zeros(0), *factors])
+        return np.array([each for part in parts for each in part], dtype)
 
     @property
     def is_empty(self) -> np.ndarray:
         """Mask of columns without any value in ``fit``: (n_features,)."""
-        empty = np.zeros(self.n_features, dtype=bool)
-        for group in self.groups:
-            if isinstance(group, ConstantColumns):
-                empty[group.indices] = np.isnan(group.categories[:, 0])
-        return empty
+        constants = [group for group in self.groups if isinstance(group, ConstantColumns)]
+        empty = [group.indices[np.isnan(group.categories[:, 0])] for group in constants]
+        return np.isin(np.arange(self.n_features), [j for some in empty for j in some])
 
     def _mask(self, *classes: type[Columns]) -> np.ndarray:
         mask = np.zeros(self.n_features, dtype=bool)
@@ -273,23 +276,21 @@ class TableEncoder:
             mask[group.indices] = type(group) in classes
         return mask
 
-    @property
-    def exponent(self) -> np.ndarray:
-        """Exponent of the power of two by which each column is divided first: (n_features,)."""
-        return self._units()[0].astype(int)
+    def _by_group(
+        self,
+        function: Callable[[Columns, np.ndarray], np.ndarray],
+        X: np.ndarray,
+        dtype: Any = None,
+    ) -> np.ndarray:
+        """Apply a function to each group and its columns of X: (n, d) -> (n, n_features)."""
+        values = np.empty((len(X), self.n_features), X.dtype if dtype is None else dtype)
+        for group in self.groups:
+            values[:, group.indices] = function(group, group.take(X))
+        return values
 
     @property
-    def shift(self) -> np.ndarray:
-        """Location that is subtracted after this division: (n_features,)."""
-        return self._units()[1]
-
-    @property
-    def scale(self) -> np.ndarray:
-        """Scale by which each column is divided at last: (n_features,)."""
-        return self._units()[2]
-
-    def _units(self) -> np.ndarray:
-        """Power of two, shift and scale of each column: (3, n_features)."""
+    def units(self) -> np.ndarray:
+        """Power of two by which a column is divided first, shift and scale: (3, n_features)."""
         units = np.empty((3, self.n_features))
         for group in self.groups:
             units[:, group.indices] = group.units()
@@ -311,7 +312,7 @@ class TableEncoder:
             values = group.take(X)
             dequantized = group.dequantize(values, generator)
             if dequantized is not values:
-                noisy = X.copy() if noisy is X else noisy
+                noisy = X.copy() if noisy is X else noisy  # a memory map is not copied
                 noisy[:, group.indices] = dequantized
         for equal in self.equal_cells if noisy is not X else ():
             rows = equal.holds(X)
@@ -347,9 +348,7 @@ class TableEncoder:
         if is_rounded.any():
             rounded = self.inverse_transform(encoded, rounds=True, observed=X)
             values = np.where(is_rounded, rounded, values)
-        for group in self.groups:
-            values[:, group.indices] = group.within_bounds(group.take(values))
-        return self.complete(X, values)
+        return self.complete(X, self._by_group(lambda g, x: g.within_bounds(x), values))
 
     def complete(
         self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
@@ -376,10 +375,7 @@ class TableEncoder:
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
-        X = X.copy()
-        for group in self.groups:
-            X[:, group.indices] = group.on_steps(group.take(X))
-        return X
+        return self._by_group(lambda group, x: group.on_steps(x), X)
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
@@ -525,52 +521,9 @@ class TableEncoder:
 
     # -- unseen and missing values ---------------------------------------------------
 
-    def restore_rounded(
-        self, X: np.ndarray, dtypes: list[np.dtype], fields: Sequence[Field] | None
-    ) -> np.ndarray:
-        """Replace values of another precision than in ``fit``: (n, n_features).
-
-        These are classes, point masses, and cells that equal others.
-
-        ``dtypes`` are the precisions that the columns of X had before they became one array, and
-        ``fields`` the types of the columns in ``fit``. Values are compared in the coarser one.
-        """
-        fit_dtypes = [precision(field.dtype) for field in fields or ()] or [DOUBLE] * len(dtypes)
-        if dtypes == fit_dtypes:
-            return X
-        values_by_column = self.categories_
-        for group in self.groups:
-            if isinstance(group, PointMassColumns):
-                values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
-        given = X
-        for j, values in values_by_column.items():
-            coarser = min(dtypes[j], fit_dtypes[j], key=lambda dtype: dtype.itemsize)
-            # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
-            is_compared = dtypes[j] == fit_dtypes[j] or coarser.itemsize >= X.itemsize
-            if is_compared or not (fields is None or fields[j].is_numeric):
-                continue
-            with np.errstate(over="ignore"):
-                rounded, x = values.astype(coarser), X[:, j].astype(coarser)
-            index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
-            X = X.copy() if X is given else X
-            X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
-        for equal in self.equal_cells:
-            a, b = equal.column, equal.partner
-            if dtypes[a] != dtypes[b] and fit_dtypes[a] == fit_dtypes[b]:
-                X = X.copy() if X is given else X
-                with np.errstate(over="ignore"):
-                    cells, others = (X[:, j].astype(dtypes[j]) for j in (a, b))
-                    is_equal = np.equal(*in_coarser_dtype(cells, others))
-                X[is_equal, a] = X[is_equal, b]
-        return X
-
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
-        X, unseen = self._encode_derived(X), np.zeros((len(X), self.n_features), dtype=bool)
-        for group in self.groups:
-            if group.has_unseen:
-                unseen[:, group.indices] = group.is_unseen(group.take(X))
-        return unseen
+        return self._by_group(lambda group, x: group.is_unseen(x), self._encode_derived(X), bool)
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
@@ -636,13 +589,6 @@ class TableEncoder:
         rows = self._rows()
         width = max((len(name) for name, _ in rows), default=0)
         return "\n".join(f"{name:<{width}}  {likelihood}" for name, likelihood in rows)
-
-    def _repr_html_(self) -> str:
-        rows = (
-            f"<tr><th>{escape(name)}</th><td>{escape(likelihood)}</td></tr>"
-            for name, likelihood in self._rows()
-        )
-        return f"<table>{''.join(rows)}</table>"
 
     def _rows(self) -> list[tuple[str, str]]:
         """Name and likelihood of each column, as text."""

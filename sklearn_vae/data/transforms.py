@@ -23,23 +23,10 @@ def choose_encodings(
     max_gain: Sequence[Sequence[float]],
     weights: np.ndarray,
 ) -> list[int]:
-    """Choose one encoding of each column.
+    """Choose one encoding of each column, by index.
 
-    Parameters
-    ----------
-    encodings : sequence of iterables of ndarray of shape (n,)
-        Of each column, its encodings; NaN where values are missing. They are computed if needed.
-    log_density : sequence of sequences of float
-        Their marginal log-densities per row.
-    max_gain : sequence of sequences of float
-        What the other columns may add, at most.
-    weights : ndarray of shape (n,)
-        Sample weights.
-
-    Returns
-    -------
-    list of int
-        Index of the encoding of each column.
+    Each column has encodings (n,), NaN where values are missing, which are computed if needed;
+    their marginal log-densities per row; and what the other columns may add to each, at most.
     """
     best_alone = [int(np.argmax(each)) for each in log_density]
     if len(encodings) > MAX_COLUMNS or all(len(each) == 1 for each in log_density):

@@ -24,7 +24,6 @@ from sklearn_vae.data.fields import (
     Name,
     check_column_names,
     nearest_possible,
-    precisions,
     rounded_columns,
 )
 from sklearn_vae.data.fit import fit_encoder
@@ -242,8 +241,8 @@ class TableEstimator(
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows, in their own units. A table that exceeds memory may be a path or list of
-            paths of Parquet files, a ``pyarrow.dataset``, a dask DataFrame or Array, a polars
-            LazyFrame, or a callable that returns a new iterator of arrays or data frames.
+            paths of Parquet files, or a callable that returns a new iterator of arrays or data
+            frames.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -370,9 +369,6 @@ class TableEstimator(
         With ``columns`` (indices), the others become missing, and a data frame may lack them.
         """
         rows = self._to_numbers(X, reset=False, columns=columns)
-        names = None if columns is None else self.columns_.names
-        dtypes = precisions(X, self.n_features_in_, names)
-        rows = self.columns_.restore_rounded(rows, dtypes, self._fields)
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)

@@ -69,10 +69,6 @@ def given_row(
         if abs(row[j]) > np.finfo(dtype).max:
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
-        if isinstance(value, np.floating):
-            dtypes = [precision(value.dtype)] * len(names)
-            value_alone = encoder.restore_rounded(value_alone, dtypes, fields)
-            row[j] = value_alone[0, j]
         if encoder.is_unseen(value_alone).any():
             raise ValueError(f"{message}, which {_describe_column(encoder, fields, int(j))}.")
     is_unseen = encoder.is_unseen(row[None])[0]

@@ -177,8 +177,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
-            marked = as_array(X)
-            X = replace_by_nan(marked, self.missing_values)
+            X = replace_by_nan(as_array(X), self.missing_values)
             if sample_weight is not None:
                 X, sample_weight = without_weight_0(X, sample_weight, MIN_ROWS)
             table = X
@@ -199,9 +198,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                     self._fit_average(model._validate(X), sample_weight, first_weights.best)
             if self.estimator is None:
                 model.set_params(callbacks=None)
-            if model.schema_ is not None:
-                first_batch = next(iter(as_source(marked) or [marked]))
-                model.schema_ = model.schema_.with_integers_of(first_batch)
             copy_columns(model, self)
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:

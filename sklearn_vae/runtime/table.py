@@ -15,7 +15,6 @@ from sklearn_vae.data.fields import (
     check_column_names,
     has_time_zone,
     nearest_possible,
-    precisions,
     rounded_columns,
     seconds,
     time_type,
@@ -105,11 +104,10 @@ class TableModel:
         else:
             if table.dtype == object:
                 table = np.where(find_objects(is_missing, table), np.nan, table)
-            rows = table.astype(np.float64, copy=False)
+            is_single = table.dtype == np.float32  # in which values are compared with those of fit
+            rows = table if is_single else table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        dtypes = precisions(X, self.n_features_in_)
-        rows = self.columns.restore_rounded(rows, dtypes, self.fields)
         if self.handle_unknown == "infrequent":
             return rows
         unknown_is_missing = self.handle_unknown == "missing"
@@ -155,7 +153,7 @@ class TableModel:
         rows = nearest_possible(rows, self.object_fields, self.columns.is_positive, observed)
         table = np.empty(rows.shape, dtype=object)
         for j, field in enumerate(self.object_fields):
-            table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
+            table[:, j] = field.decode(rows[:, j], missing=np.nan)
             if has_time_zone(field.dtype):
                 table[:, j] = [date and date.replace(tzinfo=UTC) for date in table[:, j]]
         return table

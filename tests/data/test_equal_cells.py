@@ -7,8 +7,6 @@ import pytest
 
 from sklearn_vae import (
     VAEDensity,
-    VAEImputer,
-    VAEOutlierDetector,
     VAETransformer,
     load,
     runtime,
@@ -118,32 +116,6 @@ def test_densities_of_recorded_values_integrate_to_one():
         assert 0.93 < p.sum() < 1.01
 
 
-def test_density_without_the_other_column(fitted):
-    """The value of the partner is missing: the density of the column alone integrates to one."""
-    model, X = fitted
-    grid = np.exp(np.linspace(-2, 8, 1001))
-    rows = np.tile(X[0], (len(grid), 1))
-    rows[:, A] = grid
-    p = np.exp(model.score_samples(rows, columns=[A]))
-
-    assert abs(np.trapezoid(p, grid) - 1) < 0.05
-
-
-def test_neither_order_nor_units_matter():
-    """Columns may be in any order, and both in another unit."""
-    X = made(3, decimals=2)
-    scores = transformer().fit(X).score_samples(X)
-    scaled = transformer().fit(X * [64, 1, 64]).score_samples(X * [64, 1, 64])
-    np.testing.assert_allclose(scaled, scores - 2 * np.log(64), rtol=0, atol=1e-3)
-    for order in ([2, 1, 0], [1, 2, 0]):
-        model = transformer().fit(X[:, order])
-        (equal,) = model.columns_.equal_cells
-        assert {order[equal.column], order[equal.partner]} == {A, B}
-        assert abs(model.score_samples(X[:, order]).mean() - scores.mean()) < 0.1
-        samples = model.sample(4000, random_state=0)
-        assert abs(share_of(samples, equal.column, equal.partner) - share_of(X)) < 0.06
-
-
 def test_missing_cells_equal_known_ones(fitted):
     """A column's cells and its partner's: of draws some are equal, and means lie between."""
     model, X = fitted
@@ -158,18 +130,6 @@ def test_missing_cells_equal_known_ones(fitted):
         without = np.where(draws == hidden[:, [other]], np.nan, draws)[..., j]
         expected = p * X[:300, other] + (1 - p) * np.nanmean(without, axis=0)
         assert np.corrcoef(mean[:, j], expected)[0, 1] > 0.9
-
-
-def test_given_values(fitted):
-    model, X = fitted
-    value = float(np.median(X[:, B]))
-    for j, other in (A, B), (B, A):
-        samples = model.sample(2000, given={j: value}, random_state=0)
-
-        assert (samples[:, j] == value).all()
-        assert 0.08 < (samples[:, other] == value).mean() < 0.4
-    samples = model.sample(50, given={A: value, B: value + 1}, random_state=0)
-    assert (samples[:, [A, B]] == [value, value + 1]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -206,10 +166,6 @@ def test_other_partners_are_refused(fitted):
     ):
         with pytest.raises(ValueError):
             replace(encoder, equal_cells=wrong).check()
-
-
-def test_found_columns_are_shown(fitted):
-    assert "often equals column" in repr(fitted[0].columns_)
 
 
 def test_weights_count_as_copies():
@@ -252,53 +208,6 @@ def test_other_tables_are_encoded_as_without(kind, seed, monkeypatch):
     np.testing.assert_array_equal(encoder.transform(X), without.transform(X))
 
 
-def test_requested_likelihoods_and_plain_numbers_stay():
-    X = made(5)
-    assert not VAETransformer(2, max_iter=1, likelihood="gaussian").fit(X).columns_.equal_cells
-    model = VAETransformer(2, max_iter=1, likelihood={A: "gaussian"}).fit(X)
-    assert not model.columns_.equal_cells
-
-
-def test_values_beside_equal_ones_may_be_few():
-    """A refund is the price or nothing."""
-    X = made(6)
-    X[:, A] = np.where(X[:, A] == X[:, B], X[:, B], 0)
-    model = transformer().fit(X)
-    samples = model.sample(3000, random_state=0)
-
-    is_right = (samples[:, A] == 0) | (samples[:, A] == samples[:, B])
-    assert is_right.mean() > 0.99
-    assert abs(share_of(samples) - share_of(X)) < 0.06
-    assert np.isfinite(model.score_samples(X + [0, 0, 1])).all()
-
-
-@pytest.mark.parametrize("n_imputations", [None, 5])
-def test_imputer(n_imputations):
-    X = made(7, decimals=2, share=0.5)
-    hidden = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
-    imputed = VAEImputer(transformer(), n_imputations=n_imputations, random_state=0).fit_transform(
-        hidden
-    )
-
-    assert np.isfinite(imputed).all()
-    for each in [imputed] if n_imputations is None else imputed:
-        np.testing.assert_array_equal(np.where(np.isnan(hidden), np.nan, each), hidden)
-
-
-def test_a_cell_that_should_be_equal_is_explained():
-    X = made(8, share=0.97, decimals=2)
-    detector = VAEOutlierDetector(random_state=0).fit(X)
-    row = np.median(X, axis=0)[None]
-    row[0, B] = row[0, A]
-    wrong = row + [0, 0, 5]
-    surprisal = -detector.estimator_.score_samples(np.vstack([row, wrong]))
-
-    assert surprisal[1] > surprisal[0] + 3
-    assert detector.explain(wrong)[0].argmax() != C
-    expected = detector.expected_values(row)
-    np.testing.assert_allclose(expected[0, [A, B]], row[0, [A, B]], rtol=0.2)
-
-
 @pytest.mark.parametrize("finer", [A, B])
 def test_the_column_of_larger_steps_comes_first(finer):
     """Values of the finer one may lie between the steps of the coarser one."""
@@ -329,14 +238,3 @@ def test_a_common_value_says_nothing_about_a_missing_partner(make):
 
     assert np.isin(0, equal.common)
     assert np.isin(drawn, equal.bounds).mean() < 0.01
-
-
-def test_cells_are_equal_in_another_precision(fitted):
-    pd = pytest.importorskip("pandas")
-    model, X = fitted
-    names = [f"x{j}" for j in range(X.shape[1])]
-    model = type(model)(**model.get_params()).fit(pd.DataFrame(X, columns=names))
-    frame = pd.DataFrame(X[X[:, A] == X[:, B]], columns=names)
-    mixed = frame.astype({names[A]: np.float32})
-
-    np.testing.assert_allclose(model.score_samples(mixed), model.score_samples(frame), rtol=1e-4)

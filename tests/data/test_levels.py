@@ -1,25 +1,18 @@
 """Columns of many categories: few classes, exact probabilities, draws of every level."""
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from scipy import stats
 
 import sklearn_vae
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.data.columns import CategoricalColumns
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
     concentration,
-    group_by_effects,
-    group_in_order,
-    level_effects,
 )
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.likelihoods import Categorical
 
 pd = pytest.importorskip("pandas")
 
@@ -91,74 +84,17 @@ def test_draws_have_the_shares_of_their_class():
         assert stats.chisquare(observed[own], 20_000 * levels.probabilities[own]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "counts", [np.ones(500), np.append(1e6, np.ones(499)), np.append(np.ones(499), 1e6)]
-)
-def test_groups_of_ordered_levels_are_adjacent_and_none_is_empty(counts):
-    groups = group_in_order(counts, 128)
-
-    assert set(np.diff(groups).tolist()) <= {0, 1}
-    assert (groups[0], groups[-1]) == (0, 127)
-
-
-def test_effects_are_the_best_linear_predictors_of_a_random_effects_model():
-    """Balanced groups of known variances: the shrinkage is that of the textbook."""
-    rng = np.random.default_rng(0)
-    effect = rng.normal(size=400)
-    index = np.repeat(np.arange(400), 30)
-    y = 2 * effect[index] + 4 * rng.normal(size=12_000)  # variances 4 and 16
-    means = y.reshape(400, 30).mean(1)
-    expected = (means - y.mean()) * 4 / (4 + 16 / 30) / 4
-
-    np.testing.assert_allclose(
-        level_effects(index, np.ones(12_000), 400, [y])[:, 0], expected, rtol=0.1, atol=0.01
-    )
-
-
-def test_rare_levels_are_grouped_by_their_effects():
-    """Levels of two kinds: no group has both."""
-    rng = np.random.default_rng(0)
-    kind, level = np.arange(1000) % 2, zipf(1000, 20_000)
-    numbers = [rng.normal(size=20_000) + 5 * kind[level] for _ in range(2)]
-    effects = level_effects(level, np.ones(20_000), 1000, numbers)
-    counts = np.bincount(level, minlength=1000).astype(float)
-    groups = group_by_effects(counts, effects)
-    share = np.bincount(groups, kind * counts) / np.bincount(groups, counts)
-    mixed = counts @ np.minimum(share, 1 - share)[groups]
-
-    assert len(share) <= MAX_CLASSES
-    assert mixed < 0.002 * 20_000
-
-
-def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
-    """Two shops take turns, each with products of its own: of every other row, one shop is lost."""
-    n_rows, n_products = 120_000, 400
-    is_second = np.arange(n_rows) % 2
-    product = 2 * rng.integers(n_products, size=n_rows) + is_second
-    effect = rng.normal(size=2 * n_products)
-    X = np.column_stack([product, effect[product] + 0.3 * rng.normal(size=n_rows)])
-    schema = [Field(0, "category", tuple(range(2 * n_products)), ""), NUMBER]
-    columns = fit_encoder(X, None, "auto", None, schema).groups[0]
-
-    classes = columns.level_classes
-    mean_effect = np.bincount(classes, effect) / np.bincount(classes)
-    within = (effect - mean_effect[classes]).reshape(n_products, 2).std(axis=0)
-    assert (within < 0.1).all()
-
-
 # -- the encoder -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_ordered", [False, True])
 @pytest.mark.parametrize("n_levels", [1000, 100_000])
-def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
+def test_the_model_has_few_inputs_however_many_levels(n_levels):
     X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
-    logical_type = "ordered" if is_ordered else "category"
-    schema = [NUMBER, Field(1, logical_type, tuple(range(n_levels)), "")]
+    schema = [NUMBER, Field(1, "category", tuple(range(n_levels)), "")]
     encoder = fit_encoder(X, None, "auto", None, schema)
     encoded = encoder.transform(X)
 
-    assert encoded.shape[1] <= 1 + (1 if is_ordered else MAX_CLASSES)
+    assert encoded.shape[1] <= 1 + MAX_CLASSES
     assert encoder.likelihoods[1].n_classes <= MAX_CLASSES
     assert len(encoder.categories_[1]) == n_levels
     for group in encoder.groups:
@@ -176,18 +112,6 @@ def test_weights_are_repetitions():
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
     np.testing.assert_allclose(weighted.level_probabilities, repeated.level_probabilities)
-
-
-def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
-    columns = CategoricalColumns(np.array([0]), Categorical(3), np.array([[1.0, 2.0, 4.0]]))
-    names = [field.name for field in fields(columns)]
-    columns.check()
-
-    assert names[:3] == ["indices", "likelihood", "categories"]
-    assert columns.encode(np.array([[4.0], [1.0]])).tolist() == [
-        [0, 0, 1],
-        [1, 0, 0],
-    ]
 
 
 @pytest.mark.parametrize(
@@ -234,19 +158,6 @@ def test_probabilities_of_all_levels_sum_to_one(fitted, shops):
         assert mass == pytest.approx(1001 / 1002, abs=5e-3)
 
 
-def test_frequencies_of_levels_are_kept_in_samples(shops):
-    """20,000 samples of a fitted mixture, within binomial noise of the model's probabilities."""
-    model = VAEDensity(max_iter=0, random_state=0).fit(shops)
-    p = np.exp(model.score_samples(every_level(shops), columns=["shop"], n_draws=512))
-    counts = model.sample(20_000, random_state=3)["shop"].value_counts()[NAMES].to_numpy()
-    z = (counts - 20_000 * p) / np.sqrt(20_000 * p)
-    frequency = shops["shop"].value_counts(normalize=True)[NAMES].to_numpy()
-
-    assert np.square(z).mean() < 1.3
-    np.testing.assert_allclose(counts / 20_000, frequency, atol=5 * np.sqrt(0.2 / 1000))
-    assert (counts > 0).sum() > 190
-
-
 def test_a_level_is_given_imputed_and_drawn(fitted, shops):
     rare = NAMES[N_LEVELS - 40]
     drawn = fitted.sample(50, given={"shop": rare}, random_state=0)
@@ -256,13 +167,6 @@ def test_a_level_is_given_imputed_and_drawn(fitted, shops):
     assert (drawn["shop"] == rare).all()
     assert set(fitted.impute(holes)["shop"]) <= set(NAMES[:4])  # the likeliest ones
     assert len(set().union(*(set(table["shop"]) for table in tables))) > 100
-
-
-def test_an_unseen_level_has_the_probability_of_the_rule_of_succession(shops):
-    model = VAEDensity(**QUICK).fit(shops.astype({"shop": object}))
-    row = pd.DataFrame({"sales": [0.0], "shop": ["elsewhere"]})
-
-    assert model.score_samples(row, columns=["shop"])[0] == pytest.approx(-np.log(1002), abs=0.01)
 
 
 def test_files_hold_the_levels(fitted, shops, tmp_path):
@@ -275,29 +179,3 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
-
-
-def test_ordered_levels_share_classes_and_keep_their_probabilities():
-    """Adjacent levels of a scale of 300 steps."""
-    rng = np.random.default_rng(0)
-    level = np.clip(rng.normal(150, 50, 2000), 0, 299).astype(int)
-    categories = pd.CategoricalDtype(range(300), ordered=True)
-    table = pd.DataFrame({"grade": pd.Series(level).astype(categories)})
-    model = VAEDensity(max_iter=0, random_state=0).fit(table)
-    rows = pd.DataFrame({"grade": pd.Series(range(300)).astype(categories)})
-    p = np.exp(model.score_samples(rows, n_draws=64))
-    drawn = model.sample(2000, random_state=0)["grade"].astype(int)
-
-    assert p.sum() == pytest.approx(2001 / 2002, abs=5e-3)
-    assert stats.ks_2samp(drawn, level).pvalue > 1e-3
-
-
-def test_imputers_take_many_levels(shops):
-    holes = shops.copy()
-    holes.loc[::5, "shop"] = None
-    imputed = (
-        VAEImputer(VAETransformer(1, **QUICK)).set_output(transform="pandas").fit_transform(holes)
-    )
-
-    assert imputed["shop"].notna().all()
-    assert imputed["shop"][1::5].astype(str).equals(shops["shop"][1::5].astype(str))

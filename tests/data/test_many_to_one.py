@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae import VAEDensity, VAETransformer, load, runtime
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.many_to_one import find_many_to_one
 
@@ -70,18 +70,6 @@ def test_samples_and_imputations_agree(make, seed):
         pd.testing.assert_frame_equal(each.where(table.notna()), table.where(table.notna()))
 
 
-def test_imputed_truth_values_agree():
-    """Columns of two numbers, which are averaged and get means elsewhere."""
-    rng = np.random.default_rng(0)
-    code = rng.integers(5, size=300)
-    X = np.column_stack([code, code > 2, rng.normal(size=300) + code])
-    X[::7, 0], X[3::7, 1], X[::5, :2] = np.nan, np.nan, np.nan
-    imputer = VAEImputer(VAETransformer(2, likelihood={0: "categorical"}, max_iter=2))
-    imputed = imputer.fit_transform(X)
-
-    np.testing.assert_array_equal(imputed[:, 1], imputed[:, 0] > 2)
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_densities_and_other_columns_are_not_changed(seed):
     """Only labels that are drawn or imputed, and codes where a label is given."""
@@ -131,15 +119,6 @@ def test_two_codes_of_one_label_agree():
         assert (model_ % 3 == brand).all()
         assert (engine % 3 == brand).all()
         assert all((drawn[name] == value).all() for name, value in given.items())
-
-
-def test_given_values_that_contradict_are_kept(fitted):
-    model, _, labels = fitted
-    given = {"city": "c0", "state": "s3"}
-    drawn = model.sample(5, given=given, random_state=0)
-
-    assert labels["c0"] == "s0"
-    assert (drawn[["city", "state"]] == given).all(axis=None)
 
 
 def test_saved_labels(fitted, tmp_path):

@@ -139,19 +139,6 @@ def test_order_weights_and_dtype_decide_nothing(name, rng):
             np.testing.assert_array_equal(one.marginal.point_masses, other.marginal.point_masses)
 
 
-@pytest.mark.parametrize("unit", [1e-3, 10.0, 1e6])
-@pytest.mark.parametrize("name", ["normal", "skewed", "excess of zeros"])
-def test_units_change_the_evidence_of_all_candidates_alike(name, unit, rng):
-    """By the density's unit, so the choice is the same."""
-    x = TABLES[name](rng)
-    expected, found = candidates(x), candidates(unit * x)
-
-    share = 0.6 if name == "excess of zeros" else 1.0  # a probability has no unit
-    for one, other in zip(found, expected, strict=True):
-        change = other.log_density - one.log_density
-        assert change == pytest.approx(share * np.log(unit), rel=0.02)
-
-
 @pytest.mark.parametrize("code", [-1.0, 999.0, 99991231.0])
 def test_far_values_that_occur_again_are_point_masses(code, rng):
     """They do not set the scale of the others."""
@@ -207,46 +194,3 @@ def test_few_values_are_point_masses_with_a_density_per_step(step, rng):
     np.testing.assert_array_equal(group.point_masses[0], unique)
     encoded = columns.transform(unique[:, None])
     np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], unique)
-
-
-def test_common_values_anywhere_are_as_frequent_in_samples(rng):
-    """Twenty hours and forty among others, as recorded; all values come back exactly."""
-    hours = rng.gamma(1.5, 24, 8000).round() + 1
-    chosen = rng.random(8000)
-    hours[chosen < 0.4], hours[chosen < 0.1] = 40, 20
-    columns = fit(hours)
-    encoded = columns.transform(columns.dequantize(hours[:, None], rng))
-    samples = columns.inverse_transform(rng.normal(size=(20_000, 1)), is_sample=True)[:, 0]
-
-    np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], hours)
-    for value in (20, 40):
-        assert (samples == value).mean() == pytest.approx((hours == value).mean(), abs=0.02)
-
-
-def test_uneven_values_are_all_point_masses(rng):
-    """Hours that people round to tens, and fines that have few amounts among thousands of steps."""
-    hours = rng.integers(1, 90, 6000)
-    hours = np.where(rng.random(6000) < 0.5, 10 * (hours // 10) + 10, hours)
-    amounts = np.cumsum(rng.integers(1, 200, 70))
-    fines = np.where(rng.random(6000) < 0.6, 0, rng.choice(amounts, 6000))
-    for values in (hours, fines):
-        columns = fit(values.astype(float))
-        np.testing.assert_array_equal(columns.groups[0].point_masses[0], np.unique(values))
-
-
-@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4], [1.0, 5.0, 5.5, 9.0], [0.0, 0.5, 3.0, 7.5]])
-def test_marginals_take_weights_as_copies(values):
-    """Point masses, recording steps and decimals are those of the repeated rows."""
-    X = np.array(values, dtype=float)[:, None]
-    weight = np.arange(len(X)) % 5 + 20.0
-    fits = [
-        fit_encoder(rows, weights, "auto", None, is_plain=False)
-        for rows, weights in ((X, weight), (np.repeat(X, weight.astype(int), axis=0), None))
-    ]
-    weighted, repeated = (encoder.groups[0] for encoder in fits)
-
-    assert weighted.likelihood == repeated.likelihood
-    masses = [getattr(group, "point_masses", None) for group in (weighted, repeated)]
-    np.testing.assert_array_equal(*masses)
-    np.testing.assert_array_equal(weighted.steps, repeated.steps)
-    np.testing.assert_array_equal(weighted.decimals, repeated.decimals)

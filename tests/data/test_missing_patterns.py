@@ -60,28 +60,3 @@ def test_given_values_are_not_missing_and_rules_see_complete_rows(rows):
     assert np.isnan(given[:, 2]).any()
     assert np.isnan(ruled[:, 1]).any()
     assert (ruled[~np.isnan(ruled[:, 1]), 1] > 0).all()
-
-
-def test_missing_is_true_or_false(rows):
-    with pytest.raises(ValueError, match=r"'missing' parameter .* Got 'yes'"):
-        VAETransformer(2, **QUICK).fit(rows).sample(missing="yes")
-
-
-def test_cells_of_a_data_frame_are_missing_by_its_own_values(rows):
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame(
-        {
-            "number": rows[:, 1],
-            "class": pd.Series(np.where(np.isnan(rows[:, 2]), None, "a")).where(
-                rows[:, 0] < 1, "b"
-            ),
-            "count": pd.array(np.arange(400) % 7, dtype="Int64"),
-            "whole": np.arange(400) % 3,
-        }
-    )
-    frame.loc[::9, "count"] = pd.NA
-    sample = VAETransformer(2, **QUICK).fit(frame).sample(500, random_state=0, missing=True)
-
-    assert sample.dtypes.equals(frame.dtypes)
-    assert (sample.isna().mean() - frame.isna().mean()).abs().max() < 0.06
-    assert sample["class"].dropna().isin(["a", "b"]).all()

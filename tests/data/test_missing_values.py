@@ -5,7 +5,6 @@ import pytest
 from sklearn_vae.data.missing_values import replace_by_nan
 
 pd = pytest.importorskip("pandas")
-pa = pytest.importorskip("pyarrow")
 
 
 @pytest.mark.parametrize("name", ["a", 0])
@@ -18,14 +17,3 @@ def test_the_category_of_missing_cells_is_left_out(name):
     pd.testing.assert_frame_equal(
         replace_by_nan(frame, "?"), pd.DataFrame({name: expected}, index=[5, 7, 9])
     )
-
-
-@pytest.mark.parametrize("dtype", ["int8", "uint32"])
-def test_integers_keep_their_type(dtype):
-    """NumPy's become nullable ones of the same size; pyarrow's are that already."""
-    frame = pd.DataFrame({"a": [1, 9]}, dtype=dtype)
-    of_arrow = frame.astype(pd.ArrowDtype(pa.from_numpy_dtype(dtype)))
-
-    expected = {"int8": pd.Int8Dtype(), "uint32": pd.UInt32Dtype()}[dtype]
-    assert replace_by_nan(frame, 9)["a"].dtype == expected
-    assert replace_by_nan(of_arrow, 9)["a"].dtype == of_arrow["a"].dtype

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.likelihoods import Gaussian, LogNormal
+from sklearn_vae.likelihoods import Gaussian
 
 
 def fit(values, *, weight=None, likelihood="auto"):
@@ -65,18 +65,6 @@ def test_normal_scores_are_inverted(skewed, unit, dtype):
     )
     missing = columns.log_abs_det_jacobian(X)[::7]
     assert (missing == 0).all()
-
-
-def test_well_behaved_columns_keep_their_encoding(rng):
-    """Normal and log-normal ones, and columns of a requested likelihood."""
-    X = np.column_stack([rng.normal(3, 2, 3000), np.exp(2 * rng.normal(size=3000))])
-    columns = fit(X)
-
-    assert columns.likelihoods == [Gaussian(), LogNormal()]
-    assert all(not group.n_knots.any() for group in columns.groups)
-    squared = fit(X[:, 1:] ** 2, likelihood="gaussian")
-    assert squared.likelihoods == [Gaussian()]
-    assert not squared.groups[0].n_knots.any()
 
 
 def test_knots_from_a_file_are_checked(skewed):

@@ -63,21 +63,3 @@ def test_encoded_steps_are_differences_of_encoded_values(likelihood, rng):
     largest = np.array([[x.max() - 0.1], [x.max()]])
 
     np.testing.assert_allclose(columns.encoded_steps, np.diff(columns.transform(largest)[:, 0]))
-
-
-def test_only_columns_with_a_scale_have_encoded_steps(rng):
-    """Not classes, nor values that are spread over their step, nor numbers without one."""
-    x = np.column_stack(
-        [
-            rng.integers(0, 2, 5000),
-            rng.gamma(0.3, size=5000).round(2),
-            rng.normal(size=5000),
-            np.r_[np.zeros(2500), rng.normal(50, 4, 2500).round()],
-        ]
-    )
-    columns = fit_encoder(x, None, "auto", None)
-    table = dict(zip(columns.order.tolist(), columns.encoded_steps.tolist(), strict=False))
-
-    assert np.count_nonzero(columns.encoded_steps) == 1
-    assert columns.encoded_steps[-1] == pytest.approx(1 / x[2500:, 3].std(), rel=1e-3)
-    assert table[0] == 0

@@ -45,31 +45,22 @@ def parquet(folder):
     return sorted(folder.glob("*.parquet"))
 
 
-def dask_array(folder):
-    return pytest.importorskip("dask.array").from_array(ROWS, chunks=(130, 2))
-
-
-def dask_frame(folder):
-    frame = pytest.importorskip("pandas").DataFrame(ROWS, columns=list("abc"))
-    return pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=4)
-
-
-def lazy_frame(folder):
-    pl = pytest.importorskip("polars", minversion="1.34")
-    return pl.DataFrame(ROWS, schema=list("abc")).lazy()
-
-
 READ = {
     "callable": lambda folder: batches(),
     "list of paths": parquet,
     "path of a folder": lambda folder: parquet(folder) and str(folder),
     "pattern": lambda folder: parquet(folder) and folder / "*.parquet",
-    "pyarrow dataset": lambda folder: pytest.importorskip("pyarrow.dataset").dataset(
-        [str(path) for path in parquet(folder)]
+    "pyarrow dataset": lambda folder: (
+        pytest.importorskip("pyarrow.dataset")
+        .dataset([str(path) for path in parquet(folder)])
+        .to_batches
     ),
-    "dask array": dask_array,
-    "dask frame": dask_frame,
-    "polars": lazy_frame,
+    "polars": lambda folder: (
+        pytest.importorskip("polars", minversion="1.34")
+        .DataFrame(ROWS, schema=list("abc"))
+        .lazy()
+        .collect_batches
+    ),
 }
 
 
@@ -108,14 +99,6 @@ def test_a_sample_is_uniform(size):
     assert len(rows) == 100
     assert (np.diff(rows) > 0).all()
     assert kstest(rows / 1000, "uniform").pvalue > 0.01
-
-
-def test_all_rows_are_the_sample_if_they_fit_into_memory(monkeypatch):
-    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 3000)
-    table, n_rows = as_source(batches()).sample()
-
-    assert n_rows == 1000
-    np.testing.assert_array_equal(ROWS, table)
 
 
 def test_rows_on_disk_are_all_rows_in_random_order():
@@ -168,7 +151,7 @@ def test_a_source_that_changes_between_passes_is_refused():
     [
         ([], "without any row"),
         ([ROWS[:0]], "without any row"),
-        ([ROWS, ROWS[:, :2]], "3 columns, and batch 1 has 2 columns"),
+        ([ROWS, ROWS[:, :2]], "3 columns of numpy, and batch 1 has 2 columns"),
         ([ROWS, ROWS[0]], "Batch 1 has the shape"),
         ([(ROWS, ROWS[:, 0])], "Batch 0 is a tuple"),
     ],
@@ -181,27 +164,23 @@ def test_wrong_batches_are_refused(found, message):
 def test_frames_with_other_names_are_refused():
     pd = pytest.importorskip("pandas")
     frames = [pd.DataFrame({"a": [1.0], "b": [2.0]}), pd.DataFrame({"a": [1.0], "c": [2.0]})]
-    with pytest.raises(ValueError, match=r"\['a', 'b'\], and batch 1 has \['a', 'c'\]"):
+    with pytest.raises(ValueError, match=r"\['a', 'b'\] of pandas, and batch 1 has \['a', 'c'\]"):
         as_source(lambda: frames).sample()
 
 
 def test_files_with_other_columns_are_refused(tmp_path):
-    """Of the columns of the first one, pyarrow makes missing cells, and leaves out all others."""
+    """A column that only some files have is no missing one; an index that pandas wrote is none."""
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, names in enumerate((["a", "b"], ["b", "a"], ["a", "c"])):
-        frame = pd.DataFrame(ROWS[:9, :2], columns=names)
-        rows = frame[1 - number % 2 :]  # with an index, which is a column of the file
+    for number, names in enumerate((["a", "b"], ["a", "b"], ["a", "c"])):
+        rows = pd.DataFrame(ROWS[:9, :2], columns=names)[1 - number % 2 :]
         rows.to_parquet(tmp_path / f"{number}.parquet")
     files = sorted(tmp_path.glob("*.parquet"))
 
     table, n_rows = as_source(files[:2]).sample()
     assert n_rows == 17
     assert table.column_names == ["a", "b"]
-    for source in (files, tmp_path, tmp_path / "*.parquet"):
-        with pytest.raises(
-            ValueError, match=r"0\.parquet' has \['a', 'b'\], and .*2\.parquet' has \['a', 'c'\]"
-        ):
-            as_source(source).sample()
+    with pytest.raises(ValueError, match=r"first batch has \['a', 'b'\].* has \['a', 'c'\]"):
+        as_source(tmp_path / "*.parquet").sample()
 
 
 @pytest.mark.parametrize("path", ["*.parquet", "."])
@@ -210,15 +189,6 @@ def test_a_pattern_or_folder_without_files_is_refused(path, tmp_path):
     pytest.importorskip("pyarrow")
     with pytest.raises(FileNotFoundError, match=r"^X is .*, where there is no Parquet file"):
         as_source(tmp_path / path).sample()
-
-
-def test_a_path_that_does_not_exist_is_named_with_the_parameter(tmp_path):
-    """pyarrow's message is the path alone, and a string for X may be no path in the user's mind."""
-    pytest.importorskip("pyarrow")
-    (tmp_path / "a.parquet").write_bytes(b"")
-    for source in (tmp_path / "b.parquet", [tmp_path / "b.parquet"]):
-        with pytest.raises(FileNotFoundError, match=r"^X .*path '.*b\.parquet', which does not ex"):
-            as_source(source).sample()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +202,7 @@ def test_a_path_that_does_not_exist_is_named_with_the_parameter(tmp_path):
     ],
 )
 def test_files_of_different_types_have_the_wider_one(first, second, expected, tmp_path):
-    """Pyarrow would round the values of later files to the type of the first, or fail."""
+    """No value is rounded to the type of the first file."""
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     values = np.arange(9) + (1.6e9 + 0.25 * (second is np.float64))
     for number, dtype in enumerate((first, second)):
@@ -246,33 +216,6 @@ def test_files_of_different_types_have_the_wider_one(first, second, expected, tm
     dtype = "float64" if expected == "double" else "int64"
     numbers = set(table["a"].cast(dtype).drop_null().to_pylist())
     assert set(pd.Series(values).astype(second).astype(dtype)) <= numbers
-
-
-@pytest.mark.parametrize("kinds", [("category", "str"), ("str", "category")])
-def test_files_of_categories_and_of_text_have_text(kinds, tmp_path):
-    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, dtype in enumerate(kinds):
-        text = pd.Series(["x", "y", None] if number else ["y", "z", "y"])
-        pd.DataFrame({"a": text.astype(dtype)}).to_parquet(tmp_path / f"{number}.parquet")
-
-    table, n_rows = as_source(tmp_path).sample()
-    assert n_rows == 6
-    assert "string" in str(table.schema.field("a").type)
-    assert sorted(map(str, table["a"].to_pylist())) == sorted(["x", "y", "None", "y", "z", "y"])
-
-
-@pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])
-def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
-    """A number is no truth value, and no text."""
-    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    for number, dtype in enumerate(kinds):
-        frame = pd.DataFrame({"a": pd.Series(range(9)).astype(dtype)})
-        frame.to_parquet(tmp_path / f"{number}.parquet")
-
-    with pytest.raises(
-        ValueError, match=r"Column 'a' .* same type.* in .*0\.parquet'.*1\.parquet'"
-    ):
-        as_source(tmp_path).sample()
 
 
 def test_folders_named_by_the_value_of_a_column_have_it(tmp_path):
@@ -312,9 +255,9 @@ def test_batches_that_cannot_be_joined_are_refused(library):
 def test_other_files_are_refused_by_their_suffix(has_pyarrow, monkeypatch):
     """Installing pyarrow would not help."""
     if not has_pyarrow:
-        monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"'big\.CSV', which is no Parquet file.*pandas\.read_csv"):
-        iter(as_source("big.CSV").read())
+        next(as_source("big.CSV").read())
     if not has_pyarrow:
         with pytest.raises(ImportError, match=r"pip install 'sklearn-vae\[parquet\]'"):
-            as_source("big.parquet").read()
+            next(as_source("big.parquet").read())

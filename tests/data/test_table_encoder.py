@@ -50,13 +50,6 @@ def test_two_values_are_binary_from_ten_rows_on_or_if_they_are_0_and_1(values, n
     assert fit(np.resize(values, (n_rows, 1))).likelihoods == [kind]
 
 
-def test_the_sum_of_weights_is_rounded_to_a_number_of_rows():
-    """weight / weight.mean() sums to 9.999999999999998 or so."""
-    X = np.resize([3.0, 7.0], (10, 1))
-
-    assert fit(X, weight=np.full(10, np.nextafter(1, 0))).likelihoods == [Bernoulli()]
-
-
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e300, 5e-324])
 def test_a_column_of_one_value_is_constant_for_any_requested_likelihood(value):
     """Its scale is 0, so neither Gaussian nor Bernoulli fits it."""
@@ -67,13 +60,6 @@ def test_a_column_of_one_value_is_constant_for_any_requested_likelihood(value):
     assert fit(X).blocks == ((Gaussian(), 0),)
     assert fit(X).transform(X).shape == (12, 0)
     assert fit(X).inverse_transform(np.empty((12, 0))).tolist() == X.tolist()
-
-
-def test_a_column_whose_values_differ_by_rounding_is_constant():
-    """As 0.1 + 0.2 and 0.3."""
-    X = np.array([[0.3], [0.1 + 0.2]] * 6)
-
-    assert fit(X).likelihoods == [None]
 
 
 # -- units -------------------------------------------------------------------------------
@@ -140,16 +126,6 @@ def test_decoding_inverts_encoding_in_any_unit(scale, offset, rtol, rng):
     assert (np.abs(again - X) <= tolerance + 1e-14 * np.array([1, 0, 1])).all()
 
 
-def test_encoded_values_do_not_depend_on_powers_of_two_in_the_unit(rng):
-    """1e300 and 1e-300 in one table are, in units of their own, the same numbers."""
-    x = rng.standard_normal((50, 1))
-    X = x * np.array([1.0, 2.0**1000, 2.0**-1000])
-    encoded = fit(X).transform(X)
-
-    np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [1]])
-    np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [2]])
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_squares_of_encoded_values_are_finite(dtype, rng):
     """A new row may be anything that validation lets through."""
@@ -206,27 +182,6 @@ def test_values_are_equal_up_to_the_rounding_of_the_coarser_precision(dtypes):
     np.testing.assert_allclose(cost, -np.log(21))
 
 
-@pytest.mark.parametrize("other", [500.0, 1.0, 1e-3])
-def test_unseen_values_of_a_constant_column_of_large_numbers(other):
-    """A time stamp 500 seconds later is another one."""
-    X = np.full((20, 1), 1.7e9)
-    columns = fit(X)
-
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + other), -np.log(22))
-
-
-def test_a_value_between_two_near_binary_values_is_unseen():
-    """Single precision blurs more than the distance of the two values, but not all of it."""
-    X = np.resize([1.7e9, 1.7e9 + 4], (20, 1))
-    columns = fit(X)
-
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X), np.log(21 / 22))
-    np.testing.assert_allclose(
-        columns.log_abs_det_jacobian(X.astype(np.float32) + 256), -np.log(22)
-    )
-    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + 2), -np.log(22))
-
-
 # -- requests -----------------------------------------------------------------------------
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -273,7 +228,7 @@ def test_an_unknown_likelihood_is_refused(value, mixed):
         assert repr(value) in str(e.value)
 
 
-@pytest.mark.parametrize("key", ["f", 5, -1, 1.5, True])
+@pytest.mark.parametrize("key", ["f", 5, -1, 1.5])
 def test_a_dict_that_names_no_column_is_refused(key, mixed):
     """A typing error in a column's name would silently leave it to 'auto'."""
     with pytest.raises(ValueError, match="is no column of X; its columns are") as e:
@@ -281,18 +236,6 @@ def test_a_dict_that_names_no_column_is_refused(key, mixed):
 
     assert repr(key) in str(e.value)
     assert str(NAMES) in str(e.value)
-
-
-@pytest.mark.parametrize(("names", "column"), [(None, "column 1"), (NAMES, "column 'b'")])
-def test_bernoulli_for_more_than_two_values_is_refused(names, column, mixed):
-    """The message names the column, values that it has and what to use instead."""
-    X = mixed.copy()
-    X[:, 1] = np.resize([0.0, 4.0, 9.0], 30)
-
-    with pytest.raises(ValueError, match=rf"needs {column} to have two values") as e:
-        fit(X, "bernoulli", names=names)
-
-    assert "it has 0.0, 4.0 and 9.0; use 'gaussian' or 'auto'" in str(e.value)
 
 
 @pytest.mark.parametrize("likelihood", ["auto", "gaussian", {0: "bernoulli", 2: "auto"}])

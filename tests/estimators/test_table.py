@@ -1,7 +1,5 @@
 """Odd tables work, or are refused in words that help."""
 
-import copy
-
 import narwhals as nw
 import numpy as np
 import pytest
@@ -64,14 +62,6 @@ TABLES = {
 def test_unusual_tables_have_finite_results_of_the_right_shape(name):
     """Each of these breaks a peer."""
     assert_sound(fit(TABLES[name]), TABLES[name])
-
-
-@pytest.mark.slow
-def test_a_million_rows_are_fitted_in_bounded_memory():
-    """A long table, in bounded memory."""
-    X = RNG.normal(size=(1_000_000, 4))
-
-    assert_sound(fit(X, max_iter=1, hidden_layer_sizes=(16,)), X)
 
 
 def test_a_read_only_memmap_is_fitted(tmp_path):
@@ -142,27 +132,6 @@ def test_masked_cells_are_missing(dtype):
 
     np.testing.assert_allclose(own.score_samples(masked), expected.score_samples(missing))
     np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
-
-
-def test_masked_dates_are_refused_as_others_are():
-    """Dates stand in data frames; an array of objects made nanoseconds of them."""
-    dates = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]").astype("M8[ns]").reshape(30, 2)
-    for X in (dates, np.ma.masked_array(dates, np.eye(30, 2, dtype=bool))):
-        with pytest.raises(TypeError, match="data frame"):
-            fit(X)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_codes_and_sample_weights_may_be_tensors(dtype):
-    """Whatever transform takes, inverse_transform and sample_weight take."""
-    ones = torch.ones(len(NORMAL), dtype=dtype, requires_grad=True)
-    codes = torch.zeros(4, 2, dtype=dtype, requires_grad=True)
-    vae = VAETransformer(2, max_iter=1, random_state=0).fit(NORMAL, sample_weight=ones)
-
-    np.testing.assert_allclose(
-        vae.inverse_transform(codes), vae.inverse_transform(np.zeros((4, 2)))
-    )
-    assert vae.score(NORMAL, sample_weight=ones) == pytest.approx(vae.score(NORMAL))
 
 
 def test_cells_of_1e300_beside_a_positive_column_have_finite_scores():
@@ -268,12 +237,6 @@ def test_columns_of_text_are_named():
         fit(frame)
 
 
-def test_many_columns_are_counted_and_not_named():
-    """A message can be read."""
-    with pytest.raises(ValueError, match=r"in column 0 .* column 4 \(2 values\), and 995 more\.$"):
-        fit(np.full((2, 1000), np.inf))
-
-
 @pytest.mark.parametrize("estimator", [VAETransformer(1), VAEOutlierDetector(), VAEImputer()])
 @pytest.mark.parametrize("weight", [5e-324, 1e-20, 1e300, 1e308])
 def test_sample_weights_of_an_enormous_or_tiny_sum_are_refused(estimator, weight):
@@ -291,22 +254,6 @@ def test_sample_weights_that_sum_to_1_are_warned_of():
         vae.fit(NORMAL, sample_weight=weight / weight.sum())
 
     vae.fit(NORMAL, sample_weight=weight / weight.mean())
-
-
-def test_values_that_fit_had_not_are_imputed_in_columns_of_integers():
-    """As in other columns, with handle_unknown="missing"; observed ones are kept."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"bit": rng.integers(0, 2, 60), "x": rng.normal(size=60)})
-    frame = frame.astype({"bit": "Int64"})
-    frame.loc[::9, "bit"] = pd.NA
-    model = VAETransformer(1, max_iter=1, random_state=0, handle_unknown="missing").fit(frame)
-    new = pd.DataFrame(
-        {"bit": pd.array([7, 0, 1, pd.NA], dtype="Int64"), "x": [0.0, 1.0, 2.0, 3.0]}
-    )
-
-    for imputed in (model.impute(new), *model.impute(new, n_imputations=2, random_state=0)):
-        assert imputed["bit"].isin([0, 1]).all()
-        assert imputed["bit"].tolist()[1:3] == [0, 1]
 
 
 @pytest.mark.parametrize("convert", [
@@ -351,19 +298,6 @@ def test_columns_without_names_are_read_by_position():
 
 
 @pytest.mark.parametrize("library", ["pandas", "pyarrow"])
-def test_columns_of_one_name_are_refused(library):
-    """As any table that cannot be fitted, by a ValueError."""
-    values = RNG.normal(size=40)
-    frame = pd.DataFrame(np.c_[values, values], columns=["a", "a"])
-    if library == "pyarrow":
-        pa = pytest.importorskip("pyarrow")
-        frame = pa.Table.from_arrays([pa.array(values)] * 2, names=["a", "a"])
-
-    with pytest.raises(ValueError, match=r"X has several columns of one name(?s:.*)'a'"):
-        VAETransformer(1).fit(frame)
-
-
-@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
 def test_columns_of_one_name_are_refused_after_fit_and_in_y(library):
     """The error of scikit-learn or narwhals says neither X nor y."""
     frame = pd.DataFrame(RNG.normal(size=(40, 3)), columns=["a", "b", "c"])
@@ -389,20 +323,6 @@ def test_columns_of_one_name_are_refused_after_fit_and_in_y(library):
         VAEClassifier().fit(frame, doubled)
 
 
-@pytest.mark.parametrize("names", [[0, 1], [2020, 2021], [1, 0]])
-def test_columns_of_y_with_numbers_for_names(names):
-    """They are columns by name, and were taken for rows."""
-    X, y = RNG.normal(size=(40, 2)), RNG.normal(size=(40, 2))
-    frame = pd.DataFrame(y, columns=names)
-    model = VAETransformer(1, max_iter=1, conditional=True, random_state=0)
-    expected = copy.deepcopy(model).fit(X, y).score_samples(X, y)
-
-    fitted = model.fit(X, frame)
-    np.testing.assert_allclose(fitted.score_samples(X, frame), expected)
-    with pytest.raises(ValueError, match="y must have the columns of y in fit"):
-        fitted.score_samples(X, frame[names[::-1]])
-
-
 @pytest.mark.parametrize(("likelihood", "words"), [
     *[(name, "to have numbers, but it has categories without an order; use 'auto'")
       for name in ("gaussian", "lognormal", "poisson", "negative_binomial", "zero_inflated")],
@@ -416,18 +336,15 @@ def test_distributions_of_numbers_are_refused_for_categories_without_an_order(li
         fit(frame, likelihood={"c": likelihood})
 
 
-@pytest.mark.parametrize(("zone", "convert"), [
-    (None, lambda frame: frame),
-    ("Europe/Berlin",
-     lambda frame: frame.astype({"day": frame["day"].dtype.name.replace("us", "ns")})),
-    ("Asia/Kolkata", lambda frame: pytest.importorskip("pyarrow").Table.from_pandas(frame)),
-    ("UTC+05:30", lambda frame: frame),
-], ids=["us", "ns", "pyarrow", "offset"])  # fmt: skip
-def test_computed_dates_of_whole_days_are_midnights_of_their_time_zone(convert, zone, tmp_path):
-    """Means had a time of day, and so had draws in a zone with summer time."""
+@pytest.mark.parametrize(
+    "convert",
+    [lambda frame: frame, lambda frame: pytest.importorskip("pyarrow").Table.from_pandas(frame)],
+)
+def test_computed_dates_of_whole_days_are_midnights(convert, tmp_path):
+    """Means had a time of day."""
     rng = np.random.default_rng(0)
     days = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.integers(0, 900, 120), "D")
-    frame = pd.DataFrame({"day": days.tz_localize(zone), "x": rng.normal(size=120)})
+    frame = pd.DataFrame({"day": days, "x": rng.normal(size=120)})
     hidden = convert(frame.assign(day=frame["day"].mask(rng.random(120) < 0.3)))
     model = VAETransformer(1, max_iter=1, random_state=0).fit(convert(frame))
     imputer = VAEImputer(model).fit(hidden)
@@ -442,25 +359,11 @@ def test_computed_dates_of_whole_days_are_midnights_of_their_time_zone(convert, 
     by_runtime = runtime.load(tmp_path / "imputer.vae").transform(hidden)[:, 0]
 
     for dates in [*(nw.from_native(table)["day"].to_list() for table in computed), by_runtime]:
-        local = pd.to_datetime(pd.Series([*dates], dtype=object), utc=True).dt.tz_convert(zone)
-        assert (local == local.dt.normalize()).all()
+        times = pd.to_datetime(pd.Series([*dates]))
+        assert (times == times.dt.normalize()).all()
 
 
-def test_observed_and_given_times_of_day_are_kept_in_a_column_of_whole_days():
-    """The user's values stay; all that the model computes are whole days."""
-    rng = np.random.default_rng(0)
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 90, 60), "D")
-    noon = pd.Timestamp("2024-02-01 12:00")
-    new = pd.DataFrame({"day": [noon, pd.NaT], "x": [np.nan, 0.0]})
-    model = VAETransformer(1, max_iter=1, random_state=0)
-    model.fit(pd.DataFrame({"day": days, "x": rng.normal(size=60)}))
-
-    assert model.impute(new)["day"][0] == noon
-    assert model.impute(pl.from_pandas(new))["day"][0] == noon
-    assert (model.sample(2, given={"day": noon})["day"] == noon).all()
-
-
-@pytest.mark.parametrize("dtype", ["int64", "Int16", "float32", "float16", "decimal", "duration"])
+@pytest.mark.parametrize("dtype", ["int64", "Int16", "decimal", "duration"])
 def test_decoded_numbers_of_a_positive_column_are_positive_in_its_dtype(dtype):
     """A number of 0 would have hardly any probability in its own model."""
     pa = pytest.importorskip("pyarrow")

@@ -292,4 +292,12 @@ def check_order(name: str, values: np.ndarray) -> None:
 def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Convert values and categories to the dtype of the one that has fewer digits."""
     dtype = min(X.dtype, categories.dtype, key=lambda dtype: dtype.itemsize)
-    return X.astype(dtype, copy=False), categories.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        return X.astype(dtype, copy=False), categories.astype(dtype, copy=False)
+
+
+def find_in_order(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Indices of x among ordered values, in the coarser of the two dtypes; -1 for others: (n,)."""
+    x, values = in_coarser_dtype(x, values)
+    index = np.searchsorted(values, x).clip(max=len(values) - 1)
+    return np.where(values[index] == x, index, -1)

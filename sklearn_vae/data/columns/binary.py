@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order, is_category
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.data.recording import ROUNDING, times_power_of_two
+from sklearn_vae.data.recording import times_power_of_two
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -72,21 +72,8 @@ class BinaryColumns(Columns):
         return CLASS_DISTANCE
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
-        """Find values that are neither of the two, up to rounding: (n, k) -> (n, k)."""
-        is_possible = np.isnan(X)
-        with np.errstate(over="ignore"):
-            for category in self.categories.T.astype(X.dtype):
-                is_possible |= category == X
-        if is_possible.all():
-            return ~is_possible
-        # X may be a copy of the training rows in single precision, or the other way round
-        rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(self.categories.dtype).eps)
-        exponent, _, scale = self.units()
-        values = np.ldexp(X.astype(np.float64), -exponent)
-        for category in np.ldexp(self.categories.T.astype(np.float64), -exponent):
-            tolerance = np.minimum(rounding * np.abs(category), scale / 4)
-            is_possible |= np.abs(values - category) <= tolerance
-        return ~is_possible
+        """Find values that are neither of the two: (n, k) -> (n, k)."""
+        return ~(np.isnan(X) | is_category(X, self.categories))
 
     def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """Return NaN for an unknown category, and numbers as they are: (n, k) -> (n, k)."""
@@ -115,10 +102,7 @@ class BinaryColumns(Columns):
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
             X = times_power_of_two(values * scale + shift, exponent)
-        if not (rounds or is_sample):
-            return X
-        low, high = self.categories.T.astype(np.float64)
-        return np.where(np.isnan(X), X, np.where(self._middle() < X, high, low))
+        return self.on_steps(X) if rounds or is_sample else X
 
 
 @serializable

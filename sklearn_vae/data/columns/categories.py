@@ -4,7 +4,7 @@ In a data frame, ``Column.read_as`` (``data/reading.py``) has replaced them by i
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -23,10 +23,7 @@ from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
     count_classes,
-    group_by_effects,
     group_by_frequency,
-    group_in_order,
-    level_effects,
 )
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
@@ -65,9 +62,7 @@ class CategoricalColumns(Columns):
     level_probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
-    # by the frequencies of many levels (L,): the number of their classes, and their classes (L,)
-    _count_classes = staticmethod(count_classes)
-    _group = staticmethod(group_by_frequency)
+    groups_levels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not len(self.n_levels):  # no column has many levels
@@ -80,43 +75,17 @@ class CategoricalColumns(Columns):
         if len(values) <= likelihood.n_classes:
             return cls(index, likelihood, values[None])
         counts = _count(column, values)
-        groups = cls._group(counts, likelihood.n_classes)
-        columns = cls(index, likelihood, values[None])
-        columns._set_levels(Levels.from_groups(values, counts, groups))
-        return columns
-
-    def group_by_effects(
-        self,
-        x: np.ndarray,
-        weights: np.ndarray | None,
-        others: Iterable[np.ndarray],
-        rows: np.ndarray,
-    ) -> None:
-        """Group rare levels of a single column x (n,) by their effects on other columns.
-
-        Of the others, the rows with the indices ``rows`` (m,) are given. NaN is a missing value.
-        """
-        index, n_levels = np.searchsorted(self.levels, x), len(self.levels)
-        weights, observed = np.ones(len(x)) if weights is None else weights, index < n_levels
-        counts = np.bincount(index[observed], weights[observed], n_levels)
-        chosen = observed[rows]
-        effects = level_effects(
-            index[rows][chosen],
-            weights[rows][chosen],
-            n_levels,
-            (other[chosen] for other in others),
+        groups = group_by_frequency(counts, likelihood.n_classes)
+        levels = Levels.from_groups(values, counts, groups)
+        return cls(
+            index,
+            type(likelihood)(int(levels.classes.max()) + 1),
+            levels.representatives[None],
+            np.array([len(values)]),
+            levels.values,
+            levels.classes,
+            levels.probabilities,
         )
-        if effects.shape[1]:
-            groups = group_by_effects(counts, effects)
-            self._set_levels(Levels.from_groups(self.levels, counts, groups))
-
-    def _set_levels(self, levels: Levels) -> None:
-        """Set the levels of a single column, and the number of classes."""
-        self.likelihood = type(self.likelihood)(int(levels.classes.max()) + 1)
-        self.categories = levels.representatives[None]
-        self.n_levels = np.array([len(levels.values)])
-        self.levels, self.level_classes = levels.values, levels.classes
-        self.level_probabilities = levels.probabilities
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -136,9 +105,9 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MAX_CLASSES and column.groups_levels:
+        if n_classes > MAX_CLASSES and cls.groups_levels and column.groups_levels:
             requested = getattr(column.requested, "n_classes", None)
-            n_classes = requested or cls._count_classes(_count(column, levels))
+            n_classes = requested or count_classes(_count(column, levels))
         return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
@@ -218,8 +187,6 @@ class CategoricalColumns(Columns):
                 probability_in_class[column] = levels.probabilities[index]
             probability = probability * probability_in_class
         missing = np.isnan(probability)
-        if not missing.any():
-            return take_categories(self.categories, probability.argmax(axis=-1))
         codes = np.where(missing, 0, probability).argmax(axis=-1)
         return np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
 
@@ -247,8 +214,7 @@ class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
-    _count_classes = staticmethod(lambda counts: MAX_CLASSES)
-    _group = staticmethod(group_in_order)
+    groups_levels: ClassVar[bool] = False
 
     @property
     def distance_scale(self) -> float:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.arrays import (
-    has_missing_values,
     parts_of_columns,
     weighted_moments,
     within,
@@ -246,9 +245,7 @@ class RealColumns(Columns):
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-determinant of the encoding, over observed values: (n, k) -> (n,)."""
         log_scale = np.log(self.scale) + self.exponent * np.log(2)
-        if len(self.knots) or has_missing_values(X).any():
-            return ((self.log_slope(X) - log_scale) * ~np.isnan(X)).sum(axis=1)
-        return np.full(len(X), -log_scale.sum())
+        return ((self.log_slope(X) - log_scale) * ~np.isnan(X)).sum(axis=1)
 
     def log_slope(self, X: np.ndarray) -> np.ndarray | float:
         """Log-derivative of the normal scores by the standardized values: (n, k) -> (n, k)."""
