@@ -26,7 +26,6 @@ from sklearn_vae.inference.constants import PROPOSAL_SCALE, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import MIN_SPREAD
 from sklearn_vae.inference.importance_sampling import ImportanceSampler, PriorProposal
 from sklearn_vae.inference.log_density import JointDensity, sample_prior
-from sklearn_vae.inference.posterior_sampling import EncoderProposal
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.numerics.functional import log_mean_exp
@@ -34,6 +33,7 @@ from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.posteriors.gaussian import GaussianPosterior
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -193,6 +193,25 @@ class Decoder(Part):
         distance = ((Z - (low + high) / 2).abs() / width).amax(1, keepdim=True)
         correction = (self.correction[0] + Z @ self.correction[1:]) / distance.clamp(min=1).square()
         return self.columns.decode(values + correction).to(dtype)
+
+
+class EncoderProposal(NamedTuple):
+    """The encoder's q(z|x), with its parameters (M, B, n_params)."""
+
+    posterior: GaussianPosterior
+    params: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
+        return self.posterior.rsample(self.params, noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
+        return self.posterior.log_prob(self.params, z)
+
+    def select(self, rows: Tensor) -> "EncoderProposal":
+        """Index-select the rows."""
+        return self._replace(params=self.params.index_select(1, rows))
 
 
 class DiagonalProposal(NamedTuple):

@@ -86,8 +86,8 @@ CASES = [
             "which has that many latent dimensions",
         )
         for posterior, n, allowed in [
-            (RelaxedCategorical(2), 7, "a multiple of 2"),
-            (RelaxedCategorical(2), 1, "a multiple of 2"),
+            (RelaxedCategorical(2), 7, "a multiple of 2 up to 128"),
+            (RelaxedCategorical(2), 1, "a multiple of 2 up to 128"),
             (GaussianCategorical(10), 10, "larger than 10"),
         ]
     ),

@@ -11,33 +11,20 @@ from torch import Tensor
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.missing import resample
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.inference.conditionals import resample
 from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.inference.predictor import Predictor, keep
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
+from sklearn_vae.models.mixture_vae import TorchMixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
-from sklearn_vae.networks.mlp import ACTIVATIONS
-from sklearn_vae.numerics.random import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance, uncounted
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 8
-
-
-class TorchMixtureEnsemble(MixtureEnsemble):
-    """A ``MixtureEnsemble`` of PyTorch's tensors."""
-
-    def activate(self, x: Tensor) -> Tensor:
-        """Apply the networks' activation function."""
-        return ACTIVATIONS[self.architecture.activation](x)
-
-    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
-        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
-        return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
 
 
 @dataclass(frozen=True)

@@ -13,24 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_columns import Standardized
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
-from sklearn_vae.numerics.functional import bounded
+from sklearn_vae.networks.mlp import ACTIVATIONS
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     GOLDEN_RATIO,
-    HALF_LOG_2PI,
     INPUT_CLIP,
     LOG_ZERO_WEIGHT,
 )
-from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
+from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical, sobol_normal
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 
@@ -53,6 +51,18 @@ class Row(NamedTuple):
     others: Tensor
     real_observed: Tensor | None = None
     others_observed: Tensor | None = None
+
+
+class TorchMixtureEnsemble(MixtureEnsemble):
+    """A ``MixtureEnsemble`` of PyTorch's tensors."""
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Apply the networks' activation function."""
+        return ACTIVATIONS[self.architecture.activation](x)
+
+    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
+        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
+        return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
 
 
 class MixtureVAE(StackedModule):
@@ -159,44 +169,49 @@ class MixtureVAE(StackedModule):
         white, log_density = Whitening(self)(row)
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
         chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
-        log_prob = self.log_prob_of(
-            self.standardize(pick(white, chosen), z, chosen, row.real_observed),
-            row.others.unsqueeze(1),
-            None if row.others_observed is None else row.others_observed.unsqueeze(1),
-        )
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
+        log_prob = self.log_prob(row, pick(white, chosen), z, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
-    def standardize(
-        self, white: Tensor, z: Tensor, chosen: Tensor, observed: Tensor | None = None
-    ) -> Standardized:
-        """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
+    def log_prob(self, row: Row, white: Tensor, z: Tensor, chosen: Tensor) -> Tensor:
+        """Log p(x|z, c) in nats: (M, K, B).
 
         Parameters
         ----------
+        row : Row
+            Encoded rows.
         white : Tensor of shape (M, d, K, B)
-            Rows in their components' coordinates.
+            Their real columns in the components' coordinates.
         z : Tensor of shape (M, K, B, l)
             Codes.
         chosen : Tensor of shape (M, K, B)
             Components.
-        observed : Tensor of shape (M, B, d), bool, optional
-            Mask of observed values; by default, none is missing.
         """
-        shift, raw, mix, params = self.decode(z, chosen)
-        log_scale = self._bounded_log_scale(raw, chosen)
-        residual = white - shift
-        standard = torch.addcmul(self._sheared(residual, mix), residual, (-log_scale).exp())
-        log_det = pick(self.log_det.unsqueeze(-1), chosen)
-        if params.shape[1]:
-            params = self.bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
-        parts = Standardized(standard, log_scale, params, log_det)
-        return parts if observed is None else self._marginal(parts, mix, chosen, observed)
+        model = self.ensemble()
+        index = chosen.new_zeros(len(chosen), self.architecture.n_mixture)
+        index[model.components] = torch.arange(len(model.member), device=index.device)
+        component = index.gather(1, chosen.flatten(1)).flatten()  # of M K B draws
 
-    def _bounded_log_scale(self, raw: Tensor, chosen: Tensor) -> Tensor:
-        """Log-scales in their component's coordinates, bounded below: (M, d, K, B)."""
-        log_scale, least = bounded(raw, COMPONENT_LOG_SCALE_BOUND), self.least_log_scale
-        return log_scale if least is None else torch.maximum(log_scale, pick(least, chosen))
+        def per_draw(values: Tensor | None) -> Tensor | None:
+            """(M, B, n) -> (M K B, n)."""
+            if values is None:
+                return None
+            return values.unsqueeze(1).expand(*chosen.shape, -1).flatten(0, 2)
+
+        decoded = model.decode_codes(z.flatten(0, 2), component)
+        white = white.movedim(1, 0).flatten(1)
+        parts = model.standardize(white, decoded, component, per_draw(row.real_observed))
+        others = per_draw(row.others), per_draw(row.others_observed)
+        return model.log_prob_of(parts, *others).view(chosen.shape)
+
+    def ensemble(self) -> TorchMixtureEnsemble:
+        """All components of all members, through which gradients flow back to the parameters."""
+        named = [*self.named_parameters(), *self.named_buffers()]
+        members = [
+            {name: value[member : member + 1] for name, value in named}
+            for member in range(len(self.sizes))
+        ]
+        return TorchMixtureEnsemble(self.architecture, members, self.loc.new_ones(len(members)))
 
     def bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
         """Parameters of the other columns, whose scales are bounded below: (M, P, K, B)."""
@@ -206,62 +221,6 @@ class MixtureVAE(StackedModule):
             least = self.least_params.to(added).view(-1, 1, 1)
             params[:, scale] = torch.maximum(bounded_sum, least)
         return params
-
-    def _marginal(
-        self, parts: Standardized, mix: Tensor, chosen: Tensor, observed: Tensor
-    ) -> Standardized:
-        """Integrate out the missing values of rows: their density is that of the other values.
-
-        The residuals are those of ``marginal_of_normal``, and so are the scales, in units of x.
-        """
-        standard, log_scale, params, log_det = parts
-        member, row = (~observed.all(-1)).nonzero(as_tuple=True)  # of the I incomplete rows
-        mask = observed[member, row].unsqueeze(1)  # (I, 1, d)
-        if len(member) == 0:
-            return parts
-        scales = log_scale[member, :, :, row].mT  # (I, K, d)
-        whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
-        residual = standard[member, :, :, row].mT
-        if self.architecture.is_independent:
-            marginal = residual.where(mask, 0.0), (scales - whiten.log()).where(mask, 0.0)
-        else:
-            root = torch.diag_embed((-scales).exp())
-            if n_shears := self.architecture.n_shears:
-                shears = self.shears.unflatten(1, (n_shears, -1)).triu(1)  # (M, S, d, d)
-                mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears[member])
-                root = root + mixed
-            whiten = whiten if self.is_full else torch.diag_embed(whiten)
-            marginal = marginal_of_normal(whiten, residual, mask, root)
-        standard, log_scale, log_det = standard.clone(), log_scale.clone(), log_det.clone()
-        standard[member, :, :, row], log_scale[member, :, :, row] = (part.mT for part in marginal)
-        # the scales are now those of X, and ``log_prob_of`` subtracts a constant of all columns
-        log_det[member, :, row] = (
-            (HALF_LOG_2PI * (~mask).to(log_det).sum(-1)).to(log_det).expand(-1, log_det.shape[1])
-        )
-        return Standardized(standard, log_scale, params, log_det)
-
-    def log_prob_of(
-        self, parts: Standardized, others: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
-        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns of x: (M, K, B).
-
-        Other columns (M, 1 or K, B, n), and the mask of their observed values.
-        """
-        standard, log_scale, params, log_det = parts
-        log_prob = -torch.addcmul(log_scale, standard, standard, value=0.5).sum(1)
-        log_prob = log_prob - standard.shape[1] * HALF_LOG_2PI
-        if params.shape[1]:
-            blocks = self.others.split_params(params.movedim(1, -1))
-            log_prob = log_prob + self.others.log_prob(blocks, others, observed)
-        return log_det + log_prob
-
-    def decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
-        """Shift, raw scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
-        inputs = F.pad(z, (0, self.architecture.n_mixture))  # and the component, one-hot
-        inputs.scatter_(-1, chosen.unsqueeze(-1) + z.shape[-1], 1.0)
-        # features lie first, as the decoder leaves them
-        out = self.decoder(inputs.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
-        return out.split(self.splits, dim=1)
 
     @property
     def least_log_scale(self) -> Tensor | None:
@@ -273,14 +232,6 @@ class MixtureVAE(StackedModule):
         least = (self.least_scales.to(root) * root).log()
         least = torch.maximum(least, self.min_log_scale.unsqueeze(-1))
         return least.mT.unsqueeze(-1) if (least > -COMPONENT_LOG_SCALE_BOUND).any() else None
-
-    def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
-        """Sum of the shears of each column by those before it: (M, d, K, B) -> (M, d, K, B)."""
-        if mix.shape[1] == 0:
-            return residual.new_zeros(())
-        parts = (mix.unsqueeze(2) * residual.unsqueeze(1)).flatten(1, 2)  # (M, S d, K, B)
-        shears = self.shears * self.before.to(self.shears)
-        return (shears.mT @ parts.flatten(2)).unflatten(2, residual.shape[2:])
 
     # -- initialization ---------------------------------------------------------------
 
@@ -309,11 +260,6 @@ class MixtureVAE(StackedModule):
         self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
 
     # -- members ---------------------------------------------------------------------
-
-    @property
-    def mask(self) -> None:
-        """All members have all latent dimensions."""
-        return
 
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters in the order of ``flat``."""
@@ -347,18 +293,15 @@ class Whitening:
         if n_rows is not None:
             self.white, self.square = (model.loc.new_empty(*shape, n_rows) for _ in range(2))
 
-    def coordinates(self, row: Row) -> Tensor:
-        """Real columns of rows in each component's coordinates: (M, d, C, B)."""
+    def __call__(self, row: Row) -> tuple[Tensor, Tensor]:
+        """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
         real = row.real.mT
         if self.is_full:
             out = None if self.white is None else self.white.flatten(1, 2)
             white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
-            return white.unflatten(1, self.shape)
-        return torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
-
-    def __call__(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
-        white = self.coordinates(row)
+            white = white.unflatten(1, self.shape)
+        else:
+            white = torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
         square = torch.mul(white, white, out=self.square).sum(1)
         log_density = torch.add(self.log_det, square, alpha=-0.5)
         if row.real_observed is not None:

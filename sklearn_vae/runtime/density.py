@@ -14,9 +14,9 @@ from sklearn_vae.inference.constants import (
     MEAN_DRAWS,
     MIN_GIVEN_DRAWS,
 )
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.runtime.functions import ACTIVATIONS, resample

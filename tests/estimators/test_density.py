@@ -129,9 +129,8 @@ def exact_log_density(density, X, most=9, n=601):
         with torch.no_grad():
             for component, log_share in enumerate(model.mixture_logit[0, 0].log_softmax(0)):
                 chosen = torch.full(codes.shape[:3], component)
-                shown = pick(white, chosen)
-                standardized = model.standardize(shown, codes, chosen, row.real_observed)
-                log_joint = model.log_prob_of(standardized, row.others[:, None])[0] + log_share
+                log_prob = model.log_prob(row, pick(white, chosen), codes, chosen)
+                log_joint = log_prob[0] + log_share
                 log_joint += torch.distributions.Normal(0, 1).log_prob(z)[:, None]
                 parts.append(log_joint.logsumexp(0) + np.log(2 * most / (n - 1)))
         scores.append(

@@ -11,7 +11,6 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
-from sklearn_vae.inference.ensemble import TorchMixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal, log_density as log_density_of
 from sklearn_vae.likelihoods import (
     Bernoulli,
@@ -27,7 +26,7 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
-from sklearn_vae.models.mixture_vae import draw_components
+from sklearn_vae.models.mixture_vae import TorchMixtureEnsemble, draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
@@ -131,39 +130,6 @@ def test_components_that_fill_up_change_nothing(iris):
     np.testing.assert_allclose(log_density(padded, iris), log_density(alone, iris), rtol=1e-9)
     found = ensemble_of(padded).sample(500, torch.Generator().manual_seed(0))
     assert np.abs(found.numpy()).max() < 10
-
-
-def test_bits_are_independent_given_the_component():
-    rng = np.random.default_rng(0)
-    group = rng.integers(2, size=400)
-    bits = (rng.random((400, 3)) < np.array([[0.1, 0.8, 0.5], [0.9, 0.3, 0.5]])[group]).astype(
-        float
-    )
-    X = np.column_stack([rng.normal(size=400) + 6 * group, bits])
-    blocks = ((Gaussian(), 1), (Bernoulli(), 3))
-    anchors = anchors_of(X, 2, "full", blocks=blocks)
-    model = make(anchors, blocks=blocks)
-
-    probability = 1 / (1 + np.exp(-anchors.params))  # (C, 3)
-    parts = [
-        np.log(anchors.weight[c])
-        + stats.norm.logpdf(X[:, 0], anchors.loc[c, 0], 1 / anchors.whiten[c, 0, 0])
-        + stats.bernoulli.logpmf(bits, probability[c]).sum(axis=1)
-        for c in range(2)
-    ]
-    np.testing.assert_allclose(log_density(model, X), np.logaddexp(*parts), rtol=1e-9)
-    np.testing.assert_allclose(np.sort(probability[:, 0]), [0.1, 0.9], atol=0.06)
-
-
-def test_a_table_of_bits_alone_has_a_probability():
-    """All patterns together have probability 1."""
-    patterns = np.array(list(np.ndindex(2, 2, 2)), dtype=float)
-    rng = np.random.default_rng(0)
-    X = patterns[rng.choice(8, 300, p=rng.dirichlet(np.ones(8)))]
-    blocks = ((Bernoulli(), 3),)
-    model = shaken(make(anchors_of(X, 2, "diag", blocks=blocks), blocks=blocks, n_shears=0), 0.3)
-
-    assert np.exp(log_density(model, patterns, 4096)).sum() == pytest.approx(1, abs=5e-3)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
@@ -351,30 +317,6 @@ def test_the_encoder_may_see_what_is_missing(n_mixture):
     assert abs(float(bound.mean()) - log_density(wide, X, 512).mean()) < 0.01
 
 
-def test_the_training_bound_lies_below_the_density():
-    """And the more draws there are, the less so."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(100, 2))
-    model = shaken(make(anchors_of(X, 3, "full")), 0.3)
-    exact = log_density(model, X, 8192).mean()
-    generator = torch.Generator().manual_seed(0)
-
-    def bound(n_draws):
-        noise = torch.randn(1, n_draws, 100, 3, generator=generator, dtype=torch.double)
-        return np.mean(
-            [
-                log_mean_exp(
-                    model.log_weights(torch.as_tensor(X)[None], noise.roll(k, 2)).log_weight, 1
-                ).mean()
-                for k in range(100)
-            ]
-        )
-
-    few, many = bound(1), bound(5)
-    assert few < many - 0.01
-    assert many < exact
-
-
 def test_draws_of_components_follow_their_shares():
     share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
     generator = torch.Generator().manual_seed(0)
@@ -394,27 +336,6 @@ def test_a_column_recorded_in_steps_cannot_make_the_density_infinite():
     anchors = anchors_of(X, 3, "diag", rounding=np.ones(1))
 
     np.testing.assert_allclose(1 / anchors.whiten**2, 1 / 12, rtol=0.01)
-
-
-@pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_components_start_no_narrower_than_their_least_scales(covariance_type):
-    """The scale of a column given those before it, against the covariance matrix."""
-    X = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 1, 0], [0, 0.1, 1], [0, 0, 0.1]]
-    least = np.array([0.0, 2.0, 0.05])
-    was, wide = (
-        anchors_of(X, 2, covariance_type, steps=steps).padded(2, "full")
-        for steps in ((), tuple(math.sqrt(2 * math.pi) * least))
-    )
-    variances = []
-    for whiten in wide.whiten:
-        covariance = np.linalg.inv(whiten.T @ whiten)
-        parts = [np.linalg.slogdet(covariance[:n, :n])[1] for n in range(4)]
-        variances.append(np.exp(np.diff(parts)))
-    scale = np.sqrt(variances)  # of each column, given those before it
-
-    assert (scale > least).all()
-    np.testing.assert_allclose(scale[:, 1], 2.0, rtol=0.01)
-    np.testing.assert_allclose(wide.whiten[:, ::2], was.whiten[:, ::2])  # wide enough before
 
 
 def mixed_model():
@@ -474,7 +395,8 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     free, held = (make(anchors, steps=own, n_shears=0) for own in ((), steps))
     for model in (free, held):
         model.decoder.linear.bias[0, 0, 3:] = -50.0
-    _, log_scale, *_ = free.decode(torch.zeros(1, 1, 1, 2).double(), torch.zeros(1, 1, 1).long())
+    zeros = torch.zeros(1, 2).double(), torch.zeros(1).long()
+    _, log_scale, *_ = free.ensemble().decode_codes(*zeros)
     assert log_scale.exp().max() < 0.051
 
     mode = log_density(held, X.mean(axis=0)[None])[0]
