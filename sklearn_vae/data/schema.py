@@ -190,7 +190,6 @@ class Schema:
         return frame.with_columns(columns).to_native() if columns else table
 
 
-
 def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> np.ndarray | None:
     """Return a column's numbers before they were rounded or clipped to its dtype: (n,) -> (n,).
 

@@ -1,7 +1,8 @@
 """Rows that are computed a chunk at a time, on several threads; smaller ones without memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
+from itertools import chain
 
 import numpy as np
 import torch
@@ -40,41 +41,33 @@ def map_chunks(
                 return error.with_traceback(None)  # whose frames hold the memory
             raise
 
-    def halve(rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
-        middle = (rows.start + rows.stop) // 2
-        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
-            if half.start == half.stop:  # of one row
-                continue
-            for result in map_on_threads(evaluate, [half], is_thread_safe=is_thread_safe):
-                if not isinstance(result, Exception):
-                    yield half, result
-                elif half.stop - half.start > 1:
-                    yield from halve(half)
-                else:
-                    raise MemoryError(f"There is no memory for one row: {result}") from result
+    results: np.ndarray | None = None
 
-    chunks = list(batches(len(X), rows_per_chunk))
-    failed: list[slice] = []
-    results = np.empty(0)
-    with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
-        for rows, result in zip(chunks, evaluated, strict=True):
-            if isinstance(result, Exception):
-                failed.append(rows)
-                continue
-            # a result kept per chunk would lie between the chunks, whose memory could not be freed
-            results = results if len(results) else _empty(len(X), result)
-            results[rows] = result
-            advance(rows.stop - rows.start)
+    def compute(chunks: list[slice]) -> list[tuple[slice, Exception]]:
+        """Compute chunks at the same time; return those without memory."""
+        nonlocal results
+        failed = []
+        with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
+            for rows, result in zip(chunks, evaluated, strict=True):
+                if isinstance(result, Exception):
+                    failed.append((rows, result))
+                    continue
+                # results kept per chunk would lie between chunks, whose memory could not be freed
+                if results is None:
+                    results = np.empty((len(X), *result.shape[1:]), result.dtype)
+                results[rows] = result
+                advance(rows.stop - rows.start)
+        return failed
+
+    failed = compute(list(batches(len(X), rows_per_chunk)))
     if failed:
         warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
-    for rows in failed:
-        for half, result in halve(rows):
-            results = results if len(results) else _empty(len(X), result)
-            results[half] = result
-        advance(rows.stop - rows.start)
-    return results
-
-
-def _empty(n_rows: int, chunk: np.ndarray) -> np.ndarray:
-    """Make an array for the results of all rows, of which a chunk has some."""
-    return np.empty((n_rows, *chunk.shape[1:]), chunk.dtype)
+    while failed:
+        rows, _ = failed.pop()
+        middle = (rows.start + rows.stop + 1) // 2
+        halves = [slice(rows.start, middle), slice(middle, rows.stop)][: rows.stop - rows.start]
+        for half, error in chain.from_iterable(compute([half]) for half in halves):
+            if half.stop - half.start == 1:
+                raise MemoryError(f"There is no memory for one row: {error}") from error
+            failed.append((half, error))
+    return np.empty(0) if results is None else results

@@ -9,14 +9,14 @@ from sklearn_vae.models.vae import VAE
 
 
 def class_probabilities(model: VAE, x: Tensor) -> Tensor:
-    """Code of the first member, where NaN is a missing value: (M, B, n) -> (B, l).
+    """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
 
-    The posterior mean of categorical codes that are few enough to sum over, else q(z|x)'s mean.
+    The posterior mean of categorical codes; q(z|x)'s of classes beside numbers.
     """
     if model.architecture.n_codes is None:
-        return model.mean_code(x)[0]
+        return model.mean_code(x)
     codes = all_codes(model, x)
-    return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)[0]
+    return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:

@@ -1,17 +1,19 @@
-"""Distribution of each column, alone or given the row's other columns: log p and PIT values.
+"""Distributions of columns given others: means and draws of missing values, log p, PIT values.
 
-The probability integral transform (PIT) of a value is its distribution function there, with the
-jumps of discrete columns filled in at random.
+They are averages over p(z|observed values), by importance sampling. The probability integral
+transform (PIT) of a value is its distribution function there, with the jumps of discrete columns
+filled in at random.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.random import Stream, make_generator
+from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 
 
 def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
@@ -66,3 +68,60 @@ def randomized_pit(cdf: np.ndarray, seed: int) -> np.ndarray:
     generator = make_generator(seed, Stream.CALIBRATION, 1)
     uniform = torch.rand(equal.shape, generator=generator, dtype=torch.float64).numpy()
     return below + uniform * equal
+
+
+def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
+    # a mean needs no more codes where the encoder has learned from rows with missing values
+    codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
+    return _average(model, x, codes)
+
+
+def sample_given_observed(
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
+    return _draw(model, x, sample_posterior(model, x, points), n_draws, generator)
+
+
+def mean_and_sample(
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
+    codes = sample_posterior(model, x, points)
+    mean = _average(model, x, codes).unsqueeze(1)
+    return torch.cat([mean, _draw(model, x, codes, n_draws, generator)], dim=1)
+
+
+def _average(model: VAE, x: Tensor, codes: WeightedCodes) -> Tensor:
+    """Average the means of p(x|z) over codes: (B, n_columns)."""
+    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
+
+
+def _draw(
+    model: VAE, x: Tensor, codes: WeightedCodes, n_draws: int, generator: torch.Generator
+) -> Tensor:
+    """Draw rows from p(x|z) at codes that are drawn by weight: (B, n_draws, n_columns)."""
+    n_members, n_codes, n_rows, _ = codes.z.shape
+    weight = codes.weight.flatten(0, 1).T.contiguous()  # (B, M K)
+    chosen = resample(weight, n_draws, generator)
+    member, code = chosen.T // n_codes, chosen.T % n_codes  # (n_draws, B)
+    row = torch.arange(n_rows, device=chosen.device)
+    z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
+    params = model.decode(z, x)
+    rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
+    draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
+    return rows[member, draw, row].movedim(0, 1)
+
+
+def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+    """Resample indices by weights, systematically and in random order: (B, K) -> (B, n_draws)."""
+    n_rows = len(weight)
+    # the uniform numbers are evenly spread
+    uniform = torch.rand(n_rows, n_draws, generator=generator, dtype=weight.dtype)
+    position = (torch.arange(n_draws) + uniform) / n_draws
+    cumulative = weight.cumsum(1)
+    chosen = sample_categorical(cumulative, position.to(cumulative) * cumulative[:, -1:])
+    # in random order: every draw has the same distribution
+    order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
+    return chosen.gather(1, order.to(chosen.device))

@@ -31,16 +31,12 @@ MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.015
-# Numbers behind a class whose part of p(x) is so many nats below the row's largest need none.
-MAX_CLASS_GAP = 10.0
 # Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
 # One in so many draws from a Laplace approximation is from a wider one: heavier tails.
 WIDE_ONE_IN = 4
 # Every mode but the largest gets one in so many draws.
 OTHER_MODE_ONE_IN = 8
-# Clusters of candidate codes per further starting point.
-CLUSTERS_PER_START = 2
 # Two modes are the same within so many standard deviations (root mean square).
 SAME_MODE = 1.0
 

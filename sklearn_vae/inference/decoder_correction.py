@@ -38,44 +38,33 @@ def fit_decoder_correction(
     if model.decoder.is_autoregressive or not architecture.is_number.any():
         return None, None
     if len(x) > MAX_ROWS:
-        rows = spread_out(len(x), MAX_ROWS)
-        x, weight = x[rows], None if weight is None else weight[rows]
+        chosen = spread_out(len(x), MAX_ROWS)
+        x, weight = x[chosen], None if weight is None else weight[chosen]
     n_columns = architecture.n_columns
-    correction = DecoderCorrection(architecture.n_components, n_columns)
+    codes, residual = np.empty((len(x), architecture.n_components)), np.empty((len(x), n_columns))
     with torch.no_grad():
-        for chunk in batches(len(x), rows_per_chunk):
-            encoded = torch.as_tensor(x[chunk]).to(model.device)[None]
+        for rows in batches(len(x), rows_per_chunk):
+            encoded = torch.as_tensor(x[rows]).to(model.device)[None]
             z = model.posterior.mean(model.encode(encoded))
-            residual = (encoded[..., :n_columns] - model.reconstruct(z, encoded))[0].cpu().numpy()
-            has_density = model.likelihood.has_density(x[chunk])
-            has_residual = has_density & ~np.isnan(residual)
-            residual = np.where(has_residual, residual, 0)
-            codes = z[0].cpu().numpy()
-            row_weight = np.ones(len(codes)) if weight is None else weight[chunk]
-            correction.add(codes, residual, row_weight)
-    return correction.solve(), correction.code_range
+            codes[rows] = z[0].cpu().numpy()
+            mean = model.reconstruct(z, encoded)
+            residual[rows] = (encoded[..., :n_columns] - mean)[0].cpu().numpy()
+            residual[rows] *= model.likelihood.has_density(x[rows])
+    weight = np.ones(len(x)) if weight is None else weight
+    code_range = np.stack([codes.min(axis=0), codes.max(axis=0)])
+    return fit_ridge(codes, np.nan_to_num(residual), weight), code_range
 
 
-class DecoderCorrection:
-    r"""Ridge regression of residuals on codes, from sums over rows.
+def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    r"""Ridge regression of residuals (n, d) on codes (n, l), with weights (n,): (1 + l, d).
 
     The mean of q(z|x), a code :math:`\bar z`, is shrunk towards 0 by the prior. The mean of p(x|z)
     at :math:`z = \bar z` is therefore shrunk, too, and differs from :math:`E[x | \bar z]`: in
     probabilistic PCA by the factor :math:`1 - \sigma^2 / \lambda` along an axis of variance
     :math:`\lambda`, which a linear map of the codes corrects exactly [1]_.
 
-    Attributes
-    ----------
-    total : float
-        Sum of the row weights.
-    sums : ndarray of shape (l + d,)
-        Sums of codes and residuals.
-    products : ndarray of shape (l, l + d)
-        Sums of products of codes with codes and residuals.
-    squares : float
-        Sum of the residuals' squares.
-    code_range : ndarray of shape (2, l)
-        Minimum and maximum of the codes of rows with positive weight.
+    Return offset and slopes, with the penalty of the lowest error of generalized cross-validation
+    [2]_; zeros if the rows are too few.
 
     References
     ----------
@@ -84,57 +73,26 @@ class DecoderCorrection:
     .. [2] G. H. Golub, M. Heath and G. Wahba, "Generalized Cross-Validation as a
        Method for Choosing a Good Ridge Parameter", Technometrics 21, 1979.
     """
+    total, share = weight.sum(), weight / weight.sum()
+    mean_code, mean_residual = share @ codes, share @ residual
+    residual = residual - mean_residual
+    spread = np.maximum(np.sqrt(share @ np.square(codes - mean_code)), MIN_SPREAD)
+    scaled = (codes - mean_code) / spread
+    variances, axes = np.linalg.eigh((scaled.T * share) @ scaled)
+    variances = np.maximum(variances, 0)
+    rotated = axes.T @ ((scaled.T * share) @ residual)  # (l, d)
 
-    def __init__(self, n_components: int, n_columns: int):
-        self.total = 0.0
-        self.sums = np.zeros(n_components + n_columns)
-        self.products = np.zeros((n_components, n_components + n_columns))
-        self.squares = 0.0
-        self.code_range = np.repeat([[np.inf], [-np.inf]], n_components, axis=1)
-
-    def add(self, codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> None:
-        """Accumulate rows: codes (n, l), residuals (n, d) and row weights (n,)."""
-        stacked = np.hstack([codes, residual]).astype(np.float64)
-        self.total += weight.sum()
-        self.sums += weight @ stacked
-        self.products += (codes * weight[:, None]).T @ stacked
-        self.squares += float(weight @ np.square(residual.astype(np.float64)).sum(axis=1))
-        if (weight > 0).any():
-            counted = codes[weight > 0]
-            self.code_range[0] = np.minimum(self.code_range[0], counted.min(axis=0))
-            self.code_range[1] = np.maximum(self.code_range[1], counted.max(axis=0))
-
-    def solve(self) -> np.ndarray:
-        """Offset and slopes (1 + l, d); the ridge penalty by generalized cross-validation [2]_.
-
-        Zeros if the rows are too few.
-        """
-        n_components = len(self.products)
-        zeros = np.zeros((1 + n_components, len(self.sums) - n_components))
-        if self.total <= 0:
-            return zeros
-        mean = self.sums / self.total
-        mean_code, mean_residual = np.split(mean, [n_components])
-        covariance = self.products / self.total - np.outer(mean_code, mean)
-        code_covariance, cross = np.split(covariance, [n_components], axis=1)  # (l, l), (l, d)
-        spread = np.maximum(np.sqrt(np.maximum(np.diag(code_covariance), 0)), MIN_SPREAD)
-        variances, axes = np.linalg.eigh(code_covariance / np.outer(spread, spread))
-        variances = np.maximum(variances, 0)
-        rotated = axes.T @ (cross / spread[:, None])  # (l, d)
-
-        gain = 1 / (variances + PENALTIES[:, None])  # (n_penalties, l)
-        freedom = 1 + (variances * gain).sum(axis=1)
-        explained = (gain * (2 - variances * gain)) @ np.square(rotated).sum(axis=1)
-        unexplained = self.squares / self.total - np.square(mean_residual).sum() - explained
-        is_determined = 2 * freedom < self.total
-        if not is_determined.any():
-            return zeros
-        with np.errstate(divide="ignore"):
-            error = np.where(
-                is_determined, unexplained / np.square(1 - freedom / self.total), np.inf
-            )
-        slopes = axes @ (gain[error.argmin()][:, None] * rotated) / spread[:, None]
-        return np.vstack([mean_residual - mean_code @ slopes, slopes])
+    gain = 1 / (variances + PENALTIES[:, None])  # (n_penalties, l)
+    freedom = 1 + (variances * gain).sum(axis=1)
+    explained = (gain * (2 - variances * gain)) @ np.square(rotated).sum(axis=1)
+    unexplained = share @ np.square(residual).sum(axis=1) - explained
+    is_determined = 2 * freedom < total
+    if not is_determined.any():
+        return np.zeros((1 + codes.shape[1], residual.shape[1]))
+    left = np.where(is_determined, 1 - freedom / total, 1.0)
+    error = np.where(is_determined, unexplained / np.square(left), np.inf)
+    slopes = axes @ (gain[error.argmin()][:, None] * rotated) / spread[:, None]
+    return np.vstack([mean_residual - mean_code @ slopes, slopes])
 
 
 def correction_at(

@@ -1,29 +1,63 @@
 """Multiple importance sampling of the posterior p(z|x), and of the evidence p(x).
 
 Codes z of a row are drawn from several proposals. Each draw is weighted by the mixture of all of
-them (the balance heuristic [1]_), so that a good proposal makes up for a bad one. Arrays are
-PyTorch's tensors, or in the runtime numpy's.
+them (the balance heuristic [1]_), so that a good proposal makes up for a bad one.
+
+Rows whose weights are uneven get further proposals: Laplace approximations at further modes of the
+posterior. Where a mode has a proposal already, a normal distribution is added at the draw of the
+largest weight (incremental mixture importance sampling [2]_). Arrays are PyTorch's tensors, or in
+the runtime numpy's.
 
 References
 ----------
 .. [1] E. Veach and L. J. Guibas, "Optimally Combining Sampling Techniques for Monte Carlo
    Rendering", SIGGRAPH 1995.
+.. [2] A. E. Raftery and L. Bao, "Estimating and Projecting Trends in HIV/AIDS Generalized
+   Epidemics Using Incremental Mixture Importance Sampling", Biometrics 66, 2010.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, Self
 
-from sklearn_vae.inference.constants import MAX_FACTOR, TOLERANCE
-from sklearn_vae.inference.laplace import Target
-from sklearn_vae.numerics.array_api import Array, concatenate, logsumexp, namespace, softmax, take
+from sklearn_vae.inference.constants import (
+    FAR_START,
+    FIRST_CONVERGED,
+    MAX_FACTOR,
+    MAX_START_DIMENSIONS,
+    MIN_STARTS,
+    OTHER_MODE_ONE_IN,
+    PROPOSAL_SCALE,
+    SAME_MODE,
+    TOLERANCE,
+    WIDE_ONE_IN,
+    wide_scale,
+)
+from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
+from sklearn_vae.numerics.array_api import (
+    Array,
+    arange,
+    argsort,
+    concatenate,
+    logsumexp,
+    namespace,
+    softmax,
+    take,
+    take_along,
+)
 
 
-class JointTarget(Target, Protocol):
-    """A target with a density."""
+class Target(Protocol):
+    """p(x, z) of B rows x as a function of z."""
 
     def log_prob(self, z: Array) -> Array:
         """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+
+    def expand(self, z: Array, rows: Array) -> Expansion:
+        """Quadratic expansion of log p(x, z) around codes (M, R, l) of some rows (R,)."""
+
+    def select(self, rows: Array) -> Self:
+        """Index-select the rows."""
 
 
 class Proposal(Protocol):
@@ -103,7 +137,7 @@ class ImportanceSampler:
 
     Parameters
     ----------
-    target : JointTarget
+    target : Target
         p(x, z) as a function of z.
 
     Attributes
@@ -120,7 +154,7 @@ class ImportanceSampler:
     log_joint: Array
     log_mixture: Array
 
-    def __init__(self, target: JointTarget):
+    def __init__(self, target: Target):
         self.target = target
         self.proposals: list[tuple[int, Proposal]] = []
 
@@ -206,3 +240,108 @@ def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
     if len(log_densities) == 1:
         return log_densities[0]
     return logsumexp(namespace(z).stack(log_densities), 0)
+
+
+def refine(
+    sampler: ImportanceSampler,
+    is_poor: Array,
+    points: Iterable[Array],
+    add: Callable[[ImportanceSampler, Array, int], None],
+) -> Iterator[tuple[Array, ImportanceSampler]]:
+    """Yield indices of rows and their sampler with one more proposal, until all weights are even.
+
+    The rows of the mask ``is_poor`` (B,) need one. Each round has its standard normal draws
+    (1, K, 1, l), with which ``add`` adds a proposal to the sampler; its last argument is the number
+    of the round.
+    """
+    (chosen,) = namespace(is_poor).where(is_poor)
+    rows = chosen
+    for number, noise in enumerate(points if len(chosen) else ()):
+        sampler = sampler.select(chosen)
+        add(sampler, noise, number)
+        yield rows, sampler
+        (chosen,) = namespace(is_poor).where(sampler.is_uneven().any(0))
+        if not len(chosen):
+            return
+        rows = rows[chosen]
+
+
+def add_first(sampler: ImportanceSampler, z: Array, noise: Array) -> None:
+    """Add a Laplace approximation at the mode next to codes (M, B, l).
+
+    A last step of a small gain is taken without an expansion there: curvatures differ little. A
+    larger one, of a row whose search has not ended, may lead away from the mode.
+    """
+    z, local = find_modes(sampler.target.expand, z, tol=FIRST_CONVERGED)
+    is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
+    step = namespace(z).where(is_small[..., None], local.step, 0.0)
+    sampler.add(*_laplace(z + step, local, noise))
+
+
+def _laplace(z: Array, local: Expansion, noise: Array) -> Iterator[tuple[Proposal, Array]]:
+    """Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
+    n_wide = noise.shape[1] // WIDE_ONE_IN
+    yield NormalProposal.from_expansion(z, local, PROPOSAL_SCALE), noise[:, n_wide:]
+    if n_wide:
+        wide = NormalProposal.from_expansion(z, local, wide_scale(z.shape[-1]))
+        yield wide, noise[:, :n_wide]
+
+
+def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
+    """Add Laplace approximations at the modes next to several starting points.
+
+    These are the draw of the largest weight, and in the first round (0) likely ones of the prior's
+    components or draws. Most draws are from the mode with the largest part of p(x), a few from
+    every other mode. If a mode has a proposal already, the starting point takes its place.
+    """
+    xp = namespace(noise)
+    largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
+    starts = take_along(sampler.z, largest, 1)
+    if number == 0:
+        starts = xp.concatenate([starts, _likely_codes(sampler.target, prior)], 1)
+    n_members, n_starts, n_rows, n_latent = starts.shape
+    flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
+    target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
+    modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
+    is_known = xp.zeros_like(starts[..., 0], dtype=bool)
+    for _, proposal in sampler.proposals:
+        if isinstance(proposal, NormalProposal):
+            distance = proposal.squared_distance(modes.reshape(starts.shape)) / n_latent
+            is_known = is_known | (distance < SAME_MODE**2)
+    is_known = is_known.reshape(n_members, -1)
+    if is_known.any():
+        modes = xp.where(is_known[..., None], flat, modes)
+        local = target.expand(modes, repeated)
+    by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in (modes, *local)]
+    best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
+
+    def at(start: Array) -> tuple[Array, Expansion]:
+        """Codes at one start of each row (M, B), and the expansion there."""
+        z, *expansion = (
+            take_along(part, start.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 3)), 1)[:, 0]
+            for part in by_start
+        )
+        return z, Expansion(*expansion)
+
+    proposals = list(_laplace(*at(best), noise))
+    few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
+    for start in range(n_starts if n_starts > 1 else 0):
+        z, expansion = at(xp.full_like(best, start))
+        proposals.append((NormalProposal.from_expansion(z, expansion, PROPOSAL_SCALE), few))
+    sampler.add(*proposals)
+
+
+def _likely_codes(target: Target, prior: PriorProposal) -> Array:
+    """Likeliest centres of a mixture prior's components, or draws from the prior: (M, S, B, l)."""
+    if hasattr(prior.prior, "loc"):
+        candidates = prior.prior.loc
+    else:
+        z = prior.z[:, :, 0]
+        candidates = concatenate([FAR_START * z, z], 1)  # (M, C, l)
+    n_members, _, n_latent = candidates.shape
+    n_starts = max(MAX_START_DIMENSIONS // n_latent, MIN_STARTS) - 1
+    log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
+    log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
+    chosen = argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
+    codes = take_along(candidates, chosen.reshape(n_members, -1)[..., None], 1)
+    return codes.reshape(*chosen.shape, n_latent)

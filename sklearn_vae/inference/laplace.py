@@ -8,7 +8,7 @@ K draws, B rows, l latent dimensions.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
 from sklearn_vae.inference.constants import BACKTRACKING, CONVERGED, MAX_STEPS
 from sklearn_vae.numerics.array_api import (
@@ -72,16 +72,6 @@ class Expansion(NamedTuple):
         return namespace(step).where(namespace(step).isfinite(step), step, 0.0)
 
 
-class Target(Protocol):
-    """The posterior of codes up to a constant: p(x|z) p(z) of B rows x."""
-
-    def expand(self, z: Array) -> Expansion:
-        """Quadratic expansion of log p(x, z) around codes (M, B, l)."""
-
-    def select(self, rows: Array) -> Self:
-        """Index-select the rows."""
-
-
 class NormalProposal(NamedTuple):
     """A normal distribution of codes for each row.
 
@@ -134,21 +124,22 @@ class NormalProposal(NamedTuple):
 
 
 def find_modes(
-    target: Target,
+    expand: Callable[[Array, Array], Expansion],
     z: Array,
     tol: float = CONVERGED,
     is_worth: Callable[[Expansion, Array, Array], Array] | None = None,
 ) -> tuple[Array, Expansion]:
     """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
-    Return codes near the modes, and the expansion there. A row takes no further step that gains
-    less than half of ``tol`` nats. ``is_worth`` is a function of the expansion, of indices of rows
-    and of what a step gains in nats (M, B), which returns the mask of the steps that are worth
-    taking.
+    ``expand`` is a function of codes (M, R, l) and of the indices of their rows (R,). Return codes
+    near the modes, and the expansion there. A row takes no further step that gains less than half
+    of ``tol`` nats. ``is_worth`` is a function of the expansion, of indices of rows and of what a
+    step gains in nats (M, B), which returns the mask of the steps that are worth taking.
     """
     xp = namespace(z)
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
-    local, size, rows = target.expand(z), xp.ones_like(z[..., 0]), arange(z.shape[1], z)
+    rows, size = arange(z.shape[1], z), xp.ones_like(z[..., 0])
+    local = expand(z, rows)
     for _ in range(MAX_STEPS):
         active = Expansion(*(take(part, rows, 1) for part in local))
         step = active.step
@@ -163,7 +154,7 @@ def find_modes(
             break
         rows = rows[chosen]
         candidate = z[:, rows] + size[:, rows, None] * step[:, chosen]
-        ahead = target.select(rows).expand(candidate)
+        ahead = expand(candidate, rows)
         is_better = ahead.log_joint > local.log_joint[:, rows]
         size[:, rows] = xp.where(is_better, 1.0, BACKTRACKING * size[:, rows])
         for old, new in zip((z, *local), (candidate, *ahead), strict=True):

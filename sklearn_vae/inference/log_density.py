@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sklearn_vae.inference.adaptive_importance_sampling import add_first, add_modes, refine
 from sklearn_vae.inference.constants import (
     CODE_CONVERGED,
     DIFFERENCE,
@@ -25,6 +24,9 @@ from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
     WeightedCodes,
+    add_first,
+    add_modes,
+    refine,
 )
 from sklearn_vae.inference.laplace import Expansion, expand_prior, find_modes
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, empty, namespace, take
@@ -42,23 +44,18 @@ class Points(NamedTuple):
         Standard normal draws for the prior.
     further : sequence of array of shape (1, K', 1, l)
         Standard normal draws for each further proposal.
-    prior_seed : tuple of int
-        Seed, and index of the set of points, for draws from a prior of classes.
     """
 
     first: Array
     prior: Array
     further: Sequence[Array]
-    prior_seed: tuple[int, int] = (0, 0)
 
     @classmethod
-    def make(
-        cls, n_draws: int, noise: Callable[[int, int], Array], prior_seed: tuple[int, int] = (0, 0)
-    ) -> "Points":
+    def make(cls, n_draws: int, noise: Callable[[int, int], Array]) -> "Points":
         """Make them by a function of the number of draws and of the index of the proposal."""
         n_further = max(n_draws, MIN_DRAWS)
         further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
-        return cls(noise(n_draws, 0), noise(n_draws, 1), further, prior_seed)
+        return cls(noise(n_draws, 0), noise(n_draws, 1), further)
 
 
 class JointDensity(NamedTuple):
@@ -102,16 +99,16 @@ class JointDensity(NamedTuple):
             z = namespace(z).broadcast_to(z, shape)
         return self.model.decode(z, self.x)
 
-    def expand(self, z: Array, n_classes: int = 0) -> Expansion:
-        """Quadratic expansion around codes (M, B, l), by finite differences of the decoder.
+    def expand(self, z: Array, rows: Array) -> Expansion:
+        """Quadratic expansion around codes (M, R, l) of some rows (R,).
 
-        It is one in the last dimensions alone, if the first ``n_classes`` are a one-hot class.
+        It is by finite differences of the decoder.
         """
-        xp, n_rows, n_latent = namespace(z), z.shape[1], z.shape[2] - n_classes
-        eye = as_type(xp.eye(z.shape[2]), z)
-        ahead = concatenate([0 * eye[:1], DIFFERENCE * eye[n_classes:]], 0)  # (1 + l, l)
+        chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
+        eye = as_type(xp.eye(n_latent), z)
+        ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
         here, slopes = [], []
-        for block in self._decode(z[:, None] + ahead[None, :, None]):
+        for block in chosen._decode(z[:, None] + ahead[None, :, None]):
             values, rises = [], []
             for param in block:  # (M, l + 1, B, size), or (M, 1, 1, size) if it is not decoded
                 shape = *param.shape[:1], n_latent + 1, n_rows, param.shape[-1]
@@ -121,9 +118,9 @@ class JointDensity(NamedTuple):
             here.append(values)
             slopes.append(rises)
         log_prob, gradient, features = self.model.likelihood.expand(
-            here, slopes, self.x, self.observed
+            here, slopes, chosen.x, chosen.observed
         )
-        of_prior, precision = expand_prior(self.prior, z[..., n_classes:])
+        of_prior, precision = expand_prior(self.prior, z)
         log_joint = log_prob + self.prior.log_prob(z[:, None])[:, 0]
         gradient, features = (xp.moveaxis(part, 0, 2) for part in (gradient, features))
         return Expansion.of(log_joint, xp.nan_to_num(gradient + of_prior), features, precision)
@@ -189,7 +186,7 @@ def sample_posterior(
 def posterior_mode(model: Any, x: Array) -> Array:
     """Mode of p(z|x) next to the encoder's mean, where NaN is a missing value: (M, B, l)."""
     target = JointDensity.from_rows(model, x)
-    return find_modes(target, model.mean_code(x), tol=CODE_CONVERGED)[0]
+    return find_modes(target.expand, model.mean_code(x), tol=CODE_CONVERGED)[0]
 
 
 def sample_prior(model: Any, noise: Array) -> PriorProposal:

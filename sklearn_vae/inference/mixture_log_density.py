@@ -26,9 +26,9 @@ import numpy as np
 
 from sklearn_vae.inference.constants import DIFFERENCE, PROPOSAL_SCALE, wide_scale
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.models.mixture_columns import Standardized
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -77,30 +77,6 @@ MAX_FACTOR = 1 << MAX_DOUBLINGS
 MAX_DRAWS = 1 << 17
 # Components of a smaller posterior probability get none, if the density does not depend on codes.
 MIN_PROBABILITY = 1e-9
-
-
-class ComponentTarget(NamedTuple):
-    """p(x, z, c) as a function of z, for pairs of a component and a row.
-
-    Attributes
-    ----------
-    proposal : LaplaceProposal
-        The rows, as the components see them.
-    component, row : array of shape (N,)
-        Indices of the pairs.
-    """
-
-    proposal: "LaplaceProposal"
-    component: Array
-    row: Array
-
-    def expand(self, z: Array) -> Expansion:
-        """Quadratic expansion of log p(x, z, c) around codes: (1, N, l)."""
-        return self.proposal.expand(z[0], self.component, self.row)
-
-    def select(self, rows: Array) -> "ComponentTarget":
-        """Index-select the pairs."""
-        return self._replace(component=self.component[rows], row=self.row[rows])
 
 
 class LaplaceProposal:
@@ -205,8 +181,10 @@ class LaplaceProposal:
             best = index_max(log_evidence[0], row, len(self.x))
             return log_evidence[:, pairs] + gain > best[row[pairs]] - MAX_GAP
 
-        target = ComponentTarget(self, component, row)
-        z, local = find_modes(target, self.loc[component, row][None], is_worth=is_worth)
+        def expand(z: Array, pairs: Array) -> Expansion:
+            return self.expand(z[0], component[pairs], row[pairs])
+
+        z, local = find_modes(expand, self.loc[component, row][None], is_worth=is_worth)
         normals = [
             NormalProposal.from_expansion(z, local, scale)
             for scale in (PROPOSAL_SCALE, wide_scale(n_latent))

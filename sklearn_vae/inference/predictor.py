@@ -1,6 +1,5 @@
 """A fitted model as arrays, and its batched evaluation on rows in X's own units."""
 
-import threading
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,20 +20,22 @@ from sklearn_vae.inference.codes import (
 from sklearn_vae.inference.conditionals import (
     conditional_cdf,
     conditional_log_prob,
+    conditional_mean,
     marginal_cdf,
+    mean_and_sample,
     randomized_pit,
+    sample_given_observed,
 )
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.log_density import Points, posterior_mode
-from sklearn_vae.inference.missing import conditional_mean, mean_and_sample, sample_given_observed
-from sklearn_vae.inference.posterior_sampling import log_evidence, log_sum_over_codes
+from sklearn_vae.inference.posterior_sampling import log_evidence
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.numerics.row_subsets import batches, small_batches
+from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance
@@ -97,10 +98,6 @@ class Predictor:
     correction: np.ndarray | None = None
     code_range: np.ndarray | None = None
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    # modules that threads cannot share
-    _cache_of_thread: threading.local = field(
-        default_factory=threading.local, init=False, repr=False, compare=False
-    )
 
     @property
     def n_members(self) -> int:
@@ -122,14 +119,15 @@ class Predictor:
 
     @default_modes()  # its tensors serve other calls, too
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Return the torch module, which is built at the first call.
+        """Return the torch module, which is built at the first call if threads can share it.
 
         The arrays of the weights become read-only: a change would not reach the module.
         """
-        cache = self._cache if self.architecture.is_thread_safe else vars(self._cache_of_thread)
+        if not self.architecture.is_thread_safe:
+            return self.build_module(dtype, n_members)
         key = np.dtype(dtype).name, n_members or self.n_members
         make = partial(self.build_module, dtype, n_members)
-        return keep(cache.setdefault("modules", {}), key, make, [self.weights])
+        return keep(self._cache.setdefault("modules", {}), key, make, [self.weights])
 
     def map(
         self,
@@ -210,7 +208,7 @@ class Predictor:
         def noise(n_draws: int, proposal: int) -> Tensor:
             return self.noise(n_draws, dtype, scrambling, proposal)
 
-        points = Points.make(n_draws, noise, (self.seed, scrambling))
+        points = Points.make(n_draws, noise)
         n_numbers = sum(part.numel() for part in (points.first, points.prior, *points.further))
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             self._cache["points"] = {key: points}
@@ -227,10 +225,7 @@ class Predictor:
         have uneven weights get more.
         """
         log_p = self.log_density_per_member(X, n_draws, scrambling, refines=refines)
-        log_mean = np.empty(len(X), X.dtype)
-        for rows in small_batches(X):
-            log_mean[rows] = logsumexp(log_p[:, rows], axis=0)
-        return log_mean - np.log(self.n_members, dtype=X.dtype)
+        return logsumexp(log_p, axis=0) - np.log(self.n_members, dtype=X.dtype)
 
     def log_density_per_member(
         self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
@@ -246,12 +241,8 @@ class Predictor:
             max(n_codes or n_draws, 1 + architecture.n_components) * self.n_members,
             shares_draws=n_codes is not None and not architecture.decodes_per_row,
         )
-        function: Callable[[VAE, Tensor], Tensor]
-        if n_codes is None:
-            points = self.points(n_draws, X.dtype, scrambling)
-            function = partial(log_evidence, points=points, rows_per_chunk=decoded, refines=refines)
-        else:
-            function = partial(log_sum_over_codes, rows_per_chunk=decoded)
+        points = self.points(n_draws, X.dtype, scrambling)
+        function = partial(log_evidence, points=points, rows_per_chunk=decoded, refines=refines)
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
         is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
@@ -302,31 +293,24 @@ class Predictor:
         Without an imputation layer, the code of a row with missing values is the mode of p(z|x),
         or the probabilities of the classes.
         """
-        is_incomplete = self.columns.is_incomplete(X)
-        encode = partial(
-            self.map, lambda model, x: model.posterior.mean(model.encode(x))[0], X, n_members=1
-        )
-        if self.architecture.n_factors or not is_incomplete.any():
-            return encode()
-        z = np.empty((len(X), self.architecture.n_components), X.dtype)
-        if not is_incomplete.all():
-            z[~is_incomplete] = encode(mask=~is_incomplete)
-        if self.architecture.has_density:
-            z[is_incomplete] = self.map(
-                lambda model, x: posterior_mode(model, x)[0],
-                X,
-                n_members=1,
-                rows_per_chunk=self.rows_per_chunk(1 + self.architecture.n_components),
-                mask=is_incomplete,
-            )
-        else:
-            z[is_incomplete] = self.map(
-                class_probabilities,
-                X,
-                n_members=1,
-                rows_per_chunk=self.rows_per_chunk(self.architecture.n_codes or 1),
-                mask=is_incomplete,
-            )
+        architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
+        if architecture.n_factors:
+            is_incomplete[:] = False
+        infer = posterior_mode if architecture.has_density else class_probabilities
+        n_codes = architecture.n_codes or 1 + architecture.n_components
+        z = np.empty((len(X), architecture.n_components), X.dtype)
+        for mask, function, n_each in (
+            (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
+            (is_incomplete, infer, n_codes),
+        ):
+            if mask.any():
+                z[mask] = self.map(
+                    lambda model, x, function=function: function(model, x)[0],
+                    X,
+                    n_members=1,
+                    rows_per_chunk=self.rows_per_chunk(n_each),
+                    mask=mask,
+                )
         return z
 
     @default_modes()

@@ -12,10 +12,7 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import (
-    LinearGaussian,
-    axis_signs,
-)
+from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian, axis_signs
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
@@ -86,7 +83,9 @@ class FactorModel:
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = _moments(subset, subset_weight)
-        loadings, noise = _initial_loadings(subset, subset_weight, loc, variance, n_factors)
+        completed = np.where(np.isnan(subset), loc, subset)
+        start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
+        loadings, noise = start.loadings, np.square(start.residual)
         for _ in range(N_ITER):
             loc, loadings, noise = _em_step(subset, subset_weight, loc, loadings, noise, variance)
         residual = np.maximum(np.sqrt(noise), min_residual)
@@ -188,23 +187,6 @@ def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     loc = weight @ np.where(observed, x, 0) / total
     variance = weight @ np.where(observed, np.square(x - loc), 0) / total
     return loc, np.where(variance > 0, variance, 1.0)
-
-
-def _initial_loadings(
-    x: np.ndarray, weight: np.ndarray, loc: np.ndarray, variance: np.ndarray, n_factors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute loadings and residual variances from pairwise correlations of observed values."""
-    observed = ~np.isnan(x)
-    standardized = np.where(observed, (x - loc) / np.sqrt(variance), 0)
-    root = np.sqrt(weight)[:, None]
-    n_pairs = np.maximum((observed * root).T @ (observed * root), 1e-9)
-    correlation = ((standardized * root).T @ (standardized * root)) / n_pairs
-    values, axes = np.linalg.eigh(correlation)
-    values, axes = values[::-1][:n_factors], axes[:, ::-1][:, :n_factors]
-    axes = axes * axis_signs(axes)
-    uniqueness = max(1 - np.maximum(values, 0).sum() / len(loc), 0.05)
-    loadings = (axes * np.sqrt(np.maximum(values - uniqueness, 0.05))).T * np.sqrt(variance)
-    return loadings, uniqueness * variance
 
 
 def _em_step(
@@ -337,10 +319,9 @@ def _rmsea(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Compute the correlation matrix; a constant column is uncorrelated with all others."""
-    standardized = x - np.average(x, axis=0, weights=weight)
-    scale = np.sqrt(np.average(np.square(standardized), axis=0, weights=weight))
-    standardized /= np.where(scale > 0, scale, 1)
-    weight = np.ones(len(x)) if weight is None else weight
-    correlation = (standardized * weight[:, None]).T @ standardized / weight.sum()
+    covariance = np.cov(x, rowvar=False, aweights=weight)
+    scale = np.sqrt(covariance.diagonal())
+    scale = np.where(scale > 0, scale, 1)
+    correlation = covariance / np.outer(scale, scale)
     np.fill_diagonal(correlation, 1 + RIDGE)
     return correlation

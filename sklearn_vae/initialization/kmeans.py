@@ -1,22 +1,21 @@
 """k-means and linear discriminants, from which categorical latent variables are initialized."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import softmax
+from sklearn import config_context
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_vae.initialization.ppca import (
-    MIN_VARIANCE,
-    CorrelationPCA,
-    LinearGaussian,
-)
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.numerics.row_subsets import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
 MAX_ROWS = 1 << 13
-# Initializations of k-means, and maximum number of iterations.
+# Initializations of k-means.
 N_INIT = 8
-MAX_ITER = 50
 # Maximum median gap, in nats, between the logits of the likeliest and the second likeliest class.
 # Relaxed samples of a more confident posterior would almost never be of another class, and the
 # gradient would not depend on the other classes' reconstructions.
@@ -28,7 +27,7 @@ def kmeans_initialization(
     weight: np.ndarray | None,
     codes: tuple[int, int],
     n_components: int,
-    generator: np.random.Generator,
+    seed: int,
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 
@@ -50,7 +49,7 @@ def kmeans_initialization(
     n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
-        variable_centres, variable_labels = k_means(residual, weight, n_classes, generator)
+        variable_centres, variable_labels = ordered_k_means(residual, weight, n_classes, seed)
         centres.append(variable_centres)
         labels.append(variable_labels)
         residual = residual - variable_centres[variable_labels]
@@ -81,71 +80,27 @@ def kmeans_initialization(
 
 
 def k_means(
-    x: np.ndarray, weight: np.ndarray, n_clusters: int, generator: np.random.Generator
+    x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, n_init: int, tol: float = 1e-4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute centres (n_clusters, d) and labels (n,), the best of several initializations.
-
-    The result is the same if a row of weight 2 is given as two rows, in any order; with
-    scikit-learn's ``KMeans``, the initial centres depend on the order. With fewer distinct rows
-    than clusters, the remaining centres are the mean.
-
-    References
-    ----------
-    .. [1] D. Arthur and S. Vassilvitskii, "k-means++: The Advantages of Careful Seeding",
-       SODA 2007.
-    """
-    mean = np.average(x, axis=0, weights=weight)
-    # an order that does not depend on that of the table, with equal rows next to each other
-    axis = CorrelationPCA.fit(x, weight, 1).axes
-    order = np.argsort((x @ axis).sum(axis=1), kind="stable")
-    x, weight = x[order], weight[order]
-    results = []
-    for quantiles in generator.random((N_INIT, n_clusters)):
-        centres = _kmeans_plusplus(x, weight, quantiles)
-        for _ in range(MAX_ITER):
-            distances = _squared_distances(x, centres)
-            labels = distances.argmin(axis=1)
-            previous, centres = centres, _cluster_means(x, weight, labels, centres)
-            if np.array_equal(previous, centres):
-                break
-        results.append((weight @ distances.min(axis=1), centres, labels))
-    _, centres, labels = min(results, key=lambda result: result[0])
-    remaining = np.repeat(mean[None], n_clusters - len(centres), axis=0)
-    return np.vstack([centres, remaining]), labels[np.argsort(order)]
+    """Fit k-means to rows with weights: centres (n_clusters, d) and labels (n,)."""
+    # k-means needs as many rows as clusters: fewer, of less weight, are repeated
+    n_copies = -(-n_clusters // len(x))
+    rows, weight = np.repeat(x, n_copies, axis=0), np.repeat(weight / n_copies, n_copies)
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
+        generator = np.random.RandomState(seed)
+        kmeans = KMeans(n_clusters, n_init=n_init, tol=tol, random_state=generator)
+        kmeans.fit(rows, sample_weight=weight)
+    return kmeans.cluster_centers_, kmeans.labels_[::n_copies]
 
 
-def _kmeans_plusplus(x: np.ndarray, weight: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Draw initial centres with probability proportional to the squared distance [1]_.
-
-    The quantiles (n_clusters,) are uniform random numbers.
-    """
-    distance, centres = np.ones(len(x)), x[:0]
-    for quantile in quantiles:
-        cumulative = np.cumsum(weight * distance)
-        if cumulative[-1] <= 0:
-            break
-        row = int(np.searchsorted(cumulative, quantile * cumulative[-1], side="right"))
-        row = min(row, len(x) - 1)
-        centres = np.vstack([centres, x[row]])
-        to_new = np.square(x - x[row]).sum(axis=1)
-        distance = to_new if len(centres) == 1 else np.minimum(distance, to_new)
-    return centres
-
-
-def _squared_distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Compute squared distances: (n, n_clusters)."""
-    norms = np.square(x).sum(axis=1)[:, None]
-    return np.maximum(norms + np.square(centres).sum(axis=1) - 2 * (x @ centres.T), 0)
-
-
-def _cluster_means(
-    x: np.ndarray, weight: np.ndarray, labels: np.ndarray, centres: np.ndarray
-) -> np.ndarray:
-    """Compute the mean of each cluster; the centre of an empty one stays."""
-    total = np.bincount(labels, weight, len(centres))
-    membership = (labels[:, None] == np.arange(len(centres))) * weight[:, None]
-    means = (membership.T @ x) / np.maximum(total, np.finfo(np.float64).tiny)[:, None]
-    return np.where(total[:, None] > 0, means, centres)
+def ordered_k_means(
+    x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit k-means, with clusters in an order that does not depend on that of the rows."""
+    centres, labels = k_means(x, weight, n_clusters, seed, N_INIT, tol=0)
+    order = np.lexsort(centres.T)
+    return centres[order], np.argsort(order)[labels]
 
 
 def _misassignment_variance(

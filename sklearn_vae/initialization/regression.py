@@ -47,11 +47,8 @@ class ConditionRegression:
             features = np.hstack([chunk[:, n_columns:] - mean, np.ones((len(chunk), 1))])
             observed = ~np.isnan(columns)
             cross += (np.where(observed, columns, 0) * chunk_weight).T @ features
-            if observed.all():
-                gram += (features * chunk_weight).T @ features
-            else:
-                products = (features[:, :, None] * features[:, None, :]).reshape(len(chunk), -1)
-                gram += ((observed * chunk_weight).T @ products).reshape(gram.shape)
+            products = (features[:, :, None] * features[:, None, :]).reshape(len(chunk), -1)
+            gram += ((observed * chunk_weight).T @ products).reshape(gram.shape)
         diagonal = np.arange(n_features - 1)
         gram[:, diagonal, diagonal] += RIDGE
         gram[:, -1, -1] += gram[:, -1, -1] == 0  # columns without an observed cell

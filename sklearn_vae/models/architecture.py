@@ -25,9 +25,6 @@ from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 
-# With more categorical codes in front of real numbers, Laplace proposals are not made for each.
-MAX_CLASSES = 64
-
 
 @serializable
 @dataclass(frozen=True)
@@ -93,9 +90,8 @@ class Architecture:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MAX_DIMS or self.activation not in ACTIVATIONS:
             raise ValueError("the architecture is none that a model could have")
-        width = self.codes.width
-        if width > self.n_components or (self.posterior.has_categorical and not width):
-            raise ValueError("the codes are wider than the latent space")
+        if not self.posterior.fits(self.n_components):
+            raise ValueError("the codes do not fit into the latent space")
 
     @cached_property
     def supports_padding(self) -> bool:
@@ -150,8 +146,8 @@ class Architecture:
 
     @cached_property
     def n_codes(self) -> int | None:
-        """Number of categorical codes, if they are few enough to sum over; else None."""
-        return self.posterior.n_codes(self.n_components)
+        """Number of categorical codes, if there are no real numbers behind them; else None."""
+        return self.codes.n_codes if self.n_components == self.codes.width else None
 
     @cached_property
     def decodes_per_row(self) -> bool:
@@ -197,10 +193,8 @@ class Architecture:
 
     @cached_property
     def n_classes(self) -> int | None:
-        """Number of categorical codes in front of real numbers, if each gets proposals."""
-        if self.has_density or self.n_components == self.codes.width:
-            return None
-        return self.codes.n_codes if self.codes.n_codes <= MAX_CLASSES else None
+        """Number of categorical codes, if there are real numbers behind them; else None."""
+        return None if self.has_density or self.n_codes else self.codes.n_codes
 
     @cached_property
     def widest(self) -> int:

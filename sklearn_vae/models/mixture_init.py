@@ -10,19 +10,14 @@ References
 """
 
 import math
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn import config_context
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sklearn_vae.likelihoods import Columnwise
+from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.sizes import rows_in_memory
@@ -91,8 +86,8 @@ def fit_mixture(
        Covariance Matrices", Journal of Multivariate Analysis 88, 2004.
     """
     x, weight = _subset(x, weight, np.random.default_rng(seed))
-    table = _Table.of(x, weight, architecture)
-    mixture = EM(table, covariance_type).fit(_clusters(table, n_mixture, seed, n_class_columns))
+    mixture = EM(x, weight, architecture, covariance_type)
+    mixture.fit(mixture.clusters(n_mixture, seed, n_class_columns))
     rounding = np.zeros(x.shape[1]) if steps is None else np.square(steps) / 12
     floor = np.maximum(rounding[architecture.is_normal] - MIN_VARIANCE, 0)
     whiten = _whitening(mixture.covariance(shrinks=n_mixture == 1).numpy(), floor)
@@ -109,78 +104,28 @@ def fit_mixture(
     )
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Rows to fit, in double precision.
-
-    Attributes
-    ----------
-    real : Tensor of shape (n, d)
-        Real columns; NaN where values are missing.
-    others : Tensor of shape (n, n_columns - d)
-        Other columns.
-    likelihood : Columnwise
-        Their likelihood.
-    weight : Tensor of shape (n,)
-        Sample weights.
-    """
-
-    real: Tensor
-    others: Tensor
-    likelihood: Columnwise
-    weight: Tensor
-
-    @classmethod
-    def of(
-        cls, x: np.ndarray, weight: np.ndarray | None, architecture: MixtureArchitecture
-    ) -> "_Table":
-        rows = torch.as_tensor(x[:].astype(np.float64))
-        is_real = torch.as_tensor(architecture.is_normal)
-        counts = torch.ones(len(x), dtype=rows.dtype)
-        if weight is not None:
-            counts = torch.as_tensor(weight.astype(np.float64))
-        return cls(rows[:, is_real], rows[:, ~is_real], architecture.others, counts)
-
-
 class _PatternBlocks(NamedTuple):
     """Blocks of precisions, of the at most M missing values of each of R patterns.
 
     Given the observed values, missing ones are normal with this block as their precision. A
     precision costs one inverse per component, and few values of a row are missing.
-
-    Attributes
-    ----------
-    columns : Tensor of shape (R, M)
-        Columns of the missing values; observed ones where a pattern has fewer.
-    is_missing : Tensor of shape (R, M)
-        Mask of those that are missing.
-    root : Tensor of shape (C, R, M, M)
-        Cholesky factors of the blocks, of the identity where values are observed.
-    residual : Tensor of shape (C, R, m, d)
-        Observed values of the m rows of each pattern minus their means, 0 where missing.
-    gradient : Tensor of shape (C, R, m, M)
-        Products of the precisions and the residuals, 0 where values are observed.
-    square : Tensor of shape (C, R, m)
-        Squared Mahalanobis distances of the residuals.
     """
 
-    columns: Tensor
-    is_missing: Tensor
-    root: Tensor
-    residual: Tensor
-    gradient: Tensor
-    square: Tensor
+    columns: Tensor  # (R, M), of the missing values; observed ones where a pattern has fewer
+    is_missing: Tensor  # (R, M)
+    root: Tensor  # (C, R, M, M), Cholesky factors, of the identity where values are observed
+    residual: Tensor  # (C, R, m, d), of the m rows of each pattern, 0 where values are missing
+    gradient: Tensor  # (C, R, m, M), precisions times residuals, 0 where values are observed
+    square: Tensor  # (C, R, m), squared Mahalanobis distances of the residuals
 
 
 class EM:
-    """Expectation-maximization of a mixture.
+    """Expectation-maximization of a mixture, in double precision.
 
     Parameters
     ----------
-    table : _Table
-        Rows.
-    covariance_type : {"full", "diag"}
-        Covariances of the real columns.
+    x, weight, architecture, covariance_type
+        As of ``fit_mixture``.
 
     Attributes
     ----------
@@ -196,11 +141,21 @@ class EM:
     loc: Tensor
     params: Tensor
 
-    def __init__(self, table: _Table, covariance_type: str):
-        self.table, self.is_full = table, covariance_type == "full"
-        real = table.real
+    def __init__(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        architecture: MixtureArchitecture,
+        covariance_type: str,
+    ):
+        rows, is_real = torch.as_tensor(x[:].astype(np.float64)), architecture.is_normal
+        real, self.others = rows[:, is_real], rows[:, ~is_real]
+        self.likelihood, self.is_full = architecture.others, covariance_type == "full"
+        self.row_weight = torch.ones(len(x), dtype=rows.dtype)
+        if weight is not None:
+            self.row_weight = torch.as_tensor(weight.astype(np.float64))
         self.observed = ~real.isnan()
-        mean, variance = _moments(real.nan_to_num(), self.observed, table.weight[None])
+        mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
         self.filled = torch.where(self.observed, real, mean)
         self._table_variance = variance[0]
         self.rows_by_pattern: list[Tensor] = []  # of common patterns of observed values
@@ -212,9 +167,20 @@ class EM:
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
         # other columns with zeros for missing values, and their mask: None if none is missing
-        self.others = table.likelihood.split_missing(table.others)
+        self.known_others = self.likelihood.split_missing(self.others)
         # without a fit, missing values have the columns' own moments
         self.loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
+
+    def clusters(self, n_mixture: int, seed: int, n_class_columns: int = 0) -> Tensor:
+        """Responsibilities (C, n) of k-means on rows whose missing values are the means."""
+        x = torch.cat([self.filled, self.others], dim=1)
+        if n_mixture == 1 or not x.shape[1]:
+            return torch.full((n_mixture, len(x)), 1 / n_mixture, dtype=x.dtype)
+        weight = torch.where(x.isnan(), 0.0, self.row_weight.unsqueeze(1))
+        x = torch.where(x.isnan(), (weight * x).nansum(0) / weight.sum(0), x)
+        x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
+        _, labels = k_means(x.numpy(), self.row_weight.numpy(), n_mixture, seed, n_init=1)
+        return torch.as_tensor(np.eye(n_mixture)[labels].T.copy())
 
     def fit(self, responsibility: Tensor) -> "EM":
         """Fit the mixture from responsibilities (C, n)."""
@@ -225,7 +191,7 @@ class EM:
         for _ in range(MAX_ITER):
             log_joint = self.log_joint()
             log_density = log_joint.logsumexp(0)
-            bound = float((log_density @ self.table.weight) / self.table.weight.sum())
+            bound = float((log_density @ self.row_weight) / self.row_weight.sum())
             self._maximize((log_joint - log_density).exp())
             if abs(bound - before) < TOLERANCE:
                 break
@@ -236,8 +202,7 @@ class EM:
 
     def _maximize(self, responsibility: Tensor) -> None:
         """Fit the components to rows with responsibilities (C, n)."""
-        table = self.table
-        weights = responsibility * table.weight
+        weights = responsibility * self.row_weight
         total = weights.sum(1) + 10 * torch.finfo(weights.dtype).eps
         self.weight = total / total.sum()
         if self.is_full:
@@ -248,11 +213,11 @@ class EM:
             variance = _completed(variance, counts, self._table_variance)
             self.loc, self._covariance = loc, variance + MIN_VARIANCE
         # one pseudo-observation of the whole table: no class has probability 0
-        pseudo = table.weight / table.weight.sum()
+        pseudo = self.row_weight / self.row_weight.sum()
         self.params = weights.new_zeros(len(weights), 0)
-        if table.likelihood.blocks:
+        if self.likelihood.blocks:
             weights = weights + pseudo
-            self.params = table.likelihood.maximum_likelihood(table.others, weights)
+            self.params = self.likelihood.maximum_likelihood(self.others, weights)
 
     def _maximize_full(self, weights: Tensor, total: Tensor) -> None:
         """Fit means and covariances, with conditional means and covariances of missing values."""
@@ -290,7 +255,7 @@ class EM:
     @property
     def is_small(self) -> Tensor:
         """Mask of components of fewer than ``MIN_ROWS`` rows: (C,)."""
-        return self.weight * self.table.weight.sum() < MIN_ROWS
+        return self.weight * self.row_weight.sum() < MIN_ROWS
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
@@ -299,24 +264,23 @@ class EM:
         smallest = MIN_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
         covariance = self._covariance[0] - smallest
         residual = self.rows[0] - self.loc[0]
-        return (_ledoit_wolf(covariance, residual, self.table.weight) + smallest)[None]
+        return (_ledoit_wolf(covariance, residual, self.row_weight) + smallest)[None]
 
     # -- expectation -----------------------------------------------------------------
 
     def log_joint(self) -> Tensor:
         """Log-density of each row and component, in nats: (C, n)."""
-        table = self.table
         log_joint = self.weight.log().unsqueeze(1) + self._log_normal()
-        if not table.likelihood.blocks:
+        if not self.likelihood.blocks:
             return log_joint
-        params = table.likelihood.split_params(self.params[None])
-        others, observed = self.others
-        n_values = max(len(table.likelihood.value_widths), MIN_VALUES)
+        params = self.likelihood.split_params(self.params[None])
+        others, observed = self.known_others
+        n_values = max(len(self.likelihood.value_widths), MIN_VALUES)
         n_rows = rows_in_memory(len(self.weight) * n_values)
         for first in range(0, len(others), n_rows):
             rows = slice(first, first + n_rows)
             mask = None if observed is None else observed[None, rows]
-            log_joint[:, rows] += table.likelihood.log_prob_by_component(
+            log_joint[:, rows] += self.likelihood.log_prob_by_component(
                 params, others[None, rows], mask
             )[0]
         return log_joint
@@ -406,26 +370,6 @@ def _subset(
         return x, weight
     p = None if weight is None else weight / weight.sum()
     return x[np.sort(generator.choice(len(x), MAX_ROWS, replace=weight is not None, p=p))], None
-
-
-def _clusters(table: _Table, n_mixture: int, seed: int, n_class_columns: int) -> Tensor:
-    """Responsibilities (C, n) of k-means on rows whose missing values are the means."""
-    x = torch.cat([table.real, table.others], dim=1)
-    if n_mixture == 1 or not x.shape[1]:
-        return torch.full((n_mixture, len(x)), 1 / n_mixture, dtype=x.dtype)
-    weight = torch.where(x.isnan(), 0.0, table.weight.unsqueeze(1))
-    x = torch.where(x.isnan(), (weight * x).nansum(0) / weight.sum(0), x)
-    x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
-    # k-means needs as many rows as clusters: fewer, of larger weight, are repeated
-    n_copies = -(-n_mixture // len(x))
-    rows, weights = (
-        np.repeat(tensor.numpy(), n_copies, axis=0) for tensor in (x, table.weight / n_copies)
-    )
-    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
-        kmeans = KMeans(n_mixture, n_init=1, random_state=np.random.RandomState(seed))
-        labels = kmeans.fit(rows, sample_weight=weights).labels_[::n_copies]
-    return torch.as_tensor(np.eye(n_mixture)[labels].T.copy())
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:

@@ -47,6 +47,11 @@ class StackedModule(nn.Module):
         """Device of the parameters."""
         return next(self.parameters()).device
 
+    @property
+    def mask(self) -> Tensor | None:
+        """Mask of each member's latent dimensions; None if all members have all of them."""
+        return None
+
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters in the order of ``flat``."""
         raise NotImplementedError

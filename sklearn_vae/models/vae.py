@@ -258,21 +258,13 @@ class VAE(StackedModule):
 
         Rows x (n_rows, n_columns + n_conditions) provide the conditions.
         """
-        n_members = len(self.free)
-        member = torch.randint(n_members, (n_rows,), generator=generator)
-        # each row's index among its member's rows: no member decodes more rows than it needs
-        index = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
-        n_each = int(index.max()) + 1
-        shape = n_members, n_each, self.architecture.n_components
-        z = self.prior_distribution().sample(shape, generator, self.free.dtype)
-        if x is not None:
-            rows = x.new_zeros(n_members, n_each, x.shape[1])
-            rows[member.to(x.device), index.to(x.device)] = x
-            x = self._conditions(rows)
+        shape = self.n_members, n_rows, self.architecture.n_components
+        member = torch.randint(self.n_members, (n_rows,), generator=generator)
+        z = self.prior_distribution().sample(shape, generator, self.free.dtype).to(self.free.device)
+        x = None if x is None else self._conditions(x.expand(self.n_members, -1, -1))
         draw = partial(self.likelihood.sample, generator=generator)
-        rows = self._decode_rows(z.to(self.free.device), draw, x)  # (M, n_each, n_columns)
-        rows = rows[..., : self.likelihood.n_columns]
-        return rows[member.to(rows.device), index.to(rows.device)]
+        rows = self._decode_rows(z, draw, x)[..., : self.likelihood.n_columns]  # of each member
+        return rows[member.to(rows.device), torch.arange(n_rows, device=rows.device)]
 
     def limit_draws(self, limits: Limits) -> None:
         """Restrict draws to the limits of the columns."""

@@ -38,7 +38,8 @@ class OneHotBlock(NamedTuple):
 class PosteriorDistribution(ABC):
     """Distribution q(z|x), given the encoder's output: params (M, B, n_params).
 
-    Continuous distributions also have ``split``, which returns location and log-scale.
+    Continuous distributions also have ``split``, which returns location and log-scale,
+    ``log_prob`` and ``propose``.
     """
 
     def begin_iteration(self, iteration: int) -> None:  # noqa: B027
@@ -55,25 +56,6 @@ class PosteriorDistribution(ABC):
     @abstractmethod
     def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
-
-    @abstractmethod
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
-        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
-
-    def propose(
-        self,
-        params: Tensor,
-        noise: Tensor,
-        *,
-        stop_gradient: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
-
-        With ``stop_gradient`` the gradient of the density is that through z alone, not through
-        the parameters (sticking the landing, DReG).
-        """
-        z = self.rsample(params, noise)
-        return z, self.log_prob(params.detach() if stop_gradient else params, z)
 
     @abstractmethod
     def kl(self, params: Tensor) -> Tensor:
@@ -97,9 +79,9 @@ class Posterior(ABC):
     def n_params(self, n_components: int) -> int:
         """Number of the encoder's outputs; the first ones are the location."""
 
-    def n_codes(self, n_components: int) -> int | None:
-        """Number of one-hot codes, if it is small enough for an exact sum; else None."""
-        return None
+    def fits(self, n_components: int) -> bool:
+        """Return True if z can have so many dimensions."""
+        return True
 
     def default_n_components(self, n_factors: int) -> int:
         """Number of latent dimensions for ``n_components="auto"``, by the table's factors."""

@@ -20,13 +20,12 @@ from sklearn_vae.posteriors.gaussian import DiagonalGaussian
 from sklearn_vae.priors import Prior, UniformCategorical
 from sklearn_vae.requirements import Requirement
 
-# Largest number of codes that a score sums over; with more codes it samples.
+# Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096
-# Largest number of codes that every step of an importance-weighted bound enumerates.
-MAX_CODES_PER_STEP = 256
-# Weight of the uniform distribution in a proposal (defensive importance sampling).
-UNIFORM_WEIGHT = 1 / 16
-# Number of classes of a variable for ``n_components="auto"``.
+MAX_VARIABLES = 12
+# Largest number of classes beside real numbers, which a score samples for each class.
+MAX_CLASSES = 64
+# Number of classes of a variable for ``n_components="auto"``, at most.
 DEFAULT_N_CLASSES = 10
 
 
@@ -64,10 +63,6 @@ class CategoricalPosterior(Posterior):
             ),
         )
 
-    @abstractmethod
-    def fits(self, n_components: int) -> bool:
-        """Return True if the categorical variables fit into so many latent dimensions."""
-
     @property
     @abstractmethod
     def allowed_n_components(self) -> str:
@@ -77,21 +72,13 @@ class CategoricalPosterior(Posterior):
         """A logit per class, a location and a log-scale per continuous dimension."""
         return 2 * n_components - self.one_hot_block(n_components).width
 
-    def n_codes(self, n_components: int) -> int | None:
-        """Number of one-hot codes, if it is small enough for an exact sum; else None."""
-        block = self.one_hot_block(n_components)
-        is_summed = n_components == block.width and block.n_codes <= MAX_CODES
-        return block.n_codes if is_summed else None
-
     def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
         """Uniform prior of the categorical variables."""
         return UniformCategorical(*self.one_hot_block(n_components))
 
     def distribution(self, n_components: int) -> "RelaxedOneHotDistribution":
         """Make the distribution, whose temperature is annealed."""
-        n_codes = self.n_codes(n_components)
-        n_codes = None if (n_codes or 0) > MAX_CODES_PER_STEP else n_codes
-        return RelaxedOneHotDistribution(self, self.one_hot_block(n_components), n_codes)
+        return RelaxedOneHotDistribution(self, self.one_hot_block(n_components))
 
     def temperature_at(self, iteration: int) -> float:
         """Temperature in an iteration, counted from 0: geometric annealing."""
@@ -125,14 +112,14 @@ class RelaxedCategorical(CategoricalPosterior):
 
     by the iteration i, counted from 0. Without a gradient, in validation and in scores, a draw
     is a one-hot code, which does not depend on the temperature. The prior is uniform, and the
-    KL from it has a closed form. With at most 4,096 codes the score sums over all of them and
-    is log p(x) itself; with more it samples. ``transform`` returns the probabilities of the
-    classes. The model is initialized by k-means of the rows.
+    KL from it has a closed form. The score sums over all codes, of which there are 4,096 at
+    most. ``transform`` returns the probabilities of the classes. The model is initialized by
+    k-means of the rows.
 
     Parameters
     ----------
     n_variables : int, default=1
-        Number of categorical variables, which divide ``n_components`` equally.
+        Number of categorical variables, at most 12, which divide ``n_components`` equally.
     temperature, final_temperature : float, default=1.0 and 0.3
         Initial and final temperature.
     n_iter : int, default=30
@@ -163,7 +150,7 @@ class RelaxedCategorical(CategoricalPosterior):
     n_iter: int = 30
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_variables", self.n_variables)
+        check_integer(self, "n_variables", self.n_variables, 1, MAX_VARIABLES)
         self._check_annealing()
 
     def one_hot_block(self, n_components: int) -> OneHotBlock:
@@ -171,17 +158,24 @@ class RelaxedCategorical(CategoricalPosterior):
         return OneHotBlock(self.n_variables, n_components // self.n_variables)
 
     def fits(self, n_components: int) -> bool:
-        """Return True if each variable has the same number of classes."""
-        return 0 < self.one_hot_block(n_components).width == n_components
+        """Return True if each variable has the same number of classes, and codes are few."""
+        block = self.one_hot_block(n_components)
+        return 0 < block.width == n_components and block.n_codes <= MAX_CODES
 
     @property
     def allowed_n_components(self) -> str:
-        """Multiples of the number of variables."""
-        return f"a multiple of {self.n_variables}"
+        """Multiples of the number of variables, up to the largest number of codes."""
+        return f"a multiple of {self.n_variables} up to {self.n_variables * self._max_classes}"
 
     def default_n_components(self, n_factors: int) -> int:
-        """Ten classes per variable."""
-        return DEFAULT_N_CLASSES * self.n_variables
+        """Ten classes per variable, or fewer of many variables."""
+        return self.n_variables * min(DEFAULT_N_CLASSES, self._max_classes)
+
+    @property
+    def _max_classes(self) -> int:
+        """Largest number of classes per variable."""
+        n_classes = round(MAX_CODES ** (1 / self.n_variables))
+        return n_classes - (n_classes**self.n_variables > MAX_CODES)
 
 
 class RelaxedOneHotDistribution(PosteriorDistribution):
@@ -195,12 +189,10 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         Hyperparameters, for the temperature.
     block : OneHotBlock
         The categorical variables.
-    n_codes : int or None
-        Number of codes, if ``propose`` enumerates all of them.
     """
 
-    def __init__(self, posterior: CategoricalPosterior, block: OneHotBlock, n_codes: int | None):
-        self.posterior, self.block, self.n_codes = posterior, block, n_codes
+    def __init__(self, posterior: CategoricalPosterior, block: OneHotBlock):
+        self.posterior, self.block = posterior, block
         self.gaussian = DiagonalGaussian()
         self.temperature = posterior.temperature_at(0)
 
@@ -231,34 +223,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         else:
             codes = self._sample_one_hot(log_probs, for_classes)
         return self._join(codes, self.gaussian.rsample(rest, for_rest))
-
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
-        """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
-        log_probs, rest = self._split_params(params)
-        return self._log_prob(log_probs, rest, z)
-
-    def propose(
-        self,
-        params: Tensor,
-        noise: Tensor,
-        *,
-        stop_gradient: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Importance-sampling draws (M, K, B, l), and their log-probability (M, K, B).
-
-        If codes are few, all of them, each once. Otherwise q(z|x) is mixed with the uniform
-        distribution (defensive importance sampling), which bounds the weights.
-        """
-        if self.n_codes is not None:
-            z = self.enumerate_codes(params).expand(len(params), -1, params.shape[1], -1)
-            return z, z.new_full(z.shape[:-1], -math.log(self.n_codes))
-        log_probs, rest = self._split_params(params)
-        uniform = log_probs.new_tensor(UNIFORM_WEIGHT / self.block.n_classes).log()
-        log_probs = torch.logaddexp(log_probs + math.log(1 - UNIFORM_WEIGHT), uniform)
-        for_classes, for_rest = self._split(noise)
-        codes = self._sample_one_hot(log_probs, for_classes)
-        z = self._join(codes, self.gaussian.rsample(rest, for_rest))
-        return z, self._log_prob(log_probs, rest, z)
 
     def enumerate_codes(self, like: Tensor) -> Tensor:
         """All one-hot codes: (1, n_codes, 1, l)."""
@@ -300,11 +264,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Concatenate the one-hot codes of all variables and the other dimensions."""
         return torch.cat([codes.flatten(-2), rest], dim=-1)
 
-    def _log_prob(self, log_probs: Tensor, rest: Tensor, z: Tensor) -> Tensor:
-        codes, others = self._split(z)
-        categorical = (codes * log_probs.unsqueeze(1)).sum((-1, -2))
-        return categorical + self.gaussian.log_prob(rest, others)
-
 
 @serializable
 @dataclass(frozen=True)
@@ -319,13 +278,13 @@ class GaussianCategorical(CategoricalPosterior):
 
     The class is the cluster of a row, the continuous dimensions its variation within the
     cluster. The class is trained by relaxed draws, as in :class:`RelaxedCategorical`; scores
-    use importance sampling of both. The estimator's ``n_components`` counts both together,
-    and has to be larger than ``n_classes``.
+    sum over the classes, and sample the dimensions of each. The estimator's ``n_components``
+    counts both together, and has to be larger than ``n_classes``.
 
     Parameters
     ----------
     n_classes : int, default=10
-        Number of classes.
+        Number of classes, at most 64.
     temperature, final_temperature : float, default=1.0 and 0.3
         Initial and final temperature of the relaxed draws.
     n_iter : int, default=30
@@ -354,7 +313,7 @@ class GaussianCategorical(CategoricalPosterior):
     n_iter: int = 30
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_classes", self.n_classes, 2)
+        check_integer(self, "n_classes", self.n_classes, 2, MAX_CLASSES)
         self._check_annealing()
 
     def one_hot_block(self, n_components: int) -> OneHotBlock:

@@ -4,6 +4,7 @@ A hand-written gradient of the diagonal one is in ``training/gradients/``.
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +17,32 @@ from sklearn_vae.posteriors.base import Posterior, PosteriorDistribution
 from sklearn_vae.requirements import no_free_bits
 
 
+class GaussianPosterior(Posterior, PosteriorDistribution):
+    """Base class of the Gaussian posteriors, which are their own distributions."""
+
+    @abstractmethod
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
+
+    def propose(
+        self,
+        params: Tensor,
+        noise: Tensor,
+        *,
+        stop_gradient: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
+
+        With ``stop_gradient`` the gradient of the density is that through z alone, not through
+        the parameters (sticking the landing, DReG).
+        """
+        z = self.rsample(params, noise)
+        return z, self.log_prob(params.detach() if stop_gradient else params, z)
+
+
 @serializable
 @dataclass(frozen=True)
-class DiagonalGaussian(Posterior, PosteriorDistribution):
+class DiagonalGaussian(GaussianPosterior):
     r"""A diagonal Gaussian, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
     The encoder's output holds the locations and the raw log-scales; the log-scales are bounded
@@ -73,7 +97,7 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
 
 @serializable
 @dataclass(frozen=True)
-class FullCovarianceGaussian(Posterior, PosteriorDistribution):
+class FullCovarianceGaussian(GaussianPosterior):
     r"""A Gaussian with full covariance, :math:`q(z | x) = \mathcal{N}(\mu, L L^T)`.
 
     The encoder gives the location and a Cholesky factor, :math:`L = \mathrm{diag}(\sigma)

@@ -42,13 +42,6 @@ def fit_codes(codes: np.ndarray, n_components: int) -> GaussianMixture:
         ).fit(codes)
 
 
-def _widened(part: np.ndarray, varies: np.ndarray) -> np.ndarray:
-    """Put numbers into the columns that vary, and 0 into the others."""
-    whole = np.zeros((len(part), len(varies)))
-    whole[:, varies] = part
-    return whole
-
-
 @dataclass(frozen=True)
 class _Mixture(Prior):
     """Prior of several components."""
@@ -119,11 +112,8 @@ class MixturePrior(_Mixture):
     def _fit(self, loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights (C,), means and standard deviations (C, l) of posteriors (N_ROWS, l)."""
         codes = loc.detach().double().cpu().numpy()
-        varies = np.ptp(codes, axis=0) > 0  # padding changes nothing
-        mixture = fit_codes(codes[:, varies] if varies.any() else codes, self.n_components)
+        mixture = fit_codes(codes, self.n_components)
         weight, mean, variance = mixture.weights_, mixture.means_, mixture.covariances_
-        if 0 < varies.sum() < len(varies):
-            mean, variance = (_widened(part, varies) for part in (mean, variance))
         # of fewer codes than components, one is repeated
         more = self.n_components - len(weight)
         weight = np.pad(np.maximum(weight, MIN_WEIGHT), (0, more), constant_values=MIN_WEIGHT)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.inference.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.sobol import sobol_normal
 from sklearn_vae.runtime.table import GenerativeModel, chunks
 from sklearn_vae.runtime.vae import ACTIVATIONS, Architecture

@@ -132,9 +132,9 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
             return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
         key = table, job.config.seed
         if key not in clusters:
-            generator = np.random.default_rng(stream_seed(job.config.seed, Stream.CLUSTERS))
+            seed = stream_seed(job.config.seed, Stream.CLUSTERS)
             x, weight, regression = _residuals(job)
-            model = kmeans_initialization(x, weight, codes, architecture.n_components, generator)
+            model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
             clusters[key] = _of_all_columns(replace(model, regression=regression), job)
         if not architecture.n_factors:
             return clusters[key]

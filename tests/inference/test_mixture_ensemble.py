@@ -112,18 +112,6 @@ def test_samples_have_the_moments_of_the_mixture(rows, mixture):
     assert (samples[:, 0] < mean[0]).mean() == pytest.approx(share, abs=0.01)
 
 
-def test_importance_sampling_agrees(rows, mixture):
-    """It is unbiased for every mixture, so its mean over many draws is the exact density."""
-    predictor = mixture._predictor()
-    model, x = predictor.model(rows.dtype), torch.as_tensor(mixture.columns_.transform(rows))
-    noise = predictor.members[0].noise(512, rows.dtype, 0)[0, :, 0]
-
-    exact = posterior_components(model, x).log_weight.logsumexp(1)
-    draws = LaplaceProposal(model, x).draw(noise, torch.arange(len(x)))
-    sampled = log_mean_exp(draws.log_weight, dim=1)
-    np.testing.assert_allclose(exact, sampled, atol=0.02)
-
-
 def test_a_trained_density_depends_on_codes(rows, mixture):
     trained = VAEDensity(2, mixtures=[(1, "full")], max_iter=2, early_stopping=False).fit(rows)
 

@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson
 from sklearn_vae.models import mixture_init, sizes
-from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, _clusters, _Table, fit_mixture
+from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture
 
 
@@ -17,12 +17,12 @@ def architecture_of(*blocks):
     return MixtureArchitecture(1, (2,), "tanh", blocks)
 
 
-def table_of(x, *blocks, weight=None):
-    return _Table.of(x, weight, architecture_of(*blocks))
+def em_of(x, *blocks, covariance_type="full", weight=None):
+    return EM(x, weight, architecture_of(*blocks), covariance_type)
 
 
-def fitted(table, n_mixture, covariance_type):
-    return EM(table, covariance_type).fit(_clusters(table, n_mixture, 0, 0))
+def fitted(em, n_mixture):
+    return em.fit(em.clusters(n_mixture, 0))
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def test_numbers_are_fitted_as_scikit_learn_does(covariance_type, rng):
     X = rng.normal(size=(400, 3)) @ rng.normal(size=(3, 3)) + 4 * rng.integers(3, size=(400, 1))
     options = {"covariance_type": covariance_type, "reg_covar": MIN_VARIANCE}
     oracle = GaussianMixture(3, random_state=0, **options).fit(X)
-    log_density = fitted(table_of(X, (Gaussian(), 3)), 3, covariance_type).log_joint().logsumexp(0)
+    em = em_of(X, (Gaussian(), 3), covariance_type=covariance_type)
+    log_density = fitted(em, 3).log_joint().logsumexp(0)
 
     np.testing.assert_allclose(log_density.numpy(), oracle.score_samples(X), rtol=1e-8)
 
@@ -53,7 +54,8 @@ def test_latent_classes_are_found(exact):
     probability = given * classes[:, patterns[:, 3]].T  # (n, 2)
     x = np.hstack([patterns[:, :3], np.eye(3)[patterns[:, 3]]])
     blocks = (Bernoulli(), 3), (Categorical(3), 1)
-    mixture = fitted(table_of(x, *blocks, weight=1e7 * probability @ weight), 2, "diag")
+    em = em_of(x, *blocks, covariance_type="diag", weight=1e7 * probability @ weight)
+    mixture = fitted(em, 2)
     order = np.argsort(mixture.weight.numpy())
 
     np.testing.assert_allclose(mixture.weight[order], weight, atol=1e-3)
@@ -71,7 +73,7 @@ def test_missing_numbers_are_integrated_out(covariance_type, rng, exact):
     X = rng.normal(size=(300, 2)) @ [[1, 0.8], [0, 0.5]]
     X[X[:, 0] > 0.5, 1] = np.nan  # at random, but not completely
     seen = X[~np.isnan(X[:, 1])]
-    mixture = fitted(table_of(X, (Gaussian(), 2)), 1, covariance_type)
+    mixture = fitted(em_of(X, (Gaussian(), 2), covariance_type=covariance_type), 1)
     mean, covariance = seen.mean(axis=0), np.cov(seen.T, bias=True)
     mean_0, variance_0 = X[:, 0].mean(), X[:, 0].var()
     slope = covariance[0, 1] / covariance[0, 0] if covariance_type == "full" else 0
@@ -100,7 +102,7 @@ def test_the_density_of_incomplete_rows_is_the_marginal(max_numbers, rng, monkey
         ]
     )
     X[rng.random(X.shape) < 0.3] = np.nan
-    mixture = fitted(table_of(X, (Gaussian(), 3), (Bernoulli(), 1), (Poisson(), 1)), 2, "full")
+    mixture = fitted(em_of(X, (Gaussian(), 3), (Bernoulli(), 1), (Poisson(), 1)), 2)
     log_joint, covariance = mixture.log_joint().numpy(), mixture.covariance().numpy()
     for row in range(20):
         for component in range(2):
@@ -134,13 +136,12 @@ def test_every_step_raises_the_likelihood(covariance_type, rng):
     missing = rng.random((300, 4)) < 0.3
     X[missing[:, [0, 1, 2, 3, 3, 3]]] = np.nan
     blocks = (Gaussian(), 2), (Ordinal(3), 1), (Categorical(3), 1)
-    table = table_of(X, *blocks, weight=rng.random(300))
-    em, bounds = EM(table, covariance_type), []
-    responsibility = _clusters(table, 4, 0, 0)
+    em = em_of(X, *blocks, covariance_type=covariance_type, weight=rng.random(300))
+    bounds, responsibility = [], em.clusters(4, 0)
     for _ in range(30):
         em._maximize(responsibility)
         log_joint = em.log_joint()
-        bounds.append(float(log_joint.logsumexp(0) @ table.weight))
+        bounds.append(float(log_joint.logsumexp(0) @ em.row_weight))
         responsibility = (log_joint - log_joint.logsumexp(0)).exp()
 
     assert (np.diff(bounds) > -0.02).all()
@@ -149,7 +150,7 @@ def test_every_step_raises_the_likelihood(covariance_type, rng):
 
 def test_a_single_full_covariance_is_ledoit_and_wolfs(rng):
     X = rng.normal(size=(30, 8)) @ rng.normal(size=(8, 8))
-    mixture = fitted(table_of(X, (Gaussian(), 8)), 1, "full")
+    mixture = fitted(em_of(X, (Gaussian(), 8)), 1)
     expected = LedoitWolf().fit(X).covariance_ + MIN_VARIANCE * np.eye(8)
 
     np.testing.assert_allclose(mixture.covariance(shrinks=True)[0], expected)
@@ -189,7 +190,7 @@ def test_rare_and_common_patterns_of_missing_values_are_alike(rng, monkeypatch):
     for fewest in (1, 1000):
         monkeypatch.setattr(mixture_init, "COMMON_PATTERN", fewest)
         monkeypatch.setattr(sizes, "MAX_NUMBERS", 2000)  # several batches
-        found.append(fitted(table_of(X, (Gaussian(), 4)), 3, "full"))
+        found.append(fitted(em_of(X, (Gaussian(), 4)), 3))
 
     np.testing.assert_allclose(found[0].covariance(), found[1].covariance(), rtol=1e-6)
     np.testing.assert_allclose(found[0].log_joint(), found[1].log_joint(), rtol=1e-6)

@@ -7,15 +7,11 @@ from scipy import stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from sklearn_vae import VAETransformer, load
-from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
+from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives import IWAE, LossState, Minibatch
-from sklearn_vae.onnx import to_onnx
 from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
-from tests.conftest import iwae_bound
 
 N, SIZE = 2 * 3 + 3, 3
 DISTRIBUTION = FullCovarianceGaussian().distribution(SIZE)
@@ -66,24 +62,6 @@ def test_draws_are_the_multivariate_normals(params, generator):
     torch.testing.assert_close(DISTRIBUTION.rsample(params, noise), expected)
 
 
-def test_split_returns_each_dimensions_marginal_scale(params):
-    """A learned prior starts by them."""
-    loc, log_scale = DISTRIBUTION.split(params)
-    q = by_torch(params)
-
-    torch.testing.assert_close(loc, q.mean)
-    torch.testing.assert_close(log_scale.exp(), q.stddev)
-
-
-@pytest.mark.parametrize("raw", [-1e6, 1e6])
-def test_the_kl_is_finite_for_any_raw_scale(raw):
-    """One wild step must not end a training in NaN."""
-    params = torch.zeros(1, 1, N)
-    params[..., 3:6] = raw
-
-    assert DISTRIBUTION.kl(params).isfinite().all()
-
-
 def linear_model(posterior, d=4):
     """A linear Gaussian model whose loadings are not orthogonal, and its exact posterior."""
     rng = np.random.default_rng(0)
@@ -129,46 +107,6 @@ def test_the_bound_of_a_full_posterior_is_exact_where_dimensions_depend():
 # -- models ------------------------------------------------------------------------------
 
 
-def test_both_iwae_gradients_agree_on_average(table):
-    """They are unbiased for the same bound; over 20,000 draws they differ by chance alone."""
-    blocks = ((Gaussian("per_column"), 4),)
-    architecture = Architecture(2, (), "tanh", blocks, posterior=FullCovarianceGaussian())
-    model = VAE(architecture).double()
-    model.flatten()
-    model.reset_parameters(0, 0)
-    model.initialize(0, CorrelationPCA.fit(table, None, 2).linear_gaussian(2))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():  # away from the exact posterior, where one of the gradients is 0
-        model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator)
-    x = torch.as_tensor(table[:5])[None]
-    noise = torch.randn(1, 20_000, 5, 2, generator=generator, dtype=torch.float64)
-    gradients = []
-    for doubly in (False, True):
-        objective = IWAE(4, doubly_reparameterized=doubly)
-        terms = objective(model, Minibatch(x, None, noise), LossState())
-        gradients += torch.autograd.grad(terms.loss.sum(), model.encoder.linear.bias)
-    plain, double = gradients
-
-    assert (plain - double).norm() < 0.15 * double.norm()
-
-
-def test_before_the_first_step_the_model_is_probabilistic_pca(table):
-    """Its score is pPCA's exact log-density, whatever the posterior can do later."""
-    start = CorrelationPCA.fit(table, None, 2).linear_gaussian(2)
-    blocks = ((Gaussian("per_column"), 4),)
-    model = VAE(Architecture(2, (6,), "tanh", blocks, posterior=FullCovarianceGaussian())).double()
-    model.flatten()
-    model.reset_parameters(0, 0)
-    model.initialize(0, start)
-    noise = torch.as_tensor(np.random.default_rng(0).standard_normal((1, 64, 1, 2)))
-    covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
-    expected = stats.multivariate_normal(start.loc, covariance).logpdf(table)
-    with torch.no_grad():
-        scores = iwae_bound(model, torch.as_tensor(table)[None], noise)[0].numpy()
-
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
-
-
 def bent_rows(n=150):
     rng = np.random.default_rng(0)
     a = rng.normal(size=(n, 2))
@@ -193,19 +131,3 @@ def test_the_estimator_encodes_scores_samples_and_saves(other, tmp_path):
     assert np.isfinite(vae.impute(holes)).all()
     np.testing.assert_array_equal(scores, vae.score_samples(X))
     np.testing.assert_array_equal(load(tmp_path / "own.vae").score_samples(X), scores)
-
-
-def test_a_kl_that_is_no_sum_over_dimensions_is_refused():
-    """No free bits, no KL per unit, no ONNX: said by name."""
-    vae = VAETransformer(2, posterior="full", max_iter=1, random_state=0)
-    with pytest.raises(ValueError, match="'free_bits' parameter"):
-        vae.set_params(free_bits=0.1).fit(X)
-    with pytest.raises(
-        ValueError, match=r"'posterior' parameter .* must be 'gaussian' with prior='vamp'"
-    ):
-        vae.set_params(free_bits=0.0, prior="vamp").fit(X)
-    vae.set_params(prior="normal").fit(X)
-    with pytest.raises(ValueError, match="no sum over latent dimensions"):
-        kl_per_dimension(vae, X)
-    with pytest.raises(ValueError, match="to_onnx supports"):
-        to_onnx(vae)

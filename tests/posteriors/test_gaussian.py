@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import stats
 from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -30,18 +30,6 @@ def test_kl_is_the_textbook_kl_from_the_standard_normal(params):
     torch.testing.assert_close(POSTERIOR.kl(params), expected, rtol=1e-6, atol=1e-12)
 
 
-def test_kl_is_the_integral_of_the_log_ratio(params):
-    """The closed form and the densities tell the same story."""
-    q = by_torch(params)
-    loc, scale = q.loc[0, 0, 0].item(), q.scale[0, 0, 0].item()
-    q, p = stats.norm(loc, scale), stats.norm()
-    expected, _ = integrate.quad(
-        lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), loc - 12 * scale, loc + 12 * scale
-    )
-
-    assert POSTERIOR.kl(params)[0, 0, 0].item() == pytest.approx(expected, abs=1e-6)
-
-
 @pytest.mark.parametrize("raw", [-1e6, 1e6])
 def test_kl_and_its_gradient_are_finite_for_any_raw_scale(raw):
     """One wild step must not end a training in NaN."""
@@ -60,16 +48,3 @@ def test_log_prob_is_the_normal_log_density(params, generator):
     expected = stats.norm(loc, scale).logpdf(z.numpy()).sum(-1)
 
     np.testing.assert_allclose(POSTERIOR.log_prob(params, z).numpy(), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("shape", [(1, 20_000, 1, 3), (2, 20_000, 5, 3)])
-def test_draws_have_the_posteriors_moments(shape, params, generator):
-    """Noise may be shared by rows and members or be their own."""
-    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    z = POSTERIOR.rsample(params, noise)
-    q = by_torch(params)
-
-    assert z.shape == (2, 20_000, 5, 3)
-    torch.testing.assert_close((z.mean(1) - q.mean) / q.stddev, torch.zeros(2, 5, 3).double(),
-                               rtol=0, atol=0.03)  # fmt: skip
-    torch.testing.assert_close(z.std(1) / q.stddev, torch.ones(2, 5, 3).double(), rtol=0, atol=0.03)

@@ -13,7 +13,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
-from sklearn_vae.priors import DiagonalMixture, MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.priors import DiagonalMixture, MixturePrior, VampPrior
 from tests.conftest import iwae_bound
 from tests.priors.conftest import random_model
 
@@ -55,15 +55,6 @@ def test_a_mixture_scores_as_scikit_learns(rng):
     np.testing.assert_allclose(ours.numpy(), theirs.score_samples(z), rtol=1e-9, atol=1e-9)
 
 
-def test_members_have_mixtures_of_their_own(generator):
-    """Row by row and draw by draw, against torch.distributions."""
-    mixture = random_mixture(n_members=3)
-    z = 3 * torch.randn(3, 4, 5, 2, generator=generator).double()
-    expected = by_torch(mixture).log_prob(z.movedim(0, 2)).movedim(2, 0)
-
-    torch.testing.assert_close(mixture.log_prob(z), expected)
-
-
 @pytest.mark.parametrize("scale", [1e-5, 1e-4, 1e-2])
 def test_narrow_components_are_precise_in_single_precision(scale):
     """A posterior may be narrow, and a VampPrior is made of posteriors."""
@@ -74,15 +65,6 @@ def test_narrow_components_are_precise_in_single_precision(scale):
     expected = stats.norm.logpdf(noise).sum() - 2 * float(mixture.log_scale[0, 0, 0])
 
     assert mixture.log_prob(z).item() == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_mixture_of_one_standard_normal_is_the_standard_normal(generator):
-    """The one prior is a case of the other."""
-    z = torch.randn(2, 3, 4, 2, generator=generator).double()
-    zeros = torch.zeros(2, 1, 2).double()
-    mixture = DiagonalMixture(zeros[..., 0], zeros, zeros)
-
-    torch.testing.assert_close(mixture.log_prob(z), StandardNormal().log_prob(z))
 
 
 def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generator):
@@ -102,23 +84,6 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generat
 # -- samples -----------------------------------------------------------------------------
 
 
-def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
-    """Mean and covariance by the law of total variance; the mean log-density by quadrature."""
-    mixture = random_mixture(n_members=2)
-    z = mixture.sample((2, 200_000, 2), generator, torch.float64)
-    exact = by_torch(mixture)
-    axis = torch.linspace(-24, 24, 1201).double()
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).unsqueeze(2)
-    log_prob = exact.log_prob(grid)
-    entropy = -(log_prob.exp() * log_prob).sum((0, 1)) * 0.04**2
-
-    assert z.shape == (2, 200_000, 2)
-    torch.testing.assert_close(z.mean(1), exact.mean, rtol=0, atol=0.03)
-    torch.testing.assert_close(z.var(1), exact.variance, rtol=0.02, atol=0)
-    ours = -mixture.log_prob(z.unsqueeze(1)).mean((1, 2))
-    torch.testing.assert_close(ours, entropy, rtol=0, atol=0.02)
-
-
 def test_a_component_of_no_weight_is_never_drawn(generator):
     """Rounding at the ends of the cumulated weights must not draw it."""
     logit = torch.tensor([[-1e4, 0.0, -1e4]])
@@ -131,25 +96,6 @@ def test_a_component_of_no_weight_is_never_drawn(generator):
 
 
 # -- in the model ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prior", LEARNED, ids=repr)
-def test_the_kl_is_the_textbooks_on_average(prior, table):
-    """log q - log p at the draws tends to the integral, row by row."""
-    model = random_model(prior, n_components=1)
-    x = torch.as_tensor(table[:6])[None]
-    noise = torch.as_tensor(sobol_normal(4096, 1, 0))[None, :, None]
-    loc, raw = model.encode(x)[0].detach().chunk(2, dim=-1)
-    q = stats.norm(loc.numpy(), np.exp(12 * np.tanh(raw.numpy() / 12)))
-    axis = np.linspace(-30, 30, 60_001)
-    log_p = model.prior_distribution().log_prob(torch.as_tensor(axis)[None, None, :, None])[0, 0]
-    integrand = q.pdf(axis) * (q.logpdf(axis) - log_p.detach().numpy())
-    _, kl = model.elbo_terms(x, noise)
-
-    assert kl.shape == (1, 6, 1)
-    np.testing.assert_allclose(
-        kl[0, :, 0].detach(), integrate.simpson(integrand, x=axis), atol=5e-3
-    )
 
 
 @pytest.mark.parametrize("prior", LEARNED, ids=repr)
@@ -199,21 +145,6 @@ def test_what_a_member_lacks_is_no_part_of_it(prior, table, generator):
                 assert value.grad[1].unflatten(-1, (-1, 3))[..., :2].any(), name
 
 
-@pytest.mark.parametrize("prior", LEARNED, ids=repr)
-def test_weights_round_trip_and_members_are_removed(prior, table):
-    """What is true of the networks' weights is true of the prior's."""
-    fleet = random_model(prior, n_members=3)
-    x, noise = torch.as_tensor(table).expand(3, -1, -1), torch.zeros(1, 1, 1, 2).double()
-    expected = iwae_bound(fleet, x, noise)
-    single = VAE(fleet.architecture).double()
-    single.load(fleet.weights(1))
-    fleet.select(torch.tensor([0, 2]))
-
-    torch.testing.assert_close(iwae_bound(single, x[:1], noise), expected[[1]])
-    torch.testing.assert_close(iwae_bound(fleet, x[:2], noise), expected[[0, 2]])
-    assert fleet.flat.shape[1] == sum(param[0].numel() for param in fleet.parameters())
-
-
 # -- the start ---------------------------------------------------------------------------
 
 
@@ -240,14 +171,6 @@ def test_draws_from_a_mixture_have_its_distribution(rng):
 
     assert (z < -0.5).double().mean().item() == pytest.approx(0.2, abs=0.02)
     assert stats.kstest(z[z > 0], stats.truncnorm(-2, 9, 2).cdf).pvalue > 0.01
-
-
-def test_a_vamp_prior_starts_at_the_rows(table, make_model):
-    """Where the encoder knows its way."""
-    x = torch.as_tensor(table)[None]
-    start = VampPrior(80).initial_params(x, make_model(table).posterior_params)
-
-    torch.testing.assert_close(start["pseudo_input"], x)
 
 
 # -- estimators --------------------------------------------------------------------------

@@ -235,8 +235,7 @@ def fail_at(monkeypatch, place, error):
     for owner, name in [
         (table_encoder.TableEncoder, "transform"),
         (table_encoder.TableEncoder, "log_abs_det_jacobian"),
-        (decoder_correction.DecoderCorrection, "add"),
-        (decoder_correction.DecoderCorrection, "solve"),
+        (decoder_correction, "fit_ridge"),
         (predictor.Predictor, "module"),
         (models.StackedModule, "flatten"),
         (models.StackedModule, "weights"),

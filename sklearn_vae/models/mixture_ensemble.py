@@ -64,11 +64,13 @@ class MixtureEnsemble:
         Parameters of each member by name, with an axis of length 1 in front.
     weight : array of shape (n_members,)
         Weights of the members.
-    limits : Limits
-        Limits of samples, see ``TableEncoder.limits``.
+    limits : Limits, optional
+        Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
 
     Attributes
     ----------
+    components : tuple of array of shape (C,)
+        Member of each component, and its index there; components that pad a member are left out.
     member : array of shape (C,)
         Member of each component, in ascending order.
     ends : list of int
@@ -86,12 +88,13 @@ class MixtureEnsemble:
         architecture: MixtureColumns,
         members: Sequence[dict[str, Array]],
         weight: Array,
-        limits: Limits,
+        limits: Limits | None = None,
     ):
         self.architecture, self.members = architecture, members
         logit = self._stacked("mixture_logit")[:, 0]
         xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
+        self.components = chosen
         self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
         self.first_component = xp.searchsorted(self.member, arange(len(members) + 1, logit))
         self.ends: list[int] = self.first_component.tolist()
@@ -107,10 +110,11 @@ class MixtureEnsemble:
         self.real_columns, self.other_columns = (
             as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
         )
-        self.limits, self.others.limits = (
-            Limits._make(limit[mask] for limit in limits)
-            for mask in (as_array(is_real_value, logit), as_array(~is_real_value, logit))
-        )
+        if limits is not None:
+            self.limits, self.others.limits = (
+                Limits._make(limit[mask] for limit in limits)
+                for mask in (as_array(is_real_value, logit), as_array(~is_real_value, logit))
+            )
         n_real, n_shears = self.loc.shape[1], architecture.n_shears
         ends = np.cumsum([0, n_real, n_real, n_shears, self.others.n_params]).tolist()
         self.outputs = list(map(slice, ends, ends[1:]))
@@ -225,7 +229,7 @@ class MixtureEnsemble:
         """
         if not self.depends_on_code:
             return tuple(take(part, component, 1) for part in self.decoded_components)
-        return self._decode(z, component)
+        return self.decode_codes(z, component)
 
     @cached_property
     def decoded_components(self) -> tuple[Array, ...]:
@@ -233,9 +237,10 @@ class MixtureEnsemble:
         component = arange(len(self.log_weight), self.loc)
         z = empty((len(component), self.architecture.n_components), self.loc)
         z[:] = 0
-        return self._decode(z, component)
+        return self.decode_codes(z, component)
 
-    def _decode(self, z: Array, component: Array) -> tuple[Array, ...]:
+    def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
+        """Decode codes as ``decode`` does, also where the code makes no difference."""
         xp, z = namespace(z), z.swapaxes(0, 1)
         is_one = len(component) > 0 and bool((component == component[0]).all())
         chosen = component[:1] if is_one else component  # numbers of a single one are broadcast
