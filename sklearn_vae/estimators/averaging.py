@@ -9,13 +9,13 @@ import numpy as np
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.imputation.average import AveragedImputation, find_shift
+from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Categorical, Gaussian, Ordinal, StudentT
+from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine, show_progress
 
@@ -70,23 +70,20 @@ class AverageFitter:
         self.first_model = copy(model)
         self.first_model.state_dict_ = first_weights
         columns = model.columns_
-        self.likelihoods = columns.likelihoods
         imputation = AveragedImputation(model._impute, None, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
         self.has_classes = ~self.is_number & ~columns.is_empty
-        self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])
         self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
         self.imputation = replace(imputation, repeated_values=repeated_values)
-        n_rows = len(rows) if weight is None else round(weight.sum())
-        self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
+        self.n_rows = len(rows) if weight is None else round(weight.sum())
+        self.is_large = self.n_rows > MAX_ROWS_TO_AVERAGE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
-        self.has_numbers = bool(self.is_number.any())
-        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and (self.has_trees or not self.is_large)
 
     def fit(self) -> None:
         """Fit mixture and trees, and choose their weights."""
-        if not self.is_needed:
+        is_needed = self.has_trees if self.is_large else self.is_number.any()
+        if self.n_rows < MIN_ROWS_TO_VALIDATE or not is_needed:
             return
         rows, weight, first_model = self.rows, self.weight, self.first_model
         # the same seed makes the same split: no model has seen the held-out rows
@@ -106,14 +103,13 @@ class AverageFitter:
             counts,
             self.model.seed_,
             is_number=self.is_number,
-            is_class=self.has_classes if self.is_large or not self.has_numbers else None,
+            is_class=self.has_classes if self.is_large else None,
         )
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
         if self.is_large:
             mean = first_model._impute(hidden_cells.incomplete)[0]
-            if self.has_trees:
-                self._fit_correction(left, hidden_cells, mean)
+            self._fit_correction(left, hidden_cells, mean)
         else:
             self._fit_mixture(left, hidden_cells)
         if line is not None:
@@ -125,27 +121,13 @@ class AverageFitter:
             )
 
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
-        """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""
-        model, seed = self.first_model, self.model.seed_
+        """Fit a mixture, its weight, trees to the rows of weights ``left``, and the spread."""
+        model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
         mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
         mixture._fit_mixture(self.rows, self.weight, model)
         self.mixture = mixture
-        self.imputation = replace(self.imputation, mixture=mixture._impute)
-        if self.has_numbers:
-            self._fit_numbers(mixture, left, hidden_cells)
-        else:
-            incomplete = hidden_cells.incomplete
-            draws = [each._impute(incomplete, N_DRAWS, seed) for each in (model, mixture)]
-            weight = hidden_cells.best_share(*draws)
-            self.imputation = replace(self.imputation, mixture_weight=weight)
-
-    def _fit_numbers(
-        self, mixture: VAEDensity, left: np.ndarray, hidden_cells: HiddenCells
-    ) -> None:
-        """Choose the mixture's weight and the spread; fit trees to the rows of weights ``left``."""
-        model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
         draws = None
-        if (hidden_cells.precision > 0)[:, self.is_real].any():
+        if (hidden_cells.precision > 0)[:, self.imputation.is_real].any():
             with show_progress("Imputing", len(incomplete), model.verbose):
                 mean, draws = model._predictor().impute_and_sample(
                     incomplete, N_DRAWS, MEAN_DRAWS, model._is_rounded, seed
@@ -154,7 +136,7 @@ class AverageFitter:
             mean = model._impute(incomplete)[0]
         of_mixture = mixture._impute(incomplete)[0]
         weight = hidden_cells.best_weight(mean, of_mixture)
-        self.imputation = replace(self.imputation, mixture_weight=weight)
+        self.imputation = replace(self.imputation, mixture=mixture._impute, mixture_weight=weight)
         mean = self.imputation.weighted_mean(incomplete, mean, of_mixture)
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
         if draws is not None:
@@ -181,12 +163,9 @@ class AverageFitter:
         is_used = np.where(self.has_classes, has_good_classes, trees_weight > 0)
         fitted = None
         if is_used[columns].any():
-            if self.is_large:  # the mean absolute error follows the CRPS of draws
-                nearer = hidden_cells.is_nearer(predicted, mean)
-                fitted = replace(trees, is_real=trees.is_real & nearer)
-            else:
+            fitted = trees.select(columns[is_used[columns]])
+            if not self.is_large:
                 fitted = self._fit_trees(self.model, rows, weight, columns)
-            fitted = fitted.select(columns[is_used[columns]])
         self.imputation = replace(self.imputation, trees=fitted, trees_weight=trees_weight)
         return trees
 
@@ -216,12 +195,11 @@ class AverageFitter:
         """
         average = replace(self.imputation, model=model._impute).average
         inputs = rows if self.is_large else average(rows)
-        is_category = np.array([isinstance(each, Categorical) for each in self.likelihoods])
-        trees = fit_boosted_trees(
-            inputs, ~np.isnan(rows), columns, weight, self.has_classes, is_category
+        likelihoods = self.model.columns_.likelihoods
+        is_ordered = np.array([isinstance(each, Ordinal) for each in likelihoods])
+        return fit_boosted_trees(
+            inputs, ~np.isnan(rows), columns, weight, self.has_classes, is_ordered
         )
-        ordered = [j for j, each in enumerate(self.likelihoods) if isinstance(each, Ordinal)]
-        return replace(trees, is_real=self.is_real, ordered=np.array(ordered, dtype=int))
 
     def _fit_spread(
         self,
@@ -235,9 +213,9 @@ class AverageFitter:
         ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
         (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
         """
-        is_real, rows = self.is_real, hidden_cells.incomplete
+        is_real, rows = self.imputation.is_real, hidden_cells.incomplete
         draws = self.imputation.draw_mixture(draws, rows, self.model.seed_)
-        shift = find_shift(trees, rows, mean)
+        shift = self.imputation.shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():
             tried = replace(self.imputation, spread=np.where(is_real, factor, 1.0))

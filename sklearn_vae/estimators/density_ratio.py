@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sklearn_vae.imputation.fit_boosted_trees import MAX_CATEGORIES
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.system.threads import one_openmp_thread
 
@@ -17,6 +16,8 @@ MIN_REFERENCE_ROWS = 100
 N_DRAWS_OF_MAXIMUM = 10_000
 MAX_LOST = 0.005
 MIN_ACCEPTED = 0.02
+# Categories of a column, at most: scikit-learn takes no more.
+MAX_CATEGORIES = 255
 # scikit-learn adds two neighbouring values.
 LARGEST = 1e300
 

@@ -58,9 +58,18 @@ class AveragedImputation:
     @cached_property
     def is_averaged(self) -> np.ndarray:
         """Mask of the columns imputed by means, not by classes or one of two values."""
-        names = np.array([type(likelihood).__name__ for likelihood in self.encoder.likelihoods])
-        has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
-        return ~(has_classes | (self.is_rounded & (names == "Bernoulli")))
+        has_classes = np.isin(self._names, ("Categorical", "Ordinal", "NoneType"))
+        return ~(has_classes | (self.is_rounded & (self._names == "Bernoulli")))
+
+    @cached_property
+    def is_real(self) -> np.ndarray:
+        """Mask of the columns of real numbers, draws of which are moved."""
+        return np.isin(self._names, ("Gaussian", "StudentT"))
+
+    @property
+    def _names(self) -> np.ndarray:
+        """Names of the columns' likelihoods."""
+        return np.array([type(likelihood).__name__ for likelihood in self.encoder.likelihoods])
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
@@ -102,10 +111,10 @@ class AveragedImputation:
         if is_of_model.any():
             draws[is_of_model] = self.model(rows, int(is_of_model.sum()), seed)
         draws = self.draw_mixture(draws, rows, seed)
-        has_shift = self.trees is not None and self.trees.is_real[self.trees.columns].any()
+        has_shift = self.trees is not None and self.is_real[self.trees.columns].any()
         if has_shift or self.spread is not None:
             mean = self.average(rows)
-            draws = self.move(draws, rows, mean, find_shift(self.trees, rows, mean), seed)
+            draws = self.move(draws, rows, mean, self.shift(self.trees, rows, mean), seed)
         return self.round(rows, draws)
 
     def draw_mixture(self, draws: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -118,6 +127,13 @@ class AveragedImputation:
     def _is_of_mixture(self, n_draws: int, seed: int) -> np.ndarray:
         """Mask of the draws that the mixture makes."""
         return np.random.default_rng(seed).random(n_draws) < self.mixture_weight
+
+    def shift(self, trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Difference of trees' predictions from the mean, in real columns: (n, n_features)."""
+        if trees is None:
+            return np.zeros(mean.shape)
+        with np.errstate(over="ignore"):  # numbers near the largest ones
+            return np.where(self.is_real, trees.correct(rows, mean, 1.0) - mean, 0.0)
 
     def move(
         self, draws: np.ndarray, rows: np.ndarray, mean: np.ndarray, shift: np.ndarray, seed: int
@@ -169,8 +185,3 @@ class AveragedImputation:
                 raise ValueError("'spread_' must be positive")
         if self.repeated_values is not None:
             self.repeated_values.check_columns(n_features)
-
-
-def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Difference of the trees' predictions from the mean, 0 without trees: (n, n_features)."""
-    return np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)

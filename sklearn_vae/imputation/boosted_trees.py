@@ -1,13 +1,11 @@
 """Gradient-boosted trees as arrays, which numpy alone computes."""
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
 
@@ -20,8 +18,7 @@ class BoostedTrees:
     A column of numbers has one sum. A column of classes has one for each class: its
     log-probability, but for a term that is the same for all classes.
 
-    The nodes of all trees are numbered from 0 on, parents before their children. A leaf is its
-    own child.
+    Node 0 is the root of a tree, and children come after their parents. A leaf is its own child.
 
     Attributes
     ----------
@@ -29,75 +26,60 @@ class BoostedTrees:
         Number of columns of the table.
     takes_missing : bool
         Whether predictions are from rows with missing values, rather than from imputed ones.
-    is_real : ndarray of shape (n_features,)
-        Mask of the columns of real numbers, draws of which are shifted.
-    columns : ndarray of shape (k,)
+    ordered : ndarray of shape (n_ordered,)
+        Columns of ordered classes, whose median is predicted.
+    columns : ndarray of shape (n_sums,)
         Column that each sum predicts.
-    classes : ndarray of shape (k,)
+    classes : ndarray of shape (n_sums,)
         Class that each sum is for; NaN in columns of numbers.
-    baselines : ndarray of shape (k,)
+    baselines : ndarray of shape (n_sums,)
         Values that the trees are added to.
-    bounds : ndarray of shape (k, 2)
+    bounds : ndarray of shape (n_sums, 2)
         Smallest and largest prediction of a number; 0 for classes.
     targets : ndarray of shape (n_trees,)
         Sum that each tree is a part of.
-    roots : ndarray of shape (n_trees,)
-        First node of each tree.
-    features : ndarray of shape (n_nodes,)
-        Column that each node splits by. After those of the table come the target encodings of the
-        predicted column.
-    thresholds : ndarray of shape (n_nodes,)
+    features : ndarray of shape (n_trees, n_nodes)
+        Column that each node splits by.
+    thresholds : ndarray of shape (n_trees, n_nodes)
         Largest value of that column in the left child.
-    missing_left : ndarray of shape (n_nodes,)
+    missing_left : ndarray of shape (n_trees, n_nodes)
         Whether missing values of that column go to the left child.
-    children : ndarray of shape (n_nodes, 2)
+    children : ndarray of shape (n_trees, n_nodes, 2)
         Left and right child of each node.
-    values : ndarray of shape (n_nodes,)
+    values : ndarray of shape (n_trees, n_nodes)
         Values of leaves.
-    ordered : ndarray of shape (n_ordered,)
-        Columns of ordered classes, whose median is predicted.
-    encodings : tuple of TargetEncoding
-        Target encodings for each predicted column.
     """
 
     n_features: int
     takes_missing: bool
-    is_real: np.ndarray
+    ordered: np.ndarray
     columns: np.ndarray
     classes: np.ndarray
     baselines: np.ndarray
     bounds: np.ndarray
     targets: np.ndarray
-    roots: np.ndarray
     features: np.ndarray
     thresholds: np.ndarray
     missing_left: np.ndarray
     children: np.ndarray
     values: np.ndarray
-    ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    encodings: tuple[TargetEncoding, ...] = ()
 
     def select(self, columns: np.ndarray) -> Self:
         """Return the trees of some of the columns."""
         is_kept = np.isin(self.columns, columns)
-        position, is_used = np.cumsum(is_kept) - 1, is_kept[self.targets]
-        # nodes of a tree follow its root
-        is_node = np.repeat(is_used, np.diff(self.roots, append=len(self.values)))
-        node = np.cumsum(is_node) - 1
+        is_tree = is_kept[self.targets]
         return replace(
             self,
             columns=self.columns[is_kept],
             classes=self.classes[is_kept],
             baselines=self.baselines[is_kept],
             bounds=self.bounds[is_kept],
-            targets=position[self.targets[is_used]],
-            roots=node[self.roots[is_used]],
-            features=self.features[is_node],
-            thresholds=self.thresholds[is_node],
-            missing_left=self.missing_left[is_node],
-            children=node[self.children[is_node]],
-            values=self.values[is_node],
-            encodings=tuple(each for each in self.encodings if each.target in columns),
+            targets=(np.cumsum(is_kept) - 1)[self.targets[is_tree]],
+            features=self.features[is_tree],
+            thresholds=self.thresholds[is_tree],
+            missing_left=self.missing_left[is_tree],
+            children=self.children[is_tree],
+            values=self.values[is_tree],
         )
 
     def replaces(self, weight: float) -> np.ndarray:
@@ -127,21 +109,13 @@ class BoostedTrees:
             average = imputed + weight * (predicted - imputed)
         return np.where(self.replaces(weight), predicted, average)
 
-    def shift(self, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """Difference of predictions from the mean, 0 but in real columns: (n, n_features)."""
-        with np.errstate(over="ignore"):  # numbers near the largest ones
-            return np.where(self.is_real, self.correct(rows, mean, 1.0) - mean, 0.0)
-
     def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Replace the cells of the mask ``missing`` in the predicted columns: (n, n_features)."""
         predicted = X.copy()
         for column in np.unique(self.columns).tolist():
             is_missing = missing[:, column]
-            rows = self._inputs(X[is_missing], column)
-            # missing values are below all thresholds, or above them
-            rows = np.hstack([np.where(np.isnan(rows), side, rows) for side in (-np.inf, np.inf)])
             sums = np.flatnonzero(self.columns == column).tolist()
-            total = np.array([self._sum(rows, k) for k in sums])  # (n_sums, n)
+            total = np.array([self._sum(X[is_missing], k) for k in sums])  # (n_sums, n)
             if np.isnan(self.classes[sums[0]]):
                 predicted[is_missing, column] = np.clip(total[0], *self.bounds[sums[0]])
                 continue
@@ -152,74 +126,54 @@ class BoostedTrees:
             predicted[is_missing, column] = self.classes[sums][index]
         return predicted
 
-    def _inputs(self, rows: np.ndarray, column: int) -> np.ndarray:
-        """Rows (n, n_features) and the target encodings for a column: (n, n_inputs)."""
-        parts = [rows, *(each.transform(rows) for each in self.encodings if each.target == column)]
-        n_left = self._n_inputs - sum(part.shape[1] for part in parts)
-        return np.hstack([*parts, np.full((len(rows), n_left), np.nan)])
-
-    @cached_property
-    def _n_inputs(self) -> int:
-        """Number of columns and of the most target encodings for a column."""
-        widths = [each.width for each in self.encodings]
-        of_target = np.bincount([each.target for each in self.encodings], widths)
-        return self.n_features + int(of_target.max(initial=0))
-
     def _sum(self, rows: np.ndarray, k: int) -> np.ndarray:
-        """Sum of the trees of one target: (n, 2 n_inputs) -> (n,)."""
+        """Sum of the trees of one target: (n, n_features) -> (n,)."""
         total = np.full(len(rows), self.baselines[k])
+        # missing values are below all thresholds, or above them
+        low, high = (np.where(np.isnan(rows), side, rows) for side in (-np.inf, np.inf))
+        values = np.hstack([low, high]).ravel()
+        first = np.arange(0, values.size, 2 * self.n_features)
         with np.errstate(over="ignore"):  # numbers near the largest ones keep to their bounds
-            for root in self.roots[self.targets == k].tolist():
-                total += self.values[self._leaves(rows, root)]
+            for tree in np.flatnonzero(self.targets == k).tolist():
+                total += self.values[tree, self._leaves(values, first, tree)]
         return total
 
-    def _leaves(self, rows: np.ndarray, root: int) -> np.ndarray:
-        """Leaf of each row in a tree: (n, 2 n_inputs) -> (n,)."""
-        values, children = rows.ravel(), self.children.ravel()
-        node, first = np.full(len(rows), root), np.arange(0, rows.size, 2 * self._n_inputs)
+    def _leaves(self, values: np.ndarray, first: np.ndarray, tree: int) -> np.ndarray:
+        """Leaf of each row in a tree, of values from the index ``first`` (n,) on: (n,)."""
+        sources = self.features[tree] + self.n_features * ~self.missing_left[tree]
+        thresholds, children = self.thresholds[tree], self.children[tree].ravel()
+        node = np.zeros(len(first), dtype=int)
         while True:
-            is_right = values[first + self._sources[node]] > self.thresholds[node]
+            is_right = values[first + sources[node]] > thresholds[node]
             child = children[2 * node + is_right]
             if (child == node).all():
                 return node
             node = child
 
-    @cached_property
-    def _sources(self) -> np.ndarray:
-        """Column that each node splits by; missing values of the last half go right: (n_nodes,)."""
-        return self.features + self._n_inputs * ~self.missing_left
-
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_count("n_features", self.n_features)
-        for each in self.encodings:
-            check_count("column", each.column, 0, self.n_features - 1)
-            check_count("target", each.target, 0, self.n_features - 1)
-        n_trees, n_nodes = len(self.roots), len(self.values)
         n_sums = len(self.columns)
+        check_array("values", self.values, "f", (None, None))
+        n_trees, n_nodes = self.values.shape
         for name, kind, shape, limit in (
-            ("is_real", "b", (self.n_features,), None),
+            ("ordered", "i", (None,), self.n_features),
             ("columns", "i", (None,), self.n_features),
             ("classes", "f", (n_sums,), None),
             ("baselines", "f", (n_sums,), None),
             ("bounds", "f", (n_sums, 2), None),
             ("targets", "i", (n_trees,), n_sums),
-            ("roots", "i", (n_trees,), n_nodes),
-            ("features", "i", (n_nodes,), self._n_inputs),
-            ("thresholds", "f", (n_nodes,), None),
-            ("missing_left", "b", (n_nodes,), None),
-            ("children", "i", (n_nodes, 2), None),
-            ("values", "f", (n_nodes,), None),
-            ("ordered", "i", (None,), self.n_features),
+            ("features", "i", (n_trees, n_nodes), self.n_features),
+            ("thresholds", "f", (n_trees, n_nodes), None),
+            ("missing_left", "b", (n_trees, n_nodes), None),
+            ("children", "i", (n_trees, n_nodes, 2), n_nodes),
         ):
             values = getattr(self, name)
             check_array(name, values, kind, shape, allows_nan=name == "classes")
             if limit is not None and not ((values >= 0) & (values < limit)).all():
                 raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
-        nodes = np.arange(n_nodes)[:, None]
-        is_leaf = (self.children == nodes).all(axis=1, keepdims=True)
-        is_parent = ((self.children > nodes) & (self.children < n_nodes)).all(axis=1, keepdims=True)
-        if not (is_leaf | is_parent).all():
+        distance = self.children - np.arange(n_nodes)[:, None]
+        if not ((distance > 0).all(axis=2) | (distance == 0).all(axis=2)).all():
             raise ValueError("parents of trees must come before their children")
         # one sum for a column of numbers; one for each of several classes
         has_classes = ~np.isnan(self.classes)
@@ -250,6 +204,3 @@ class BoostedTrees:
             column, value = (part[is_wrong.argmax()] for part in (self.columns, self.classes))
             predicted = "numbers" if np.isnan(value) else f"class {value:g}"
             raise ValueError(f"the trees predict {predicted} in column {column} of other values")
-        if (self.is_real & ~has_numbers).any():
-            column = (self.is_real & ~has_numbers).argmax()
-            raise ValueError(f"'is_real' names column {column}, which has classes")

@@ -1,14 +1,11 @@
 """Fit of boosted trees: each column of a table from the others."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklearn_vae._compat import boosted_trees
-from sklearn_vae.data.recording import times_power_of_two
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
-from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.system.threads import one_openmp_thread
 
 N_TREES = 60
@@ -22,13 +19,8 @@ OF_INCOMPLETE_ROWS = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-# Categories of a column, at most: scikit-learn takes no more.
-MAX_CATEGORIES = 255
-LARGEST = np.finfo(float).max
-# Numbers of 2 to this power or more are scaled by a power of two.
-MAX_EXPONENT = 990
-# Children of a split by categories: the left and the right one of the tree.
-LEFT, RIGHT = -2, -1
+# scikit-learn adds two neighbouring values.
+LARGEST = 1e300
 
 
 class _Sum(NamedTuple):
@@ -44,31 +36,15 @@ class _Sum(NamedTuple):
         Smallest and largest prediction.
     unit : float
         Factor of the leaves' values.
-    trees : sequence of tuple of ndarray
-        Nodes, and masks of the categories that splits have on the left, as scikit-learn has them.
+    trees : list of ndarray
+        Nodes, as scikit-learn has them.
     """
 
     label: float
     baseline: float
     bounds: tuple[float, float]
     unit: float
-    trees: Sequence[tuple[np.ndarray, np.ndarray]]
-
-
-class _Nodes(NamedTuple):
-    """Nodes of a tree, as of ``BoostedTrees``."""
-
-    features: np.ndarray
-    thresholds: np.ndarray
-    missing_left: np.ndarray
-    children: np.ndarray
-    values: np.ndarray
-
-
-# The nodes of no tree.
-NO_NODES = _Nodes(
-    np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0)
-)
+    trees: list[np.ndarray]
 
 
 def fit_boosted_trees(
@@ -77,199 +53,67 @@ def fit_boosted_trees(
     columns: np.ndarray,
     sample_weight: np.ndarray | None,
     is_class: np.ndarray | None = None,
-    is_category: np.ndarray | None = None,
+    is_ordered: np.ndarray | None = None,
 ) -> BoostedTrees:
     """Fit scikit-learn's gradient boosting of some columns on the others.
 
     The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
     of X have been imputed, or are NaN. Columns of NaN alone are not used. Predicted numbers keep
-    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes;
-    the values of those of ``is_category`` (n_features,) have no order. Rows with missing values get
-    target encodings of columns whose values repeat.
+    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes, with
+    an order in those of ``is_ordered`` (n_features,).
     """
+    n_features = X.shape[1]
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
     params: dict[str, Any] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
     params |= OF_INCOMPLETE_ROWS if takes_missing else {}
-    levels = {} if is_category is None else _levels(X, used[is_category[used]])
-    # scikit-learn puts categories first
-    used = np.concatenate([np.array([*levels], dtype=int), np.setdiff1d(used, [*levels])])
-    # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
-    exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
-    exponents[[*levels]] = 0
-    scaled = times_power_of_two(X.astype(np.float64), -exponents)
-    sums: list[tuple[int, _Sum]] = []
-    trees: list[tuple[int, _Nodes]] = []
-    encodings: list[TargetEncoding] = []
-    for column in columns[[bool((used != column).any()) for column in columns]].tolist():
+    inputs = np.clip(X.astype(np.float64), -LARGEST, LARGEST)
+    sums: list[tuple[int, np.ndarray, _Sum]] = []
+    for column in columns.tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
         others = used[~np.isnan(X[rows][:, used]).all(axis=0) & (used != column)]
         if not len(others):
             continue
         weight = None if sample_weight is None else sample_weight[rows]
-        has_classes = is_class is not None and is_class[column]
-        fit = _fit_classes if has_classes else _fit_numbers
-        categorical = [other for other in others.tolist() if other in levels]
-        options = params | {"categorical_features": np.arange(len(categorical))}
-        inputs = scaled[rows][:, others]
-        if takes_missing:
-            numbers = [other for other in others.tolist() if other not in levels]
-            fitted, encoded = _encode(X[rows], column, numbers, has_classes and column in levels)
-            encodings += fitted
-            inputs = np.hstack([inputs, encoded])
-            others = np.append(others, X.shape[1] + np.arange(encoded.shape[1]))
-        for tree_sum in fit(inputs, X[rows, column], weight, options):
-            categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
-            for tree in tree_sum.trees:
-                nodes = _to_thresholds(*tree, categories)
-                trees.append((len(sums), _in_units(nodes, others, exponents, tree_sum.unit)))
-            sums.append((column, tree_sum))
-    return _join(sums, trees, encodings, n_features=X.shape[1], takes_missing=takes_missing)
-
-
-def _encode(
-    X: np.ndarray, target: int, columns: list[int], has_classes: bool
-) -> tuple[list[TargetEncoding], np.ndarray]:
-    """Fit target encodings of columns to the rows of a target; return them and their values."""
-    labels, codes = np.unique(X[:, target], return_inverse=True)
-    targets, n_classes = codes.astype(float), len(labels)
-    if not has_classes or n_classes == 2:
-        targets, n_classes = _standardize(X[:, target])[0], 0
-    found = [TargetEncoding.fit(X[:, k], targets, k, target, n_classes) for k in columns]
-    fitted = [each for each in found if each is not None]
-    parts = [each.transform(X, targets) for each in fitted]
-    return fitted, np.hstack([X[:, :0], *parts])
-
-
-def _in_units(nodes: _Nodes, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
-    """Nodes of a tree of the columns ``others``, with X's own indices and units."""
-    features = others[nodes.features]
-    thresholds = np.ldexp(nodes.thresholds, np.append(exponents, 0).take(features, mode="clip"))
-    return nodes._replace(
-        features=features,
-        # infinite where missing values alone go to one side
-        thresholds=np.clip(thresholds, -LARGEST, LARGEST),
-        values=unit * nodes.values,
-    )
-
-
-def _join(
-    sums: Sequence[tuple[int, _Sum]],
-    trees: Sequence[tuple[int, _Nodes]],
-    encodings: Sequence[TargetEncoding],
-    *,
-    n_features: int,
-    takes_missing: bool,
-) -> BoostedTrees:
-    """Join sums, each with its column, and trees, each with the index of its sum."""
-    parts = [NO_NODES, *(nodes for _, nodes in trees)]
-    n_before = np.cumsum([len(nodes.values) for nodes in parts])[:-1].tolist()
-    children = [NO_NODES.children]
-    children += [nodes.children + n for nodes, n in zip(parts[1:], n_before, strict=True)]
+        fit = _fit_classes if is_class is not None and is_class[column] else _fit_numbers
+        fitted = fit(inputs[rows][:, others], X[rows, column], weight, params)
+        sums += [(column, others, each) for each in fitted]
+    targets = [k for k, (_, _, each) in enumerate(sums) for _ in each.trees]
     return BoostedTrees(
         n_features=n_features,
         takes_missing=takes_missing,
-        is_real=np.zeros(n_features, dtype=bool),
-        columns=np.array([column for column, _ in sums], dtype=int),
-        classes=np.array([tree_sum.label for _, tree_sum in sums], dtype=float),
-        baselines=np.array([tree_sum.baseline for _, tree_sum in sums], dtype=float),
-        bounds=np.reshape([tree_sum.bounds for _, tree_sum in sums], (-1, 2)).astype(float),
-        targets=np.array([target for target, _ in trees], dtype=int),
-        roots=np.array(n_before, dtype=int),
-        features=np.concatenate([nodes.features for nodes in parts]),
-        thresholds=np.concatenate([nodes.thresholds for nodes in parts]),
-        missing_left=np.concatenate([nodes.missing_left for nodes in parts]),
-        children=np.concatenate(children),
-        values=np.concatenate([nodes.values for nodes in parts]),
-        encodings=tuple(encodings),
+        ordered=np.flatnonzero(np.zeros(n_features) if is_ordered is None else is_ordered),
+        columns=np.array([column for column, _, _ in sums], dtype=int),
+        classes=np.array([each.label for _, _, each in sums], dtype=float),
+        baselines=np.array([each.baseline for _, _, each in sums], dtype=float),
+        bounds=np.reshape([each.bounds for _, _, each in sums], (-1, 2)).astype(float),
+        targets=np.array(targets, dtype=int),
+        **_nodes_of([(tree, others, each.unit) for _, others, each in sums for tree in each.trees]),
     )
 
 
-def _levels(X: np.ndarray, columns: np.ndarray) -> dict[int, np.ndarray]:
-    """Return the values of columns of categories, but for those that have too many."""
-    levels = {}
-    for column in columns.tolist():
-        values = np.unique(X[~np.isnan(X[:, column]), column])
-        if len(values) <= MAX_CATEGORIES:
-            levels[column] = values
-    return levels
-
-
-def _to_thresholds(
-    tree: np.ndarray, left_codes: np.ndarray, categories: list[tuple[np.ndarray, np.ndarray]]
-) -> _Nodes:
-    """Replace splits by categories by thresholds between those of the left and the right child.
-
-    ``left_codes`` (n_splits, 256) are masks of codes. ``categories`` are the values (L,) of the
-    first columns and a mask (L,) of those that have codes; others go where missing values go.
-    """
-    is_leaf, is_split = tree["is_leaf"] == 1, tree["is_categorical"] == 1
-    parts = {}
-    for node in np.flatnonzero(is_split & ~is_leaf).tolist():
-        values, has_code = categories[tree["feature_idx"][node]]
-        missing_left = bool(tree["missing_go_to_left"][node])
-        is_left = np.full(len(values), missing_left)
-        is_left[has_code] = left_codes[tree["bitset_idx"][node], : has_code.sum()]
-        parts[node] = _split_categories(values, is_left, missing_left)
-    size = np.ones(len(tree), int)
-    size[[*parts]] = [len(part) for part in parts.values()]
-    first, source = np.cumsum(size) - size, np.repeat(np.arange(len(tree)), size)
-    child = first[np.column_stack([tree["left"], tree["right"]]).astype(int) * ~is_leaf[:, None]]
-    child[is_leaf] = first[is_leaf, None]
-    nodes = _Nodes(
-        tree["feature_idx"][source],
-        tree["num_threshold"][source],
-        tree["missing_go_to_left"][source] == 1,
-        child[source],
-        (tree["value"] * is_leaf)[source],
-    )
-    for node, part in parts.items():
-        for index, (threshold, missing_left, *children) in enumerate(part, first[node]):
-            nodes.thresholds[index], nodes.missing_left[index] = threshold, missing_left
-            nodes.children[index] = [
-                child[node, k - LEFT] if k < 0 else first[node] + k for k in children
-            ]
-    return nodes
-
-
-def _split_categories(
-    values: np.ndarray, is_left: np.ndarray, missing_left: bool
-) -> list[tuple[float, bool, int, int]]:
-    """Split categories, in order, by thresholds.
-
-    Returns a threshold, whether missing values are on the left, and the children of each node:
-    another one, LEFT or RIGHT.
-    """
-    last = np.flatnonzero(np.append(is_left[1:] != is_left[:-1], True))  # of each run on a side
-    if len(last) == 1:  # missing values are alone on the other side
-        return [(LARGEST if is_left[0] else -LARGEST, missing_left, LEFT, RIGHT)]
-    sides = is_left[last].tolist()
-    nodes: dict[int, tuple[float, bool, int, int]] = {}
-
-    def split(start: int, stop: int, index: int) -> int:
-        """Split the runs from ``start`` to ``stop``; return the node, whose index is free."""
-        if stop - start == 1:
-            return LEFT if sides[start] else RIGHT
-        middle = (start + stop) // 2
-        left = split(start, middle, index + 1)
-        right = split(middle, stop, index + middle - start)
-        below, above = values[last[middle - 1]], values[last[middle - 1] + 1]
-        threshold = 0.5 * float(below) + 0.5 * float(above)
-        nodes[index] = (threshold, missing_left in sides[start:middle], left, right)
-        return index
-
-    split(0, len(sides), 0)
-    return [nodes[index] for index in range(len(nodes))]
-
-
-def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
-    """Standardize numbers (n,); return also mean and scale after a division, and the divisor."""
-    y = y.astype(np.float64)
-    largest = np.abs(y).max() or 1.0  # sums of the largest numbers overflow
-    y /= largest
-    loc, scale = y.mean(), y.std() or 1.0
-    return (y - loc) / scale, loc, scale, largest
+def _nodes_of(trees: list[tuple[np.ndarray, np.ndarray, float]]) -> dict[str, np.ndarray]:
+    """Return the nodes of trees, as of ``BoostedTrees``: each with its columns and unit."""
+    shape = len(trees), max((len(tree) for tree, _, _ in trees), default=1)
+    features, values, thresholds = np.zeros(shape, int), np.zeros(shape), np.zeros(shape)
+    missing_left = np.zeros(shape, bool)
+    children = np.tile(np.arange(shape[1])[:, None], (shape[0], 1, 2))
+    for k, (tree, others, unit) in enumerate(trees):
+        of_tree, is_leaf = (k, slice(len(tree))), tree["is_leaf"] == 1
+        features[of_tree] = others[tree["feature_idx"]]
+        # infinite where missing values alone go to one side
+        thresholds[of_tree] = np.clip(tree["num_threshold"], *np.finfo(float).max * [-1, 1])
+        missing_left[of_tree] = tree["missing_go_to_left"] == 1
+        values[of_tree] = unit * np.where(is_leaf, tree["value"], 0.0)
+        children[k, : len(tree)][~is_leaf] = np.stack([tree["left"], tree["right"]], 1)[~is_leaf]
+    return {
+        "features": features,
+        "thresholds": thresholds,
+        "missing_left": missing_left,
+        "children": children,
+        "values": values,
+    }
 
 
 def _fit_numbers(
@@ -279,11 +123,14 @@ def _fit_numbers(
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     bounds = float(y.min()), float(y.max())
-    # scikit-learn's gradients are of single precision
-    y, loc, scale, largest = _standardize(y)
+    # scikit-learn's gradients are of single precision, and sums of the largest numbers overflow
+    y = y.astype(np.float64)
+    largest = np.abs(y).max() or 1.0
+    y /= largest
+    loc, scale = y.mean(), y.std() or 1.0
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
     with one_openmp_thread():
-        regressor.fit(X, y, weight)
+        regressor.fit(X, (y - loc) / scale, weight)
     ((baseline, trees),) = boosted_trees(regressor)
     return [_Sum(np.nan, largest * (loc + scale * baseline), bounds, largest * scale, trees)]
 

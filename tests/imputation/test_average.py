@@ -8,6 +8,8 @@ from sklearn_vae.imputation.average import AveragedImputation
 class Identity:
     """Encoder of columns without bounds."""
 
+    likelihoods = ()
+
     def transform(self, X):
         return X
 
