@@ -395,7 +395,6 @@ add(
 add("data frame", vae, frame)
 add("sparse", vae, lambda: sparse.csr_matrix(count_rows()))
 add("several starts", lambda: vae(n_init=3, early_stopping="auto"), real_rows)
-add("robust", lambda: vae(robust=True), lambda: np.vstack([real_rows(), 100.0 * np.eye(5)]))
 add("conditional on classes", lambda: vae(conditional=True), real_rows, classes)
 add(
     "conditional on numbers",

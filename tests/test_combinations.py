@@ -20,7 +20,7 @@ TOGETHER = [
     {"objective": "mmd", "network": "residual"},
     {"objective": "capacity", "posterior": "full"},
     {"objective": "iwae", "conditional": True, "posterior": "full"},
-    {"prior": "vamp", "conditional": True, "robust": True},
+    {"prior": "vamp", "conditional": True, "network": "residual"},
 ]
 
 

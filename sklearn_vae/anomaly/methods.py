@@ -30,7 +30,7 @@ RANKING_DRAWS = 8
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
 RANKING: Part = (NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False), 1.0)
-DISTANCE = NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
+DISTANCE = NeighborDistance(deviations, MIN_NEIGHBORS, fraction=NEIGHBOR_FRACTION)
 # Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
 # in tables with classes.
 CLEAN: tuple[Part, ...] = tuple(

@@ -38,7 +38,6 @@ from sklearn_vae.data.sources import (
     windows,
 )
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
@@ -133,14 +132,11 @@ class ValidatedRows:
     ----------
     rows : ndarray of shape (n, n_features)
         The rows, or some of them.
-    weight : ndarray of shape (n,) or None
-        Their sample weights.
     validated_by : TableEstimator
         The estimator that has read the table.
     """
 
     rows: np.ndarray
-    weight: np.ndarray | None
     validated_by: "TableEstimator[Any]"
 
 
@@ -148,7 +144,6 @@ class TableEstimator(
     TableTagsMixin,
     NestedParamsMixin,
     SerializationMixin,
-    CallbackSupportMixin,
     BaseEstimator,
     Generic[PredictorT],
 ):
@@ -159,8 +154,8 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
-    # Whether numbers are standardized and no more, as in the first fit of a robust one.
-    _is_plain: bool = False
+    # Whether a fit warns of values so far out that they alone decide the scale of a column.
+    _warns_of_extremes: bool = True
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -174,7 +169,6 @@ class TableEstimator(
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
     refit: bool = False
-    robust: bool = False
     warm_start: bool = False
 
     architecture_: Architecture
@@ -211,13 +205,6 @@ class TableEstimator(
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any] | None:
-        """Return the fitted attributes of one member, for callbacks in the middle of a fit.
-
-        None if only the end of the fit makes a model that scores rows.
-        """
-        return {"state_dict_": weights}
-
     def _validate_fitted(self) -> None:
         """Validate fitted attributes that were read from a file."""
         self._check_annotations()
@@ -234,7 +221,6 @@ class TableEstimator(
 
     # -- fit -------------------------------------------------------------------------
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model to the rows of X.
 
@@ -270,12 +256,10 @@ class TableEstimator(
     def _train(self, X: Any, y: Any, sample_weight: Any, interrupt: InterruptHandler) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
-        max_iter = sum(job.config.max_iter for job in jobs)
-        adapter = CallbackAdapter(self, X, y, max_iterations=(1 + self.refit) * max_iter)
         self.interrupted_ = False
         try:
             checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-            callbacks = [*(self.callbacks or []), adapter, interrupt, *checkpoint]
+            callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
             options = {"callbacks": callbacks, "verbose": int(self.verbose)}
             results = train(jobs, **options)
             results, next_jobs = self._select(jobs, results, rows)
@@ -288,7 +272,6 @@ class TableEstimator(
             self.interrupted_ = True
             results, _ = self._select(jobs, results, rows)
             self._set_results(jobs, results, rows)
-        adapter.end()
 
     def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
         """Validate and encode the rows, and make the jobs of the first training.
@@ -481,13 +464,12 @@ class TableEstimator(
         likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
         *,
-        is_plain: bool | None = None,
+        is_plain: bool = False,
     ) -> TableEncoder:
         """Fit the table encoder: likelihoods by the columns' values and, in a data frame, types.
 
         With ``is_plain``, numbers are standardized and no more.
         """
-        is_plain = self._is_plain if is_plain is None else is_plain
         names = self._column_names()
         fields = self._fields
         sample = rows.sample if isinstance(rows, DiskRows) else rows

@@ -43,7 +43,6 @@ CONSTRAINTS: dict[str, Any] = {
         StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
     "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values()), TrimmedELBO],
-    "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],

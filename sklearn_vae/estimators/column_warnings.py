@@ -1,4 +1,4 @@
-"""Warnings of columns that a model would misread: identifiers, codes, dates as numbers."""
+"""Warnings of columns that a model would misread: identifiers, codes, dates as text."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,26 +29,10 @@ IDENTIFIERS = (
     "learn from classes of one row each. Leave a column out if it names the rows, parse it if it "
     "holds dates or numbers, or encode its meaning."
 )
-SPELLINGS = (
-    "hold categories that differ in spaces or capitals alone, and are different classes: {}. Make "
-    "them one, as by str.strip and str.lower of a pandas column."
-)
 CODES = (
     "hold a number of nines that is far outside the range of the other values: {}. It may be a "
     "code for missing values, or the largest value that was recorded. Replace a code by NaN, as by "
     "na_values of pandas.read_csv."
-)
-DATES_AS_NUMBERS = (
-    "hold dates as numbers such as 20190704, between which there are gaps: {}. Convert them, as by "
-    "pandas.to_datetime(column, format='%Y%m%d')."
-)
-TIMES_AS_NUMBERS = (
-    "hold times of day as numbers such as 1545, between which there are gaps: {}. Convert them to "
-    "minutes, as by column // 100 * 60 + column % 100."
-)
-ONE_HOT = (
-    "are one class that was one-hot encoded: {}. Samples may have none of them, or several. Pass "
-    "the class itself, as by pandas.from_dummies."
 )
 CONSTANT = (
     "Every column of X has one value in all rows, so there is nothing to learn from. Check that "
@@ -70,18 +54,8 @@ DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?
 # Texts for missing values, and the number of them that a column of numbers may have.
 MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
 MAX_MISSING_TEXTS = 3
-# Shorter texts may be codes in which capitals have a meaning, as those of elements.
-MIN_LENGTH_WITHOUT_CASE = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
 NINES = 10.0 ** np.arange(2, 16) - 1
-# Numbers are dates, or times of day, if so many different ones are possible as such: of other
-# numbers, one in 25 and three in five are.
-MIN_DATES = 5
-MIN_TIMES = 20
-# Columns of a class, at least; and columns and rows that are searched, at most.
-MIN_ONE_HOT = 3
-MAX_ONE_HOT = 256
-ROWS_OF_ONE_HOT = 4096
 # A value this many times as far from the median as the quartiles is an error, or a code for missing
 # values: of a Cauchy distribution, one value in a million is. Quartiles are of so many rows.
 EXTREME_FACTOR = 1e6
@@ -114,11 +88,8 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
                 for extreme, is_code in zip(extremes, has_nines, strict=True)
                 if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
             ]
-            found += [(message, "") for message in _of_digits(X[:, j])]
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
-    for group in _one_hot_groups(X, schema):
-        columns.setdefault(ONE_HOT, []).append(first_of([repr(names[j]) for j in group]))
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
 
@@ -150,47 +121,6 @@ def _rows_of_code(column: np.ndarray, extreme: float) -> int:
     return int((column == extreme).sum()) if is_far else 0
 
 
-def _of_digits(column: np.ndarray) -> Iterator[str]:
-    """Yield messages of dates such as 20190704 and times such as 1545."""
-    some = column[~np.isnan(column)]
-    if not len(some) or (some % 1 != 0).any() or some.max() >= 1e8 or some.min() < 0:
-        return
-    values = np.unique(some).astype(np.int64)
-    year, month, day = values // 10_000, values // 100 % 100, values % 100
-    is_date = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1)
-    if len(values) >= MIN_DATES and (is_date & (day <= 31)).all():
-        yield DATES_AS_NUMBERS
-    is_long = (values >= 100).sum() >= MIN_TIMES and (values % 50 != 0).any()
-    if is_long and values[-1] < 2400 and (values % 100 < 60).all():
-        yield TIMES_AS_NUMBERS
-
-
-def _one_hot_groups(X: np.ndarray, schema: Schema | None) -> Iterator[list[int]]:
-    """Yield groups of columns of which exactly one is 1 in each row, and the others are 0."""
-    rows = X[spread_out(len(X), ROWS_OF_ONE_HOT)]
-    is_number = [
-        schema is None or schema.fields[j].categories in (None, (False, True))
-        for j in range(X.shape[1])
-    ]
-    is_binary = np.isin(rows, (0, 1)).all(axis=0) & rows.any(axis=0) & np.array(is_number)
-    free = np.flatnonzero(is_binary)[:MAX_ONE_HOT].tolist()
-    overlap = rows[:, free].T @ rows[:, free] > 0
-    position = {j: k for k, j in enumerate(free)}
-    while free:
-        group: list[int] = []
-        total = np.zeros(len(rows))
-        for j in free:  # columns of a class are next to each other
-            if not overlap[position[j], [position[k] for k in group]].any():
-                group.append(j)
-                total += rows[:, j]
-                if total.all():
-                    break
-        is_class = len(group) >= MIN_ONE_HOT and bool(total.all())
-        if is_class:
-            yield group
-        free = [j for j in free if j not in group] if is_class else free[1:]
-
-
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of integers that number the rows, and of strings that are no classes."""
     n_rows = len(column)
@@ -207,8 +137,6 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
             yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"
-    if pair := _spelt_twice(texts):
-        yield SPELLINGS, f" ({pair[0]!r} and {pair[1]!r})"
 
 
 def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
@@ -218,14 +146,3 @@ def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
         return []
     others = (text for text in texts if text not in missing)
     return missing if all(map(is_finite_number, others)) else []
-
-
-def _spelt_twice(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first two texts that differ in spaces or capitals alone."""
-    spellings: dict[str, str] = {}
-    for text in texts:
-        words = " ".join(text.split())
-        key = words.casefold() if len(words) >= MIN_LENGTH_WITHOUT_CASE else words
-        if (first := spellings.setdefault(key, text)) != text:
-            return first, text
-    return None

@@ -513,9 +513,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         ]
         return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
 
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        return {"state_dict_": [weights], "weights_": np.ones(1)}
-
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score
 

@@ -34,7 +34,7 @@ from sklearn_vae.estimators.density_ratio import (
     N_DRAWS_OF_MAXIMUM,
     DensityRatio,
 )
-from sklearn_vae.estimators.given import column_indices, given_row, keep_integers
+from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -86,11 +86,11 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if isinstance(X, ValidatedRows):
             self._take_schema(X.validated_by)
             self.condition_encoder_ = None
-            return X.rows, X.weight
+            return X.rows, None
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
-        if reset and not self.robust:
+        if reset and self._warns_of_extremes:
             sample = rows.sample if isinstance(rows, DiskRows) else rows
             warn_of_extremes(sample, self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
@@ -370,7 +370,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_rules(rules)
 
         def restore(rows: np.ndarray) -> Any:
-            return keep_integers(self._restore_table(rows, observed=~np.isnan(row)), given or {})
+            return self._restore_table(rows, observed=~np.isnan(row))
 
         if reference is not None:
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts

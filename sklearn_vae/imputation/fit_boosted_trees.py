@@ -103,7 +103,7 @@ def _nodes_of(trees: list[tuple[np.ndarray, np.ndarray, float]]) -> dict[str, np
         of_tree, is_leaf = (k, slice(len(tree))), tree["is_leaf"] == 1
         features[of_tree] = others[tree["feature_idx"]]
         # infinite where missing values alone go to one side
-        thresholds[of_tree] = np.clip(tree["num_threshold"], *np.finfo(float).max * [-1, 1])
+        thresholds[of_tree] = np.nan_to_num(tree["num_threshold"])
         missing_left[of_tree] = tree["missing_go_to_left"] == 1
         values[of_tree] = unit * np.where(is_leaf, tree["value"], 0.0)
         children[k, : len(tree)][~is_leaf] = np.stack([tree["left"], tree["right"]], 1)[~is_leaf]

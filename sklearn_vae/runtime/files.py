@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.imputation.average import AveragedImputation
@@ -228,15 +227,13 @@ def _read_conditions(fitted: dict[str, Any]) -> ConditionEncoder | None:
 def _read_outlier(
     fitted: dict[str, Any], parameters: dict[str, Any], _fields: list[Field] | None
 ) -> OutlierModel:
-    columns, rows, counts = (fitted[name] for name in ("columns_", "reference_samples_", "counts_"))
+    columns, rows = fitted["columns_"], fitted["reference_samples_"]
     model, scores = fitted["estimator_"], fitted["calibration_scores_"]
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
-    if counts is not None:
-        check_array("counts_", counts, "i", (len(rows),))
     predictor: Any = Predictor(model)
-    reference = ScoredRows(rows, columns, predictor, counts=counts)
-    are_new = bool(parameters["novelty"]) and are_often_repeated(counts)
+    reference = ScoredRows(rows, columns, predictor)
+    are_new = bool(parameters["novelty"]) and reference.are_often_repeated
     scorer, offset = fitted["scorer_"], fitted["offset_"]
     detector = OutlierModel(model, scorer, reference, scores, offset, are_new=are_new)
     detector.score_rows(rows[:1])
@@ -310,7 +307,7 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAEDensity": ((*MODEL, "weights_", "condition_encoder_"), _read_density),
     "VAEOutlierDetector": (
         (
-            "estimator_", "columns_", "scorer_", "offset_", "reference_samples_", "counts_",
+            "estimator_", "columns_", "scorer_", "offset_", "reference_samples_",
             "calibration_scores_",
         ),
         _read_outlier,

@@ -20,38 +20,39 @@ from sklearn_vae.runtime.transformer import TransformerModel
 CHUNK_SIZE = 1 << 20
 
 
-class BruteForce(knn.NeighborDistance):
-    """Neighbours in numpy, where the estimator has those of scipy and scikit-learn."""
+class NeighborDistance(knn.NeighborDistance):
+    """Mean distance to neighbours in numpy, where the estimator has scipy."""
 
-    def _search(self, reference: np.ndarray, n_neighbors: int) -> knn.Search:
+    def _pairwise_distances(self, x: np.ndarray) -> np.ndarray:
+        """Distances of rows to all reference rows: (n, f) -> (n, n_reference)."""
+        return _distances(x, self.reference)
+
+
+class HyperplaneDistance(knn.HyperplaneDistance):
+    """Distance to the hyperplane through neighbours, in numpy."""
+
+    def _search(self, n_found: int) -> knn.Search:
         """Return a search that computes all distances; of ties, the first rows are nearest."""
 
         def find(x: np.ndarray) -> np.ndarray:
-            indices = np.empty((len(x), n_neighbors), dtype=int)
-            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
-                distances = self._pairwise_distances(x[batch], reference)
-                for position in range(n_neighbors):
+            indices = np.empty((len(x), n_found), dtype=int)
+            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(self.reference), 1)):
+                distances = _distances(x[batch], self.reference)
+                for position in range(n_found):
                     nearest = indices[batch, position] = distances.argmin(axis=1)
                     distances[np.arange(len(nearest)), nearest] = np.inf
             return indices
 
         return find
 
-    def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
-        distances = np.empty((len(x), len(reference)))
-        for batch in batches(len(x), max(CHUNK_SIZE // reference.size, 1)):
-            difference = x[batch, None] - reference
-            distances[batch] = np.sqrt(np.einsum("nrf,nrf->nr", difference, difference))
-        return distances
 
-
-class NeighborDistance(BruteForce):
-    """Mean distance to the k nearest reference rows."""
-
-
-class HyperplaneDistance(BruteForce, knn.HyperplaneDistance):
-    """Distance to the hyperplane through the k nearest reference rows."""
+def _distances(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Distances of rows to reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
+    distances = np.empty((len(x), len(reference)))
+    for batch in batches(len(x), max(CHUNK_SIZE // reference.size, 1)):
+        difference = x[batch, None] - reference
+        distances[batch] = np.sqrt(np.einsum("nrf,nrf->nr", difference, difference))
+    return distances
 
 
 # Parts of scores, by their names in a file.

@@ -58,10 +58,10 @@ def test_the_hyperplane_distance_is_that_of_ridge_regression(rows):
 def test_neighbors_tied_for_the_last_places_are_their_mean():
     """On a grid, by cases: more are tied than there are places, as many, and copies of one row."""
     grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2)
-    scorer = HyperplaneDistance(inputs, 6)
+    scorer = HyperplaneDistance(inputs, 6, reference=grid)
     x, itself = np.array([[0.0, 0.0], [2.0, 2.0], [-1.0, 2.0]]), np.full(3, -1)
     found = NearestNeighbors(n_neighbors=8).fit(grid).kneighbors(x, return_distance=False)
-    neighbors = scorer._neighbors(x, itself, grid, found, 6)
+    neighbors = scorer._neighbors(x, itself, found)
     corner, middle, beside = (sorted(map(tuple, near)) for near in neighbors)
 
     # 0, 1, 1, sqrt(2), 2, 2
@@ -71,8 +71,9 @@ def test_neighbors_tied_for_the_last_places_are_their_mean():
     # 1, twice sqrt(2), 2, and two of four at sqrt(5)
     assert beside == [(0, 1), (0, 2), (0, 3), (0.5, 2), (0.5, 2), (1, 2)]
 
-    repeated = replace(scorer, counts=np.where(grid.sum(axis=1) == 0, 3, 1))
-    corner = repeated._neighbors(x[:1], np.array([0]), grid, found[:1], 6)[0]
+    copies = np.vstack([grid[:1], grid[:1], grid])
+    found = NearestNeighbors(n_neighbors=8).fit(copies).kneighbors(x[:1], return_distance=False)
+    corner = replace(scorer, reference=copies)._neighbors(x[:1], np.array([0]), found)[0]
     # its two copies, 1, 1, sqrt(2), and one of two at 2
     assert sorted(map(tuple, corner)) == [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
 

@@ -39,44 +39,6 @@ def test_dates_as_strings_are_warned_of(form):
     VAETransformer(1, **SMALL).fit(table.assign(day=days))
 
 
-@pytest.mark.parametrize("dtype", [int, float])
-def test_dates_and_times_as_numbers_are_warned_of(dtype):
-    """As measurements they have gaps at the ends of months and hours; years alone have not."""
-    rng = np.random.default_rng(0)
-    moments = pd.Series(pd.Timestamp("2019-01-01") + pd.to_timedelta(rng.integers(0, 1e6, 80), "m"))
-    table = pd.DataFrame(
-        {
-            "x": rng.normal(size=80),
-            "day": moments.dt.strftime("%Y%m%d").astype(dtype),
-            "time": moments.dt.strftime("%H%M").astype(dtype),
-            "year": moments.dt.year.astype(dtype),
-            "amount": rng.integers(100, 2400, 80).astype(dtype),
-        }
-    )
-    with pytest.warns(UserWarning, match="as numbers such as") as caught:
-        VAETransformer(1, **SMALL).fit(table)
-
-    messages = sorted(str(warning.message) for warning in caught)
-    assert len(messages) == 2
-    assert "dates as numbers such as 20190704, between which there are gaps: 'day'." in messages[0]
-    assert (
-        "times of day as numbers such as 1545, between which there are gaps: 'time'." in messages[1]
-    )
-
-
-def test_one_hot_columns_are_warned_of():
-    """In every row one of them is 1. Flags are not warned of, nor a flag and its reverse."""
-    rng = np.random.default_rng(0)
-    kind = rng.integers(0, 4, 90)
-    table = pd.get_dummies(pd.Series(kind), prefix="kind", dtype=int)
-    table["flag"], table["x"] = rng.integers(0, 2, 90), rng.normal(size=90)
-    with pytest.warns(UserWarning, match="one-hot encoded: 'kind_0', 'kind_1', 'kind_2'"):
-        VAETransformer(1, **SMALL).fit(table)
-
-    VAETransformer(1, **SMALL).fit(table.drop(columns="kind_1"))  # a warning would be an error
-    VAETransformer(1, **SMALL).fit(table[["x", "flag"]].assign(other=1 - table["flag"]))
-
-
 def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
     """An amount that was typed with too many zeros, and a code for a missing value."""
     rng = np.random.default_rng(0)
@@ -135,15 +97,6 @@ def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
     VAETransformer(1, **SMALL).fit(table.assign(power=power))  # postcodes may be strings
     table.loc[[3, 50], "power"] = ["V57", "E909"]
     VAETransformer(1, **SMALL).fit(table)
-
-
-@pytest.mark.parametrize("texts", [("yes", " yes"), ("New  York", "New York"), ("Male", "male")])
-def test_categories_that_differ_in_spaces_or_capitals_are_warned_of(texts):
-    table = pd.DataFrame({"a": [*texts, "other"] * 10, "x": np.arange(30.0) % 7})
-    with pytest.warns(UserWarning, match=r"spaces or capitals .*: 'a' \('.*' and '.*'\)\. Make"):
-        VAETransformer(1, **SMALL).fit(table)
-
-    VAETransformer(1, **SMALL).fit(table.assign(a=["Co", "CO", "NO"] * 10))  # a metal and a gas
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)

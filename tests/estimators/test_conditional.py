@@ -278,7 +278,6 @@ def test_y_may_be_a_data_frame_of_classes_and_numbers():
     [
         {"objective": "iwae"},
         {"prior": "vamp"},
-        {"robust": True},
         *(
             pytest.param(params, marks=pytest.mark.slow)
             for params in (

@@ -1,6 +1,5 @@
 """Marginal and conditional densities, and samples given values or rules, by names of columns."""
 
-import narwhals as nw
 import numpy as np
 import pytest
 from scipy import stats
@@ -243,60 +242,6 @@ def test_the_ends_of_a_dtype_may_be_given():
 
 
 @pytest.mark.parametrize(
-    ("estimator", "values"),
-    [(VAETransformer(1, max_iter=1), [0.1, 0.7]), (VAEDensity(1, max_iter=1), [0.1, 0.3, 0.7])],
-)
-def test_a_given_number_of_single_precision_is_the_value_that_it_was_rounded_from(
-    estimator, values
-):
-    """As a row of scores is; numpy.float32(0.1) is 1e-9 above 0.1, and was refused."""
-    rng = np.random.default_rng(0)
-    X = np.c_[rng.normal(size=60), rng.choice(values, size=60)]
-    model = estimator.set_params(random_state=0).fit(X)
-    half, single, double = (
-        model.sample(5, given={1: kind(0.1)}) for kind in (np.float16, np.float32, float)
-    )
-
-    np.testing.assert_array_equal(half, double)
-    np.testing.assert_array_equal(single, double)
-    with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 1"):
-        model.sample(5, given={1: np.float32(0.2)})
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32])
-@pytest.mark.parametrize("column", ["category", "float16", "float32", "float64"])
-def test_a_given_number_of_less_precision_is_a_class_or_value_of_a_frame(column, kind):
-    """Categories that are numbers were refused, and columns of half precision took none."""
-    x = np.random.default_rng(0).choice([0.1, 0.7], size=30)
-    frame = pd.DataFrame({"x": pd.Series(x).astype(column), "k": np.where(x > 0.5, "a", "b")})
-    vae = VAETransformer(1, likelihood={"x": "bernoulli"}, max_iter=1, random_state=0).fit(frame)
-    drawn, expected = (vae.sample(5, given={"x": value}) for value in (kind(0.1), 0.1))
-
-    pd.testing.assert_frame_equal(drawn, expected)
-    with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 'x'"):
-        vae.sample(5, given={"x": kind(0.2)})
-
-
-@pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
-def test_given_integers_keep_all_their_digits(library):
-    """Float64 does not hold them; other columns and dtypes are as without."""
-    large = 2**60 + np.arange(100) ** 3
-    frame = pd.DataFrame({"key": large, "x": np.random.default_rng(0).normal(size=100)})
-    if library == "nullable":
-        frame = frame.convert_dtypes()
-    elif library != "pandas":
-        nw_frame = nw.from_native(frame)
-        frame = nw_frame.to_polars() if library == "polars" else nw_frame.to_arrow()
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-    of_rule = {} if library in ("polars", "pyarrow") else {"rules": ["key % 2 == 1"]}
-
-    drawn = model.sample(3, given={"key": large[7]}, random_state=0, **of_rule)
-    assert nw.from_native(drawn)["key"].to_list() == [large[7]] * 3
-    assert nw.from_native(drawn).schema == nw.from_native(frame).schema
-    assert type(drawn) is type(frame)
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"columns": ["fare"]}, "'columns' parameter .* column 'fare'"),
@@ -417,18 +362,6 @@ def test_rows_that_break_a_rule_are_drawn_again(passengers, of_passengers):
     pd.testing.assert_frame_equal(drawn, of_passengers.sample(2000, random_state=0, rules=rules))
 
 
-def test_the_result_of_a_rule_is_aligned_by_its_index(of_passengers):
-    """As in pandas' own selections; an index of other labels is refused."""
-
-    def sorted_first(frame):
-        return frame.sort_values("age")["sex"] == "male"
-
-    drawn = of_passengers.sample(200, random_state=0, rules=[sorted_first])
-    assert (drawn["sex"] == "male").all()
-    with pytest.raises(ValueError, match="Series with the index of the rows"):
-        of_passengers.sample(5, rules=[lambda frame: frame.set_index("sex")["age"] > 0])
-
-
 def test_rules_keep_each_row_at_its_condition(passengers):
     X, y = passengers[["age", "siblings"]], passengers["class"].astype(str)
     model = VAETransformer(1, conditional=True, max_iter=20, random_state=0).fit(X, y)
@@ -444,10 +377,8 @@ def test_rules_keep_each_row_at_its_condition(passengers):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows .* 'age > 1000' is fulfilled by 0 of"),
-        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: name 'fare' is not defined$"),
-        (["sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
-        (["age > 30 and sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
+        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows fulfil the rules, too few"),
+        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: .*name 'fare' is not defined"),
         ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
         (["age"], "must give a boolean for each of 50 rows"),
         ([lambda frame: [True]], "must give a boolean for each"),

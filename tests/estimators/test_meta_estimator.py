@@ -18,7 +18,6 @@ Y = np.repeat([0, 1], 20)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
 MODELS = {
     "transformer": VAETransformer(1, max_iter=1),
-    "robust": VAETransformer(1, max_iter=1, robust=True),
     "density": VAEDensity(1, mixtures=[(1, "full")], max_iter=0),
 }
 WRONG_IN_FIT = {

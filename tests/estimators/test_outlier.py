@@ -204,25 +204,6 @@ def test_a_row_has_the_same_p_value_and_label_alone_and_in_a_batch(method, novel
         np.testing.assert_array_equal(alone, function(np.repeat(rows, 30, axis=0))[::30])
 
 
-@pytest.mark.parametrize(
-    ("novelty", "dtypes"), [(False, ("f8", "f4")), (True, ("f4", "f8"))], ids=str
-)
-def test_training_rows_are_known_again_in_another_precision(novelty, dtypes):
-    """0.1 is another number in single precision; frames may have one such column."""
-    X = np.random.default_rng(0).normal(size=(120, 3)).round(1)
-    X[:, 2] = np.where(X[:, 2] > 0, 0.7, 0.1)
-    X[0, 0] = np.nan
-    before, now = (X.astype(dtype) for dtype in dtypes)
-    detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(before)
-
-    np.testing.assert_array_equal(detector.score_samples(now), detector.score_samples(before))
-    np.testing.assert_array_equal(detector.explain(now), detector.explain(before))
-    frame = pd.DataFrame(X, columns=list("abc"))
-    detector.fit(frame.astype({"a": dtypes[0]}))
-    scores = [detector.score_samples(frame.astype({"a": dtype})) for dtype in dtypes]
-    np.testing.assert_array_equal(*scores)
-
-
 @pytest.mark.parametrize("kind", ["counts", "rounded", "classes"])
 @pytest.mark.parametrize("novelty", [False, True])
 def test_scores_of_discrete_tables_do_not_depend_on_the_order(kind, novelty):
@@ -578,17 +559,6 @@ def test_the_number_of_reference_rows_is_limited(monkeypatch):
     assert detector.reference_samples_.shape == (200, 3)
     assert (detector.predict(detector.reference_samples_) == -1).sum() == 20
     assert (detector.predict(X) == -1).mean() == pytest.approx(0.1, abs=noise)
-
-
-def test_numbers_that_single_precision_cannot_tell_apart_stay_apart():
-    """A row alone is not taken for another one."""
-    rng = np.random.default_rng(0)
-    X = np.column_stack([1e9 + rng.integers(0, 36, 200), rng.normal(size=200)])
-    rows = np.array([[1e9 + 64, 0.0], [1e9 + 1, 0.0]])
-    detector = VAEOutlierDetector(**QUICK).fit(X)
-
-    np.testing.assert_allclose(detector.score_samples(rows)[0], detector.score_samples(rows[:1])[0])
-    assert detector.predict(rows[:1]) == -1
 
 
 def test_a_false_positive_rate_that_calibration_rows_cannot_give_is_named():

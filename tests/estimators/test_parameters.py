@@ -53,9 +53,8 @@ OTHER = {
 BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
 # these say where the work is done and who is told, not what is learned
 BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose", "warm_start"}
-# what they change shows on tables with outliers, in test_holes, and on rows that something is
-# given with, in test_conditional
-ELSEWHERE = {"robust", "conditional"}
+# what it changes shows on rows that something is given with, in test_conditional
+ELSEWHERE = {"conditional"}
 
 
 # long enough for the rules about stopping to be met; others show at once

@@ -7,7 +7,6 @@ from scipy import stats
 from sklearn.base import clone
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
-from sklearn_vae.estimators.robust import weighted_median
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
@@ -131,45 +130,6 @@ def test_a_classifier_and_an_imputer_treat_weights_as_repeated_rows():
         )
 
 
-def test_the_inlier_mask_of_weighted_rows_is_that_of_repeated_rows():
-    """The median and the trimmed fraction are weighted."""
-    rows = X.copy()
-    rows[:5] += 30
-    weight = np.where(np.arange(120) < 5, 3, WEIGHT + 1)
-    vae = VAETransformer(2, robust=True, **BATCH)
-    weighted = clone(vae).fit(rows, sample_weight=weight)
-    copied = clone(vae).fit(np.repeat(rows, weight, axis=0))
-
-    assert not weighted.support_[:5].any()
-    np.testing.assert_array_equal(np.repeat(weighted.support_, weight), copied.support_)
-
-
-def test_weights_of_1_and_0_make_no_difference_to_a_robust_fit():
-    """Rows of weight 0 are left out, where .7 of a batch is no whole number."""
-    rows = X.copy()
-    rows[:5] += 30
-    vae = VAETransformer(2, robust=True, **BATCH)
-    expected = clone(vae).fit(rows[:91])
-    for weight in (np.ones(91), 1.0):
-        np.testing.assert_allclose(
-            clone(vae).fit(rows[:91], sample_weight=weight).score_samples(X),
-            expected.score_samples(X),
-            atol=1e-6,
-        )
-    kept = np.arange(120) < 91
-    padded = clone(vae).fit(rows, sample_weight=kept)
-
-    np.testing.assert_array_equal(padded.support_[:91], expected.support_)
-    np.testing.assert_allclose(padded.score_samples(X), expected.score_samples(X), atol=1e-6)
-
-
-def test_the_weighted_median_is_the_median_of_repeated_values():
-    """As computed by numpy."""
-    values = RNG.normal(size=30)
-    for weight in (WEIGHT[:30], WEIGHT[30:60], np.ones(30, int)):
-        assert weighted_median(values, weight) == np.median(np.repeat(values, weight))
-
-
 @pytest.mark.parametrize("share", [0.4, 0.25])
 def test_the_trimmed_elbo_of_weighted_rows_is_that_of_repeated_rows(share):
     """A part of a copy may be left out."""
@@ -254,17 +214,17 @@ def test_categories_of_rows_of_weight_0_do_not_count(estimator):
 
 
 def test_rows_of_weight_0_with_other_categories_raise_no_error():
-    """Where unseen categories are errors, a robust fit scores all rows, and indicators see them."""
+    """Where unseen categories are errors, and indicators see all rows."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
     table.loc[3, ["x", "kind"]] = np.nan, "z"
     weight = np.where(table["kind"] == "z", 0.0, 1.0)
     model = VAETransformer(1, handle_unknown="error", **BATCH)
-    robust = clone(model).set_params(robust=True).fit(table, sample_weight=weight)
+    of_frame = clone(model).fit(table, sample_weight=weight)
     imputer = VAEImputer(model, add_indicator=True).fit(table, sample_weight=weight)
     rows = table.astype(object).values.tolist()
     of_list = clone(model).fit(rows, sample_weight=pd.Series(weight, dtype=object))
 
-    assert robust.schema_.fields[1].categories == ("a", "b")
+    assert of_frame.schema_.fields[1].categories == ("a", "b")
     assert imputer.indicated_.tolist() == []
     assert of_list.schema_.fields[1].categories == ("a", "b")

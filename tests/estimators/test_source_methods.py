@@ -235,7 +235,6 @@ def test_partial_fit_and_warm_start_take_sources(on_disk):
     [
         ({}, {"sample_weight": np.ones(2400)}, "sample_weight"),
         ({"conditional": True}, {"y": np.zeros(2400)}, "conditional=True"),
-        ({"robust": True}, {}, "robust=True"),
     ],
 )
 def test_what_needs_a_table_in_memory_says_so(params, arguments, name):

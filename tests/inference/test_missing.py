@@ -14,7 +14,6 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
@@ -440,56 +439,6 @@ def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
         np.testing.assert_array_equal(
             again.estimator_.score_samples(frame), imputer.estimator_.score_samples(frame)
         )
-
-
-# -- rows that do not belong -------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def of_clean_rows(linear):
-    """800 rows, a model to be fitted to them and others, and its score of fresh rows."""
-    clean, vae = linear.draw(800, 1), VAETransformer(2, max_iter=60, random_state=0)
-    return clean, vae, clone(vae).fit(clean).score(linear.draw(300, 3))
-
-
-@pytest.mark.parametrize("kind", ["scattered", "together"])
-def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear, of_clean_rows):
-    """A fifth of the rows are wrong; without, they cost nats."""
-    (clean, vae, best), rng = of_clean_rows, np.random.default_rng(0)
-    spread = clean.std(axis=0)
-    away = rng.normal(size=(200, 8)) if kind == "scattered" else np.ones(8)
-    wrong = clean.mean(axis=0) + 10 * spread * away + spread * rng.normal(size=(200, 8))
-    X, fresh = np.vstack([clean, wrong]), linear.draw(300, 3)
-    robust = clone(vae).set_params(robust=True).fit(X)
-
-    assert robust.score(fresh) > best - 0.5
-    assert kind == "together" or clone(vae).fit(X).score(fresh) < best - 0.5
-    assert robust.support_[:800].mean() > 0.98
-    if kind == "scattered":  # many of one kind may be a small group of their own
-        assert not robust.support_[800:].any()
-
-
-def test_an_interrupted_robust_fit_goes_on_from_its_checkpoint(tmp_path):
-    """The file is that of the training on the inliers, not of the one that finds them."""
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    params = {"hidden_layer_sizes": 4, "max_iter": 4, "early_stopping": False, "robust": True}
-    vae = VAETransformer(1, checkpoint=tmp_path / "fit", random_state=0, **params)
-
-    class Stop(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 2:
-                raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        clone(vae).set_params(callbacks=[Stop()]).fit(X)
-    at_once, epochs = clone(vae).set_params(checkpoint=None).fit(X), []
-
-    class Count(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            epochs.append(len(net.history))
-
-    assert vae.set_params(callbacks=[Count()]).fit(X).score(X) == pytest.approx(at_once.score(X))
-    assert epochs[0] > 1
 
 
 # -- the line that must mean something ---------------------------------------------------
