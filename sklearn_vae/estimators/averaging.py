@@ -17,7 +17,7 @@ from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.system.progress import ProgressLine, show_progress
+from sklearn_vae.system.progress import show_progress
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -92,9 +92,6 @@ class AverageFitter:
         if held_out.n_weighted_rows > MAX_HELD_OUT:
             generator = make_generator(self.model.seed_, Stream.SPLIT, 1)
             held_out = held_out.split(MAX_HELD_OUT, generator)[1]
-        line = ProgressLine() if self.model.verbose else None
-        if line is not None:
-            line.print("Averaging with a mixture and trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         hidden_cells = hide_cells(
             rows,
@@ -112,13 +109,6 @@ class AverageFitter:
             self._fit_correction(left, hidden_cells, mean)
         else:
             self._fit_mixture(left, hidden_cells)
-        if line is not None:
-            weights = self.imputation
-            line.print(
-                f"Averaged: {weights.mixture_weight:.2f} of the mixture, then "
-                f"{weights.trees_weight:.2f} of the trees, {line.seconds:.1f} s",
-                is_last=True,
-            )
 
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
         """Fit a mixture, its weight, trees to the rows of weights ``left``, and the spread."""
@@ -155,10 +145,7 @@ class AverageFitter:
         left_weight = None if weight is None else left[is_left]
         trees = self._fit_trees(self.first_model, rows[is_left], left_weight, columns)
         predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
-        if self.is_large:  # one of both alone: averages gain little, and take long
-            trees_weight = float(hidden_cells.has_no_larger_errors(predicted, mean))
-        else:
-            trees_weight = hidden_cells.best_weight(mean, predicted)
+        trees_weight = hidden_cells.best_weight(mean, predicted)
         has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
         is_used = np.where(self.has_classes, has_good_classes, trees_weight > 0)
         fitted = None

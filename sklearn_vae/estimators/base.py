@@ -51,8 +51,8 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
+    warn_of_small_weights,
     with_column_names,
-    without_weight_0,
 )
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
@@ -312,10 +312,11 @@ class TableEstimator(
 
         Rows of a source of batches that do not fit into memory are written to disk.
         """
-        min_rows = MIN_ROWS if reset else 1
+        min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
             check_is_table(X, "sample_weight")
-            X, sample_weight = without_weight_0(X, sample_weight, min_rows)
+            X, weight = check_weights(X, sample_weight, min_rows)
+            warn_of_small_weights(weight)
         source = as_source(X)
         if source is not None:
             with show_progress("Reading", 0, self.verbose):
@@ -336,11 +337,7 @@ class TableEstimator(
             to_numbers = partial(self._to_numbers, reset=False)
             with show_progress("Writing", n_rows, self.verbose):
                 return source.write(to_numbers, n_rows, X), None
-        if sample_weight is None:
-            return X, None
-        weight = check_weights(sample_weight, X, min_rows)
-        is_positive = weight > 0  # of a list or sparse matrix, some may still be 0
-        return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
+        return X, weight
 
     def _take_schema(self, validated_by: "TableEstimator[Any]") -> None:
         """Take the schema and the names of the columns from an estimator that has read them."""

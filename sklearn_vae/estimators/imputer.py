@@ -14,7 +14,6 @@ from sklearn_vae._compat import (
     Interval,
     MissingValues,
     check_feature_names_in,
-    check_sample_weight,
     get_output_config,
     num_features,
     num_samples,
@@ -28,7 +27,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, first_of, without_weight_0
+from sklearn_vae.estimators.table_checks import check_weights, first_of
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -70,7 +69,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the fit, unless ``estimator`` has one, and of the draws.
     verbose : bool or int, default=False
-        True to print the progress of the default fit, and the weights of the models.
+        True to print the progress of the default fit.
 
     Attributes
     ----------
@@ -180,7 +179,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             marked = as_array(X)
             X = replace_by_nan(marked, self.missing_values)
             if sample_weight is not None:
-                X, sample_weight = without_weight_0(X, sample_weight, MIN_ROWS)
+                X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
             table = X
             if (source := as_source(X)) is not None:
                 table, n_rows = source.sample()
@@ -209,19 +208,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 rows = (model._validate(batch) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
-                self._check_indicator_names()
         return self
-
-    def _check_indicator_names(self) -> None:
-        """Refuse indicators that would replace columns of their names."""
-        names = self.get_feature_names_out().tolist()
-        n_imputed = len(names) - len(self.indicated_)
-        if both := set(names[:n_imputed]) & set(names[n_imputed:]):
-            raise ValueError(
-                f"The 'add_indicator' parameter of VAEImputer must be False, or X have no column "
-                f"{min(both)!r}, which is the name of an indicator. Got True instead; rename the "
-                f"column."
-            )
 
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
         """Make the unfitted model, with more components than a VAETransformer chooses."""
@@ -243,16 +230,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return model
 
     def _fit_average(
-        self, rows: np.ndarray, sample_weight: Any, first_weights: dict[str, np.ndarray]
+        self,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        first_weights: dict[str, np.ndarray],
     ) -> None:
         """Fit mixtures and trees to validated rows, and choose the weights in the average.
 
         ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
         """
-        weight = None
-        if sample_weight is not None:
-            weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
-            rows, weight = rows[weight > 0], weight[weight > 0]
         model = cast(VAETransformer, self.estimator_)  # the estimator is None here
         fitter = AverageFitter(model, first_weights, rows, weight)
         try:
@@ -431,13 +417,10 @@ class _FirstWeights(Callback):
                 self.best, self.loss = result.weights, result.loss
 
 
-def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:
+def _shape(X: Any, weight: np.ndarray | None) -> tuple[int, int]:
     """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
     try:
         n_rows, n_columns = num_samples(X), num_features(X)
     except TypeError:  # the model's fit raises the error
         return 0, 0
-    if sample_weight is not None:
-        weight = check_sample_weight(as_array(sample_weight), np.empty(n_rows))
-        n_rows = round(np.minimum(weight, MAX_TOTAL_WEIGHT).sum())  # a larger sum is refused later
-    return n_rows, n_columns
+    return n_rows if weight is None else round(weight.sum()), n_columns

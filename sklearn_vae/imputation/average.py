@@ -73,18 +73,10 @@ class AveragedImputation:
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
-        return self.encoder.complete(rows, self._correct(rows))
-
-    def _correct(self, rows: np.ndarray) -> np.ndarray:
-        """Impute by the average, corrected by trees: (n, n_features)."""
-        if self.trees is None:
-            return self.average(rows)
-        known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
-        needs_average = self.trees.leaves_missing(known, self.trees_weight)
-        imputed = rows.copy()
-        if needs_average.any():
-            imputed[needs_average] = self.average(rows[needs_average])
-        return self.trees.correct(rows, imputed, self.trees_weight)
+        imputed = self.average(rows)
+        if self.trees is not None:
+            imputed = self.trees.correct(rows, imputed, self.trees_weight)
+        return self.encoder.complete(rows, imputed)
 
     def average(self, rows: np.ndarray) -> np.ndarray:
         """Impute the weighted means of model and mixture, without trees: (n, n_features)."""

@@ -82,21 +82,6 @@ class BoostedTrees:
             values=self.values[is_tree],
         )
 
-    def replaces(self, weight: float) -> np.ndarray:
-        """Mask of the columns whose imputations are predictions alone: (n_features,).
-
-        Numbers are averaged with other imputations, unless the trees' weight is 1.
-        """
-        is_replaced = np.zeros(self.n_features, dtype=bool)
-        is_replaced[self.columns[~np.isnan(self.classes) | (weight == 1)]] = True
-        return is_replaced
-
-    def leaves_missing(self, rows: np.ndarray, weight: float) -> np.ndarray:
-        """Mask of the rows that another imputation is needed for: (n, n_features) -> (n,)."""
-        if not self.takes_missing:
-            return np.isnan(rows).any(axis=1)
-        return (np.isnan(rows) & ~self.replaces(weight)).any(axis=1)
-
     def correct(self, rows: np.ndarray, imputed: np.ndarray, weight: float) -> np.ndarray:
         """Average the imputed numbers of rows with predictions, and replace classes by them.
 
@@ -105,9 +90,10 @@ class BoostedTrees:
         predicted = self.predict(rows if self.takes_missing else imputed, np.isnan(rows))
         # columns that are not predicted
         predicted = np.where(np.isnan(predicted), imputed, predicted)
+        is_class = np.isin(np.arange(self.n_features), self.columns[~np.isnan(self.classes)])
         with np.errstate(over="ignore"):  # numbers near the largest ones
             average = imputed + weight * (predicted - imputed)
-        return np.where(self.replaces(weight), predicted, average)
+        return np.where(is_class, predicted, average)
 
     def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Replace the cells of the mask ``missing`` in the predicted columns: (n, n_features)."""

@@ -84,23 +84,8 @@ class HiddenCells(NamedTuple):
         A difference of less than its standard error does not count.
         """
         is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
-        return _is_no_clear_rise(self.weight * (is_wrong.astype(float) - is_other_wrong))
-
-    def has_no_larger_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
-        """Test whether squared errors of numbers are those of another imputation, or smaller.
-
-        A difference of less than its standard error does not count. False without hidden numbers.
-        """
-        if not self.precision.any():
-            return False
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            squares = [np.square(each - self.rows) for each in (imputed, other)]
-            return _is_no_clear_rise(np.nan_to_num(self.precision * (squares[0] - squares[1])))
-
-
-def _is_no_clear_rise(differences: np.ndarray) -> bool:
-    """Test whether the sum of differences is at most its standard error."""
-    return bool(differences.sum() <= np.sqrt(np.square(differences).sum()))
+        differences = self.weight * (is_wrong.astype(float) - is_other_wrong)
+        return bool(differences.sum() <= np.sqrt(np.square(differences).sum()))
 
 
 def hide_cells(

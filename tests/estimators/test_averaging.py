@@ -437,7 +437,7 @@ def test_trees_impute_classes_of_large_tables(large):
 
     assert imputer.mixture_ is None
     assert imputer.trees_.takes_missing
-    assert imputer.trees_weight_ == 1
+    assert imputer.trees_weight_ > 0.5
     assert n_errors(imputer) < 0.8 * n_errors(with_fitted(imputer, trees_=None))
     hidden = incomplete["c"].isna()
     error, of_model = (

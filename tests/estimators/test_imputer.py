@@ -105,18 +105,6 @@ def test_set_output_keeps_the_dtypes_of_frames(library):
     assert imputed["text"].isin(["a", "b"]).all()
 
 
-def test_indicators_replace_no_columns():
-    """As those of another imputer before: the column would be lost."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=30), "missingindicator_a": rng.normal(size=30)})
-    frame.loc[::3, "a"] = np.nan
-    imputer = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True, random_state=0)
-
-    with pytest.raises(ValueError, match="have no column 'missingindicator_a'"):
-        imputer.fit(frame)
-    assert imputer.fit_transform(frame.assign(a=1.0)).shape == (30, 2)
-
-
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_the_value_of_missing_cells_is_no_category(library, ordered):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from skorch.callbacks import GradientNormClipping
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAETransformer
@@ -356,17 +356,6 @@ def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
 
     for table in (rows, rng.permutation(rows)):
         assert VAETransformer(max_iter=1).fit_transform(table).shape[1] == 2
-
-
-@pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end"])
-def test_methods_of_callbacks_that_are_not_called_are_warned_of(name):
-    """Those that a class inherits from skorch's callbacks are not."""
-    own = type("Own", (Callback,), {name: lambda *args, **kwargs: pytest.fail("it is called")})
-    with pytest.warns(UserWarning, match=rf"Own\.{name} is not called"):
-        fit(max_iter=1, callbacks=[("name", own())])
-
-    inherits = type("Inherits", (LRScheduler,), {})
-    fit(max_iter=1, callbacks=[inherits("StepLR", step_size=1)])
 
 
 def test_gradients_can_be_clipped_by_a_callback():

@@ -138,13 +138,6 @@ def test_numbers_are_averaged_and_classes_replaced(weight):
     np.testing.assert_array_equal(corrected[:, 3:5], predicted[:, 3:5])
     expected = (1 - weight) * imputed[:, 1:3] + weight * predicted[:, 1:3]
     np.testing.assert_allclose(corrected[:, 1:3], expected, rtol=1e-12)
-    # rows without other imputations are complete where none is needed
-    is_left = trees.leaves_missing(X, weight)
-    np.testing.assert_array_equal(
-        is_left, missing[:, [0, 5] if weight == 1 else [0, 1, 2, 5]].any(axis=1)
-    )
-    alone = trees.correct(X, np.where(is_left[:, None], imputed, X), weight)
-    np.testing.assert_array_equal(alone, corrected)
 
 
 def test_columns_that_are_never_observed_together_do_not_predict_each_other():

@@ -16,21 +16,6 @@ def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
     assert cells.has_no_more_errors(truth + 1, truth + 1)
 
 
-def test_numbers_of_trees_are_refused_where_they_are_clearly_worse():
-    """One cell far off, as of a heavy tail, decides nothing; other cells do not count."""
-    truth, precision = np.zeros((100, 1)), np.ones((100, 1))
-    precision[0] = 0
-    cells = HiddenCells(truth, precision > 0, precision, truth, np.ones(100))
-    near, far, once = np.full((100, 1), 0.1), np.full((100, 1), 0.2), np.full((100, 1), 0.1)
-    near[0], once[1] = np.nan, 20
-
-    assert cells.has_no_larger_errors(near, far)
-    assert not cells.has_no_larger_errors(far, near)
-    assert cells.has_no_larger_errors(once, near)
-    assert cells.has_no_larger_errors(near, near)
-    assert not cells._replace(precision=truth).has_no_larger_errors(near, far)
-
-
 def test_the_cover_of_draws_is_that_of_intervals_between_them():
     """Weights count as copies of the rows do; the second column does not count."""
     rng = np.random.default_rng(0)
