@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FunctionType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -25,26 +24,9 @@ RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
 
-Space = Callable[[ScoredRows], np.ndarray]  # rows -> (n, f)
+# Coordinates of rows in which distances are computed, by the names of attributes of rows.
+SPACES = ("inputs", "normal_scores", "deviations")
 Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors), nearest first
-
-
-@serializable
-def inputs(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows: (n, n_inputs)."""
-    return rows.inputs
-
-
-@serializable
-def normal_scores(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows with normal scores in place of numbers: (n, n_inputs)."""
-    return rows.normal_scores
-
-
-@serializable
-def deviations(rows: ScoredRows) -> np.ndarray:
-    """Deviations from medians, in standard deviations or normal scores: (n, n_inputs)."""
-    return rows.deviations
 
 
 @dataclass(frozen=True)
@@ -53,8 +35,8 @@ class NeighborScorer(Scorer):
 
     Attributes
     ----------
-    space : callable
-        Coordinates in which distances are computed.
+    space : str
+        Coordinates in which distances are computed, one of ``SPACES``.
     n_neighbors : int
         Number of neighbours, at least.
     index : ndarray of shape (n + 1,)
@@ -64,7 +46,7 @@ class NeighborScorer(Scorer):
         Coordinates of the reference rows.
     """
 
-    space: Space
+    space: str
     n_neighbors: int
     index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
@@ -77,7 +59,7 @@ class NeighborScorer(Scorer):
         check_array("index", self.index, "i", (None,))
         n_reference, n_dimensions = self.reference.shape
         is_index = (self.index >= -1).all() and (self.index < n_reference).all()
-        if not is_index or not isinstance(self.space, FunctionType):
+        if not is_index or self.space not in SPACES:
             raise ValueError("the nearest neighbours must be among the reference rows")
         if len(self.index) and min(n_reference - 1, n_dimensions) < 1:
             raise ValueError("the reference has too few rows for nearest neighbours")
@@ -87,13 +69,14 @@ class NeighborScorer(Scorer):
         indices = spread_out(len(rows), self._max_reference or len(rows))
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
-        return replace(self, index=index, reference=self.space(rows)[indices])
+        return replace(self, index=index, reference=getattr(rows, self.space)[indices])
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         if len(self.index) != len(rows.reference) + 1:
             raise ValueError("the scorer was fitted to other reference rows")
-        return self._distances(self.space(rows), self.index[rows.reference_indices])
+        x, itself = getattr(rows, self.space), self.index[rows.reference_indices]
+        return self._distances(x, itself)
 
     @abstractmethod
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from sklearn_vae.anomaly import knn, rows
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
-from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores
 from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
 from sklearn_vae.anomaly.surprisal import ClassSurprisal
 from sklearn_vae.numerics.row_subsets import batches
@@ -66,9 +65,6 @@ SCORERS: dict[str, Any] = {
         NeighborDistance,
         ReconstructionError,
         TailDistribution,
-        deviations,
-        inputs,
-        normal_scores,
     )
 }
 
