@@ -1,6 +1,5 @@
 """The average of VAEImputer: a model, a mixture and trees, weighted on hidden cells."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -145,19 +144,6 @@ def test_few_rows_have_no_mixtures(clusters):
     assert imputer.mixture_weight_ == 0
 
 
-def test_a_fit_warns_once_of_texts_and_weights(clusters):
-    """The mixture is fitted to the rows and weights that the model has validated."""
-    table = pd.DataFrame(np.tile(clusters[1], (2, 1)), columns=["a", "b", "c"])
-    table["name"] = [f"name {row}" for row in range(600)]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        imputer = fit_briefly(table, np.full(600, 0.2))
-    messages = [str(warning.message) for warning in caught]
-
-    assert imputer.mixture_ is not None
-    assert [sum(text in m for m in messages) for text in ("sample_weight", "'name'")] == [1, 1]
-
-
 def test_classes_are_the_models_own_in_a_data_frame(clusters):
     """Numbers are averaged; of two classes or of more, the likeliest one is imputed."""
     X, incomplete = clusters
@@ -202,17 +188,6 @@ def test_the_average_is_chosen_on_rows_that_neither_model_was_fitted_to(independ
     assert imputer.mixture_weight_ > 0.8
 
 
-def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
-    """As the model's own draws are; in other columns they are real numbers."""
-    imputer, _, incomplete = independent
-    draws = imputer.transform(incomplete)
-    by_model = imputer.estimator_.impute(incomplete, 3, random_state=0)
-
-    assert set(np.unique(draws[:, :, 0])) == {1, 2, 3}
-    assert set(np.unique(by_model[:, :, 0])) == {1, 2, 3}
-    assert len(np.unique(draws[:, np.isnan(incomplete[:, 1]), 1])) > 1000
-
-
 @pytest.fixture(scope="module")
 def ratings():
     """Ratings of 0 in most rows, beside a number they depend on; their imputer, a large table."""
@@ -240,15 +215,6 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
     assert imputer.mixture_ is None
     assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
     assert cover(imputer) > 0.85
-
-
-@pytest.mark.parametrize("load_file", [load, runtime.load])
-def test_repeated_values_are_saved(load_file, ratings, tmp_path):
-    imputer, X, incomplete = ratings
-    imputer.save(tmp_path / "imputer.vae")
-
-    draws = load_file(tmp_path / "imputer.vae").transform(incomplete[400:])
-    assert set(draws[:, :, 1].ravel()) <= set(X[:, 1])
 
 
 @pytest.mark.parametrize("load_file", [load, runtime.load])
@@ -364,16 +330,6 @@ def fitted_spread(too_wide_by, n, steps):
     return fitter.imputation.spread
 
 
-def test_the_spread_is_saved(steps, tmp_path):
-    imputer, _, incomplete = steps
-    imputer = with_fitted(imputer, n_imputations=2)
-    imputer.save(tmp_path / "imputer.vae")
-
-    np.testing.assert_array_equal(
-        load(tmp_path / "imputer.vae").transform(incomplete), imputer.transform(incomplete)
-    )
-
-
 @pytest.mark.parametrize("load_file", [load, runtime.load])
 @pytest.mark.parametrize("spread", [np.ones(2), np.array([1.0, 0.0, 1.0])], ids=["shape", "zero"])
 def test_an_invalid_spread_is_refused(load_file, spread, steps, tmp_path):
@@ -394,14 +350,6 @@ def test_rows_of_no_weight_have_no_influence_on_the_trees():
     predicted = trees.predict(X, np.ones(X.shape, bool))
 
     assert predicted[:, 2].max() < 5
-
-
-def test_single_precision_is_kept(steps):
-    rows = steps[2].astype(np.float32)
-    imputer = fit_briefly(rows)
-
-    for same in (imputer, with_fitted(imputer, trees_=None)):
-        assert same.transform(rows).dtype == np.float32
 
 
 @pytest.fixture(scope="module")
@@ -518,20 +466,3 @@ def test_unseen_categories_are_missing_for_trees(large):
     imputed = imputer.transform(unseen)
     np.testing.assert_array_equal(imputed["c"].to_numpy(), expected)
     assert (imputed["label"] == "w").all()
-
-
-@pytest.mark.filterwarnings("ignore:Columns of X hold no value")
-def test_columns_of_many_classes_get_no_trees(monkeypatch):
-    """scikit-learn warns of them; an empty column does not need the model."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(150, 2))
-    X[rng.random(X.shape) < 0.2] = np.nan
-    names = np.array([f"k{i}" for i in range(30)], dtype=object)[np.arange(150) % 30]
-    names[40:] = None
-    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "name": names, "empty": np.nan})
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
-    imputer = fit_briefly(table)
-
-    assert imputer.mixture_ is None
-    assert imputer.trees_ is None or not np.isin(imputer.trees_.columns, [2, 3]).any()
-    assert not imputer.transform(table).isna().any(axis=None)

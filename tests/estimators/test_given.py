@@ -222,25 +222,6 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
-@pytest.mark.filterwarnings("ignore:Columns of X hold a value")
-def test_the_ends_of_a_dtype_may_be_given():
-    """Marks of no end: the last moment of a dtype, and its largest integer."""
-    ends, largest = pd.Timestamp.max.floor("us"), 2**63 - 1
-    frame = pd.DataFrame(
-        {
-            "until": [pd.Timestamp("2024-01-01") + pd.Timedelta(k, "D") for k in range(119)]
-            + [ends],
-            "count": [*range(119), largest],
-        }
-    )
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    until = model.sample(2, given={"until": ends})["until"]
-    assert (until - ends).abs().max() < pd.Timedelta(1, "s")
-    count = model.sample(2, given={"count": largest})["count"]
-    np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -273,18 +254,6 @@ def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers)
     assert "columns=[...]" in caught.value.__notes__[0]
 
 
-def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
-    """pandas numbers columns without names, and narwhals selects strings only."""
-    frame = passengers[["age", "siblings", "sex"]].set_axis([7, 5, 3], axis=1)
-    model = VAETransformer(1, max_iter=3, random_state=0).fit(frame)
-    hidden = frame.astype({5: float}).copy()
-    hidden[5] = None
-
-    np.testing.assert_allclose(
-        model.score_samples(frame[[3, 7]], columns=[7, 3]), model.score_samples(hidden), atol=1e-9
-    )
-
-
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     "model", [VAETransformer(1), VAEDensity(1)], ids=lambda m: type(m).__name__
@@ -297,29 +266,6 @@ def test_a_table_of_constants_is_sampled_and_imputed(model):
 
     pd.testing.assert_frame_equal(drawn, table)
     pd.testing.assert_frame_equal(model.sample(2, given={"number": 1.5}), table)
-
-
-def test_columns_whose_names_are_no_text_keep_their_names():
-    """Another column is not read in the place of one of the fit; plain numbers name no column."""
-    X = np.random.default_rng(0).normal(size=(40, 2))
-    model = VAETransformer(1, max_iter=1, random_state=0)
-
-    model.fit(pd.DataFrame(X, columns=[2020, 2021]))
-    with pytest.raises(ValueError, match=r"order: 2020, 2021\. Missing: 2021\. Unexpected: 2022\."):
-        model.score_samples(pd.DataFrame(X, columns=[2020, 2022]))
-
-    model.fit(pd.DataFrame(X))
-    assert np.isfinite(model.score_samples(pd.DataFrame(X, columns=[2020, 2021]))).all()
-
-
-def test_the_error_of_a_conditional_score(passengers, of_passengers):
-    """The score is that without return_std, and its error is small and not 0."""
-    score, std = of_passengers.score_samples(passengers[:20], given=["age"], return_std=True)
-
-    np.testing.assert_array_equal(
-        score, of_passengers.score_samples(passengers[:20], given=["age"])
-    )
-    assert 0 < std.max() < 0.1
 
 
 def test_conditional_models_take_both(passengers):

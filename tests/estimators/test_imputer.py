@@ -1,9 +1,7 @@
 """VAEImputer: empty columns, indicators, values of missing cells, and tables of any library."""
 
 import signal
-from functools import partial
 
-import narwhals as nw
 import numpy as np
 import pytest
 
@@ -105,29 +103,6 @@ def test_set_output_keeps_the_dtypes_of_frames(library):
     assert imputed["text"].isin(["a", "b"]).all()
 
 
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_the_value_of_missing_cells_is_no_category(library, ordered):
-    """A dtype that declares "?" made it a class, which draws imputed now and then."""
-    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=150)
-    cells = np.where(rng.random(150) < 0.3, "?", np.where(x > 0, "a", "b"))
-    frame = pd.DataFrame({"c": pd.Categorical(cells, ordered=ordered), "x": x})
-    if library == "polars":
-        dtype = pl.Enum(["?", "a", "b"]) if ordered else pl.Categorical
-        frame = pl.DataFrame({"c": pl.Series(cells, dtype=dtype), "x": x})
-    elif library == "pyarrow":
-        frame = pa.Table.from_pandas(frame)
-    imputer = VAEImputer(
-        VAETransformer(1, max_iter=1), n_imputations=40, missing_values="?", random_state=0
-    )
-    draws = np.array([table["c"].to_numpy() for table in imputer.fit_transform(frame)])
-
-    assert set(draws.ravel().tolist()) == {"a", "b"}
-    np.testing.assert_array_equal(draws[:, cells != "?"], np.tile(cells[cells != "?"], (40, 1)))
-
-
 @pytest.mark.parametrize("in_batches", [False, True])
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "Int64"])
 def test_integers_with_a_value_for_missing_cells_stay_integers(dtype, in_batches):
@@ -145,34 +120,6 @@ def test_integers_with_a_value_for_missing_cells_stay_integers(dtype, in_batches
     assert imputed.dtypes.tolist() == frame.dtypes.tolist()
     assert imputed["n"].tolist() == same["n"].tolist()
     assert imputed["n"][counts != 99].equals(counts[counts != 99])
-
-
-@pytest.mark.parametrize(("library", "make"), [("polars", "DataFrame"), ("pyarrow", "table")])
-def test_a_number_for_missing_cells_is_replaced_in_every_library(library, make):
-    """Columns of pyarrow have no names of their own: a column more was an error."""
-    x = np.random.default_rng(0).normal(size=40)
-    cells = [3, *range(4, 43)]
-    table = getattr(pytest.importorskip(library), make)({"n": cells, "x": x})
-    imputer = VAEImputer(VAETransformer(1, max_iter=1), missing_values=3, random_state=0)
-    imputed = nw.from_native(imputer.fit_transform(table))
-
-    assert imputed.columns == ["n", "x"]
-    assert imputed["n"].to_list()[1:] == cells[1:]
-    assert imputed["n"].to_list()[0] >= 4
-
-
-@pytest.mark.parametrize("missing_values", [-1, np.nan])
-def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values):
-    """The number of missing cells was not sought in them, and whole numbers raised an error."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"n": rng.poisson(0.5, 80), "x": rng.normal(size=80).round(1)})
-    if missing_values == -1:
-        frame.loc[::7] = frame[::7].assign(n=-1)
-    frame.loc[::9, "x"] = missing_values
-    sparse = frame.astype({"n": "Sparse[int64, 0]", "x": pd.SparseDtype(float, 0.0)})
-    make = partial(VAEImputer, missing_values=missing_values, random_state=0)
-
-    pd.testing.assert_frame_equal(make().fit_transform(sparse), make().fit_transform(frame))
 
 
 def test_observed_cells_of_an_empty_column_are_kept(tmp_path):

@@ -79,27 +79,6 @@ def test_errors_of_later_rows_name_the_estimator_that_was_called(cls, model, wro
     check_names(estimator, str(error.value))
 
 
-@pytest.mark.parametrize(("table", "rows"), [(FRAME, X), (X, FRAME)], ids=["without", "with"])
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
-def test_the_warning_of_feature_names_names_the_estimator_that_was_called(cls, model, table, rows):
-    estimator = fit(cls(MODELS[model], random_state=0), table)
-    with pytest.warns(UserWarning, match="feature names") as caught:
-        use(estimator)(rows)
-
-    assert len(caught) == 1
-    check_names(estimator, str(caught[0].message))
-
-
-def test_a_model_that_the_user_calls_names_itself():
-    """Also after the estimator that fitted it."""
-    imputer = fit(VAEImputer(MODELS["transformer"]), X)
-    with pytest.raises(ValueError, match="VAEImputer is expecting 3"):
-        imputer.transform(X[:, :2])
-    with pytest.raises(ValueError, match="VAETransformer is expecting 3"):
-        imputer.estimator_.transform(X[:, :2])
-
-
 class PressCtrlC(Callback):
     """Ctrl-C in the second iteration."""
 

@@ -78,31 +78,6 @@ def test_a_weighted_density_is_that_of_repeated_rows(rows):
     assert_copies(VAEDensity(2, mixtures=[(1, "full"), (8, "diag")], **BATCH), rows)
 
 
-def test_a_density_of_fewer_rows_than_components_is_that_of_repeated_rows():
-    """Weights decide on the number of components, of which k-means finds only the distinct."""
-    table, counts = pd.DataFrame({"a": list("xxyy"), "b": list("uvuv")}), [400, 100, 50, 300]
-    density = VAEDensity(max_iter=0, random_state=0)
-    weighted = clone(density).fit(table, sample_weight=counts)
-    copied = clone(density).fit(table.loc[np.repeat(table.index, counts)])
-
-    np.testing.assert_allclose(
-        weighted.score_samples(table), copied.score_samples(table), atol=1e-6
-    )
-
-
-def test_the_sum_of_weights_decides_on_the_precision():
-    """The copies are too many for double precision, the rows are not."""
-    curve = np.c_[X[:70], X[:70] ** 2]
-    vae = VAETransformer(2, max_iter=1, batch_size=1000, random_state=0)
-    weighted = clone(vae).fit(curve, sample_weight=np.full(70, 2))
-    copied = clone(vae).fit(np.repeat(curve, 2, axis=0))
-
-    assert weighted._training_dtype(curve, None) == np.float64
-    np.testing.assert_allclose(
-        weighted.score_samples(curve), copied.score_samples(curve), atol=0.05
-    )
-
-
 def test_the_sum_of_weights_decides_about_validation_rows():
     """60 rows of weight 2 are 120 rows, of which some are set aside by default."""
     vae = VAETransformer(2, **BATCH)
@@ -179,16 +154,6 @@ def test_the_number_of_held_out_copies_is_hypergeometric():
     law = stats.hypergeom(40, 20, 10)
     assert np.mean(aside) == pytest.approx(law.mean(), abs=4 * law.std() / 20)
     assert np.std(aside) == pytest.approx(law.std(), rel=0.15)
-
-
-def test_a_row_of_enormous_weight_is_split_into_few_copies():
-    """Memory goes by rows and not by what they count."""
-    weight = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    table = Dataset.from_x(torch.zeros(2, 1), weight, 2e12, 0.0)
-    train, valid = table.split(int(3e11), make_generator(0, Stream.SPLIT))
-
-    assert valid.total_weight[0] == pytest.approx(3e11, rel=1e-3)
-    np.testing.assert_allclose(train.sample_weight(), [8.5e11, 8.5e11], rtol=1e-2)
 
 
 @pytest.mark.parametrize(
