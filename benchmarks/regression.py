@@ -494,7 +494,6 @@ def diagnostics() -> Results:
 add("density", density, partial(real_rows, 200))
 add("density, one full", lambda: density(mixtures=[(1, "full")]), real_rows)
 add("density of binary columns", density, lambda: np.hstack([real_rows(), binary_rows()]))
-add("density, dequantized", lambda: density(dequantize=True), lambda: real_rows().round(1))
 add("density, no early stopping", lambda: density(early_stopping=False), real_rows)
 add("density, small table", density, partial(real_rows, 60))
 

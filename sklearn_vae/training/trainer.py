@@ -143,9 +143,7 @@ class Trainer(NeuralNet):
         low, high = train.x.aminmax() if all(train.x.shape) else (0.0, 0.0)
         self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
         self._update_members()
-        # with noise, a row differs from step to step
-        is_fixed = train.dequantization_widths is None
-        gradient = self._gradient.hand_written if is_fixed else None
+        gradient = self._gradient.hand_written
         self.precomputed_ = None if gradient is None else gradient.precompute(model, train)
         self.processes_ = None
         if Processes.are_several():
@@ -319,8 +317,6 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask
         x, weight = train.take(rows)
-        if train.dequantization_widths is not None:
-            x = augmentation.dequantize(x, train.dequantization_widths)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, decoder_input, precomputed)

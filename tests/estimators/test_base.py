@@ -35,7 +35,7 @@ FITS = {
     ],
     VAEDensity(2, **SMALL): [
         ({}, (ARRAY,)),
-        ({"dequantize": True, "early_stopping": True}, (NAMED, None, WEIGHT)),
+        ({"early_stopping": True}, (NAMED, None, WEIGHT)),
         ({"mixtures": [(1, "full")]}, (NAMED.astype("float32"),)),
         ({"conditional": True}, (MIXED, CLASSES)),
     ],

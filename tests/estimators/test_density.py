@@ -265,18 +265,6 @@ def test_an_outlier_among_the_training_rows_has_a_low_score(mixtures, max_iter, 
     assert (scores < scores[20]).mean() < 0.05
 
 
-def test_noise_of_one_step_makes_rounded_numbers_a_density():
-    """Against the probabilities that the numbers were drawn by."""
-    rng = np.random.default_rng(0)
-    share = np.array([0.1, 0.4, 0.3, 0.2])
-    X = np.column_stack([rng.choice(4, 1500, p=share) for _ in range(2)]).astype(float)
-    exact = 2 * share @ np.log(share)
-    noisy = VAEDensity(dequantize=True, random_state=0, max_iter=30).fit(X[:1000])
-
-    test = X[1000:] + rng.uniform(-0.5, 0.5, size=(500, 2))
-    assert noisy.score(test) == pytest.approx(exact, abs=0.2)
-
-
 @pytest.mark.parametrize(
     "mixtures",
     [

@@ -11,7 +11,6 @@ from sklearn_vae.metrics import quality_report
 pd = pytest.importorskip("pandas")
 
 # the distance of two samples of 1,000 rows exceeds it with a probability of 1 %
-LARGEST_KS = 1.63 * np.sqrt(2 / 1_000)
 
 
 def clusters(n_rows, seed=0):

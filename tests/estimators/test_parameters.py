@@ -94,7 +94,6 @@ OTHER_OF_DENSITY = {
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
     "likelihood": "student_t",
-    "dequantize": True,
     "n_draws": 9,
     "max_iter": 2,
     "batch_size": 32,
