@@ -23,8 +23,7 @@ Published, each the mean of several runs [1]_ (c2st on shoppers and adult, then 
 TabDiff .736 .841, .917 .913; TabPC .894 .855, .897 .916; TabSyn .655 .794, .914 .910; a shallow
 mixture of 20,000 components .290 .773, .863 .902; TVAE 0 0. `real` (rows drawn with
 replacement), `columns` (every column shuffled by itself) and `tvae` (the package ``ctgan``) show
-what the judge makes of samples that are as good as rows, or bad. `corrected` is `density` with
-samples by `reference`.
+what the judge makes of samples that are as good as rows, or bad.
 
 References
 ----------
@@ -137,13 +136,6 @@ def density(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFr
     return VAEDensity(random_state=seed, **params).fit(train).sample(len(train), random_state=seed)
 
 
-def corrected(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
-    from sklearn_vae import VAEDensity
-
-    model = VAEDensity(random_state=seed, **params).fit(train)
-    return model.sample(len(train), random_state=seed, reference=train)
-
-
 def mixture(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
     return density(train, seed, {**params, "max_iter": 0})
 
@@ -165,8 +157,7 @@ def tvae(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame
 
 
 MODELS: dict[str, Model] = {
-    model.__name__: model
-    for model in (real, columns, density, corrected, mixture, transformer, tvae)
+    model.__name__: model for model in (real, columns, density, mixture, transformer, tvae)
 }
 
 

@@ -18,8 +18,6 @@ MAX_BATCH = 1 << 16
 
 # Draws rows of numbers by a seed, for rows of the sample by index: (n,), seed -> (n, n_features).
 Draw = Callable[[np.ndarray, int], np.ndarray]
-# Accepts rows of numbers at random, by a seed: (n, n_features), seed -> (n,).
-Accepts = Callable[[np.ndarray, int], np.ndarray]
 
 
 def check_rules(rules: Any) -> None:
@@ -34,39 +32,35 @@ def sample_with_rules(
     n_samples: int,
     seed: int,
     rules: Sequence[Any],
-    accepts: Accepts | None = None,
     *,
     is_exchangeable: bool,
 ) -> np.ndarray:
     """Draw rows of numbers that fulfil all rules, by rejection: (n_samples, n_features).
 
-    ``draw`` makes rows by a seed, for rows of the sample by index, ``restore`` converts them
-    to a table, and ``accepts`` may reject some of them, too. Without both, all rows are kept.
-    Rows are exchangeable if all have the same distribution. It is an error if too few rows fulfil
-    the rules.
+    ``draw`` makes rows by a seed, for rows of the sample by index, and ``restore`` converts them
+    to a table. Rows are exchangeable if all have the same distribution. It is an error if too few
+    rows fulfil the rules.
     """
 
-    def find_fulfilled(rows: np.ndarray, seed: int) -> np.ndarray:
-        """Restore rows as a table, and find those that are not rejected: (n,)."""
-        table = restore(rows) if rules else rows
+    def find_fulfilled(rows: np.ndarray) -> np.ndarray:
+        """Restore rows as a table, and find those that fulfil all rules: (n,)."""
         mask = np.ones(len(rows), dtype=bool)
-        for rule in rules:
-            mask &= _evaluate(rule, table)
-        return mask if accepts is None else mask & accepts(rows, seed)
+        if rules:
+            table = restore(rows)
+            for rule in rules:
+                mask &= _evaluate(rule, table)
+        return mask
 
     rows = draw(np.arange(n_samples), seed)
-    mask = find_fulfilled(rows, seed)
+    mask = find_fulfilled(rows)
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
     attempt = 0
     while len(rejected):
         if n_drawn >= limit:
-            conditions = ["fulfil the rules"] if rules else []
-            if accepts is not None:
-                conditions.append("are like 'reference'")
             raise ValueError(
-                f"{n_fulfilled} of {n_drawn} sampled rows {' and '.join(conditions)}, too few for "
+                f"{n_fulfilled} of {n_drawn} sampled rows fulfil the rules, too few for "
                 f"n_samples={n_samples}."
             )
         attempt += 1
@@ -74,9 +68,8 @@ def sample_with_rules(
         n_needed = math.ceil(1.1 * len(rejected) / acceptance_rate)
         n_proposals = min(n_needed, limit - n_drawn, MAX_BATCH)
         indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
-        attempt_seed = stream_seed(seed, Stream.REJECTION, attempt)
-        drawn = draw(indices, attempt_seed)
-        good = np.flatnonzero(find_fulfilled(drawn, attempt_seed))
+        drawn = draw(indices, stream_seed(seed, Stream.REJECTION, attempt))
+        good = np.flatnonzero(find_fulfilled(drawn))
         n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)
         if is_exchangeable:
             good = good[: len(rejected)]
