@@ -18,12 +18,6 @@ import sklearn_vae
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer, load
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.metrics import (
-    active_units,
-    check_posterior_collapse,
-    kl_per_dimension,
-    pit_calibration,
-)
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
@@ -212,21 +206,6 @@ def test_samples_given_y_have_the_mean_and_covariance_of_rows_with_that_y(of_cla
         np.testing.assert_allclose(drawn[given == own].mean(axis=0), expected, atol=0.5)
 
 
-def test_codes_and_classes_decode_to_the_rows(of_classes):
-    """The centres are in y and not in the code: a code with another y is another class's row."""
-    vae, X, y = of_classes
-    codes = vae.transform(X, y)
-    own = np.array([X[y == k].mean(axis=0) for k in y])
-
-    back = vae.inverse_transform(codes, y)
-    assert np.square(back - X).mean() < 0.3 * np.square(own - X).mean()
-    moved = vae.inverse_transform(codes, "a") - vae.inverse_transform(codes, "c")
-    centres = X[y == "a"].mean(axis=0) - X[y == "c"].mean(axis=0)
-    np.testing.assert_allclose(moved.mean(axis=0), centres, atol=0.3)
-    ends = vae.interpolate(X[0], X[1], 3, y=y[0])
-    np.testing.assert_allclose(ends[0], vae.inverse_transform(vae.transform(X[:1], y[:1]), y[0])[0])
-
-
 def test_y_may_be_a_data_frame_of_classes_and_numbers():
     """Classes and numbers side by side in a data frame; the regression on both is the oracle."""
     X, y, *_ = rows_of_numbers()
@@ -266,23 +245,6 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(n_draws, rng):
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("has_holes", [False, True])
-def test_a_column_that_equals_y_is_fitted_without_warnings_or_nan(has_holes, rng):
-    """What is left of it is nothing, and no step may lead astray for that: no warning, no NaN."""
-    X = rng.integers(0, 4, size=(40, 3)).astype(float)
-    y = X[:, 0].astype(int)
-    if has_holes:
-        X[::5, 1] = np.nan
-
-    for seed in range(2):
-        vae = VAETransformer(2, conditional=True, likelihood="gaussian", random_state=seed).fit(
-            X, y
-        )
-        back = vae.inverse_transform(vae.transform(X, y), y)
-        np.testing.assert_allclose(back[:, 0], y, atol=0.3)
-        assert np.isfinite(vae.score_samples(X, y)).all()
 
 
 # -- missing cells ---------------------------------------------------------------------
@@ -418,22 +380,6 @@ def test_a_loaded_conditional_model_has_equal_scores(tmp_path, of_classes, of_nu
         for again in (sklearn_vae.load(tmp_path / "model.vae"), pickle.loads(pickle.dumps(vae))):
             np.testing.assert_array_equal(again.score_samples(X, y), vae.score_samples(X, y))
             np.testing.assert_array_equal(again.sample(4, y=y[0]), vae.sample(4, y=y[0]))
-
-
-def test_metrics_pass_y_to_the_model(of_classes):
-    """Codes and columns are judged given y; transforms of a right model are uniform."""
-    vae, X, y = of_classes
-
-    assert kl_per_dimension(vae, X, y).shape == active_units(vae, X, y).shape == (2,)
-    check_posterior_collapse(vae, X, y)
-    for distribution in ("marginal", "conditional"):
-        found = pit_calibration(vae, X, y, distribution=distribution, n_draws=256)
-        assert found.pit.shape == X.shape
-        assert (found.pvalue > 1e-3).all()
-    with pytest.raises(ValueError, match="requires y"):
-        kl_per_dimension(vae, X)
-    density = VAEDensity(max_iter=1, random_state=0).fit(X)
-    assert pit_calibration(density, X, n_draws=64).pit.shape == X.shape
 
 
 # -- the classifier --------------------------------------------------------------------

@@ -129,21 +129,6 @@ def test_frames_keep_names_types_and_categories(on_disk):
     assert abs((drawn["color"] == "red").mean() - (frame["color"] == "red").mean()) < 0.15
 
 
-@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
-def test_categories_outside_the_sample_are_not_trained_as_others(cls, monkeypatch, on_disk):
-    """Half of the rows have colors that the sample lacks, and no other color gets them."""
-    frame = pytest.importorskip("pandas").DataFrame({"x": TRAIN[:, 0], "color": "red"})
-    frame.loc[::3, "color"] = "blue"
-    sampled, n_rows = sources.as_source(lambda: [frame]).sample()
-    frame.loc[frame.index.difference(sampled.index)[:1200], "color"] = "green"
-    monkeypatch.setattr(sources.BatchSource, "sample", lambda source: (sampled, n_rows))
-    model = small(cls).fit(lambda: [frame])
-    drawn = model.sample(2000)
-
-    assert set(drawn["color"]) == {"red", "blue"}
-    assert abs((drawn["color"] == "blue").mean() - 1 / 3) < 0.1
-
-
 def test_a_fit_that_fails_leaves_the_old_model(on_disk):
     vae = VAETransformer(2, **SMALL).fit(batches())
     before = vae.score_samples(TEST)
@@ -304,30 +289,6 @@ def test_dask_writes_imputed_partitions(incomplete, tmp_path):
     frame.map_partitions(imputer.transform, meta=frame._meta).to_parquet(tmp_path)
 
     pd.testing.assert_frame_equal(imputer.transform(table), dd.read_parquet(tmp_path).compute())
-
-
-def test_polars_writes_imputed_batches(incomplete, tmp_path):
-    pl = pytest.importorskip("polars", minversion="1.34")
-    table = pl.DataFrame(incomplete, schema=list("abc"))
-    imputer = small_imputer(table)
-    for number, batch in enumerate(table.lazy().collect_batches(chunk_size=40)):
-        imputer.transform(batch).write_parquet(tmp_path / f"{number}.parquet")
-    found = pl.read_parquet(tmp_path / "*.parquet").to_numpy()
-
-    np.testing.assert_allclose(imputer.transform(table).to_numpy(), found, rtol=1e-5)
-
-
-def test_pyarrow_writes_imputed_batches(incomplete, tmp_path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    table = pa.table(dict(zip("abc", incomplete.T, strict=True)))
-    imputer, dataset = small_imputer(table), pytest.importorskip("pyarrow.dataset").dataset(table)
-    with pq.ParquetWriter(tmp_path / "imputed.parquet", dataset.schema) as writer:
-        for batch in dataset.to_batches(batch_size=40):
-            writer.write(imputer.transform(pa.table(batch)))
-    found = pq.read_table(tmp_path / "imputed.parquet")
-
-    for expected, column in zip(imputer.transform(table).columns, found.columns, strict=True):
-        np.testing.assert_allclose(expected.to_numpy(), column.to_numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
