@@ -38,7 +38,7 @@ from sklearn_vae.data.sources import (
     windows,
 )
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
+from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_row_lengths,
@@ -134,10 +134,13 @@ class ValidatedRows:
         The rows, or some of them.
     validated_by : TableEstimator
         The estimator that has read the table.
+    weight : ndarray of shape (n,) or None
+        Their sample weights.
     """
 
     rows: np.ndarray
     validated_by: "TableEstimator[Any]"
+    weight: np.ndarray | None = None
 
 
 class TableEstimator(
@@ -338,11 +341,6 @@ class TableEstimator(
             with show_progress("Writing", n_rows, self.verbose):
                 return source.write(to_numbers, n_rows, X), None
         return X, weight
-
-    def _take_schema(self, validated_by: "TableEstimator[Any]") -> None:
-        """Take the schema and the names of the columns from an estimator that has read them."""
-        self.schema_ = validated_by.schema_
-        copy_columns(validated_by, self)
 
     def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
         """Validate rows for a fitted model, and convert them to numbers.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -247,12 +247,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[list[TrainingJob], FittedRows]:
         self._validate_params()
-        return self._make_jobs_of_rows(*self._check_rows(X, sample_weight, y=y, reset=True))
-
-    def _make_jobs_of_rows(
-        self, rows: Any, weight: np.ndarray | None
-    ) -> tuple[list[TrainingJob], FittedRows]:
-        """Encode validated rows, and make a job per mixture."""
+        rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)
         self.seed_ = draw_seed(self.random_state)
         self.columns_ = self._fit_encoder(rows, weight, self.likelihood)
         for likelihood in self.columns_.likelihoods:
@@ -274,31 +269,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         ]
         return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
 
-    def _fit_mixture(
-        self, rows: np.ndarray, weight: np.ndarray | None, validated_by: DensityEstimator[Any]
-    ) -> None:
-        """Fit the mixtures, train no network, and keep the mixture of the best held-out rows.
-
-        Independent columns are always among them. The rows are those of a fit of another
-        estimator, enough of them to hold some out.
-        """
-        self._take_schema(validated_by)
-        jobs, table = self._make_jobs_of_rows(rows, weight)
-        held_out = cast(Dataset, jobs[0].valid)
-        if INDEPENDENT not in self.mixtures_:
-            self.mixtures_.append(INDEPENDENT)
-            jobs.append(self._job(INDEPENDENT, self.seed_, jobs[0].train, held_out))
-        held_out_rows = rows[held_out.indices().cpu().numpy()]
-        results = [TrainingResult(job.weights or {}) for job in jobs]
-        self.weights_, self.interrupted_ = np.ones(1), False
-        log_density = []
-        for result in results:
-            self._set_results(jobs, [result], table)
-            log_density.append(self._predictor().log_density(held_out_rows, 1))
-        # the best one only: one that overfits would explain the rows of the fit best
-        best = int(np.argmax(stacking_weights(np.array(log_density), held_out.sample_weight())))
-        self.mixtures_ = [self.mixtures_[best]]
-        self._set_results(jobs, [results[best]], table)
+    def _keep_best(self) -> None:
+        """Keep the member of the largest weight alone."""
+        self.state_dict_, self.mixtures_ = self.state_dict_[:1], self.mixtures_[:1]
+        self.weights_ = np.ones(1)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows

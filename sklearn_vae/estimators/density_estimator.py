@@ -21,6 +21,7 @@ from sklearn_vae.estimators.base import (
     TableEstimator,
     ValidatedRows,
 )
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
@@ -76,9 +77,9 @@ class DensityEstimator(TableEstimator[PredictorT]):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
         if isinstance(X, ValidatedRows):
-            self._take_schema(X.validated_by)
-            self.condition_encoder_ = None
-            return X.rows, None
+            self.schema_, self.condition_encoder_ = X.validated_by.schema_, None
+            copy_columns(X.validated_by, self)
+            return X.rows, X.weight
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
