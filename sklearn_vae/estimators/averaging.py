@@ -99,8 +99,8 @@ class AverageFitter:
             indices,
             counts,
             self.model.seed_,
+            may_hide=self.is_number | (self.has_classes & self.is_large),
             is_number=self.is_number,
-            is_class=self.has_classes if self.is_large else None,
         )
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
@@ -148,7 +148,7 @@ class AverageFitter:
         trees = self._fit_trees(self.first_model, rows[is_left], left_weight, columns)
         predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
         trees_weight = hidden_cells.best_weight(mean, predicted)
-        has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
+        has_good_classes = hidden_cells.has_no_more_errors(predicted, mean, self.has_classes)
         is_used = np.where(self.has_classes, has_good_classes, trees_weight > 0)
         fitted = None
         if is_used[columns].any():

@@ -28,8 +28,6 @@ class HiddenCells(NamedTuple):
     precision : ndarray of shape (n, n_features)
         Number of times that each row counts, over the column's variance; 0 for other cells and
         for classes.
-    weight : ndarray of shape (n, n_features)
-        Number of times that each row counts; 0 for other cells and for numbers.
     counts : ndarray of shape (n,)
         Number of times that each row counts.
     """
@@ -37,7 +35,6 @@ class HiddenCells(NamedTuple):
     rows: np.ndarray
     hidden: np.ndarray
     precision: np.ndarray
-    weight: np.ndarray
     counts: np.ndarray
 
     @property
@@ -78,13 +75,17 @@ class HiddenCells(NamedTuple):
         common = covered.sum() / total.sum()
         return (covered + CELLS_OF_ALL * common) / (total + CELLS_OF_ALL)
 
-    def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
+    def has_no_more_errors(
+        self, imputed: np.ndarray, other: np.ndarray, is_class: np.ndarray
+    ) -> bool:
         """Test whether classes are wrong as often as in another imputation, or less often.
 
-        A difference of less than its standard error does not count.
+        They are in the columns of the mask ``is_class`` (n_features,). A difference of less than
+        its standard error does not count.
         """
+        weight = self.counts[:, None] * (self.hidden & is_class)
         is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
-        differences = self.weight * (is_wrong.astype(float) - is_other_wrong)
+        differences = weight * (is_wrong.astype(float) - is_other_wrong)
         return bool(differences.sum() <= np.sqrt(np.square(differences).sum()))
 
 
@@ -95,15 +96,14 @@ def hide_cells(
     counts: np.ndarray,
     seed: int,
     *,
+    may_hide: np.ndarray,
     is_number: np.ndarray,
-    is_class: np.ndarray | None,
 ) -> HiddenCells:
     """Hide those cells of held-out rows that are missing in other rows, drawn at random.
 
     ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
-    and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
-    and ``is_class`` (n_features,). With classes, a row gets no more missing cells than the other
-    row has, as trees have learned from as many, but one if all rows have equally many.
+    and ``counts`` (m,) their weights. Cells are hidden in the columns of the mask ``may_hide``
+    (n_features,); those of ``is_number`` (n_features,) have means.
     """
     with np.errstate(all="ignore"):  # numbers near the largest ones overflow
         cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
@@ -119,16 +119,7 @@ def hide_cells(
     indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
     rows = rows[indices]
     pattern = patterns[generator.integers(len(patterns), size=len(rows))]
-    may_hide = is_number if is_class is None else is_number | is_class
     hidden = pattern & ~np.isnan(rows) & may_hide
-    class_weight = np.zeros(rows.shape)
-    if is_class is not None:
-        n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
-        if (n_hidden <= 0).all():  # every row has as many missing cells
-            n_hidden = np.ones_like(n_hidden)
-        order = np.where(hidden, generator.random(hidden.shape), 1.0)
-        hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
-        class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
     with np.errstate(all="ignore"):
         precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
-    return HiddenCells(rows, hidden, precision, class_weight, counts)
+    return HiddenCells(rows, hidden, precision, counts)

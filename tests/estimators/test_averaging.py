@@ -324,7 +324,7 @@ def fitted_spread(too_wide_by, n, steps):
     )
     model = steps[0].estimator_
     fitter = AverageFitter(model, model.state_dict_, rows, None)
-    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(n))
+    cells = HiddenCells(rows, hidden, hidden.astype(float), np.ones(n))
     fitter._fit_spread(draws, cells, np.ones(rows.shape), None)
 
     return fitter.imputation.spread
