@@ -221,7 +221,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             X = repeat_by_weight(X, weights)
         if len(X) > MAX_REFERENCE_ROWS:
             X = _draw(X, MAX_REFERENCE_ROWS, make_generator(seed, Stream.SPLIT, 1))[0]
-        X = X[np.lexsort(np.hstack([np.isnan(X), np.nan_to_num(X)]).T[::-1])]  # whatever X's order
+        X = X[np.lexsort(np.hstack([np.nan_to_num(X), np.isnan(X)]).T[::-1])]  # whatever X's order
         if self.calibration is None:
             return X[:0], X
         n_calibration = max(round(self.calibration_fraction * len(X)), 1)
