@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from sklearn_vae.data.fields import UNKNOWN
+from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.row_subsets import spread_out
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ MEAN_DECIMALS = 10
 # column.
 MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
+# Types of columns whose values are classes without an order.
+CLASS_TYPES = ("boolean", "category")
 # Fraction of repeated reference rows from which on a new row may well equal one.
 MAX_REPEATED_FRACTION = 0.01
 
@@ -81,10 +83,31 @@ class ScoredRows:
         return type(self)(X, self.columns, self.model, self.reference, are_new=self.are_new)
 
     def split(self, is_new: np.ndarray) -> tuple[Self, Self]:
-        """Split rows into new ones and their reference, as if these were all training rows."""
+        """Split rows into new ones and their reference, as if these were all training rows.
+
+        Classes that new rows alone have are ``UNKNOWN``.
+        """
         new, reference = self.select(is_new), self.select(~is_new)
         new.reference = reference.reference = reference
+        for j in np.flatnonzero(self.columns.is_categorical).tolist():
+            reference.mark_unknown(new.X, j)
         return new, reference
+
+    def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
+        """Replace classes that these rows do not have by ``UNKNOWN``: (n, n_features) -> the same.
+
+        A dtype may declare them. ``fields`` are the types of the columns, if they are not all
+        numbers.
+        """
+        X = X.copy()
+        for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
+            self.mark_unknown(X, j)
+        return X
+
+    def mark_unknown(self, X: np.ndarray, column: int) -> None:
+        """Replace classes of a column that these rows do not have, in place: (n, n_features)."""
+        is_seen = np.isin(X[:, column], self.value_counts[column][0]) | np.isnan(X[:, column])
+        X[~is_seen, column] = UNKNOWN
 
     @cached_property
     def inputs(self) -> np.ndarray:

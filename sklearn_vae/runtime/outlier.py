@@ -134,6 +134,7 @@ class OutlierModel(ScoreLabels, TableModel):
     def score_rows(self, X: np.ndarray) -> np.ndarray:
         """Normality score of rows of numbers, with codes for categories: (n,)."""
         reference = self.reference
+        X = reference.match(X, self.fields)
         columns, model = reference.columns, reference.model
         scored = ScoredRows(X, columns, model, reference, are_new=self.are_new)
         return -score_in_batches(self.scorer.score, scored)

@@ -370,6 +370,7 @@ def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     assert np.sqrt(np.square(error).mean()) < 0.15
 
 
+@in_one_setting(["auto", "log_likelihood", "reconstruction"])
 def test_attributions_add_up_to_the_score_below_the_mean(wine, method, novelty):
     """For training rows, distant rows and a row with one extreme value."""
     X = wine.to_numpy()
