@@ -6,7 +6,6 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
-from sklearn_vae.anomaly.reference import CountedRows
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -44,13 +43,12 @@ class AttributionBaseline:
         check_array("conditional_nll", self.conditional_nll, "f", (None,))
 
     @classmethod
-    def fit(cls, predictor: Predictor, rows: CountedRows, scores: np.ndarray) -> Self:
+    def fit(cls, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> Self:
         """Average over some of the rows (n, n_features), and over the anomaly scores of all."""
-        n_rows = min(max(MAX_BASELINE_VALUES // rows.X.shape[1], 10), MAX_BASELINE_ROWS)
-        X, counts = rows.select(spread_out(len(rows.X), n_rows))
+        n_rows = min(max(MAX_BASELINE_VALUES // X.shape[1], 10), MAX_BASELINE_ROWS)
+        X = X[spread_out(len(X), n_rows)]
         nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
-        weights = observed if counts is None else observed * counts[:, None]
-        baseline = (nll * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
+        baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
         return cls(baseline, float(scores.mean()))
 
     def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -1,32 +1,12 @@
 """Conformal calibration of anomaly scores: p-values and thresholds."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-from sklearn_vae.anomaly.reference import CountedRows
-
-if TYPE_CHECKING:
-    import torch
 
 # Scores that differ by less, as a fraction or in their unit, are equal: rounding errors depend on
 # the other rows of a batch, and are not to break ties.
 ROUNDING = 1e-9
-
-
-def split_calibration(
-    rows: CountedRows, fraction: float, min_rows: int, generator: "torch.Generator"
-) -> tuple[CountedRows, CountedRows]:
-    """Hold out a fraction of the rows for conformal calibration: calibration, training rows."""
-    n_rows = rows.n_rows
-    n_calibration = max(round(fraction * n_rows), 1)
-    if n_rows - n_calibration < min_rows:
-        raise ValueError(
-            f"calibration='conformal' with calibration_fraction={fraction} leaves "
-            f"{n_rows - n_calibration} of {n_rows} rows to train on; at least {min_rows} are "
-            f"needed."
-        )
-    return rows.split(n_calibration, generator)
 
 
 class ScoreLabels:

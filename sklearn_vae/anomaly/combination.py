@@ -127,7 +127,7 @@ class CombinedScore(Scorer):
         pairs = zip(fitted.scorers, score_in_batches(fitted._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
-            TailDistribution.fit(rows.repeat(score), is_logarithmic=scorer.is_logarithmic)
+            TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic)
             for scorer, score in zip(scorers, scores, strict=True)
         )
         fitted = replace(self, scorers=scorers, tails=tails)

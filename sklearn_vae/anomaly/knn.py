@@ -1,8 +1,8 @@
 """Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FunctionType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,195 +15,112 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 
 # Largest number of rows per query, which cannot be interrupted.
 MAX_BATCH_ROWS = 1 << 10
-# Largest number of coordinates of reference rows that are compared with one row after the other.
-MAX_CACHED_NUMBERS = 1 << 16
 # Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
 MAX_TREE_DIMENSIONS = 15
-# Largest number of reference rows of which a fraction are the neighbours.
+# Largest number of reference rows of which half are the neighbours.
 MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
 
-Space = Callable[[ScoredRows], np.ndarray]  # rows -> (n, f)
+# Coordinates of rows in which distances are computed, by the names of attributes of rows.
+SPACES = ("inputs", "normal_scores", "deviations")
 Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors), nearest first
 
 
-@serializable
-def inputs(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows: (n, n_inputs)."""
-    return rows.inputs
-
-
-@serializable
-def normal_scores(rows: ScoredRows) -> np.ndarray:
-    """Standardized rows with normal scores in place of numbers: (n, n_inputs)."""
-    return rows.normal_scores
-
-
-@serializable
-def deviations(rows: ScoredRows) -> np.ndarray:
-    """Deviations from medians, in standard deviations or normal scores: (n, n_inputs)."""
-    return rows.deviations
-
-
-@serializable
 @dataclass(frozen=True)
-class NeighborDistance(Scorer):
-    """Mean distance to the k nearest reference rows.
+class NeighborScorer(Scorer):
+    """Score by the nearest reference rows.
 
     Attributes
     ----------
-    space : callable
-        Coordinates in which distances are computed.
-    min_neighbors, fraction : int, float
-        k is this fraction of the reference rows, and at least ``min_neighbors``. With a fraction,
-        at most 2,000 of the rows are the reference, so that time is linear in the rows.
+    space : str
+        Coordinates in which distances are computed, one of ``SPACES``.
+    n_neighbors : int
+        Number of neighbours, at least.
     index : ndarray of shape (n + 1,)
         Index of each row within ``reference``, -1 for rows that are not part of it, and at the
         end for new rows.
     reference : ndarray of shape (n_reference, f)
         Coordinates of the reference rows.
-    counts : ndarray of shape (n_reference,)
-        Multiplicity of each reference row.
     """
 
-    space: Space
-    min_neighbors: int
-    fraction: float = 0.0
+    space: str
+    n_neighbors: int
     index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
-    counts: np.ndarray | None = field(default=None, repr=False)
-    # rows that are found beside the neighbours: one of them may be the row itself
-    _n_more: ClassVar[int] = 1
+    _max_reference: ClassVar[int | None] = None
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        check_integer(self, "min_neighbors", self.min_neighbors)
+        check_integer(self, "n_neighbors", self.n_neighbors)
         check_array("reference", self.reference, "f", (None, None))
         check_array("index", self.index, "i", (None,))
         n_reference, n_dimensions = self.reference.shape
         is_index = (self.index >= -1).all() and (self.index < n_reference).all()
-        if not 0 <= self.fraction <= 1 or not is_index or not isinstance(self.space, FunctionType):
-            raise ValueError("the nearest neighbours must be a fraction of the reference rows")
-        is_fitted, n_rows = len(self.index) > 0, n_reference
-        if self.counts is not None:
-            check_array("counts", self.counts, "i", (n_reference,))
-            n_rows = int(self.counts.sum()) if (self.counts > 0).all() else 0
-        if is_fitted and min(n_rows - 1, n_dimensions) < 1:
+        if not is_index or self.space not in SPACES:
+            raise ValueError("the nearest neighbours must be among the reference rows")
+        if len(self.index) and min(n_reference - 1, n_dimensions) < 1:
             raise ValueError("the reference has too few rows for nearest neighbours")
-        max_cells = max(2 * MAX_BATCH_CELLS, n_reference * n_dimensions)
-        if self._n_neighbors(n_rows) * n_dimensions > max_cells:
-            raise ValueError("the reference rows have too large counts")
 
     def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer whose reference are the rows, or some of them with a fraction."""
-        indices = spread_out(len(rows), MAX_FRACTION_REFERENCE if self.fraction else len(rows))
+        """Return a scorer whose reference are the rows, or some of them."""
+        indices = spread_out(len(rows), self._max_reference or len(rows))
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
-        counts = None if rows.counts is None else rows.counts[indices]
-        return replace(self, index=index, reference=self.space(rows)[indices], counts=counts)
+        return replace(self, index=index, reference=getattr(rows, self.space)[indices])
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         if len(self.index) != len(rows.reference) + 1:
             raise ValueError("the scorer was fitted to other reference rows")
-        x, reference, itself = self.space(rows), self.reference, self.index[rows.reference_indices]
-        k = self._n_neighbors(len(reference) if self.counts is None else int(self.counts.sum()))
-        if not self.fraction:
-            return self._nearest_distance(x, itself, reference, k)
-        distances = np.empty(len(x))
-        for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
-            distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
-        return distances
+        x, itself = getattr(rows, self.space), self.index[rows.reference_indices]
+        return self._distances(x, itself)
 
-    def _n_neighbors(self, n_rows: int) -> int:
-        """Return k for so many reference rows, one of which may be the query itself."""
-        return min(max(self.min_neighbors, round(self.fraction * n_rows)), n_rows - 1)
-
-    def _nearest_distance(
-        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
-    ) -> np.ndarray:
-        """Distance of rows (n, f) to few neighbours: (n,)."""
-        distances = np.empty(len(x))
-        n_found = min(k + self._n_more, len(reference))
-        find = self._search(reference, n_found)
-        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
-        for batch in batches(len(x), batch_size):
-            neighbors = self._neighbors(x[batch], itself[batch], reference, find(x[batch]), k)
-            distances[batch] = self.distance(x[batch], neighbors)
-        return distances
-
-    def _neighbors(
-        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, index: np.ndarray, k: int
-    ) -> np.ndarray:
-        """Coordinates of k of the neighbours with these indices (n, m): (n, f) -> (n, k, f)."""
-        return reference[self._repeat(index, itself, k)]
-
-    def _search(self, reference: np.ndarray, n_neighbors: int) -> Search:
-        """Return a search of the reference rows (n_reference, f) for the nearest ones."""
-        from sklearn import config_context
-        from sklearn.neighbors import NearestNeighbors
-
-        # by a tree, ties do not depend on the other rows of the query
-        algorithm = "auto" if reference.shape[1] > MAX_TREE_DIMENSIONS else "kd_tree"
-        with config_context(array_api_dispatch=False):
-            tree = NearestNeighbors(n_neighbors=n_neighbors, algorithm=algorithm).fit(reference)
-
-        def find(x: np.ndarray) -> np.ndarray:
-            with config_context(array_api_dispatch=False):
-                indices: np.ndarray = tree.kneighbors(x, return_distance=False)
-            return indices
-
-        return find
-
-    def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
-        from scipy.spatial.distance import cdist
-
-        batch_size = MAX_CACHED_NUMBERS // reference.shape[1]
-        if batch_size >= len(reference):
-            return cdist(x, reference)
-        distances = np.empty((len(x), len(reference)))
-        for batch in batches(len(reference), max(batch_size, 1)):
-            distances[:, batch] = cdist(x, reference[batch])
-        return distances
-
-    def _mean_distance(
-        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
-    ) -> np.ndarray:
-        """Mean distance of rows (n, f) to many neighbours, from all distances: (n,)."""
-        distances = self._pairwise_distances(x, reference)
-        if self.counts is not None:
-            nearest = self._repeat(distances.argsort(axis=1), itself, k)
-            return np.take_along_axis(distances, nearest, axis=1).mean(axis=1)
-        is_reference = np.flatnonzero(itself >= 0)
-        distances[is_reference, itself[is_reference]] = np.inf
-        distances.partition(k - 1, axis=1)
-        return distances[:, :k].mean(axis=1)
-
-    def _repeat(self, neighbors: np.ndarray, itself: np.ndarray, k: int) -> np.ndarray:
-        """Repeat neighbours by their counts, nearest first, until there are k: (n, k)."""
-        cumulative = self._count(neighbors, itself).cumsum(axis=1)
-        n_copies = np.diff(np.minimum(cumulative, k), prepend=0)
-        return np.repeat(neighbors.ravel(), n_copies.ravel()).reshape(-1, k)
-
-    def _count(self, neighbors: np.ndarray, itself: np.ndarray) -> np.ndarray:
-        """Multiplicity of each neighbour, without the row itself: (n, n_neighbors)."""
-        counts = 1 if self.counts is None else self.counts[neighbors]
-        return counts - (neighbors == itself[:, None])
-
-    def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-        """Mean distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
-        # not the tree's distances, which may depend on the other rows of the query
-        difference = neighbors - x[:, None]
-        return np.sqrt(np.square(difference).sum(axis=2)).mean(axis=1)
+    @abstractmethod
+    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
 
 
 @serializable
 @dataclass(frozen=True)
-class HyperplaneDistance(NeighborDistance):
+class NeighborDistance(NeighborScorer):
+    """Mean distance to a fraction of the reference rows, the nearest ones.
+
+    At most 2,000 of the rows are the reference, so that time is linear in the rows.
+    """
+
+    fraction: float = 0.5
+    _max_reference: ClassVar[int | None] = MAX_FRACTION_REFERENCE
+
+    def check(self) -> None:
+        """Validate the fields of a loaded scorer."""
+        super().check()
+        if not 0 <= self.fraction <= 1:
+            raise ValueError("the nearest neighbours must be a fraction of the reference rows")
+
+    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
+        n_reference, distances = len(self.reference), np.empty(len(x))
+        k = min(max(self.n_neighbors, round(self.fraction * n_reference)), n_reference - 1)
+        for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
+            of_batch = self._pairwise_distances(x[batch])
+            of_batch[itself[batch, None] == np.arange(n_reference)] = np.inf
+            of_batch.partition(k - 1, axis=1)
+            distances[batch] = of_batch[:, :k].mean(axis=1)
+        return distances
+
+    def _pairwise_distances(self, x: np.ndarray) -> np.ndarray:
+        """Distances of rows to all reference rows: (n, f) -> (n, n_reference)."""
+        from scipy.spatial.distance import cdist
+
+        return cdist(x, self.reference)
+
+
+@serializable
+@dataclass(frozen=True)
+class HyperplaneDistance(NeighborScorer):
     """Distance to the hyperplane through the k nearest reference rows [1]_, with a ridge.
 
     The ridge penalizes points of the hyperplane that are far from the neighbours' mean. If more
@@ -216,42 +133,72 @@ class HyperplaneDistance(NeighborDistance):
        Neighbor Algorithms", NeurIPS 2001.
     """
 
-    _n_more: ClassVar[int] = 2  # the row itself, and one that may be tied with the last neighbour
+    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
+        distances, n_reference = np.empty(len(x)), len(self.reference)
+        # two more: the row itself, and one that may be tied with the last neighbour
+        n_found = min(self.n_neighbors + 2, n_reference)
+        find = self._search(n_found)
+        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
+        for batch in batches(len(x), batch_size):
+            neighbors = self._neighbors(x[batch], itself[batch], find(x[batch]))
+            distances[batch] = self.distance(x[batch], neighbors)
+        return distances
 
-    def _neighbors(
-        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, index: np.ndarray, k: int
-    ) -> np.ndarray:
-        """Coordinates of the k neighbours of rows, with tied ones as their mean: (n, k, f)."""
-        neighbors = super()._neighbors(x, itself, reference, index, k)
+    def _search(self, n_found: int) -> Search:
+        """Return a search of the reference rows for the nearest ones."""
+        from sklearn import config_context
+        from sklearn.neighbors import NearestNeighbors
+
+        # by a tree, ties do not depend on the other rows of the query
+        is_wide = self.reference.shape[1] > MAX_TREE_DIMENSIONS
+        with config_context(array_api_dispatch=False):
+            tree = NearestNeighbors(n_neighbors=n_found, algorithm="auto" if is_wide else "kd_tree")
+            tree.fit(self.reference)
+
+        def find(x: np.ndarray) -> np.ndarray:
+            with config_context(array_api_dispatch=False):
+                indices: np.ndarray = tree.kneighbors(x, return_distance=False)
+            return indices
+
+        return find
+
+    def _neighbors(self, x: np.ndarray, itself: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Coordinates of k of the nearest rows, with tied ones as their mean: (n, k, f).
+
+        ``index`` (n, m) are the nearest rows, among which the row itself may be.
+        """
+        k, reference = min(self.n_neighbors, len(self.reference) - 1), self.reference
+        is_itself = index == itself[:, None]
+        order = is_itself.argsort(axis=1, kind="stable")[:, :k]
+        neighbors = reference[np.take_along_axis(index, order, axis=1)]
         radius = np.linalg.norm(neighbors[:, -1] - x, axis=1)
         excess = np.linalg.norm(reference[index] - x[:, None], axis=2) - radius[:, None]
         margin = ROUNDING * (1 + radius[:, None])
-        count = self._count(index, itself)
-        is_at_radius = (np.abs(excess) <= margin) & (count > 0)
-        n_within = (count * (excess <= margin)).sum(axis=1)
-        is_tied = (is_at_radius.sum(axis=1) > 1) & (n_within > k) & (radius > ROUNDING)
-        rows = np.flatnonzero(is_tied)
+        is_within = (excess <= margin) & ~is_itself
+        is_at_radius = is_within & (excess >= -margin)
+        is_tied = (is_at_radius.sum(axis=1) > 1) & (is_within.sum(axis=1) > k)
+        rows = np.flatnonzero(is_tied & (radius > ROUNDING))
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference), 1)):
             tied = rows[batch]
-            mean, n_closer = self._mean_at(x[tied], itself[tied], reference, radius[tied])
+            mean, n_closer = self._mean_at(x[tied], itself[tied], radius[tied])
             is_closer = np.arange(k) < n_closer[:, None]
             neighbors[tied] = np.where(is_closer[:, :, None], neighbors[tied], mean[:, None])
         return neighbors
 
     def _mean_at(
-        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, radius: np.ndarray
+        self, x: np.ndarray, itself: np.ndarray, radius: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean of the reference rows at a distance, and the number of closer ones: (n, f), (n,)."""
         # all squared distances by one product; their rounding errors are less than the margin
         square, bound = np.square(x).sum(axis=1), np.square(radius)
-        excess = np.square(reference).sum(axis=1) - 2 * x @ reference.T
+        excess = np.square(self.reference).sum(axis=1) - 2 * x @ self.reference.T
         excess += (square - bound)[:, None]
         margin = 4 * ROUNDING * (square + bound)[:, None]
-        counts = np.ones(len(reference)) if self.counts is None else self.counts.astype(float)
-        is_itself = np.arange(len(reference)) == itself[:, None]
-        weight = counts * (np.abs(excess) <= margin) * ~is_itself
-        n_closer = (excess < -margin) @ counts - (is_itself & (excess < -margin)).sum(axis=1)
-        return weight @ reference / weight.sum(axis=1, keepdims=True), n_closer
+        is_other = np.arange(len(self.reference)) != itself[:, None]
+        weight = ((np.abs(excess) <= margin) & is_other).astype(float)
+        n_closer = ((excess < -margin) & is_other).sum(axis=1)
+        return weight @ self.reference / weight.sum(axis=1, keepdims=True), n_closer
 
     def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         """Distance of rows (n, f) to the hyperplane through their neighbours (n, k, f): (n,)."""

@@ -2,13 +2,7 @@
 
 from sklearn_vae.anomaly.base import Scorer
 from sklearn_vae.anomaly.combination import CombinedScore
-from sklearn_vae.anomaly.knn import (
-    HyperplaneDistance,
-    NeighborDistance,
-    deviations,
-    inputs,
-    normal_scores,
-)
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.scores import (
     NegativeLogLikelihood,
     ReconstructionError,
@@ -30,11 +24,11 @@ RANKING_DRAWS = 8
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
 RANKING: Part = (NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False), 1.0)
-DISTANCE = NeighborDistance(deviations, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
+DISTANCE = NeighborDistance("deviations", MIN_NEIGHBORS, fraction=NEIGHBOR_FRACTION)
 # Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
 # in tables with classes.
 CLEAN: tuple[Part, ...] = tuple(
-    (HyperplaneDistance(space, HYPERPLANE_NEIGHBORS), 1.0) for space in (inputs, normal_scores)
+    (HyperplaneDistance(space, HYPERPLANE_NEIGHBORS), 1.0) for space in ("inputs", "normal_scores")
 )
 NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
 CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))

@@ -6,15 +6,15 @@ corrected (see ``ModelScore``). So training rows and new rows have scores of the
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import as_single
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.numerics.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.data.table_encoder import TableEncoder
@@ -29,8 +29,8 @@ MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
-# Rows whose values are matched at a time.
-MAX_MATCHED = 1 << 12
+# Fraction of repeated reference rows from which on a new row may well equal one.
+MAX_REPEATED_FRACTION = 0.01
 
 
 class ScoredRows:
@@ -46,8 +46,6 @@ class ScoredRows:
         The fitted model.
     reference : ScoredRows, optional
         The reference rows; by default the rows themselves.
-    counts : ndarray of shape (n,), int, optional
-        Multiplicity of each row; one by default.
     folds : list of (Predictor, ndarray of shape (n,)), optional
         Models that were fitted to some of the reference rows, and the masks of all others.
     are_new : bool, default=False
@@ -60,14 +58,13 @@ class ScoredRows:
         columns: "TableEncoder",
         model: "Predictor",
         reference: Self | None = None,
-        counts: np.ndarray | None = None,
         *,
         folds: Sequence[tuple["Predictor", np.ndarray]] = (),
         are_new: bool = False,
     ):
         self.X, self.columns, self.model, self.are_new = X, columns, model, are_new
         self.reference = self if reference is None else reference
-        self.counts, self.folds = counts, folds
+        self.folds = folds
 
     @staticmethod
     def ndtri(probability: np.ndarray) -> np.ndarray:
@@ -82,10 +79,8 @@ class ScoredRows:
 
     def select(self, indices: np.ndarray | slice) -> Self:
         """Rows at the indices, with the same reference."""
-        counts = None if self.counts is None else self.counts[indices]
-        return type(self)(
-            self.X[indices], self.columns, self.model, self.reference, counts, are_new=self.are_new
-        )
+        X = self.X[indices]
+        return type(self)(X, self.columns, self.model, self.reference, are_new=self.are_new)
 
     def split(self, is_new: np.ndarray) -> tuple[Self, Self]:
         """Split rows into new ones and their reference, as if these were all training rows.
@@ -98,21 +93,13 @@ class ScoredRows:
             reference.mark_unknown(new.X, j)
         return new, reference
 
-    def repeat(self, values: np.ndarray) -> np.ndarray:
-        """Repeat each row's value by the row's multiplicity."""
-        return values if self.counts is None else np.repeat(values, self.counts)
-
     def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
-        """Replace values of other rows by those of these rows: (n, n_features) -> (n, n_features).
+        """Replace classes that these rows do not have by ``UNKNOWN``: (n, n_features) -> the same.
 
-        A value of single precision and one of double precision that equals it when rounded are
-        one value, if single precision tells the values of the column apart: 0.1 is another number
-        there. Classes that these rows do not have are ``UNKNOWN``, also if a dtype declares them.
-        ``fields`` are the types of the columns, if they are not all numbers.
+        A dtype may declare them. ``fields`` are the types of the columns, if they are not all
+        numbers.
         """
         X = X.copy()
-        for batch in batches(len(X), MAX_MATCHED):
-            self._match_precision(X[batch])
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             self.mark_unknown(X, j)
         return X
@@ -121,24 +108,6 @@ class ScoredRows:
         """Replace classes of a column that these rows do not have, in place: (n, n_features)."""
         is_seen = np.isin(X[:, column], self.value_counts[column][0]) | np.isnan(X[:, column])
         X[~is_seen, column] = UNKNOWN
-
-    def _match_precision(self, X: np.ndarray) -> None:
-        """Replace numbers of the other precision by these rows', in place: (n, n_features)."""
-        rounded_x = as_single(X)
-        x_is_single = rounded_x == X
-        has_single, has_double = self.precisions
-        columns = np.flatnonzero(np.where(x_is_single, has_double, has_single).any(axis=0))
-        nearest = np.empty((2, len(X), len(columns)))  # the values below and above
-        for k, j in enumerate(columns.tolist()):
-            values = self.value_counts[j][0]
-            position = values.searchsorted(X[:, j])
-            nearest[0, :, k] = values[np.maximum(position - 1, 0)]
-            nearest[1, :, k] = values[np.minimum(position, len(values) - 1)]
-        rounded = as_single(nearest)
-        is_other = (rounded == nearest) != x_is_single[:, columns]
-        is_equal = is_other & (rounded == rounded_x[:, columns])
-        for candidate, mask in zip(nearest, is_equal, strict=True):
-            X[:, columns] = np.where(mask, candidate, X[:, columns])
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -265,7 +234,7 @@ class ScoredRows:
         values, quantiles, left_out = [], [], []
         scale, (bounds, median) = np.ones(len(columns)), np.empty((2, 2, len(columns)))
         for j, column in enumerate(columns):
-            number, counts = count_values(self.inputs[:, column], self.counts)
+            number, counts = np.unique(self.inputs[:, column], return_counts=True)
             frequency = counts / counts.sum()
             knots = self.ndtri(frequency.cumsum() - 0.5 * frequency)
             variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
@@ -289,16 +258,13 @@ class ScoredRows:
         """Some of these rows, to which classes of rows are compared."""
         indices = spread_out(len(self), MAX_CLASS_REFERENCE)
         classes = self.classes[indices]
-        counts = np.ones(len(indices)) if self.counts is None else self.counts[indices]
         levels = [np.unique(column) for column in classes.T]
-        return ClassReference(
-            indices, self.numbers[indices], one_hot(classes, levels), counts, levels
-        )
+        return ClassReference(indices, self.numbers[indices], one_hot(classes, levels), levels)
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Ascending values of each column of X, and their counts."""
-        return [count_values(x, self.counts) for x in self.X.T]
+        """Ascending values of each column of X, NaN last, and their counts."""
+        return [np.unique(x, return_counts=True) for x in self.X.T]
 
     @cached_property
     def unique_classes(self) -> dict[int, np.ndarray]:
@@ -309,23 +275,15 @@ class ScoredRows:
         return {j: classes for j, classes in unique.items() if len(classes)}
 
     @cached_property
-    def precisions(self) -> np.ndarray:
-        """Masks of columns with values of single precision, and with others: (2, n_features).
-
-        Columns whose values single precision does not tell apart are in neither.
-        """
-        masks = np.zeros((2, self.X.shape[1]), dtype=bool)
-        for j, (values, _) in enumerate(self.value_counts):
-            rounded = as_single(values)
-            if len(np.unique(rounded)) == len(values):
-                is_single = rounded == values
-                masks[:, j] = is_single.any(), not is_single.all()
-        return masks
-
-    @cached_property
     def index_of(self) -> dict[bytes, int]:
         """Index of each row by its values; of duplicates, the first."""
         return {key: i for i, key in reversed(list(enumerate(self._keys())))}
+
+    @cached_property
+    def are_often_repeated(self) -> bool:
+        """Whether so many rows are repeated that a new row may well equal one of them."""
+        counts = np.array([*Counter(self._keys()).values()])
+        return bool(counts[counts > 1].sum() > MAX_REPEATED_FRACTION * len(self))
 
     def _keys(self) -> list[bytes]:
         """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
@@ -379,8 +337,6 @@ class ClassReference(NamedTuple):
         Standardized rows without classes.
     codes : ndarray of shape (m, L)
         One-hot codes of the columns of classes, side by side.
-    counts : ndarray of shape (m,)
-        Multiplicity of each row.
     levels : list of ndarray
         Classes of each column, as indices among the values of all reference rows.
     """
@@ -388,7 +344,6 @@ class ClassReference(NamedTuple):
     indices: np.ndarray
     numbers: np.ndarray
     codes: np.ndarray
-    counts: np.ndarray
     levels: list[np.ndarray]
 
 
@@ -398,27 +353,12 @@ def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
     return np.hstack(codes).astype(np.float64)
 
 
-def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Values in ascending order and how often they occur, NaN last: (n,) -> (m,), (m,)."""
-    values, inverse = np.unique(x, return_inverse=True)
-    return values, np.bincount(inverse, counts)
-
-
 def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Indices of x among ascending values, NaN last; m for other values: (m,), (n,) -> (n,)."""
     position = np.minimum(values.searchsorted(x), len(values) - 1)
     nearest = values[position]
     is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
     return np.where(is_found, position, len(values))
-
-
-def count_others(counts: np.ndarray, index: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
-    """Number of reference rows with a value, without the row itself: (m,), (n,), (n,) -> (n,).
-
-    ``index`` is that of the value, m for other values. Rows of the mask ``is_itself`` are reference
-    rows.
-    """
-    return np.maximum(np.append(counts, 0)[index] - is_itself, 0)
 
 
 def left_out_normal_scores(

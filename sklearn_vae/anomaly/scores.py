@@ -50,13 +50,10 @@ class ModelScore(Scorer):
         differences = []
         for model, is_new in rows.folds:
             score_by, parts = partial(self.score_by, model), rows.split(is_new)
-            new, old = (
-                np.quantile(part.repeat(score_in_batches(score_by, part)), QUANTILES)
-                for part in parts
-            )
+            new, old = (np.quantile(score_in_batches(score_by, part), QUANTILES) for part in parts)
             differences.append(new - old)
         optimism = np.maximum.accumulate(np.maximum(np.mean(differences, axis=0), 0))
-        knots = np.quantile(rows.repeat(scores), QUANTILES)
+        knots = np.quantile(scores, QUANTILES)
         corrected = replace(self, knots=knots, optimism=optimism)
         return corrected, scores + corrected._optimism_of(scores)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
-from sklearn_vae.anomaly.rows import ScoredRows, count_others, one_hot
+from sklearn_vae.anomaly.rows import ScoredRows, one_hot
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.registry import serializable
 
@@ -46,14 +46,13 @@ class ClassSurprisal(Scorer):
         x, codes = rows.numbers, one_hot(rows.classes, reference.levels)
         ends = np.cumsum([len(levels) for levels in reference.levels])[:-1]
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference.indices), 1)):
-            is_itself = reference.indices == rows.reference_indices[batch, None]
-            n_copies = reference.counts - is_itself
+            is_other = reference.indices != rows.reference_indices[batch, None]
             distance = _squared_distance(x[batch], reference.numbers)
             distance += CLASS_SQUARED_DISTANCE * (n_columns - codes[batch] @ reference.codes.T)
-            n_rows = np.maximum(n_copies.sum(axis=1), 1)  # a row may be its own reference alone
-            mean = (n_copies * distance).sum(axis=1) / n_rows
+            n_rows = np.maximum(is_other.sum(axis=1), 1)  # a row may be its own reference alone
+            mean = (is_other * distance).sum(axis=1) / n_rows
             bandwidth = np.maximum(BANDWIDTH_FRACTION * mean, MIN_BANDWIDTH)[:, None]
-            weight = (n_copies * np.exp(-distance / bandwidth)) @ reference.codes
+            weight = (is_other * np.exp(-distance / bandwidth)) @ reference.codes
             # rows of other classes are nearer without the column
             weight *= np.where(codes[batch], 1, np.exp(CLASS_SQUARED_DISTANCE / bandwidth))
             parts = (np.split(part, ends, axis=1) for part in (weight, codes[batch]))
@@ -75,7 +74,7 @@ class ClassSurprisal(Scorer):
         frequencies = np.empty(rows.classes.shape)
         for j, column in enumerate(rows.reference.class_columns):
             counts = rows.reference.value_counts[column][1]
-            count = count_others(counts, rows.classes[:, j], is_reference)
+            count = np.maximum(np.append(counts, 0)[rows.classes[:, j]] - is_reference, 0)
             n_others = counts.sum() - is_reference
             frequencies[:, j] = (count + 1 / (len(counts) + 1)) / (n_others + 1)
         return frequencies

@@ -37,8 +37,7 @@ from sklearn_vae.data.sources import (
     windows,
 )
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
-from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
+from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_row_lengths,
@@ -51,8 +50,8 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
+    warn_of_small_weights,
     with_column_names,
-    without_weight_0,
 )
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
@@ -132,22 +131,21 @@ class ValidatedRows:
     ----------
     rows : ndarray of shape (n, n_features)
         The rows, or some of them.
-    weight : ndarray of shape (n,) or None
-        Their sample weights.
     validated_by : TableEstimator
         The estimator that has read the table.
+    weight : ndarray of shape (n,) or None
+        Their sample weights.
     """
 
     rows: np.ndarray
-    weight: np.ndarray | None
     validated_by: "TableEstimator[Any]"
+    weight: np.ndarray | None = None
 
 
 class TableEstimator(
     TableTagsMixin,
     NestedParamsMixin,
     SerializationMixin,
-    CallbackSupportMixin,
     BaseEstimator,
     Generic[PredictorT],
 ):
@@ -158,8 +156,8 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
-    # Whether numbers are standardized and no more, as in the first fit of a robust one.
-    _is_plain: bool = False
+    # Whether a fit warns of values so far out that they alone decide the scale of a column.
+    _warns_of_extremes: bool = True
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -173,7 +171,6 @@ class TableEstimator(
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
     refit: bool = False
-    robust: bool = False
     warm_start: bool = False
 
     architecture_: Architecture
@@ -210,13 +207,6 @@ class TableEstimator(
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any] | None:
-        """Return the fitted attributes of one member, for callbacks in the middle of a fit.
-
-        None if only the end of the fit makes a model that scores rows.
-        """
-        return {"state_dict_": weights}
-
     def _validate_fitted(self) -> None:
         """Validate fitted attributes that were read from a file."""
         self._check_annotations()
@@ -233,7 +223,6 @@ class TableEstimator(
 
     # -- fit -------------------------------------------------------------------------
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model to the rows of X.
 
@@ -269,12 +258,10 @@ class TableEstimator(
     def _train(self, X: Any, y: Any, sample_weight: Any, interrupt: InterruptHandler) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
-        max_iter = sum(job.config.max_iter for job in jobs)
-        adapter = CallbackAdapter(self, X, y, max_iterations=(1 + self.refit) * max_iter)
         self.interrupted_ = False
         try:
             checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-            callbacks = [*(self.callbacks or []), adapter, interrupt, *checkpoint]
+            callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
             options = {"callbacks": callbacks, "verbose": int(self.verbose)}
             results = train(jobs, **options)
             results, next_jobs = self._select(jobs, results, rows)
@@ -287,7 +274,6 @@ class TableEstimator(
             self.interrupted_ = True
             results, _ = self._select(jobs, results, rows)
             self._set_results(jobs, results, rows)
-        adapter.end()
 
     def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
         """Validate and encode the rows, and make the jobs of the first training.
@@ -328,10 +314,11 @@ class TableEstimator(
 
         Rows of a source of batches that do not fit into memory are written to disk.
         """
-        min_rows = MIN_ROWS if reset else 1
+        min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
             check_is_table(X, "sample_weight")
-            X, sample_weight = without_weight_0(X, sample_weight, min_rows)
+            X, weight = check_weights(X, sample_weight, min_rows)
+            warn_of_small_weights(weight)
         source = as_source(X)
         if source is not None:
             with show_progress("Reading", 0, self.verbose):
@@ -352,16 +339,7 @@ class TableEstimator(
             to_numbers = partial(self._to_numbers, reset=False)
             with show_progress("Writing", n_rows, self.verbose):
                 return source.write(to_numbers, n_rows, X), None
-        if sample_weight is None:
-            return X, None
-        weight = check_weights(sample_weight, X, min_rows)
-        is_positive = weight > 0  # of a list or sparse matrix, some may still be 0
-        return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
-
-    def _take_schema(self, validated_by: "TableEstimator[Any]") -> None:
-        """Take the schema and the names of the columns from an estimator that has read them."""
-        self.schema_ = validated_by.schema_
-        copy_columns(validated_by, self)
+        return X, weight
 
     def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
         """Validate rows for a fitted model, and convert them to numbers.
@@ -477,13 +455,12 @@ class TableEstimator(
         likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
         *,
-        is_plain: bool | None = None,
+        is_plain: bool = False,
     ) -> TableEncoder:
         """Fit the table encoder: likelihoods by the columns' values and, in a data frame, types.
 
         With ``is_plain``, numbers are standardized and no more.
         """
-        is_plain = self._is_plain if is_plain is None else is_plain
         names = self._column_names()
         fields = self._fields
         sample = rows.sample if isinstance(rows, DiskRows) else rows

@@ -23,7 +23,6 @@ from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
-from sklearn_vae.system.warnings import warn
 
 # Maximum of n_init: all initializations are in memory at once.
 MAX_STARTS = 1000
@@ -43,7 +42,6 @@ CONSTRAINTS: dict[str, Any] = {
         StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
     "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values()), TrimmedELBO],
-    "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],
@@ -75,22 +73,12 @@ def check_run(estimator: Any) -> None:
 
 
 def check_callbacks(estimator: Any) -> None:
-    """Check that the callbacks are ones that skorch can call; warn of methods that are not called.
-
-    Those of skorch's callbacks have other uses.
-    """
+    """Check that the callbacks are ones that skorch can call."""
     for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
             expected = "hold skorch callbacks, or tuples of a name and one"
             raise invalid_parameter(estimator, "callbacks", expected, entry)
-        cls = type(listener)
-        for name in ("on_batch_begin", "on_batch_end"):
-            if not getattr(cls, name).__module__.startswith("skorch."):
-                warn(
-                    f"{cls.__name__}.{name} is not called. on_grad_computed is called in each "
-                    f"gradient step, and on_epoch_end at the end of each iteration."
-                )
 
 
 def check_checkpoint(estimator: Any) -> None:

@@ -29,10 +29,6 @@ IDENTIFIERS = (
     "learn from classes of one row each. Leave a column out if it names the rows, parse it if it "
     "holds dates or numbers, or encode its meaning."
 )
-SPELLINGS = (
-    "hold categories that differ in spaces or capitals alone, and are different classes: {}. Make "
-    "them one, as by str.strip and str.lower of a pandas column."
-)
 CODES = (
     "hold a number of nines that is far outside the range of the other values: {}. It may be a "
     "code for missing values, or the largest value that was recorded. Replace a code by NaN, as by "
@@ -70,8 +66,6 @@ DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?
 # Texts for missing values, and the number of them that a column of numbers may have.
 MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
 MAX_MISSING_TEXTS = 3
-# Shorter texts may be codes in which capitals have a meaning, as those of elements.
-MIN_LENGTH_WITHOUT_CASE = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
 NINES = 10.0 ** np.arange(2, 16) - 1
 # Numbers are dates, or times of day, if so many different ones are possible as such: of other
@@ -153,7 +147,7 @@ def _rows_of_code(column: np.ndarray, extreme: float) -> int:
 def _of_digits(column: np.ndarray) -> Iterator[str]:
     """Yield messages of dates such as 20190704 and times such as 1545."""
     some = column[~np.isnan(column)]
-    if not len(some) or (some % 1 != 0).any() or some.max() >= 1e8 or some.min() < 0:
+    if not len(some) or not 100 <= some.max() < 1e8 or some.min() < 0 or (some % 1 != 0).any():
         return
     values = np.unique(some).astype(np.int64)
     year, month, day = values // 10_000, values // 100 % 100, values % 100
@@ -207,8 +201,6 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
             yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"
-    if pair := _spelt_twice(texts):
-        yield SPELLINGS, f" ({pair[0]!r} and {pair[1]!r})"
 
 
 def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
@@ -218,14 +210,3 @@ def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
         return []
     others = (text for text in texts if text not in missing)
     return missing if all(map(is_finite_number, others)) else []
-
-
-def _spelt_twice(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first two texts that differ in spaces or capitals alone."""
-    spellings: dict[str, str] = {}
-    for text in texts:
-        words = " ".join(text.split())
-        key = words.casefold() if len(words) >= MIN_LENGTH_WITHOUT_CASE else words
-        if (first := spellings.setdefault(key, text)) != text:
-            return first, text
-    return None

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 from os import PathLike
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -98,9 +97,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
         Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
-    dequantize : bool, default=False
-        True for the density of rows with uniform noise of one recording step, to be compared with
-        that of other models. By default, rounded columns have the probability of their steps.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     n_draws : int, default=5
@@ -187,7 +183,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         },
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
-        "dequantize": ["boolean"],
         "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
     }  # fmt: skip
 
@@ -207,7 +202,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
         activation: str = "silu",
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
-        dequantize: bool = False,
         conditional: bool = False,
         n_draws: int = 5,
         max_iter: int = 60,
@@ -230,7 +224,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
-        self.dequantize = dequantize
         self.conditional = conditional
         self.n_draws = n_draws
         self.max_iter = max_iter
@@ -254,19 +247,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[list[TrainingJob], FittedRows]:
         self._validate_params()
-        return self._make_jobs_of_rows(*self._check_rows(X, sample_weight, y=y, reset=True))
-
-    def _make_jobs_of_rows(
-        self, rows: Any, weight: np.ndarray | None
-    ) -> tuple[list[TrainingJob], FittedRows]:
-        """Encode validated rows, and make a job per mixture."""
+        rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)
         self.seed_ = draw_seed(self.random_state)
-        self.columns_ = self._fit_encoder(
-            rows,
-            weight,
-            self.likelihood,
-            is_plain=self.dequantize,
-        )
+        self.columns_ = self._fit_encoder(rows, weight, self.likelihood)
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(
@@ -275,8 +258,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
                 )
         self.dtype_ = rows.dtype
         table = self._encode(rows, weight)
-        if self.dequantize:
-            table = replace(table, dequantization_widths=self._dequantization_widths(table))
         n_valid = self._n_validation_rows(table)
         self.mixtures_ = self._mixtures(table.n_weighted_rows - n_valid)
         train, valid = self._split(table, n_valid)
@@ -288,31 +269,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         ]
         return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
 
-    def _fit_mixture(
-        self, rows: np.ndarray, weight: np.ndarray | None, validated_by: DensityEstimator[Any]
-    ) -> None:
-        """Fit the mixtures, train no network, and keep the mixture of the best held-out rows.
-
-        Independent columns are always among them. The rows are those of a fit of another
-        estimator, enough of them to hold some out.
-        """
-        self._take_schema(validated_by)
-        jobs, table = self._make_jobs_of_rows(rows, weight)
-        held_out = cast(Dataset, jobs[0].valid)
-        if INDEPENDENT not in self.mixtures_:
-            self.mixtures_.append(INDEPENDENT)
-            jobs.append(self._job(INDEPENDENT, self.seed_, jobs[0].train, held_out))
-        held_out_rows = rows[held_out.indices().cpu().numpy()]
-        results = [TrainingResult(job.weights or {}) for job in jobs]
-        self.weights_, self.interrupted_ = np.ones(1), False
-        log_density = []
-        for result in results:
-            self._set_results(jobs, [result], table)
-            log_density.append(self._predictor().log_density(held_out_rows, 1))
-        # the best one only: one that overfits would explain the rows of the fit best
-        best = int(np.argmax(stacking_weights(np.array(log_density), held_out.sample_weight())))
-        self.mixtures_ = [self.mixtures_[best]]
-        self._set_results(jobs, [results[best]], table)
+    def _keep_best(self) -> None:
+        """Keep the member of the largest weight alone."""
+        self.state_dict_, self.mixtures_ = self.state_dict_[:1], self.mixtures_[:1]
+        self.weights_ = np.ones(1)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
@@ -337,10 +297,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = int(self._is_real().sum())
-        steps: tuple[float, ...] = ()
-        if not self.dequantize:  # rows with noise need no least scale
-            step_of_column = self._recording_steps()
-            steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
+        step_of_column = self._recording_steps()
+        steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
         n_components = self.n_components
         if n_components == "auto":
             n_components = DEFAULT_COMPONENTS[self.n_features_in_ >= FEW_COLUMNS]
@@ -440,15 +398,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.n_iter_ = len(self.history_)
         self._warn_of_divergence(results, self.learning_rate)
 
-    def _dequantization_widths(self, table: Dataset) -> torch.Tensor:
-        """Recording steps of Gaussian columns in the model's units, 0 for others: (n_columns,)."""
-        is_gaussian = [
-            likelihood == Gaussian()
-            for likelihood, n in self.columns_.joint.blocks
-            for _ in range(n * likelihood.width)
-        ]
-        return torch.as_tensor(self.columns_.joint.encoded_steps * is_gaussian).to(table.x[:0])
-
     def _recording_steps(self) -> np.ndarray:
         """Recording step of each column in the model's units, 0 for those without a scale: (n,)."""
         steps, per_block, first = self.columns_.joint.encoded_steps, [np.zeros(0)], 0
@@ -512,9 +461,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             for weights in self.state_dict_
         ]
         return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
-
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        return {"state_dict_": [weights], "weights_": np.ones(1)}
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

@@ -21,27 +21,20 @@ from sklearn_vae.estimators.base import (
     TableEstimator,
     ValidatedRows,
 )
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
     check_random_state,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
-from sklearn_vae.estimators.density_ratio import (
-    DRAWS_PER_ROW,
-    MAX_REFERENCE_ROWS,
-    MIN_REFERENCE_ROWS,
-    N_DRAWS_OF_MAXIMUM,
-    DensityRatio,
-)
-from sklearn_vae.estimators.given import column_indices, given_row, keep_integers
+from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
-from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
@@ -84,13 +77,13 @@ class DensityEstimator(TableEstimator[PredictorT]):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
         if isinstance(X, ValidatedRows):
-            self._take_schema(X.validated_by)
-            self.condition_encoder_ = None
+            self.schema_, self.condition_encoder_ = X.validated_by.schema_, None
+            copy_columns(X.validated_by, self)
             return X.rows, X.weight
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
-        if reset and not self.robust:
+        if reset and self._warns_of_extremes:
             sample = rows.sample if isinstance(rows, DiskRows) else rows
             warn_of_extremes(sample, self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
@@ -319,7 +312,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         given: Mapping[Name, Any] | None = None,
         rules: Sequence[Any] | None = None,
         missing: bool = False,
-        reference: Any = None,
     ) -> Any:
         """Draw new rows.
 
@@ -340,9 +332,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
             expression of ``DataFrame.eval`` such as ``"tip <= total"``, in polars an expression.
         missing : bool, default=False
             True to leave cells missing as they are in the rows of ``fit``.
-        reference : array-like of shape (n_reference, n_features), default=None
-            At least 100 rows that samples shall be hard to tell from, such as those of ``fit``. It
-            takes longer, and samples no longer have the density of ``score_samples``.
 
         Returns
         -------
@@ -366,17 +355,14 @@ class DensityEstimator(TableEstimator[PredictorT]):
         row = self._given_row(given, caller)
         draw = self._draw_given(row, y, n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        accepts = None
         check_rules(rules)
 
         def restore(rows: np.ndarray) -> Any:
-            return keep_integers(self._restore_table(rows, observed=~np.isnan(row)), given or {})
+            return self._restore_table(rows, observed=~np.isnan(row))
 
-        if reference is not None:
-            accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
             rows = sample_with_rules(
-                draw, restore, n_samples, seed, rules or [], accepts, is_exchangeable=y is None
+                draw, restore, n_samples, seed, rules or [], is_exchangeable=y is None
             )
         patterns = self.columns_.missing_patterns
         if missing and patterns is not None:
@@ -391,37 +377,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_allows_missing(self, "sample with given values")
         names = self._names_or_indices()
         return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
-
-    def _fit_density_ratio(
-        self, reference: Any, draw: Draw, seed: int, caller: str
-    ) -> DensityRatio:
-        """Estimate the ratio of the density of reference rows to that of samples by ``draw``."""
-        if self.condition_encoder_ is not None:
-            raise ValueError(
-                f"The 'reference' parameter of {caller} must be None with conditional=True. "
-                f"Got {type(reference).__name__} instead."
-            )
-        check_is_table(reference, f"The 'reference' parameter of {caller}")
-        try:
-            rows = without_unknown(self._validate(reference), self._fields)
-        except ValueError as error:
-            error.add_note(f"X is the 'reference' parameter of {caller} here.")
-            raise
-        if len(rows) < MIN_REFERENCE_ROWS:
-            expected = f"have at least {MIN_REFERENCE_ROWS} rows"
-            raise invalid_parameter(caller, "reference", expected, len(rows))
-        ratio_seed, maximum_seed = (stream_seed(seed, Stream.RATIO, k) for k in range(2))
-        chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_REFERENCE_ROWS]
-        rows = rows[chosen]
-        if has_missing_values(rows).any():
-            rows = self._impute(rows, 1, ratio_seed)[0]
-        n_draws = DRAWS_PER_ROW * len(rows)
-        is_category = [isinstance(each, Categorical) for each in self.columns_.likelihoods]
-        with show_progress("Sampling", n_draws + N_DRAWS_OF_MAXIMUM, self.verbose):
-            draws = self._marginal().sample(n_draws, ratio_seed, self.dtype_)
-            ratio = DensityRatio(rows, draws, np.array(is_category), ratio_seed)
-            ratio.fit_maximum(draw(np.zeros(N_DRAWS_OF_MAXIMUM, dtype=int), maximum_seed))
-        return ratio
 
     def _draw_given(self, row: np.ndarray, y: Any, n_samples: int) -> Draw:
         """Return a function (indices, seed) that draws rows of numbers, given values and y."""

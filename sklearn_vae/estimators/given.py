@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.fields import Field, Name, precision, seconds, shorten, time_type
+from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
-# Float64 holds all integers up to this one.
-LARGEST_EXACT = 2**53
 
 
 def column_indices(
@@ -83,22 +79,6 @@ def given_row(
     return row.astype(dtype)
 
 
-def keep_integers(table: Any, given: Mapping[Name, Any]) -> Any:
-    """Write given integers that float64 does not hold into the data frame of samples."""
-    integers = {name: int(v) for name, v in given.items() if isinstance(v, Integral)}
-    large = {name: v for name, v in integers.items() if abs(v) > LARGEST_EXACT}
-    if not large or isinstance(table, np.ndarray):
-        return table
-    frame = nw.from_native(table)
-    indices = list(range(len(frame)))
-    columns = [
-        column.scatter(indices, [large[column.name]] * len(frame))
-        for column in frame.iter_columns()
-        if column.name in large and column.dtype.is_integer()
-    ]
-    return frame.with_columns(*columns).to_native()
-
-
 def _describe_column(encoder: TableEncoder, fields: Sequence[Field] | None, j: int) -> str:
     """Describe the values that a column may have, which are not the given one."""
     categories = None if fields is None else fields[j].categories
@@ -116,17 +96,14 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     number = _real_number(value, field, message)
     if field is not None and not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
-    if field is None:
-        return number
-    with np.errstate(over="ignore"):
-        return float(precision(field.dtype).type(number))  # as the column's own were rounded
+    return number
 
 
 def _real_number(value: Any, field: Field | None, message: str) -> float:
     """Convert a number, a date or a duration."""
     if field is not None and time_type(field.dtype) is not None:
         return seconds(value, field, message)
-    if not isinstance(value, Real | Decimal) or isinstance(value, bool | np.bool_):
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
     try:
         number = float(value)
@@ -142,12 +119,9 @@ def _real_number(value: Any, field: Field | None, message: str) -> float:
 def _code(value: Any, field: Field, message: str) -> float:
     """Look up the code of a category."""
     categories: Sequence[Any] = field.categories or ()
-    keys = categories
-    if isinstance(value, np.floating):  # compare in its precision, if it is the coarser one
-        keys = [type(value)(each) if isinstance(each, float) else each for each in categories]
     value = value.item() if isinstance(value, np.generic) else value
     try:
-        return float({key: code for code, key in enumerate(keys)}[value])
+        return float({category: code for code, category in enumerate(categories)}[value])
     except (KeyError, TypeError):
         raise ValueError(
             f"{message}, whose categories were {shorten(categories) or 'none'} in fit."

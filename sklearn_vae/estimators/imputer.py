@@ -28,7 +28,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, first_of, without_weight_0
+from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, check_weights, first_of
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -179,7 +179,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 check_is_table(X, "sample_weight")
             X = replace_by_nan(as_array(X), self.missing_values)
             if sample_weight is not None:
-                X, sample_weight = without_weight_0(X, sample_weight, MIN_ROWS)
+                X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
             table = X
             if (source := as_source(X)) is not None:
                 table, n_rows = source.sample()

@@ -20,10 +20,8 @@ from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
     conformal_threshold,
     margins,
-    split_calibration,
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
-from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of
@@ -119,7 +117,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     estimator_: VAETransformer
     columns_: TableEncoder
-    counts_: np.ndarray | None = None
     scorer_: Scorer
     reference_samples_: np.ndarray
     attribution_baseline_: AttributionBaseline
@@ -186,22 +183,21 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             if source is not None and sample_weight is None:
                 X, _ = source.sample()
             seed = draw_seed(self.random_state)
-            # robust: of outliers it does not warn
-            self.estimator_ = reader = self._make_model(seed, robust=True)
+            self.estimator_ = reader = self._make_model(seed)
+            reader._warns_of_extremes = False  # which the detector finds
             rows, weights = reader._check_rows(X, sample_weight, reset=True)
             copy_columns(reader, self)
-            reference, calibration = self._choose_rows(rows, weights, seed)
+            calibration, reference = self._choose_rows(rows, weights, seed)
             self.estimator_ = self._make_model(
                 seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
             )
             with self._keep_interrupted():
-                fit_to(self.estimator_, reference, reader)
+                self.estimator_.fit(ValidatedRows(reference, reader))
                 self._calibrate(reference, calibration, reader)
             if self.estimator_.interrupted_:
-                reference = reference.select(spread_out(len(reference.X), MAX_INTERRUPTED_ROWS))
-                if calibration is not None:
-                    few = spread_out(len(calibration.X), MAX_INTERRUPTED_ROWS)
-                    calibration = calibration.select(few)
+                calibration, reference = (
+                    X[spread_out(len(X), MAX_INTERRUPTED_ROWS)] for X in (calibration, reference)
+                )
                 self._calibrate(reference, calibration)
             self.estimator_.set_params(callbacks=None, checkpoint=None)
         return self
@@ -218,22 +214,24 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _choose_rows(
         self, X: np.ndarray, weights: np.ndarray | None, seed: int
-    ) -> tuple[CountedRows, CountedRows | None]:
-        """Choose the reference rows, and hold out those of conformal calibration."""
-        X = X.astype(np.float64, copy=False)
-        rows = train = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
-        calibration = None
-        if self.calibration is not None:
-            if len(rows.X) <= MAX_REFERENCE_ROWS:  # in one order, whatever the order of X
-                rows = rows.unique()
-            generator = make_generator(seed, Stream.SPLIT)
-            calibration, train = split_calibration(
-                rows, self.calibration_fraction, MIN_ROWS, generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose rows for conformal calibration, if it is requested, and the reference rows."""
+        X = X.astype(np.float64, copy=False) + 0.0  # no -0.0
+        if weights is not None:
+            X = repeat_by_weight(X, weights)
+        if len(X) > MAX_REFERENCE_ROWS:
+            X = _draw(X, MAX_REFERENCE_ROWS, make_generator(seed, Stream.SPLIT, 1))[0]
+        X = X[np.lexsort(np.hstack([np.nan_to_num(X), np.isnan(X)]).T[::-1])]  # whatever X's order
+        if self.calibration is None:
+            return X[:0], X
+        n_calibration = max(round(self.calibration_fraction * len(X)), 1)
+        if len(X) - n_calibration < MIN_ROWS:
+            raise ValueError(
+                f"calibration='conformal' with calibration_fraction={self.calibration_fraction} "
+                f"leaves {len(X) - n_calibration} of {len(X)} rows to train on; at least "
+                f"{MIN_ROWS} are needed."
             )
-        if len(train.X) > MAX_REFERENCE_ROWS:
-            generator = make_generator(seed, Stream.SPLIT, 1)
-            train = train.split(MAX_REFERENCE_ROWS, generator)[0]
-        return train.unique(), calibration
+        return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT))
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -241,37 +239,36 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _calibrate(
         self,
-        rows: CountedRows,
-        calibration: CountedRows | None,
+        X: np.ndarray,
+        calibration: np.ndarray,
         reader: VAETransformer | None = None,
     ) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
 
-        ``rows`` are the reference rows. With ``reader``, which has validated them, models of halves
-        of the rows show how optimistic scores are.
+        X are the reference rows. With ``reader``, which has validated them, models of halves of
+        the rows show how optimistic scores are.
         """
-        model, (X, counts) = self.estimator_, rows
+        model = self.estimator_
         normal: Any = Gaussian("per_column")
         if (fields := model._fields) is not None:  # the types of others decide
             normal = [normal if field.categories is None else "auto" for field in fields]
-        self.columns_ = model._fit_encoder(X, counts, normal, is_plain=True)
-        self.reference_samples_, self.counts_ = X, counts
+        self.columns_ = model._fit_encoder(X, None, normal, is_plain=True)
+        self.reference_samples_ = X
         reference = self._reference_rows()
         if reader is not None and self.method != "neighbors":
-            reference.folds = self._fit_folds(rows, reader)
+            reference.folds = self._fit_folds(X, reader)
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
-        scores = -reference.repeat(anomaly_scores)
+        scores = -anomaly_scores
         contamination = AUTO_CONTAMINATION_OF_CLEAN if self.novelty else AUTO_CONTAMINATION
         if self.contamination != "auto":
             contamination = float(self.contamination)
-        if calibration is None:
+        if not len(calibration):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            rows_of_new = self._scored_rows(*calibration, are_new=self._are_new)
-            self.calibration_scores_ = np.sort(-self._anomaly_scores(rows_of_new))
+            self.calibration_scores_ = np.sort(self._scores(self._scored_rows(calibration)))
             n_rows = len(self.calibration_scores_)
             smallest_rate = 1 / (1 + n_rows)
             if self.contamination != "auto" and contamination < smallest_rate:
@@ -281,23 +278,23 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                     f"{smallest_rate:.2g}. More rows or a larger calibration_fraction lower it."
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
-        self.attribution_baseline_ = AttributionBaseline.fit(model._predictor(), rows, -scores)
+        self.attribution_baseline_ = AttributionBaseline.fit(model._predictor(), X, -scores)
         del _REFERENCES[self]  # which has coordinates that are in the scorer by now
 
     def _fit_folds(
-        self, rows: CountedRows, reader: VAETransformer
+        self, X: np.ndarray, reader: VAETransformer
     ) -> list[tuple[Predictor, np.ndarray]]:
         """Fit a model to each half of the rows: predictors, and masks of the other half."""
-        if len(rows.X) < MIN_ROWS_TO_SPLIT:
+        if len(X) < MIN_ROWS_TO_SPLIT:
             return []
         seed: Any = reader.random_state
         generator = make_generator(seed, Stream.SPLIT, 2)
-        order = torch.randperm(len(rows.X), generator=generator).numpy()
+        order = torch.randperm(len(X), generator=generator).numpy()
         is_second, folds = order % 2 == 1, []
         for is_new in (is_second, ~is_second):
             max_iter = min(self.max_iter, MAX_ITER_OF_HALVES)
             half = self._make_model(seed, max_iter=max_iter, refit=False)
-            fit_to(half, rows.select(np.flatnonzero(~is_new)), reader)
+            half.fit(ValidatedRows(X[~is_new], reader))
             folds.append((half._predictor(), is_new))
         return folds
 
@@ -328,8 +325,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             Scores: nats, or a squared distance with ``method="reconstruction"``.
         """
         check_is_fitted(self)
-        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
-        return -self._anomaly_scores(rows)
+        return self._scores(self._scored_rows(self._validate(X)))
 
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
         """Fit, and label the training rows.
@@ -373,8 +369,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         check_is_table(X, "report")
         n_columns, model = check_count("n_columns", n_columns), self.estimator_
-        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
-        scores = -self._anomaly_scores(rows)
+        rows = self._scored_rows(self._validate(X))
+        scores = self._scores(rows)
         order = np.argsort(scores, kind="stable")
         flagged = order[margins(scores[order], self.offset_) < 0]
         cells = rows.X[flagged]
@@ -406,8 +402,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
-        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
-        attributions = self._attribute(rows.X, self._anomaly_scores(rows))
+        rows = self._scored_rows(self._validate(X))
+        attributions = self._attribute(rows.X, -self._scores(rows))
         return self.estimator_._restore_numbers(attributions, like=X)
 
     def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
@@ -455,26 +451,23 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     @accepts_source
     def _training_scores(self, X: Any) -> np.ndarray:
-        """Normality score of each training row, which is none of ``are_new``."""
-        return -self._anomaly_scores(self._scored_rows(self._validate(X)))
+        """Normality score of each training row, which is no new row that equals one."""
+        return self._scores(self._scored_rows(self._validate(X), may_be_new=False))
 
-    def _scored_rows(
-        self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False
-    ) -> ScoredRows:
-        """Validated rows in double precision, with the values of the reference rows."""
+    def _scored_rows(self, X: np.ndarray, *, may_be_new: bool = True) -> ScoredRows:
+        """Validated rows in double precision.
+
+        In novelty detection, rows that equal reference rows may be new ones, unless the caller
+        knows better.
+        """
         reference = self._reference_rows()
         X = reference.match(X.astype(np.float64, copy=False), self.estimator_._fields)
-        columns, model = reference.columns, reference.model
-        return ScoredRows(X, columns, model, reference, counts, are_new=are_new)
+        are_new = may_be_new and bool(self.novelty) and reference.are_often_repeated
+        return ScoredRows(X, reference.columns, reference.model, reference, are_new=are_new)
 
-    def _anomaly_scores(self, rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row, repeated by its count: higher is more anomalous."""
-        return rows.repeat(score_in_batches(self.scorer_.score, rows))
-
-    @property
-    def _are_new(self) -> bool:
-        """True if rows that equal reference rows may be new ones, as in novelty detection."""
-        return bool(self.novelty) and are_often_repeated(self.counts_)
+    def _scores(self, rows: ScoredRows) -> np.ndarray:
+        """Normality score of each row: (n,)."""
+        return -score_in_batches(self.scorer_.score, rows)
 
     def _validate(self, X: Any) -> np.ndarray:
         """Validate rows, and convert them to numbers."""
@@ -484,9 +477,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
         X, columns, model = self.reference_samples_, self.columns_, self.estimator_._predictor()
-        rows: ScoredRows = cached(
-            _REFERENCES, self, lambda: ScoredRows(X, columns, model, counts=self.counts_), model
-        )
+        rows: ScoredRows = cached(_REFERENCES, self, lambda: ScoredRows(X, columns, model), model)
         return rows
 
     # -- persistence -------------------------------------------------------------------
@@ -499,25 +490,29 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self._check_wrapped(model)
         shape = (None, self.n_features_in_)
         check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
-        n_reference = len(self.reference_samples_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
         if self.columns_.n_features != self.n_features_in_:
             raise ValueError("the columns of distances are not those of the model")
-        n_rows = n_reference
-        if self.counts_ is not None:
-            check_array("counts_", self.counts_, "i", (n_reference,))
-            n_rows = int(self.counts_.sum()) if (self.counts_ > 0).all() else 0
-        if n_rows < MIN_ROWS:
+        if len(self.reference_samples_) < MIN_ROWS:
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
-        scores = self._anomaly_scores(row)
-        self._attribute(row.X, scores)
+        self._attribute(row.X, -self._scores(row))
 
 
-def fit_to(model: VAETransformer, rows: CountedRows, reader: VAETransformer) -> None:
-    """Fit a model to rows that another one has validated, with their counts as weights."""
-    X, counts = rows
-    weight = None if counts is None else counts.astype(np.float64)
-    model.fit(ValidatedRows(X, weight, reader))
+def repeat_by_weight(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Repeat rows by their weights, which systematic resampling rounds to counts.
+
+    A count differs from its weight by less than 1 if the counts add up to the sum of the weights,
+    which is clipped to the possible numbers of rows.
+    """
+    n_rows = np.clip(np.round(weights.sum()), MIN_ROWS, max(len(X), MAX_REFERENCE_ROWS))
+    ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
+    return X.repeat(np.diff(ends, prepend=0), axis=0)
+
+
+def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows at random into ``n_drawn`` and all others, both in order."""
+    order = torch.randperm(len(X), generator=generator).numpy()
+    return X[np.sort(order[:n_drawn])], X[np.sort(order[n_drawn:])]

@@ -1,7 +1,6 @@
 """Rules that sampled rows fulfil: evaluation, and rejection of rows that break them."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,13 +16,8 @@ FEWEST_MAX_DRAWS = 1 << 14
 # Rows that are drawn at a time after the first attempt.
 MAX_BATCH = 1 << 16
 
-# A single equals sign, as in "size = 'small'".
-ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
-
 # Draws rows of numbers by a seed, for rows of the sample by index: (n,), seed -> (n, n_features).
 Draw = Callable[[np.ndarray, int], np.ndarray]
-# Accepts rows of numbers at random, by a seed: (n, n_features), seed -> (n,).
-Accepts = Callable[[np.ndarray, int], np.ndarray]
 
 
 def check_rules(rules: Any) -> None:
@@ -38,49 +32,44 @@ def sample_with_rules(
     n_samples: int,
     seed: int,
     rules: Sequence[Any],
-    accepts: Accepts | None = None,
     *,
     is_exchangeable: bool,
 ) -> np.ndarray:
     """Draw rows of numbers that fulfil all rules, by rejection: (n_samples, n_features).
 
-    ``draw`` makes rows by a seed, for rows of the sample by index, ``restore`` converts them
-    to a table, and ``accepts`` may reject some of them, too. Without both, all rows are kept.
-    Rows are exchangeable if all have the same distribution. It is an error if too few rows fulfil
-    the rules.
+    ``draw`` makes rows by a seed, for rows of the sample by index, and ``restore`` converts them
+    to a table. Rows are exchangeable if all have the same distribution. It is an error if too few
+    rows fulfil the rules.
     """
 
-    def find_fulfilled(rows: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
-        """Restore rows as a table, and find those that are not rejected."""
-        table = restore(rows) if rules else rows
-        mask = fulfilled(table, rules)
-        return table, mask if accepts is None else mask & accepts(rows, seed)
+    def find_fulfilled(rows: np.ndarray) -> np.ndarray:
+        """Restore rows as a table, and find those that fulfil all rules: (n,)."""
+        mask = np.ones(len(rows), dtype=bool)
+        if rules:
+            table = restore(rows)
+            for rule in rules:
+                mask &= _evaluate(rule, table)
+        return mask
 
     rows = draw(np.arange(n_samples), seed)
-    largest, mask = find_fulfilled(rows, seed)
+    mask = find_fulfilled(rows)
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
     attempt = 0
     while len(rejected):
         if n_drawn >= limit:
-            conditions = ["fulfil the rules"] if rules else []
-            if accepts is not None:
-                conditions.append("are like 'reference'")
             raise ValueError(
-                f"{n_fulfilled} of {n_drawn} sampled rows {' and '.join(conditions)}, too few for "
-                f"n_samples={n_samples}. {_rarest(largest, rules) if rules else ''}".rstrip()
+                f"{n_fulfilled} of {n_drawn} sampled rows fulfil the rules, too few for "
+                f"n_samples={n_samples}."
             )
         attempt += 1
         acceptance_rate = max(n_fulfilled, 1) / n_drawn
         n_needed = math.ceil(1.1 * len(rejected) / acceptance_rate)
         n_proposals = min(n_needed, limit - n_drawn, MAX_BATCH)
         indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
-        attempt_seed = stream_seed(seed, Stream.REJECTION, attempt)
-        drawn = draw(indices, attempt_seed)
-        table, mask = find_fulfilled(drawn, attempt_seed)
-        largest = max(largest, table, key=len)
-        good = np.flatnonzero(mask)
+        drawn = draw(indices, stream_seed(seed, Stream.REJECTION, attempt))
+        good = np.flatnonzero(find_fulfilled(drawn))
         n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)
         if is_exchangeable:
             good = good[: len(rejected)]
@@ -91,23 +80,6 @@ def sample_with_rules(
         rows[filled] = drawn[good]
         rejected = np.setdiff1d(rejected, filled)
     return rows
-
-
-def fulfilled(table: Any, rules: Sequence[Any]) -> np.ndarray:
-    """Find the rows of a table that fulfil all rules: (n,)."""
-    expressions = [rule for rule in rules if isinstance(rule, str)]
-    rest: Sequence[Any] = [rule for rule in rules if not isinstance(rule, str)]
-    mask = np.ones(len(table), dtype=bool)
-    if len(expressions) > 1 and nw.dependencies.is_pandas_dataframe(table):
-        try:  # parsed once, many are several times as fast
-            mask &= _as_mask(table.eval(" & ".join(f"({rule})" for rule in expressions)), table)
-        except Exception:  # one by one, the rule at fault is named
-            rest = rules
-    else:
-        rest = rules
-    for rule in rest:
-        mask &= _evaluate(rule, table)
-    return mask
 
 
 def _evaluate(rule: Any, table: Any) -> np.ndarray:
@@ -123,11 +95,7 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
         if is_polars and isinstance(rule, polars.Expr):
             return _as_mask(table.select(rule).to_series(), table)
     except Exception as error:
-        reason = repr(error) if isinstance(error, KeyError) else error
-        hint = ""
-        if isinstance(rule, str) and ASSIGNMENT.search(rule):
-            hint = " Values are compared by '=='; '=' assigns them."
-        raise ValueError(f"The rule {rule!r} failed: {reason}{hint}") from error
+        raise ValueError(f"The rule {rule!r} failed: {error!r}") from error
     allowed = "a function"
     if is_pandas or is_polars:
         allowed = f"{'an' if is_pandas else 'a polars'} expression or a function"
@@ -139,10 +107,6 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
 
 def _as_mask(result: Any, table: Any) -> np.ndarray:
     """Convert the result of a rule to a mask of rows; a missing result is no."""
-    if nw.dependencies.is_pandas_series(result) and len(result) == len(table):
-        if not result.index.isin(table.index).all():
-            raise ValueError("it must give a Series with the index of the rows that it was given.")
-        result = result.reindex(table.index)
     series = nw.from_native(result, series_only=True, pass_through=True, allow_series=True)
     if isinstance(series, nw.Series):
         result = series.fill_null(False).to_numpy()
@@ -153,10 +117,3 @@ def _as_mask(result: Any, table: Any) -> np.ndarray:
             f"{mask.dtype} and shape {mask.shape} instead."
         )
     return mask
-
-
-def _rarest(table: Any, rules: Sequence[Any]) -> str:
-    """Name the rule that the fewest rows of a table fulfil."""
-    counts = [int(_evaluate(rule, table).sum()) for rule in rules]
-    rule = int(np.argmin(counts))
-    return f"{rules[rule]!r} is fulfilled by {counts[rule]} of {len(table)} of them."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import narwhals as nw
@@ -53,13 +54,18 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     return schema
 
 
-def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:
-    """Check the numbers of times that rows count: (n,)."""
+def check_weights(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, np.ndarray]:
+    """Check the numbers of times that rows count, and leave out rows of weight 0: rows, (n,).
+
+    Categories of rows of weight 0 do not count, either.
+    """
+    no_values = np.empty(num_samples(X))
     weight: np.ndarray = check_sample_weight(
-        as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+        as_array(sample_weight), no_values, dtype=np.float64, ensure_non_negative=True
     )
+    is_positive = weight > 0
     with np.errstate(over="ignore"):
-        total, n_positive = weight.sum(), (weight > 0).sum()
+        total, n_positive = weight.sum(), is_positive.sum()
     if n_positive < min_rows:
         raise ValueError(
             f"Too many sample weights are zero: {n_positive} of {len(weight)} rows have a weight "
@@ -71,43 +77,27 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
             f"between {MIN_TOTAL_WEIGHT:.3g} and {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; "
             f"divide it by its mean to have each row count once on average."
         )
-    if total < MIN_MEAN_WEIGHT * n_positive:
+    if is_positive.all():
+        return X, weight
+    frame = as_narwhals(X)
+    if isinstance(frame, nw.DataFrame):
+        rows = frame.filter(is_positive.tolist()).to_native()
+    elif isinstance(X, list | tuple):
+        rows = [*compress(X, is_positive)]
+    else:
+        rows = (X.tocsr() if issparse(X) else as_array(X))[is_positive]
+    return rows, weight[is_positive]
+
+
+def warn_of_small_weights(weight: np.ndarray) -> None:
+    """Warn of weights (n,) that are hardly meant as numbers of copies."""
+    total = weight.sum()
+    if total < MIN_MEAN_WEIGHT * len(weight):
         warn(
             f"sample_weight is the number of times that each row counts, and its sum makes a "
-            f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
+            f"table of {total:.3g} rows of the {len(weight)} with a weight above 0. Divide it by "
             f"its mean to have each row count once on average."
         )
-    return weight
-
-
-def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, Any]:
-    """Leave rows of weight 0 out of a data frame or array, whose categories do not count, either.
-
-    Invalid weights, and those of too few rows, are left as they are: ``check_weights`` refuses
-    them.
-    """
-    try:
-        weight = np.asarray(as_array(sample_weight))
-        if np.iscomplexobj(weight):  # numpy would warn that it drops the imaginary part
-            return X, sample_weight
-        weight = weight.astype(np.float64)
-    except (TypeError, ValueError):
-        return X, sample_weight
-    except OverflowError as error:
-        raise ValueError("sample_weight has a number beyond double precision's range.") from error
-    is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    frame = as_narwhals(X)
-    if weight.ndim != 1 or not (is_array or isinstance(frame, list | nw.DataFrame)):
-        return X, sample_weight
-    is_positive = weight > 0
-    is_valid = len(weight) == num_samples(X) and (weight >= 0).all()
-    if not is_valid or is_positive.all() or is_positive.sum() < min_rows:
-        return X, sample_weight
-    if is_array:
-        return X[is_positive], weight[is_positive]
-    if isinstance(X, list):
-        return [row for row, kept in zip(X, is_positive, strict=True) if kept], weight[is_positive]
-    return frame.filter(is_positive.tolist()).to_native(), weight[is_positive]
 
 
 def with_column_names(error: ValueError, X: Any, names: Sequence[Name] | None) -> ValueError:

@@ -21,7 +21,6 @@ from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.estimators.robust import find_inliers
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
@@ -103,8 +102,6 @@ class VAETransformer(
     objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
         Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
         are independent, ``"mmd"`` for informative ones.
-    robust : bool, default=False
-        True to find gross outliers among the training rows and to leave them out.
     beta : float or callable, default=1.0
         Weight of the KL. Below 1, reconstructions are better; above 1, fewer codes are used. A
         function of the iteration, such as :class:`LinearWarmup`, changes it.
@@ -164,8 +161,6 @@ class VAETransformer(
         Iterations and gradient steps of the training.
     beta_ : float
         Weight of the KL in the last iteration.
-    support_ : ndarray of bool of shape (n_samples,)
-        Mask of the rows that are no outliers, with ``robust=True``.
     module_ : torch.nn.Module
         A new torch module with the fitted weights.
     state_dict_ : dict of ndarray
@@ -219,7 +214,6 @@ class VAETransformer(
         prior: str | Prior = "auto",
         posterior: str | Posterior = "gaussian",
         objective: str | Objective = "elbo",
-        robust: bool = False,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
         max_iter: int = 200,
@@ -252,7 +246,6 @@ class VAETransformer(
         self.prior = prior
         self.posterior = posterior
         self.objective = objective
-        self.robust = robust
         self.beta = beta
         self.free_bits = free_bits
         self.max_iter = max_iter
@@ -325,7 +318,7 @@ class VAETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
+            If a parameter or X is invalid, or with ``ensemble=True``.
         """
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
@@ -374,16 +367,7 @@ class VAETransformer(
         if warm_start and self.ensemble:
             expected = "be False with warm_start and in partial_fit, which train one model further"
             raise invalid_parameter(self, "ensemble", expected, value=True)
-        if self.robust and is_partial:
-            raise ValueError(
-                "partial_fit does not support robust=True, which looks for outliers in all rows "
-                "together. Leave outliers out of the chunks, or set robust=False."
-            )
         is_resumed = warm_start and hasattr(self, "state_dict_")
-        self.__dict__.pop("support_", None)  # of the rows of the last fit
-        if self.robust:
-            self.support_, sample_weight = find_inliers(self, X, y, sample_weight)
-            cache = None
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
         if not (is_partial and is_resumed):

@@ -24,7 +24,6 @@ from sklearn_vae._compat import (
     warn_or_raise_about_fit_failures,
 )
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
 from sklearn_vae.model_selection.halving import SuccessiveHalving
@@ -159,7 +158,6 @@ class VAESearchCV(BaseSearchCV):
         self.checkpoint = checkpoint
         self.random_state = random_state
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Score all candidates by cross-validation and fit the best one on all rows.
 
@@ -195,8 +193,6 @@ class VAESearchCV(BaseSearchCV):
             X, y = indexable(X, y)
             params = check_method_params(X, params=params)
             routed = self._get_routed_params_for_fit(params)
-            # the refit is the only task
-            adapter = CallbackAdapter(self, X, y, max_iterations=1)
             folds = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
             run = SearchRun(
                 self.estimator, X, y, list(folds.split(X, y, **routed.splitter.split)),
@@ -220,12 +216,11 @@ class VAESearchCV(BaseSearchCV):
                     self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
                 self.best_params_ = results["params"][self.best_index_]
             if self.refit:
-                self._refit(X, y, routed.estimator.fit, adapter)
+                self._refit(X, y, routed.estimator.fit)
             self.scorer_ = getattr(scorers, "_scorers", scorers)
             self.n_splits_ = len(run.splits)
             self.cv_results_ = results
             checkpoint.remove()
-            adapter.end()
         return self
 
     def _run(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
@@ -366,12 +361,11 @@ class VAESearchCV(BaseSearchCV):
         last = np.flatnonzero(results["iter"] == np.max(results["iter"]))
         return int(last[results[f"rank_test_{refit_metric}"][last].argmin()])
 
-    def _refit(self, X: Any, y: Any, fit_params: dict[str, Any], adapter: CallbackAdapter) -> None:
+    def _refit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
         """Fit the best candidate on all rows."""
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-        with adapter.task("refit-with-best-params", best):
-            start = time.perf_counter()
-            self.best_estimator_ = best.fit(X, **({} if y is None else {"y": y}), **fit_params)
-            self.refit_time_ = time.perf_counter() - start
+        start = time.perf_counter()
+        self.best_estimator_ = best.fit(X, **({} if y is None else {"y": y}), **fit_params)
+        self.refit_time_ = time.perf_counter() - start
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_

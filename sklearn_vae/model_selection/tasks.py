@@ -173,7 +173,7 @@ class SearchRun:
             raise CannotStackError(f"{type(vae).__name__} has a fit of its own")
         if vae.checkpoint is not None:
             raise CannotStackError(f"{type(vae).__name__} has a checkpoint of its own")
-        if vae.callbacks or any(getattr(e, "_skl_callbacks", None) for e in (estimator, vae)):
+        if vae.callbacks:
             raise CannotStackError(f"{type(vae).__name__} has callbacks of its own")
         weight_name = f"{name}__sample_weight" if is_pipeline else "sample_weight"
         if unsupported := set(self.fit_params) - {weight_name}:

@@ -37,7 +37,6 @@ class Stream(IntEnum):
     CONDITIONAL = 17
     REJECTION = 18
     LEVELS = 19
-    RATIO = 20
 
 
 def draw_seed(random_state: Any) -> int:

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Field
 from sklearn_vae.imputation.average import AveragedImputation
@@ -221,19 +220,14 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
 
 
 def _read_outlier(saved: SavedEstimator) -> OutlierModel:
-    model, columns, rows, counts, scores = (
+    model, columns, rows, scores = (
         saved.read_model(),
-        *(
-            saved[name]
-            for name in ("columns_", "reference_samples_", "counts_", "calibration_scores_")
-        ),
+        *(saved[name] for name in ("columns_", "reference_samples_", "calibration_scores_")),
     )
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
-    if counts is not None:
-        check_array("counts_", counts, "i", (len(rows),))
-    reference = ScoredRows(rows, columns, model, counts=counts)
-    are_new = bool(saved.parameter("novelty")) and are_often_repeated(counts)
+    reference = ScoredRows(rows, columns, model)
+    are_new = bool(saved.parameter("novelty")) and reference.are_often_repeated
     detector = OutlierModel(
         columns=model.columns,
         fields=model.fields,

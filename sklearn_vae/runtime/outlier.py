@@ -8,13 +8,7 @@ import numpy as np
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
-from sklearn_vae.anomaly.knn import (
-    HyperplaneDistance,
-    NeighborDistance,
-    deviations,
-    inputs,
-    normal_scores,
-)
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
 from sklearn_vae.anomaly.surprisal import ClassSurprisal
@@ -31,9 +25,6 @@ SCORERS: dict[str, Any] = {
         NeighborDistance,
         ReconstructionError,
         TailDistribution,
-        deviations,
-        inputs,
-        normal_scores,
     )
 }
 

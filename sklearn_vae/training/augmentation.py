@@ -1,4 +1,4 @@
-"""Augmentation of batches in training: dequantization and dropped words."""
+"""Augmentation of batches in training: dropped words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,10 +36,6 @@ class Augmentation:
         self.member_seeds = [config.seed for config in configs]
         self.seeds = list(dict.fromkeys(self.member_seeds))
         self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
-
-    def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:
-        """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""
-        return x + widths * (self._draw(torch.rand, Stream.DEQUANTIZE, x) - 0.5)
 
     def drop_words(self, x: Tensor) -> Tensor:
         """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""

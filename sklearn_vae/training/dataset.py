@@ -41,9 +41,6 @@ class Dataset:
         Position in ``row_indices`` at which each member's rows begin.
     n_rows : int
         Number of rows of each member.
-    dequantization_widths : Tensor of shape (n_columns,), optional
-        Widths of the uniform noise that dequantizes each column at every training step; shared
-        by all members. None for no noise.
     row_loss_offset : ndarray of shape (n,), optional
         Loss offset of each row of ``x``, where they differ.
     """
@@ -55,7 +52,6 @@ class Dataset:
     loss_offset: np.ndarray
     first_row: Tensor
     n_rows: int
-    dequantization_widths: Tensor | None = None
     row_loss_offset: np.ndarray | None = None
 
     @classmethod
@@ -99,7 +95,6 @@ class Dataset:
             np.concatenate([dataset.loss_offset for dataset in datasets]),
             torch.tensor([first_row[id(data)] for data in datasets]).to(distinct[0].x.device),
             n_rows,
-            distinct[0].dequantization_widths,
         )
 
     @classmethod

@@ -233,7 +233,6 @@ class TrainingJob:
     def shape(self) -> Hashable:
         """Key of jobs that can be trained as members of one stacked model."""
         n_rows, architecture = len(self.train), self.architecture
-        widths = self.train.dequantization_widths
         if architecture.supports_padding:
             architecture = replace(architecture, n_components=0)
         return (
@@ -241,7 +240,6 @@ class TrainingJob:
             (n_rows, self.config.batch_size, self.config.n_steps(n_rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
-            None if widths is None else id(widths),
             id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )

@@ -139,9 +139,7 @@ class Trainer(NeuralNet):
         self.records_: list[dict[str, np.ndarray]] = []
         self.scheduler_ = StageScheduler(configs, model.flat)
         self._update_members()
-        # with noise, a row differs from step to step
-        is_fixed = train.dequantization_widths is None
-        self.inputs_ = self._gradient.impute_inputs(train) if is_fixed else None
+        self.inputs_ = self._gradient.impute_inputs(train)
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -303,8 +301,6 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask
         x, weight = train.take(rows)
-        if train.dequantization_widths is not None:
-            x = augmentation.dequantize(x, train.dequantization_widths)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input)

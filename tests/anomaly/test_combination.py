@@ -6,7 +6,7 @@ from scipy import stats
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
-from sklearn_vae.anomaly.knn import NeighborDistance, inputs
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 
 
@@ -76,7 +76,7 @@ def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights)
     X = np.random.default_rng(0).normal(size=(60, 3))
     detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
     rows = ScoredRows(X, detector.columns_, detector.estimator_._predictor())
-    scorers = (NeighborDistance(inputs, 1), NeighborDistance(inputs, 5))
+    scorers = (HyperplaneDistance("inputs", 1), HyperplaneDistance("inputs", 5))
     combined = CombinedScore(scorers, weights).fit(rows)
     scores = [scorer.fit(rows).score(rows) for scorer in scorers]
     expected = sum(
@@ -91,4 +91,4 @@ def test_weights_are_positive():
     """As a loaded file might not have them."""
     tail = TailDistribution.fit(np.arange(1.0, 9))
     with pytest.raises(ValueError, match="one weight above 0 per scorer"):
-        CombinedScore((NeighborDistance(inputs, 1),), (0.0,), (tail,)).check()
+        CombinedScore((NeighborDistance("inputs", 1),), (0.0,), (tail,)).check()

@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance, inputs
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 
 
@@ -24,7 +24,7 @@ def rows():
 def test_the_mean_distance_to_neighbors_is_scikit_learns(rows):
     """Of new rows, and of reference rows without themselves."""
     reference, new = rows
-    scorer = NeighborDistance(inputs, 2, fraction=0.05).fit(reference)
+    scorer = NeighborDistance("inputs", 2, fraction=0.05).fit(reference)
     oracle = NearestNeighbors(n_neighbors=4).fit(reference.inputs)
 
     np.testing.assert_allclose(
@@ -51,17 +51,17 @@ def test_the_hyperplane_distance_is_that_of_ridge_regression(rows):
         expected.append(np.linalg.norm(b[:3] - basis.T @ coefficients))
 
     np.testing.assert_allclose(
-        HyperplaneDistance(inputs, 5).fit(reference).score(new), expected, rtol=1e-6
+        HyperplaneDistance("inputs", 5).fit(reference).score(new), expected, rtol=1e-6
     )
 
 
 def test_neighbors_tied_for_the_last_places_are_their_mean():
     """On a grid, by cases: more are tied than there are places, as many, and copies of one row."""
     grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2)
-    scorer = HyperplaneDistance(inputs, 6)
+    scorer = HyperplaneDistance("inputs", 6, reference=grid)
     x, itself = np.array([[0.0, 0.0], [2.0, 2.0], [-1.0, 2.0]]), np.full(3, -1)
     found = NearestNeighbors(n_neighbors=8).fit(grid).kneighbors(x, return_distance=False)
-    neighbors = scorer._neighbors(x, itself, grid, found, 6)
+    neighbors = scorer._neighbors(x, itself, found)
     corner, middle, beside = (sorted(map(tuple, near)) for near in neighbors)
 
     # 0, 1, 1, sqrt(2), 2, 2
@@ -71,8 +71,9 @@ def test_neighbors_tied_for_the_last_places_are_their_mean():
     # 1, twice sqrt(2), 2, and two of four at sqrt(5)
     assert beside == [(0, 1), (0, 2), (0, 3), (0.5, 2), (0.5, 2), (1, 2)]
 
-    repeated = replace(scorer, counts=np.where(grid.sum(axis=1) == 0, 3, 1))
-    corner = repeated._neighbors(x[:1], np.array([0]), grid, found[:1], 6)[0]
+    copies = np.vstack([grid[:1], grid[:1], grid])
+    found = NearestNeighbors(n_neighbors=8).fit(copies).kneighbors(x[:1], return_distance=False)
+    corner = replace(scorer, reference=copies)._neighbors(x[:1], np.array([0]), found)[0]
     # its two copies, 1, 1, sqrt(2), and one of two at 2
     assert sorted(map(tuple, corner)) == [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
 
@@ -83,7 +84,7 @@ def test_copies_of_one_row_span_no_hyperplane():
     x, copies = rng.normal(size=(200, 3)), rng.normal(size=(200, 1, 3)).repeat(8, axis=1)
 
     np.testing.assert_allclose(
-        HyperplaneDistance(inputs, 8).distance(x, copies),
+        HyperplaneDistance("inputs", 8).distance(x, copies),
         np.linalg.norm(x - copies[:, 0], axis=1),
         rtol=1e-12,
     )
@@ -92,6 +93,6 @@ def test_copies_of_one_row_span_no_hyperplane():
 def test_a_scorer_of_other_reference_rows_is_refused(rows):
     """Their indices would mean other rows."""
     reference, new = rows
-    scorer = NeighborDistance(inputs, 1).fit(reference)
+    scorer = NeighborDistance("inputs", 1).fit(reference)
     with pytest.raises(ValueError, match="fitted to other reference rows"):
         scorer.score(ScoredRows(new.X, new.columns, new.model))

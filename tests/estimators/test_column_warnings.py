@@ -137,15 +137,6 @@ def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
     VAETransformer(1, **SMALL).fit(table)
 
 
-@pytest.mark.parametrize("texts", [("yes", " yes"), ("New  York", "New York"), ("Male", "male")])
-def test_categories_that_differ_in_spaces_or_capitals_are_warned_of(texts):
-    table = pd.DataFrame({"a": [*texts, "other"] * 10, "x": np.arange(30.0) % 7})
-    with pytest.warns(UserWarning, match=r"spaces or capitals .*: 'a' \('.*' and '.*'\)\. Make"):
-        VAETransformer(1, **SMALL).fit(table)
-
-    VAETransformer(1, **SMALL).fit(table.assign(a=["Co", "CO", "NO"] * 10))  # a metal and a gas
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_a_table_of_constants_is_warned_of(estimator):
     """It holds nothing to learn: most often the wrong rows or columns were read."""

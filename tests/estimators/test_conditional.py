@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.sparse import csr_array, csr_matrix
 from scipy.special import logsumexp
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 import sklearn_vae
@@ -215,45 +211,6 @@ def test_samples_given_y_have_the_mean_and_covariance_of_rows_with_that_y(of_cla
         np.testing.assert_allclose(drawn[given == own].mean(axis=0), expected, atol=0.5)
 
 
-def test_samples_without_y_have_the_moments_of_the_whole_table(of_classes):
-    """Moments are those of the whole table."""
-    vae, X, _ = of_classes
-    drawn = vae.sample(4000, random_state=0)
-
-    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.3)
-    np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.15)
-
-
-def test_an_ensemble_samples_each_row_given_its_own_y():
-    """With several members kept, each row still has its own y."""
-    X, y = rows_of_classes()
-    vae = VAETransformer(
-        2, conditional=True, n_init=2, ensemble=True, max_iter=2, random_state=0
-    ).fit(X, y)
-    given = np.tile(LETTERS, 700)
-
-    drawn = vae.sample(2100, random_state=0, y=given)
-
-    for own in LETTERS:
-        expected = X[y == own].mean(axis=0)
-        np.testing.assert_allclose(drawn[given == own].mean(axis=0), expected, atol=0.3)
-
-
-def test_codes_and_classes_decode_to_the_rows(of_classes):
-    """The centres are in y and not in the code: a code with another y is another class's row."""
-    vae, X, y = of_classes
-    codes = vae.transform(X, y)
-    own = np.array([X[y == k].mean(axis=0) for k in y])
-
-    back = vae.inverse_transform(codes, y)
-    assert np.square(back - X).mean() < 0.3 * np.square(own - X).mean()
-    moved = vae.inverse_transform(codes, "a") - vae.inverse_transform(codes, "c")
-    centres = X[y == "a"].mean(axis=0) - X[y == "c"].mean(axis=0)
-    np.testing.assert_allclose(moved.mean(axis=0), centres, atol=0.3)
-    ends = vae.interpolate(X[0], X[1], 3, y=y[0])
-    np.testing.assert_allclose(ends[0], vae.inverse_transform(vae.transform(X[:1], y[:1]), y[0])[0])
-
-
 def test_y_may_be_a_data_frame_of_classes_and_numbers():
     """Classes and numbers side by side in a data frame; the regression on both is the oracle."""
     X, y, *_ = rows_of_numbers()
@@ -270,32 +227,6 @@ def test_y_may_be_a_data_frame_of_classes_and_numbers():
         vae.score_samples(X)
     with pytest.raises(ValueError, match="must have 2 columns"):
         vae.score_samples(X, y)
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"objective": "iwae"},
-        {"prior": "vamp"},
-        {"robust": True},
-        *(
-            pytest.param(params, marks=pytest.mark.slow)
-            for params in (
-                {"prior": "mixture"},
-                {"likelihood": Gaussian(scale="per_column")},
-                {"hidden_layer_sizes": ()},
-            )
-        ),
-    ],
-    ids=str,
-)
-def test_conditional_models_work_with_every_other_parameter(params):
-    """Each stays near the density that a linear model reaches; none falls back to p(x)."""
-    X, y, slope, covariance = rows_of_numbers()
-    vae = VAETransformer(2, conditional=True, max_iter=4, random_state=0, **params).fit(X, y)
-    expected = stats.multivariate_normal(np.zeros(4), covariance).logpdf(X - np.outer(y, slope))
-
-    assert vae.score(X, y) == pytest.approx(expected.mean(), abs=0.3)
 
 
 @pytest.mark.parametrize("n_draws", [1, 3])
@@ -319,23 +250,6 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(n_draws, rng):
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("has_holes", [False, True])
-def test_a_column_that_equals_y_is_fitted_without_warnings_or_nan(has_holes, rng):
-    """What is left of it is nothing, and no step may lead astray for that: no warning, no NaN."""
-    X = rng.integers(0, 4, size=(40, 3)).astype(float)
-    y = X[:, 0].astype(int)
-    if has_holes:
-        X[::5, 1] = np.nan
-
-    for seed in range(2):
-        vae = VAETransformer(2, conditional=True, likelihood="gaussian", random_state=seed).fit(
-            X, y
-        )
-        back = vae.inverse_transform(vae.transform(X, y), y)
-        np.testing.assert_allclose(back[:, 0], y, atol=0.3)
-        assert np.isfinite(vae.score_samples(X, y)).all()
 
 
 # -- missing cells ---------------------------------------------------------------------
@@ -399,17 +313,6 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         of_numbers[0].score_samples(X[:2], ["a", "b"])
 
 
-def test_a_sparse_y_is_refused(of_classes):
-    """numpy takes it for one object; the message says how to convert it."""
-    vae, X, _ = of_classes
-    for y in (csr_array(np.ones((2, 1))), csr_matrix(np.ones((2, 1)))):
-        for method in (VAETransformer(conditional=True).fit, VAEClassifier().fit, vae.transform):
-            with pytest.raises(TypeError, match=r"shape \(2, 1\), and must be dense.*toarray"):
-                method(X[:2], y)
-        with pytest.raises(TypeError, match="must be dense"):
-            vae.sample(2, y=y)
-
-
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
     """In another order they would be other conditions; a saved model knows them, too."""
@@ -423,48 +326,6 @@ def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
             fitted.score_samples(X[:, 2:], y[["width", "length"]])
         by_name = fitted.score_samples(X[:, 2:], y)
         np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], y.to_numpy()))
-
-
-def test_conditions_beyond_single_precision_are_refused():
-    """They would be infinite."""
-    X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
-    model = VAETransformer(1, conditional=True, **STILL)
-
-    with pytest.raises(ValueError, match=r"y has numbers up to .*e\+300, beyond .* float32"):
-        model.fit(X, 1e300 * X[:, 0].astype(float))
-    with pytest.raises(ValueError, match="beyond the range of float32"):
-        model.fit(X, X[:, 0]).sample(2, y=-1e300)
-
-
-def test_numbers_beside_strings_in_lists_are_numbers():
-    """numpy would convert them to strings, and so to classes."""
-    X, y = rows_of_classes(40)
-    rows = [[label, float(x)] for label, x in zip(y, X[:, 0], strict=True)]
-    lists, array = (
-        VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X[:, 1:], conditions)
-        for conditions in (rows, np.array(rows, dtype=object))
-    )
-
-    assert array.condition_encoder_.categories_[1] is None
-    np.testing.assert_array_equal(
-        lists.score_samples(X[:, 1:], rows), array.score_samples(X[:, 1:], rows)
-    )
-
-
-def test_categories_that_are_numbers_are_classes(tmp_path):
-    """A dtype of categories says so, also of floating-point numbers."""
-    pd = pytest.importorskip("pandas")
-    X, y = rows_of_classes(40)
-    rates = pd.Series(np.where(y == y[0], 0.5, 1.5)).astype("category")
-    vae = VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X, rates)
-    vae.save(tmp_path / "vae")
-
-    assert vae.condition_encoder_.categories_[0].tolist() == [0.5, 1.5]
-    assert np.isfinite(vae.score(X))  # averaged over the classes
-    assert vae.sample(2, y=0.5).shape == (2, X.shape[1])
-    assert load(tmp_path / "vae").score(X, rates) == vae.score(X, rates)
-    with pytest.raises(ValueError, match=r"class 1\.0, which no row had"):
-        vae.score(X, np.ones(40))
 
 
 def test_warm_start_refuses_another_conditional_or_a_new_class(of_classes):
@@ -515,21 +376,6 @@ def test_a_search_over_conditional_does_not_share_encoded_rows():
 
     without, given = search.cv_results_["mean_test_score"]
     assert given > without + 0.3
-
-
-def test_samples_given_a_categorical_column_are_data_frames_of_the_same_dtypes():
-    """Rows of mixed columns given a categorical column of polars' or pandas' kind."""
-    X, y = rows_of_classes(80)
-    frame = pd.DataFrame(X, columns=list("pqrs")).assign(kind=np.where(X[:, 0] > 0, "u", "v"))
-    given = pd.Series(pd.Categorical(y))
-
-    vae = VAETransformer(2, conditional=True, max_iter=2, random_state=0).fit(frame, given)
-
-    drawn = vae.sample(3, random_state=0, y="a")
-    assert list(drawn.columns) == list(frame.columns)
-    assert set(drawn["kind"]) <= {"u", "v"}
-    back = vae.inverse_transform(vae.transform(frame, given), given)
-    assert list(back.columns) == list(frame.columns)
 
 
 def test_a_loaded_conditional_model_has_equal_scores(tmp_path, of_classes, of_numbers):
@@ -608,15 +454,6 @@ def test_a_loaded_classifier_has_equal_probabilities(tmp_path):
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
 
-@pytest.mark.parametrize("priors", [{0: 0.5, 1: 0.5}, ["a", "b"], [[0.5, 0.5]], [10**400]])
-def test_priors_that_are_no_numbers_are_refused(priors):
-    """A dict by class is what a user may try first."""
-    X, y = load_iris(return_X_y=True)
-
-    with pytest.raises(ValueError, match=r"'priors' parameter.* 3 numbers of at least 0"):
-        VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
-
-
 def test_wrong_priors_are_refused_before_the_training():
     """Of a long one, the error would come at its end."""
 
@@ -675,20 +512,6 @@ def test_the_classifier_fits_a_conditional_clone():
     assert found.estimator_.conditional
     assert not model.conditional
     np.testing.assert_array_equal(found.predict_proba(X), same.predict_proba(X))
-
-
-@pytest.mark.slow
-def test_a_support_vector_machine_recognizes_sampled_digits():
-    """A support vector machine gives more than 95 % of drawn digits the class that was asked."""
-    X, y = load_digits(return_X_y=True)
-    train, test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
-    judge = make_pipeline(StandardScaler(), SVC()).fit(train, y_train)
-    assert judge.score(test, y_test) > 0.97
-
-    vae = VAETransformer(conditional=True, random_state=0).fit(train, y_train)
-    asked = np.repeat(np.arange(10), 100)
-
-    assert judge.score(vae.sample(1000, random_state=0, y=asked), asked) > 0.95
 
 
 # -- other networks --------------------------------------------------------------------

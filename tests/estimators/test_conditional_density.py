@@ -8,12 +8,11 @@ from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 import sklearn_vae
 from sklearn_vae import VAEClassifier, VAEDensity
-from sklearn_vae.metrics import pit_calibration
 
 pd = pytest.importorskip("pandas")
 
@@ -105,20 +104,6 @@ def test_the_density_given_y_integrates_to_one(of_classes):
         assert total == pytest.approx(1, abs=0.01)
 
 
-def test_the_density_given_a_number_integrates_to_one():
-    """The same for numbers, with one column that curves with y."""
-    rng = np.random.default_rng(0)
-    y = rng.uniform(-2, 2, 500)
-    X = (y**2 + 0.3 * rng.normal(size=500))[:, None]
-    # more dimensions have larger errors that all rows share
-    density = VAEDensity(n_components=4, **SMALL).fit(X, y)
-    rows, width = grid(X, 150)
-
-    for value in (-1.5, 0.2, 1.9):
-        total = width * np.exp(density.score_samples(rows, value)).sum()
-        assert total == pytest.approx(1, abs=0.01)
-
-
 def test_the_mean_score_given_y_is_higher_by_the_mutual_information():
     """Given y the score is higher by I(x; y), which has a closed form for normal rows."""
     X, y, covariance, slope = rows_of_numbers()
@@ -194,17 +179,6 @@ def test_samples_given_a_class_have_its_frequencies_and_moments():
     assert (reds.colour == "red").all()
 
 
-def test_each_row_is_sampled_given_its_own_number(of_numbers):
-    """A regression of the samples on y finds the slope of the rows."""
-    density, *_ = of_numbers
-    y = np.random.default_rng(1).normal(10, 3, 400)
-
-    drawn = density.sample(400, random_state=0, y=y)
-
-    found = LinearRegression().fit(y[:, None], drawn).coef_[:, 0]
-    np.testing.assert_allclose(found, [1.0, -2.0, 0.5], atol=0.2)
-
-
 def test_missing_values_are_imputed_given_y(of_numbers):
     """Given y and no columns, the mean is the regression on y; without y it is the mean."""
     density, X, y = of_numbers
@@ -226,30 +200,6 @@ def test_missing_values_are_imputed_given_y(of_numbers):
 # -- scikit-learn ----------------------------------------------------------------------
 
 
-def test_a_search_passes_y(of_classes):
-    """Conditional scores are higher than unconditional ones, and the search finds it."""
-    _, X, y = of_classes
-    density = VAEDensity(mixtures=[(3, "full")], max_iter=0, random_state=0)
-
-    search = GridSearchCV(density, {"conditional": [False, True]}, cv=2).fit(X, y)
-
-    assert search.best_params_ == {"conditional": True}
-    fold = search.best_estimator_.fit(X[300:], y[300:])
-    assert fold.score(X[:300], y[:300]) > fold.score(X[:300])
-
-
-def test_y_may_have_columns_of_classes_and_numbers():
-    """Several columns of y, each with a dtype of its own."""
-    rng = np.random.default_rng(0)
-    y = pd.DataFrame({"class": rng.choice(["a", "b"], 300), "dose": rng.normal(size=300)})
-    X = (y["dose"] + 3 * (y["class"] == "b")).to_numpy()[:, None] + 0.1 * rng.normal(size=(300, 1))
-
-    density = VAEDensity(**SMALL).fit(X, y)
-
-    assert density.score(X, y) > density.score(X) + 1
-    assert density.sample(300, random_state=0, y=y).shape == (300, 1)
-
-
 def test_a_loaded_density_has_equal_scores(tmp_path, of_classes, of_numbers):
     """The file holds the encoder of y."""
     for density, X, y in (of_classes, of_numbers):
@@ -259,13 +209,6 @@ def test_a_loaded_density_has_equal_scores(tmp_path, of_classes, of_numbers):
         np.testing.assert_array_equal(
             again.sample(5, random_state=0, y=y[:5]), density.sample(5, random_state=0, y=y[:5])
         )
-
-
-def test_marginal_pit_values_are_uniform(of_classes):
-    """Of the marginal distributions of the columns, whatever the class."""
-    density, X, y = of_classes
-
-    assert (pit_calibration(density, X, y, n_draws=512).statistic < 0.1).all()
 
 
 def test_the_classifier_applies_bayes_rule_to_it(tmp_path):

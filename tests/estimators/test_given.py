@@ -1,6 +1,5 @@
 """Marginal and conditional densities, and samples given values or rules, by names of columns."""
 
-import narwhals as nw
 import numpy as np
 import pytest
 from scipy import stats
@@ -223,58 +222,6 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
-@pytest.mark.filterwarnings("ignore:Columns of X hold a value")
-def test_the_ends_of_a_dtype_may_be_given():
-    """Marks of no end: the last moment of a dtype, and its largest integer."""
-    ends, largest = pd.Timestamp.max.floor("us"), 2**63 - 1
-    frame = pd.DataFrame(
-        {
-            "until": [pd.Timestamp("2024-01-01") + pd.Timedelta(k, "D") for k in range(119)]
-            + [ends],
-            "count": [*range(119), largest],
-        }
-    )
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    until = model.sample(2, given={"until": ends})["until"]
-    assert (until - ends).abs().max() < pd.Timedelta(1, "s")
-    count = model.sample(2, given={"count": largest})["count"]
-    np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32])
-@pytest.mark.parametrize("column", ["category"])
-def test_a_given_number_of_less_precision_is_a_class_or_value_of_a_frame(column, kind):
-    """Categories that are numbers were refused, and columns of half precision took none."""
-    x = np.random.default_rng(0).choice([0.1, 0.7], size=30)
-    frame = pd.DataFrame({"x": pd.Series(x).astype(column), "k": np.where(x > 0.5, "a", "b")})
-    vae = VAETransformer(1, likelihood={"x": "bernoulli"}, max_iter=1, random_state=0).fit(frame)
-    drawn, expected = (vae.sample(5, given={"x": value}) for value in (kind(0.1), 0.1))
-
-    pd.testing.assert_frame_equal(drawn, expected)
-    with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 'x'"):
-        vae.sample(5, given={"x": kind(0.2)})
-
-
-@pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
-def test_given_integers_keep_all_their_digits(library):
-    """Float64 does not hold them; other columns and dtypes are as without."""
-    large = 2**60 + np.arange(100) ** 3
-    frame = pd.DataFrame({"key": large, "x": np.random.default_rng(0).normal(size=100)})
-    if library == "nullable":
-        frame = frame.convert_dtypes()
-    elif library != "pandas":
-        nw_frame = nw.from_native(frame)
-        frame = nw_frame.to_polars() if library == "polars" else nw_frame.to_arrow()
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-    of_rule = {} if library in ("polars", "pyarrow") else {"rules": ["key % 2 == 1"]}
-
-    drawn = model.sample(3, given={"key": large[7]}, random_state=0, **of_rule)
-    assert nw.from_native(drawn)["key"].to_list() == [large[7]] * 3
-    assert nw.from_native(drawn).schema == nw.from_native(frame).schema
-    assert type(drawn) is type(frame)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -307,18 +254,6 @@ def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers)
     assert "columns=[...]" in caught.value.__notes__[0]
 
 
-def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
-    """pandas numbers columns without names, and narwhals selects strings only."""
-    frame = passengers[["age", "siblings", "sex"]].set_axis([7, 5, 3], axis=1)
-    model = VAETransformer(1, max_iter=3, random_state=0).fit(frame)
-    hidden = frame.astype({5: float}).copy()
-    hidden[5] = None
-
-    np.testing.assert_allclose(
-        model.score_samples(frame[[3, 7]], columns=[7, 3]), model.score_samples(hidden), atol=1e-9
-    )
-
-
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")
 @pytest.mark.parametrize(
     "model", [VAETransformer(1), VAEDensity(1)], ids=lambda m: type(m).__name__
@@ -331,29 +266,6 @@ def test_a_table_of_constants_is_sampled_and_imputed(model):
 
     pd.testing.assert_frame_equal(drawn, table)
     pd.testing.assert_frame_equal(model.sample(2, given={"number": 1.5}), table)
-
-
-def test_columns_whose_names_are_no_text_keep_their_names():
-    """Another column is not read in the place of one of the fit; plain numbers name no column."""
-    X = np.random.default_rng(0).normal(size=(40, 2))
-    model = VAETransformer(1, max_iter=1, random_state=0)
-
-    model.fit(pd.DataFrame(X, columns=[2020, 2021]))
-    with pytest.raises(ValueError, match=r"order: 2020, 2021\. Missing: 2021\. Unexpected: 2022\."):
-        model.score_samples(pd.DataFrame(X, columns=[2020, 2022]))
-
-    model.fit(pd.DataFrame(X))
-    assert np.isfinite(model.score_samples(pd.DataFrame(X, columns=[2020, 2021]))).all()
-
-
-def test_the_error_of_a_conditional_score(passengers, of_passengers):
-    """The score is that without return_std, and its error is small and not 0."""
-    score, std = of_passengers.score_samples(passengers[:20], given=["age"], return_std=True)
-
-    np.testing.assert_array_equal(
-        score, of_passengers.score_samples(passengers[:20], given=["age"])
-    )
-    assert 0 < std.max() < 0.1
 
 
 def test_conditional_models_take_both(passengers):
@@ -396,18 +308,6 @@ def test_rows_that_break_a_rule_are_drawn_again(passengers, of_passengers):
     pd.testing.assert_frame_equal(drawn, of_passengers.sample(2000, random_state=0, rules=rules))
 
 
-def test_the_result_of_a_rule_is_aligned_by_its_index(of_passengers):
-    """As in pandas' own selections; an index of other labels is refused."""
-
-    def sorted_first(frame):
-        return frame.sort_values("age")["sex"] == "male"
-
-    drawn = of_passengers.sample(200, random_state=0, rules=[sorted_first])
-    assert (drawn["sex"] == "male").all()
-    with pytest.raises(ValueError, match="Series with the index of the rows"):
-        of_passengers.sample(5, rules=[lambda frame: frame.set_index("sex")["age"] > 0])
-
-
 def test_rules_keep_each_row_at_its_condition(passengers):
     X, y = passengers[["age", "siblings"]], passengers["class"].astype(str)
     model = VAETransformer(1, conditional=True, max_iter=20, random_state=0).fit(X, y)
@@ -423,10 +323,8 @@ def test_rules_keep_each_row_at_its_condition(passengers):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows .* 'age > 1000' is fulfilled by 0 of"),
-        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: name 'fare' is not defined$"),
-        (["sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
-        (["age > 30 and sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
+        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows fulfil the rules, too few"),
+        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: .*name 'fare' is not defined"),
         ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
         (["age"], "must give a boolean for each of 50 rows"),
         ([lambda frame: [True]], "must give a boolean for each"),

@@ -18,7 +18,6 @@ Y = np.repeat([0, 1], 20)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
 MODELS = {
     "transformer": VAETransformer(1, max_iter=1),
-    "robust": VAETransformer(1, max_iter=1, robust=True),
     "density": VAEDensity(1, mixtures=[(1, "full")], max_iter=0),
 }
 WRONG_IN_FIT = {
@@ -78,27 +77,6 @@ def test_errors_of_later_rows_name_the_estimator_that_was_called(cls, model, wro
         use(estimator)(rows)
 
     check_names(estimator, str(error.value))
-
-
-@pytest.mark.parametrize(("table", "rows"), [(FRAME, X), (X, FRAME)], ids=["without", "with"])
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
-def test_the_warning_of_feature_names_names_the_estimator_that_was_called(cls, model, table, rows):
-    estimator = fit(cls(MODELS[model], random_state=0), table)
-    with pytest.warns(UserWarning, match="feature names") as caught:
-        use(estimator)(rows)
-
-    assert len(caught) == 1
-    check_names(estimator, str(caught[0].message))
-
-
-def test_a_model_that_the_user_calls_names_itself():
-    """Also after the estimator that fitted it."""
-    imputer = fit(VAEImputer(MODELS["transformer"]), X)
-    with pytest.raises(ValueError, match="VAEImputer is expecting 3"):
-        imputer.transform(X[:, :2])
-    with pytest.raises(ValueError, match="VAETransformer is expecting 3"):
-        imputer.estimator_.transform(X[:, :2])
 
 
 class PressCtrlC(Callback):

@@ -112,26 +112,6 @@ def test_every_method_scores_every_table(train, method, novelty):
     np.testing.assert_allclose(scores[7:8], detector.score_samples(new[7:8]), rtol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Columns of X hold a different string")
-def test_equal_means_of_missing_cells_are_ties_in_any_batch():
-    """Rounding errors of the batch would order them, and ranks and neighbours follow the order."""
-    rng = np.random.default_rng(1)
-    X = pd.DataFrame(
-        {
-            "a": rng.integers(-3, 9, 120).astype(float),
-            "b": np.array(list("abcde"))[rng.integers(0, 5, 120)],
-            "c": [f"k{i}" for i in rng.permutation(120) % 89],
-        }
-    )
-    X = X.mask(rng.random(X.shape) < 0.3)
-    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
-
-    together = detector.score_samples(X)
-    alone = np.concatenate([detector.score_samples(X[i : i + 1]) for i in range(len(X))])
-
-    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-9)
-
-
 def test_a_training_row_with_missing_cells_is_recognized_alone(fitted, train):
     """Its imputed values are rounded otherwise than among other rows."""
     incomplete = train[train.isna().any(axis=1)][:20]
@@ -155,20 +135,6 @@ def test_classes_are_as_far_apart_as_numbers():
     np.testing.assert_allclose(
         cdist(rows.inputs, rows.inputs), expected[np.ix_(order, order)], atol=1e-6
     )
-
-
-def test_other_containers_have_the_same_scores(train):
-    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
-    new = draw(20, 9)
-    train, new = (t.astype({"size": str, "kind": object}) for t in (train, new))
-    expected = VAEOutlierDetector(**QUICK).fit(train).score_samples(new)
-    # by pyarrow: pl.from_pandas of 1.0 takes no text with missing values
-    train, new = (
-        pl.from_arrow(pa.Table.from_pandas(t, preserve_index=False)) for t in (train, new)
-    )
-    found = VAEOutlierDetector(**QUICK).fit(train).score_samples(new)
-
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("container", ["array", "pandas", "polars", "pyarrow"])

@@ -5,7 +5,6 @@ import pytest
 import torch
 from sklearn.feature_selection import mutual_info_regression
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAETransformer
@@ -54,9 +53,8 @@ OTHER = {
 BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
 # these say where the work is done and who is told, not what is learned
 BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose", "warm_start"}
-# what they change shows on tables with outliers, in test_holes, and on rows that something is
-# given with, in test_conditional
-ELSEWHERE = {"robust", "conditional"}
+# what it changes shows on rows that something is given with, in test_conditional
+ELSEWHERE = {"conditional"}
 
 
 # long enough for the rules about stopping to be met; others show at once
@@ -97,7 +95,6 @@ OTHER_OF_DENSITY = {
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
     "likelihood": "zero_inflated",
-    "dequantize": True,
     "n_draws": 9,
     "max_iter": 2,
     "batch_size": 32,
@@ -293,17 +290,6 @@ def test_a_validation_fraction_without_training_rows_is_refused():
         VAETransformer(early_stopping=True, validation_fraction=0.9).fit(X[:4])
 
 
-def test_the_single_iteration_of_a_small_table_has_the_final_beta():
-    """Its one iteration has the weight at which longer training would have ended."""
-    small = X[:60]
-    warmed, usual = (
-        VAETransformer(2, beta=beta, random_state=0).fit(small) for beta in (LinearWarmup(2.0), 2.0)
-    )
-
-    assert [row["beta"] for row in warmed.history_] == [2.0]
-    np.testing.assert_array_equal(warmed.score_samples(small), usual.score_samples(small))
-
-
 def test_a_diverging_fit_warns_and_keeps_finite_weights():
     """Never NaN in a result."""
     with pytest.warns(match="learning_rate"):
@@ -322,14 +308,6 @@ def test_n_components_auto_depends_on_columns_and_rows(n_rows, n_columns, expect
     assert VAETransformer(max_iter=1).fit_transform(X).shape[1] == expected
 
 
-def test_n_components_auto_rounds_the_sum_of_weights():
-    """Weights that were divided by their mean may sum to 99.99999999999999."""
-    X = np.random.default_rng(0).normal(size=(100, 20))
-    weight = np.full(100, np.nextafter(1, 0))
-
-    assert VAETransformer(max_iter=1).fit(X, sample_weight=weight).transform(X).shape[1] == 5
-
-
 def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
     """A machine at rest, then at work: the first rows have no factor, and all have two."""
     monkeypatch.setattr("sklearn_vae.estimators.config.ROWS_FOR_FACTORS", 600)
@@ -340,22 +318,3 @@ def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
 
     for table in (rows, rng.permutation(rows)):
         assert VAETransformer(max_iter=1).fit_transform(table).shape[1] == 2
-
-
-@pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end"])
-def test_methods_of_callbacks_that_are_not_called_are_warned_of(name):
-    """Those that a class inherits from skorch's callbacks are not."""
-    own = type("Own", (Callback,), {name: lambda *args, **kwargs: pytest.fail("it is called")})
-    with pytest.warns(UserWarning, match=rf"Own\.{name} is not called"):
-        fit(max_iter=1, callbacks=[("name", own())])
-
-    inherits = type("Inherits", (LRScheduler,), {})
-    fit(max_iter=1, callbacks=[inherits("StepLR", step_size=1)])
-
-
-def test_gradients_can_be_clipped_by_a_callback():
-    """skorch's own: what it does to the gradients reaches the step."""
-    plain = fit(max_iter=2, early_stopping=False)
-    clipped = fit(max_iter=2, early_stopping=False, callbacks=[GradientNormClipping(1e-3)])
-
-    assert not np.array_equal(plain.transform(X), clipped.transform(X))

@@ -99,20 +99,6 @@ def test_point_masses_of_real_columns_are_sampled(rng):
         np.testing.assert_array_equal(drawn, drawn.round(2))
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        np.linspace(0, 1, 500) ** 2,  # dense, each value once
-        np.resize(np.arange(1, 256) / 255, 500),
-    ],
-)
-def test_a_column_without_common_values_has_no_point_masses(values):
-    """All of its values would be such."""
-    model = VAETransformer(1, max_iter=1, random_state=0).fit(values[:, None])
-
-    assert type(model.columns_.likelihoods[0]).__name__ == "Gaussian"
-
-
 def test_samples_keep_recording_steps_that_are_no_decimals(rng):
     """Whole days, which are seconds inside, and quarters; impute draws them, too."""
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, 400), "D")
@@ -138,13 +124,3 @@ def test_a_column_that_is_mostly_at_its_minimum_keeps_to_it(tmp_path, rng):
     for drawn in (model.sample(500), load(tmp_path / "model.vae").impute([[np.nan, 0.0]], 500)[0]):
         assert (4 * drawn[:, 0] % 1 == 0).all()
         assert drawn[:, 0].min() >= 0
-
-
-def test_weights_are_copies_where_recording_steps_are_found(rng):
-    """Values that occur once have no step; those that count twice have."""
-    X = np.column_stack([rng.choice(4000, 200, replace=False) * 0.25, rng.normal(size=200)])
-    weighted = VAETransformer(1, **QUICK).fit(X, sample_weight=np.full(200, 2.0)).sample(500)
-    repeated = VAETransformer(1, **QUICK).fit(np.repeat(X, 2, axis=0)).sample(500)
-
-    assert (4 * weighted[:, 0] % 1 == 0).all()
-    assert (4 * repeated[:, 0] % 1 == 0).all()

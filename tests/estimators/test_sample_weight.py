@@ -8,7 +8,6 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
-from sklearn_vae.estimators.robust import weighted_median
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
@@ -80,31 +79,6 @@ def test_a_weighted_density_is_that_of_repeated_rows(rows):
     assert_copies(VAEDensity(2, mixtures=[(1, "full"), (8, "diag")], **BATCH), rows)
 
 
-def test_a_density_of_fewer_rows_than_components_is_that_of_repeated_rows():
-    """Weights decide on the number of components, of which k-means finds only the distinct."""
-    table, counts = pd.DataFrame({"a": list("xxyy"), "b": list("uvuv")}), [400, 100, 50, 300]
-    density = VAEDensity(max_iter=0, random_state=0)
-    weighted = clone(density).fit(table, sample_weight=counts)
-    copied = clone(density).fit(table.loc[np.repeat(table.index, counts)])
-
-    np.testing.assert_allclose(
-        weighted.score_samples(table), copied.score_samples(table), atol=1e-6
-    )
-
-
-def test_the_sum_of_weights_decides_on_the_precision():
-    """The copies are too many for double precision, the rows are not."""
-    curve = np.c_[X[:70], X[:70] ** 2]
-    vae = VAETransformer(2, max_iter=1, batch_size=1000, random_state=0)
-    weighted = clone(vae).fit(curve, sample_weight=np.full(70, 2))
-    copied = clone(vae).fit(np.repeat(curve, 2, axis=0))
-
-    assert weighted._training_dtype(curve, None) == np.float64
-    np.testing.assert_allclose(
-        weighted.score_samples(curve), copied.score_samples(curve), atol=0.05
-    )
-
-
 def test_the_sum_of_weights_decides_about_validation_rows():
     """60 rows of weight 2 are 120 rows, of which some are set aside by default."""
     vae = VAETransformer(2, **BATCH)
@@ -130,45 +104,6 @@ def test_a_classifier_and_an_imputer_treat_weights_as_repeated_rows():
         np.testing.assert_allclose(
             getattr(weighted, method)(HOLEY), getattr(copied, method)(HOLEY), rtol=0, atol=1e-4
         )
-
-
-def test_the_inlier_mask_of_weighted_rows_is_that_of_repeated_rows():
-    """The median and the trimmed fraction are weighted."""
-    rows = X.copy()
-    rows[:5] += 30
-    weight = np.where(np.arange(120) < 5, 3, WEIGHT + 1)
-    vae = VAETransformer(2, robust=True, **BATCH)
-    weighted = clone(vae).fit(rows, sample_weight=weight)
-    copied = clone(vae).fit(np.repeat(rows, weight, axis=0))
-
-    assert not weighted.support_[:5].any()
-    np.testing.assert_array_equal(np.repeat(weighted.support_, weight), copied.support_)
-
-
-def test_weights_of_1_and_0_make_no_difference_to_a_robust_fit():
-    """Rows of weight 0 are left out, where .7 of a batch is no whole number."""
-    rows = X.copy()
-    rows[:5] += 30
-    vae = VAETransformer(2, robust=True, **BATCH)
-    expected = clone(vae).fit(rows[:91])
-    for weight in (np.ones(91), 1.0):
-        np.testing.assert_allclose(
-            clone(vae).fit(rows[:91], sample_weight=weight).score_samples(X),
-            expected.score_samples(X),
-            atol=1e-6,
-        )
-    kept = np.arange(120) < 91
-    padded = clone(vae).fit(rows, sample_weight=kept)
-
-    np.testing.assert_array_equal(padded.support_[:91], expected.support_)
-    np.testing.assert_allclose(padded.score_samples(X), expected.score_samples(X), atol=1e-6)
-
-
-def test_the_weighted_median_is_the_median_of_repeated_values():
-    """As computed by numpy."""
-    values = RNG.normal(size=30)
-    for weight in (WEIGHT[:30], WEIGHT[30:60], np.ones(30, int)):
-        assert weighted_median(values, weight) == np.median(np.repeat(values, weight))
 
 
 @pytest.mark.parametrize("share", [0.4, 0.25])
@@ -222,16 +157,6 @@ def test_the_number_of_held_out_copies_is_hypergeometric():
     assert np.std(aside) == pytest.approx(law.std(), rel=0.15)
 
 
-def test_a_row_of_enormous_weight_is_split_into_few_copies():
-    """Memory goes by rows and not by what they count."""
-    weight = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    table = Dataset.from_x(torch.zeros(2, 1), weight, 2e12, 0.0)
-    train, valid = table.split(int(3e11), make_generator(0, Stream.SPLIT))
-
-    assert valid.total_weight[0] == pytest.approx(3e11, rel=1e-3)
-    np.testing.assert_allclose(train.sample_weight(), [8.5e11, 8.5e11], rtol=1e-2)
-
-
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -255,17 +180,17 @@ def test_categories_of_rows_of_weight_0_do_not_count(estimator):
 
 
 def test_rows_of_weight_0_with_other_categories_raise_no_error():
-    """Where unseen categories are errors, a robust fit scores all rows, and indicators see them."""
+    """Where unseen categories are errors, and indicators see all rows."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
     table.loc[3, ["x", "kind"]] = np.nan, "z"
     weight = np.where(table["kind"] == "z", 0.0, 1.0)
     model = VAETransformer(1, handle_unknown="error", **BATCH)
-    robust = clone(model).set_params(robust=True).fit(table, sample_weight=weight)
+    of_frame = clone(model).fit(table, sample_weight=weight)
     imputer = VAEImputer(model, add_indicator=True).fit(table, sample_weight=weight)
     rows = table.astype(object).values.tolist()
     of_list = clone(model).fit(rows, sample_weight=pd.Series(weight, dtype=object))
 
-    assert robust.schema_.fields[1].categories == ("a", "b")
+    assert of_frame.schema_.fields[1].categories == ("a", "b")
     assert imputer.indicated_.tolist() == []
     assert of_list.schema_.fields[1].categories == ("a", "b")

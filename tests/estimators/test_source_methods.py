@@ -14,7 +14,6 @@ from sklearn_vae import (
 )
 from sklearn_vae.data import sources
 from sklearn_vae.models import mixture_init
-from sklearn_vae.system import progress
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(2, 6))
@@ -99,16 +98,6 @@ def test_memory_does_not_grow_with_the_rows_of_a_source(cls, on_disk, monkeypatc
     assert peak_of_fit(cls, 100_000) < 1.05 * peak_of_fit(cls, 20_000)
 
 
-@pytest.mark.parametrize(
-    "params", [{"n_init": 2}, {"refit": False}, {"early_stopping": False}, {"prior": "vamp"}]
-)
-def test_options_of_the_training_work_with_rows_on_disk(params, on_disk):
-    vae = VAETransformer(2, **{**SMALL, "max_iter": 2}, **params).fit(batches())
-
-    assert np.isfinite(vae.score(TEST))
-    assert vae.transform(TEST).shape == (1000, 2)
-
-
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_missing_cells_after_the_first_window_are_imputed(cls, on_disk):
     """A single missing cell decides that the model takes missing ones."""
@@ -138,71 +127,6 @@ def test_frames_keep_names_types_and_categories(on_disk):
     assert list(vae.feature_names_in_) == list(frame.columns)
     assert set(drawn["color"]) == {"red", "blue"}
     assert abs((drawn["color"] == "red").mean() - (frame["color"] == "red").mean()) < 0.15
-
-
-def test_progress_of_reading_and_writing(on_disk, monkeypatch, capsys):
-    """It may take longer than the first iteration."""
-    for name in ("LOG_SECONDS", "QUIET_SECONDS"):
-        monkeypatch.setattr(progress, name, 0.0)
-    VAETransformer(2, **SMALL, verbose=True).fit(batches())
-    lines = capsys.readouterr().out.splitlines()
-
-    assert [line.split(",")[0] for line in lines[6:9]] == [
-        "Reading rows: 2100 done",
-        "Reading rows: 2400 done",
-        "Reading rows: 2400 done",
-    ]
-    assert lines[9].startswith("Writing 2400 rows: 300 done, ")
-
-
-@pytest.mark.parametrize("kind", ["dates", "durations", "numbers"])
-@pytest.mark.parametrize("n_rows", [200, 1000])
-def test_a_batch_without_values_in_a_column_does_not_change_its_type(kind, n_rows, on_disk):
-    """As in Parquet files; pandas joins None and dates as objects, which were refused."""
-    pd = pytest.importorskip("pandas")
-    values = pd.Series(TEST[:n_rows, 1])
-    if kind != "numbers":
-        values = pd.to_timedelta(np.arange(n_rows), "D").to_series(range(n_rows))
-    values = values + pd.Timestamp("2024-01-01") if kind == "dates" else values
-    frame = pd.DataFrame({"x": TEST[:n_rows, 0], "value": values})
-    half = n_rows // 2
-    empty = frame[:half].assign(value=pd.Series([None] * half, dtype=object))
-
-    def source():
-        return iter([empty, frame[half:]])
-
-    vae = small(VAETransformer).fit(source)
-
-    assert vae.schema_.fields[1].dtype.startswith(values.dtype.name.partition("[")[0])
-    assert len(vae.score_samples(source)) == n_rows
-
-
-def test_a_category_outside_the_sample_is_unseen(on_disk):
-    """The fit passes over it, and its score is that of an unseen value."""
-    pl = pytest.importorskip("polars", minversion="1.34")
-    x, color = TRAIN[:, 0], ["red", "blue"] * 1200
-    sampled, _ = sources.as_source(pl.LazyFrame({"x": x, "color": color}).collect_batches).sample()
-    color[int(np.flatnonzero(~np.isin(x, sampled["x"].to_numpy()))[0])] = "green"
-    vae = VAETransformer(1, **SMALL).fit(pl.LazyFrame({"x": x, "color": color}).collect_batches)
-    green, red = (pl.DataFrame({"x": [0.0], "color": [color]}) for color in ("green", "red"))
-
-    assert vae.score(green) < vae.score(red) - 3
-    assert set(vae.sample(300)["color"]) == {"red", "blue"}
-
-
-@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
-def test_categories_outside_the_sample_are_not_trained_as_others(cls, monkeypatch, on_disk):
-    """Half of the rows have colors that the sample lacks, and no other color gets them."""
-    frame = pytest.importorskip("pandas").DataFrame({"x": TRAIN[:, 0], "color": "red"})
-    frame.loc[::3, "color"] = "blue"
-    sampled, n_rows = sources.as_source(lambda: [frame]).sample()
-    frame.loc[frame.index.difference(sampled.index)[:1200], "color"] = "green"
-    monkeypatch.setattr(sources.BatchSource, "sample", lambda source: (sampled, n_rows))
-    model = small(cls).fit(lambda: [frame])
-    drawn = model.sample(2000)
-
-    assert set(drawn["color"]) == {"red", "blue"}
-    assert abs((drawn["color"] == "blue").mean() - 1 / 3) < 0.1
 
 
 def test_a_fit_that_fails_leaves_the_old_model(on_disk):
@@ -235,7 +159,6 @@ def test_partial_fit_and_warm_start_take_sources(on_disk):
     [
         ({}, {"sample_weight": np.ones(2400)}, "sample_weight"),
         ({"conditional": True}, {"y": np.zeros(2400)}, "conditional=True"),
-        ({"robust": True}, {}, "robust=True"),
     ],
 )
 def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
@@ -243,13 +166,9 @@ def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
         VAETransformer(2, **SMALL, **params).fit(batches(), **arguments)
 
 
-@pytest.mark.parametrize(
-    "fit", [lambda X: VAEClassifier().fit(X, np.zeros(2400)), VAEImputer().fit_transform]
-)
-def test_a_table_in_memory_is_needed_before_the_fit(fit):
-    """The imputer's fit takes a source, but would be in vain."""
+def test_a_classifier_needs_a_table_in_memory():
     with pytest.raises(ValueError, match="needs a table in memory"):
-        fit(lambda: pytest.fail("the source is read"))
+        VAEClassifier().fit(lambda: pytest.fail("the source is read"), np.zeros(2400))
 
 
 def test_codes_to_decode_are_a_table_in_memory():
@@ -264,15 +183,6 @@ def test_a_detector_with_weights_needs_a_table_in_memory():
 
 
 # -- the detector ----------------------------------------------------------------------
-
-
-def test_a_detector_s_source_that_fits_into_memory_gives_the_table_s_detector():
-    X, detector = TRAIN[::10], VAEOutlierDetector(max_iter=1, random_state=0)
-    labels = detector.fit_predict(X)
-    scores = detector.score_samples(TEST)
-
-    np.testing.assert_array_equal(detector.fit_predict(batches(X, 90)), labels)
-    np.testing.assert_array_equal(detector.score_samples(TEST), scores)
 
 
 def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
@@ -290,15 +200,6 @@ def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
 
 def with_holes(X, seed=0):
     return np.where(np.random.default_rng(seed).random(X.shape) < 0.2, np.nan, X)
-
-
-def test_an_imputer_s_source_that_fits_into_memory_gives_the_table_s_imputer():
-    """Mixtures and their weight are those of the table, too."""
-    X, test = with_holes(TRAIN[::10]), with_holes(TEST[:200])
-    table, source = (VAEImputer(random_state=0).fit(data) for data in (X, batches(X, 90)))
-
-    assert source.mixture_weight_ == table.mixture_weight_
-    np.testing.assert_array_equal(table.transform(test), source.transform(test))
 
 
 @pytest.mark.parametrize("missing", [np.nan, -9.0])
@@ -349,15 +250,6 @@ def test_results_of_a_source_are_those_of_the_table(name, method, options, fitte
     np.testing.assert_allclose(
         function(batches(TEST[:90], 40), **options), function(TEST[:90], **options), rtol=1e-5
     )
-
-
-def test_scores_of_a_source_have_standard_errors(fitted):
-    model = fitted["transformer"]
-    expected = model.score_samples(TEST[:90], return_std=True)
-    found = model.score_samples(batches(TEST[:90], 40), return_std=True)
-
-    for part, whole in zip(found, expected, strict=True):
-        np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_an_array_y_with_a_source_is_refused():

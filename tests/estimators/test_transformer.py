@@ -8,7 +8,6 @@ import torch
 from scipy import special
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -49,16 +48,6 @@ def test_interpolation_begins_and_ends_at_the_reconstructions_of_the_rows(vae, d
     np.testing.assert_allclose(walk[[0, -1]], ends, rtol=1e-6, atol=1e-8)
 
 
-def test_constant_columns_are_reconstructed_exactly(vae, digits):
-    """Three pixels of digits are always 0."""
-    constant = digits[0].std(axis=0) == 0
-    rebuilt = vae.inverse_transform(vae.transform(digits[1]))
-
-    assert constant.any()
-    assert (rebuilt[:, constant] == 0).all()
-    assert (vae.sample(10)[:, constant] == 0).all()
-
-
 def test_binary_columns_are_sampled_as_binary():
     """Samples take the column's two values; reconstructions lie between."""
     rng = np.random.default_rng(0)
@@ -78,19 +67,6 @@ def test_n_samples_and_n_draws_must_be_positive_integers(vae, digits, n):
         vae.sample(n)
     with pytest.raises(ValueError, match="n_draws must be an integer between 1 and 65536"):
         vae.score_samples(digits[1], n_draws=n)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_codes_whose_decoding_overflows_are_refused(vae, dtype):
-    """The means would be NaN; smaller codes have finite ones."""
-    largest = np.finfo(dtype).max
-    Z = np.zeros((2, vae.architecture_.n_components), dtype=dtype)
-    Z[1, 0] = 0.9 * np.sqrt(largest)
-
-    assert np.isfinite(vae.inverse_transform(Z)).all()
-    Z[1, 0] = -largest
-    with pytest.raises(ValueError, match="X must have codes between"):
-        vae.inverse_transform(Z)
 
 
 @pytest.mark.parametrize("random_state", [-1, 2**32, 1.5, "luck"])
@@ -127,49 +103,6 @@ def test_partial_fit_on_chunks_lowers_the_loss():
         vae.partial_fit(X[:, :3])
 
 
-def test_a_later_chunk_may_be_one_row():
-    """The last chunk of a stream has the rows that are left, and weights may leave one."""
-    X = StandardScaler().fit_transform(load_breast_cancer().data[:71])
-    vae = VAETransformer(4, random_state=0)
-    for first in (0, 70):
-        vae.partial_fit(X[first : first + 70])
-    vae.partial_fit(X, sample_weight=np.eye(71)[0])
-
-    assert vae.n_iter_ == 3
-    assert np.isfinite(vae.score(X))
-    with pytest.raises(ValueError, match="1 sample"):
-        VAETransformer().partial_fit(X[:1])
-
-
-def test_partial_fit_has_no_validation_rows():
-    """A chunk of two rows is a chunk, whatever early_stopping says of fits."""
-    X = load_breast_cancer().data[:, :3]
-    vae = VAETransformer(2, early_stopping=True, random_state=0).partial_fit(X[:50])
-
-    assert vae.partial_fit(X[50:52]).n_iter_ == 2
-
-
-class GivesNaN(torch.nn.Linear):
-    """A decoder of four columns that divides 0 by 0."""
-
-    def __init__(self):
-        super().__init__(2, 8)
-
-    def forward(self, z):
-        return super().forward(z) * 0 / 0
-
-
-def test_a_loss_that_is_never_finite_is_no_matter_of_the_learning_rate():
-    """The advice of a smaller one led nowhere."""
-    X = np.random.default_rng(0).normal(size=(120, 4))
-    with pytest.warns(ConvergenceWarning) as warnings:
-        VAETransformer(2, max_iter=2, random_state=0, decoder=GivesNaN()).fit(X)
-    [message] = [str(warning.message) for warning in warnings]
-
-    assert "not finite before its first step" in message
-    assert "learning_rate" not in message
-
-
 @pytest.mark.filterwarnings("ignore:Training diverged")
 def test_partial_fit_recovers_from_a_chunk_that_diverged():
     """Moments that are not finite would make every later step so."""
@@ -200,27 +133,6 @@ def test_partial_fit_trains_a_fitted_model_further():
 
     assert vae.n_iter_ == len(vae.history_)
     assert vae.score(X[500:700]) > before - 5
-
-
-@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
-def test_the_first_steps_on_a_wide_table_do_not_overshoot(likelihood, rng):
-    """A loss of 1e13 would hide all others in a plot, and the weights would have diverged."""
-    X = rng.normal(size=(120, 3)) @ rng.normal(size=(3, 1000)) + rng.normal(size=(120, 1000))
-    X = X if likelihood == "gaussian" else rng.poisson(np.exp(X / 2))
-    vae = VAETransformer(4, likelihood=likelihood, max_iter=2, refit=False, random_state=0).fit(X)
-
-    assert vae.history_[0]["loss"] < 3 * -vae.score(X[:5])
-
-
-def test_the_history_is_a_table():
-    """pandas reads it as it is."""
-    X = load_digits().data[:300]
-    history = VAETransformer(max_iter=3, random_state=0).fit(X).history_
-    frame = pd.DataFrame(history)
-
-    assert {type(value) for record in history for value in record.values()} == {int, float, bool}
-    assert list(frame["iteration"]) == list(range(1, len(frame) + 1))
-    assert {"loss", "reconstruction_loss", "kl_loss", "val_loss", "refit"} <= set(frame)
 
 
 def test_module_is_the_torch_model(vae, digits):
@@ -273,30 +185,6 @@ def test_interpolation_checks_its_arguments(vae):
         vae.interpolate(np.zeros(64), np.zeros((2, 64)))
     with pytest.raises(ValueError, match=r"x1 must be one row: .* infinity .*, in column 3"):
         vae.interpolate(np.zeros(64), np.where(np.arange(64) == 3, np.inf, 0))
-
-
-def test_interpolation_takes_rows_of_any_kind(vae, digits):
-    """A list, a table of one row, a tensor that wants a gradient."""
-    a, b = digits[1][:2]
-    expected = vae.interpolate(a, b, 3)
-
-    np.testing.assert_array_equal(vae.interpolate(a.tolist(), b[None], 3), expected)
-    np.testing.assert_array_equal(
-        vae.interpolate(a, torch.tensor(b, requires_grad=True), 3), expected
-    )
-
-
-def test_interpolation_takes_a_row_of_a_mixed_data_frame():
-    """pandas makes a Series of objects of it."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"x": rng.normal(size=60), "word": ["a", "b", "c"] * 20})
-    frame["day"] = pd.date_range("2024-01-01", periods=60)
-    vae = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-
-    pd.testing.assert_frame_equal(
-        vae.interpolate(frame.iloc[0], frame.iloc[1], 3),
-        vae.interpolate(frame.iloc[[0]], frame.iloc[[1]], 3),
-    )
 
 
 # -- several starts --------------------------------------------------------------------------
@@ -404,19 +292,6 @@ def test_an_ensemble_refuses_further_training(method, warm_start, n_init):
         with pytest.raises(ValueError, match="'ensemble' parameter of VAETransformer must be"):
             getattr(vae, method)(moons())
         vae.set_params(warm_start=False).fit(moons()).set_params(warm_start=warm_start)
-
-
-@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
-def test_the_best_member_of_an_ensemble_is_trained_further(method, warm_start):
-    """If members is set back."""
-    X = moons()
-    every = starts(n_init=2, ensemble=True).fit(X).set_params(ensemble=False, max_iter=1)
-    best = starts(n_init=2).fit(X).set_params(max_iter=1)
-    for vae in (every, best):
-        getattr(vae.set_params(warm_start=warm_start), method)(X)
-
-    assert len(every.state_dict_["free"]) == 1
-    np.testing.assert_allclose(every.transform(X), best.transform(X), rtol=1e-6, atol=1e-8)
 
 
 def test_a_warm_start_goes_on_from_refitted_weights():

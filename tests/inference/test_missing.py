@@ -5,9 +5,7 @@ import pytest
 import torch
 from scipy import stats
 from scipy.sparse import issparse, random_array
-from sklearn.base import clone
 from sklearn.decomposition import FactorAnalysis
-from skorch.callbacks import Callback
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.data.missing_values import replace_by_nan
@@ -242,32 +240,6 @@ def test_marks_in_a_sparse_table_are_replaced_among_its_stored_values(container)
     np.testing.assert_array_equal(
         replace_by_nan(X, 0), np.where(X.toarray() == 0, np.nan, X.toarray())
     )
-
-
-# -- rows that do not belong -------------------------------------------------------------
-
-
-def test_an_interrupted_robust_fit_goes_on_from_its_checkpoint(tmp_path):
-    """The file is that of the training on the inliers, not of the one that finds them."""
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    params = {"hidden_layer_sizes": 4, "max_iter": 4, "early_stopping": False, "robust": True}
-    vae = VAETransformer(1, checkpoint=tmp_path / "fit", random_state=0, **params)
-
-    class Stop(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 2:
-                raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        clone(vae).set_params(callbacks=[Stop()]).fit(X)
-    at_once, epochs = clone(vae).set_params(checkpoint=None).fit(X), []
-
-    class Count(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            epochs.append(len(net.history))
-
-    assert vae.set_params(callbacks=[Count()]).fit(X).score(X) == pytest.approx(at_once.score(X))
-    assert epochs[0] > 1
 
 
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")

@@ -685,37 +685,3 @@ def test_the_whole_grid_is_one_stacked_model(monkeypatch):
     VAESearchCV(make_vae(early_stopping=False), GRID, cv=3, refit=False).fit(X)
 
     assert sizes == [12]
-
-
-# -- scikit-learn's callbacks ----------------------------------------------------------------
-
-
-class Recorder:
-    """Record the tasks that begin and end."""
-
-    def __init__(self):
-        self.begun, self.ended = [], []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        self.begun.append((type(estimator).__name__, context.task_name))
-
-    def on_fit_task_end(self, estimator, context):
-        self.ended.append((type(estimator).__name__, context.task_name))
-
-
-@pytest.mark.parametrize("factor", [None, 2])
-def test_callbacks_of_the_search_are_called_for_its_fit_and_the_refit(factor):
-    pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")
-    recorder = Recorder()
-    search = VAESearchCV(make_vae(max_iter=1), GRID, cv=2, factor=factor)
-    search.set_callbacks(recorder).fit(X)
-
-    fit, refit = ("VAESearchCV", "fit"), ("VAESearchCV", "refit-with-best-params")
-    assert recorder.begun == [fit, refit]
-    assert recorder.ended == [refit, fit]
