@@ -54,8 +54,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# ``predict`` compares scores with ``offset_``.
+# ``predict`` flags scores below ``offset_``: it lies just above the score of the chosen threshold.
 
-detector.offset_ = float(-thresholds[best])
+detector.offset_ = np.nextafter(-thresholds[best], np.inf)
 flagged = detector.predict(table) == -1
 print(f"{flagged.sum()} rows to check, {(flagged & (labels == -1)).sum()} of them wrong")

@@ -113,8 +113,8 @@ class TraversalDisplay(DisplayMixin):
         estimator : VAETransformer
             A fitted estimator, or a pipeline or a search that ends in one.
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows, which determine each dimension's KL and
-            quantiles.
+            Rows of numbers, in the units of the training rows, which determine each
+            dimension's KL and quantiles.
         row : int, default=None
             Index of the row in X whose code is used in all other dimensions; by default their
             codes are 0, and those of classes equal probabilities. Along the probability of a
