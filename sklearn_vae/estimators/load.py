@@ -11,7 +11,7 @@ from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.estimators import MODEL, on_cpu, warn_if_other_version
-from sklearn_vae.persistence.serialization import Reader
+from sklearn_vae.persistence.serialization import MissingModuleError, Reader
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {
@@ -71,7 +71,7 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     try:
         estimator = _read_estimator(header, reader)
         written_by = str(header["versions"]["sklearn_vae"])
-    except MemoryError:
+    except (MemoryError, MissingModuleError):
         raise
     except Exception as error:
         # with a valid checksum and invalid contents the file is forged: any statement may fail

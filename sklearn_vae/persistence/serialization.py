@@ -229,9 +229,9 @@ class Reader:
 
     def _module(self, name: str) -> Any:
         if name not in self.modules:
-            raise ValueError(
-                f"it needs the module {name}, which a file cannot hold: pass it as load(path, "
-                f"modules=[...])"
+            raise MissingModuleError(
+                f"The file needs the module {name}, which it cannot hold: pass it as load(path, "
+                f"modules=[...])."
             )
         return self.modules[name]
 
@@ -294,3 +294,7 @@ READERS: dict[str, Callable[..., Any]] = {
     "@module": Reader._module,
     **{f"@{name}": partial(Reader._value, make=make) for name, make in MAKERS.items()},
 }
+
+
+class MissingModuleError(ValueError):
+    """A file needs a module that was not passed."""
