@@ -19,7 +19,7 @@ TOGETHER = [
     {"objective": "tc", "conditional": True, "n_init": 2, "ensemble": True},
     {"objective": "mmd", "activation": "relu"},
     {"objective": "iwae", "conditional": True, "posterior": "full"},
-    {"prior": "vamp", "conditional": True, "network": "residual"},
+    {"prior": "vamp", "conditional": True},
 ]
 
 

@@ -83,7 +83,6 @@ def results(estimator, X):
     [
         VAETransformer(prior="mixture", max_iter=2, random_state=0),
         VAETransformer(objective="tc", max_iter=2, random_state=0),
-        VAETransformer(network="residual", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
         VAEImputer(random_state=0),

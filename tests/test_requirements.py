@@ -65,7 +65,12 @@ CASES = [
             ),
         ]
     ),
-    ({"posterior": RelaxedCategorical(2)}, {"n_components": 7}, "a multiple of 2", N_DIMENSIONS),
+    (
+        {"posterior": RelaxedCategorical(2)},
+        {"n_components": 7},
+        "a multiple of 2 up to 128",
+        N_DIMENSIONS,
+    ),
     ({"posterior": GaussianCategorical(9)}, {"n_components": 9}, "larger than 9", N_DIMENSIONS),
 ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE, ValidatedRows
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation, find_shift
@@ -127,8 +127,10 @@ class AverageFitter:
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
         """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""
         model, seed = self.first_model, self.model.seed_
-        mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
-        mixture._fit_mixture(self.rows, self.weight, model)
+        # the mixture of the best held-out rows: one that overfits would explain the others best
+        mixture = VAEDensity(max_iter=0, refit=False, random_state=seed)
+        mixture.fit(ValidatedRows(self.rows, model, self.weight))
+        mixture._keep_best()
         self.mixture = mixture
         self.imputation = replace(self.imputation, mixture=mixture._impute)
         if self.has_numbers:

@@ -39,6 +39,7 @@ from sklearn_vae.training import (
     Dataset,
     TrainingJob,
     TrainingResult,
+    add_mask_inputs,
     make_starts,
     make_trainer,
     threads_for_jobs,
@@ -426,17 +427,21 @@ class VAETransformer(
     def _encode_further_rows(
         self, rows: Any, weight: np.ndarray | None, parts: ModelParts, network: Network
     ) -> Dataset:
-        """Encode rows to train a fitted model further."""
+        """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
         check_same_architecture(self, parts, network, self.architecture_)
-        columns = self.columns_
-        is_complete = columns.n_columns > 0 and not columns.has_missing
+        table, columns = self._encode(rows, weight), self.columns_
+        is_complete = columns.n_columns > 0 and not self.architecture_.n_factors
         if is_complete and any(columns.is_incomplete(window).any() for window in windows(rows)):
-            raise ValueError(
-                "X has missing cells, and the rows that the model was fitted to had none: its "
-                "encoder does not see which cells are missing. Fit rows with missing cells first, "
-                "or all rows at once."
+            model, config = (
+                self._predictor().module(self.dtype_, 1),
+                make_config(self, parts, table),
             )
-        return self._encode(rows, weight)
+            self.architecture_, self.state_dict_ = add_mask_inputs(
+                model, table, config, self.state_dict_
+            )
+            self.columns_ = replace(columns, has_missing=True)
+            self.optimizer_state_ = None
+        return table
 
     @property
     def _parts(self) -> ModelParts:

@@ -3,7 +3,7 @@
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import StageScheduler
-from sklearn_vae.training.initialize import make_starts
+from sklearn_vae.training.initialize import add_mask_inputs, make_starts
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
@@ -29,6 +29,7 @@ __all__ = [
     "TrainingJob",
     "TrainingResult",
     "WindowedRows",
+    "add_mask_inputs",
     "group_jobs",
     "make_starts",
     "make_trainer",

@@ -1,13 +1,18 @@
-"""Initialization of training jobs: several starts, a linear model of the rows, or k-means."""
+"""Initialization of training jobs: several starts, a linear model of the rows, or k-means.
+
+A fitted model that is trained further on rows with missing values gets mask inputs.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from scipy.stats import norm
 
-from sklearn_vae.initialization.factor_analysis import FactorModel
+from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
 from sklearn_vae.initialization.kmeans import kmeans_initialization
 from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
@@ -15,10 +20,14 @@ from sklearn_vae.initialization.ppca import (
     LinearGaussian,
 )
 from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_memory
-from sklearn_vae.numerics.random import Stream, start_seeds, stream_seed
+from sklearn_vae.models.vae import VAE, build
+from sklearn_vae.networks import ConvNet, EncoderDecoderPair
+from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
 from sklearn_vae.numerics.row_subsets import spread_out
-from sklearn_vae.training.jobs import TrainingJob
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 from sklearn_vae.training.rows import LazyRows
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,
@@ -31,6 +40,8 @@ SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
 # Rows by which the loadings of columns that the encoder does not read are estimated, at most.
 ROWS_FOR_LOADINGS = 20_000
+# Rows sampled from a model of complete rows, to fit the imputation layer to.
+ROWS_FOR_IMPUTATION = 2048
 
 
 def make_starts(
@@ -213,3 +224,54 @@ def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | Facto
     if regression is None:
         return model
     return replace(model, regression=regression)
+
+
+def add_mask_inputs(
+    model: VAE, table: Dataset, config: TrainingConfig, state_dict: dict[str, np.ndarray]
+) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Add the mask of observed cells to the inputs of a fitted model's encoder.
+
+    The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
+    encoder's imputation layer is a factor analysis of rows sampled from the model, which has one
+    member, given the conditions of the table's rows. A user's encoder is refused.
+    """
+    network, n_columns = model.architecture.network, len(model.architecture.inputs)
+    if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
+        raise ValueError(
+            f"X has missing cells, and the fit that this one goes on from had none: the encoder "
+            f"{network.custom_encoder.made_by!r} was made for whole rows. Fit rows with missing "
+            f"cells first, or all rows at once."
+        )
+    n_factors = n_imputation_factors(ROWS_FOR_IMPUTATION, n_columns)
+    architecture = replace(model.architecture, n_factors=n_factors)
+    job = TrainingJob(architecture, config, _sample_complete_rows(model, table, config.seed))
+    model = build(architecture)
+    model.initialize(0, make_initializer(architecture.n_components)(job))
+    params = {}
+    for name, initial in model.weights().items():
+        value = state_dict.get(name, initial)
+        for axis in np.flatnonzero(np.not_equal(value.shape, initial.shape)):
+            # the inputs are columns, mask and conditions, or of a convolution the values and the
+            # mask of each channel of the image
+            n_new = initial.shape[axis] - value.shape[axis]
+            width = n_columns
+            if isinstance(network, ConvNet) and n_new != n_columns:
+                width = n_new // network.n_image_channels
+            positions = np.repeat(np.arange(width, n_new + 1, width), width)
+            value = np.insert(value, positions, 0, axis=axis)
+        params[name] = value
+    return architecture, params
+
+
+def _sample_complete_rows(model: VAE, table: Dataset, seed: int) -> Dataset:
+    """Sample encoded rows, given the conditions of a table's rows."""
+    n_columns = model.architecture.n_columns
+    rows = torch.arange(ROWS_FOR_IMPUTATION, device=table.x.device) % len(table)
+    conditions = table.x[rows][:, n_columns:]
+    sampled = model.sample(
+        ROWS_FOR_IMPUTATION,
+        make_generator(seed, Stream.SAMPLE),
+        F.pad(conditions, (n_columns, 0)).to(model.free) if conditions.shape[1] else None,
+    )
+    x = torch.cat([sampled.to(conditions), conditions], 1)
+    return Dataset.from_x(x, None, ROWS_FOR_IMPUTATION, 0.0)

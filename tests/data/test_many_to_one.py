@@ -128,8 +128,8 @@ def test_saved_labels(fitted, tmp_path):
     again, in_numpy = load(tmp_path / "model.vae"), runtime.load(tmp_path / "model.vae")
 
     pd.testing.assert_frame_equal(again.impute(table), model.impute(table))
-    for rows in (in_numpy.impute(table), in_numpy.sample(300, random_state=0)):
-        assert disagree(pd.DataFrame(rows, columns=table.columns), labels) == 0
+    rows = in_numpy.impute(table)
+    assert disagree(pd.DataFrame(rows, columns=table.columns), labels) == 0
     encoder = fit_encoder(np.arange(8.0).reshape(4, 2), None, "auto", None)
     encoder.many_to_one = model.columns_.many_to_one
     with pytest.raises(ValueError, match="columns of the table"):

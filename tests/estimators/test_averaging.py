@@ -267,23 +267,21 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
     assert cover(imputer) > 0.85
 
 
-@pytest.mark.parametrize("load_file", [load, runtime.load])
-def test_repeated_values_are_saved(load_file, ratings, tmp_path):
+def test_repeated_values_are_saved(ratings, tmp_path):
     imputer, X, incomplete = ratings
     imputer.save(tmp_path / "imputer.vae")
 
-    draws = load_file(tmp_path / "imputer.vae").transform(incomplete[400:])
+    draws = load(tmp_path / "imputer.vae").transform(incomplete[400:])
     assert set(draws[:, :, 1].ravel()) <= set(X[:, 1])
 
 
-@pytest.mark.parametrize("load_file", [load, runtime.load])
-def test_repeated_values_of_columns_that_do_not_exist_are_refused(load_file, ratings, tmp_path):
+def test_repeated_values_of_columns_that_do_not_exist_are_refused(ratings, tmp_path):
     imputer = ratings[0]
     repeated = replace(imputer.repeated_values_, columns=np.array([2]))
     with_fitted(imputer, repeated_values_=repeated).save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match="less than 2"):
-        load_file(tmp_path / "imputer.vae")
+        load(tmp_path / "imputer.vae")
 
 
 def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independent):
@@ -399,13 +397,12 @@ def test_the_spread_is_saved(steps, tmp_path):
     )
 
 
-@pytest.mark.parametrize("load_file", [load, runtime.load])
 @pytest.mark.parametrize("spread", [np.ones(2), np.array([1.0, 0.0, 1.0])], ids=["shape", "zero"])
-def test_an_invalid_spread_is_refused(load_file, spread, steps, tmp_path):
+def test_an_invalid_spread_is_refused(spread, steps, tmp_path):
     with_fitted(steps[0], spread_=spread).save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match="'spread_' must"):
-        load_file(tmp_path / "imputer.vae")
+        load(tmp_path / "imputer.vae")
 
 
 def test_rows_of_no_weight_have_no_influence_on_the_trees():
@@ -492,26 +489,18 @@ def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch):
         assert (imputed == "m").all()
 
 
-@pytest.mark.parametrize("n_imputations", [None, 300])
-def test_trees_of_large_tables_are_saved(large, n_imputations, tmp_path):
-    """The runtime has the same means and classes, and draws of the same distribution."""
+def test_trees_of_large_tables_are_saved(large, tmp_path):
+    """The runtime has the same means and classes."""
     imputer, _, incomplete = large
     incomplete = incomplete[:150]
-    imputer = with_fitted(imputer, n_imputations=n_imputations)
     imputer.save(tmp_path / "imputer.vae")
     imputed = imputer.transform(incomplete)
     light = runtime.load(tmp_path / "imputer.vae").transform(incomplete.to_numpy(object))
     again = load(tmp_path / "imputer.vae").transform(incomplete)
-    if n_imputations is None:
-        assert again.equals(imputed)
-        assert light[:, 3].tolist() == imputed["label"].tolist()
-        np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
-        return
-    hidden = incomplete["c"].isna().to_numpy()
-    own = np.array([table["c"][hidden] for table in imputed])
-    other = light[:, hidden, 2].astype(float)
-    error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_imputations)
-    assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
+
+    assert again.equals(imputed)
+    assert light[:, 3].tolist() == imputed["label"].tolist()
+    np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
 
 
 def test_target_encodings_are_saved(monkeypatch, tmp_path):

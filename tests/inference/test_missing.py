@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from scipy.sparse import issparse, random_array
 from sklearn.decomposition import FactorAnalysis
+from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.data.missing_values import replace_by_nan
@@ -263,16 +264,42 @@ def bent(n, seed=0):
     return X, np.where(a[:, 0] > 0, "right", "left")
 
 
+BEGIN_WHOLE = {
+    "a mixture": {"prior": "vamp", "likelihood": "student_t"},
+    "residual": {"network": "residual", "posterior": "full"},
+    "linear": {"hidden_layer_sizes": ()},
+    "conditional": {"conditional": True},
+    "classes": {"n_components": 3, "posterior": "categorical"},
+}
+
+
+@pytest.mark.parametrize("name", BEGIN_WHOLE)
 @pytest.mark.parametrize("method", ["partial_fit", "fit"])
-def test_a_model_of_whole_rows_refuses_missing_cells_and_stays(method, rng):
+def test_a_model_of_whole_rows_goes_on_with_missing_cells(name, method, rng):
+    """The loss is a number, and learning nothing leaves the scores of whole rows as they were."""
+    X, y = bent(200)
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "warm_start": True, "refit": False}
+    params = {"n_components": 2, "hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 2}
+    vae = VAETransformer(**{**params, **BEGIN_WHOLE[name]}).fit(X, y).set_params(**still)
+    asked = (X, y) if vae.conditional else (X,)
+    before = vae.score_samples(*asked)
+    getattr(vae, method)(hide(X, 0.3, rng), y)
+
+    assert all(np.isfinite(record["loss"]) for record in vae.history_)
+    np.testing.assert_allclose(vae.score_samples(*asked), before, atol=1e-3)
+    assert np.isfinite(vae.transform(hide(X, 0.3, rng), *asked[1:])).all()
+
+
+def test_an_encoder_that_cannot_see_missing_cells_says_so_and_stays(rng):
     """Before anything has changed, and with what to do instead."""
     X = bent(200)[0]
-    vae = VAETransformer(2, max_iter=1, random_state=0, warm_start=True).fit(X)
+    vae = VAETransformer(2, encoder=nn.Linear, max_iter=1, random_state=0).fit(X)
     before = vae.score(X)
     with pytest.raises(ValueError, match=r"missing cells.*had none.*Fit rows with missing cells"):
-        getattr(vae, method)(hide(X, 0.3, rng))
+        vae.partial_fit(hide(X, 0.3, rng))
 
     assert vae.score(X) == before
+    assert not vae.columns_.has_missing
 
 
 # -- two modes apart -----------------------------------------------------------------------

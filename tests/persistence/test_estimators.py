@@ -204,14 +204,14 @@ def test_load_reads_every_public_estimator():
 def test_registered_names_are_unique():
     """A reloaded module may register its classes again."""
 
-    def inputs():
+    class Gaussian:
         pass
 
-    with pytest.raises(ValueError, match="'inputs' is already the name"):
-        serializable(inputs)
-    assert find("inputs") is not inputs
-    assert serializable(find("inputs")) is find("inputs")
-    assert not is_serializable(inputs)
+    with pytest.raises(ValueError, match="'Gaussian' is already the name"):
+        serializable(Gaussian)
+    assert find("Gaussian") is not Gaussian
+    assert serializable(find("Gaussian")) is find("Gaussian")
+    assert not is_serializable(Gaussian)
 
 
 # -- what cannot be saved ----------------------------------------------------------------
