@@ -22,6 +22,7 @@ from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
+from sklearn_vae.numerics.row_subsets import spread_out
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
@@ -368,8 +369,9 @@ def _subset(
     """Choose rows of a long table, in proportion to their weights."""
     if len(x) <= MAX_ROWS:
         return x, weight
-    p = None if weight is None else weight / weight.sum()
-    return x[np.sort(generator.choice(len(x), MAX_ROWS, replace=weight is not None, p=p))], None
+    if weight is None:
+        return x[spread_out(len(x), MAX_ROWS)], None
+    return x[np.sort(generator.choice(len(x), MAX_ROWS, p=weight / weight.sum()))], None
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:

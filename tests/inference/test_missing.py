@@ -265,8 +265,8 @@ def bent(n, seed=0):
 
 
 BEGIN_WHOLE = {
-    "a mixture": {"prior": "vamp", "likelihood": "student_t"},
-    "residual": {"network": "residual", "posterior": "full"},
+    "a mixture": {"prior": "vamp"},
+    "full covariances": {"posterior": "full"},
     "linear": {"hidden_layer_sizes": ()},
     "conditional": {"conditional": True},
     "classes": {"n_components": 3, "posterior": "categorical"},
