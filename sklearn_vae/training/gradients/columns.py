@@ -1,5 +1,6 @@
 """Costs of columns, -log p(x|z), with hand-written gradients of the likelihood's parameters."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,15 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     Likelihood,
     LogNormal,
+    NegativeBinomial,
     ZeroInflated,
 )
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import (
+    HALF_LOG_2PI,
+    LOG_RATE_BOUND,
+    LOG_SCALE_BOUND,
+    LOG_SHAPE_BOUND,
+)
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
 
 
@@ -240,10 +247,50 @@ class NormalCost:
         self.log_scale_bound.backward(grad.sum_to_size(self.raw.shape), out=self.grad_raw)
 
 
-Cost = AutogradCost | BernoulliCost | NormalCost | Softmax | ZeroInflatedCost
+class NegativeBinomialCost:
+    """Cost of overdispersed counts."""
+
+    def __init__(self, columns: ColumnViews):
+        assert isinstance(columns.likelihood, NegativeBinomial)
+        (self.rate, self.shape), (self.grad_rate, self.grad_shape) = columns.params, columns.grads
+        self.x, self.observed, self.unit = columns.x, columns.observed, columns.likelihood.unit
+        self.log_rate_bound = TanhBound(self.rate, LOG_RATE_BOUND)
+        self.log_shape_bound = TanhBound(self.shape, LOG_SHAPE_BOUND)
+        self.log_square = 2 * math.log(self.unit)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        bounds = self.log_rate_bound, self.log_shape_bound
+        log_rate, log_shape = (bound.forward() * bound.bound for bound in bounds)
+        log_rate.add_(self.log_square)
+        counts = self.counts = (self.x * self.unit).square_().round_()
+        shape = self.shape_value = log_shape.exp()
+        log_sum = torch.logaddexp(log_rate, log_shape)
+        # log of s / (s + rate), and of rate / (s + rate)
+        self.log_failure = log_shape - log_sum
+        constant = torch.lgamma(shape) + torch.lgamma(counts + 1) - torch.lgamma(counts + shape)
+        cost = constant - shape * self.log_failure - counts * log_rate.sub_(log_sum)
+        return (cost if self.observed is None else cost.mul_(self.observed)).sum(1)
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        if self.observed is not None:
+            weight = weight * self.observed
+        shape, counts, failure = self.shape_value, self.counts, self.log_failure.exp()
+        # of the log-rate: (counts + s) rate / (s + rate) - counts
+        grad = (1 - failure).mul_(counts + shape).sub_(counts).mul_(weight)
+        self.log_rate_bound.backward(grad, out=self.grad_rate)
+        digamma = torch.digamma(shape) - torch.digamma(counts + shape)
+        grad = (digamma - self.log_failure - 1 + failure) * shape + counts * failure
+        grad = grad.mul_(weight).sum_to_size(self.shape.shape)
+        self.log_shape_bound.backward(grad, out=self.grad_shape)
+
+
+Cost = AutogradCost | BernoulliCost | NegativeBinomialCost | NormalCost | Softmax | ZeroInflatedCost
 COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
     Bernoulli: BernoulliCost,
     Categorical: categorical_cost,
+    NegativeBinomial: NegativeBinomialCost,
     Gaussian: NormalCost,
     LogNormal: NormalCost,
     ZeroInflated: ZeroInflatedCost,
