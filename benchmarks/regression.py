@@ -46,7 +46,6 @@ from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.objectives import (
     IWAE,
     MMD,
-    CapacityELBO,
     LinearWarmup,
     TotalCorrelation,
     TrimmedELBO,
@@ -202,7 +201,6 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"objective": IWAE(3), **stopped},
         {"objective": IWAE(3, doubly_reparameterized=False)},
         {"objective": TotalCorrelation(weight=3.0)},
-        {"objective": CapacityELBO(2.0, gamma=3.0, n_iter=2)},
         {"objective": MMD(weight=3.0)},
         {"objective": TrimmedELBO(0.1)},
         {"encoder": Gated, "decoder": partial(Gated, width=4)},
@@ -229,7 +227,6 @@ OTHERS: dict[str, tuple] = {
     "float32": (lambda: real().astype(np.float32), fitted),
     "zero-inflated": (lambda: np.where(real() < 9.0, 0.0, real()), fitted),
     "sparse": (lambda: sparse.csr_matrix(counts()), fitted),
-    "robust": (lambda: np.vstack([real(), 100.0 * np.eye(5)]), partial(fitted, robust=True)),
     "weights": (real, partial(fitted, weight=WEIGHT)),
     "given classes": (real, lambda X: fitted(X, classes(), conditional=True), classes()),
     "given numbers": (incomplete, lambda X: fitted(X, numbers(), conditional=True), numbers()),
@@ -239,10 +236,6 @@ OTHERS: dict[str, tuple] = {
     "density": (partial(real, 200), lambda X: density().fit(X)),
     "density, one full": (real, lambda X: density(mixtures=[(1, "full")]).fit(X)),
     "density, binary": (lambda: np.hstack([real(), binary()]), lambda X: density().fit(X)),
-    "density, dequantized": (
-        lambda: real().round(1),
-        lambda X: density(dequantize=True).fit(X),
-    ),
     "density, not stopped": (real, lambda X: density(early_stopping=False).fit(X)),
     "density, frame, file": (frame, lambda X: saved(density().fit(X))),
     "density, weights": (

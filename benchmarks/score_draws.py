@@ -1,4 +1,4 @@
-"""Time and errors of `score_samples`: bias, noise and cover by number of draws, and ONNX.
+"""Time and errors of `score_samples`: bias, noise and cover by number of draws.
 
     python benchmarks/score_draws.py                      # four tables, both densities
     python benchmarks/score_draws.py --tables wine --draws 16,64,256 --repeats 32
@@ -18,16 +18,12 @@ How each figure is obtained:
   own standard error is added), with the default number of draws: the mean over sets of points for
   the score, and the standard deviation between them. One table is scored with one set.
 - Microseconds: CPU time of one set for one row on one thread.
-- ONNX: error in nats of the score of `to_onnx`, by PyTorch, beside that of `score_samples`, of a
-  `VAETransformer` with `likelihood="gaussian"`.
 """
 
 import warnings
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from common import options, table, timed
 from sweep import read
 from tables import DATA, load_table, split
@@ -36,7 +32,6 @@ from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.estimators.density_estimator import STD_SCRAMBLINGS
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.numerics.functional import log_mean_exp
-from sklearn_vae.onnx import Score
 
 MAX_ROWS = 60
 # Points and sets of the reference, and the quantile of 90 % intervals.
@@ -93,20 +88,6 @@ def report(name: str, draws: list[int], repeats: int) -> None:
     table(f"{name}: {len(test)} rows of {test.shape[1]} columns", header, lines)
 
 
-def onnx_errors(name: str) -> list[str]:
-    """Errors of the scores of ONNX and of the estimator."""
-    train, test = rows_of(name)
-    if isinstance(train, pd.DataFrame):
-        names = train.select_dtypes("number").columns
-        train, test = (part[names].dropna().to_numpy(float) for part in (train, test))
-    model = VAETransformer(likelihood="gaussian", random_state=0).fit(train)
-    truth, _ = reference(model, test)
-    with torch.no_grad():
-        exported = Score(model._predictor(), SCORE_DRAWS)(torch.as_tensor(test)).numpy()
-    found = exported, model.score_samples(test)
-    return [name, *(f"{np.abs(each - truth).mean():.3f}" for each in found)]
-
-
 def main() -> None:
     args = options(
         __doc__,
@@ -117,8 +98,6 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in args.tables:
         report(name, args.draws, args.repeats)
-    errors = [onnx_errors(name) for name in args.tables]
-    table("Mean absolute errors", ["table", "ONNX", "score_samples"], errors)
 
 
 if __name__ == "__main__":
