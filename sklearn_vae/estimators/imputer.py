@@ -14,7 +14,6 @@ from sklearn_vae._compat import (
     Interval,
     MissingValues,
     check_feature_names_in,
-    check_sample_weight,
     get_output_config,
     num_features,
     num_samples,
@@ -28,7 +27,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, check_weights, first_of
+from sklearn_vae.estimators.table_checks import check_weights, first_of
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -239,16 +238,12 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return model
 
     def _fit_average(
-        self, rows: np.ndarray, sample_weight: Any, first_weights: dict[str, np.ndarray]
+        self, rows: np.ndarray, weight: np.ndarray | None, first_weights: dict[str, np.ndarray]
     ) -> None:
         """Fit mixtures and trees to validated rows, and choose the weights in the average.
 
         ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
         """
-        weight = None
-        if sample_weight is not None:
-            weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
-            rows, weight = rows[weight > 0], weight[weight > 0]
         model = cast(VAETransformer, self.estimator_)  # the estimator is None here
         fitter = AverageFitter(model, first_weights, rows, weight)
         try:
@@ -427,13 +422,10 @@ class _FirstWeights(Callback):
                 self.best, self.loss = result.weights, result.loss
 
 
-def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:
+def _shape(X: Any, weight: np.ndarray | None) -> tuple[int, int]:
     """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
     try:
         n_rows, n_columns = num_samples(X), num_features(X)
     except TypeError:  # the model's fit raises the error
         return 0, 0
-    if sample_weight is not None:
-        weight = check_sample_weight(as_array(sample_weight), np.empty(n_rows))
-        n_rows = round(np.minimum(weight, MAX_TOTAL_WEIGHT).sum())  # a larger sum is refused later
-    return n_rows, n_columns
+    return n_rows if weight is None else round(weight.sum()), n_columns

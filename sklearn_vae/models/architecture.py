@@ -9,8 +9,6 @@ from itertools import pairwise
 import numpy as np
 
 from sklearn_vae.likelihoods import (
-    Bernoulli,
-    Categorical,
     Columnwise,
     Gaussian,
     Likelihood,
@@ -112,11 +110,6 @@ class Architecture:
         """True if random initialization is supported: multilayer perceptrons, diagonal q(z|x)."""
         is_perceptron = type(self.network) is FullyConnected and bool(self.hidden_layer_sizes)
         return is_perceptron and type(self.posterior) is DiagonalGaussian
-
-    @cached_property
-    def has_classes_only(self) -> bool:
-        """True if all columns are binary or of categories."""
-        return all(isinstance(likelihood, Bernoulli | Categorical) for likelihood, _ in self.blocks)
 
     @cached_property
     def is_normal(self) -> np.ndarray:

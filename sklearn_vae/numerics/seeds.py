@@ -30,7 +30,6 @@ class Stream(IntEnum):
     DEQUANTIZE = 10
     INPUT = 11
     MASK = 12
-    PARTS = 13
     CLUSTERS = 14
     WORDS = 15
     DROPOUT = 16

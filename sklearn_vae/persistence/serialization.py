@@ -87,7 +87,7 @@ class Writer:
             arguments = self.write(value.keywords, name)
             return {"@partial": self.write(value.func, name), "arguments": arguments}
         if hasattr(value, "state_dict"):
-            return _write_module(value)
+            return {"@module": qualified_name(value)}  # its trained weights are the model's
         reason = ", as its class has no @serializable" if is_dataclass(value) else ""
         raise NotSerializableError(f"{value!r:.100} cannot be serialized{reason}")
 
@@ -117,19 +117,6 @@ class Writer:
                 name += "."
             self._names[key], self.arrays[name] = name, value
         return {"@array": self._names[key]}
-
-
-def _write_module(module: Any) -> dict[str, str]:
-    """Write a user's torch module as the name of its class; its trained weights are the model's."""
-    if not isinstance(module, type):
-        buffers = [name for name, _ in module.named_buffers()]
-        frozen = [name for name, w in module.named_parameters() if not w.requires_grad]
-        if buffers or frozen:
-            raise NotSerializableError(
-                f"{qualified_name(module)} has numbers that are not trained: "
-                f"{', '.join([*buffers, *frozen])}"
-            )
-    return {"@module": qualified_name(module)}
 
 
 class Reader:

@@ -35,7 +35,6 @@ class Schema:
 
     fields: tuple[Field, ...]
     container: str
-    level_names: tuple = ()
 
 
 # Classes and functions of numpy, by their names in a file.
