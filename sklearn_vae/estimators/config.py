@@ -79,7 +79,7 @@ def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -
     return TrainingConfig(
         seed=vae.seed_,
         max_iter=max_iter,
-        batch_size=batch_size,
+        batch_size=min(batch_size, max(n_rows, len(table))),
         learning_rate=vae.learning_rate,
         weight_decay=vae.weight_decay,
         beta=beta,

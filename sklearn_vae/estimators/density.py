@@ -341,7 +341,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,
-            batch_size=self.batch_size,
+            batch_size=min(self.batch_size, 2 * max(train.n_weighted_rows, len(train))),
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             beta=Constant(1.0),

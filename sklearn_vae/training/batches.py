@@ -14,7 +14,11 @@ NOISE_ROWS = 1 << 14
 
 
 class Batch(NamedTuple):
-    """Row indices (S, B) of one batch and standard normal noise (S, K, B or 1, l)."""
+    """Row indices (S, B) of one batch and standard normal noise (S, K, P, l).
+
+    There are as many points P as rows, in full-batch training ``batch_size``: a row of weight 2 in
+    place of two would change the number of rows, and with it all noise.
+    """
 
     rows: Tensor
     noise: Tensor
@@ -41,12 +45,12 @@ def iterate_batches(
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
     windows = _shuffled_windows(generators, n_rows, rows_per_window or n_rows, like.device)
     batch_rows = _split_windows(windows, sizes)
-    n_draws = config.n_draws(n_rows)
-    batches_per_block = max(NOISE_ROWS // (config.batch_size * config.objective.n_draws), 1)
+    n_draws = config.objective.n_draws
+    batches_per_block = max(NOISE_ROWS // (config.batch_size * n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), batches_per_block)):
         block_sizes = sizes[first : first + batches_per_block]
         if config.is_full_batch(n_rows):
-            block_sizes = [1] * len(block_sizes)  # all rows share their draws
+            block_sizes = [config.batch_size] * len(block_sizes)
         lengths = [n_draws * size for size in block_sizes]
         generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
         noise = torch.stack(
@@ -57,7 +61,7 @@ def iterate_batches(
         ).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(lengths, dim=1):
             by_draw = draws.view(len(seeds), n_draws, -1, n_components)
-            yield Batch(next(batch_rows), by_draw)  # (S, K, B or 1, l)
+            yield Batch(next(batch_rows), by_draw)
 
 
 def _shuffled_windows(

@@ -216,6 +216,17 @@ class Dataset:
             n_rows=len(rows),
         )
 
+    def ranks(self) -> Tensor:
+        """Return each row's rank among a member's distinct rows, in the order of ``row_indices``.
+
+        Rows that are equal have the same rank, and the order of the rows does not matter.
+        """
+        ranks = []
+        for indices in self.indices().split(self.n_rows):
+            x = self.x.index_select(0, indices).nan_to_num(torch.inf).cpu().numpy()
+            ranks.append(np.unique(x, axis=0, return_inverse=True)[1].reshape(-1))
+        return torch.as_tensor(np.concatenate(ranks)).to(self.first_row.device)
+
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return rows (M or 1, B) of each member: (M, B, n_columns), and their weights (M, B)."""
         rows = rows + self.first_row.unsqueeze(1)

@@ -19,10 +19,6 @@ MIN_STEPS = 25
 REFIT_ITERATIONS = 0.2
 REFIT_RATE = 0.3
 MIN_ITERATIONS_TO_CONTINUE = 20
-# Draws of z per step that all rows share in full-batch training: with draws of its own, a row of
-# weight 2 would not equal two rows. They are no antithetic pairs, which cancel the gradients at the
-# initialization up to rounding errors, and Adam amplifies these.
-SHARED_DRAWS = 4
 
 
 @dataclass(frozen=True)
@@ -100,18 +96,13 @@ class TrainingConfig:
         return max(-(-n_rows // self.batch_size), self.min_steps_per_epoch)
 
     def is_full_batch(self, n_rows: int) -> bool:
-        """Return whether every batch is the whole dataset; its rows then share draws of z."""
+        """Return whether every batch is the whole dataset."""
         return n_rows <= self.batch_size
-
-    def n_draws(self, n_rows: int) -> int:
-        """Return the number of draws of z per row and step."""
-        n_draws = self.objective.n_draws
-        return n_draws * -(-SHARED_DRAWS // n_draws) if self.is_full_batch(n_rows) else n_draws
 
     def rows_per_step(self, n_rows: int) -> tuple[int, int]:
         """Return the rows that a gradient step encodes, and those that it decodes, at most."""
         n_encoded = min(n_rows, self.batch_size)
-        return n_encoded, n_encoded * self.n_draws(n_rows)
+        return n_encoded, n_encoded * self.objective.n_draws
 
 
 @dataclass(frozen=True)

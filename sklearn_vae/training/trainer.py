@@ -140,6 +140,8 @@ class Trainer(NeuralNet):
         self.scheduler_ = StageScheduler(configs, model.flat)
         self._update_members()
         self.inputs_ = self._gradient.impute_inputs(train)
+        # the noise of a row is then that of its copies, whose number may be given as a weight
+        self.ranks_ = train.ranks() if configs[0].is_full_batch(len(train)) else None
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -298,6 +300,9 @@ class Trainer(NeuralNet):
         (rows, noise), augmentation, model = batch, self._augmentation, self.module_
         if len(augmentation.seeds) > 1:
             rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
+        if self.ranks_ is not None:
+            ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
+            noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
         if self._mask is not None:
             noise = noise * self._mask
         x, weight = train.take(rows)

@@ -9,7 +9,6 @@ from scipy import stats
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.training import batches
 from sklearn_vae.training.batches import iterate_batches
-from sklearn_vae.training.jobs import SHARED_DRAWS
 from tests.training.conftest import CONFIG, LIKE
 
 
@@ -83,31 +82,30 @@ def test_each_row_has_noise_of_its_own(noise_rows, monkeypatch):
     assert stats.kstest(noise.flatten().numpy(), "norm").pvalue > 0.01
 
 
-def test_rows_share_their_draws_in_full_batch_training():
-    """Only then is a row of weight 2 exactly two rows."""
-    found = steps(replace(CONFIG, batch_size=103))
+def test_the_noise_of_full_batches_does_not_depend_on_the_number_of_rows():
+    """A row of weight 2 is then two rows, which have the same noise."""
+    config = replace(CONFIG, batch_size=200)
+    few, many = (steps(config, n_rows=n_rows) for n_rows in (103, 200))
 
-    assert {tuple(step.noise.shape) for step in found} == {(1, SHARED_DRAWS, 1, 2)}
-    assert not torch.equal(found[0].noise, found[1].noise)
+    assert all(torch.equal(one.noise, other.noise) for one, other in zip(few, many, strict=True))
+    assert few[0].noise.shape == (1, 1, 200, 2)
+    assert not torch.equal(few[0].noise, few[1].noise)
 
 
 @pytest.mark.parametrize("n_draws", [1, 2, 3, 7])
 @pytest.mark.parametrize("noise_rows", [1, 1 << 16])
-def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
-    """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
+@pytest.mark.parametrize("batch_size", [20, 103])
+def test_each_row_has_as_many_draws_as_the_objective_asks_for(
+    n_draws, noise_rows, batch_size, monkeypatch
+):
     monkeypatch.setattr(batches, "NOISE_ROWS", noise_rows)
-    own = steps(replace(CONFIG, min_steps_per_epoch=20, objective=IWAE(n_draws)))
-    noise = torch.cat([step.noise.flatten() for step in own])
-    (shared,) = {
-        step.noise.shape[1:]
-        for step in steps(replace(CONFIG, batch_size=103, objective=IWAE(n_draws)))
-    }
+    options = {"batch_size": batch_size, "objective": IWAE(n_draws)}
+    found = steps(replace(CONFIG, min_steps_per_epoch=20, **options))
+    noise = torch.cat([step.noise.flatten() for step in found])
 
-    assert all(step.noise.shape == (1, n_draws, step.rows.shape[1], 2) for step in own)
+    assert all(step.noise.shape == (1, n_draws, step.rows.shape[1], 2) for step in found)
     assert len(noise.unique()) == noise.numel()
     assert stats.kstest(noise.numpy(), "norm").pvalue > 0.001
-    assert shared[0] % n_draws == 0
-    assert SHARED_DRAWS <= shared[0] < SHARED_DRAWS + n_draws
 
 
 @pytest.mark.parametrize("batch_size", [20, 103])
