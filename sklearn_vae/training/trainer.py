@@ -223,7 +223,7 @@ class Trainer(NeuralNet):
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed
             del self.train_, self.valid_, self.inputs_
-            self._gradient.by_shape.clear()
+            self._gradient.by_size.clear()
 
     @torch.no_grad()
     def result_of(self, member: int) -> TrainingResult:

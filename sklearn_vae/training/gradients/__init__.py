@@ -30,7 +30,7 @@ def find_gradient(model: StackedModule, objective: Objective) -> type[HandWritte
 
 
 class LossGradient:
-    """The loss terms of batches of any shape and their gradient, written into the model's.
+    """The loss terms of batches of any size and their gradient, written into the model's.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class LossGradient:
     def __init__(self, model: StackedModule, objective: Objective):
         self.model, self.objective = model, objective
         self.hand_written: Any = find_gradient(model, objective)
-        self.by_shape: dict[tuple[int, int], HandWrittenGradient] = {}
+        self.by_size: dict[int, HandWrittenGradient] = {}
         self.masks: list[tuple[Tensor, Tensor]] = []
 
     def impute_inputs(self, rows: Dataset) -> Dataset | None:
@@ -71,10 +71,10 @@ class LossGradient:
         if self.hand_written is None:
             terms = self._autograd(batch, state)
         else:
-            shape = batch.x.shape[1], batch.noise.shape[1]
-            if shape not in self.by_shape:
-                self.by_shape[shape] = self.hand_written(self.model, self.objective, *shape)
-            terms = self.by_shape[shape](batch, state)
+            n_rows = batch.x.shape[1]
+            if n_rows not in self.by_size:
+                self.by_size[n_rows] = self.hand_written(self.model, self.objective, n_rows)
+            terms = self.by_size[n_rows](batch, state)
         for gradient, is_trained in self.masks:
             gradient.mul_(is_trained)
         return terms

@@ -29,7 +29,7 @@ MAX_IMPUTED = 1 << 27
 
 
 class ELBOGradient:
-    """The evidence lower bound, or the trimmed one, and its gradient for batches of one shape.
+    """The evidence lower bound, or the trimmed one, and its gradient for batches of one size.
 
     All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
     no hand-written backward pass have autograd's, down to the likelihood's parameters.
@@ -40,31 +40,31 @@ class ELBOGradient:
         Model whose gradients are written in place.
     objective : ELBO
         Objective to differentiate.
-    n_rows, n_draws : int
-        Rows in a batch and draws of z per row.
+    n_rows : int
+        Rows in a batch, each with one draw of z.
     """
 
-    def __init__(self, model: VAE, objective: ELBO, n_rows: int, n_draws: int):
+    def __init__(self, model: VAE, objective: ELBO, n_rows: int):
         n_members, like = len(model.flat), model.flat
         self.model, self.objective, self.mask = model, objective, model.mask
         self.buffers = GradientBuffers(model)
-        self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
+        self.row_weights = RowWeights(n_members, n_rows, like)
         n_latent = model.architecture.n_components
         self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers)
-        self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, self.buffers, n_latent)
+        self.decoder = HandWrittenMLP(model.decoder, n_rows, self.buffers, n_latent)
         kind = GaussianLatent if model.prior.is_standard_normal else MixturePriorLatent
-        self.latent = kind(model, self.encoder, self.decoder, n_draws)
+        self.latent = kind(model, self.encoder, self.decoder)
         # the conditions are the last columns of x, and follow z in the decoder's input
         n_columns, n_conditions = model.likelihood.n_columns, model.n_conditions
         self.x = like.new_empty(n_members, n_columns + n_conditions, 1, n_rows)
         self.conditions = self.x[:, n_columns:]
-        self.decoder_conditions = self.decoder.x[:, n_latent:].unflatten(2, (n_draws, n_rows))
+        self.decoder_conditions = self.decoder.x[:, n_latent:].unsqueeze(2)
         self.observed: Tensor | None = None
         if model.filler is not None:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, 1, n_rows)
         self.grad_out = torch.empty_like(self.decoder.out)
-        self.costs = self._costs(model, (n_draws, n_rows))
-        self.zeros = like.new_zeros(n_members, n_draws, n_rows)
+        self.costs = self._costs(model)
+        self.zeros = like.new_zeros(n_members, 1, n_rows)
         self.least = LeastScales(model, self.decoder.out, self.grad_out)
         for param in model.prior_weights.values():
             self.buffers.view(param)  # its gradient is written after those of the networks
@@ -82,10 +82,10 @@ class ELBOGradient:
             and (model.prior.is_standard_normal or isinstance(model.prior, MixturePrior))
         )
 
-    def _costs(self, model: VAE, shape: tuple[int, int]) -> list[Cost]:
+    def _costs(self, model: VAE) -> list[Cost]:
         """Make the cost of each block of columns, on views of the decoder's output."""
         params, grads = (
-            model.likelihood.split(out.unflatten(2, shape).movedim(1, -1), free.unsqueeze(1))
+            model.likelihood.split(out.unsqueeze(2).movedim(1, -1), free.unsqueeze(1))
             for out, free in zip(
                 (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
             )
@@ -99,24 +99,23 @@ class ELBOGradient:
         The terms are valid until the next call.
         """
         self._set_rows(batch)
-        noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
+        noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, 1, B)
         self.encoder.forward()
         self.latent.forward(noise)
         self.decoder.forward()
         self.least.forward()
         kl_rows = self.latent.kl_per_row()
-        cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, K, B)
+        cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
         beta, weight = cast(Tensor, state.beta), batch.weight
         if type(self.objective) is TrimmedELBO:
             kl_rows = kl_rows.mT - self.latent.kl_offset
-            weight = self.objective.row_weights(-cost_of_rows.mean(1), kl_rows, beta, weight)
+            weight = self.objective.row_weights(-cost_of_rows[:, 0], kl_rows, beta, weight)
         if weight is not None:
             self.row_weights.set_weights(weight)
-        weights = self.row_weights.draws
         for cost in self.costs:
-            cost.backward(weights)
-        torch.sum(cost_of_rows.mul_(weights.squeeze(1)), (1, 2), out=self.reconstruction)
+            cost.backward(self.row_weights.draw)
+        torch.sum(cost_of_rows.mul_(self.row_weights.row), (1, 2), out=self.reconstruction)
         self.least.backward()
         self.decoder.backward(self.grad_out)
 
@@ -202,17 +201,16 @@ class LeastScales:
 class RowWeights:
     """Weights of a batch's rows, divided by their number, in several shapes."""
 
-    def __init__(self, n_members: int, n_rows: int, n_draws: int, like: Tensor):
-        self.n_rows, self.n_draws = n_rows, n_draws
+    def __init__(self, n_members: int, n_rows: int, like: Tensor):
+        self.n_rows = n_rows
         self.row = like.new_full((n_members, 1, n_rows), 1 / n_rows)
         self.column = self.row.mT  # (M, B, 1)
-        self.draws = like.new_full((n_members, 1, n_draws, n_rows), 1 / (n_rows * n_draws))
+        self.draw = self.row.unsqueeze(1)  # (M, 1, 1, B)
         self.total = like.new_ones(n_members, 1, 1)
 
     def set_weights(self, weight: Tensor) -> None:
         """Set the weights (M, B) of a batch; by default, they are equal."""
         torch.mul(weight.unsqueeze(1), 1 / self.n_rows, out=self.row)
-        self.draws.copy_(self.row.unsqueeze(1)).mul_(1 / self.n_draws)
         torch.sum(self.row, 2, keepdim=True, out=self.total)
 
 
@@ -221,8 +219,8 @@ class GaussianLatent(GaussianSample):
 
     kl_offset = 0.5  # of kl_per_row
 
-    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
-        super().__init__(encoder, decoder, n_draws)
+    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
+        super().__init__(encoder, decoder, n_draws=1)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
     def kl_per_row(self) -> Tensor:
@@ -256,34 +254,34 @@ class MixturePriorLatent(GaussianSample):
 
     kl_offset = 0.0
 
-    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
-        super().__init__(encoder, decoder, n_draws)
-        self.weights, self.n_draws = model.prior_weights, n_draws
+    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
+        super().__init__(encoder, decoder, n_draws=1)
+        self.weights = model.prior_weights
         self.prior_mask = None if model.mask is None else model.mask.unsqueeze(1)
-        n_members, self.n_latent, _, _ = self.z.shape
-        n_points, n_components = self.z[0, 0].numel(), self.weights["loc"].shape[1]
-        self.powers = in_double(self.z.new_empty(n_members, 2 * self.n_latent, n_points))
-        self.log_joint = self.powers.new_empty(n_members, n_components, n_points)
+        n_members, self.n_latent, _, n_rows = self.z.shape
+        n_components = self.weights["loc"].shape[1]
+        self.powers = in_double(self.z.new_empty(n_members, 2 * self.n_latent, n_rows))
+        self.log_joint = self.powers.new_empty(n_members, n_components, n_rows)
 
     def forward(self, noise: Tensor) -> None:
-        """Compute ``z`` (M, l, K, B) from standard normal noise."""
+        """Compute ``z`` (M, l, 1, B) from standard normal noise."""
         super().forward(noise)
-        self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, K, B)
+        self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, 1, B)
 
     def kl_per_row(self) -> Tensor:
-        """Average log q(z|x) - log p(z) over draws: (M, 1, B)."""
-        kl = (self.log_noise - self._log_prior()).mean(1, keepdim=True)
+        """Compute log q(z|x) - log p(z): (M, 1, B)."""
+        kl = self.log_noise - self._log_prior()
         self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
         return self.row_kl
 
     def _log_prior(self) -> Tensor:
-        """Compute log p(z), a quadratic function of z for each component: (M, K, B)."""
+        """Compute log p(z), a quadratic function of z for each component: (M, 1, B)."""
         loc, log_scale, n_latent = self.weights["loc"], self.weights["log_scale"], self.n_latent
         if self.prior_mask is not None:
             loc, log_scale = loc * self.prior_mask, log_scale * self.prior_mask
         self.prior_loc, log_scale = in_double(loc), in_double(log_scale)
         square, z = self.powers.split(n_latent, 1)
-        z.copy_(self.z.flatten(2))
+        z.copy_(self.z.squeeze(2))
         torch.mul(z, z, out=square)
         self.precision = (-2 * log_scale).exp()
         slope = self.precision * self.prior_loc
@@ -291,9 +289,9 @@ class MixturePriorLatent(GaussianSample):
         self.log_weight = in_double(self.weights["logit"]).log_softmax(-1).mT  # (M, C, 1)
         at_zero = -(0.5 * slope * self.prior_loc + log_scale).sum(-1, keepdim=True)
         offset = self.log_weight + at_zero - n_latent * HALF_LOG_2PI
-        torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, K B)
+        torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, B)
         self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
-        return self.log_sum[:, 0].unflatten(1, self.z.shape[2:]).to(self.z.dtype)
+        return self.log_sum.to(self.z.dtype)
 
     def kl(self, row_weights: RowWeights) -> Tensor:
         """Average ``kl_per_row`` over rows: (M, 1)."""
@@ -301,7 +299,7 @@ class MixturePriorLatent(GaussianSample):
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        self._prior_backward(-kl_weight / self.n_draws)
+        self._prior_backward(-kl_weight)
         self.sum_over_draws(noise)
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
@@ -310,11 +308,10 @@ class MixturePriorLatent(GaussianSample):
 
     def _prior_backward(self, weight: Tensor) -> None:
         """Add the gradient of log p(z), with weights (M, 1, B) of the rows, to that of z."""
-        row_weight = weight.unsqueeze(2).expand(-1, -1, *self.z.shape[2:]).flatten(2)
-        share = self.log_joint.sub_(self.log_sum).exp_().mul_(row_weight)  # (M, C, K B)
+        share = self.log_joint.sub_(self.log_sum).exp_().mul_(weight)  # (M, C, B)
         of_square, of_z = torch.bmm(self.coefs.mT, share).split(self.n_latent, 1)
         grad_z = of_square.mul_(2).mul_(self.powers[:, self.n_latent :]).add_(of_z)
-        self.grad_z.add_(grad_z.unflatten(2, self.z.shape[2:]))
+        self.grad_z.add_(grad_z.unsqueeze(2))
         square, first = torch.bmm(share, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
         total, loc = share.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
         grad_loc = self.precision * (first - loc * total)

@@ -185,7 +185,7 @@ class GaussianSample:
         self.half = params.new_tensor(0.5)  # a Python number is converted at every call
 
     def forward(self, noise: Tensor) -> None:
-        """Compute ``z`` (M, l, K, B) from standard normal noise (M or 1, l, K, B or 1)."""
+        """Compute ``z`` (M, l, K, B) from standard normal noise (M or 1, l, K, B)."""
         tanh = self.log_scale_bound.forward()
         torch.mul(tanh, self.log_scale_bound.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)

@@ -23,7 +23,7 @@ from sklearn_vae.training.gradients.layers import (
 
 
 class MixtureGradient:
-    """The importance-weighted bound and its gradient for batches of one shape.
+    """The importance-weighted bound and its gradient for batches of one size.
 
     All buffers, views and constants are allocated by the constructor.
 
@@ -33,12 +33,13 @@ class MixtureGradient:
         Model whose gradients are written in place.
     objective : IWAE
         Objective to differentiate.
-    n_rows, n_draws : int
-        Rows in a batch and draws of z and component per row.
+    n_rows : int
+        Rows in a batch.
     """
 
-    def __init__(self, model: MixtureVAE, objective: IWAE, n_rows: int, n_draws: int):
+    def __init__(self, model: MixtureVAE, objective: IWAE, n_rows: int):
         self.model, n_latent = model, model.architecture.n_components
+        n_draws = objective.n_draws
         buffers = self.buffers = GradientBuffers(model)
         self.encoder = HandWrittenMLP(model.encoder, n_rows, buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
@@ -54,8 +55,7 @@ class MixtureGradient:
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
         self.components = Components(model, one_hot, outputs[0][0], buffers)
         self.split = partial(model.split, is_complete=not model.architecture.has_missing)
-        sizes = len(model.flat), n_draws, n_rows, objective.n_draws
-        self.importance = ImportanceWeights(*sizes, like=model.flat)
+        self.importance = ImportanceWeights((len(model.flat), n_draws, n_rows), model.flat)
 
     @staticmethod
     def supports(model: StackedModule, objective: Objective) -> bool:
@@ -72,7 +72,7 @@ class MixtureGradient:
             self.importance.set_weights(batch.weight)
         x, noise = batch.x, batch.noise
         self.encoder.x.copy_(self.model.encoder_input(x).mT)
-        latent_noise = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
+        latent_noise = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B)
         self.encoder.forward()
         self.latent.forward(latent_noise)
         components, importance = self.components, self.importance
@@ -108,17 +108,12 @@ class ImportanceWeights:
        ICLR 2016.
     """
 
-    def __init__(self, n_members: int, n_draws: int, n_rows: int, per_set: int, like: Tensor):
-        shape, n_sets = (n_members, n_draws, n_rows), n_draws // per_set
+    def __init__(self, shape: tuple[int, int, int], like: Tensor):
+        n_members, n_draws, n_rows = shape
         self.log_prob, self.log_ratio, self.log_weight, self.weights, self.grad_log_weight = (
             like.new_empty(shape) for _ in range(5)
         )
-        # the bounds of several sets of draws are averaged
-        sets = n_members, n_sets, per_set, n_rows
-        self.log_weight_by_set, self.weights_by_set = (
-            tensor.view(sets) for tensor in (self.log_weight, self.weights)
-        )
-        self.log_per_set, self.mean_factor = math.log(per_set), -1 / (n_rows * n_sets)
+        self.log_n_draws, self.mean_factor = math.log(n_draws), -1 / n_rows
         # factor of each row's bound in the loss
         self.row = like.new_full((n_members, 1, n_rows), self.mean_factor)
         self.terms = like.new_zeros(3, n_members)
@@ -131,12 +126,12 @@ class ImportanceWeights:
     def forward(self) -> None:
         """Compute loss terms, normalized weights (M, K, B), and the gradient of the log-weights."""
         torch.add(self.log_prob, self.log_ratio, out=self.log_weight)
-        highest = self.log_weight_by_set.amax(2, keepdim=True)
-        torch.sub(self.log_weight_by_set, highest, out=self.weights_by_set).exp_()
-        total = self.weights_by_set.sum(2, keepdim=True)  # (M, sets, 1, B)
-        self.weights_by_set.div_(total)
+        highest = self.log_weight.amax(1, keepdim=True)
+        torch.sub(self.log_weight, highest, out=self.weights).exp_()
+        total = self.weights.sum(1, keepdim=True)  # (M, 1, B)
+        self.weights.div_(total)
         torch.mul(self.weights, self.row, out=self.grad_log_weight)
-        bound = total.log_().add_(highest).squeeze(2).sub_(self.log_per_set)  # (M, sets, B)
+        bound = total.log_().add_(highest).sub_(self.log_n_draws)
         torch.sum(bound.mul_(self.row), (1, 2), out=self.loss)
         torch.sum(self.log_prob.mul_(self.grad_log_weight), (1, 2), out=self.reconstruction)
         torch.sub(self.loss, self.reconstruction, out=self.kl)
