@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # Maximum number of draws of a loaded scorer: the memory for a row grows with them.
 MAX_LOADED_DRAWS = 1 << 12
-# Quantiles of a score at which its optimism is known.
+# Quantiles of a score at which its optimism is known, and decimals to which scores are equal.
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,11 @@ class ModelScore(Scorer):
             new, old = (np.quantile(score_in_batches(score_by, part), QUANTILES) for part in parts)
             differences.append(new - old)
         optimism = np.maximum.accumulate(np.maximum(np.mean(differences, axis=0), 0))
-        knots = np.quantile(scores, QUANTILES)
-        corrected = replace(self, knots=knots, optimism=optimism)
+        # of equal quantiles, as where most rows are equal, rounding would choose one
+        quantiles = np.round(np.quantile(scores, QUANTILES), DECIMALS)
+        knots, index, counts = np.unique(quantiles, return_inverse=True, return_counts=True)
+        mean = np.bincount(index, optimism) / counts
+        corrected = replace(self, knots=knots, optimism=mean)
         return corrected, scores + corrected._optimism_of(scores)
 
     def score(self, rows: ScoredRows) -> np.ndarray:

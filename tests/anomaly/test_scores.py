@@ -7,7 +7,7 @@ from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 from torch.distributions import Normal
 
-from sklearn_vae import VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEOutlierDetector, VAETransformer, runtime
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
     NegativeLogLikelihood,
@@ -128,3 +128,17 @@ def test_the_optimism_of_a_loaded_scorer_does_not_fall():
     for wrong in ([1.0, 0.0], [0.0, 1.0]), ([0.0, 1.0], [1.0, 0.5]), ([], []), ([0.0], []):
         with pytest.raises(ValueError, match="optimism"):
             ReconstructionError(*map(np.array, wrong)).check()
+
+
+def test_equal_rows_have_equal_scores_where_most_rows_are_equal(tmp_path):
+    """Quantiles of the scores are then equal up to rounding, which must not decide."""
+    rng = np.random.default_rng(2)
+    X = rng.exponential(size=(300, 6)) * (rng.random((300, 6)) < 0.5)
+    X[rng.random(300) < 0.5] = 0
+    detector = VAEOutlierDetector(max_iter=2, random_state=0).fit(X)
+    scores = detector.score_samples(X)[~X.any(axis=1)]
+    detector.save(tmp_path / "detector.vae")
+    by_runtime = runtime.load(tmp_path / "detector.vae").score_samples(X)[~X.any(axis=1)]
+
+    np.testing.assert_allclose(scores, scores[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(by_runtime, scores[0], rtol=0, atol=1e-5)
