@@ -20,7 +20,7 @@ from sklearn_vae.data.columns.base import (
     take_categories,
 )
 from sklearn_vae.data.columns.levels import (
-    MAX_CLASSES,
+    MANY_LEVELS,
     Levels,
     count_classes,
     group_by_frequency,
@@ -105,7 +105,7 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MAX_CLASSES and cls.groups_levels and column.groups_levels:
+        if n_classes > MANY_LEVELS and cls.groups_levels and column.groups_levels:
             requested = getattr(column.requested, "n_classes", None)
             n_classes = requested or count_classes(_count(column, levels))
         return find(cls.likelihoods[0])(n_classes)

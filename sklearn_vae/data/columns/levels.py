@@ -12,10 +12,11 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order
 
-# Columns of more levels than these have so many classes.
-MAX_CLASSES = 128
-# Rows of a level from which on it may be a class of its own.
-MIN_ROWS_OF_CLASS = 10
+# Columns of more levels than these have fewer classes: at most so many, one for each level of at
+# least so many rows.
+MANY_LEVELS = 128
+MAX_CLASSES = 256
+MIN_ROWS_OF_CLASS = 5
 # Bounds of the logarithm of the pseudo-observations per level.
 LOG_CONCENTRATION = (-7.0, 7.0)
 
