@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 # Exponents of the largest and smallest numbers are smaller in absolute value.
 MAX_EXPONENT = 1100
 
+# Standard deviations beyond which values count by the logarithm of their distance: the tails of a
+# density are then heavy, and no single cell decides the mean score of many rows.
+TAIL = 8.0
+# Largest distance and recording step in standard deviations: no square overflows.
+MAX_DISTANCE = MAX_STEP = MAX_ENCODED[np.dtype(np.float64)]
+
 
 @serializable
 @dataclass(eq=False)
 class RealColumns(Columns):
-    """Real numbers, standardized.
+    """Real numbers, standardized; far ones on a logarithmic scale.
 
     Attributes
     ----------
@@ -160,19 +166,22 @@ class RealColumns(Columns):
         return values
 
     def normalize(self, X: np.ndarray) -> np.ndarray:
-        """Standardize, and take normal scores where there are knots: (n, k) -> (n, k)."""
+        """Standardize, take normal scores where there are knots, bend tails: (n, k) -> (n, k)."""
         values = self.standardize(X)
-        if not len(self.knots):
-            return values
         for column, knots in self._normal_scores():
             values[:, column] = to_normal_scores(values[:, column], knots)[0]
+        far, excess = _beyond_tail(values)
+        values[far] = np.copysign(TAIL + np.log1p(excess), values[far])
         return values
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
-        """Return standardized values of normal scores: (n, k) -> (n, k)."""
-        if not len(self.knots):
+        """Undo ``normalize`` up to the standardization: (n, k) -> (n, k)."""
+        far, excess = _beyond_tail(values)
+        if not (len(self.knots) or far.any()):
             return values
         values = values.copy()
+        distance = TAIL + np.expm1(np.minimum(excess, np.log(MAX_DISTANCE)))
+        values[far] = np.copysign(distance, values[far])
         for column, knots in self._normal_scores():
             values[:, column] = from_normal_scores(values[:, column], knots)
         return values
@@ -228,7 +237,7 @@ class RealColumns(Columns):
         has_steps = (self.steps > 0) & (self.n_knots == 0) & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
         step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
-        return np.where(has_steps, step[0], 0.0)
+        return np.where(has_steps, np.minimum(step[0], MAX_STEP), 0.0)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bounds and half the recording step in the model's units."""
@@ -247,14 +256,22 @@ class RealColumns(Columns):
         log_scale = np.log(self.scale) + self.exponent * np.log(2)
         return ((self.log_slope(X) - log_scale) * ~np.isnan(X)).sum(axis=1)
 
-    def log_slope(self, X: np.ndarray) -> np.ndarray | float:
-        """Log-derivative of the normal scores by the standardized values: (n, k) -> (n, k)."""
-        if not len(self.knots):
-            return 0.0
-        standardized, log_slope = self.standardize(X), np.zeros(X.shape)
+    def log_slope(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of ``normalize`` by the standardized values: (n, k) -> (n, k)."""
+        values, log_slope = self.standardize(X), np.zeros(X.shape)
         for column, knots in self._normal_scores():
-            log_slope[:, column] = np.log(to_normal_scores(standardized[:, column], knots)[1])
+            values[:, column], slope = to_normal_scores(values[:, column], knots)
+            log_slope[:, column] = np.log(slope)
+        far, excess = _beyond_tail(values)
+        log_slope[far] -= np.log1p(excess)
         return log_slope
+
+
+def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find values beyond ``TAIL``: a mask, and by how much they are: (n, k), (n_far,)."""
+    distance = np.minimum(np.abs(values), MAX_DISTANCE)
+    far = distance > TAIL
+    return far, distance[far] - TAIL
 
 
 @serializable
