@@ -36,8 +36,8 @@ NAMES_HERE = {
 # Fitted attributes that are no answer to a user's question.
 INTERNAL = (
     "architecture_", "attribution_baseline_", "code_range_", "decoder_correction_",
-    "dtype_", "module_", "optimizer_state_", "reference_samples_", "schema_", "scorer_", "seed_",
-    "state_dict_",
+    "distance_encoder_", "dtype_", "module_", "optimizer_state_", "reference_samples_", "schema_",
+    "scorer_", "seed_", "state_dict_",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
@@ -198,7 +199,16 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
     try:
         return check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error
+        frame, where = nw.from_native(X, eager_only=True, pass_through=True), ""
+        if isinstance(frame, nw.DataFrame):
+            types = frame.schema.items()
+            others = [
+                column for column, dtype in types if not (dtype.is_numeric() or dtype == nw.Boolean)
+            ]
+            where = f", and column {others[0]!r} has other values" if others else ""
+        raise ValueError(
+            f"{name} must be a table of numbers to be drawn{where}: {error}"
+        ) from error
 
 
 def column_scales(X: np.ndarray) -> np.ndarray:

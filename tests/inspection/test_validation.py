@@ -82,7 +82,7 @@ def test_categories_are_refused(named):
     table, _ = named
     mixed = table.assign(e=np.where(table["a"] > 0, "yes", "no")).astype({"e": "category"})
     vae = VAETransformer(2, **QUICK).fit(mixed)
-    with pytest.raises(ValueError, match="X must be a table of numbers to be drawn"):
+    with pytest.raises(ValueError, match="table of numbers to be drawn, and column 'e' has"):
         draw_images(vae, mixed, image_shape=(1, 5))
 
 
