@@ -1,6 +1,5 @@
 """Base of the displays: validation of estimators, axes and column names."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,8 +24,6 @@ CODES = ("transform", "inverse_transform")
 MAX_VARIANCE = 0.999
 # Fraction of the codes between the outer ones that a display decodes.
 COVERAGE = 0.95
-# Column names fit side by side if they are short, slanted if they are few.
-MAX_HORIZONTAL_LENGTH, MAX_SLANTED, MAX_NAMED = 4, 20, 40
 
 
 class DisplayMixin:
@@ -123,8 +120,8 @@ class DisplayMixin:
                 f"{cls.__name__} needs at least two components, and the estimator has 1."
             )
         if components is not None:
-            return check_components(components, len(kl), 2)
-        return [0, 1] if len(kl) == 2 else by_kl(kl)[:2]
+            return check_components(components, len(kl))
+        return [0, 1] if len(kl) == 2 else np.argsort(-kl, kind="stable")[:2].tolist()
 
     @staticmethod
     def _new_figure(size: tuple[float, float]) -> "Figure":
@@ -159,36 +156,18 @@ def latent_kl(vae: Any, X: Any) -> np.ndarray:
     return kl_per_dimension(vae, X)
 
 
-def by_kl(kl: np.ndarray) -> list[int]:
-    """Latent dimensions in descending order of KL."""
-    return np.argsort(-kl, kind="stable").tolist()
-
-
-def label_columns(ax: "Axes", names: list[str]) -> None:
-    """Label the x-axis with column names, rotated if they are long, unless they are many."""
-    if len(names) > MAX_NAMED:
-        ax.set_xlabel("column")
-        return
-    ax.set_xticks(range(len(names)), names)
-    if len(names) > MAX_SLANTED:
-        ax.tick_params("x", rotation=90)
-    elif max(map(len, names)) > MAX_HORIZONTAL_LENGTH:
-        for label in ax.get_xticklabels():
-            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
-
-
-def check_components(components: Any, n_components: int, length: int | None = None) -> list[int]:
-    """Latent dimensions as a list of different integers, of the given length if any."""
+def check_components(components: Any, n_components: int) -> list[int]:
+    """Two different latent dimensions as a list of integers."""
     indices = np.atleast_1d(components)
     if (
         indices.dtype.kind != "i"
-        or len(indices) != (length or len(indices))
         or not set(indices.tolist()) <= set(range(n_components))
-        or len(set(indices.tolist())) < len(indices)
+        or len(indices) != 2
+        or indices[0] == indices[1]
     ):
         raise ValueError(
-            f"components must be {length or 'some'} different integers from 0 to "
-            f"{n_components - 1}, or None. Got {components!r} instead."
+            f"components must be 2 different integers from 0 to {n_components - 1}, or None. Got "
+            f"{components!r} instead."
         )
     return indices.tolist()
 
@@ -209,14 +188,6 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
         raise ValueError(
             f"{name} must be a table of numbers to be drawn{where}: {error}"
         ) from error
-
-
-def column_scales(X: np.ndarray) -> np.ndarray:
-    """Standard deviation of each column's values, 1 in place of 0; NaN where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without values
-        scale = np.nanstd(X, axis=0)
-    return np.where(scale == 0, 1.0, scale)
 
 
 def central_quantiles(n_steps: Any) -> np.ndarray:

@@ -19,9 +19,7 @@ from sklearn_vae.inspection import (
     LatentSpaceDisplay,
     LossCurveDisplay,
     ManifoldDisplay,
-    PITCalibrationDisplay,
     ReconstructionDisplay,
-    TraversalDisplay,
 )
 from sklearn_vae.metrics import kl_per_dimension
 from tests.inspection.conftest import QUICK
@@ -51,27 +49,21 @@ def test_a_missing_matplotlib_is_an_import_error_with_advice(digits, monkeypatch
         lambda: LatentSpaceDisplay.from_estimator(vae, X),
         lambda: LossCurveDisplay.from_estimator(vae),
         lambda: ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: TraversalDisplay.from_estimator(vae, X),
         lambda: ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: PITCalibrationDisplay.from_estimator(vae, X),
         lambda: ExplanationDisplay(attributions=np.ones(3)).plot(),
     ):
         with pytest.raises(ImportError, match=r"pip install sklearn_vae\[plot\]"):
             draw()
 
 
-def test_drawing_on_axes_creates_no_figure(digits, named, ax):
+def test_drawing_on_axes_creates_no_figure(digits, ax):
     """pyplot's figures and style are global state."""
     X, y, vae = digits
-    table, small = named
     open_before, style_before = plt.get_fignums(), dict(mpl.rcParams)
     displays = [
         LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax),
         ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), n_rows=2, ax=ax),
-        TraversalDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
-        TraversalDisplay.from_estimator(small, table, ax=ax),
         ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
-        PITCalibrationDisplay.from_estimator(small, table, n_draws=64, ax=ax),
         ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
         LossCurveDisplay.from_estimator(vae, ax=ax),
     ]
@@ -124,8 +116,6 @@ def test_an_estimator_without_codes_is_refused(named):
         ReconstructionDisplay.from_estimator(imputer, table, image_shape=(1, 5))
     with pytest.raises(TypeError, match=r"LossCurveDisplay needs .* history_.* Got PCA"):
         LossCurveDisplay.from_estimator(pca)
-    with pytest.raises(TypeError, match=r"PITCalibrationDisplay needs .* Got PCA"):
-        PITCalibrationDisplay.from_estimator(pca, table)
     with pytest.raises(TypeError, match=r"ExplanationDisplay needs .* explain.* Got PCA"):
         ExplanationDisplay.from_estimator(pca, table)
 
