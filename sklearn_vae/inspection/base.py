@@ -10,7 +10,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 Names = Sequence[str] | np.ndarray | None
 CODES = ("transform", "inverse_transform")
-# The variance of codes is at most that of the prior, 1.
-MAX_VARIANCE = 0.999
 # Fraction of the codes between the outer ones that a display decodes.
 COVERAGE = 0.95
 
@@ -113,15 +110,17 @@ class DisplayMixin:
             )
 
     @classmethod
-    def _two_components(cls, components: Sequence[int] | None, kl: np.ndarray) -> list[int]:
-        """Return the components on the two axes; by default those of the largest KL."""
-        if len(kl) == 1:
+    def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:
+        """Return the components on the two axes; by default those of the codes' most variance."""
+        n_components = codes.shape[1]
+        if n_components == 1:
             raise ValueError(
                 f"{cls.__name__} needs at least two components, and the estimator has 1."
             )
         if components is not None:
-            return check_components(components, len(kl))
-        return [0, 1] if len(kl) == 2 else np.argsort(-kl, kind="stable")[:2].tolist()
+            return check_components(components, n_components)
+        by_variance = np.argsort(-codes.var(axis=0), kind="stable")
+        return [0, 1] if n_components == 2 else by_variance[:2].tolist()
 
     @staticmethod
     def _new_figure(size: tuple[float, float]) -> "Figure":
@@ -140,20 +139,6 @@ class DisplayMixin:
 def fitted_names(estimator: Any, feature_names: Names) -> Names:
     """Feature names that were passed, or else those that the estimator was fitted with."""
     return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
-
-
-def latent_kl(vae: Any, X: Any) -> np.ndarray:
-    """KL per latent dimension in nats, averaged over the rows: (n_components,).
-
-    The KL may not be a sum over dimensions, or depend on classes y over which codes are averaged.
-    It is then approximated by that of a linear Gaussian model with the same variances of the codes.
-    """
-    posterior = vae.architecture_.posterior
-    is_sum = posterior.has_per_dimension_kl and not posterior.has_categorical
-    if not is_sum or vae.condition_encoder_ is not None:
-        variance = as_numbers("transform(X)", vae.transform(X)).var(axis=0)
-        return -0.5 * np.log1p(-np.minimum(variance, MAX_VARIANCE))
-    return kl_per_dimension(vae, X)
 
 
 def check_components(components: Any, n_components: int) -> list[int]:
