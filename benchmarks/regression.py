@@ -254,7 +254,6 @@ OTHERS: dict[str, tuple] = {
     "imputer, frame": (frame, lambda X: VAEImputer(vae(), n_imputations=1, random_state=1).fit(X)),
     "classifier": (incomplete, lambda X: VAEClassifier(vae(), n_draws=8).fit(X, classes())),
     "search": (partial(real, 200), search),
-    "search, halving": (partial(real, 200), partial(search, factor=2)),
     "search, random": (partial(real, 200), partial(search, n_iter=3, random_state=0)),
 }
 CONFIGURATIONS = {

@@ -17,7 +17,6 @@ wall is said. `--rounds 0` is each part's own number. How each part's figures ar
   refit: GridSearchCV of the textbook loop (its score is one draw's loss), GridSearchCV and
   VAESearchCV of VAETransformer (doing the textbook's work; its score is the log-density from 64
   draws). All take the same number of steps per fit, which is printed.
-  With ``factor=4`` candidates are given up on the way.
 - ``search``: GridSearchCV and VAESearchCV at the defaults of both and of VAETransformer, over 3
   latent sizes and 3 betas on real tables, refit included.
 - ``defaults``: fits of all estimators at their defaults on small tables, the mixed ones with their

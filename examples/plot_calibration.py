@@ -13,20 +13,34 @@ The probability integral transform (PIT) checks this for all quantiles.
 # in 95 % of cases.
 
 import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import kstwo
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.inspection import PITCalibrationDisplay
 from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.metrics import pit_calibration
 
 X, _ = load_breast_cancer(return_X_y=True, as_frame=True)
 X = X.filter(like="mean")
 X_train, X_test = train_test_split(X, random_state=0)
 vae = VAETransformer(n_components=4, random_state=0).fit(X_train)
 
-PITCalibrationDisplay.from_estimator(vae, X_test)
-plt.show()
+
+def draw_calibration(model, **options):
+    result = pit_calibration(model, X_test, **options)
+    _, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
+    u, width = np.linspace(0, 1, 101), kstwo.ppf(0.95, len(X_test))
+    ax.fill_between(u, np.maximum(u - width, 0), np.minimum(u + width, 1), color="0.85")
+    for column, pit, statistic in zip(X.columns, result.pit.T, result.statistic, strict=True):
+        ax.ecdf(pit, label=f"{column}, KS {statistic:.2f}")
+    ax.set(xlabel="predicted cumulative probability", ylabel="fraction of rows")
+    ax.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), frameon=False, fontsize="small")
+    plt.show()
+
+
+draw_calibration(vae)
 
 # %%
 # The columns are skewed. A linear model with normal noise predicts symmetric distributions, and
@@ -37,8 +51,7 @@ linear = VAETransformer(
     n_components=4, hidden_layer_sizes=(), likelihood=Gaussian(scale="per_column"), random_state=0
 ).fit(X_train)
 
-PITCalibrationDisplay.from_estimator(linear, X_test)
-plt.show()
+draw_calibration(linear)
 
 # %%
 # Now each value is predicted from the other values of its row. Radius, perimeter and area determine
@@ -46,5 +59,4 @@ plt.show()
 # are concentrated in the middle, where their curves are steep. Curves that are steep at both ends
 # would mean predicted distributions that are too narrow.
 
-PITCalibrationDisplay.from_estimator(vae, X_test, distribution="conditional", n_draws=1024)
-plt.show()
+draw_calibration(vae, distribution="conditional", n_draws=1024)

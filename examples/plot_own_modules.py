@@ -40,8 +40,7 @@ models = {
 
 # %%
 # log p(x) over the plane, the darker the higher, with some training rows. The titles have the mean
-# score of held-out rows. ``width`` is a parameter of the estimator, too:
-# ``encoder__width``, for ``set_params`` and searches.
+# score of held-out rows. ``encoder=partial(Sine, width=64)`` would set the width.
 
 x, y = np.meshgrid(np.linspace(-1.6, 2.6, 36), np.linspace(-1.1, 1.6, 36))
 grid = np.stack([x.ravel(), y.ravel()], axis=1)

@@ -53,5 +53,4 @@ plt.show()
 
 # %%
 # With ``beta=0.5`` the score decreases with the latent size: large models overfit this table of 178
-# rows. With ``beta=2`` large models have the highest scores. With ``factor=3``, the search would
-# stop the worst candidates early, by successive halving.
+# rows. With ``beta=2`` large models have the highest scores.

@@ -18,7 +18,6 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.inspection import TraversalDisplay
 from sklearn_vae.metrics import active_units, kl_per_dimension
 
 X, y = load_digits(return_X_y=True)
@@ -41,16 +40,30 @@ plt.show()
 # are fixed at the code of one image, a three.
 
 # sphinx_gallery_thumbnail_number = 2
-TraversalDisplay.from_estimator(vae, X, row=3, image_shape=(8, 8), cmap="gray_r")
-plt.show()
+
+
+def draw_traversals(model, components, n_steps=9):
+    codes = model.transform(X)
+    grid = np.tile(codes[3], (len(components), n_steps, 1))
+    quantiles = np.linspace(0.025, 0.975, n_steps)
+    for row, component in zip(grid, components, strict=True):
+        row[:, component] = np.quantile(codes[:, component], quantiles)
+    images = model.inverse_transform(grid.reshape(-1, codes.shape[1]))
+    images = images.reshape(*grid.shape[:2], 8, 8)
+    tiles = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    rows = tiles.swapaxes(1, 2).reshape(10 * len(components), -1)
+    _, ax = plt.subplots(figsize=(7, 0.75 * len(components)), layout="constrained")
+    ax.imshow(rows, cmap="gray_r", vmin=0, vmax=16)
+    ax.set(xticks=[], yticks=10 * np.arange(len(components)) + 4.5)
+    ax.set_yticklabels([f"component {component}" for component in components])
+    plt.show()
+
+
+draw_traversals(vae, np.argsort(-kl_per_dimension(vae, X))[:6])
 
 # %%
 # With a larger ``beta``, each active dimension changes more of the image. The last row is a
 # collapsed dimension: all images have the same code there, and the decoder ignores it.
 
 kl = kl_per_dimension(strict, X)
-components = [*np.argsort(-kl)[:4], np.argmin(kl)]
-TraversalDisplay.from_estimator(
-    strict, X, row=3, components=components, image_shape=(8, 8), cmap="gray_r"
-)
-plt.show()
+draw_traversals(strict, [*np.argsort(-kl)[:4], np.argmin(kl)])

@@ -86,23 +86,12 @@ class StrOptions(AnyStrOptions):
 
 def boosted_trees(
     model: "HistGradientBoostingClassifier | HistGradientBoostingRegressor",
-) -> list[tuple[float, list[tuple[np.ndarray, np.ndarray]]]]:
-    """Return the sums of a fitted model: values, and the trees added to them.
-
-    A tree is its nodes, and for each split by categories a mask of those in the left child.
-    """
+) -> list[tuple[float, list[np.ndarray]]]:
+    """Return the sums of a fitted model: values, and the nodes of the trees added to them."""
     baselines = np.ravel(model._baseline_prediction).tolist()
     sums = zip(*model._predictors, strict=True)
-    trees = [
-        [(tree.nodes, _unpack_bits(tree.raw_left_cat_bitsets)) for tree in predictors]
-        for predictors in sums
-    ]
+    trees = [[tree.nodes for tree in predictors] for predictors in sums]
     return list(zip(baselines, trees, strict=True))
-
-
-def _unpack_bits(words: np.ndarray) -> np.ndarray:
-    """Unpack words of 32 bits, the lowest bit first: (n, 8) -> (n, 256)."""
-    return (words[:, :, None] >> np.arange(32) & 1).astype(bool).reshape(len(words), 256)
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:

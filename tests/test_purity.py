@@ -105,11 +105,10 @@ def test_modes_of_torch_change_nothing(estimator, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("factor", [None, pytest.param(2, marks=pytest.mark.slow)])
-def test_modes_of_torch_change_no_search(factor, mode):
+def test_modes_of_torch_change_no_search(mode):
     """Fits that failed together were done again one by one, for all iterations."""
     vae = VAETransformer(2, objective="tc", max_iter=4, early_stopping=False, random_state=0)
-    search = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, factor=factor)
+    search = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2)
     X = rows(60).astype(np.float32)
     expected = clone(search).fit(X).cv_results_["mean_test_score"]
     with MODES[mode]():

@@ -25,7 +25,6 @@ GRID = {"n_components": [2, 4, 6, 8], "beta": [0.5, 1.0, 2.0, 4.0]}
 TEXTBOOK = "GridSearchCV of the textbook loop"
 ALONE = "GridSearchCV of VAETransformer"
 TOGETHER = "VAESearchCV of VAETransformer"
-HALVING = "VAESearchCV, factor=4"
 
 # Whole tables; the passes are those over the four folds that a fit sees.
 TABLES = {
@@ -72,7 +71,6 @@ def searches(work: Workload, systems: Sequence[str]) -> dict[str, Callable]:
     found = {
         ALONE: lambda: GridSearchCV(ours, GRID, **options),
         TOGETHER: lambda: VAESearchCV(ours, GRID, **options),
-        HALVING: lambda: VAESearchCV(ours, GRID, factor=4, **options),
     }
     steps = {"VAETransformer": ours.fit(fold.rows()).n_steps_}  # the warm-up, too
     if "textbook" in systems:

@@ -31,30 +31,50 @@ class AttributionBaseline:
     ----------
     conditional_nll : ndarray of shape (n_features,)
         Mean of -log p(x_j | the other columns), in nats.
+    bounds : ndarray of shape (2, n_features)
+        Second smallest and second largest of the values of each column of numbers, NaN in others.
     score : float
         Mean anomaly score.
     """
 
     conditional_nll: np.ndarray
+    bounds: np.ndarray
     score: float
 
     def check(self) -> None:
         """Validate the fields of a loaded baseline."""
         check_array("conditional_nll", self.conditional_nll, "f", (None,))
+        shape = 2, len(self.conditional_nll)
+        check_array("bounds", self.bounds, "f", shape, allows_nan=True)
 
     @classmethod
     def fit(cls, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> Self:
         """Average over some of the rows (n, n_features), and over the anomaly scores of all."""
         n_rows = min(max(MAX_BASELINE_VALUES // X.shape[1], 10), MAX_BASELINE_ROWS)
+        bounds = np.full((2, X.shape[1]), np.nan)
+        for j in np.flatnonzero(~predictor.columns.has_discrete_values).tolist():
+            values = np.unique(X[~np.isnan(X[:, j]), j])
+            if len(values) > 3:
+                bounds[:, j] = values[[1, -2]]
         X = X[spread_out(len(X), n_rows)]
         nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
         baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-        return cls(baseline, float(scores.mean()))
+        return cls(baseline, bounds, float(scores.mean()))
 
     def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Attribute scores (n,) less the baseline's score to columns: (n, n_features)."""
+        """Attribute scores (n,) less the baseline's score to columns: (n, n_features).
+
+        A number beyond all others counts as a nat more for each width of their range: the model
+        has learned a gross error among the training rows.
+        """
         excess = conditional_nll(predictor, X) - self.conditional_nll
-        return softplus_attribution(scores - self.score, excess, np.isnan(X))
+        low, high = self.bounds
+        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+            beyond = np.maximum(X - high, low - X) / (high - low)
+        excess += np.nan_to_num(np.maximum(beyond, 0), nan=0, posinf=MAX_NLL)
+        columns = predictor.columns
+        is_usual = columns.is_constant & ~columns.is_unseen(X)  # a constant, as in all rows
+        return softplus_attribution(scores - self.score, excess, np.isnan(X) | is_usual)
 
 
 def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
@@ -89,19 +109,19 @@ def conditional_means(
 
 
 def softplus_attribution(
-    deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray
+    deviation: np.ndarray, excess: np.ndarray, is_none: np.ndarray
 ) -> np.ndarray:
     """Attributions that add up to the deviation, in the order of the excess: (n, d).
 
-    The deviation is (n,), the excess (n, d), and so is the mask of missing values. The attribution
-    of column j is the deviation times softplus(excess_j) / sum_k softplus(excess_k); for a negative
-    deviation, whose attributions are negative, with softplus(-excess). So the column with the
-    largest excess has the largest attribution in both cases. Values that are missing get none,
-    unless a row has no others.
+    The deviation is (n,), the excess (n, d), and so is the mask of values that get none, unless a
+    row has no others. The attribution of column j is the deviation times softplus(excess_j) /
+    sum_k softplus(excess_k); for a negative deviation, whose attributions are negative, with
+    softplus(-excess). So the column with the largest excess has the largest attribution in both
+    cases.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
     weights = softplus(sign * np.clip(excess, -MAX_NLL, MAX_NLL))
     weights = np.maximum(weights, np.finfo(float).tiny)  # softplus may be 0 in all columns
-    weights = np.where(missing & ~missing.all(axis=1, keepdims=True), 0, weights)
+    weights = np.where(is_none & ~is_none.all(axis=1, keepdims=True), 0, weights)
     weights /= weights.max(axis=1, keepdims=True)
     return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))

@@ -84,11 +84,23 @@ class TailDistribution:
         excess = log_scores - self.threshold
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
+    def weigh(self, scores: np.ndarray, weight: float) -> np.ndarray:
+        """Negative log tail probability times a weight of at most 1: (n,) -> (n,).
+
+        Beyond the second largest of the reference scores the weight is 1: where no two rows are, a
+        row is an outlier whatever the other scores are.
+        """
+        nats = self.negative_log_survival(scores)
+        limit = self.negative_log_survival(self.knots[-2:][:1])
+        return weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
+
 
 @serializable
 @dataclass(frozen=True)
 class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
+
+    A weight ends where no other rows are: see ``TailDistribution.weigh``.
 
     Attributes
     ----------
@@ -113,8 +125,8 @@ class CombinedScore(Scorer):
         """Validate the fields of a loaded scorer."""
         if len(self.tails) != len(self.scorers) or not self.tails:
             raise ValueError("a combined score must have one tail distribution per scorer")
-        if len(self.weights) != len(self.scorers) or not all(w > 0 for w in self.weights):
-            raise ValueError("a combined score must have one weight above 0 per scorer")
+        if len(self.weights) != len(self.scorers) or not all(0 < w <= 1 for w in self.weights):
+            raise ValueError("a combined score must have one weight from 0 to 1 per scorer")
 
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer fitted to reference rows."""
@@ -144,4 +156,4 @@ class CombinedScore(Scorer):
     def _combine(self, scores: np.ndarray) -> np.ndarray:
         """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
         parts = zip(self.weights, self.tails, scores, strict=True)
-        return np.sum([w * tail.negative_log_survival(s) for w, tail, s in parts], axis=0)
+        return np.sum([tail.weigh(score, weight) for weight, tail, score in parts], axis=0)

@@ -29,6 +29,9 @@ MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
+# Least variance of a column without one of its rows, as a share of that of all rows: smaller ones
+# are rounding errors.
+LEAST_SHARE = 1e-12
 # Fraction of repeated reference rows from which on a new row may well equal one.
 MAX_REPEATED_FRACTION = 0.01
 
@@ -201,10 +204,7 @@ class ScoredRows:
            of High Dimensional Undirected Graphs", JMLR 10, 2009.
         """
         scores, knots = self.inputs.copy(), self.reference.normal_score_knots
-        is_itself = np.zeros(len(self), dtype=bool)
-        if self is not self.reference:
-            is_itself = self.reference_indices >= 0
-        x = self.inputs[:, knots.columns]
+        is_itself, x = self._is_itself, self.inputs[:, knots.columns]
         score = np.empty_like(x)
         if is_itself.any():
             score[is_itself] = knots.interpolate(x[is_itself], knots.left_out)
@@ -213,16 +213,26 @@ class ScoredRows:
         scores[:, knots.columns] = score / knots.scale
         return scores
 
+    @property
+    def _is_itself(self) -> np.ndarray:
+        """Mask of the rows to be compared to all reference rows but themselves: (n,)."""
+        if self is self.reference:
+            return np.zeros(len(self), dtype=bool)
+        return self.reference_indices >= 0
+
     @cached_property
     def deviations(self) -> np.ndarray:
         """Standardized rows with deviations from the median in place of numbers: (n, n_inputs).
 
         They are in standard deviations or in normal scores, whichever is larger. Normal scores
         are larger in the tails of bounded columns, and where a few extreme values make the
-        standard deviation large.
+        standard deviation large. The standard deviation of a reference row is that of all others,
+        which a value far out does not enlarge.
         """
         deviations, knots = self.inputs.copy(), self.reference.normal_score_knots
-        x = self.inputs[:, knots.columns] - knots.median[0]
+        x = self.inputs[:, knots.columns]
+        unit = np.where(self._is_itself[:, None], knots.left_out_std(x), 1.0)
+        x = (x - knots.median[0]) / unit
         score = self.normal_scores[:, knots.columns] - knots.median[1]
         deviations[:, knots.columns] = np.where(np.abs(x) > np.abs(score), x, score)
         return deviations
@@ -231,6 +241,8 @@ class ScoredRows:
     def normal_score_knots(self) -> "NormalScoreKnots":
         """Numbers of these rows and their normal quantiles, by column."""
         columns = np.flatnonzero(self.columns.has_scale).tolist()
+        x = self.inputs[:, columns]
+        mean, squares = x.mean(axis=0), np.square(x - x.mean(axis=0)).sum(axis=0)
         values, quantiles, left_out = [], [], []
         scale, (bounds, median) = np.ones(len(columns)), np.empty((2, 2, len(columns)))
         for j, column in enumerate(columns):
@@ -251,7 +263,9 @@ class ScoredRows:
             values.append(number)
             quantiles.append(knots)
             left_out.append(alone)
-        return NormalScoreKnots(columns, values, quantiles, left_out, bounds, scale, median)
+        return NormalScoreKnots(
+            columns, values, quantiles, left_out, bounds, scale, median, len(self), mean, squares
+        )
 
     @cached_property
     def class_reference(self) -> "ClassReference":
@@ -308,6 +322,10 @@ class NormalScoreKnots(NamedTuple):
         Standard deviation of the quantiles.
     median : ndarray of shape (2, k)
         Median of the numbers, and its normal score.
+    n_rows : int
+        Number n of the rows.
+    mean, squares : ndarray of shape (k,)
+        Mean of the numbers, and their sum of squares about it.
     """
 
     columns: list[int]
@@ -317,6 +335,15 @@ class NormalScoreKnots(NamedTuple):
     bounds: np.ndarray
     scale: np.ndarray
     median: np.ndarray
+    n_rows: int
+    mean: np.ndarray
+    squares: np.ndarray
+
+    def left_out_std(self, x: np.ndarray) -> np.ndarray:
+        """Standard deviation of the numbers but for one of them, as a share of all: (n, k)."""
+        ratio = self.n_rows / max(self.n_rows - 1, 1)
+        own = ratio * np.square(x - self.mean) / np.where(self.squares > 0, self.squares, 1.0)
+        return np.sqrt(ratio * np.maximum(1 - own, LEAST_SHARE))
 
     def interpolate(self, x: np.ndarray, quantiles: list[np.ndarray]) -> np.ndarray:
         """Interpolate quantiles linearly at numbers: (n, k) -> (n, k)."""

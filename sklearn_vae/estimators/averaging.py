@@ -15,7 +15,7 @@ from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Categorical, Gaussian, Ordinal
+from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine, show_progress
 
@@ -218,10 +218,7 @@ class AverageFitter:
         """
         average = replace(self.imputation, model=model._impute).average
         inputs = rows if self.is_large else average(rows)
-        is_category = np.array([isinstance(each, Categorical) for each in self.likelihoods])
-        trees = fit_boosted_trees(
-            inputs, ~np.isnan(rows), columns, weight, self.has_classes, is_category
-        )
+        trees = fit_boosted_trees(inputs, ~np.isnan(rows), columns, weight, self.has_classes)
         ordered = [j for j, each in enumerate(self.likelihoods) if isinstance(each, Ordinal)]
         return replace(trees, is_real=self.is_real, ordered=np.array(ordered, dtype=int))
 

@@ -10,16 +10,9 @@ from typing import Any, Self
 from sklearn.utils import Tags
 
 from sklearn_vae.estimators.parts import resolve
-from sklearn_vae.networks import CustomNetwork
 
-# Parameters that may be a user's modules.
-MODULES = ("encoder", "decoder")
-# How None gets nested parameters.
-ADVICE = {
-    **{name: f" Set {name} to a module's class first." for name in MODULES},
-    "estimator": " Set estimator to an estimator first, such as VAETransformer().",
-}
-
+# How the default estimator, None, gets nested parameters.
+ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
 
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
@@ -36,8 +29,8 @@ NAMES_HERE = {
 # Fitted attributes that are no answer to a user's question.
 INTERNAL = (
     "architecture_", "attribution_baseline_", "code_range_", "decoder_correction_",
-    "dtype_", "module_", "optimizer_state_", "reference_samples_", "schema_", "scorer_", "seed_",
-    "state_dict_",
+    "distance_encoder_", "dtype_", "module_", "optimizer_state_", "reference_samples_", "schema_",
+    "scorer_", "seed_", "state_dict_",
 )  # fmt: skip
 
 
@@ -77,9 +70,9 @@ class ReprMixin:
 class NestedParamsMixin(NamesHereMixin):
     """An estimator whose parameters may have nested parameters.
 
-    Fields of dataclasses and arguments of torch modules are parameters of the estimator, such as
-    ``prior__n_components`` or ``encoder__width``, as the parameters of a Pipeline's steps are.
-    Dataclasses are frozen: setting a field replaces the object.
+    Fields of dataclasses are parameters of the estimator, such as ``prior__n_components``, as the
+    parameters of a Pipeline's steps are. Dataclasses are frozen: setting a field replaces the
+    object.
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -88,7 +81,7 @@ class NestedParamsMixin(NamesHereMixin):
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include fields of dataclasses and arguments of a user's modules.
+            Whether to include fields of dataclasses.
 
         Returns
         -------
@@ -111,7 +104,7 @@ class NestedParamsMixin(NamesHereMixin):
         Parameters
         ----------
         **params
-            Values by name, those of fields as ``prior__n_components`` or ``encoder__width``.
+            Values by name, those of fields as ``prior__n_components``.
 
         Returns
         -------
@@ -133,23 +126,16 @@ class NestedParamsMixin(NamesHereMixin):
         super().set_params(**params)  # type: ignore[misc]
         for name, changes in nested.items():
             self._check_fields(name, changes)
-            value = getattr(self, name)
-            if name in MODULES:
-                value = CustomNetwork.from_param(value).with_arguments(changes)
-            else:
-                value = replace(resolve(name, value), **changes)
-            setattr(self, name, value)
+            setattr(self, name, replace(resolve(name, getattr(self, name)), **changes))
         return self
 
     def _check_fields(self, name: str, changes: dict[str, Any]) -> None:
         """Refuse fields that a parameter's value does not have."""
         value = getattr(self, name)
-        if name in MODULES and value is not None:
-            return  # its arguments are checked when the module is built
         arguments = list(_fields_of(name, value))
         for field in sorted(changes.keys() - set(arguments)):
             has = f"has the arguments {arguments}" if arguments else "has no arguments"
-            advice = ADVICE.get(name, "") if value is None else ""
+            advice = ADVICE if name == "estimator" else ""
             raise ValueError(
                 f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
                 f"{name}={value!r} {has}.{advice}"
@@ -158,8 +144,6 @@ class NestedParamsMixin(NamesHereMixin):
 
 def _fields_of(name: str, value: Any) -> dict[str, Any]:
     """Nested parameters of a parameter's value, by name; empty for plain values."""
-    if name in MODULES:
-        return {} if value is None else CustomNetwork.from_param(value).defaults()
     resolved = resolve(name, value)
     if not is_dataclass(resolved) or isinstance(resolved, type):
         return {}

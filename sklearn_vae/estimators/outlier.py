@@ -116,7 +116,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     }  # fmt: skip
 
     estimator_: VAETransformer
-    columns_: TableEncoder
+    distance_encoder_: TableEncoder
     scorer_: Scorer
     reference_samples_: np.ndarray
     attribution_baseline_: AttributionBaseline
@@ -252,7 +252,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         normal: Any = Gaussian("per_column")
         if (fields := model._fields) is not None:  # the types of others decide
             normal = [normal if field.categories is None else "auto" for field in fields]
-        self.columns_ = model._fit_encoder(X, None, normal, is_plain=True)
+        self.distance_encoder_ = model._fit_encoder(X, None, normal, is_plain=True)
         self.reference_samples_ = X
         reference = self._reference_rows()
         if reader is not None and self.method != "neighbors":
@@ -297,6 +297,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             half.fit(ValidatedRows(X[~is_new], reader))
             folds.append((half._predictor(), is_new))
         return folds
+
+    @property
+    def columns_(self) -> TableEncoder:
+        """Distribution of each column in the model."""
+        return self.estimator_.columns_
 
     @property
     def n_components_(self) -> int:
@@ -476,7 +481,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
-        X, columns, model = self.reference_samples_, self.columns_, self.estimator_._predictor()
+        X, columns, model = (
+            self.reference_samples_,
+            self.distance_encoder_,
+            self.estimator_._predictor(),
+        )
         rows: ScoredRows = cached(_REFERENCES, self, lambda: ScoredRows(X, columns, model), model)
         return rows
 
@@ -493,7 +502,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
-        if self.columns_.n_features != self.n_features_in_:
+        if self.distance_encoder_.n_features != self.n_features_in_:
             raise ValueError("the columns of distances are not those of the model")
         if len(self.reference_samples_) < MIN_ROWS:
             raise ValueError("there are too few reference rows")

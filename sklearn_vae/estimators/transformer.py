@@ -83,7 +83,7 @@ class VAETransformer(
         Activation function of the hidden layers.
     encoder, decoder : class of torch.nn.Module, or callable, default=None
         Your own network in the place of one. A class is called with the widths of its input and
-        output; ``encoder__width=64`` sets further arguments.
+        output; ``functools.partial`` sets further arguments.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns, one for all or one each, in a dict by name or index:
         ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,

@@ -22,13 +22,9 @@ OF_INCOMPLETE_ROWS = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-# Categories of a column, at most: scikit-learn takes no more.
-MAX_CATEGORIES = 255
 LARGEST = np.finfo(float).max
 # Numbers of 2 to this power or more are scaled by a power of two.
 MAX_EXPONENT = 990
-# Children of a split by categories: the left and the right one of the tree.
-LEFT, RIGHT = -2, -1
 
 
 class _Sum(NamedTuple):
@@ -44,15 +40,15 @@ class _Sum(NamedTuple):
         Smallest and largest prediction.
     unit : float
         Factor of the leaves' values.
-    trees : sequence of tuple of ndarray
-        Nodes, and masks of the categories that splits have on the left, as scikit-learn has them.
+    trees : sequence of ndarray
+        Nodes, as scikit-learn has them.
     """
 
     label: float
     baseline: float
     bounds: tuple[float, float]
     unit: float
-    trees: Sequence[tuple[np.ndarray, np.ndarray]]
+    trees: Sequence[np.ndarray]
 
 
 class _Nodes(NamedTuple):
@@ -77,26 +73,21 @@ def fit_boosted_trees(
     columns: np.ndarray,
     sample_weight: np.ndarray | None,
     is_class: np.ndarray | None = None,
-    is_category: np.ndarray | None = None,
 ) -> BoostedTrees:
     """Fit scikit-learn's gradient boosting of some columns on the others.
 
     The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
     of X have been imputed, or are NaN. Columns of NaN alone are not used. Predicted numbers keep
-    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes;
-    the values of those of ``is_category`` (n_features,) have no order. Rows with missing values get
-    target encodings of columns whose values repeat.
+    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes, which
+    are predicted as such, and split as numbers. Rows with missing values get target encodings of
+    columns whose values repeat.
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
     params: dict[str, Any] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
     params |= OF_INCOMPLETE_ROWS if takes_missing else {}
-    levels = {} if is_category is None else _levels(X, used[is_category[used]])
-    # scikit-learn puts categories first
-    used = np.concatenate([np.array([*levels], dtype=int), np.setdiff1d(used, [*levels])])
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
-    exponents[[*levels]] = 0
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
     sums: list[tuple[int, _Sum]] = []
     trees: list[tuple[int, _Nodes]] = []
@@ -110,20 +101,17 @@ def fit_boosted_trees(
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
-        categorical = [other for other in others.tolist() if other in levels]
-        options = params | {"categorical_features": np.arange(len(categorical))}
         inputs = scaled[rows][:, others]
         if takes_missing:
-            numbers = [other for other in others.tolist() if other not in levels]
-            fitted, encoded = _encode(X[rows], column, numbers, has_classes and column in levels)
+            fitted, encoded = _encode(X[rows], column, others.tolist(), has_classes)
             encodings += fitted
             inputs = np.hstack([inputs, encoded])
             others = np.append(others, X.shape[1] + np.arange(encoded.shape[1]))
-        for tree_sum in fit(inputs, X[rows, column], weight, options):
-            categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
-            for tree in tree_sum.trees:
-                nodes = _to_thresholds(*tree, categories)
-                trees.append((len(sums), _in_units(nodes, others, exponents, tree_sum.unit)))
+        for tree_sum in fit(inputs, X[rows, column], weight, params):
+            trees += [
+                (len(sums), _to_nodes(tree, others, exponents, tree_sum.unit))
+                for tree in tree_sum.trees
+            ]
             sums.append((column, tree_sum))
     return _join(sums, trees, encodings, n_features=X.shape[1], takes_missing=takes_missing)
 
@@ -142,15 +130,20 @@ def _encode(
     return fitted, np.hstack([X[:, :0], *parts])
 
 
-def _in_units(nodes: _Nodes, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
+def _to_nodes(tree: np.ndarray, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
     """Nodes of a tree of the columns ``others``, with X's own indices and units."""
-    features = others[nodes.features]
-    thresholds = np.ldexp(nodes.thresholds, np.append(exponents, 0).take(features, mode="clip"))
-    return nodes._replace(
+    features, is_leaf = others[tree["feature_idx"]], tree["is_leaf"] == 1
+    children = np.column_stack([tree["left"], tree["right"]]).astype(int)
+    children[is_leaf] = np.flatnonzero(is_leaf)[:, None]
+    unit_exponents = np.append(exponents, 0).take(features, mode="clip")
+    thresholds = np.ldexp(tree["num_threshold"], unit_exponents)
+    return _Nodes(
         features=features,
         # infinite where missing values alone go to one side
         thresholds=np.clip(thresholds, -LARGEST, LARGEST),
-        values=unit * nodes.values,
+        missing_left=tree["missing_go_to_left"] == 1,
+        children=children,
+        values=unit * tree["value"] * is_leaf,
     )
 
 
@@ -184,83 +177,6 @@ def _join(
         values=np.concatenate([nodes.values for nodes in parts]),
         encodings=tuple(encodings),
     )
-
-
-def _levels(X: np.ndarray, columns: np.ndarray) -> dict[int, np.ndarray]:
-    """Return the values of columns of categories, but for those that have too many."""
-    levels = {}
-    for column in columns.tolist():
-        values = np.unique(X[~np.isnan(X[:, column]), column])
-        if len(values) <= MAX_CATEGORIES:
-            levels[column] = values
-    return levels
-
-
-def _to_thresholds(
-    tree: np.ndarray, left_codes: np.ndarray, categories: list[tuple[np.ndarray, np.ndarray]]
-) -> _Nodes:
-    """Replace splits by categories by thresholds between those of the left and the right child.
-
-    ``left_codes`` (n_splits, 256) are masks of codes. ``categories`` are the values (L,) of the
-    first columns and a mask (L,) of those that have codes; others go where missing values go.
-    """
-    is_leaf, is_split = tree["is_leaf"] == 1, tree["is_categorical"] == 1
-    parts = {}
-    for node in np.flatnonzero(is_split & ~is_leaf).tolist():
-        values, has_code = categories[tree["feature_idx"][node]]
-        missing_left = bool(tree["missing_go_to_left"][node])
-        is_left = np.full(len(values), missing_left)
-        is_left[has_code] = left_codes[tree["bitset_idx"][node], : has_code.sum()]
-        parts[node] = _split_categories(values, is_left, missing_left)
-    size = np.ones(len(tree), int)
-    size[[*parts]] = [len(part) for part in parts.values()]
-    first, source = np.cumsum(size) - size, np.repeat(np.arange(len(tree)), size)
-    child = first[np.column_stack([tree["left"], tree["right"]]).astype(int) * ~is_leaf[:, None]]
-    child[is_leaf] = first[is_leaf, None]
-    nodes = _Nodes(
-        tree["feature_idx"][source],
-        tree["num_threshold"][source],
-        tree["missing_go_to_left"][source] == 1,
-        child[source],
-        (tree["value"] * is_leaf)[source],
-    )
-    for node, part in parts.items():
-        for index, (threshold, missing_left, *children) in enumerate(part, first[node]):
-            nodes.thresholds[index], nodes.missing_left[index] = threshold, missing_left
-            nodes.children[index] = [
-                child[node, k - LEFT] if k < 0 else first[node] + k for k in children
-            ]
-    return nodes
-
-
-def _split_categories(
-    values: np.ndarray, is_left: np.ndarray, missing_left: bool
-) -> list[tuple[float, bool, int, int]]:
-    """Split categories, in order, by thresholds.
-
-    Returns a threshold, whether missing values are on the left, and the children of each node:
-    another one, LEFT or RIGHT.
-    """
-    last = np.flatnonzero(np.append(is_left[1:] != is_left[:-1], True))  # of each run on a side
-    if len(last) == 1:  # missing values are alone on the other side
-        return [(LARGEST if is_left[0] else -LARGEST, missing_left, LEFT, RIGHT)]
-    sides = is_left[last].tolist()
-    nodes: dict[int, tuple[float, bool, int, int]] = {}
-
-    def split(start: int, stop: int, index: int) -> int:
-        """Split the runs from ``start`` to ``stop``; return the node, whose index is free."""
-        if stop - start == 1:
-            return LEFT if sides[start] else RIGHT
-        middle = (start + stop) // 2
-        left = split(start, middle, index + 1)
-        right = split(middle, stop, index + middle - start)
-        below, above = values[last[middle - 1]], values[last[middle - 1] + 1]
-        threshold = 0.5 * float(below) + 0.5 * float(above)
-        nodes[index] = (threshold, missing_left in sides[start:middle], left, right)
-        return index
-
-    split(0, len(sides), 0)
-    return [nodes[index] for index in range(len(nodes))]
 
 
 def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:

@@ -9,16 +9,12 @@ from sklearn_vae.inspection.explanation import ExplanationDisplay
 from sklearn_vae.inspection.latent_space import LatentSpaceDisplay
 from sklearn_vae.inspection.loss_curve import LossCurveDisplay
 from sklearn_vae.inspection.manifold import ManifoldDisplay
-from sklearn_vae.inspection.pit_calibration import PITCalibrationDisplay
 from sklearn_vae.inspection.reconstruction import ReconstructionDisplay
-from sklearn_vae.inspection.traversal import TraversalDisplay
 
 __all__ = [
     "ExplanationDisplay",
     "LatentSpaceDisplay",
     "LossCurveDisplay",
     "ManifoldDisplay",
-    "PITCalibrationDisplay",
     "ReconstructionDisplay",
-    "TraversalDisplay",
 ]

@@ -1,16 +1,15 @@
 """Base of the displays: validation of estimators, axes and column names."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -20,12 +19,8 @@ if TYPE_CHECKING:
 
 Names = Sequence[str] | np.ndarray | None
 CODES = ("transform", "inverse_transform")
-# The variance of codes is at most that of the prior, 1.
-MAX_VARIANCE = 0.999
 # Fraction of the codes between the outer ones that a display decodes.
 COVERAGE = 0.95
-# Column names fit side by side if they are short, slanted if they are few.
-MAX_HORIZONTAL_LENGTH, MAX_SLANTED, MAX_NAMED = 4, 20, 40
 
 
 class DisplayMixin:
@@ -115,15 +110,17 @@ class DisplayMixin:
             )
 
     @classmethod
-    def _two_components(cls, components: Sequence[int] | None, kl: np.ndarray) -> list[int]:
-        """Return the components on the two axes; by default those of the largest KL."""
-        if len(kl) == 1:
+    def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:
+        """Return the components on the two axes; by default those of the codes' most variance."""
+        n_components = codes.shape[1]
+        if n_components == 1:
             raise ValueError(
                 f"{cls.__name__} needs at least two components, and the estimator has 1."
             )
         if components is not None:
-            return check_components(components, len(kl), 2)
-        return [0, 1] if len(kl) == 2 else by_kl(kl)[:2]
+            return check_components(components, n_components)
+        by_variance = np.argsort(-codes.var(axis=0), kind="stable")
+        return [0, 1] if n_components == 2 else by_variance[:2].tolist()
 
     @staticmethod
     def _new_figure(size: tuple[float, float]) -> "Figure":
@@ -144,50 +141,18 @@ def fitted_names(estimator: Any, feature_names: Names) -> Names:
     return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
 
 
-def latent_kl(vae: Any, X: Any) -> np.ndarray:
-    """KL per latent dimension in nats, averaged over the rows: (n_components,).
-
-    The KL may not be a sum over dimensions, or depend on classes y over which codes are averaged.
-    It is then approximated by that of a linear Gaussian model with the same variances of the codes.
-    """
-    posterior = vae.architecture_.posterior
-    is_sum = posterior.has_per_dimension_kl and not posterior.has_categorical
-    if not is_sum or vae.condition_encoder_ is not None:
-        variance = as_numbers("transform(X)", vae.transform(X)).var(axis=0)
-        return -0.5 * np.log1p(-np.minimum(variance, MAX_VARIANCE))
-    return kl_per_dimension(vae, X)
-
-
-def by_kl(kl: np.ndarray) -> list[int]:
-    """Latent dimensions in descending order of KL."""
-    return np.argsort(-kl, kind="stable").tolist()
-
-
-def label_columns(ax: "Axes", names: list[str]) -> None:
-    """Label the x-axis with column names, rotated if they are long, unless they are many."""
-    if len(names) > MAX_NAMED:
-        ax.set_xlabel("column")
-        return
-    ax.set_xticks(range(len(names)), names)
-    if len(names) > MAX_SLANTED:
-        ax.tick_params("x", rotation=90)
-    elif max(map(len, names)) > MAX_HORIZONTAL_LENGTH:
-        for label in ax.get_xticklabels():
-            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
-
-
-def check_components(components: Any, n_components: int, length: int | None = None) -> list[int]:
-    """Latent dimensions as a list of different integers, of the given length if any."""
+def check_components(components: Any, n_components: int) -> list[int]:
+    """Two different latent dimensions as a list of integers."""
     indices = np.atleast_1d(components)
     if (
         indices.dtype.kind != "i"
-        or len(indices) != (length or len(indices))
         or not set(indices.tolist()) <= set(range(n_components))
-        or len(set(indices.tolist())) < len(indices)
+        or len(indices) != 2
+        or indices[0] == indices[1]
     ):
         raise ValueError(
-            f"components must be {length or 'some'} different integers from 0 to "
-            f"{n_components - 1}, or None. Got {components!r} instead."
+            f"components must be 2 different integers from 0 to {n_components - 1}, or None. Got "
+            f"{components!r} instead."
         )
     return indices.tolist()
 
@@ -198,15 +163,16 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
     try:
         return check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error
-
-
-def column_scales(X: np.ndarray) -> np.ndarray:
-    """Standard deviation of each column's values, 1 in place of 0; NaN where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without values
-        scale = np.nanstd(X, axis=0)
-    return np.where(scale == 0, 1.0, scale)
+        frame, where = nw.from_native(X, eager_only=True, pass_through=True), ""
+        if isinstance(frame, nw.DataFrame):
+            types = frame.schema.items()
+            others = [
+                column for column, dtype in types if not (dtype.is_numeric() or dtype == nw.Boolean)
+            ]
+            where = f", and column {others[0]!r} has other values" if others else ""
+        raise ValueError(
+            f"{name} must be a table of numbers to be drawn{where}: {error}"
+        ) from error
 
 
 def central_quantiles(n_steps: Any) -> np.ndarray:

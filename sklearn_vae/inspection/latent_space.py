@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_vae.data.arrays import find_objects, is_missing
-from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, latent_kl
+from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +38,6 @@ class LatentSpaceDisplay(DisplayMixin):
     y : array-like of shape (n_samples,), default=None
         Colour of the rows: classes, with a legend if they are at most 20, or continuous values,
         with a colour bar. Rows with a missing value are grey.
-    kl : array-like of shape (2,), default=None
-        Mean KL of each of the two dimensions, in nats.
 
     Attributes
     ----------
@@ -64,7 +62,6 @@ class LatentSpaceDisplay(DisplayMixin):
     codes: Any
     components: Sequence[int] = (0, 1)
     y: Any = None
-    kl: Any = None
     scatters_: "list[PathCollection]" = field(init=False)
 
     @classmethod
@@ -90,7 +87,7 @@ class LatentSpaceDisplay(DisplayMixin):
         y : array-like of shape (n_samples,), default=None
             Colour of the rows.
         components : sequence of 2 int, default=None
-            Latent dimensions on the two axes; by default those with the largest KL.
+            Latent dimensions on the two axes; by default those whose codes vary most.
         ax : matplotlib axes, default=None
             Axes to draw on; None makes a figure.
         **kwargs : dict
@@ -110,16 +107,15 @@ class LatentSpaceDisplay(DisplayMixin):
                 f"which no mean can be taken. Draw {cls.__name__}(codes=Z).plot() with two columns "
                 f"of Z = transform(X, y)."
             )
-        kl = latent_kl(vae, rows)
-        dimensions = cls._two_components(components, kl)
         if y is not None:
             check_consistent_length(X, y)
-        codes = as_numbers("transform(X)", vae.transform(rows))[:, dimensions]
-        return cls(codes=codes, components=dimensions, y=y, kl=kl[dimensions]).plot(ax, **kwargs)
+        codes = as_numbers("transform(X)", vae.transform(rows))
+        dimensions = cls._two_components(components, codes)
+        return cls(codes=codes[:, dimensions], components=dimensions, y=y).plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         ax = self._set_axes(ax, SIZE)
-        ax.set(xlabel=self._label(0), ylabel=self._label(1))
+        ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
         style = {"s": 14, "linewidths": 0, **style}
         if self.y is None:
             self.scatters_ = [ax.scatter(*self.codes.T, **style)]
@@ -144,10 +140,6 @@ class LatentSpaceDisplay(DisplayMixin):
         elif len(self.scatters_) - missing.any() <= MAX_CLASSES:
             # outside the axes, whose corners hold codes
             ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-
-    def _label(self, axis: int) -> str:
-        name = f"component {self.components[axis]}"
-        return name if self.kl is None else f"{name} (KL {self.kl[axis]:.2f} nats)"
 
 
 def _scatter_classes(

@@ -12,7 +12,6 @@ from sklearn_vae.inspection.base import (
     DisplayMixin,
     as_numbers,
     central_quantiles,
-    latent_kl,
 )
 from sklearn_vae.inspection.image_grid import as_images, draw_tiles, value_range
 
@@ -97,7 +96,7 @@ class ManifoldDisplay(DisplayMixin):
         image_shape : tuple of int
             Shape of a row.
         components : sequence of 2 int, default=None
-            Latent dimensions on the two axes; by default those with the largest KL.
+            Latent dimensions on the two axes; by default those whose codes vary most.
         n_steps : int, default=15
             Images along each axis.
         ax : matplotlib axes, default=None
@@ -118,12 +117,13 @@ class ManifoldDisplay(DisplayMixin):
                 f"posterior={vae.architecture_.posterior!r} are classes."
             )
         values = ndtri(central_quantiles(n_steps))
-        kl = latent_kl(vae, rows)
-        dimensions = cls._two_components(components, kl)
-        codes = np.zeros((n_steps, n_steps, len(kl)))
+        codes_of_rows = as_numbers("transform(X)", vae.transform(rows))
+        dimensions = cls._two_components(components, codes_of_rows)
+        n_components = codes_of_rows.shape[1]
+        codes = np.zeros((n_steps, n_steps, n_components))
         codes[..., dimensions[0]] = values
         codes[..., dimensions[1]] = values[:, None]
-        decoded = estimator.inverse_transform(codes.reshape(-1, len(kl)))
+        decoded = estimator.inverse_transform(codes.reshape(-1, n_components))
         display = cls(
             rows=as_numbers("inverse_transform(Z)", decoded).reshape(n_steps, n_steps, -1),
             values=values,

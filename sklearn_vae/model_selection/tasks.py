@@ -63,27 +63,21 @@ class FitTask:
     split: int
 
     @default_modes()
-    def set_results(self, results: list[TrainingResult], *, is_final: bool = True) -> None:
-        """Set the fitted attributes; warnings of divergence are for final results only."""
-        if not is_final:
-            results = [replace(result, diverged=False) for result in results]
+    def set_results(self, results: list[TrainingResult]) -> None:
+        """Set the fitted attributes."""
         self.vae._set_results(self.jobs, results, self.rows)
 
 
 @default_modes()
 def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
     """Train all tasks together, with their second trainings."""
-    results = _train_nested(tasks, [task.jobs for task in tasks])
-    return train_again(list(zip(tasks, results, strict=True)))
-
-
-def train_again(
-    pairs: Sequence[tuple[FitTask, list[TrainingResult]]],
-) -> list[list[TrainingResult]]:
-    """Select the members of each task by its results, and do all second trainings together."""
-    selected = [task.vae._select(task.jobs, first, task.rows) for task, first in pairs]
-    again = _train_nested([task for task, _ in pairs], [jobs for _, jobs in selected])
-    return [second or first for (first, _), second in zip(selected, again, strict=True)]
+    first = _train_nested(tasks, [task.jobs for task in tasks])
+    selected = [
+        task.vae._select(task.jobs, results, task.rows)
+        for task, results in zip(tasks, first, strict=True)
+    ]
+    again = _train_nested(tasks, [jobs for _, jobs in selected])
+    return [second or best for (best, _), second in zip(selected, again, strict=True)]
 
 
 def _train_nested(
@@ -91,13 +85,9 @@ def _train_nested(
 ) -> list[list[TrainingResult]]:
     """Train each task's list of jobs, all together."""
     jobs = [job for jobs in nested for job in jobs]
-    results = iter(train(jobs, verbose=max_verbose(tasks)))
+    verbose = max((int(task.vae.verbose) for task in tasks), default=0)
+    results = iter(train(jobs, verbose=verbose))
     return [[next(results) for _ in jobs] for jobs in nested]
-
-
-def max_verbose(tasks: Sequence[FitTask]) -> int:
-    """Return the largest ``verbose`` of the estimators."""
-    return max((int(task.vae.verbose) for task in tasks), default=0)
 
 
 def bisect_failures(

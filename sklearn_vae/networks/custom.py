@@ -1,7 +1,6 @@
 """Custom networks: the user's torch modules as encoder or decoder."""
 
 import copy
-import inspect
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -55,34 +54,6 @@ class CustomNetwork:
         if isinstance(value, partial):
             return cls(value.func, tuple(sorted(value.keywords.items())))
         return cls(value)
-
-    def with_arguments(self, arguments: dict[str, Any]) -> Any:
-        """Return a value of the parameter with some of the arguments changed.
-
-        Raises
-        ------
-        ValueError
-            If the parameter is a callable without these arguments.
-        """
-        params = inspect.signature(self.made_by).parameters.values()
-        takes_all = any(param.kind is param.VAR_KEYWORD for param in params)
-        names = [param.name for param in params][2:]
-        for name in arguments:
-            if name not in names and not takes_all:
-                raise ValueError(
-                    f"{self.name} takes no argument {name!r}. Its arguments, after the widths of "
-                    f"its input and output, are {names!r}."
-                )
-        return partial(self.made_by, **{**dict(self.arguments), **arguments})
-
-    def defaults(self) -> dict[str, Any]:
-        """Return the arguments after the two widths that have a value."""
-        # an invalid parameter is refused in fit, not before
-        if not callable(self.made_by):
-            return {}
-        params = list(inspect.signature(self.made_by).parameters.values())[2:]
-        values = {param.name: param.default for param in params if param.default is not param.empty}
-        return {**values, **dict(self.arguments)}
 
     def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
         """Build the module of each member, and check its output.

@@ -221,7 +221,10 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
 def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     model, columns, rows, scores = (
         saved.read_model(),
-        *(saved[name] for name in ("columns_", "reference_samples_", "calibration_scores_")),
+        *(
+            saved[name]
+            for name in ("distance_encoder_", "reference_samples_", "calibration_scores_")
+        ),
     )
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))

@@ -16,7 +16,7 @@ def rows():
     """Reference rows, and new rows beside them."""
     X = np.random.default_rng(0).normal(size=(80, 3))
     detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
-    model = detector.columns_, detector.estimator_._predictor()
+    model = detector.distance_encoder_, detector.estimator_._predictor()
     reference = ScoredRows(X, *model)
     return reference, ScoredRows(X[:30] * 1.1 + 0.05, *model, reference)
 

@@ -28,7 +28,7 @@ def model(table):
 
 
 def model_of(detector):
-    return detector.columns_, detector.estimator_._predictor()
+    return detector.distance_encoder_, detector.estimator_._predictor()
 
 
 def test_normal_scores_are_normal_quantiles_of_mid_ranks(table, model):

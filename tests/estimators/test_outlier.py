@@ -116,11 +116,12 @@ def test_the_score_by_neighbors_equals_a_few_lines_of_scikit_learn(wine):
     )
     median, middle = (low + high) / 2
 
-    def deviations(quantiles):
-        in_units, in_scores = Z - median, (quantiles - middle) / scale
+    def deviations(quantiles, std):
+        in_units, in_scores = (Z - median) / std, (quantiles - middle) / scale
         return np.where(np.abs(in_units) > np.abs(in_scores), in_units, in_scores)
 
-    distances = np.linalg.norm(deviations(queries)[:, None] - deviations(quantiles), axis=2)
+    rows = deviations(queries, [np.delete(Z, i, axis=0).std(axis=0) for i in range(len(Z))])
+    distances = np.linalg.norm(rows[:, None] - deviations(quantiles, 1), axis=2)
     np.fill_diagonal(distances, np.inf)
     distance = np.sort(distances, axis=1)[:, : len(X) // 2].mean(axis=1)
     expected = -TailDistribution.fit(distance).negative_log_survival(distance)
@@ -517,6 +518,16 @@ def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine
     assert fitted.report(X, n_columns=99).groupby("row").size().max() <= 13
     with pytest.raises(ValueError, match="n_columns must be an integer"):
         fitted.report(X, n_columns=0)
+
+
+def test_a_report_has_constant_columns_only_where_they_differ(wine):
+    """A value that all rows have makes none of them anomalous."""
+    detector = VAEOutlierDetector(**QUICK).fit(wine.assign(year=2020))
+    report = detector.report(wine.assign(year=2020), n_columns=99)
+    (other,) = detector.report(wine[:1].assign(year=1920)).to_dict("records")
+
+    assert "year" not in set(report["column"])
+    assert (other["column"], other["value"], other["expected"]) == ("year", 1920, 2020)
 
 
 def test_a_report_of_an_array_numbers_rows_and_columns():

@@ -86,6 +86,37 @@ def test_an_unseen_category_is_strange(fitted):
     assert (fitted.explain(unicorns).to_numpy().argmax(axis=1) == 0).all()
 
 
+def people(n=300):
+    """Columns of numbers of every kind, beside classes."""
+    rng = np.random.default_rng(0)
+    numbers = {
+        "normal": rng.normal(size=n),
+        "log_normal": np.exp(rng.normal(10, 0.5, n)),
+        "age": rng.integers(18, 91, n),  # a value in several rows each
+        "count": rng.poisson(2, n),
+        "in_steps": rng.choice([20, 30, 35, 40, 45], n),
+        "rounded": rng.normal(170, 10, n).round(1),
+        "mostly_zero": np.where(rng.random(n) < 0.9, 0, rng.exponential(1000, n).round()),
+    }
+    classes = {"job": rng.choice(["nurse", "cook", "smith"], n), "sex": rng.choice([*"fm"], n)}
+    return pd.DataFrame({**numbers, **classes})
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+@pytest.mark.parametrize("column", people().columns[:7])
+def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_classes):
+    """In a training row, which is part of what the model learns, and in a new row."""
+    table = people() if has_classes else people().drop(columns=["job", "sex"])
+    new, far = table[:1].copy(), table[column].max() + 50 * np.ptp(table[column])
+    new[column] = far
+    for train in (table, pd.concat([table[1:], new])):
+        detector = VAEOutlierDetector(**QUICK).fit(train)
+
+        assert detector.predict(new)[0] == -1
+        assert detector.score_samples(new)[0] < detector.score_samples(table[1:]).min()
+        assert detector.explain(new).iloc[0].idxmax() == column
+
+
 @pytest.mark.parametrize("novelty", [True, False])
 def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty):
     """A filtered frame keeps the categories of the rows that it no longer has."""

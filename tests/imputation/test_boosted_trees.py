@@ -71,18 +71,6 @@ def test_one_large_number_hides_no_others(dtype):
     assert abs(trees.predict(X, missing)[:, 1] - X[:, 1]).mean() < 0.05
 
 
-def test_categories_are_split_in_any_precision():
-    """Between neighbouring categories, so that rounding does not change the side."""
-    rng = np.random.default_rng(0)
-    code = rng.integers(0, 10, 600)
-    X = np.column_stack([0.1 + 0.1 * code, np.where(code % 3, 3.0, -2.0)])
-    missing, is_category = np.tile([False, True], (600, 1)), np.array([True, False])
-    observed, columns = np.ones(X.shape, bool), np.array([1])
-    trees = fit_boosted_trees(X.astype(np.float32), observed, columns, None, None, is_category)
-
-    assert abs(trees.predict(X, missing)[:, 1] - X[:, 1]).mean() < 0.05
-
-
 def incomplete_table():
     """Rows with missing values whose last columns are two classes, four and one: (n, 6)."""
     rng = np.random.default_rng(0)
@@ -128,58 +116,6 @@ def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
     np.testing.assert_array_equal(predicted[:, 5], X[:, 5])
 
 
-@pytest.mark.parametrize("kind", ["regressor", "classifier"])
-def test_splits_by_categories_are_those_of_scikit_learn(kind):
-    """Of values that are not 0, 1, ...; those that the target's rows lack go as missing ones."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(1_500, 4))
-    levels = np.array([-2.5, 0.0, 1.0, 3.0, 7.0, 8.0, 9.0, 1e6])
-    codes = rng.integers(8, size=(1_500, 2))
-    X[:, [1, 3]] = levels[codes]
-    effects = np.array([[2.0, -1, 2, -1, 0, 2, -1, 2], [0, 0, 1, 1, 0, 0, 1, 1]])
-    X[:, 2] += effects[0, codes[:, 0]] + effects[1, codes[:, 1]] * X[:, 0]
-    if kind == "classifier":
-        X[:, 2] = np.digitize(X[:, 2], [0, 1])
-    X[rng.random(X.shape) < 0.2] = np.nan
-    X[X[:, 1] == 3, 2] = np.nan
-    train, new = np.split(X, [1_000])
-    is_category = np.array([False, True, False, True])
-    trees = fit_boosted_trees(
-        train,
-        ~np.isnan(train),
-        np.array([2]),
-        None,
-        np.arange(4) == (2 if kind == "classifier" else -1),
-        is_category,
-    )
-    trees.check()
-    predicted = trees.predict(new, np.ones(new.shape, bool))[:, 2]
-
-    others, rows = [1, 3, 0], ~np.isnan(train[:, 2])
-    y, loc, scale = train[rows, 2], 0.0, 1.0
-    if kind == "regressor":
-        loc, scale = y.mean(), y.std()
-    oracle = {"regressor": HistGradientBoostingRegressor}.get(kind, HistGradientBoostingClassifier)(
-        early_stopping=False, random_state=0, categorical_features=[0, 1], **OF_INCOMPLETE_ROWS
-    ).fit(train[rows][:, others], (y - loc) / scale)
-    expected = np.clip(loc + scale * oracle.predict(new[:, others]), y.min(), y.max())
-    assert (new[:, 1] == 3).any()
-    np.testing.assert_allclose(predicted, expected, rtol=1e-9)
-
-
-def test_columns_of_too_many_categories_are_numbers():
-    """scikit-learn takes 255 at most."""
-    rng = np.random.default_rng(0)
-    X = np.column_stack([rng.permutation(300), rng.normal(size=300)])
-    missing, is_category = np.ones(X.shape, bool), np.array([True, False])
-    trees, of_numbers = (
-        fit_boosted_trees(X, missing, np.array([1]), None, None, mask)
-        for mask in (is_category, None)
-    )
-
-    np.testing.assert_array_equal(trees.predict(X, missing), of_numbers.predict(X, missing))
-
-
 def shared_values():
     """Rows with missing values of 600 groups, which share a number and two classes: (n, 4)."""
     rng = np.random.default_rng(0)
@@ -194,8 +130,7 @@ def shared_values():
 def test_rows_that_share_a_value_predict_each_other():
     """Of a number and of classes, with and without order; values beside it say nothing."""
     X, incomplete, missing = shared_values()
-    is_class, is_category = np.arange(4) > 1, np.arange(4) == 3
-    arguments = ~missing, np.arange(1, 4), None, is_class, is_category
+    arguments = ~missing, np.arange(1, 4), None, np.arange(4) > 1
     trees = fit_boosted_trees(incomplete, *arguments)
     trees.check()
     predicted = trees.predict(incomplete, missing)

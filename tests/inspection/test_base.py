@@ -19,11 +19,8 @@ from sklearn_vae.inspection import (
     LatentSpaceDisplay,
     LossCurveDisplay,
     ManifoldDisplay,
-    PITCalibrationDisplay,
     ReconstructionDisplay,
-    TraversalDisplay,
 )
-from sklearn_vae.metrics import kl_per_dimension
 from tests.inspection.conftest import QUICK
 
 mpl = pytest.importorskip("matplotlib")
@@ -51,27 +48,21 @@ def test_a_missing_matplotlib_is_an_import_error_with_advice(digits, monkeypatch
         lambda: LatentSpaceDisplay.from_estimator(vae, X),
         lambda: LossCurveDisplay.from_estimator(vae),
         lambda: ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: TraversalDisplay.from_estimator(vae, X),
         lambda: ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: PITCalibrationDisplay.from_estimator(vae, X),
         lambda: ExplanationDisplay(attributions=np.ones(3)).plot(),
     ):
         with pytest.raises(ImportError, match=r"pip install sklearn_vae\[plot\]"):
             draw()
 
 
-def test_drawing_on_axes_creates_no_figure(digits, named, ax):
+def test_drawing_on_axes_creates_no_figure(digits, ax):
     """pyplot's figures and style are global state."""
     X, y, vae = digits
-    table, small = named
     open_before, style_before = plt.get_fignums(), dict(mpl.rcParams)
     displays = [
         LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax),
         ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), n_rows=2, ax=ax),
-        TraversalDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
-        TraversalDisplay.from_estimator(small, table, ax=ax),
         ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
-        PITCalibrationDisplay.from_estimator(small, table, n_draws=64, ax=ax),
         ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
         LossCurveDisplay.from_estimator(vae, ax=ax),
     ]
@@ -94,7 +85,7 @@ def test_without_axes_a_figure_is_created_and_a_display_can_be_drawn_again(digit
 
 
 def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
-    """Rows are transformed by the earlier steps; the KL is that of the final estimator."""
+    """Rows are transformed by the earlier steps; the codes are those of the final estimator."""
     X, _, _ = digits
     pipeline = make_pipeline(StandardScaler(), VAETransformer(2, **QUICK))
     search = GridSearchCV(pipeline, {"vaetransformer__beta": [1.0]}, cv=2).fit(X)
@@ -105,7 +96,6 @@ def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
     expected = best.inverse_transform(manifold.values[[[0, 2]]])
 
     np.testing.assert_allclose(codes.codes, best.transform(X))
-    np.testing.assert_allclose(codes.kl, kl_per_dimension(best[-1], best[0].transform(X)))
     np.testing.assert_allclose(rows.X_reconstructed, best.inverse_transform(best.transform(X)))
     np.testing.assert_allclose(manifold.rows[2, 0], expected[0])
     assert len(LossCurveDisplay.from_estimator(search).history) == best[-1].n_iter_
@@ -124,8 +114,6 @@ def test_an_estimator_without_codes_is_refused(named):
         ReconstructionDisplay.from_estimator(imputer, table, image_shape=(1, 5))
     with pytest.raises(TypeError, match=r"LossCurveDisplay needs .* history_.* Got PCA"):
         LossCurveDisplay.from_estimator(pca)
-    with pytest.raises(TypeError, match=r"PITCalibrationDisplay needs .* Got PCA"):
-        PITCalibrationDisplay.from_estimator(pca, table)
     with pytest.raises(TypeError, match=r"ExplanationDisplay needs .* explain.* Got PCA"):
         ExplanationDisplay.from_estimator(pca, table)
 

@@ -1,4 +1,4 @@
-"""VAESearchCV: equality with scikit-learn's searches, and successive halving."""
+"""VAESearchCV: equality with scikit-learn's searches."""
 
 import pickle
 import re
@@ -195,13 +195,12 @@ def test_a_candidate_whose_fit_fails_gets_the_error_score(scoring):
     assert_same_results(ours.cv_results_, theirs.cv_results_)
 
 
-@pytest.mark.parametrize("factor", [None, 2])
-def test_error_score_raise_raises_the_error(factor, monkeypatch):
+def test_error_score_raise_raises_the_error(monkeypatch):
     """Before the training begins."""
     monkeypatch.setattr(Trainer, "train", None)
     grid = {"learning_rate": [1e-3, -1.0]}
     with pytest.raises(ValueError, match="'learning_rate' parameter"):
-        VAESearchCV(make_vae(), grid, factor=factor, error_score="raise", cv=2).fit(X)
+        VAESearchCV(make_vae(), grid, error_score="raise", cv=2).fit(X)
 
 
 def test_a_failing_scorer_gets_the_error_score():
@@ -305,8 +304,6 @@ def test_fits_that_cannot_be_stacked_are_done_one_by_one(estimator, reason):
         search.fit(X)
 
     assert_same_results(search.cv_results_, theirs.cv_results_)
-    with pytest.raises(ValueError, match=f"'factor' parameter must be None .*{reason}"):
-        search.set_params(factor=2).fit(X)
 
 
 def test_two_processes_have_the_results_of_one(found):
@@ -355,8 +352,8 @@ def test_data_frames_keep_their_column_names():
 
 def test_a_search_is_an_estimator():
     """clone, get_params, set_params and repr work, and it has no fitted attributes before fit."""
-    search = VAESearchCV(make_vae(), GRID, factor=2, cv=3)
-    other = clone(search).set_params(factor=None, estimator__beta=3.0)
+    search = VAESearchCV(make_vae(), GRID, cv=3)
+    other = clone(search).set_params(estimator__beta=3.0)
 
     assert other.estimator.beta == 3.0
     assert other.get_params(deep=False).keys() == search.get_params(deep=False).keys()
@@ -389,9 +386,8 @@ def test_a_fitted_search_can_be_pickled(found):
 
 def test_a_fit_replaces_all_attributes_of_an_earlier_fit():
     """A fit that fails leaves them unchanged."""
-    search = VAESearchCV(make_vae(max_iter=1), {"beta": [1, 2]}, cv=2, factor=2).fit(X)
-    search.set_params(factor=None, refit=False).fit(X)
-    assert not hasattr(search, "n_candidates_")
+    search = VAESearchCV(make_vae(max_iter=1), {"beta": [1, 2]}, cv=2).fit(X)
+    search.set_params(refit=False).fit(X)
     assert not hasattr(search, "best_estimator_")
 
     before = dict(vars(search))
@@ -412,10 +408,9 @@ def test_a_source_of_batches_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("estimator", "vae"), ("param_grid", 3), ("n_iter", 0), ("factor", 1), ("factor", "two"),
-        ("min_resources", 0), ("scoring", 3), ("n_jobs", "all"), ("refit", 2), ("cv", "many"),
-        ("verbose", "loud"), ("pre_dispatch", None), ("random_state", "luck"),
-        ("error_score", "none"), ("return_train_score", "yes"),
+        ("estimator", "vae"), ("param_grid", 3), ("n_iter", 0), ("scoring", 3), ("n_jobs", "all"),
+        ("refit", 2), ("cv", "many"), ("verbose", "loud"), ("pre_dispatch", None),
+        ("random_state", "luck"), ("error_score", "none"), ("return_train_score", "yes"),
     ],
 )  # fmt: skip
 def test_invalid_parameters_are_named(name, value):
@@ -425,27 +420,22 @@ def test_invalid_parameters_are_named(name, value):
         search.fit(X)
 
 
-@pytest.mark.parametrize("factor", [None, 2])
 @pytest.mark.parametrize(("grid", "cv"), [([], 2), (GRID, [])])
-def test_a_search_without_candidates_or_folds_is_an_error(grid, cv, factor):
+def test_a_search_without_candidates_or_folds_is_an_error(grid, cv):
     """With a message like scikit-learn's."""
     with pytest.raises(ValueError, match="No fits were performed"):
-        VAESearchCV(make_vae(), grid, cv=cv, factor=factor).fit(X)
+        VAESearchCV(make_vae(), grid, cv=cv).fit(X)
 
 
-def test_verbose_prints_each_rung_and_the_progress_of_its_training(capsys):
-    """The rungs with that of the search, trainings with that of the VAE, as without a factor."""
+def test_verbose_prints_the_number_of_fits_and_the_progress_of_the_training(capsys):
+    """The former with that of the search, the latter with that of the VAE."""
     vae = make_vae(max_iter=4, early_stopping=False, verbose=True)
-    VAESearchCV(vae, {"beta": [0.5, 1.0]}, factor=2, cv=2, refit=False, verbose=1).fit(X)
-    _, *lines = capsys.readouterr().out.splitlines()
+    VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False, verbose=1).fit(X)
+    first, last = capsys.readouterr().out.splitlines()
     title = rf"Training on {len(X) // 2} rows: iteration "
 
-    assert lines[::2] == [
-        "Rung 1 of 2: n_candidates=2, n_resources=2",
-        "Rung 2 of 2: n_candidates=1, n_resources=4",
-    ]
-    for line, iteration in zip(lines[1::2], (2, 4), strict=True):
-        assert re.fullmatch(rf"{title}{iteration}, loss -?\d+\.\d\d, \d+\.\d s", line)
+    assert first == "Fitting 2 folds for each of 2 candidates, totalling 4 fits"
+    assert re.fullmatch(rf"{title}4, loss -?\d+\.\d\d, \d+\.\d s", last)
 
 
 # -- metadata routing ------------------------------------------------------------------------
@@ -466,112 +456,6 @@ def test_fits_with_routed_weights_are_stacked(routing):
         "groups": np.arange(len(VALIDATED)) % 4,
     }
     both(vae, GRID, X=VALIDATED, fit=fit, cv=GroupKFold(2))
-
-
-# -- halving ---------------------------------------------------------------------------------
-
-MANY = {"n_components": [1, 2, 3], "learning_rate": [1e-5, 3e-3, 3e-2]}
-
-
-@pytest.fixture(scope="module")
-def halved():
-    search = VAESearchCV(make_vae(max_iter=9), MANY, cv=2, factor=3, return_train_score=True)
-    return search.fit(VALIDATED)
-
-
-def rows_of(search, stop):
-    """Scores by candidate at one rung."""
-    results = search.cv_results_
-    here = np.flatnonzero(results["iter"] == stop)
-    return {tuple(results["params"][row].values()): results["mean_test_score"][row] for row in here}
-
-
-def test_the_best_candidates_of_each_rung_are_trained_further(halved):
-    """One third with the highest mean test scores."""
-    assert halved.n_candidates_ == [9, 3, 1]
-    assert halved.n_resources_ == [1, 3, 9]
-    for stop in (0, 1):
-        scores, survivors = rows_of(halved, stop), rows_of(halved, stop + 1)
-        kept = sorted(scores, key=scores.get, reverse=True)[: len(survivors)]
-        assert set(kept) == set(survivors)
-
-
-def test_cv_results_have_a_row_per_candidate_and_rung(halved):
-    """As in HalvingGridSearchCV."""
-    results = halved.cv_results_
-
-    assert list(results)[:2] == ["iter", "n_resources"]
-    assert results["iter"].tolist() == [0] * 9 + [1] * 3 + [2]
-    assert results["n_resources"].tolist() == [1] * 9 + [3] * 3 + [9]
-    assert len(results["params"]) == len(results["split1_train_score"]) == 13
-    assert halved.best_index_ == 12
-    assert halved.best_score_ == results["mean_test_score"][12]
-    assert halved.best_estimator_.n_iter_ > 0
-
-
-@pytest.mark.parametrize(
-    ("estimator", "params"),
-    [
-        (make_vae, {"n_iter_no_change": 1}),
-        (in_pipeline, {"early_stopping": False}),
-    ],
-)
-def test_results_at_the_last_rung_equal_those_without_halving(estimator, params):
-    """Training continues between rungs and does not restart."""
-    grid = {"n_components": [1, 2], "learning_rate": [1e-5, 1e-2]}
-    if estimator is in_pipeline:
-        grid = {f"vae__{name}": values for name, values in grid.items()}
-    vae = estimator(**{"max_iter": 6, **params})
-    ours = VAESearchCV(vae, grid, cv=2, factor=2, refit=False).fit(VALIDATED)
-    full = VAESearchCV(vae, grid, cv=2, refit=False).fit(VALIDATED)
-    scores = dict(
-        zip(
-            [tuple(row.values()) for row in full.cv_results_["params"]],
-            full.cv_results_["mean_test_score"],
-            strict=True,
-        )
-    )
-    (best, score), *_ = rows_of(ours, 2).items()
-
-    assert ours.n_candidates_ == [4, 2, 1]
-    assert score == pytest.approx(scores[best], abs=1e-6)
-
-
-@pytest.mark.parametrize(("factor", "n_candidates"), [(5, [4]), (1.5, [4, 3, 2, 2]), (4, [4, 1])])
-def test_the_number_of_rungs_is_the_logarithm_of_the_candidates(factor, n_candidates):
-    """If they are fewer than factor, all are trained to the end."""
-    ours = VAESearchCV(make_vae(), GRID, cv=2, factor=factor, refit=False).fit(VALIDATED)
-
-    assert ours.n_candidates_ == n_candidates
-    assert ours.n_resources_[-1] == 2
-    assert ours.cv_results_["iter"][ours.best_index_] == len(n_candidates) - 1
-
-
-def test_candidates_may_have_different_max_iter():
-    """Finished candidates remain as they are."""
-    grid = {"max_iter": [1, 2, 8]}
-    ours = VAESearchCV(make_vae(), grid, cv=2, factor=3, refit=False).fit(VALIDATED)
-    full = VAESearchCV(make_vae(), grid, cv=2, refit=False).fit(VALIDATED)
-
-    assert ours.n_resources_ == [2, 8]
-    first = rows_of(ours, 0)
-    # those that were at their end after two iterations have only their second run to come
-    assert set(first) == {(1,), (2,), (8,)}
-    ((survivor,),) = rows_of(ours, 1)
-    assert rows_of(ours, 1)[survivor,] == pytest.approx(
-        full.cv_results_["mean_test_score"][grid["max_iter"].index(survivor)], abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("scoring", [TWO, two_scores])
-def test_halving_needs_the_name_of_one_of_several_scores(scoring):
-    """The score that refit names; otherwise it is an error."""
-    search = VAESearchCV(make_vae(), GRID, cv=2, factor=4, scoring=scoring, refit="code").fit(X)
-    first = search.cv_results_["mean_test_code"][:4]
-
-    assert search.cv_results_["params"][-1] == search.cv_results_["params"][first.argmax()]
-    with pytest.raises(ValueError, match="'refit' parameter must name the score"):
-        search.set_params(refit=False).fit(X)
 
 
 # -- when something goes wrong in training ---------------------------------------------------
@@ -597,42 +481,6 @@ def test_a_fit_that_fails_in_training_does_not_affect_other_fits(n_jobs):
     assert_same_results(ours.cv_results_, theirs.cv_results_)
 
 
-class FailsAt:
-    """A schedule that fails in one iteration."""
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def __call__(self, iteration):
-        return float("nan") if iteration == self.iteration else 1.0
-
-
-def lowest_beta(estimator, X, y=None):
-    return 0.0 if callable(estimator.beta) else -estimator.beta
-
-
-@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-@pytest.mark.parametrize(("iteration", "stop", "n_init"), [(0, 0, 1), (3, 1, 2)])
-def test_halving_eliminates_candidates_that_fail_in_training(iteration, stop, n_init):
-    """At any rung; all other candidates have the results that they have without it."""
-    vae = make_vae(max_iter=8, early_stopping=False, n_init=n_init)
-    params = {"cv": 2, "scoring": {"beta": lowest_beta, "nats": mean_density}, "refit": "beta"}
-    grid = {"beta": [2.0, FailsAt(iteration), 0.5, 1.0]}
-    search = VAESearchCV(vae, grid, factor=2, **params)
-    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 14"):
-        search.fit(X)
-    results = search.cv_results_
-    (end,) = VAESearchCV(vae, {"beta": [0.5]}, **params).fit(X).cv_results_["mean_test_nats"]
-
-    assert search.n_candidates_ == [4, 2, 1]
-    assert search.best_params_ == {"beta": 0.5}
-    assert results["mean_test_nats"][-1] == pytest.approx(end, abs=1e-6)
-    failed = np.isnan(results["mean_test_nats"])
-    assert failed.sum() == 1
-    assert results["iter"][failed] == [stop]
-    assert results["params"][failed.argmax()]["beta"] is grid["beta"][1]
-
-
 def test_stacked_models_that_fail_are_bisected(monkeypatch, found):
     """For example if memory does not suffice for all members."""
     sizes = []
@@ -651,8 +499,7 @@ def test_stacked_models_that_fail_are_bisected(monkeypatch, found):
     assert_same_results(ours.cv_results_, found[0].cv_results_)
 
 
-@pytest.mark.parametrize("factor", [None, 2])
-def test_ctrl_c_stops_the_search(monkeypatch, factor):
+def test_ctrl_c_stops_the_search(monkeypatch):
     """Immediately, and the search is not fitted."""
     steps = []
 
@@ -661,7 +508,7 @@ def test_ctrl_c_stops_the_search(monkeypatch, factor):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
-    search = VAESearchCV(make_vae(), GRID, cv=2, factor=factor)
+    search = VAESearchCV(make_vae(), GRID, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)
 

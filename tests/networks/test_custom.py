@@ -93,12 +93,13 @@ def test_it_starts_where_ours_start(side):
 
 def test_a_grid_searches_over_its_width():
     """The promise in one line: a module in a Pipeline in a grid over its own width."""
-    pipeline = make_pipeline(StandardScaler(), vae(encoder=Wide, max_iter=2))
-    grid = {"vaetransformer__encoder__width": [2, 6], "vaetransformer__beta": [0.5, 1.0]}
+    pipeline = make_pipeline(StandardScaler(), vae(max_iter=2))
+    encoders = [partial(Wide, width=width) for width in (2, 6)]
+    grid = {"vaetransformer__encoder": encoders, "vaetransformer__beta": [0.5, 1.0]}
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X[:150])
     best = search.best_estimator_[-1].state_dict_["encoder.weights.last/weight"]
 
-    assert best.shape[2] == search.best_params_["vaetransformer__encoder__width"]
+    assert best.shape[2] == search.best_params_["vaetransformer__encoder"].keywords["width"]
     assert len(set(search.cv_results_["mean_test_score"])) == 4
 
 
@@ -139,14 +140,6 @@ def test_what_cannot_be_is_refused_by_name(own, said):
     assert not hasattr(estimator, "state_dict_")
 
 
-def test_unknown_arguments_are_refused():
-    """A typing error in a grid must not pass for a parameter."""
-    with pytest.raises(ValueError, match=r"Wide takes no argument 'wdith'.*'width', 'depth'"):
-        vae(encoder=Wide).set_params(encoder__wdith=3)
-    with pytest.raises(ValueError, match="encoder=None has no arguments"):
-        vae().set_params(encoder__width=3)
-
-
 @pytest.mark.parametrize("encoder", [Wide, partial(Wide, width=5)])
 def test_pickles_hold_it_by_name(encoder):
     """As pickle holds any class: where the class is at hand, bits come back."""
@@ -175,7 +168,7 @@ def test_partial_fit_and_warm_start_go_on_with_it():
 
     assert again.partial_fit(X).n_iter_ > 0
     with pytest.raises(ValueError, match="encoder or decoder"):
-        again.set_params(encoder__width=6).fit(X)
+        again.set_params(encoder=partial(Wide, width=6)).fit(X)
 
 
 def dropping(n_in, n_out, p=0.5):

@@ -433,8 +433,6 @@ def test_results_of_another_search_are_refused(tmp_path, monkeypatch):
             search(path).set_params(**change).fit(rows())
     with pytest.raises(ValueError, match="other rows"):
         search(path).fit(rows(seed=1))
-    with pytest.raises(ValueError, match="factor=2"):
-        search(path, factor=2).fit(rows())
 
 
 @pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
