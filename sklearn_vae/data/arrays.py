@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
 from sklearn_vae.numerics.row_subsets import small_batches
@@ -14,11 +15,10 @@ def as_array(X: Any) -> Any:
 
     Masked cells are missing values. Other types are returned as they are.
     """
-    import torch
-
+    torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):
-        return fill_masked(X)
-    if isinstance(X, torch.Tensor):
+        return _fill_masked(X)
+    if torch is not None and isinstance(X, torch.Tensor):
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy(force=True)
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return np.asarray(X)
@@ -53,7 +53,20 @@ def as_frame(X: Any) -> Any:
     return X
 
 
-def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
+def as_narwhals(X: Any, name: str = "X") -> Any:
+    """Wrap a data frame, whose columns must have different names; return all else as it is."""
+    try:
+        return nw.from_native(X, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"{name} has several columns of one name. {error}") from error
+
+
+def is_sparse(X: Any) -> bool:
+    """Return whether X is a sparse matrix; scipy is not imported."""
+    return hasattr(X, "toarray")
+
+
+def _fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
     """Replace masked cells by NaN, if there are any."""
     if not np.ma.is_masked(X):
         return X.data

@@ -21,7 +21,7 @@ import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse, vstack
 
-from sklearn_vae.data.arrays import array_of_list, as_array
+from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.progress import advance
 
@@ -73,14 +73,6 @@ def as_source(X: Any) -> "BatchSource | None":
         )
     as_narwhals(X)  # refuses columns of one name
     return None
-
-
-def as_narwhals(X: Any, name: str = "X") -> Any:
-    """Wrap a data frame, whose columns must have different names; return all else as it is."""
-    try:
-        return nw.from_native(X, pass_through=True)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"{name} has several columns of one name. {error}") from error
 
 
 def check_is_table(X: Any, name: str) -> None:

@@ -214,9 +214,11 @@ class TableEstimator(
         n_features = self.columns_.n_features
         if self.n_features_in_ != n_features or self.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")
-        if self.schema_ is not None and len(self.schema_.fields) != n_features:
-            n_fields = len(self.schema_.fields)
-            raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
+        if self.schema_ is not None:
+            if len(self.schema_.fields) != n_features:
+                n_fields = len(self.schema_.fields)
+                raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
+            self.schema_.check_container()
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")

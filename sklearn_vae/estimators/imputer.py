@@ -1,5 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
+from functools import partial
 from itertools import compress
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
@@ -176,13 +177,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
-            X = replace_by_nan(as_array(X), self.missing_values)
-            if sample_weight is not None:
-                X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
-            table = X
             if (source := as_source(X)) is not None:
+                source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
+            else:
+                X = replace_by_nan(as_array(X), self.missing_values)
+                if sample_weight is not None:
+                    X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
+                table = X
             model = self._model(table, sample_weight)
             first_weights = _FirstWeights()
             if self.estimator is None:

@@ -10,10 +10,9 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sklearn_vae._compat import check_sample_weight, num_samples
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import as_array, as_narwhals
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_narwhals
 from sklearn_vae.networks import Network
 from sklearn_vae.system.warnings import warn
 

@@ -12,9 +12,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
+from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_narwhals, check_is_table
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.seeds import RandomState
 from sklearn_vae.system.warnings import warn
 

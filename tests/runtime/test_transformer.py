@@ -384,14 +384,14 @@ def test_numbered_columns_in_another_order_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "error", "message"),
+    ("changed", "message"),
     [
-        ({"color": 1}, TypeError, r"Column 'color' had the dtype .* has values such as 1 now"),
-        ({"alive": "yes"}, TypeError, r"Column 'alive' had the dtype bool .* such as 'yes' now"),
-        ({"a": "many"}, ValueError, "Column 'a' holds numbers: .* 'many'"),
+        ({"color": 1}, r"'color' had the dtype .* has int64 \(integer\) now"),
+        ({"alive": "yes"}, r"'alive' had the dtype bool .* has (str|object) \(category\) now"),
+        ({"a": "many"}, r"'a' had the dtype float64 .* has (str|object) \(category\) now"),
     ],
 )
-def test_values_of_another_type_are_refused_by_column(changed, error, message, tmp_path):
+def test_values_of_another_type_are_refused_by_column(changed, message, tmp_path):
     """Text for truth values, or the reverse, would be unseen categories."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
@@ -404,5 +404,5 @@ def test_values_of_another_type_are_refused_by_column(changed, error, message, t
     VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
     model = runtime.load(tmp_path / "model.vae")
 
-    with pytest.raises(error, match=message):
+    with pytest.raises(TypeError, match=message):
         model.score_samples(frame.assign(**changed))
