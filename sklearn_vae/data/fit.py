@@ -19,7 +19,6 @@ from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.many_to_one import find_many_to_one
-from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
@@ -116,10 +115,7 @@ def fit_encoder(
         many_to_one=labels,
         equal_cells=equal_cells,
     )
-    if not encoder.is_incomplete(X).any():
-        return encoder
-    patterns = MissingPatterns.fit(X, sample_weight)
-    return replace(encoder, has_missing=True, missing_patterns=patterns)
+    return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
 
 
 def _choose_columns(

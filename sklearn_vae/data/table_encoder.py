@@ -18,7 +18,6 @@ from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
-from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
@@ -58,8 +57,6 @@ class TableEncoder:
         Columns that are derived from others: their groups are those of constants.
     many_to_one : list of ManyToOne
         Labels that follow from codes, those of the most codes first.
-    missing_patterns : MissingPatterns or None
-        Patterns of missing values of the training rows, if any were missing.
     equal_cells : list of EqualCells
         Columns with a point mass at the value of another column, which comes first.
     """
@@ -72,7 +69,6 @@ class TableEncoder:
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
     many_to_one: list[ManyToOne] = field(default_factory=list)
-    missing_patterns: MissingPatterns | None = None
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
@@ -118,9 +114,6 @@ class TableEncoder:
             raise ValueError("columns with a partner must have a point mass for it, and no others")
         if self.conditions is not None and self.conditions.conditions is not None:
             raise ValueError("conditions cannot have conditions")
-        patterns = self.missing_patterns
-        if patterns is not None and patterns.masks.shape[1] != self.n_features:
-            raise ValueError("the patterns of missing values are of other columns")
 
     # -- columns ---------------------------------------------------------------------
 

@@ -231,9 +231,8 @@ class TableEstimator(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. A table that exceeds memory may be a path or list of
-            paths of Parquet files, or a callable that returns a new iterator of arrays or data
-            frames.
+            Training rows, in their own units. A table that exceeds memory may be a callable that
+            returns a new iterator of arrays or data frames.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -36,9 +36,9 @@ from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAW
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.networks import Network
-from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.persistence.validation import check_count, invalid_parameter
+from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
 
 # Rows whose means are imputed at a time, so that temporary arrays are small.
@@ -310,8 +310,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         *,
         y: Any = None,
         given: Mapping[Name, Any] | None = None,
-        rules: Sequence[Any] | None = None,
-        missing: bool = False,
+        rules: Sequence[Callable[[Any], Any]] | None = None,
     ) -> Any:
         """Draw new rows.
 
@@ -326,12 +325,9 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Without y, classes are drawn by their frequencies in ``fit``.
         given : dict, default=None
             Values that all rows have, by name of the column, or by position if X had no names.
-        rules : list of str or callable, default=None
+        rules : list of callable, default=None
             Rules that all rows keep; rows that break one are drawn again. A rule is a function of
-            a table of samples that returns a boolean for each row. In pandas it may be an
-            expression of ``DataFrame.eval`` such as ``"tip <= total"``, in polars an expression.
-        missing : bool, default=False
-            True to leave cells missing as they are in the rows of ``fit``.
+            a table of samples that returns a boolean for each row.
 
         Returns
         -------
@@ -350,8 +346,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
-        if not isinstance(missing, bool | np.bool_):
-            raise invalid_parameter(caller, "missing", "be True or False", missing)
         row = self._given_row(given, caller)
         draw = self._draw_given(row, y, n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
@@ -364,10 +358,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
             rows = sample_with_rules(
                 draw, restore, n_samples, seed, rules or [], is_exchangeable=y is None
             )
-        patterns = self.columns_.missing_patterns
-        if missing and patterns is not None:
-            masks = patterns.draw(n_samples, np.random.default_rng(stream_seed(seed, Stream.MASK)))
-            rows = np.where(masks & np.isnan(row), np.nan, rows)
         return restore(rows)
 
     def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:

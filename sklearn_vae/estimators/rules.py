@@ -21,9 +21,9 @@ Draw = Callable[[np.ndarray, int], np.ndarray]
 
 
 def check_rules(rules: Any) -> None:
-    """Check that rules are a list, if there are any."""
-    if rules and (isinstance(rules, str) or not isinstance(rules, Sequence)):
-        raise invalid_parameter("sample", "rules", "be a list of expressions or functions", rules)
+    """Check that rules are a list of functions, if there are any."""
+    if rules and not (isinstance(rules, Sequence) and all(map(callable, rules))):
+        raise invalid_parameter("sample", "rules", "be a list of functions", rules)
 
 
 def sample_with_rules(
@@ -82,38 +82,19 @@ def sample_with_rules(
     return rows
 
 
-def _evaluate(rule: Any, table: Any) -> np.ndarray:
+def _evaluate(rule: Callable[[Any], Any], table: Any) -> np.ndarray:
     """Find the rows of a table that fulfil a rule: (n,)."""
-    polars = nw.dependencies.get_polars()
-    is_pandas = nw.dependencies.is_pandas_dataframe(table)
-    is_polars = nw.dependencies.is_polars_dataframe(table)
     try:
-        if callable(rule):
-            return _as_mask(rule(table), table)
-        if isinstance(rule, str) and is_pandas:
-            return _as_mask(table.eval(rule), table)
-        if is_polars and isinstance(rule, polars.Expr):
-            return _as_mask(table.select(rule).to_series(), table)
+        result = rule(table)
+        series = nw.from_native(result, series_only=True, pass_through=True, allow_series=True)
+        if isinstance(series, nw.Series):  # a missing result is no
+            result = series.fill_null(False).to_numpy()
+        mask = np.asarray(result)
+        if mask.dtype != bool or mask.shape != (len(table),):
+            raise ValueError(
+                f"it must give a boolean for each of {len(table)} rows. Got values of type "
+                f"{mask.dtype} and shape {mask.shape} instead."
+            )
     except Exception as error:
         raise ValueError(f"The rule {rule!r} failed: {error!r}") from error
-    allowed = "a function"
-    if is_pandas or is_polars:
-        allowed = f"{'an' if is_pandas else 'a polars'} expression or a function"
-    raise ValueError(
-        f"A rule must be {allowed} for samples of type {type(table).__name__}. "
-        f"Got {rule!r} instead."
-    )
-
-
-def _as_mask(result: Any, table: Any) -> np.ndarray:
-    """Convert the result of a rule to a mask of rows; a missing result is no."""
-    series = nw.from_native(result, series_only=True, pass_through=True, allow_series=True)
-    if isinstance(series, nw.Series):
-        result = series.fill_null(False).to_numpy()
-    mask = np.asarray(result)
-    if mask.dtype != bool or mask.shape != (len(table),):
-        raise ValueError(
-            f"it must give a boolean for each of {len(table)} rows. Got values of type "
-            f"{mask.dtype} and shape {mask.shape} instead."
-        )
     return mask

@@ -295,7 +295,10 @@ def test_conditional_models_take_both(passengers):
 
 def test_rows_that_break_a_rule_are_drawn_again(passengers, of_passengers):
     """Kept rows have the distribution of samples that fulfil the rules."""
-    rules = ["age > 30 and siblings < 3", lambda frame: frame["sex"] == "male"]
+    rules = [
+        lambda frame: frame.eval("age > 30 and siblings < 3"),
+        lambda frame: frame["sex"] == "male",
+    ]
     drawn = of_passengers.sample(2000, random_state=0, rules=rules)
     free = of_passengers.sample(20000, random_state=5).query(
         "age > 30 and siblings < 3 and sex == 'male'"
@@ -312,7 +315,7 @@ def test_rules_keep_each_row_at_its_condition(passengers):
     X, y = passengers[["age", "siblings"]], passengers["class"].astype(str)
     model = VAETransformer(1, conditional=True, max_iter=20, random_state=0).fit(X, y)
     conditions = np.resize(["first", "third"], 600)
-    drawn = model.sample(600, y=conditions, rules=["siblings > 0"], random_state=0)
+    drawn = model.sample(600, y=conditions, rules=[lambda X: X["siblings"] > 0], random_state=0)
 
     assert (drawn["siblings"] > 0).all()
     assert (
@@ -323,13 +326,12 @@ def test_rules_keep_each_row_at_its_condition(passengers):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows fulfil the rules, too few"),
-        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: .*name 'fare' is not defined"),
+        ([lambda frame: frame["age"] > 1000], r"0 of \d+ sampled rows fulfil the rules, too few"),
         ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
-        (["age"], "must give a boolean for each of 50 rows"),
+        ([lambda frame: frame["age"]], "must give a boolean for each of 50 rows"),
         ([lambda frame: [True]], "must give a boolean for each"),
-        ([3], "must be an expression or a function"),
-        ("age > 30", "must be a list"),
+        ([3], "must be a list of functions"),
+        ("age > 30", "must be a list of functions"),
     ],
 )
 def test_rules_that_cannot_be_kept_are_named(of_passengers, rules, message):
@@ -344,16 +346,14 @@ def test_rules_of_arrays_and_polars(normal, of_normal, passengers):
     drawn = of_normal.sample(300, rules=[lambda X: X[:, 0] > loc[0]], random_state=0)
     assert drawn.shape == (300, 4)
     assert (drawn[:, 0] > loc[0]).all()
-    with pytest.raises(ValueError, match="must be a function for samples of type ndarray"):
-        of_normal.sample(3, rules=["a > 1"])
 
     pl = pytest.importorskip("polars")
     frame = pl.from_pandas(passengers[["age", "siblings"]])
     model = VAETransformer(1, max_iter=3, random_state=0).fit(frame)
-    drawn = model.sample(100, rules=[pl.col("age") > 30], given={"siblings": 1}, random_state=0)
+    drawn = model.sample(
+        100, rules=[lambda X: X["age"] > 30], given={"siblings": 1}, random_state=0
+    )
     assert isinstance(drawn, pl.DataFrame)
     assert drawn["age"].min() > 30
     assert set(drawn["siblings"]) == {1}
     assert model.score_samples(frame[["age"]], columns=["age"]).shape == (N,)
-    with pytest.raises(ValueError, match="polars expression or a function"):
-        model.sample(3, rules=["age > 1"])
