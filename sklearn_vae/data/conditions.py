@@ -98,11 +98,6 @@ class ConditionEncoder:
             if np.ndim(classes) != 1 or len(classes) != len(self.encoder.categories_.get(j, ())):
                 raise ValueError("the classes are not those of the conditions")
             check_hashes(classes.tolist())
-            if len(set(classes.tolist())) != len(classes):
-                raise ValueError("a class of the conditions occurs twice")
-        is_prior = (self.class_prior >= 0).all()
-        if not is_prior or (only is not None and not abs(self.class_prior.sum() - 1) < 1e-6):
-            raise ValueError("the frequencies of the classes do not sum to 1")
 
 
 def column_names(y: Any) -> list[Name] | None:

@@ -13,7 +13,6 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
@@ -76,44 +75,7 @@ class TableEncoder:
         indices = np.concatenate([np.zeros(0, int), *(group.indices for group in self.groups)])
         if not np.array_equal(np.sort(indices), np.arange(self.n_features)):
             raise ValueError("the groups must hold each column once")
-        if len({group.likelihood for group in self.groups}) != len(self.groups):
-            raise ValueError("columns of one likelihood must be in one group")
-        if not self.log_unseen < 0:
-            raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
-        columns, is_constant = np.arange(self.n_features), self.is_constant
-        relations: list[OneToOne | ManyToOne | EqualCells] = [
-            *self.one_to_one,
-            *self.many_to_one,
-            *self.equal_cells,
-        ]
-        for relation in relations:
-            relation.check()
-        derived = {pair.derived for pair in self.one_to_one}
-        sources = [pair.source for pair in self.one_to_one]
-        is_varying = np.isin(sources, columns[~is_constant]).all()
-        if not is_varying or not np.isin([*derived], columns[is_constant]).all():
-            raise ValueError("derived columns must be constants, and their sources none")
-        if len(derived) < len(self.one_to_one):
-            raise ValueError("a column must be derived from one other column")
-        for each in self.many_to_one:
-            if not np.isin([each.code, *each.labels], columns).all():
-                raise ValueError("codes and labels must be columns of the table")
-        reached: set[int] = set()
-        for equal in self.equal_cells:
-            if equal.column in {*reached, equal.partner} or equal.partner not in columns:
-                raise ValueError("a column's partner must be another one, and come first")
-            reached |= {equal.column, equal.partner}
-        has_mass = [
-            j
-            for group in self.groups
-            if isinstance(group, PointMassColumns)
-            for j in group.indices[np.isnan(group.point_masses).any(axis=1)].tolist()
-        ]
-        if sorted(has_mass) != sorted(equal.column for equal in self.equal_cells):
-            raise ValueError("columns with a partner must have a point mass for it, and no others")
-        if self.conditions is not None and self.conditions.conditions is not None:
-            raise ValueError("conditions cannot have conditions")
 
     # -- columns ---------------------------------------------------------------------
 

@@ -196,8 +196,8 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> 
     columns = [f"{names[j]!r} ({share[j]:.1%})" for j in most_first if share[j] > 0]
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
-        f"alone tells them apart. Hide cells of the sample as in random rows of real, or compare it "
-        f"with complete rows."
+        f"alone tells them apart. Hide cells of the sample as in rows of real, or compare it with "
+        f"complete rows."
     )
 
 
