@@ -303,7 +303,7 @@ class TableEncoder:
         if is_rounded.any():
             rounded = self.inverse_transform(encoded, rounds=True, observed=X)
             values = np.where(is_rounded, rounded, values)
-        return self.complete(X, self._by_group(lambda g, x: g.within_bounds(x), values))
+        return self.complete(X, self.within_bounds(values))
 
     def complete(
         self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
@@ -331,6 +331,10 @@ class TableEncoder:
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
         return self._by_group(lambda group, x: group.on_steps(x), X)
+
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
+        return self._by_group(lambda group, x: group.within_bounds(x), X)
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""

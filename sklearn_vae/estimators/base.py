@@ -365,7 +365,7 @@ class TableEstimator(
         ``reset`` is for the rows of a first fit.
         """
         if type(X) is not np.ndarray:
-            check_is_table(X, "This method")
+            check_is_table(X, caller_name(self))
             X = as_array(X)
         if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
             X = X.astype(np.float32)  # it is made dense
@@ -378,11 +378,13 @@ class TableEstimator(
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
                 table = read_table(X)  # refuses what is no table, of which scikit-learn says less
+                if not reset and table.names is not None:
+                    are_texts = all(isinstance(name, str) for name in table.names)
+                    if not (are_texts and hasattr(self, "feature_names_in_")):
+                        # scikit-learn checks names of text only
+                        names = [field.name for field in self.schema_.fields]
+                        check_column_names("X", table.names, names, "X in fit")
                 validate_columns(self, X, reset=reset, skip_check_array=True)
-                if not reset and nw.dependencies.is_into_dataframe(X):
-                    # scikit-learn checks names of text only
-                    names = [field.name for field in self.schema_.fields]
-                    check_column_names("X", nw.from_native(X).columns, names, "X in fit")
                 X = self.schema_.transform(table, handle_unknown=self.handle_unknown)
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308

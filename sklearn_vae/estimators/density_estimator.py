@@ -414,6 +414,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "impute")
+        check_is_table(X, "impute")
         rows = self._validate_with_conditions(X, y)
         missing = np.isnan(rows[:, : self.n_features_in_])
         if n_imputations is None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
+from sklearn_vae.data.frames import format_value
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.system.warnings import warn
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
@@ -76,7 +78,33 @@ def given_row(
                 f"value {given[column]!r}, which no row with its value of column {source!r} had in "
                 f"fit."
             )
+    _warn_of_far_values(row, given, names, fields, encoder, caller)
     return row.astype(dtype)
+
+
+def _warn_of_far_values(
+    row: np.ndarray,
+    given: Mapping[Name, Any],
+    names: Sequence[Name],
+    fields: Sequence[Field] | None,
+    encoder: TableEncoder,
+    caller: str,
+) -> None:
+    """Warn of given values further from the training rows than these are from each other."""
+    low, high = encoder.within_bounds(np.array([[-np.inf], [np.inf]]) * np.ones(len(row)))
+    with np.errstate(over="ignore"):
+        is_far = np.maximum(low - row, row - high) > high - low
+    far = []
+    for j in np.flatnonzero(is_far).tolist():
+        ends = np.array([low[j], high[j]])
+        texts = map(format_value, (ends if fields is None else fields[j].decode(ends)).tolist())
+        far.append(f"{given[names[j]]!r} for column {names[j]!r} ({' to '.join(texts)} in fit)")
+    if far:
+        warn(
+            f"The 'given' parameter of {caller} has a value far outside of the range of the "
+            f"training rows: {', '.join(far)}. Sampled rows are hardly those of such values, and "
+            f"may all be equal."
+        )
 
 
 def _describe_column(encoder: TableEncoder, fields: Sequence[Field] | None, j: int) -> str:

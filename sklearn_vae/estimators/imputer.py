@@ -313,6 +313,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not is_one_table and get_output_config("transform", self)["dense"] != "default":
             expected = "be 1 or None with set_output, which makes one table"
             raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
+        check_is_table(X, "transform")
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         with called(self):

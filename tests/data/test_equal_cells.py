@@ -1,6 +1,5 @@
 """Cells that often equal another cell of their row: a point mass at the other column's value."""
 
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """Marginal and conditional densities, and samples given values or rules, by names of columns."""
 
+import datetime as dt
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -288,6 +290,27 @@ def test_conditional_models_take_both(passengers):
         model.score_samples(X[:5], columns=["age"]),
         logsumexp(np.array(joint) + np.log(share)[:, None], axis=0), atol=1e-6,
     )  # fmt: skip
+
+
+def test_given_values_far_outside_of_the_training_rows_are_warned_of():
+    """Rows given a number that no code explains are equal."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a": rng.normal(size=80),
+            "n": rng.poisson(3, 80),
+            "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(80), "D"),
+            "c": rng.choice(["x", "y"], 80),
+        }
+    )
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+    model.sample(3, given={"a": 5.0, "n": 12, "when": frame["when"].max(), "c": "x"})
+    message = (
+        r"has a value far outside .*: 1000000.0 for column 'a' \(-\d.* to \d.* in fit\), "
+        r"datetime.datetime\(1999.* for column 'when' \(2024-01-01 to 2024-03-20 in fit\)\."
+    )
+    with pytest.warns(UserWarning, match=message):
+        model.sample(3, given={"a": 1e6, "when": dt.datetime(1999, 1, 1)})
 
 
 # -- rules ---------------------------------------------------------------------------------
