@@ -1,6 +1,6 @@
 """Base of the estimators of a density: scores, samples and imputations of rows, given y if any."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -29,7 +29,6 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
 from sklearn_vae.estimators.given import column_indices, given_row
-from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
@@ -310,7 +309,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         *,
         y: Any = None,
         given: Mapping[Name, Any] | None = None,
-        rules: Sequence[Callable[[Any], Any]] | None = None,
     ) -> Any:
         """Draw new rows.
 
@@ -325,9 +323,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Without y, classes are drawn by their frequencies in ``fit``.
         given : dict, default=None
             Values that all rows have, by name of the column, or by position if X had no names.
-        rules : list of callable, default=None
-            Rules that all rows keep; rows that break one are drawn again. A rule is a function of
-            a table of samples that returns a boolean for each row.
 
         Returns
         -------
@@ -338,8 +333,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         Raises
         ------
         ValueError
-            If there is no such column, a column cannot have a given value, or too few of 100
-            draws per row (at least 16384 draws) fulfil the rules.
+            If there is no such column, or a column cannot have a given value.
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
@@ -347,18 +341,15 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
         row = self._given_row(given, caller)
-        draw = self._draw_given(row, y, n_samples)
+        model = self._marginal() if y is None else self._predictor()
+        conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        check_rules(rules)
-
-        def restore(rows: np.ndarray) -> Any:
-            return self._restore_table(rows, observed=~np.isnan(row))
-
         with show_progress("Sampling", n_samples, self.verbose):
-            rows = sample_with_rules(
-                draw, restore, n_samples, seed, rules or [], is_exchangeable=y is None
-            )
-        return restore(rows)
+            if np.isnan(row).all() and (y is None or not self._is_joint):
+                rows = model.sample(n_samples, seed, self.dtype_, *conditions)
+            else:
+                rows = sample_given(model, row, n_samples, seed, *conditions)
+        return self._restore_table(rows, observed=~np.isnan(row))
 
     def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
         """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
@@ -367,20 +358,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_allows_missing(self, "sample with given values")
         names = self._names_or_indices()
         return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
-
-    def _draw_given(self, row: np.ndarray, y: Any, n_samples: int) -> Draw:
-        """Return a function (indices, seed) that draws rows of numbers, given values and y."""
-        model = self._marginal() if y is None else self._predictor()
-        codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
-        is_free = np.isnan(row).all() and (y is None or not self._is_joint)
-
-        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
-            conditions = () if codes is None else (codes[indices],)
-            if is_free:
-                return model.sample(len(indices), seed, self.dtype_, *conditions)
-            return sample_given(model, row, len(indices), seed, *conditions)
-
-        return draw
 
     # -- missing values ----------------------------------------------------------------------
 
