@@ -537,13 +537,6 @@ class TableEncoder:
 
     # -- display ---------------------------------------------------------------------
 
-    def to_frame(self) -> Any:
-        """Return name and likelihood of each column as a data frame, of pandas if installed."""
-        from sklearn_vae.data.frames import make_frame  # numpy alone reads and encodes rows
-
-        columns = zip(*self._rows(), strict=True)
-        return make_frame(dict(zip(("column", "likelihood"), columns, strict=True)))
-
     def __repr__(self) -> str:
         rows = self._rows()
         width = max((len(name) for name, _ in rows), default=0)
