@@ -538,12 +538,6 @@ class TableEncoder:
     # -- display ---------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        rows = self._rows()
-        width = max((len(name) for name, _ in rows), default=0)
-        return "\n".join(f"{name:<{width}}  {likelihood}" for name, likelihood in rows)
-
-    def _rows(self) -> list[tuple[str, str]]:
-        """Name and likelihood of each column, as text."""
         names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
@@ -553,7 +547,10 @@ class TableEncoder:
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
                 texts[label] = f"{texts[label]}, follows from {names[each.code]}"
-        return list(zip(names, texts, strict=True))
+        width = max(map(len, names), default=0)
+        return "\n".join(
+            f"{name:<{width}}  {text}" for name, text in zip(names, texts, strict=True)
+        )
 
 
 def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:
