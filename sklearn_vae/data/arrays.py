@@ -9,12 +9,19 @@ import numpy as np
 
 from sklearn_vae.numerics.row_subsets import small_batches
 
+# Larger sparse matrices are made dense in single precision.
+MAX_SPARSE_IN_DOUBLE = 1 << 15
+
 
 def as_array(X: Any) -> Any:
     """Convert an array of another library or a masked one, or a data frame as ``as_frame`` does.
 
-    Masked cells are missing values. Other types are returned as they are.
+    Masked cells are missing values, and sparse matrices become dense, large ones in single
+    precision. Other types are returned as they are.
     """
+    if is_sparse(X):
+        is_large = np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE
+        return (X.astype(np.float32) if is_large else X).toarray()
     torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):
         return _fill_masked(X)

@@ -6,7 +6,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import find_objects, is_missing, is_sparse
+from sklearn_vae.data.arrays import find_objects, is_missing
 
 
 def replace_by_nan(X: Any, missing_values: Any) -> Any:
@@ -24,12 +24,7 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
             for name, dtype in frame.schema.items()
             if _may_hold(dtype, missing_values)
         ).to_native()
-    if is_sparse(X) and missing_values != 0:
-        X = X.tocsr() if X.format not in ("csr", "csc") else X.copy()
-        X.sum_duplicates()
-        X.data = replace_by_nan(X.data, missing_values)
-        return X
-    values = X.toarray() if is_sparse(X) else np.asarray(X)
+    values = np.asarray(X)
     if values.dtype.kind in "mM":
         return X
     if values.dtype.kind in "USOT":

@@ -13,7 +13,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_frame, as_narwhals, find_objects, is_missing, is_sparse
+from sklearn_vae.data.arrays import as_frame, as_narwhals, find_objects, is_missing
 from sklearn_vae.data.fields import (
     DAY,
     DECIMAL,
@@ -231,7 +231,7 @@ class TableReader:
 
     def fields(self) -> tuple[Field, ...]:
         """Fit the schemas of the columns."""
-        if self.container in ("array", "sparse"):
+        if self.container == "array":
             dtype = str(*self.dtypes)
             return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
         return tuple(column.field() for column in self.columns)
@@ -281,25 +281,18 @@ def read_table(X: Any) -> TableReader:
 
 
 def _read_array(X: Any) -> TableReader:
-    dtype = X.dtype if is_sparse(X) else np.asarray(X).dtype
+    dtype = np.asarray(X).dtype
     if dtype.names:
         raise TypeError(
             f"X is a structured array of the fields {', '.join(map(repr, dtype.names))}. Give a "
             f"data frame: pandas.DataFrame(X)."
         )
-    if is_sparse(X) or np.ndim(X) != 2 or dtype.kind == "c":
+    if np.ndim(X) != 2 or dtype.kind == "c":
         from sklearn.utils import check_array  # the numpy runtime seldom needs it
 
-        X = check_array(
-            X,
-            accept_sparse=("csr", "csc"),
-            dtype=None,
-            ensure_all_finite=False,
-            ensure_min_samples=0,
-            ensure_min_features=0,
-        )
-    else:  # numpy would convert numbers beside strings to strings
-        X = np.asarray(X, dtype=object if dtype.kind in "USOT" else None)
+        check_array(X, dtype=None, ensure_all_finite=False)  # it has words for the error
+    # numpy would convert numbers beside strings to strings
+    X = np.asarray(X, dtype=object if dtype.kind in "USOT" else None)
     name = str(X.dtype)
     if X.dtype.kind not in "biufO":
         raise TypeError(
@@ -307,17 +300,13 @@ def _read_array(X: Any) -> TableReader:
             f"are either; dates and durations have to stand in a data frame."
         )
 
-    def dense(columns: Any) -> np.ndarray:
-        return columns.toarray() if is_sparse(columns) else columns
-
     def columns() -> list[Column]:
-        return [_ArrayColumn(j, dense(X[:, [j]]).ravel(), name) for j in range(X.shape[1])]
+        return [_ArrayColumn(j, values, name) for j, values in enumerate(X.T)]
 
     if X.dtype.kind == "O":
         return TableReader("object", X.shape, columns)
-    container = "sparse" if is_sparse(X) else "array"
     return TableReader(
-        container, X.shape, columns, {X.dtype}, lambda dtype: dense(X).astype(dtype, copy=False)
+        "array", X.shape, columns, {X.dtype}, lambda dtype: X.astype(dtype, copy=False)
     )
 
 

@@ -31,7 +31,7 @@ class Schema:
     ----------
     fields : tuple of Field
         The columns, in order.
-    container : {"array", "object", "sparse", "pandas", "polars", "pyarrow"}
+    container : {"array", "object", "pandas", "polars", "pyarrow"}
         Type of the table; ``"object"`` is an array or a list with strings, or an array of
         Python objects. Other data frames that narwhals supports are read as pandas'.
 
@@ -55,7 +55,7 @@ class Schema:
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
-        """Read dtypes and categories from a data frame, array, sparse matrix or list.
+        """Read dtypes and categories from a data frame, array or list.
 
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
@@ -64,7 +64,7 @@ class Schema:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        if self.container not in ("array", "object", "sparse", *LIBRARIES):
+        if self.container not in ("array", "object", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         check_hashes(field.name for field in self.fields)
         self.to_objects(self._extreme_rows)
@@ -150,10 +150,9 @@ class Schema:
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
         NaN becomes the table's missing value. A dtype without one is widened as pandas does it:
         integers become float64, booleans object. An array has the dtype of ``values``, or holds
-        objects if it did in ``fit``; a sparse matrix becomes a dense array. The index of a pandas
-        frame is 0 to n - 1 by default.
+        objects if it did in ``fit``. The index of a pandas frame is 0 to n - 1 by default.
         """
-        if self.container in ("array", "sparse"):
+        if self.container == "array":
             return values
         if self.container == "object":
             return self.to_objects(values)

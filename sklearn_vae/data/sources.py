@@ -16,9 +16,8 @@ from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse, vstack
 
-from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals
+from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals, is_sparse
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.progress import advance
 
@@ -52,7 +51,7 @@ def as_source(X: Any) -> "BatchSource | None":
         )
     if callable(X):
         return BatchSource(X)
-    if isinstance(X, Mapping) and not issparse(X):
+    if isinstance(X, Mapping) and not is_sparse(X):
         raise TypeError(
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
             f"pandas.DataFrame(X)."
@@ -264,7 +263,7 @@ def map_windows(function: Callable[[np.ndarray], np.ndarray], X: Any) -> Any:
 
 
 def _layout(batch: Any) -> str:
-    """Describe the columns of a batch, and its library; sparse matrices are arrays of numpy."""
+    """Describe the columns of a batch, and its library."""
     frame = as_narwhals(batch)
     if isinstance(frame, nw.DataFrame):
         return f"{frame.columns} of {frame.implementation.value}"
@@ -312,5 +311,4 @@ def _join(tables: list[Any]) -> Any:
             joined = nw.concat(frames).to_native()
         # a column without values in a batch made objects of the dates of another
         return joined.infer_objects() if nw.dependencies.is_pandas_dataframe(joined) else joined
-    is_sparse = any(map(issparse, tables))
-    return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)
+    return np.concatenate(tables)

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -91,8 +90,6 @@ MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
 # some tables and lose several on others (docs/research/models.md).
 ITERATIONS_OF_SMALL_TABLES = 1
-# A sparse table of more numbers is made dense in single precision.
-MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Products of all rows and weights, up to which double precision costs no time: the default
 # network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
@@ -367,10 +364,7 @@ class TableEstimator(
         if type(X) is not np.ndarray:
             check_is_table(X, caller_name(self))
             X = as_array(X)
-        if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
-            X = X.astype(np.float32)  # it is made dense
         if self.schema_ is None:
-            X = X.toarray() if issparse(X) else X
             check = partial(validate_columns, self, reset=reset)
         else:
             check = partial(check_array, estimator=caller_name(self), input_name="X")

@@ -7,10 +7,9 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 
 from sklearn_vae._compat import check_sample_weight, num_samples
-from sklearn_vae.data.arrays import as_array, as_narwhals
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.networks import Network
@@ -32,11 +31,13 @@ MIN_MEAN_WEIGHT = 0.25
 
 def fit_schema(X: Any, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
+    if is_sparse(X):
+        return None
     X = as_array(X)
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
-        has_types = issparse(X) or isinstance(as_narwhals(X), nw.DataFrame)
+        has_types = isinstance(as_narwhals(X), nw.DataFrame)
     if not has_types:  # an array of numbers
         return None
     schema = Schema.fit(X)
@@ -84,7 +85,7 @@ def check_weights(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, np.nd
     elif isinstance(X, list | tuple):
         rows = [*compress(X, is_positive)]
     else:
-        rows = (X.tocsr() if issparse(X) else as_array(X))[is_positive]
+        rows = as_array(X)[is_positive]
     return rows, weight[is_positive]
 
 

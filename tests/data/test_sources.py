@@ -80,7 +80,7 @@ def test_sparse_and_dense_batches_are_one_table(convert):
     table, n_rows = as_source(lambda: [as_type(ROWS[:30]) for as_type in convert]).sample()
 
     assert n_rows == 60
-    np.testing.assert_array_equal(np.tile(ROWS[:30], (2, 1)), table.toarray())
+    np.testing.assert_array_equal(np.tile(ROWS[:30], (2, 1)), table)
 
 
 @pytest.mark.parametrize("size", [1, 70, 1000])
