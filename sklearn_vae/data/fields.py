@@ -365,6 +365,10 @@ def _are_numbered(names: Sequence[Name]) -> bool:
 
 def shorten(values: Sequence, n_listed: int = MAX_LISTED) -> str:
     """List the first values, and the number of further ones."""
-    text = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:n_listed])
-    rest = len(values) - n_listed
-    return f"{text} and {rest} more" if rest > 0 else text
+    return first_of([repr(v) if isinstance(v, str) else str(v) for v in values], n_listed)
+
+
+def first_of(texts: Sequence[str], n_listed: int = MAX_LISTED) -> str:
+    """List the first texts, and the number of further ones."""
+    listed, rest = ", ".join(texts[:n_listed]), len(texts) - n_listed
+    return f"{listed} and {rest} more" if rest > 0 else listed

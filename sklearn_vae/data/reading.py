@@ -115,8 +115,23 @@ class _ArrayColumn(Column):
         self.dtype = dtype
 
     @cached_property
+    def types(self) -> set[type]:
+        """Types of Python objects, but for missing values."""
+        cells = self.values.tolist() if self.values.dtype.kind == "O" else []
+        return {cls for cls in set(map(type, cells)) if cls.__name__ not in MISSING}
+
+    @cached_property
     def logical_type(self) -> str:
-        return _logical_type_of_array(self.values, self.name)
+        types, booleans = self.types, self.types & {bool, np.bool_}
+        if any(issubclass(cls, Complex) and not issubclass(cls, Real) for cls in types):
+            raise ValueError(f"Complex data not supported\ncolumn {self.name!r}\n")
+        if any(issubclass(cls, str) for cls in types):
+            return "category"
+        if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
+            # perhaps all numbers are NaN
+            numbers = (cell for cell in self.values.tolist() if type(cell) not in booleans)
+            return "boolean" if all(map(is_missing, numbers)) else "number"
+        return "number"
 
     def field(self) -> Field:
         self._check_types()
@@ -136,7 +151,7 @@ class _ArrayColumn(Column):
 
     def _check_types(self) -> None:
         """Refuse objects that are neither texts nor numbers, such as dates."""
-        for cls in _types_of(self.values):
+        for cls in self.types:
             if not issubclass(cls, str | Real | Decimal | np.bool_):
                 raise TypeError(
                     f"Column {self.name!r} of X holds values of type {cls.__name__}; each cell of "
@@ -231,9 +246,6 @@ class TableReader:
 
     def fields(self) -> tuple[Field, ...]:
         """Fit the schemas of the columns."""
-        if self.container == "array":
-            dtype = str(*self.dtypes)
-            return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
         return tuple(column.field() for column in self.columns)
 
     @property
@@ -338,27 +350,6 @@ def _logical_type_of_series(series: nw.Series, dtype: str, name: Name) -> str:
         f"Column {name!r} of X has the dtype {dtype}. Give numbers, booleans, strings, "
         f"categories, dates or durations."
     )
-
-
-def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
-    if values.dtype.kind != "O":
-        return "number"
-    types = _types_of(values)
-    if any(issubclass(cls, Complex) and not issubclass(cls, Real) for cls in types):
-        raise ValueError(f"Complex data not supported\ncolumn {name!r}\n")
-    if any(issubclass(cls, str) for cls in types):
-        return "category"
-    booleans = types & {bool, np.bool_}
-    if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
-        # perhaps all are NaN
-        numbers = (cell for cell in values.tolist() if type(cell) not in booleans)
-        return "boolean" if all(map(is_missing, numbers)) else "number"
-    return "number"
-
-
-def _types_of(values: np.ndarray) -> set[type]:
-    """Return the types of an array's cells, but for those of missing values."""
-    return {cls for cls in set(map(type, values.tolist())) if cls.__name__ not in MISSING}
 
 
 def _advice(cls: type) -> str:

@@ -20,7 +20,7 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.fields import without_unknown
+from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
@@ -28,7 +28,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import check_weights, first_of
+from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -355,7 +355,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             empty = compress(self.estimator_._names_or_indices(), self._is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
-                f"{first_of([*map(repr, empty)])}. With keep_empty_features=True they are kept."
+                f"{shorten([*empty])}. With keep_empty_features=True they are kept."
             )
 
     def _drop_empty(self, table: Any) -> Any:

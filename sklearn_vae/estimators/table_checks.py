@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.networks import Network
 from sklearn_vae.system.warnings import warn
@@ -19,8 +19,6 @@ from sklearn_vae.system.warnings import warn
 VALUE_ERRORS = ("Input X contains", "could not convert")
 # Advice for tables of more than two dimensions.
 RESHAPE_ADVICE = "Make each sample a row, by X.reshape(len(X), -1)."
-# Columns that a message names, at most.
-MAX_COLUMNS_NAMED = 5
 # Largest sum of weights: the next number of copies is no floating-point number. A sum below the
 # smallest one is nothing beside one row.
 MAX_TOTAL_WEIGHT = 2.0**53
@@ -116,13 +114,6 @@ def with_column_names(error: ValueError, X: Any, names: Sequence[Name] | None) -
     if not columns:
         return error
     return ValueError(f"{message.rstrip('.')}, in {first_of(columns)}.")
-
-
-def first_of(columns: Sequence[str]) -> str:
-    """Name the first columns and the number of others."""
-    n_others = len(columns) - MAX_COLUMNS_NAMED
-    others = [f"and {n_others} more"] if n_others > 0 else []
-    return ", ".join([*columns[:MAX_COLUMNS_NAMED], *others])
 
 
 def _count_invalid(column: np.ndarray) -> int:
