@@ -62,6 +62,8 @@ def as_frame(X: Any) -> Any:
 
 def as_narwhals(X: Any, name: str = "X") -> Any:
     """Wrap a data frame, whose columns must have different names; return all else as it is."""
+    if isinstance(X, np.ndarray | list):  # narwhals takes longer
+        return X
     try:
         return nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as error:
