@@ -26,6 +26,8 @@ LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
 Name = Hashable
 # Decimals: numbers of digits and decimal places.
 DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", re.IGNORECASE)
+# Deprecated codes of NumPy's dtypes of bytes.
+BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
 BITS = (8, 16, 32, 64, 128)
 DOUBLE = np.dtype(np.float64)
@@ -83,8 +85,9 @@ class Field:
             raise ValueError(f"a column cannot have the logical type {self.logical_type!r:.100}")
         bits = "".join(filter(str.isdigit, self.dtype))
         has_bits = self.logical_type != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)
-        # a time zone of dateutil may name any file
-        is_refused = len(self.dtype) > LONGEST_TEXT or "dateutil" in self.dtype
+        # a time zone of dateutil may name any file, and NumPy warns of its code for bytes
+        is_warned_of = any(map(BYTES.fullmatch, self.dtype.split(",")))
+        is_refused = len(self.dtype) > LONGEST_TEXT or "dateutil" in self.dtype or is_warned_of
         if is_refused or not has_bits:
             raise ValueError(f"a column cannot have the dtype {self.dtype!r:.100}")
         check_hashes(self.categories or ())
