@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import fresh, options, peak_mib, table
+from pyarrow.dataset import dataset
 
 import sklearn_vae
 
@@ -49,7 +50,7 @@ def fit(estimator: str, source: str, folder: str, max_iter: int) -> None:
     if source == "memory":
         X, test = pq.read_table(folder).to_pandas().to_numpy(), make_rows(2000, 0)
     else:
-        X, test = folder, as_table(make_rows(2000, 0))
+        X, test = dataset(folder).to_batches, as_table(make_rows(2000, 0))
     model.fit(X)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     figures = f"{model.score(test):.3f} {wall:.0f} {cpu:.0f} {before:.0f} {peak_mib():.0f}"

@@ -17,7 +17,6 @@ from sklearn.model_selection._validation import (
     _score as score_estimator,
     _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
 )
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval as AnyInterval,
@@ -53,8 +52,6 @@ __all__ = [
     "fused_adam_",
     "get_output_config",
     "insert_error_scores",
-    "is_pandas_na",
-    "is_scalar_nan",
     "num_features",
     "num_samples",
     "safe_split",

@@ -125,12 +125,14 @@ def test_loading_without_torch_points_to_the_runtime():
     assert "sklearn_vae.runtime.load reads a saved model without PyTorch" in run.stdout
 
 
-def test_encoding_a_table_needs_numpy_alone():
+def test_reading_and_encoding_a_table_need_numpy_and_narwhals_alone():
     """A saved encoder is read and used where neither torch nor scipy nor scikit-learn is."""
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'scipy', 'sklearn', 'narwhals']));"
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'scipy', 'sklearn', 'pandas']));"
         "import numpy as np; from sklearn_vae.data.columns import ConstantColumns as Constant;"
+        "from sklearn_vae.data.schema import Schema;"
         "from sklearn_vae.data.table_encoder import TableEncoder;"
+        "assert Schema.fit([['b'], ['a']]).transform([['a']]) == 0;"
         "columns = [Constant(np.array([0]), None, np.array([[7.0]]))];"
         "print(TableEncoder(['a'], columns, -1.0).inverse_transform(np.empty((2, 0))))"
     )

@@ -4,21 +4,28 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
 from sklearn_vae.numerics.row_subsets import small_batches
+
+# Larger sparse matrices are made dense in single precision.
+MAX_SPARSE_IN_DOUBLE = 1 << 15
 
 
 def as_array(X: Any) -> Any:
     """Convert an array of another library or a masked one, or a data frame as ``as_frame`` does.
 
-    Masked cells are missing values. Other types are returned as they are.
+    Masked cells are missing values, and sparse matrices become dense, large ones in single
+    precision. Other types are returned as they are.
     """
-    import torch
-
+    if is_sparse(X):
+        is_large = np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE
+        return (X.astype(np.float32) if is_large else X).toarray()
+    torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):
-        return fill_masked(X)
-    if isinstance(X, torch.Tensor):
+        return _fill_masked(X)
+    if torch is not None and isinstance(X, torch.Tensor):
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy(force=True)
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return np.asarray(X)
@@ -53,7 +60,22 @@ def as_frame(X: Any) -> Any:
     return X
 
 
-def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
+def as_narwhals(X: Any, name: str = "X") -> Any:
+    """Wrap a data frame, whose columns must have different names; return all else as it is."""
+    if isinstance(X, np.ndarray | list):  # narwhals takes longer
+        return X
+    try:
+        return nw.from_native(X, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"{name} has several columns of one name. {error}") from error
+
+
+def is_sparse(X: Any) -> bool:
+    """Return whether X is a sparse matrix; scipy is not imported."""
+    return hasattr(X, "toarray")
+
+
+def _fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
     """Replace masked cells by NaN, if there are any."""
     if not np.ma.is_masked(X):
         return X.data

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
+from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
@@ -97,17 +98,10 @@ class ConditionEncoder:
             if np.ndim(classes) != 1 or len(classes) != len(self.encoder.categories_.get(j, ())):
                 raise ValueError("the classes are not those of the conditions")
             check_hashes(classes.tolist())
-            if len(set(classes.tolist())) != len(classes):
-                raise ValueError("a class of the conditions occurs twice")
-        is_prior = (self.class_prior >= 0).all()
-        if not is_prior or (only is not None and not abs(self.class_prior.sum() - 1) < 1e-6):
-            raise ValueError("the frequencies of the classes do not sum to 1")
 
 
 def column_names(y: Any) -> list[Name] | None:
     """Return the names of the columns of y, if it is a data frame of several."""
-    import narwhals as nw  # the numpy runtime does without
-
     if not nw.dependencies.is_into_dataframe(y):
         return None
     names = list(nw.from_native(y).columns)
@@ -120,12 +114,18 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     It is a scalar, which holds for all rows, an array-like of one or two dimensions, or a data
     frame.
     """
-    import narwhals as nw  # the numpy runtime does without
-
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if not isinstance(frame, nw.DataFrame | nw.Series):
-        return split_array(y, n_rows)
+        array = np.asarray(y) if isinstance(y, np.ndarray) else array_of_list(y)
+        if array.ndim == 0:
+            array = np.full(n_rows, array)
+        if array.ndim not in (1, 2) or 0 in array.shape[1:]:
+            raise ValueError(
+                f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
+                f"shape {array.shape} instead."
+            )
+        return [_check_column(column, n_rows) for column in np.atleast_2d(array.T)]
     columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
     values = [_check_column(column.to_numpy(), n_rows) for column in columns]
     # categories are classes, also if they are floating-point numbers
@@ -141,11 +141,7 @@ def as_dense(y: Any) -> Any:
 
     A data frame with several columns of one name is refused, too.
     """
-    from scipy.sparse import issparse
-
-    from sklearn_vae.data.sources import as_narwhals  # the numpy runtime does without
-
-    if issparse(y):
+    if is_sparse(y):
         raise TypeError(
             f"y is a {type(y).__name__} of the shape {y.shape}, and must be dense. Give "
             f"y.toarray().ravel() if it is one column, and else y.toarray()."
@@ -153,19 +149,6 @@ def as_dense(y: Any) -> Any:
     y = as_array(y)
     as_narwhals(y, "y")  # refuses columns of one name
     return y
-
-
-def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
-    """Split an array or a list, as ``split_columns``."""
-    values = np.asarray(y) if isinstance(y, np.ndarray) else array_of_list(y)
-    if values.ndim == 0:
-        values = np.full(n_rows, values)
-    if values.ndim not in (1, 2) or 0 in values.shape[1:]:
-        raise ValueError(
-            f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
-            f"shape {values.shape} instead."
-        )
-    return [_check_column(column, n_rows) for column in np.atleast_2d(values.T)]
 
 
 def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:

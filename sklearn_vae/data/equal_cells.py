@@ -57,8 +57,6 @@ class EqualCells:
         check_array("bounds", self.bounds, "f", (2,))
         check_array("common", self.common, "f", (None,))
         check_number(self, "step", self.step)
-        if not 0 < self.fraction < 1 or self.bounds[0] > self.bounds[1]:
-            raise ValueError("'fraction' must be between 0 and 1, and 'bounds' in order")
 
     def holds(self, X: np.ndarray) -> np.ndarray:
         """Find rows in which the columns are equal, but for common values: (n, d) -> (n,)."""

@@ -338,20 +338,24 @@ def check_column_names(
 ) -> None:
     """Refuse a data frame with other columns than ``source`` had, or in another order.
 
-    Where either has the numbers 0 to n - 1 for names, only another order of them is refused.
+    Where either has the numbers 0 to n - 1 for names, only another order of them is refused, and
+    another number of columns.
     """
     texts, expected_texts = list(map(str, names)), list(map(str, expected))  # NaN is not itself
     is_numbered = _are_numbered(names) or _are_numbered(expected)
-    if is_numbered and sorted(texts) != sorted(expected_texts):
+    if is_numbered and len(texts) == len(expected) and sorted(texts) != sorted(expected_texts):
         return
     if texts != expected_texts:
         missing = [name for name in expected if str(name) not in texts]
         others = [name for name in names if str(name) not in expected_texts]
         difference = f"Missing: {shorten(missing)}. " if missing else ""
         difference += f"Unexpected: {shorten(others)}. " if others else ""
+        if not difference:
+            j = next(j for j, text in enumerate(texts) if text != expected_texts[j])
+            difference = f"Column {j} is {shorten([names[j]])} instead of {shorten([expected[j]])}."
         raise ValueError(
             f"{parameter} must have the columns of {source}, in their order: {shorten(expected)}. "
-            + (difference.rstrip() or f"Got {shorten(names)} instead.")
+            f"{difference.rstrip()}"
         )
 
 
@@ -364,6 +368,10 @@ def _are_numbered(names: Sequence[Name]) -> bool:
 
 def shorten(values: Sequence, n_listed: int = MAX_LISTED) -> str:
     """List the first values, and the number of further ones."""
-    text = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:n_listed])
-    rest = len(values) - n_listed
-    return f"{text} and {rest} more" if rest > 0 else text
+    return first_of([repr(v) if isinstance(v, str) else str(v) for v in values], n_listed)
+
+
+def first_of(texts: Sequence[str], n_listed: int = MAX_LISTED) -> str:
+    """List the first texts, and the number of further ones."""
+    listed, rest = ", ".join(texts[:n_listed]), len(texts) - n_listed
+    return f"{listed} and {rest} more" if rest > 0 else listed

@@ -18,8 +18,7 @@ from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
-from sklearn_vae.data.many_to_one import find_many_to_one
-from sklearn_vae.data.missing_patterns import MissingPatterns
+from sklearn_vae.data.many_to_one import Followers, ManyToOne, find_many_to_one
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
@@ -105,8 +104,7 @@ def fit_encoder(
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     partners = {equal.partner for equal in equal_cells}
     others = [j for j in free if j not in is_equal.keys() | partners]
-    pairs = _derive_columns(columns, X, sample_weight, others) if derives_columns else []
-    labels = find_many_to_one(X, _classes(columns), sample_weight) if derives_columns else []
+    pairs, labels = _relations(columns, X, sample_weight, others) if derives_columns else ([], [])
     encoder = TableEncoder(
         column_names,
         groups=_group(columns),
@@ -116,10 +114,7 @@ def fit_encoder(
         many_to_one=labels,
         equal_cells=equal_cells,
     )
-    if not encoder.is_incomplete(X).any():
-        return encoder
-    patterns = MissingPatterns.fit(X, sample_weight)
-    return replace(encoder, has_missing=True, missing_patterns=patterns)
+    return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
 
 
 def _choose_columns(
@@ -209,19 +204,23 @@ def _classes(columns: list[Columns]) -> np.ndarray:
     return np.flatnonzero([type(column) in classes for column in columns])
 
 
-def _derive_columns(
+def _relations(
     columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, others: list[int]
-) -> list[OneToOne]:
-    """Replace columns that are one-to-one with a column of classes by constants, in place."""
-    if not len(classes := _classes(columns)):
-        return []
+) -> tuple[list[OneToOne], list[ManyToOne]]:
+    """Find columns that follow from columns of classes.
+
+    Those of ``others`` that are one-to-one with one are replaced by constants, in place.
+    """
     others = [j for j in others if not isinstance(columns[j], ConstantColumns)]
-    pairs = find_one_to_one(X, classes, np.array(others, dtype=int), weight)
+    classes = _classes(columns)
+    labels = np.union1d(classes, np.array(others, dtype=int))
+    followers = [Followers.find(X, j, labels[labels != j], weight) for j in classes.tolist()]
+    pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
         columns[pair.derived] = ConstantColumns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
         )
-    return pairs
+    return pairs, find_many_to_one(followers, _classes(columns))
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

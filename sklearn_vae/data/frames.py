@@ -8,7 +8,6 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 
 from sklearn_vae.data.arrays import as_array, as_frame, is_missing
 
@@ -38,7 +37,7 @@ def cells_of(X: Any, rows: Sequence[int], columns: Sequence[int]) -> list[Any]:
     if isinstance(frame, nw.DataFrame):
         series = {j: frame[:, j] for j in set(columns)}
         return [series[j][i] for i, j in zip(rows, columns, strict=True)]
-    table = np.asarray(X.toarray() if issparse(X) else as_array(X), dtype=object)
+    table = np.asarray(as_array(X), dtype=object)
     return [table[i, j] for i, j in zip(rows, columns, strict=True)]
 
 

@@ -1,6 +1,8 @@
 """Labels that follow from a code, many to one, such as the state of a city."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -48,8 +50,8 @@ class ManyToOne:
         shape = len(self.codes), len(self.labels)
         check_array("values", self.values, "f", shape, allows_nan=True)
         check_array("n_rows", self.n_rows, "f", shape[:1])
-        if not len(self.codes) or (np.diff(self.codes) <= 0).any() or (self.n_rows <= 0).any():
-            raise ValueError("'codes' must be in order, and each have rows")
+        if not len(self.codes):
+            raise ValueError("there must be codes")
 
     def derive(self, X: np.ndarray, known: np.ndarray) -> None:
         """Set labels that are not known of codes that are, in place."""
@@ -86,40 +88,68 @@ class ManyToOne:
         return np.where((index >= 0)[:, None], self.values[index], np.nan)
 
 
-def find_many_to_one(
-    X: np.ndarray, columns: np.ndarray, weight: np.ndarray | None = None
-) -> list[ManyToOne]:
-    """Find labels that follow from codes in all rows that have both, finest codes first.
+class Followers(NamedTuple):
+    """Columns that follow from a column of codes: each code has one label in all rows with both.
 
-    Both are among the columns of classes with indices ``columns``. The weight (n,) is the number
-    of times that each row counts.
+    Attributes
+    ----------
+    code : int
+        Index of the column of codes in X.
+    labels : ndarray of shape (m,)
+        Indices of the columns of labels.
+    codes : ndarray of shape (L,)
+        The codes, in order.
+    values : ndarray of shape (L, m)
+        Their labels; NaN where no row has both.
+    n_rows : ndarray of shape (L, m)
+        Rows that have both, by weight.
+    n_rows_of_code : ndarray of shape (L,)
+        Rows of each code, by weight.
     """
-    weight = np.ones(len(X)) if weight is None else weight
-    found = (_find_labels(X, j, columns[columns != j], weight) for j in columns.tolist())
-    return sorted((each for each in found if each is not None), key=lambda each: -len(each.codes))
+
+    code: int
+    labels: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+    n_rows: np.ndarray
+    n_rows_of_code: np.ndarray
+
+    @classmethod
+    def find(cls, X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray | None) -> Self:
+        """Find the followers of a column of codes among the columns with indices ``labels``.
+
+        The weight (n,) is the number of times that each row counts.
+        """
+        weight = np.ones(len(X)) if weight is None else weight
+        known = np.flatnonzero(~np.isnan(X[:, code]))
+        for n_rows in (*FEW_ROWS, len(X)):
+            rows = known[:n_rows]
+            rows = rows[np.argsort(X[rows, code])]
+            codes, first = np.unique(X[rows, code], return_index=True)
+            x = X[np.ix_(rows, labels)]
+            values = np.fmin.reduceat(x, first)
+            follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
+            labels, values, x = labels[follows], values[:, follows], x[:, follows]
+            if not len(labels):
+                break
+        counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+        return cls(code, labels, codes, values, counts, np.add.reduceat(weight[rows], first))
 
 
-def _find_labels(
-    X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray
-) -> ManyToOne | None:
-    """Find the labels that follow from one column of codes."""
-    known = np.flatnonzero(~np.isnan(X[:, code]))
-    for n_rows in (*FEW_ROWS, len(X)):
-        if not len(labels):
-            return None
-        rows = known[:n_rows]
-        rows = rows[np.argsort(X[rows, code])]
-        codes, first = np.unique(X[rows, code], return_index=True)
-        x = X[np.ix_(rows, labels)]
-        values = np.fmin.reduceat(x, first)
-        follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
-        labels, values, x = labels[follows], values[:, follows], x[:, follows]
-    counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
-    evidence = np.array([_evidence(*pair) for pair in zip(values.T, counts.T, strict=True)])
-    if not (is_sure := evidence >= MIN_EVIDENCE).any():
-        return None
-    totals = np.add.reduceat(weight[rows], first)
-    return ManyToOne(code, labels[is_sure], codes, values[:, is_sure], totals)
+def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
+    """Find labels that follow from codes by more than chance, finest codes first.
+
+    Both are among the columns with indices ``columns``.
+    """
+    found = []
+    for each in followers:
+        pairs = zip(each.values.T, each.n_rows.T, strict=True)
+        is_sure = np.array([_evidence(*pair) for pair in pairs]) >= MIN_EVIDENCE
+        is_sure &= np.isin(each.labels, columns)
+        if is_sure.any() and each.code in columns:
+            labels, values = each.labels[is_sure], each.values[:, is_sure]
+            found.append(ManyToOne(each.code, labels, each.codes, values, each.n_rows_of_code))
+    return sorted(found, key=lambda each: -len(each.codes))
 
 
 def _evidence(values: np.ndarray, n_rows: np.ndarray) -> float:

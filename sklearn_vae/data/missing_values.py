@@ -5,19 +5,14 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 
-from sklearn_vae._compat import is_pandas_na, is_scalar_nan
-from sklearn_vae.data.arrays import find_objects
-from sklearn_vae.data.sources import as_source
+from sklearn_vae.data.arrays import find_objects, is_missing
 
 
 def replace_by_nan(X: Any, missing_values: Any) -> Any:
     """Replace the value of missing cells by NaN, or by null in a data frame."""
-    if missing_values is None or is_scalar_nan(missing_values) or is_pandas_na(missing_values):
+    if is_missing(missing_values):
         return X
-    if (source := as_source(X)) is not None:
-        return source.map(partial(replace_by_nan, missing_values=missing_values))
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         if nw.dependencies.is_pandas_dataframe(X):
@@ -29,12 +24,7 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
             for name, dtype in frame.schema.items()
             if _may_hold(dtype, missing_values)
         ).to_native()
-    if issparse(X) and missing_values != 0:
-        X = X.tocsr() if X.format not in ("csr", "csc") else X.copy()
-        X.sum_duplicates()
-        X.data = replace_by_nan(X.data, missing_values)
-        return X
-    values = X.toarray() if issparse(X) else np.asarray(X)
+    values = np.asarray(X)
     if values.dtype.kind in "mM":
         return X
     if values.dtype.kind in "USOT":
@@ -61,4 +51,4 @@ def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:
 
 def _is_equal(cell: Any, value: Any) -> bool:
     """Return whether a Python object is this value: True is not 1, and ``pandas.NA`` not "?"."""
-    return not (isinstance(cell, bool | np.bool_) or is_pandas_na(cell)) and cell == value
+    return not (isinstance(cell, bool | np.bool_) or is_missing(cell)) and cell == value

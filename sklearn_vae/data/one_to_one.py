@@ -1,21 +1,18 @@
 """Columns that determine each other, such as a code and its label."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby, permutations
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order
+from sklearn_vae.data.many_to_one import Followers
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
 MIN_REPEATS = 10
-# Columns with holes and as many values as each other that are compared, at most.
-MAX_ALIKE = 32
-# Rows that are compared first.
-SUBSAMPLE_SIZE = 1024
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
 CONTRADICTION = 1.0
 
@@ -45,8 +42,6 @@ class OneToOne:
         """Check the attributes, as after reading them from a file."""
         check_array("source_values", self.source_values, "f", (None,))
         check_array("derived_values", self.derived_values, "f", self.source_values.shape)
-        if len(self.source_values) < 2 or not (np.diff(self.source_values) > 0).all():
-            raise ValueError("'source_values' must be in order, and at least two")
 
     def fill(self, X: np.ndarray) -> None:
         """Replace missing values of either column by those of the other one, in place."""
@@ -73,73 +68,38 @@ class OneToOne:
 
 
 def find_one_to_one(
-    X: np.ndarray, sources: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None
+    X: np.ndarray, followers: Iterable[Followers], others: list[int]
 ) -> list[OneToOne]:
     """Find columns that determine each other in all rows that have both.
 
     Each value occurs in such a row, so that missing ones are those of the other column. Columns
-    with indices ``others`` may be derived from those with indices ``sources``; of several sources,
-    from the first one. The weight (n,) is the number of times that each row counts.
+    with indices ``others`` may be derived from those that they follow from; of several, from the
+    first one.
     """
-    weight = np.ones(len(X)) if weight is None else weight
-    columns, few = np.union1d(sources, others).tolist(), X[:SUBSAMPLE_SIZE]
-    groups = [group for alike in _group_alike(few, columns) for group in _group_alike(X, alike)]
-    groups += _with_holes(X, columns)
     pairs: list[OneToOne] = []
-    for source, j in (pair for group in groups for pair in permutations(group, 2)):
-        derived = [pair.derived for pair in pairs]
-        is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
-        if is_used or source not in sources or j not in others:
-            continue
-        if _determine_each_other(few, source, j) and _determine_each_other(X, source, j):
-            pairs += _pair(X, source, j, weight)
+    for each in followers:
+        for j, values, n_rows in zip(
+            each.labels.tolist(), each.values.T, each.n_rows.T, strict=True
+        ):
+            source, derived = each.code, [pair.derived for pair in pairs]
+            is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
+            if is_used or j not in others or not _is_one_to_one(X[:, [source, j]], values):
+                continue
+            if n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS:
+                pairs.append(OneToOne(source, j, each.codes, values))
     return pairs
 
 
-def _determine_each_other(X: np.ndarray, source: int, j: int) -> bool:
-    """Return whether each value of either column has one of the other, in rows with both."""
-    x, y = X[~np.isnan(X[:, [source, j]]).any(axis=1)][:, [source, j]].T
-    values, first, codes = np.unique(x, return_index=True, return_inverse=True)
-    return bool((y == y[first][codes]).all()) and len(np.unique(y)) == len(values)
+def _is_one_to_one(X: np.ndarray, values: np.ndarray) -> bool:
+    """Return whether codes, the first column, follow from labels, the second, by their values.
 
-
-def _pair(X: np.ndarray, source: int, j: int, weight: np.ndarray) -> list[OneToOne]:
-    """Return the pair, or none if a value has no row with both, or if it may be by chance."""
-    is_whole = ~np.isnan(X[:, [source, j]]).any(axis=1)
-    values, first, codes = np.unique(X[is_whole, source], return_index=True, return_inverse=True)
-    has_all = all(len(np.unique(X[~np.isnan(X[:, k]), k])) == len(values) for k in (source, j))
-    counts = np.bincount(codes, weight[is_whole], 1)
-    if not has_all or counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
-        return []
-    return [OneToOne(source, j, values, X[is_whole, j][first])]
-
-
-def _with_holes(X: np.ndarray, columns: list[int]) -> list[list[int]]:
-    """Group columns of as many values as each other, of which some may be missing.
-
-    Not of two values, nor among many columns of as many values.
+    Two values, or one in most rows, may agree by chance where other cells are missing.
     """
-    by_number: dict[int, list[int]] = {}
-    for j in columns if np.isnan(X).any() else ():
-        by_number.setdefault(len(np.unique(X[~np.isnan(X[:, j]), j])), []).append(j)
-    return [
-        alike
-        for n_values, alike in by_number.items()
-        if 2 < n_values < len(X) / 2 and len(alike) <= MAX_ALIKE
-    ]
-
-
-def _group_alike(X: np.ndarray, columns: list[int]) -> list[list[int]]:
-    """Group columns whose values are equal in the same pairs of rows; groups of at least two."""
-    keys = {j: _codes(X[:, j]).tobytes() for j in columns}
-    groups = groupby(sorted(keys, key=lambda j: (keys[j], j)), key=keys.__getitem__)
-    return [alike for _, group in groups if len(alike := list(group)) > 1]
-
-
-def _codes(values: np.ndarray) -> np.ndarray:
-    """Number values by their first rows; -1 where they are missing: (n,) -> (n,)."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.where(np.isnan(values), -1, np.argsort(np.argsort(first))[inverse])
+    missing, n_values = np.isnan(X), len(values)
+    is_unique = len(np.unique(values)) == n_values and not np.isnan(values).any()
+    if not is_unique or len(np.unique(X[~missing[:, 1], 1])) > n_values:
+        return False
+    return 2 < n_values < len(X) / 2 or bool((missing[:, 0] == missing[:, 1]).all())
 
 
 def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:

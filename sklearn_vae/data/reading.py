@@ -12,10 +12,8 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.utils import check_array
 
-from sklearn_vae.data.arrays import as_frame, is_missing
+from sklearn_vae.data.arrays import as_frame, as_narwhals, find_objects, is_missing
 from sklearn_vae.data.fields import (
     DAY,
     DECIMAL,
@@ -24,6 +22,7 @@ from sklearn_vae.data.fields import (
     Field,
     Name,
     has_time_zone,
+    seconds,
     time_type,
 )
 from sklearn_vae.data.libraries import LIBRARIES, Library
@@ -43,8 +42,12 @@ class Column(ABC):
     """A column of any library, as numbers, or as codes and unique values."""
 
     name: Name
-    logical_type: str
     dtype: str
+
+    @cached_property
+    @abstractmethod
+    def logical_type(self) -> str:
+        """Type of the values, as in ``Field``."""
 
     @abstractmethod
     def numbers(self) -> np.ndarray:
@@ -110,7 +113,50 @@ class _ArrayColumn(Column):
         self.name = name
         self.values = values
         self.dtype = dtype
-        self.logical_type = _logical_type_of_array(values, name)
+
+    @cached_property
+    def types(self) -> set[type]:
+        """Types of Python objects, but for missing values."""
+        cells = self.values.tolist() if self.values.dtype.kind == "O" else []
+        return {cls for cls in set(map(type, cells)) if cls.__name__ not in MISSING}
+
+    @cached_property
+    def logical_type(self) -> str:
+        types, booleans = self.types, self.types & {bool, np.bool_}
+        if any(issubclass(cls, Complex) and not issubclass(cls, Real) for cls in types):
+            raise ValueError(f"Complex data not supported\ncolumn {self.name!r}\n")
+        if any(issubclass(cls, str) for cls in types):
+            return "category"
+        if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
+            # perhaps all numbers are NaN
+            numbers = (cell for cell in self.values.tolist() if type(cell) not in booleans)
+            return "boolean" if all(map(is_missing, numbers)) else "number"
+        return "number"
+
+    def field(self) -> Field:
+        self._check_types()
+        return super().field()
+
+    def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
+        if time_type(field.dtype) is None:
+            self._check_types()
+            return super().read_as(field, handle_unknown)
+        missing = find_objects(is_missing, self.values)
+        numbers = np.where(missing, np.nan, 0.0)
+        numbers[~missing] = [
+            seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
+            for value in self.values[~missing].tolist()
+        ]
+        return numbers
+
+    def _check_types(self) -> None:
+        """Refuse objects that are neither texts nor numbers, such as dates."""
+        for cls in self.types:
+            if not issubclass(cls, str | Real | Decimal | np.bool_):
+                raise TypeError(
+                    f"Column {self.name!r} of X holds values of type {cls.__name__}; each cell of "
+                    f"this argument must be a string, a number or missing.{_advice(cls)}"
+                )
 
     def numbers(self) -> np.ndarray:
         try:
@@ -141,7 +187,10 @@ class _FrameColumn(Column):
         self.series = series
         self.library = library
         self.dtype = library.dtype(series.to_native())
-        self.logical_type = _logical_type_of_series(series, self.dtype, name)
+
+    @cached_property
+    def logical_type(self) -> str:
+        return _logical_type_of_series(self.series, self.dtype, self.name)
 
     def numbers(self) -> np.ndarray:
         if time_type(self.dtype) is not None:
@@ -179,6 +228,8 @@ class TableReader:
         Dtypes of the columns, if all are NumPy's numbers.
     matrix : callable or None
         Returns the matrix of all columns in a floating-point dtype, if all are numbers.
+    names : list or None
+        Names of the columns of a data frame.
     """
 
     container: str
@@ -186,6 +237,7 @@ class TableReader:
     make_columns: Callable[[], list[Column]]
     dtypes: Set[np.dtype] = frozenset()
     matrix: Callable[[type], np.ndarray] | None = None
+    names: list[Name] | None = None
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -194,9 +246,6 @@ class TableReader:
 
     def fields(self) -> tuple[Field, ...]:
         """Fit the schemas of the columns."""
-        if self.container in ("array", "sparse"):
-            dtype = str(*self.dtypes)
-            return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
         return tuple(column.field() for column in self.columns)
 
     @property
@@ -222,7 +271,7 @@ def _time(dtype: str) -> tuple[str | None, bool]:
 
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
-    frame = nw.from_native(as_frame(X), pass_through=True)
+    frame = as_narwhals(as_frame(X))
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):
@@ -236,7 +285,7 @@ def read_table(X: Any) -> TableReader:
         parts = zip(frame.columns, frame.iter_columns(), strict=True)
         return [_column_of_series(name, series, library) for name, series in parts]
 
-    reader = TableReader(container, frame.shape, columns)
+    reader = TableReader(container, frame.shape, columns, names=frame.columns)
     dtypes: set[Any] = set(native.dtypes) if container == "pandas" else {None}
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
         reader.dtypes, reader.matrix = dtypes, lambda dtype: native.to_numpy(dtype=dtype)
@@ -244,22 +293,18 @@ def read_table(X: Any) -> TableReader:
 
 
 def _read_array(X: Any) -> TableReader:
-    dtype = X.dtype if issparse(X) else np.asarray(X).dtype
+    dtype = np.asarray(X).dtype
     if dtype.names:
         raise TypeError(
             f"X is a structured array of the fields {', '.join(map(repr, dtype.names))}. Give a "
             f"data frame: pandas.DataFrame(X)."
         )
-    if not issparse(X) and dtype.kind in "USOT":
-        X = np.asarray(X, dtype=object)  # numpy would convert numbers beside strings to strings
-    X = check_array(
-        X,
-        accept_sparse=("csr", "csc"),
-        dtype=None,
-        ensure_all_finite=False,
-        ensure_min_samples=0,
-        ensure_min_features=0,
-    )
+    if np.ndim(X) != 2 or dtype.kind == "c":
+        from sklearn.utils import check_array  # the numpy runtime seldom needs it
+
+        check_array(X, dtype=None, ensure_all_finite=False)  # it has words for the error
+    # numpy would convert numbers beside strings to strings
+    X = np.asarray(X, dtype=object if dtype.kind in "USOT" else None)
     name = str(X.dtype)
     if X.dtype.kind not in "biufO":
         raise TypeError(
@@ -267,17 +312,13 @@ def _read_array(X: Any) -> TableReader:
             f"are either; dates and durations have to stand in a data frame."
         )
 
-    def dense(columns: Any) -> np.ndarray:
-        return columns.toarray() if issparse(columns) else columns
-
     def columns() -> list[Column]:
-        return [_ArrayColumn(j, dense(X[:, [j]]).ravel(), name) for j in range(X.shape[1])]
+        return [_ArrayColumn(j, values, name) for j, values in enumerate(X.T)]
 
     if X.dtype.kind == "O":
         return TableReader("object", X.shape, columns)
-    container = "sparse" if issparse(X) else "array"
     return TableReader(
-        container, X.shape, columns, {X.dtype}, lambda dtype: dense(X).astype(dtype, copy=False)
+        "array", X.shape, columns, {X.dtype}, lambda dtype: X.astype(dtype, copy=False)
     )
 
 
@@ -309,28 +350,6 @@ def _logical_type_of_series(series: nw.Series, dtype: str, name: Name) -> str:
         f"Column {name!r} of X has the dtype {dtype}. Give numbers, booleans, strings, "
         f"categories, dates or durations."
     )
-
-
-def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
-    if values.dtype.kind != "O":
-        return "number"
-    cells = values.tolist()
-    types = {cls for cls in set(map(type, cells)) if cls.__name__ not in MISSING}
-    for cls in types:
-        if issubclass(cls, Complex) and not issubclass(cls, Real):
-            raise ValueError(f"Complex data not supported\ncolumn {name!r}\n")
-        if not issubclass(cls, str | Real | Decimal | np.bool_):
-            raise TypeError(
-                f"Column {name!r} of X holds values of type {cls.__name__}; each cell of this "
-                f"argument must be a string, a number or missing.{_advice(cls)}"
-            )
-    if any(issubclass(cls, str) for cls in types):
-        return "category"
-    booleans = types & {bool, np.bool_}
-    if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
-        numbers = (cell for cell in cells if type(cell) not in booleans)  # perhaps all are NaN
-        return "boolean" if all(map(is_missing, numbers)) else "number"
-    return "number"
 
 
 def _advice(cls: type) -> str:

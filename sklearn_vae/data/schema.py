@@ -2,13 +2,14 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.arrays import as_frame
-from sklearn_vae.data.fields import Field, shorten
+from sklearn_vae.data.fields import Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader, read_table
 from sklearn_vae.persistence.registry import serializable
@@ -30,7 +31,7 @@ class Schema:
     ----------
     fields : tuple of Field
         The columns, in order.
-    container : {"array", "object", "sparse", "pandas", "polars", "pyarrow"}
+    container : {"array", "object", "pandas", "polars", "pyarrow"}
         Type of the table; ``"object"`` is an array or a list with strings, or an array of
         Python objects. Other data frames that narwhals supports are read as pandas'.
 
@@ -54,7 +55,7 @@ class Schema:
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
-        """Read dtypes and categories from a data frame, array, sparse matrix or list.
+        """Read dtypes and categories from a data frame, array or list.
 
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
@@ -62,13 +63,20 @@ class Schema:
         return cls(table.fields(), table.container)
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file, and make a table."""
-        if self.container not in ("array", "object", "sparse", *LIBRARIES):
+        """Check the attributes, as after reading them from a file."""
+        if self.container not in ("array", "object", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         check_hashes(field.name for field in self.fields)
-        rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
-        with suppress(ImportError):  # reading a model does not need the library of its tables
-            self.inverse_transform(rows)
+        self.to_objects(self._extreme_rows)
+
+    def check_container(self) -> None:
+        """Make a table, if its library is installed: reading a model does not need it."""
+        with suppress(ImportError):
+            self.inverse_transform(self._extreme_rows)
+
+    @property
+    def _extreme_rows(self) -> np.ndarray:
+        return np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
 
     def shared_categories(self, n_values: int) -> "Schema":
         """Give every ``n_values``-th column of unordered categories the same categories."""
@@ -142,19 +150,24 @@ class Schema:
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
         NaN becomes the table's missing value. A dtype without one is widened as pandas does it:
         integers become float64, booleans object. An array has the dtype of ``values``, or holds
-        objects if it did in ``fit``; a sparse matrix becomes a dense array. The index of a pandas
-        frame is 0 to n - 1 by default.
+        objects if it did in ``fit``. The index of a pandas frame is 0 to n - 1 by default.
         """
-        if self.container in ("array", "sparse"):
+        if self.container == "array":
             return values
+        if self.container == "object":
+            return self.to_objects(values)
         columns = np.asarray(values, dtype=np.float64).T
         parts = list(zip(self.fields, columns, strict=True))
-        if self.container == "object":
-            objects = np.empty(np.shape(values), dtype=object)
-            for j, (field, column) in enumerate(parts):
-                objects[:, j] = field.decode(column, missing=np.nan)
-            return objects
         return LIBRARIES[self.container].frame(parts, len(values), index)
+
+    def to_objects(self, values: np.ndarray) -> np.ndarray:
+        """Convert numbers to an array of objects, with dates in UTC: (n, d) -> (n, d)."""
+        objects = np.empty(np.shape(values), dtype=object)
+        for j, field in enumerate(self.fields):
+            objects[:, j] = field.decode(np.asarray(values[:, j], np.float64), missing=np.nan)
+            if has_time_zone(field.dtype):
+                objects[:, j] = [date and date.replace(tzinfo=UTC) for date in objects[:, j]]
+        return objects
 
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace the cells of a table by those of X where they are observed: numbers and texts.

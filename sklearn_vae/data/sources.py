@@ -9,19 +9,15 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from glob import glob
 from itertools import pairwise
-from os import PathLike, fspath
-from os.path import basename, splitext
+from os import PathLike
 from tempfile import TemporaryFile
 from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse, vstack
 
-from sklearn_vae.data.arrays import array_of_list, as_array
+from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals, is_sparse
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.progress import advance
 
@@ -33,10 +29,6 @@ WINDOW_NUMBERS = 1 << 18
 MIN_WINDOW_ROWS = 1 << 12
 # Rows that are read at a time where they are scattered: each takes 64 kB of memory until then.
 SCATTERED_ROWS = 1 << 8
-# Rows of a batch that is read from a file.
-ROWS_PER_BATCH = 1 << 16
-# Suffixes of files that are no Parquet files.
-OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xls", ".xlsx")
 # Seed of the sample of rows and of the order of rows in the file.
 SEED = 0
 
@@ -44,19 +36,22 @@ SEED = 0
 def as_source(X: Any) -> "BatchSource | None":
     """Return the source of batches that X is, or None if X is a table.
 
-    Sources are a path or list of paths of Parquet files, and a callable that returns a new iterator
-    of batches. An iterator is refused, as it can be read only once, and so are a dict, a list of
-    data frames, and a data frame with several columns of one name.
+    A source is a callable that returns a new iterator of batches. An iterator is refused, as it can
+    be read only once, and so are paths, a dict, a list of data frames, and a data frame with
+    several columns of one name.
     """
     if isinstance(X, BatchSource):
         return X
     if isinstance(X, np.ndarray):  # the usual table, without the tests below
         return None
-    if _is_path(X):
-        return BatchSource(partial(_read_parquet, X))
+    if isinstance(X, str | PathLike):
+        raise TypeError(
+            f"X is a path, {X!r:.100}. Read the table, as with pandas.read_csv, or pass a "
+            f"callable that reads it in batches, as pyarrow.dataset.dataset(path).to_batches."
+        )
     if callable(X):
         return BatchSource(X)
-    if isinstance(X, Mapping) and not issparse(X):
+    if isinstance(X, Mapping) and not is_sparse(X):
         raise TypeError(
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
             f"pandas.DataFrame(X)."
@@ -73,14 +68,6 @@ def as_source(X: Any) -> "BatchSource | None":
         )
     as_narwhals(X)  # refuses columns of one name
     return None
-
-
-def as_narwhals(X: Any, name: str = "X") -> Any:
-    """Wrap a data frame, whose columns must have different names; return all else as it is."""
-    try:
-        return nw.from_native(X, pass_through=True)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"{name} has several columns of one name. {error}") from error
 
 
 def check_is_table(X: Any, name: str) -> None:
@@ -275,75 +262,8 @@ def map_windows(function: Callable[[np.ndarray], np.ndarray], X: Any) -> Any:
     return X
 
 
-def _is_path(X: Any) -> bool:
-    paths = X if isinstance(X, list | tuple) else [X]
-    return bool(paths) and all(isinstance(path, str | PathLike) for path in paths)
-
-
-def _read_parquet(X: Any) -> Iterator[Any]:
-    """Read Parquet files batch by batch, without the index that pandas has written."""
-    paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
-    for path in paths:
-        if splitext(path)[1].lower() in OTHER_SUFFIXES:
-            raise _no_parquet(path)
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files are read by pyarrow: pip install 'sklearn-vae[parquet]'."
-        ) from error
-    files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
-    parts = [_open_parquet(file) for file in files]
-    fragments = [
-        (each, part.partitioning.schema) for part in parts for each in part.get_fragments()
-    ]
-    if not fragments:
-        raise FileNotFoundError(f"X is {X!r}, where there is no Parquet file.")
-    for fragment, folders in fragments:
-        schema = fragment.physical_schema
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        columns = [name for name in schema.names if name not in index]
-        for field in folders:  # columns that are names of folders
-            if field.name not in schema.names:
-                schema, columns = schema.append(field), [*columns, field.name]
-        options = {"schema": schema, "columns": columns, "batch_size": ROWS_PER_BATCH}
-        # threads and batches that are read ahead double the memory
-        parts = fragment.to_batches(
-            batch_readahead=1, fragment_readahead=1, use_threads=False, **options
-        )
-        yield from (pa.Table.from_batches([part]) for part in parts)
-    pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
-
-
-def _matching(pattern: str) -> list[str]:
-    """Return the files and folders of a pattern in order, without those that hold no rows."""
-    return [path for path in sorted(glob(pattern)) if basename(path)[0] not in "._"]
-
-
-def _open_parquet(path: str) -> Any:
-    """Open a file, or a folder, whose subfolders may be named by the value of a column."""
-    from pyarrow.dataset import HivePartitioning, dataset
-
-    try:
-        partitioning = HivePartitioning.discover(infer_dictionary=True)  # categories, as of pandas
-        return dataset(path, format="parquet", partitioning=partitioning)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"X is or has the path {path!r}, which does not exist.") from error
-    except ValueError as error:
-        raise _no_parquet(path) from error
-
-
-def _no_parquet(path: str) -> ValueError:
-    """Return the error of a file that cannot be read."""
-    return ValueError(
-        f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "
-        f"data frame, as with pandas.read_csv, or pass a callable that reads them in chunks, "
-        f"as lambda: pandas.read_csv(path, chunksize=100_000)."
-    )
-
-
 def _layout(batch: Any) -> str:
-    """Describe the columns of a batch, and its library; sparse matrices are arrays of numpy."""
+    """Describe the columns of a batch, and its library."""
     frame = as_narwhals(batch)
     if isinstance(frame, nw.DataFrame):
         return f"{frame.columns} of {frame.implementation.value}"
@@ -391,5 +311,4 @@ def _join(tables: list[Any]) -> Any:
             joined = nw.concat(frames).to_native()
         # a column without values in a batch made objects of the dates of another
         return joined.infer_objects() if nw.dependencies.is_pandas_dataframe(joined) else joined
-    is_sparse = any(map(issparse, tables))
-    return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)
+    return np.concatenate(tables)

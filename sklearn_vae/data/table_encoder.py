@@ -13,12 +13,10 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
-from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.numerics.seeds import Stream, stream_seed
@@ -58,8 +56,6 @@ class TableEncoder:
         Columns that are derived from others: their groups are those of constants.
     many_to_one : list of ManyToOne
         Labels that follow from codes, those of the most codes first.
-    missing_patterns : MissingPatterns or None
-        Patterns of missing values of the training rows, if any were missing.
     equal_cells : list of EqualCells
         Columns with a point mass at the value of another column, which comes first.
     """
@@ -72,7 +68,6 @@ class TableEncoder:
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
     many_to_one: list[ManyToOne] = field(default_factory=list)
-    missing_patterns: MissingPatterns | None = None
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
@@ -80,47 +75,7 @@ class TableEncoder:
         indices = np.concatenate([np.zeros(0, int), *(group.indices for group in self.groups)])
         if not np.array_equal(np.sort(indices), np.arange(self.n_features)):
             raise ValueError("the groups must hold each column once")
-        if len({group.likelihood for group in self.groups}) != len(self.groups):
-            raise ValueError("columns of one likelihood must be in one group")
-        if not self.log_unseen < 0:
-            raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
-        columns, is_constant = np.arange(self.n_features), self.is_constant
-        relations: list[OneToOne | ManyToOne | EqualCells] = [
-            *self.one_to_one,
-            *self.many_to_one,
-            *self.equal_cells,
-        ]
-        for relation in relations:
-            relation.check()
-        derived = {pair.derived for pair in self.one_to_one}
-        sources = [pair.source for pair in self.one_to_one]
-        is_varying = np.isin(sources, columns[~is_constant]).all()
-        if not is_varying or not np.isin([*derived], columns[is_constant]).all():
-            raise ValueError("derived columns must be constants, and their sources none")
-        if len(derived) < len(self.one_to_one):
-            raise ValueError("a column must be derived from one other column")
-        for each in self.many_to_one:
-            if not np.isin([each.code, *each.labels], columns).all():
-                raise ValueError("codes and labels must be columns of the table")
-        reached: set[int] = set()
-        for equal in self.equal_cells:
-            if equal.column in {*reached, equal.partner} or equal.partner not in columns:
-                raise ValueError("a column's partner must be another one, and come first")
-            reached |= {equal.column, equal.partner}
-        has_mass = [
-            j
-            for group in self.groups
-            if isinstance(group, PointMassColumns)
-            for j in group.indices[np.isnan(group.point_masses).any(axis=1)].tolist()
-        ]
-        if sorted(has_mass) != sorted(equal.column for equal in self.equal_cells):
-            raise ValueError("columns with a partner must have a point mass for it, and no others")
-        if self.conditions is not None and self.conditions.conditions is not None:
-            raise ValueError("conditions cannot have conditions")
-        patterns = self.missing_patterns
-        if patterns is not None and patterns.masks.shape[1] != self.n_features:
-            raise ValueError("the patterns of missing values are of other columns")
 
     # -- columns ---------------------------------------------------------------------
 
@@ -348,7 +303,7 @@ class TableEncoder:
         if is_rounded.any():
             rounded = self.inverse_transform(encoded, rounds=True, observed=X)
             values = np.where(is_rounded, rounded, values)
-        return self.complete(X, self._by_group(lambda g, x: g.within_bounds(x), values))
+        return self.complete(X, self.within_bounds(values))
 
     def complete(
         self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
@@ -376,6 +331,10 @@ class TableEncoder:
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
         return self._by_group(lambda group, x: group.on_steps(x), X)
+
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
+        return self._by_group(lambda group, x: group.within_bounds(x), X)
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
@@ -578,20 +537,7 @@ class TableEncoder:
 
     # -- display ---------------------------------------------------------------------
 
-    def to_frame(self) -> Any:
-        """Return name and likelihood of each column as a data frame, of pandas if installed."""
-        from sklearn_vae.data.frames import make_frame  # numpy alone reads and encodes rows
-
-        columns = zip(*self._rows(), strict=True)
-        return make_frame(dict(zip(("column", "likelihood"), columns, strict=True)))
-
     def __repr__(self) -> str:
-        rows = self._rows()
-        width = max((len(name) for name, _ in rows), default=0)
-        return "\n".join(f"{name:<{width}}  {likelihood}" for name, likelihood in rows)
-
-    def _rows(self) -> list[tuple[str, str]]:
-        """Name and likelihood of each column, as text."""
         names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
@@ -601,7 +547,10 @@ class TableEncoder:
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
                 texts[label] = f"{texts[label]}, follows from {names[each.code]}"
-        return list(zip(names, texts, strict=True))
+        width = max(map(len, names), default=0)
+        return "\n".join(
+            f"{name:<{width}}  {text}" for name, text in zip(names, texts, strict=True)
+        )
 
 
 def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -91,8 +90,6 @@ MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
 # some tables and lose several on others (docs/research/models.md).
 ITERATIONS_OF_SMALL_TABLES = 1
-# A sparse table of more numbers is made dense in single precision.
-MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Products of all rows and weights, up to which double precision costs no time: the default
 # network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
@@ -214,9 +211,11 @@ class TableEstimator(
         n_features = self.columns_.n_features
         if self.n_features_in_ != n_features or self.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")
-        if self.schema_ is not None and len(self.schema_.fields) != n_features:
-            n_fields = len(self.schema_.fields)
-            raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
+        if self.schema_ is not None:
+            if len(self.schema_.fields) != n_features:
+                n_fields = len(self.schema_.fields)
+                raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
+            self.schema_.check_container()
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
@@ -229,9 +228,8 @@ class TableEstimator(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. A table that exceeds memory may be a path or list of
-            paths of Parquet files, or a callable that returns a new iterator of arrays or data
-            frames.
+            Training rows, in their own units. A table that exceeds memory may be a callable that
+            returns a new iterator of arrays or data frames.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -364,12 +362,9 @@ class TableEstimator(
         ``reset`` is for the rows of a first fit.
         """
         if type(X) is not np.ndarray:
-            check_is_table(X, "This method")
+            check_is_table(X, caller_name(self))
             X = as_array(X)
-        if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
-            X = X.astype(np.float32)  # it is made dense
         if self.schema_ is None:
-            X = X.toarray() if issparse(X) else X
             check = partial(validate_columns, self, reset=reset)
         else:
             check = partial(check_array, estimator=caller_name(self), input_name="X")
@@ -377,11 +372,13 @@ class TableEstimator(
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
                 table = read_table(X)  # refuses what is no table, of which scikit-learn says less
+                if not reset and table.names is not None:
+                    are_texts = all(isinstance(name, str) for name in table.names)
+                    if not (are_texts and hasattr(self, "feature_names_in_")):
+                        # scikit-learn checks names of text only
+                        names = [field.name for field in self.schema_.fields]
+                        check_column_names("X", table.names, names, "X in fit")
                 validate_columns(self, X, reset=reset, skip_check_array=True)
-                if not reset and nw.dependencies.is_into_dataframe(X):
-                    # scikit-learn checks names of text only
-                    names = [field.name for field in self.schema_.fields]
-                    check_column_names("X", nw.from_native(X).columns, names, "X in fit")
                 X = self.schema_.transform(table, handle_unknown=self.handle_unknown)
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, Name
+from sklearn_vae.data.fields import Field, Name, first_of, shorten
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.estimators.table_checks import first_of, is_finite_number
+from sklearn_vae.estimators.table_checks import is_finite_number
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.system.warnings import warn
 
@@ -112,7 +112,7 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for group in _one_hot_groups(X, schema):
-        columns.setdefault(ONE_HOT, []).append(first_of([repr(names[j]) for j in group]))
+        columns.setdefault(ONE_HOT, []).append(shorten([names[j] for j in group]))
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
 

@@ -137,7 +137,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     n_components_ : int
         Latent dimensions of each member.
     columns_ : TableEncoder
-        Distribution of each column, as a small table; ``columns_.to_frame()`` is a data frame.
+        Distribution of each column, as a small table.
     mixtures_, weights_ : list of (int, str), ndarray of shape (n_members,)
         Mixtures of the members, and their weights, the largest one first.
     condition_encoder_ : ConditionEncoder or None

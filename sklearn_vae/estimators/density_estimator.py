@@ -1,6 +1,6 @@
 """Base of the estimators of a density: scores, samples and imputations of rows, given y if any."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -29,16 +29,15 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
 from sklearn_vae.estimators.given import column_indices, given_row
-from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.networks import Network
-from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.persistence.validation import check_count, invalid_parameter
+from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
 
 # Rows whose means are imputed at a time, so that temporary arrays are small.
@@ -310,8 +309,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         *,
         y: Any = None,
         given: Mapping[Name, Any] | None = None,
-        rules: Sequence[Any] | None = None,
-        missing: bool = False,
     ) -> Any:
         """Draw new rows.
 
@@ -326,12 +323,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Without y, classes are drawn by their frequencies in ``fit``.
         given : dict, default=None
             Values that all rows have, by name of the column, or by position if X had no names.
-        rules : list of str or callable, default=None
-            Rules that all rows keep; rows that break one are drawn again. A rule is a function of
-            a table of samples that returns a boolean for each row. In pandas it may be an
-            expression of ``DataFrame.eval`` such as ``"tip <= total"``, in polars an expression.
-        missing : bool, default=False
-            True to leave cells missing as they are in the rows of ``fit``.
 
         Returns
         -------
@@ -342,33 +333,23 @@ class DensityEstimator(TableEstimator[PredictorT]):
         Raises
         ------
         ValueError
-            If there is no such column, a column cannot have a given value, or too few of 100
-            draws per row (at least 16384 draws) fulfil the rules.
+            If there is no such column, or a column cannot have a given value.
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
-        if not isinstance(missing, bool | np.bool_):
-            raise invalid_parameter(caller, "missing", "be True or False", missing)
         row = self._given_row(given, caller)
-        draw = self._draw_given(row, y, n_samples)
+        model = self._marginal() if y is None else self._predictor()
+        conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        check_rules(rules)
-
-        def restore(rows: np.ndarray) -> Any:
-            return self._restore_table(rows, observed=~np.isnan(row))
-
         with show_progress("Sampling", n_samples, self.verbose):
-            rows = sample_with_rules(
-                draw, restore, n_samples, seed, rules or [], is_exchangeable=y is None
-            )
-        patterns = self.columns_.missing_patterns
-        if missing and patterns is not None:
-            masks = patterns.draw(n_samples, np.random.default_rng(stream_seed(seed, Stream.MASK)))
-            rows = np.where(masks & np.isnan(row), np.nan, rows)
-        return restore(rows)
+            if np.isnan(row).all() and (y is None or not self._is_joint):
+                rows = model.sample(n_samples, seed, self.dtype_, *conditions)
+            else:
+                rows = sample_given(model, row, n_samples, seed, *conditions)
+        return self._restore_table(rows, observed=~np.isnan(row))
 
     def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
         """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
@@ -377,20 +358,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_allows_missing(self, "sample with given values")
         names = self._names_or_indices()
         return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
-
-    def _draw_given(self, row: np.ndarray, y: Any, n_samples: int) -> Draw:
-        """Return a function (indices, seed) that draws rows of numbers, given values and y."""
-        model = self._marginal() if y is None else self._predictor()
-        codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
-        is_free = np.isnan(row).all() and (y is None or not self._is_joint)
-
-        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
-            conditions = () if codes is None else (codes[indices],)
-            if is_free:
-                return model.sample(len(indices), seed, self.dtype_, *conditions)
-            return sample_given(model, row, len(indices), seed, *conditions)
-
-        return draw
 
     # -- missing values ----------------------------------------------------------------------
 
@@ -424,6 +391,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "impute")
+        check_is_table(X, "impute")
         rows = self._validate_with_conditions(X, y)
         missing = np.isnan(rows[:, : self.n_features_in_])
         if n_imputations is None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
+from sklearn_vae.data.frames import format_value
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.system.warnings import warn
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
@@ -57,16 +59,17 @@ def given_row(
     if not isinstance(given, Mapping):
         expected = f"be a dict of values by column, such as {{{names[0]!r}: value}}"
         raise invalid_parameter(caller, "given", expected, given)
+    fields = fields or [Field(name, "number", None, "float64") for name in names]
     row = np.full(len(names), np.nan)
     for column, value in given.items():
         (j,) = column_indices([column], names, "given", caller)
         message = f"The 'given' parameter of {caller} has the value {value!r} for column {column!r}"
-        row[j] = _to_number(value, None if fields is None else fields[j], message)
+        row[j] = _to_number(value, fields[j], message)
         if abs(row[j]) > np.finfo(dtype).max:
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
         if encoder.is_unseen(value_alone).any():
-            raise ValueError(f"{message}, which {_describe_column(encoder, fields, int(j))}.")
+            raise ValueError(f"{message}, which {encoder.describe_reason(int(j), fields)}.")
     is_unseen = encoder.is_unseen(row[None])[0]
     for pair in encoder.one_to_one:
         if is_unseen[pair.derived]:
@@ -76,53 +79,56 @@ def given_row(
                 f"value {given[column]!r}, which no row with its value of column {source!r} had in "
                 f"fit."
             )
+    _warn_of_far_values(row, given, names, fields, encoder, caller)
     return row.astype(dtype)
 
 
-def _describe_column(encoder: TableEncoder, fields: Sequence[Field] | None, j: int) -> str:
-    """Describe the values that a column may have, which are not the given one."""
-    categories = None if fields is None else fields[j].categories
-    if categories is None:
-        return encoder.describe_reason(j, fields)
-    codes = encoder.categories_[j]
-    values = [categories[int(code)] for code in codes[np.isfinite(codes)]]
-    return f"no row had in fit; its values were {shorten(values) or 'none'}"
+def _warn_of_far_values(
+    row: np.ndarray,
+    given: Mapping[Name, Any],
+    names: Sequence[Name],
+    fields: Sequence[Field],
+    encoder: TableEncoder,
+    caller: str,
+) -> None:
+    """Warn of given values further from the training rows than these are from each other."""
+    low, high = encoder.within_bounds(np.array([[-np.inf], [np.inf]]) * np.ones(len(row)))
+    with np.errstate(over="ignore"):
+        is_far = np.maximum(low - row, row - high) > high - low
+    far = []
+    for j in np.flatnonzero(is_far).tolist():
+        texts = map(format_value, fields[j].decode(np.array([low[j], high[j]])).tolist())
+        far.append(f"{given[names[j]]!r} for column {names[j]!r} ({' to '.join(texts)} in fit)")
+    if far:
+        warn(
+            f"The 'given' parameter of {caller} has a value far outside of the range of the "
+            f"training rows: {', '.join(far)}. Sampled rows are hardly those of such values, and "
+            f"may all be equal."
+        )
 
 
-def _to_number(value: Any, field: Field | None, message: str) -> float:
+def _to_number(value: Any, field: Field, message: str) -> float:
     """Convert a value to the number that it has in the model's rows."""
-    if field is not None and field.categories is not None:
-        return _code(value, field, message)
-    number = _real_number(value, field, message)
-    if field is not None and not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
-        raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
-    return number
-
-
-def _real_number(value: Any, field: Field | None, message: str) -> float:
-    """Convert a number, a date or a duration."""
-    if field is not None and time_type(field.dtype) is not None:
-        return seconds(value, field, message)
-    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+    if field.categories is not None:
+        value = value.item() if isinstance(value, np.generic) else value
+        try:
+            return float({category: code for code, category in enumerate(field.categories)}[value])
+        except (KeyError, TypeError):
+            categories = shorten(field.categories) or "none"
+            raise ValueError(f"{message}, whose categories were {categories} in fit.") from None
+    if time_type(field.dtype) is not None:
+        number = seconds(value, field, message)
+    elif not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{message}, which is beyond the range of float64.") from None
+    else:
+        try:
+            number = float(value)
+        except OverflowError:
+            raise ValueError(f"{message}, which is beyond the range of float64.") from None
     if not math.isfinite(number):
         raise ValueError(f"{message}; it must be finite. Leave out columns that are not given.")
-    if field is not None and field.logical_type == "integer" and not number.is_integer():
+    if field.is_integer and not number.is_integer():
         raise ValueError(f"{message}, which holds whole numbers.")
+    if not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
+        raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
     return number
-
-
-def _code(value: Any, field: Field, message: str) -> float:
-    """Look up the code of a category."""
-    categories: Sequence[Any] = field.categories or ()
-    value = value.item() if isinstance(value, np.generic) else value
-    try:
-        return float({category: code for code, category in enumerate(categories)}[value])
-    except (KeyError, TypeError):
-        raise ValueError(
-            f"{message}, whose categories were {shorten(categories) or 'none'} in fit."
-        ) from None

@@ -1,5 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
+from functools import partial
 from itertools import compress
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
@@ -19,7 +20,7 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.fields import without_unknown
+from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
@@ -27,7 +28,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import check_weights, first_of
+from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -176,13 +177,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
-            X = replace_by_nan(as_array(X), self.missing_values)
-            if sample_weight is not None:
-                X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
-            table = X
             if (source := as_source(X)) is not None:
+                source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
+            else:
+                X = replace_by_nan(as_array(X), self.missing_values)
+                if sample_weight is not None:
+                    X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
+                table = X
             model = self._model(table, sample_weight)
             first_weights = _FirstWeights()
             if self.estimator is None:
@@ -310,6 +313,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not is_one_table and get_output_config("transform", self)["dense"] != "default":
             expected = "be 1 or None with set_output, which makes one table"
             raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
+        check_is_table(X, "transform")
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         with called(self):
@@ -351,7 +355,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             empty = compress(self.estimator_._names_or_indices(), self._is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
-                f"{first_of([*map(repr, empty)])}. With keep_empty_features=True they are kept."
+                f"{shorten([*empty])}. With keep_empty_features=True they are kept."
             )
 
     def _drop_empty(self, table: Any) -> Any:

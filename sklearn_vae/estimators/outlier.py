@@ -407,6 +407,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
+        check_is_table(X, "explain")
         rows = self._scored_rows(self._validate(X))
         attributions = self._attribute(rows.X, -self._scores(rows))
         return self.estimator_._restore_numbers(attributions, like=X)
@@ -433,6 +434,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             names = self.estimator_._names_or_indices()
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
+        check_is_table(X, "expected_values")
         rows = self._scored_rows(self._validate(X))
         expected = self._expected(rows.X, indices)
         return self.estimator_._restore_table(expected, like=X, columns=indices)

@@ -7,13 +7,11 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 
 from sklearn_vae._compat import check_sample_weight, num_samples
-from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
+from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_narwhals
 from sklearn_vae.networks import Network
 from sklearn_vae.system.warnings import warn
 
@@ -21,8 +19,6 @@ from sklearn_vae.system.warnings import warn
 VALUE_ERRORS = ("Input X contains", "could not convert")
 # Advice for tables of more than two dimensions.
 RESHAPE_ADVICE = "Make each sample a row, by X.reshape(len(X), -1)."
-# Columns that a message names, at most.
-MAX_COLUMNS_NAMED = 5
 # Largest sum of weights: the next number of copies is no floating-point number. A sum below the
 # smallest one is nothing beside one row.
 MAX_TOTAL_WEIGHT = 2.0**53
@@ -33,11 +29,13 @@ MIN_MEAN_WEIGHT = 0.25
 
 def fit_schema(X: Any, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
+    if is_sparse(X):
+        return None
     X = as_array(X)
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
-        has_types = issparse(X) or isinstance(as_narwhals(X), nw.DataFrame)
+        has_types = isinstance(as_narwhals(X), nw.DataFrame)
     if not has_types:  # an array of numbers
         return None
     schema = Schema.fit(X)
@@ -85,7 +83,7 @@ def check_weights(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, np.nd
     elif isinstance(X, list | tuple):
         rows = [*compress(X, is_positive)]
     else:
-        rows = (X.tocsr() if issparse(X) else as_array(X))[is_positive]
+        rows = as_array(X)[is_positive]
     return rows, weight[is_positive]
 
 
@@ -116,13 +114,6 @@ def with_column_names(error: ValueError, X: Any, names: Sequence[Name] | None) -
     if not columns:
         return error
     return ValueError(f"{message.rstrip('.')}, in {first_of(columns)}.")
-
-
-def first_of(columns: Sequence[str]) -> str:
-    """Name the first columns and the number of others."""
-    n_others = len(columns) - MAX_COLUMNS_NAMED
-    others = [f"and {n_others} more"] if n_others > 0 else []
-    return ", ".join([*columns[:MAX_COLUMNS_NAMED], *others])
 
 
 def _count_invalid(column: np.ndarray) -> int:

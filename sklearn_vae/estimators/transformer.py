@@ -152,7 +152,7 @@ class VAETransformer(
     prior_ : prior
         Prior of the codes.
     columns_ : TableEncoder
-        Distribution of each column, as a small table; ``columns_.to_frame()`` is a data frame.
+        Distribution of each column, as a small table.
     condition_encoder_ : ConditionEncoder or None
         Classes of y and their frequencies, with ``conditional=True``.
     history_ : list of dict

@@ -12,9 +12,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
+from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_narwhals, check_is_table
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.seeds import RandomState
 from sklearn_vae.system.warnings import warn
 
@@ -195,7 +196,7 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> 
     columns = [f"{names[j]!r} ({share[j]:.1%})" for j in most_first if share[j] > 0]
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
-        f"alone tells them apart. Draw the sample by sample(n, missing=True), or compare it with "
+        f"alone tells them apart. Hide cells of the sample as in rows of real, or compare it with "
         f"complete rows."
     )
 

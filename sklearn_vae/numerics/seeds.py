@@ -34,7 +34,6 @@ class Stream(IntEnum):
     WORDS = 15
     DROPOUT = 16
     CONDITIONAL = 17
-    REJECTION = 18
     LEVELS = 19
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -81,8 +81,6 @@ def matches(value: object, hint: Any) -> bool:
 def _matches_generic(value: object, origin: Any, parts: tuple[Any, ...]) -> bool:
     if origin in (Union, UnionType):
         return any(matches(value, part) for part in parts)
-    if origin is Literal:
-        return any(value is part or value == part for part in parts)
     if origin is Callable:
         return callable(value)
     if not isinstance(value, origin):

@@ -9,6 +9,7 @@ import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Field
+from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.likelihoods.columnwise import Limits
@@ -25,27 +26,13 @@ from sklearn_vae.runtime.vae import VAE, Architecture, DefaultPart, MixturePrior
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
-# Containers of numbers, of those of a schema.
-ARRAYS = ("array", "sparse")
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Types of columns, with the fields of :class:`sklearn_vae.data.schema.Schema`."""
-
-    fields: tuple[Field, ...]
-    container: str
-
 
 # Classes and functions of numpy, by their names in a file.
 PARTS: dict[str, Any] = (
     SCORERS
     | dict.fromkeys(("FullyConnected", "DiagonalGaussian", "StandardNormal"), DefaultPart)
     | {likelihood.__name__: likelihood for likelihood in LIKELIHOODS.values()}
-    | {
-        cls.__name__: cls
-        for cls in (Architecture, MixtureArchitecture, MixturePrior, Schema, VampPrior)
-    }
+    | {cls.__name__: cls for cls in (Architecture, MixtureArchitecture, MixturePrior, VampPrior)}
 )
 
 
@@ -170,8 +157,12 @@ def _read_table(saved: SavedEstimator, architecture: Architecture) -> dict[str, 
     n_columns = 0 if conditions is None else conditions.encoder.n_features
     if n_columns != columns.n_condition_columns:
         raise ValueError("the conditions are not those of the table")
-    fields = None if schema is None or schema.container in ARRAYS else schema.fields
-    return {"columns": columns, "fields": fields, "seed": saved["seed_"], "conditions": conditions}
+    if schema is None:
+        fields = tuple(Field(name, "number", None, "float64") for name in columns.names)
+        schema = Schema(fields, "array")
+    if len(schema.fields) != columns.n_features:
+        raise ValueError("the schema's columns are not those of the table")
+    return {"columns": columns, "schema": schema, "seed": saved["seed_"], "conditions": conditions}
 
 
 def _read_weights(
@@ -232,7 +223,7 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     are_new = bool(saved.parameter("novelty")) and reference.are_often_repeated
     detector = OutlierModel(
         columns=model.columns,
-        fields=model.fields,
+        schema=model.schema,
         scorer=saved["scorer_"],
         reference=reference,
         calibration_scores_=scores,

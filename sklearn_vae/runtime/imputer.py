@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.fields import without_unknown
+from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.imputation.average import AveragedImputation
-from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
+from sklearn_vae.runtime.table import GenerativeModel
 
 
 @dataclass(eq=False, repr=False)
@@ -40,7 +41,7 @@ class ImputerModel:
             Rows without missing cells, then columns of indicators if there are any; objects if
             the model was fitted to categories or dates.
         """
-        X = self._replace_by_nan(X)
+        X = replace_by_nan(as_array(X), self.missing_values)
         return self.impute_rows(self.model.read(X), X)
 
     def impute_rows(self, rows: np.ndarray, X: Any = None) -> np.ndarray:
@@ -49,18 +50,3 @@ class ImputerModel:
         imputed[np.isnan(rows) & self.model.columns.is_empty] = 0.0
         table = self.model.write_imputed(imputed, rows, X)[:, self.is_kept]
         return np.hstack([table, np.isnan(rows[:, self.indicated]).astype(table.dtype)])
-
-    def _replace_by_nan(self, X: Any) -> Any:
-        """Replace the value of missing cells by NaN."""
-        missing, fields = self.missing_values, self.model.object_fields
-        if is_missing(missing):
-            return X
-        table = np.array(as_rows(X), dtype=object)
-        check_shape(table, self.n_features_in_)
-        for (row, j), value in np.ndenumerate(table):
-            # a category that equals a number is none, and neither are True and False
-            may_hold = fields is None or fields[j].is_numeric != isinstance(missing, str)
-            may_equal = may_hold and not (isinstance(value, bool | np.bool_) or is_missing(value))
-            if may_equal and value == missing:
-                table[row, j] = np.nan
-        return table

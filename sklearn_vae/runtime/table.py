@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import fill_masked, find_objects, has_missing_values, is_missing
-from sklearn_vae.data.conditions import ConditionEncoder, split_array
+from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (
     Field,
     check_column_names,
-    has_time_zone,
     nearest_possible,
     rounded_columns,
-    seconds,
-    time_type,
     without_unknown,
 )
+from sklearn_vae.data.frames import cells_of
+from sklearn_vae.data.reading import read_table
+from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.numerics.row_subsets import batches
@@ -31,36 +29,13 @@ from sklearn_vae.persistence.validation import check_count
 CHUNK_SIZE = 1 << 20
 
 
-def check_shape(rows: np.ndarray, n_columns: int) -> None:
+def check_shape(shape: tuple[int, ...], n_columns: int) -> None:
     """Raise an error unless there are rows, of so many columns."""
-    if rows.ndim != 2 or rows.shape[1] != n_columns or not len(rows):
+    if len(shape) != 2 or shape[1] != n_columns or not shape[0]:
         raise ValueError(
             f"X must be of shape (n_samples, {n_columns}), with 1 sample or more. "
-            f"Got shape {rows.shape} instead."
+            f"Got shape {shape} instead."
         )
-
-
-def as_rows(X: Any) -> Any:
-    """Convert a table of polars, pyarrow or scipy to rows; return other tables as they are.
-
-    To numpy, dates of polars are numbers, missing categories of pyarrow other categories, and a
-    sparse matrix is one object. None of the libraries is imported. Masked cells are missing.
-    """
-    if isinstance(X, np.ma.MaskedArray):
-        return fill_masked(X)
-    if hasattr(X, "toarray"):
-        return X.toarray()
-    if hasattr(X, "iter_rows"):  # polars
-        return X.rows()
-    if hasattr(X, "to_pydict"):  # pyarrow
-        return list(zip(*(column.to_pylist() for column in X.columns), strict=True))
-    return X
-
-
-def column_names(X: Any) -> list[Any] | None:
-    """Names of the columns of a data frame, or None for another table."""
-    names = getattr(X, "column_names", getattr(X, "columns", None))  # the first is pyarrow's
-    return None if names is None else list(names)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -74,14 +49,14 @@ class TableModel:
     ----------
     columns : TableEncoder
         Encoder and decoder of rows.
-    fields : sequence of Field or None
-        Types of the columns, if the model was fitted to a data frame or to objects.
+    schema : Schema
+        Types of the columns.
     handle_unknown : {"error", "infrequent", "missing"}
         Treatment of values that the model gives no probability.
     """
 
     columns: TableEncoder
-    fields: Sequence[Field] | None
+    schema: Schema
     handle_unknown: str = "infrequent"
 
     @property
@@ -89,23 +64,18 @@ class TableModel:
         """Number of columns of X."""
         return self.columns.n_features
 
-    @cached_property
-    def object_fields(self) -> Sequence[Field] | None:
-        """Types of the columns, if rows hold anything but real numbers."""
-        return None if all(field.is_real for field in self.fields or ()) else self.fields
+    @property
+    def fields(self) -> Sequence[Field]:
+        """Types of the columns."""
+        return self.schema.fields
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
-        self._check_names(X)
-        table = np.asarray(as_rows(X), dtype=None if self.object_fields is None else object)
-        check_shape(table, self.n_features_in_)
-        if self.object_fields is not None:
-            rows = self._read_fields(table, self.object_fields)
-        else:
-            if table.dtype == object:
-                table = np.where(find_objects(is_missing, table), np.nan, table)
-            is_single = table.dtype == np.float32  # in which values are compared with those of fit
-            rows = table if is_single else table.astype(np.float64, copy=False)
+        table = read_table(as_array(X))
+        if table.names is not None:
+            check_column_names("X", table.names, self.columns.names, "X in fit")
+        check_shape(table.shape, self.n_features_in_)
+        rows = self.schema.transform(table, handle_unknown=self.handle_unknown)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
         if self.handle_unknown == "infrequent":
@@ -113,61 +83,26 @@ class TableModel:
         unknown_is_missing = self.handle_unknown == "missing"
         return self.columns.check_values(rows, self.fields, unknown_is_missing=unknown_is_missing)
 
-    def _check_names(self, X: Any) -> None:
-        """Raise an error if a data frame has other columns than in fit, or another order."""
-        if (names := column_names(X)) is not None:
-            check_column_names("X", names, self.columns.names, "X in fit")
-
-    def _read_fields(self, table: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
-        """Convert a table of objects to numbers: None, NaN and pandas.NA are missing values."""
-        rows = np.empty(table.shape)
-        for j, (field, column) in enumerate(zip(fields, table.T, strict=True)):
-            missing = find_objects(is_missing, column)
-            rows[missing, j] = np.nan
-            values = column[~missing].tolist()
-            if field.categories is not None:
-                if not field.has_types_of(values):
-                    raise TypeError(
-                        f"Column {field.name!r} had the dtype {field.dtype} "
-                        f"({field.logical_type}) in fit, and has values such as {values[0]!r} now."
-                    )
-                values = field.recode(np.arange(len(values)), values, self.handle_unknown)
-            elif time_type(field.dtype) is not None:
-                values = [
-                    seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
-                    for value in values
-                ]
-            try:
-                rows[~missing, j] = values
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"Column {field.name!r} holds numbers: {error}.") from None
-        return rows
-
     def write(self, rows: np.ndarray, observed: np.ndarray | bool = False) -> np.ndarray:
         """Convert numbers to values of the columns' types; dates with a time zone are in UTC.
 
         Cells of the mask ``observed`` are not computed.
         """
-        if self.object_fields is None:
+        if all(field.is_real for field in self.fields):
             return rows
-        rows = nearest_possible(rows, self.object_fields, self.columns.is_positive, observed)
-        table = np.empty(rows.shape, dtype=object)
-        for j, field in enumerate(self.object_fields):
-            table[:, j] = field.decode(rows[:, j], missing=np.nan)
-            if has_time_zone(field.dtype):
-                table[:, j] = [date and date.replace(tzinfo=UTC) for date in table[:, j]]
-        return table
+        rows = nearest_possible(rows, self.fields, self.columns.is_positive, observed)
+        return self.schema.to_objects(rows)
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
         """Convert imputed rows (n, n_features), with texts of X that were not in fit."""
         observed = ~np.isnan(rows[:, : self.n_features_in_])
-        if self.fields is not None:
+        if self.schema.container != "array":
             imputed = np.where(observed, imputed, self.columns.on_steps(imputed))
         table = self.write(imputed, observed)
-        is_text = np.array([field.holds_any_text for field in self.fields or ()], dtype=bool)
-        is_unknown = is_text & (rows[:, : len(is_text)] < 0)
-        if is_unknown.any():
-            table[is_unknown] = np.asarray(as_rows(X), dtype=object)[is_unknown]
+        is_text = np.array([field.holds_any_text for field in self.fields])
+        unknown = np.nonzero(is_text & (rows[:, : self.n_features_in_] < 0))
+        if len(unknown[0]):
+            table[unknown] = cells_of(X, *(indices.tolist() for indices in unknown))
         return table
 
 
@@ -195,10 +130,8 @@ class GenerativeModel(TableModel):
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
             raise ValueError("y is given, and the model was fitted with conditional=False.")
-        names = column_names(y)
-        if names is not None and len(names) > 1:  # one column may have any name
-            self.conditions.check_names(names)
-        return self.conditions.transform(split_array(as_rows(y), n_rows))
+        self.conditions.check_names(column_names(y))
+        return self.conditions.transform(split_columns(y, n_rows))
 
     def encode_conditions(self, codes: np.ndarray) -> np.ndarray:
         """Encode codes of y beside missing values: (n, n_y) -> (n, n_inputs)."""

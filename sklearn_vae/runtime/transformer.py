@@ -113,7 +113,7 @@ class TransformerModel(GenerativeModel):
             Rows; objects if the model was fitted to categories.
         """
         z = np.asarray(X, dtype=np.float64)
-        check_shape(z, self.n_components)
+        check_shape(z.shape, self.n_components)
         if not np.isfinite(z).all():
             raise ValueError("X contains NaN or infinity.")
         check_range(z)

@@ -66,7 +66,7 @@ class RowProgress:
         if self.line.seconds >= QUIET_SECONDS and self.line.is_due:
             rate = self.n_done / self.line.seconds
             text = f"{self.title} {self.n_done} done, {rate:.3g} per second"
-            if self.n_done <= self.n_rows:  # rules may refuse rows
+            if self.n_done <= self.n_rows:  # the number may not be known
                 text += f", {(self.n_rows - self.n_done) / rate:.0f} s left"
             self.line.print(text)
 

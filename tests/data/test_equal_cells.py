@@ -1,7 +1,5 @@
 """Cells that often equal another cell of their row: a point mass at the other column's value."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -146,25 +144,6 @@ def test_saved_models_and_the_runtime_agree(fitted, tmp_path, dtype):
     np.testing.assert_allclose(in_numpy.score_samples(rows.astype(float)), scores, atol=atol)
     imputed = model.impute(rows.astype(float))
     np.testing.assert_allclose(in_numpy.impute(rows.astype(float)), imputed, rtol=1e-5)
-
-
-def test_other_partners_are_refused(fitted):
-    """As a file could have them."""
-    encoder = fitted[0].columns_
-    (equal,) = encoder.equal_cells
-    encoder.check()
-    for wrong in (
-        [],
-        [equal, equal],
-        [replace(equal, partner=equal.column)],
-        [replace(equal, partner=7)],
-        [replace(equal, column=C)],
-        [replace(equal, fraction=1.0)],
-        [replace(equal, bounds=equal.bounds[::-1])],
-        [equal, replace(equal, column=equal.partner, partner=equal.column)],
-    ):
-        with pytest.raises(ValueError):
-            replace(encoder, equal_cells=wrong).check()
 
 
 def test_weights_count_as_copies():

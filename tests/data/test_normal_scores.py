@@ -69,11 +69,9 @@ def test_normal_scores_are_inverted(skewed, unit, dtype):
 
 def test_knots_from_a_file_are_checked(skewed):
     """They must increase, and belong to the columns."""
-    for break_ in ("order", "number", "count"):
+    for break_ in ("number", "count"):
         group = fit(skewed).groups[0]
-        if break_ == "order":
-            group.knots = group.knots[::-1].copy()
-        elif break_ == "number":
+        if break_ == "number":
             group.knots = group.knots[1:]
         else:
             group.n_knots = np.array([1])

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.sparse import csc_array, csr_matrix, random_array
 
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.persistence.serialization import Reader, Writer
@@ -288,19 +287,6 @@ def test_arrays_with_strings_are_restored_as_objects(make):
     np.testing.assert_array_equal(Schema.fit(mixed).transform(mixed), [[1, 1], [0, nan]])
 
 
-@pytest.mark.parametrize("make", [csr_matrix, csc_array])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sparse_tables_become_dense_numbers(make, dtype):
-    """A caller cuts them into slices; zeros are values, not missing cells."""
-    X = make(random_array((7, 5), density=0.4, rng=0, dtype=dtype))
-
-    numbers = Schema.fit(X).transform(X)
-
-    assert numbers.dtype == dtype
-    np.testing.assert_array_equal(numbers, X.toarray())
-    np.testing.assert_array_equal(Schema.fit(X.toarray()).transform(X), numbers)
-
-
 @pytest.mark.parametrize(
     ("dtypes", "expected"),
     [
@@ -335,7 +321,6 @@ LATER = {
     "polars": pl.from_pandas(FRAME[["i", "f"]]),
     "pyarrow": pa.Table.from_pandas(FRAME[["i", "f"]]),
     "a list": FRAME[["i", "f"]].to_numpy().tolist(),
-    "sparse": csr_matrix(FRAME[["i", "f"]].to_numpy()),
 }
 
 

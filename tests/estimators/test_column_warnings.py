@@ -22,7 +22,7 @@ def test_identifier_columns_are_warned_of():
     VAETransformer(2, **SMALL).fit(frame.drop(columns="name"))  # a warning would be an error
 
     more = frame.assign(**{f"code {i}": names for i in range(6)})
-    with pytest.warns(UserWarning, match=r"'code 3' \(40 in 40 rows\), and 2 more\.") as warnings:
+    with pytest.warns(UserWarning, match=r"'code 3' \(40 in 40 rows\) and 2 more\.") as warnings:
         VAETransformer(2, **SMALL).fit(more)
     assert sum("different string" in str(warning.message) for warning in warnings) == 1
 

@@ -322,7 +322,7 @@ def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
     model.save(tmp_path / "model.vae")
 
     for fitted in (model, sklearn_vae.load(tmp_path / "model.vae")):
-        with pytest.raises(ValueError, match=r"'length', 'width'\. Got 'width', 'length' instead"):
+        with pytest.raises(ValueError, match=r"'length', 'width'\. Column 0 is 'width'"):
             fitted.score_samples(X[:, 2:], y[["width", "length"]])
         by_name = fitted.score_samples(X[:, 2:], y)
         np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], y.to_numpy()))

@@ -1,4 +1,6 @@
-"""Marginal and conditional densities, and samples given values or rules, by names of columns."""
+"""Marginal and conditional densities, and samples given values, by names of columns."""
+
+import datetime as dt
 
 import numpy as np
 import pytest
@@ -290,70 +292,34 @@ def test_conditional_models_take_both(passengers):
     )  # fmt: skip
 
 
-# -- rules ---------------------------------------------------------------------------------
-
-
-def test_rows_that_break_a_rule_are_drawn_again(passengers, of_passengers):
-    """Kept rows have the distribution of samples that fulfil the rules."""
-    rules = ["age > 30 and siblings < 3", lambda frame: frame["sex"] == "male"]
-    drawn = of_passengers.sample(2000, random_state=0, rules=rules)
-    free = of_passengers.sample(20000, random_state=5).query(
-        "age > 30 and siblings < 3 and sex == 'male'"
+def test_given_values_far_outside_of_the_training_rows_are_warned_of():
+    """Rows given a number that no code explains are equal."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a": rng.normal(size=80),
+            "n": rng.poisson(3, 80),
+            "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(80), "D"),
+            "c": rng.choice(["x", "y"], 80),
+        }
     )
-
-    assert len(drawn) == 2000
-    assert drawn.dtypes.equals(passengers.dtypes)
-    assert ((drawn["age"] > 30) & (drawn["siblings"] < 3) & (drawn["sex"] == "male")).all()
-    assert stats.ks_2samp(drawn["age"], free["age"]).pvalue > 1e-3
-    pd.testing.assert_frame_equal(drawn, of_passengers.sample(2000, random_state=0, rules=rules))
-
-
-def test_rules_keep_each_row_at_its_condition(passengers):
-    X, y = passengers[["age", "siblings"]], passengers["class"].astype(str)
-    model = VAETransformer(1, conditional=True, max_iter=20, random_state=0).fit(X, y)
-    conditions = np.resize(["first", "third"], 600)
-    drawn = model.sample(600, y=conditions, rules=["siblings > 0"], random_state=0)
-
-    assert (drawn["siblings"] > 0).all()
-    assert (
-        drawn["age"][conditions == "third"].mean() > drawn["age"][conditions == "first"].mean() + 15
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+    model.sample(3, given={"a": 5.0, "n": 12, "when": frame["when"].max(), "c": "x"})
+    message = (
+        r"has a value far outside .*: 1000000.0 for column 'a' \(-\d.* to \d.* in fit\), "
+        r"datetime.datetime\(1999.* for column 'when' \(2024-01-01 to 2024-03-20 in fit\)\."
     )
+    with pytest.warns(UserWarning, match=message):
+        model.sample(3, given={"a": 1e6, "when": dt.datetime(1999, 1, 1)})
 
 
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        (["age > 30", "age > 1000"], r"0 of \d+ sampled rows fulfil the rules, too few"),
-        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: .*name 'fare' is not defined"),
-        ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
-        (["age"], "must give a boolean for each of 50 rows"),
-        ([lambda frame: [True]], "must give a boolean for each"),
-        ([3], "must be an expression or a function"),
-        ("age > 30", "must be a list"),
-    ],
-)
-def test_rules_that_cannot_be_kept_are_named(of_passengers, rules, message):
-    """With a hint at the way out: the error of an assignment was about the shape of a table."""
-    with pytest.raises(ValueError, match=message):
-        of_passengers.sample(50, rules=rules, random_state=0)
-
-
-def test_rules_of_arrays_and_polars(normal, of_normal, passengers):
-    """A function gets the table as sample returns it."""
-    loc, _, _ = normal
-    drawn = of_normal.sample(300, rules=[lambda X: X[:, 0] > loc[0]], random_state=0)
-    assert drawn.shape == (300, 4)
-    assert (drawn[:, 0] > loc[0]).all()
-    with pytest.raises(ValueError, match="must be a function for samples of type ndarray"):
-        of_normal.sample(3, rules=["a > 1"])
-
+def test_samples_of_polars_are_given_values(passengers):
+    """As those of pandas."""
     pl = pytest.importorskip("polars")
     frame = pl.from_pandas(passengers[["age", "siblings"]])
     model = VAETransformer(1, max_iter=3, random_state=0).fit(frame)
-    drawn = model.sample(100, rules=[pl.col("age") > 30], given={"siblings": 1}, random_state=0)
+    drawn = model.sample(100, given={"siblings": 1}, random_state=0)
+
     assert isinstance(drawn, pl.DataFrame)
-    assert drawn["age"].min() > 30
     assert set(drawn["siblings"]) == {1}
     assert model.score_samples(frame[["age"]], columns=["age"]).shape == (N,)
-    with pytest.raises(ValueError, match="polars expression or a function"):
-        model.sample(3, rules=["age > 1"])

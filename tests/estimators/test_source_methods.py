@@ -171,10 +171,20 @@ def test_a_classifier_needs_a_table_in_memory():
         VAEClassifier().fit(lambda: pytest.fail("the source is read"), np.zeros(2400))
 
 
-def test_codes_to_decode_are_a_table_in_memory():
-    vae = small(VAETransformer).fit(TRAIN)
-    with pytest.raises(ValueError, match="inverse_transform needs a table in memory"):
-        vae.inverse_transform(batches(np.zeros((10, 2))))
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        (VAETransformer(2, **SMALL), "inverse_transform"),
+        (VAETransformer(2, **SMALL), "impute"),
+        (VAEOutlierDetector(**SMALL), "explain"),
+        (VAEOutlierDetector(**SMALL), "expected_values"),
+        (VAEImputer(VAETransformer(2, **SMALL)), "transform"),
+    ],
+)
+def test_other_methods_need_a_table_in_memory_and_say_their_name(model, method):
+    model.fit(TRAIN[:200])
+    with pytest.raises(ValueError, match=f"^{method} needs a table in memory"):
+        getattr(model, method)(batches())
 
 
 def test_a_detector_with_weights_needs_a_table_in_memory():

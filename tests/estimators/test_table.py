@@ -378,3 +378,19 @@ def test_decoded_numbers_of_a_positive_column_are_positive_in_its_dtype(dtype):
 
     assert decoded["p"].dtype == dtype
     assert (decoded["p"] > type(decoded["p"].iloc[0])(0)).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([0, 1, 2], "Missing: 3"),
+        ([0, 1, 3, 2], "Column 2 is 3 instead of 2"),
+        ([0, 1, 2, 3, 4], "Unexpected: 4"),
+    ],
+)
+def test_columns_at_fault_are_named_by_their_numbers(columns, message):
+    """scikit-learn checks names of text only, and counts the others."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 5)))
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame[[0, 1, 2, 3]])
+    with pytest.raises(ValueError, match=f"X must have the columns of X in fit, .*{message}"):
+        model.transform(frame[columns])

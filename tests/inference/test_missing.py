@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.sparse import issparse, random_array
 from sklearn.decomposition import FactorAnalysis
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
 
 pd = pytest.importorskip("pandas")
@@ -225,22 +223,6 @@ def test_means_of_binary_columns_are_rounded_in_data_frames(model):
 
 
 # -- VAEImputer --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("container", ["csr", "csc", "coo"])
-def test_marks_in_a_sparse_table_are_replaced_among_its_stored_values(container):
-    """In the memory of these; the table was made dense. Zeros as marks are stored by none."""
-    X = random_array((60, 30), density=0.1, format=container, rng=0)
-    X.data[::7] = -1
-    before, expected = X.copy(), np.where(X.toarray() == -1, np.nan, X.toarray())
-    replaced = replace_by_nan(X, -1)
-
-    assert issparse(replaced)
-    np.testing.assert_array_equal(replaced.toarray(), expected)
-    np.testing.assert_array_equal(X.toarray(), before.toarray())
-    np.testing.assert_array_equal(
-        replace_by_nan(X, 0), np.where(X.toarray() == 0, np.nan, X.toarray())
-    )
 
 
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")

@@ -399,10 +399,10 @@ def test_a_fit_replaces_all_attributes_of_an_earlier_fit():
     assert search.cv_results_ is before["cv_results_"]
 
 
-def test_a_source_of_batches_is_refused(tmp_path):
-    """The folds of a path would be those of its letters."""
+def test_a_source_of_batches_is_refused():
+    """It has no rows to split."""
     with pytest.raises(ValueError, match="VAESearchCV needs a table in memory, and got a source"):
-        VAESearchCV(make_vae(), GRID).fit(str(tmp_path / "rows.parquet"))
+        VAESearchCV(make_vae(), GRID).fit(lambda: iter([X]))
 
 
 @pytest.mark.parametrize(

@@ -501,7 +501,6 @@ FORGERIES = {
     "members": reshaped("state_dict_.encoder.last", (2, 8, 4)),
     "missing": gone("state_dict_.encoder.last"),
     "scale of zero": reshaped("columns_.groups.0.scale", (4,), np.float64),
-    "exponent": filled("columns_.groups.0.exponent", 10**9),
     "order that repeats a column": filled("columns_.groups.0.indices", 0),
     "seed that is negative": put("fitted", "seed_", value=-1),
     "text": put("fitted", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
 from sklearn_vae.estimators.averaging import AverageFitter
 from tests.runtime.conftest import saved
 
@@ -61,25 +61,6 @@ def test_values_that_mark_missing_cells_are_replaced(tmp_path):
 
     np.testing.assert_allclose(model.transform(marked), imputer.transform(marked), rtol=1e-6)
     np.testing.assert_array_equal(model.transform(X), model.transform(marked))
-
-
-@pytest.mark.parametrize("missing_values", [-999.0, "?", pd.NA, None, np.nan], ids=repr)
-def test_cells_of_pandas_na_are_missing_beside_those_of_the_mark(missing_values, tmp_path):
-    """A comparison with it has no truth value."""
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"real": rng.normal(size=80), "k": rng.choice(["a", "b"], 80)}).astype(
-        {"real": "Float64", "k": "string"}
-    )
-    table.loc[:4, "real"], table.loc[5:9, "k"] = pd.NA, pd.NA
-    if not pd.isna(missing_values):
-        table.loc[10:14, "k" if missing_values == "?" else "real"] = missing_values
-    imputer = VAEImputer(VAETransformer(1, **SMALL), missing_values=missing_values).fit(table)
-    imputed = saved(imputer, tmp_path).transform(table.to_numpy(object))
-    expected = imputer.transform(table)
-
-    assert load(tmp_path / "model.vae").transform(table).equals(expected)
-    assert imputed[:, 1].tolist() == expected["k"].tolist()
-    np.testing.assert_allclose(imputed[:, 0].astype(float), expected["real"].astype(float))
 
 
 def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):

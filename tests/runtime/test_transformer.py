@@ -266,28 +266,6 @@ def test_a_model_can_be_sent_to_another_process():
     np.testing.assert_array_equal(model.score_samples(X), scores)
 
 
-@pytest.mark.parametrize("names", [["number"], ["number", "integer", "text", "truth"]])
-def test_pandas_na_is_a_missing_value(names, tmp_path):
-    """In data frames of numbers alone, and with columns of other types."""
-    rng = np.random.default_rng(0)
-    columns = {
-        "number": pd.array(rng.normal(size=60), dtype="Float32"),
-        "integer": pd.array(rng.integers(9, size=60), dtype="Int64"),
-        "text": pd.array(rng.choice(["a", "b"], 60), dtype="string"),
-        "truth": pd.array(rng.random(60) < 0.5, dtype="boolean"),
-    }
-    frame = pd.DataFrame({"real": rng.normal(size=60), **{name: columns[name] for name in names}})
-    for first, name in enumerate(names):
-        frame.loc[first::7, name] = pd.NA
-    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-    estimator.save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-
-    np.testing.assert_allclose(
-        model.score_samples(frame), estimator.score_samples(frame), rtol=1e-6
-    )
-
-
 def frames_of_other_libraries():
     """Dates with a time zone, durations and classes with missing cells: polars and pyarrow."""
     pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
@@ -369,40 +347,3 @@ def test_a_model_of_constant_columns_with_missing_cells_is_read(hidden, tmp_path
 
     np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
     np.testing.assert_allclose(by_numpy.transform(X), vae.transform(X), atol=1e-6)
-
-
-def test_numbered_columns_in_another_order_are_refused(tmp_path):
-    """As by the estimator; other names than numbers are read by position."""
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)))
-    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-
-    with pytest.raises(ValueError, match="X must have the columns of X in fit, in their order"):
-        model.score_samples(frame[[1, 0]])
-    scores = model.score_samples(frame)
-    np.testing.assert_array_equal(model.score_samples(frame.add_prefix("x")), scores)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error", "message"),
-    [
-        ({"color": 1}, TypeError, r"Column 'color' had the dtype .* has values such as 1 now"),
-        ({"alive": "yes"}, TypeError, r"Column 'alive' had the dtype bool .* such as 'yes' now"),
-        ({"a": "many"}, ValueError, "Column 'a' holds numbers: .* 'many'"),
-    ],
-)
-def test_values_of_another_type_are_refused_by_column(changed, error, message, tmp_path):
-    """Text for truth values, or the reverse, would be unseen categories."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "a": rng.normal(size=40),
-            "color": rng.choice(["red", "blue", "green"], 40),
-            "alive": rng.random(40) < 0.5,
-        }
-    )
-    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-
-    with pytest.raises(error, match=message):
-        model.score_samples(frame.assign(**changed))

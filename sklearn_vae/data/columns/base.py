@@ -283,12 +283,6 @@ def take_categories(categories: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return categories.astype(np.float64)[np.arange(len(categories)), codes]
 
 
-def check_order(name: str, values: np.ndarray) -> None:
-    """Refuse categories or point masses (k, C) that are not in order."""
-    if not (np.diff(values) > 0).all():
-        raise ValueError(f"{name!r} must be in order")
-
-
 def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Convert values and categories to the dtype of the one that has fewer digits."""
     dtype = min(X.dtype, categories.dtype, key=lambda dtype: dtype.itemsize)

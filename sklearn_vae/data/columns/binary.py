@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order, is_category
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, is_category
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.recording import times_power_of_two
 from sklearn_vae.data.training_column import TrainingColumn
@@ -57,7 +57,6 @@ class BinaryColumns(Columns):
         """Check the attributes, as after reading them from a file."""
         super().check()
         check_array("categories", self.categories, "f", (len(self.indices), 2))
-        check_order("categories", self.categories)
 
     def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the power of two, the lower value and the distance to the upper: (k,) each."""

@@ -39,8 +39,6 @@ class CountColumns(Columns):
         """Check the attributes, as after reading them from a file."""
         super().check()
         check_array("bounds", self.bounds, "f", (len(self.indices), 2))
-        if (self.bounds[:, 0] > self.bounds[:, 1]).any():
-            raise ValueError("'bounds' must be in order")
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
     cauchy_log_density,
-    check_order,
     is_category,
     one_hot,
     take_categories,
@@ -80,7 +79,6 @@ class PointMassColumns(RealColumns):
         super().check()
         shape = (len(self.indices), self.width - 1)
         check_array("point_masses", self.point_masses, "f", shape, allows_nan=True)
-        check_order("point_masses", np.nan_to_num(self.point_masses, nan=np.inf))
 
     @property
     def is_restricted(self) -> np.ndarray:
