@@ -54,7 +54,7 @@ class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
     Codes are in the order of their components' members. A subclass for each library defines
-    activation functions, gradients of likelihoods and Sobol points.
+    activation functions.
 
     Parameters
     ----------
@@ -162,10 +162,6 @@ class MixtureEnsemble:
 
     def activate(self, x: Array) -> Array:
         """Apply the networks' activation function."""
-        raise NotImplementedError
-
-    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
-        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
         raise NotImplementedError
 
     # -- networks --------------------------------------------------------------------
