@@ -28,14 +28,6 @@ from sklearn_vae.system.progress import advance, uncounted
 MAX_ROWS = 1 << 8
 
 
-class TorchMixtureEnsemble(MixtureEnsemble):
-    """A ``MixtureEnsemble`` of PyTorch's tensors."""
-
-    def activate(self, x: Tensor) -> Tensor:
-        """Apply the networks' activation function."""
-        return ACTIVATIONS[self.architecture.activation](x)
-
-
 @dataclass(frozen=True)
 class EnsemblePredictor:
     """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
@@ -57,28 +49,29 @@ class EnsemblePredictor:
     columns: TableEncoder
     members: tuple[Predictor, ...]
     weight: np.ndarray
-    _cache: dict[str, TorchMixtureEnsemble] = field(
+    _cache: dict[str, MixtureEnsemble] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @default_modes()  # its tensors serve other calls, too
-    def model(self, dtype: np.dtype) -> TorchMixtureEnsemble:
+    def model(self, dtype: np.dtype) -> MixtureEnsemble:
         """Return the models as tensors, which are made at the first call.
 
         The arrays of the weights become read-only: a change would not reach the tensors.
         """
         precision = np.dtype(dtype).name
 
-        def make() -> TorchMixtureEnsemble:
+        def make() -> MixtureEnsemble:
             first = self.members[0]
             like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
-            return TorchMixtureEnsemble(
+            return MixtureEnsemble(
                 cast(MixtureArchitecture, first.architecture),
                 [
                     {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
                     for member in self.members
                 ],
                 torch.tensor(self.weight).to(like),  # a copy: as_tensor warns of read-only arrays
+                ACTIVATIONS[first.architecture.activation],
                 Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
             )
 
@@ -115,7 +108,7 @@ class EnsemblePredictor:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
 
-        def conditional_mean(model: TorchMixtureEnsemble, x: Tensor, points: Points) -> Tensor:
+        def conditional_mean(model: MixtureEnsemble, x: Tensor, points: Points) -> Tensor:
             return posterior_draws(model, x, points).conditional_mean(model, x)
 
         encoded = self._map(conditional_mean, X, n_draws)
@@ -127,7 +120,7 @@ class EnsemblePredictor:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
 
         def sample(
-            model: TorchMixtureEnsemble, x: Tensor, points: Points, generator: torch.Generator
+            model: MixtureEnsemble, x: Tensor, points: Points, generator: torch.Generator
         ) -> Tensor:
             draws = posterior_draws(model, x, points)
             weight = draws.codes.weight.flatten(0, 1).T.contiguous()

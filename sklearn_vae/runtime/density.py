@@ -10,7 +10,7 @@ from sklearn_vae.inference.mixture_log_density import log_density, posterior_dra
 from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.runtime.table import GenerativeModel, chunks
-from sklearn_vae.runtime.vae import ACTIVATIONS, Architecture
+from sklearn_vae.runtime.vae import Architecture
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,6 @@ class MixtureArchitecture(MixtureColumns, Architecture):
     has_missing: bool = False
 
 
-class NumpyMixtureEnsemble(MixtureEnsemble):
-    """A ``MixtureEnsemble`` of numpy's arrays."""
-
-    def activate(self, x: np.ndarray) -> np.ndarray:
-        """Apply the networks' activation function."""
-        with np.errstate(over="ignore"):
-            return ACTIVATIONS[self.architecture.activation](x)
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class DensityModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
@@ -43,7 +34,7 @@ class DensityModel(GenerativeModel):
         Number of columns of X.
     """
 
-    model: NumpyMixtureEnsemble
+    model: MixtureEnsemble
 
     @property
     def n_noise(self) -> int:

@@ -11,7 +11,6 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
-from sklearn_vae.inference.ensemble import TorchMixtureEnsemble
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import GivenComponent, log_density as log_density_of
 from sklearn_vae.likelihoods import (
@@ -26,6 +25,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
@@ -73,9 +73,8 @@ def ensemble_of(model):
     n_values = len(model.architecture.is_real_value)
     bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
     limits = Limits(-bound, bound, none, torch.zeros(n_values))
-    return TorchMixtureEnsemble(
-        model.architecture, [model.state_dict()], torch.ones(1).double(), limits
-    )
+    weight = torch.ones(1).double()
+    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, torch.tanh, limits)
 
 
 def log_density(model, X, n_draws=64):
