@@ -262,13 +262,6 @@ class MixtureEnsemble:
 
     # -- density ---------------------------------------------------------------------
 
-    def n_observed(self, x: Array) -> Array:
-        """Number of observed values of encoded rows: (B, n_columns) -> (B,)."""
-        n_observed = (~namespace(x).isnan(take(x, self.real_columns, 1))).sum(-1)
-        if self.others.blocks:
-            n_observed = n_observed + self.others.observed(take(x, self.other_columns, 1)).sum(-1)
-        return as_type(n_observed, x)
-
     def whitened(self, x: Array) -> Array:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (d, C, B)."""
         xp = namespace(x)
