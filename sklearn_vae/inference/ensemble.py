@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -12,32 +11,21 @@ from torch import Tensor
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.conditionals import resample
-from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
+from sklearn_vae.inference.log_density import Points
+from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.inference.predictor import Predictor, keep
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
 from sklearn_vae.networks.mlp import ACTIVATIONS
-from sklearn_vae.numerics.random import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance, uncounted
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 8
-
-
-class TorchMixtureEnsemble(MixtureEnsemble):
-    """A ``MixtureEnsemble`` of PyTorch's tensors."""
-
-    def activate(self, x: Tensor) -> Tensor:
-        """Apply the networks' activation function."""
-        return ACTIVATIONS[self.architecture.activation](x)
-
-    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Tensor:
-        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
-        return torch.as_tensor(sobol_normal(n_draws, n_dims, seed)).to(self.loc)
 
 
 @dataclass(frozen=True)
@@ -61,28 +49,29 @@ class EnsemblePredictor:
     columns: TableEncoder
     members: tuple[Predictor, ...]
     weight: np.ndarray
-    _cache: dict[str, TorchMixtureEnsemble] = field(
+    _cache: dict[str, MixtureEnsemble] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @default_modes()  # its tensors serve other calls, too
-    def model(self, dtype: np.dtype) -> TorchMixtureEnsemble:
+    def model(self, dtype: np.dtype) -> MixtureEnsemble:
         """Return the models as tensors, which are made at the first call.
 
         The arrays of the weights become read-only: a change would not reach the tensors.
         """
         precision = np.dtype(dtype).name
 
-        def make() -> TorchMixtureEnsemble:
+        def make() -> MixtureEnsemble:
             first = self.members[0]
             like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
-            return TorchMixtureEnsemble(
+            return MixtureEnsemble(
                 cast(MixtureArchitecture, first.architecture),
                 [
                     {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
                     for member in self.members
                 ],
                 torch.tensor(self.weight).to(like),  # a copy: as_tensor warns of read-only arrays
+                ACTIVATIONS[first.architecture.activation],
                 Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
             )
 
@@ -108,8 +97,7 @@ class EnsemblePredictor:
         It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
         per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
-        function = partial(log_density, n_draws=n_draws)
-        log_p = self._map(function, X, n_draws, scrambling, n_points=MAX_FACTOR * n_draws)
+        log_p = self._map(log_density, X, n_draws, scrambling)
         for rows in batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
@@ -120,8 +108,8 @@ class EnsemblePredictor:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
 
-        def conditional_mean(model: TorchMixtureEnsemble, x: Tensor, noise: Tensor) -> Tensor:
-            return posterior_draws(model, x, noise).conditional_mean(model, x)
+        def conditional_mean(model: MixtureEnsemble, x: Tensor, points: Points) -> Tensor:
+            return posterior_draws(model, x, points).conditional_mean(model, x)
 
         encoded = self._map(conditional_mean, X, n_draws)
         return self.columns.fill_missing(X, encoded, is_rounded)
@@ -132,10 +120,11 @@ class EnsemblePredictor:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
 
         def sample(
-            model: TorchMixtureEnsemble, x: Tensor, noise: Tensor, generator: torch.Generator
+            model: MixtureEnsemble, x: Tensor, points: Points, generator: torch.Generator
         ) -> Tensor:
-            draws = posterior_draws(model, x, noise)
-            chosen = resample(draws.log_weight.softmax(1), n_imputations, generator)
+            draws = posterior_draws(model, x, points)
+            weight = draws.codes.weight.flatten(0, 1).T.contiguous()
+            chosen = resample(weight, n_imputations, generator)
             row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
             rows = draws.sample(model, x, row, chosen.flatten(), generator)
             return rows.unflatten(0, (len(x), n_imputations))
@@ -150,22 +139,20 @@ class EnsemblePredictor:
         n_draws: int,
         scrambling: int = 0,
         *,
-        n_points: int | None = None,
         seed: int | None = None,
     ) -> np.ndarray:
-        """Apply a function (model, encoded rows, noise), chunk by chunk.
+        """Apply a function (model, encoded rows, points), chunk by chunk.
 
-        The noise is ``n_points`` points, by default as many as there are draws. With ``seed``, the
-        last argument is a generator of the chunk.
+        With ``seed``, the last argument is a generator of the chunk.
         """
         first, model = self.members[0], self.model(X.dtype)
         if X.shape[1] < first.columns.n_features:  # y is integrated out
             n_missing = first.columns.n_features - X.shape[1]
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
-        noise = first.noise(n_points or n_draws, X.dtype, scrambling)[0, :, 0]
+        points = first.points(n_draws, X.dtype, scrambling).last(model.architecture.n_components)
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
-            return function(model, first.encode(rows)[0], noise, *generator).cpu().numpy()
+            return function(model, first.encode(rows)[0], points, *generator).cpu().numpy()
 
         # rows whose draws, and codes of each component, fit in memory
         n_numbers = max(n_draws, len(model.log_weight)) * model.n_columns

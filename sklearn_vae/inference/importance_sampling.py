@@ -139,6 +139,8 @@ class ImportanceSampler:
     ----------
     target : Target
         p(x, z) as a function of z.
+    tolerance : float or array of shape (B,), default=TOLERANCE
+        Bias of log p(x), in nats, that needs no further proposal.
 
     Attributes
     ----------
@@ -154,23 +156,25 @@ class ImportanceSampler:
     log_joint: Array
     log_mixture: Array
 
-    def __init__(self, target: Target):
-        self.target = target
+    def __init__(self, target: Target, tolerance: Any = TOLERANCE):
+        self.target, self.tolerance = target, tolerance
         self.proposals: list[tuple[int, Proposal]] = []
 
     def add(self, *proposals: tuple[Proposal, Array]) -> None:
         """Draw codes from further proposals, each for standard normal draws (1, K, 1, n_noise)."""
         drawn = [proposal.draw(noise) for proposal, noise in proposals]
-        z = concatenate(drawn, 1)  # (M, K, B or 1, l)
+        xp, n_rows = namespace(drawn[0]), max(part.shape[2] for part in drawn)
+        z = concatenate(
+            (xp.broadcast_to(part, (*part.shape[:2], n_rows, part.shape[3])) for part in drawn), 1
+        )  # (M, K, B or 1, l)
         log_joint = self.target.log_prob(z)  # (M, K, B)
-        z = namespace(z).broadcast_to(z, (*log_joint.shape, z.shape[-1]))
+        z = xp.broadcast_to(z, (*log_joint.shape, z.shape[-1]))
         new = [
             (part.shape[1], proposal) for part, (proposal, _) in zip(drawn, proposals, strict=True)
         ]
         before, self.proposals = self.proposals, [*self.proposals, *new]
         log_mixture = _log_mixture(self.proposals, z)
         if before:
-            xp = namespace(z)
             mixed = xp.logaddexp(self.log_mixture, _log_mixture(new, self.z))
             z = xp.concatenate([self.z, z], 1)
             log_joint = xp.concatenate([self.log_joint, log_joint], 1)
@@ -179,7 +183,9 @@ class ImportanceSampler:
 
     def select(self, rows: Array) -> "ImportanceSampler":
         """Index-select the rows."""
-        chosen = ImportanceSampler(self.target.select(rows))
+        is_shared = isinstance(self.tolerance, float)
+        tolerance = self.tolerance if is_shared else self.tolerance[rows]
+        chosen = ImportanceSampler(self.target.select(rows), tolerance)
         chosen.proposals = [(n_draws, part.select(rows)) for n_draws, part in self.proposals]
         for name in ("z", "log_joint", "log_mixture"):
             setattr(chosen, name, take(getattr(self, name), rows, 2))
@@ -195,12 +201,15 @@ class ImportanceSampler:
         xp, log_weight = namespace(self.z), self.log_weight
         log_sum = logsumexp(log_weight, 1)
         weight = xp.exp(log_weight - log_sum[:, None])  # their sum is 1
-        factor = xp.ones_like(log_sum)
+        factor, tiny = xp.ones_like(log_sum), xp.finfo(log_sum.dtype).eps
         for control, expected in self._control_variates():
             centred = control - control.mean(1)[:, None]
-            slope = (centred * weight).sum(1) / xp.square(centred).sum(1)
+            spread = xp.square(centred).sum(1)
+            slope = (centred * weight).sum(1) / spread
             corrected = factor - slope * (control.sum(1) - expected)
             is_good = (corrected > 1 / MAX_FACTOR) & (corrected < MAX_FACTOR)
+            # one that does not vary, but for rounding, says nothing
+            is_good = is_good & (spread > tiny * xp.square(control).sum(1))
             factor = xp.where(is_good, corrected, factor)
             weight = weight - xp.where(is_good, slope, 0.0)[:, None] * centred
         return log_sum + xp.log(factor)
@@ -222,7 +231,7 @@ class ImportanceSampler:
             yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
     def is_uneven(self) -> Array:
-        """Mask of rows whose estimate of log p(x) is biased by more than ``TOLERANCE``: (M, B).
+        """Mask of rows whose estimate of log p(x) is biased by more than the tolerance: (M, B).
 
         By the delta method the bias is half the relative variance of an average of K weights,
         1 / ESS - 1 / K with the effective sample size ESS.
@@ -231,7 +240,9 @@ class ImportanceSampler:
         weight = softmax(log_weight, 1)
         bias = 0.5 * (xp.square(weight).sum(1) - 1 / weight.shape[1])
         # without any finite log-weight, all are the lowest number, or overflow to NaN
-        return ~((bias < TOLERANCE) & (xp.amax(log_weight, 1) > xp.finfo(log_weight.dtype).min))
+        return ~(
+            (bias < self.tolerance) & (xp.amax(log_weight, 1) > xp.finfo(log_weight.dtype).min)
+        )
 
 
 def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
@@ -275,16 +286,28 @@ def add_first(sampler: ImportanceSampler, z: Array, noise: Array) -> None:
     z, local = find_modes(sampler.target.expand, z, tol=FIRST_CONVERGED)
     is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
     step = namespace(z).where(is_small[..., None], local.step, 0.0)
-    sampler.add(*_laplace(z + step, local, noise))
+    sampler.add(*laplace_proposals(z + step, local.information, local.prior_precision, noise))
 
 
-def _laplace(z: Array, local: Expansion, noise: Array) -> Iterator[tuple[Proposal, Array]]:
-    """Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
+def laplace_proposals(
+    z: Array, information: Array, prior_precision: Array, noise: Array
+) -> Iterator[tuple[Proposal, Array]]:
+    """Yield the Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
+    for scale, part in zip((PROPOSAL_SCALE, wide_scale(z.shape[-1])), _split(noise), strict=True):
+        if part.shape[1]:
+            yield NormalProposal.of(z, information, prior_precision, scale), part
+
+
+def _split(noise: Array) -> tuple[Array, Array]:
+    """Split draws into those from a Laplace approximation and those from a wider one."""
     n_wide = noise.shape[1] // WIDE_ONE_IN
-    yield NormalProposal.from_expansion(z, local, PROPOSAL_SCALE), noise[:, n_wide:]
-    if n_wide:
-        wide = NormalProposal.from_expansion(z, local, wide_scale(z.shape[-1]))
-        yield wide, noise[:, :n_wide]
+    return noise[:, n_wide:], noise[:, :n_wide]
+
+
+def add_draws(sampler: ImportanceSampler, noise: Array, _number: int) -> None:
+    """Add draws from the first Laplace approximation."""
+    normals = [part for _, part in sampler.proposals if isinstance(part, NormalProposal)]
+    sampler.add(*zip(normals[:2], _split(noise), strict=False))
 
 
 def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
@@ -312,22 +335,23 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     if is_known.any():
         modes = xp.where(is_known[..., None], flat, modes)
         local = target.expand(modes, repeated)
-    by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in (modes, *local)]
+    parts = modes, local.information, local.prior_precision
+    by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
 
-    def at(start: Array) -> tuple[Array, Expansion]:
-        """Codes at one start of each row (M, B), and the expansion there."""
-        z, *expansion = (
+    def at(start: Array) -> tuple[Array, Array, Array]:
+        """Codes at one start of each row (M, B), and precisions there."""
+        z, information, precision = (
             take_along(part, start.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 3)), 1)[:, 0]
             for part in by_start
         )
-        return z, Expansion(*expansion)
+        return z, information, precision
 
-    proposals = list(_laplace(*at(best), noise))
+    proposals = list(laplace_proposals(*at(best), noise))
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
     for start in range(n_starts if n_starts > 1 else 0):
-        z, expansion = at(xp.full_like(best, start))
-        proposals.append((NormalProposal.from_expansion(z, expansion, PROPOSAL_SCALE), few))
+        normal = NormalProposal.of(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
+        proposals.append((normal, few))
     sampler.add(*proposals)
 
 

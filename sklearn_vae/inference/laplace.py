@@ -87,14 +87,16 @@ class NormalProposal(NamedTuple):
     whiten: Array
 
     @classmethod
-    def from_expansion(cls, loc: Array, local: Expansion, scale: float = 1.0) -> "NormalProposal":
+    def of(
+        cls, loc: Array, information: Array, prior_precision: Array, scale: float = 1.0
+    ) -> "NormalProposal":
         """Laplace approximation at codes, ``scale`` times as wide where the likelihood decides.
 
         Where the likelihood is flat, it is as wide as the prior. Where the curvature overflows, it
         is a standard normal distribution around the code.
         """
         xp = namespace(loc)
-        root = cholesky(local.information / scale**2 + diagonal_matrix(local.prior_precision))
+        root = cholesky(information / scale**2 + diagonal_matrix(prior_precision))
         whiten = root.swapaxes(-1, -2)
         is_bad = ~xp.isfinite(whiten).all(-1).all(-1)
         eye = as_type(xp.eye(loc.shape[-1]), loc)
@@ -124,17 +126,13 @@ class NormalProposal(NamedTuple):
 
 
 def find_modes(
-    expand: Callable[[Array, Array], Expansion],
-    z: Array,
-    tol: float = CONVERGED,
-    is_worth: Callable[[Expansion, Array, Array], Array] | None = None,
+    expand: Callable[[Array, Array], Expansion], z: Array, tol: float = CONVERGED
 ) -> tuple[Array, Expansion]:
     """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
     ``expand`` is a function of codes (M, R, l) and of the indices of their rows (R,). Return codes
     near the modes, and the expansion there. A row takes no further step that gains less than half
-    of ``tol`` nats. ``is_worth`` is a function of the expansion, of indices of rows and of what a
-    step gains in nats (M, B), which returns the mask of the steps that are worth taking.
+    of ``tol`` nats.
     """
     xp = namespace(z)
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
@@ -147,8 +145,6 @@ def find_modes(
         length = take(size, rows, 1)
         # twice the gain of the step by the quadratic expansion; rejected ones are shorter
         is_active = decrement * length * (2 - length) > tol
-        if is_worth is not None:
-            is_active = is_active & is_worth(local, rows, 0.5 * decrement)
         (chosen,) = xp.where(is_active.any(0))
         if not len(chosen):
             break

@@ -57,6 +57,18 @@ class Points(NamedTuple):
         further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
         return cls(noise(n_draws, 0), noise(n_draws, 1), further)
 
+    def fewer(self, one_in: int) -> "Points":
+        """One in so many draws for the first proposal and for the prior, rounded up."""
+        first, prior = (part[:, : -(-part.shape[1] // one_in)] for part in (self.first, self.prior))
+        return Points(first, prior, self.further)
+
+    def last(self, n_dims: int) -> "Points":
+        """The last dimensions of the draws."""
+        first, prior, *further = (
+            part[..., -n_dims:] for part in (self.first, self.prior, *self.further)
+        )
+        return Points(first, prior, further)
+
 
 class JointDensity(NamedTuple):
     """p(x, z) of rows as a function of z.
@@ -145,7 +157,7 @@ def log_evidence(
        ICLR 2016.
     """
     xp, prior = namespace(x), sample_prior(model, points.prior)
-    log_p, poor = empty((len(prior.z), x.shape[1]), x), []
+    log_p, poor = empty((len(prior.z), x.shape[1]), prior.z), []
     for rows in batches(x.shape[1], rows_per_chunk):
         chunk = x[:, rows]
         sampler = _first_proposals(model, chunk, points, prior, has_few=True)

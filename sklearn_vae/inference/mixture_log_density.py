@@ -1,31 +1,34 @@
-"""Log-density of a ``MixtureEnsemble``: importance sampling from Laplace approximations.
+"""Log-density of a ``MixtureEnsemble``: importance sampling of codes given likely components.
 
-The latent variables of a row are a component c, of any member, and the code z. For each member and
-likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
-the Laplace approximation of p(z | x, c) and of the evidence p(x, c). Components are drawn in
-proportion to the evidences, codes from the Laplace approximations, from wider ones and from the
-prior. The weight of a draw is the joint density over the density of the proposals for its
-component, so the estimate of p(x) is unbiased. Draws are stratified [1]_: those from one proposal
-are consecutive Sobol points, which spread evenly.
+The latent variables of a row are a component c, of any member, and the code z. Fisher scoring finds
+the modes of p(z | x, c) of each member's likely components, and Laplace approximations there say
+how much of p(x) each component has. The largest parts are estimated by importance sampling, of
+pairs of a component and a row. Of the others, the approximations are good enough.
 
 An ensemble that is still a mixture needs no draws: p(x | z, c) does not depend on z.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. Rows lie first: N codes, B rows, C
-components.
-
-References
-----------
-.. [1] A. B. Owen, "Monte Carlo Theory, Methods and Examples", 2013, chapter 8.
+Arrays are PyTorch's tensors, or in the runtime numpy's. N pairs, B rows, C components.
 """
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.inference.constants import DIFFERENCE, PROPOSAL_SCALE, wide_scale
-from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
+from sklearn_vae.inference.constants import PRIOR_ONE_IN
+from sklearn_vae.inference.importance_sampling import (
+    ImportanceSampler,
+    WeightedCodes,
+    add_draws,
+    laplace_proposals,
+    refine,
+)
+from sklearn_vae.inference.laplace import find_modes
+from sklearn_vae.inference.log_density import JointDensity, Points, sample_prior
+from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.models.mixture_columns import Standardized
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
@@ -34,29 +37,28 @@ from sklearn_vae.numerics.array_api import (
     arange,
     argsort,
     as_array,
-    as_type,
     concatenate,
+    diagonal_matrix,
     empty,
-    index_max,
     logsumexp,
     namespace,
-    search_rows,
     softmax,
     sum_last,
     take,
     take_along,
+    zeros,
 )
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 
-# Components with an evidence so many nats below the row's best get no (further) steps: of a
-# member's at the encoder's mean, and of all after a step. No more components of a member get any.
+# Components with an evidence so many nats below the row's best at the encoder's mean get no steps,
+# and no more components of a member get any. Those so many nats below it at the mode get no draws:
+# their approximations are a part of scores, and codes given a row are not of them.
 MAX_FIRST_GAP = 12.0
-MAX_GAP = 5.0
 MAX_COMPONENTS = 3
-# Shares of the draws of z that are from the Laplace approximation, from a wider one and from the
-# prior. The wider ones are for curved posteriors.
-PROPOSAL_SHARES = (5 / 8, 1 / 4, 1 / 8)
+MAX_GAP = 5.0
+# So many times as many codes are drawn at a time as are decoded in the search for modes.
+CHUNK_FACTOR = 3
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
 # best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
@@ -64,23 +66,30 @@ FAR = 10.0
 N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
-# A score of a larger standard error per observed value, in nats, is computed again with more draws,
-# in proportion to it: as many times more as the next power of two, up to MAX_FACTOR. No standard
-# error below the first of MAX_ERRORS is too large, and any above the second is. Standard errors of
-# few draws predict errors badly, so that more draws for the largest ones would lower the mean error
-# less.
-MAX_ERROR_PER_VALUE = 0.0015
-MAX_ERRORS = (0.03, 0.2)
-MAX_DOUBLINGS = 4
-MAX_FACTOR = 1 << MAX_DOUBLINGS
-# Draws that are made again at a time.
-MAX_DRAWS = 1 << 17
+# A larger part of a component in the bias of the score, in nats, needs further draws, up to so many
+# times.
+MAX_BIAS = 0.002
+MAX_ROUNDS = 3
+# Each likely component gets one in so many of the draws of a row, for scores and of codes.
+SCORE_ONE_IN = 2
+POSTERIOR_ONE_IN = 4
 # Components of a smaller posterior probability get none, if the density does not depend on codes.
 MIN_PROBABILITY = 1e-9
 
 
-class LaplaceProposal:
-    """Laplace approximations of p(z | x, c), for each component of an ensemble and each row.
+class StandardNormal:
+    """Standard normal distribution of codes."""
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: (..., l) -> (...)."""
+        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
+
+
+class GivenComponent:
+    """p(x | z, c) of rows x, as a model whose rows are pairs of a component and a row.
+
+    Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
+    the parts of ``Standardized``, which depend on x, too.
 
     Parameters
     ----------
@@ -91,286 +100,284 @@ class LaplaceProposal:
 
     Attributes
     ----------
-    log_evidence : array of shape (C, B)
-        Laplace approximations of log p(x, c), in nats.
-    loc : array of shape (C, B, l)
-        Modes.
-    root, whiten : array of shape (2, C, B, l, l)
-        Roots of the covariances, and of the wider ones, z = loc + root @ noise, and their
-        inverses.
+    codes_per_chunk : int
+        Codes that are decoded at a time.
     """
 
+    n_members = 1
+    architecture = SimpleNamespace(decodes_per_row=True)
+
     def __init__(self, model: MixtureEnsemble, x: Array):
-        self.model, self.x, xp = model, x, namespace(x)
+        self.model, self.likelihood, xp = model, self, namespace(x)
         white = model.whitened(x)
         self.white = white.reshape(len(white), white.shape[1] * len(x))  # (d, C B)
         self.others = model.others.split_missing(take(x, model.other_columns, 1))
         observed = ~xp.isnan(take(x, model.real_columns, 1))
         self.observed = None if observed.all() else observed
-        self.loc, log_scale = (part[model.member] for part in model.encode(x))
-        # q(z|x) is the proposal of components that get no steps, as the only one of a member does
-        self.log_evidence = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]
-        pairs = pairwise(model.ends)
-        several = [c for first, end in pairs if end - first > 1 for c in range(first, end)]
-        component, row = self._all_rows(as_array(np.array(several, dtype=int), x))
-        at_mean = self.log_joint(self.loc[component, row], component, row)
-        self.log_evidence[component, row] += at_mean - model.log_weight[component]
-        self.eye = as_type(xp.eye(log_scale.shape[-1]), x)
-        self.root, self.whiten = (
-            xp.stack(2 * [xp.exp(sign * log_scale)[..., None] * self.eye]) for sign in (1, -1)
-        )
-        self._fit(*self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
-        self._search_far()
+        self.n_rows = len(x)
+        self.codes_per_chunk = model.codes_per_chunk(is_complete=self.observed is None)
 
-    def _all_rows(self, components: Array) -> tuple[Array, Array]:
-        """Pairs of components (C,) and of all rows: (C B,), (C B,)."""
-        index, n_rows = arange(len(components) * len(self.x), self.x), len(self.x)
-        return components[index // n_rows], index % n_rows
+    def prior_distribution(self) -> StandardNormal:
+        """p(z)."""
+        return StandardNormal()
 
-    def _likeliest(self, n: int, max_gap: float = math.inf) -> tuple[Array, Array]:
-        """Up to n likely components of each member and row: components and rows, (N,) each."""
-        components, rows = [], []
-        for first, end in pairwise(self.model.ends):
-            order = argsort(-self.log_evidence[first:end], 0)[:n]
-            evidence = take_along(self.log_evidence[first:end], order, 0)
-            rank, row = namespace(order).where(~(evidence < evidence[:1] - max_gap))
-            components.append(first + order[rank, row])
-            rows.append(row)
-        return concatenate(components), concatenate(rows)
+    def target(self, component: Array, row: Array) -> JointDensity:
+        """p(x, z | c) of components and rows, (N,) each."""
+        pairs = namespace(row).stack([component, row], -1)[None]
+        return JointDensity(self, self.prior_distribution(), pairs, None)
 
-    def _search_far(self) -> None:
-        """Search the modes of far rows from many starts: the encoders have not seen such rows."""
-        xp, n_rows, (best, row) = namespace(self.x), len(self.x), self._likeliest(1)
-        z = self.loc[best, row]
-        standard = self._parts(z, best, row).standard
-        n_dims = len(standard) + z.shape[1]
-        distance = xp.square(standard).sum(0) + xp.square(z).sum(1)
-        is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims)).reshape(-1, n_rows)  # (M, B)
-        if not is_far.any():
-            return
-        normal = self.model.sobol_normal(N_STARTS, z.shape[1], 0)
-        starts = concatenate((scale * normal for scale in START_SCALES), 0)
-        for member, (first, end) in enumerate(pairwise(self.model.ends)):
-            (far,) = xp.where(is_far[member])
-            for component in range(first, end if len(far) else first):
-                self._move_to_best(component, far, starts)
-        likely, row = self._likeliest(FAR_COMPONENTS)
-        likely_far = is_far[self.model.member[likely], row]
-        self._fit(likely[likely_far], row[likely_far])
+    def all_pairs(self) -> tuple[Array, Array]:
+        """All components and rows: (C B,), (C B,)."""
+        index = arange(self.white.shape[1], self.white)
+        return index // self.n_rows, index % self.n_rows
 
-    def _move_to_best(self, component: int, rows: Array, starts: Array) -> None:
-        """Replace a component's codes of rows (F,) by the most probable of them and starts."""
-        xp, shape = namespace(starts), (len(starts), len(rows), starts.shape[1])
-        codes = self.loc[component, rows][None], xp.broadcast_to(starts[:, None], shape)
-        z = concatenate(codes, 0)  # (1 + S, F, l)
-        repeated = rows[arange(z.shape[0] * z.shape[1], z) % len(rows)]
-        components = xp.full_like(repeated, component)
-        log_joint = self.log_joint(z.reshape(-1, z.shape[2]), components, repeated)
-        log_joint = xp.nan_to_num(log_joint, nan=-math.inf).reshape(z.shape[:2])
-        best = log_joint.argmax(0)[None]
-        self.loc[component, rows] = take_along(z, best[..., None], 0)[0]
-        self.log_evidence[component, rows] = take_along(log_joint, best, 0)[0]
+    def log_likelihood(self, z: Array, component: Array, row: Array) -> Array:
+        """Log p(x | z, c) in nats, of codes (N, l): (N,)."""
+        log_prob = empty((len(z),), z)
+        for part in batches(len(z), self.codes_per_chunk):
+            target = self.target(component[part], row[part])
+            log_prob[part] = target.log_likelihood(z[None, None, part])[0, 0]
+        return log_prob
 
-    def _fit(self, component: Array, row: Array) -> None:
-        """Find the modes of components and rows, (N,) each."""
-        xp, n_latent = namespace(self.x), self.loc.shape[-1]
+    def decode(self, z: Array, pairs: Array) -> list[Parameters]:
+        """Parameters by block: (1, K, N, l), (1, N, 2) -> (1, K, N, size).
 
-        def is_worth(local: Expansion, pairs: Array, gain: Array) -> Array:
-            """Mask of the steps after which a component may be one of the row's likely ones."""
-            log_evidence = local.log_evidence
-            best = index_max(log_evidence[0], row, len(self.x))
-            return log_evidence[:, pairs] + gain > best[row[pairs]] - MAX_GAP
-
-        def expand(z: Array, pairs: Array) -> Expansion:
-            return self.expand(z[0], component[pairs], row[pairs])
-
-        z, local = find_modes(expand, self.loc[component, row][None], is_worth=is_worth)
-        normals = [
-            NormalProposal.from_expansion(z, local, scale)
-            for scale in (PROPOSAL_SCALE, wide_scale(n_latent))
-        ]
-        whiten = xp.stack([normal.whiten[0] for normal in normals])
-        log_evidence = local.log_evidence[0]
-        good = xp.isfinite(log_evidence)
-        component, row, whiten = component[good], row[good], whiten[:, good]
-        self.log_evidence[component, row] = log_evidence[good]
-        self.loc[component, row] = z[0, good]
-        self.whiten[:, component, row] = whiten
-        self.root[:, component, row] = xp.linalg.inv(whiten)
-
-    def expand(self, z: Array, component: Array, row: Array) -> Expansion:
-        """Expand log p(x, z, c) around codes (N, l)."""
-        step = self._codes_per_chunk // (z.shape[1] + 1) or 1
-        # at least one chunk, of no codes
-        parts = [
-            self._expand_chunk(z[part], component[part], row[part])
-            for part in batches(max(len(z), 1), step)
-        ]
-        return Expansion(*(concatenate(part, 0)[None] for part in zip(*parts, strict=True)))
-
-    def _expand_chunk(self, z: Array, component: Array, row: Array) -> Expansion:
-        """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
-        xp, (n_codes, n_latent) = namespace(z), z.shape
-        ahead = concatenate([0 * self.eye[:1], DIFFERENCE * self.eye], 0)  # (l + 1, l)
-        index = arange(n_codes * (n_latent + 1), z) // (n_latent + 1)
-        around = (z[:, None] + ahead).reshape(-1, n_latent)
-        parts = self._parts(around, component[index], row[index])
-        here = Standardized(*(part[..., :: n_latent + 1] for part in parts))
-        features = _slopes(concatenate(parts[:2], 0), z)  # (N, l, 2 d)
-        n_real = len(here.standard)
-        gradient = (features[..., :n_real] @ here.standard.swapaxes(0, 1)[..., None])[..., 0]
-        gradient = -gradient - features[..., n_real:].sum(-1)  # (N, l)
-        log_prob = self.model.log_prob_of_real(here)
-        if (others := self.model.others).blocks:
-            slopes = _slopes(parts.params, z).swapaxes(0, 1)  # (l, N, n_params)
-            params = others.split_params(here.params.swapaxes(0, 1))
-            log_others, of_others, more = others.expand(
-                params, others.split_params(slopes), *self._other_columns(row)
-            )
-            log_prob, gradient = log_prob + log_others, gradient + of_others.swapaxes(0, 1)
-            features = concatenate([features, more.swapaxes(0, 1)])
-        log_joint = log_prob + log_normal(z) + self.model.log_weight[component]
-        return Expansion.of(log_joint, gradient - z, features, xp.ones_like(z))
-
-    @property
-    def _codes_per_chunk(self) -> int:
-        return self.model.codes_per_chunk(is_complete=self.observed is None)
-
-    def log_joint(self, z: Array, component: Array, row: Array) -> Array:
-        """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
-        log_joint = empty((len(z),), z)
-        for codes in batches(len(z), self._codes_per_chunk):
-            part = z[codes], component[codes], row[codes]
-            log_joint[codes] = self._log_joint(self._parts(*part), *part)
-        return log_joint
-
-    def _log_joint(self, parts: Standardized, z: Array, component: Array, row: Array) -> Array:
-        log_prob = self.model.log_prob_of(parts, *self._other_columns(row))
-        return log_prob + log_normal(z) + self.model.log_weight[component]
-
-    def _parts(self, z: Array, component: Array, row: Array) -> Standardized:
-        """Rows (N,) as seen by codes (N, l) and components (N,)."""
-        white = take(self.white, component * len(self.x) + row, 1)
+        The first block is that of the real columns.
+        """
+        xp, (_, n_draws, n_pairs, n_latent) = namespace(z), z.shape
+        codes = z[0].swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
+        index = arange(len(codes), z) // n_draws
+        component, row = (part[index] for part in xp.moveaxis(pairs[0], 1, 0))
+        white = take(self.white, component * self.n_rows + row, 1)
         observed = None if self.observed is None else self.observed[row]
-        decoded = self.model.decode(z, component)
-        return self.model.standardize(white, decoded, component, observed)
+        decoded = self.model.decode(codes, component)
+        parts = self.model.standardize(white, decoded, component, observed)
+        shape = -1, n_pairs, n_draws
+        standard, log_scale, params, log_det = (
+            part.reshape(*shape).swapaxes(0, 2)[None] for part in parts
+        )
+        return [[standard, log_scale, log_det], *self.model.others.split_params(params)]
 
-    def _other_columns(self, row: Array) -> tuple[Array, Array | None]:
-        """Other columns of rows (N,), and the mask of their observed values: (N or 1, n)."""
-        x, observed = self.others
-        if len(x) == 1:
-            return self.others
+    def log_prob(self, params: list[Parameters], pairs: Array, observed: None) -> Array:
+        """Log p(x | z, c) in nats: (1, K, N)."""
+        log_prob = self._log_prob_of_real(params[0])
+        if self.model.others.blocks:
+            log_prob = log_prob + self.model.others.log_prob(params[1:], *self._others(pairs))
+        return log_prob
+
+    def expand(
+        self, params: list[Parameters], slopes: list[Parameters], pairs: Array, observed: None
+    ) -> tuple[Array, Array, Array]:
+        """Expand ``log_prob`` quadratically in z, as ``Columnwise.expand``."""
+        (standard, _, _), (of_standard, of_scale, _), others = (
+            params[0],
+            slopes[0],
+            self.model.others,
+        )
+        log_prob = self._log_prob_of_real(params[0])
+        gradient = -(of_standard * standard).sum(-1) - of_scale.sum(-1)
+        features = concatenate([of_standard, of_scale])
+        if others.blocks:
+            parts = others.expand(params[1:], slopes[1:], *self._others(pairs))
+            log_prob, gradient = log_prob + parts[0], gradient + parts[1]
+            features = concatenate([features, parts[2]])
+        return log_prob, gradient, features
+
+    def _log_prob_of_real(self, params: Parameters) -> Array:
+        """Log-density of the real columns: (..., d), (..., d), (..., 1) -> (...)."""
+        axes = namespace(params[0]).moveaxis
+        standard, log_scale, log_det = (axes(part, -1, 0) for part in params)
+        return self.model.log_prob_of_real(Standardized(standard, log_scale, None, log_det[0]))
+
+    def _others(self, pairs: Array) -> tuple[Array, Array | None]:
+        """Other columns of the rows, and the mask of their observed values: (N, n)."""
+        (x, observed), row = self.others, pairs.reshape(-1, 2)[:, 1]
         return take(x, row, 0), None if observed is None else observed[row]
 
-    def draw(self, noise: Array, rows: Array) -> "PosteriorDraws":
-        """Draw for the rows with these indices (R,): their K draws share the normal noise.
 
-        The last column of the noise (K, l + 1) chooses the component.
-        """
-        xp, n_draws = namespace(noise), len(noise)
-        log_responsibility = self.log_evidence[:, rows]
-        log_responsibility = log_responsibility - logsumexp(log_responsibility, 0)
-        chosen, origin = _draw_proposals(xp.exp(log_responsibility), noise[:, -1])  # (R, K)
-        log_weight, z = (
-            empty(chosen.shape, noise),
-            empty((*chosen.shape, noise.shape[1] - 1), noise),
-        )
-        # draws of one component are computed together, and those of one row are neighbours
-        order = argsort(chosen.reshape(-1), 0)
-        flat_weight, flat_z = log_weight.reshape(-1), z.reshape(-1, z.shape[2])
-        for part in batches(len(order), self._codes_per_chunk):
-            index = order[part]
-            component, which = chosen.reshape(-1)[index], index // n_draws
-            args = component, rows[which]
-            codes = self.draw_codes(*args, noise[index % n_draws, :-1], origin.reshape(-1)[index])
-            log_q = self.log_prob(codes, *args) + log_responsibility[component, which]
-            flat_weight[index] = self.log_joint(codes, *args) - log_q
-            flat_z[index] = codes
-        return PosteriorDraws(log_weight, chosen, z)
+class LikelyComponents:
+    """Laplace approximations of p(z | x, c) for each component and row, and draws of likely pairs.
 
-    def draw_codes(self, component: Array, row: Array, noise: Array, origin: Array) -> Array:
-        """Draw codes with standard normal noise (N, l): (N, l).
-
-        Their origins (N,) are 0, the Laplace approximation, 1, a wider one, or 2, the prior.
-        """
-        root = self.root[namespace(origin).clip(origin, None, 1), component, row]
-        scaled = (root @ noise[..., None])[..., 0]
-        is_prior = (origin == 2)[:, None]
-        return namespace(noise).where(is_prior, noise, self.loc[component, row] + scaled)
-
-    def log_prob(self, z: Array, component: Array, row: Array) -> Array:
-        """Log-density of codes (N, l) in the mixture of the three proposals: (N,)."""
-        xp, whiten = namespace(z), self.whiten[:, component, row]  # (2, N, l, l)
-        standard = (whiten @ (z - self.loc[component, row])[..., None])[..., 0]
-        log_det = xp.log(whiten.diagonal(0, 2, 3)).sum(-1)
-        laplace, wide, prior = (
-            log_prob + math.log(share)
-            for log_prob, share in zip(
-                [*(log_det + log_normal(standard)), log_normal(z)], PROPOSAL_SHARES, strict=True
-            )
-        )
-        return xp.logaddexp(xp.logaddexp(laplace, wide), prior)
-
-
-class PosteriorDraws(NamedTuple):
-    """Components and codes drawn given rows, with importance weights.
+    Parameters
+    ----------
+    model : MixtureEnsemble
+        The ensemble.
+    x : array of shape (B, n_columns)
+        Encoded rows.
+    points : Points
+        Random numbers of the proposals.
 
     Attributes
     ----------
-    log_weight : array of shape (B, K)
-        Log-weights, whose exponentials have the mean p(x); or the sum p(x), if codes make no
-        difference and all components are here.
-    component : array of shape (B, K)
-        Indices of the components.
-    z : array of shape (B, K, l)
-        Codes.
+    log_joint : array of shape (C, B)
+        Laplace approximations of log p(x, c), in nats.
+    loc : array of shape (C, B, l)
+        Modes.
+    information : array of shape (C, B, l, l)
+        Fisher information about z of p(x | z, c) there.
+    component, row : array of shape (N,)
+        The likely pairs, in ascending order of the components.
     """
 
-    log_weight: Array
+    def __init__(self, model: MixtureEnsemble, x: Array, points: Points):
+        self.model, self.points, xp = model, points, namespace(x)
+        self.given = GivenComponent(model, x)
+        self.loc, log_scale = (part[model.member] for part in model.encode(x))
+        # q(z|x) is the approximation of components that get no steps, as the only one of a member
+        # does: its evidence is not needed before
+        self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]
+        self.information = diagonal_matrix(xp.exp(-2 * log_scale) - 1)
+        sizes = np.diff(model.ends)
+        component, row = self.given.all_pairs()
+        is_one_of_several = as_array(np.repeat(sizes > 1, sizes), x)[component]
+        at = component[is_one_of_several], row[is_one_of_several]
+        log_prior = StandardNormal().log_prob(self.loc[at])
+        self.log_joint[at] += self.given.log_likelihood(self.loc[at], *at) + log_prior
+        self._fit(self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
+        self._search_far()
+        best = xp.amax(self.log_joint, 0)
+        self.component, self.row = xp.where(~(self.log_joint < best - MAX_GAP))
+
+    def _likeliest(self, n: int, max_gap: float = math.inf) -> Array:
+        """Mask of up to n likely components of each member: (C, B)."""
+        masks = []
+        for first, end in pairwise(self.model.ends):
+            log_joint = self.log_joint[first:end]
+            ordered = take_along(log_joint, argsort(-log_joint, 0)[:n], 0)
+            least = namespace(ordered).maximum(ordered[-1], ordered[0] - max_gap)
+            masks.append(~(log_joint < least))
+        return concatenate(masks, 0)
+
+    def _fit(self, mask: Array) -> None:
+        """Find the modes of the pairs of a mask (C, B)."""
+        xp, n_latent = namespace(mask), self.loc.shape[-1]
+        component, row = xp.where(mask)
+        for part in batches(len(row), max(self.given.codes_per_chunk // (1 + n_latent), 1)):
+            at = component[part], row[part]
+            z, local = find_modes(self.given.target(*at).expand, self.loc[at][None])
+            log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
+            good = xp.isfinite(log_evidence)
+            at = at[0][good], at[1][good]
+            self.log_joint[at], self.loc[at] = log_evidence[good], z[0, good]
+            self.information[at] = local.information[0, good]
+
+    def _search_far(self) -> None:
+        """Search the modes of far rows from many starts: the encoders have not seen such rows."""
+        xp, n_rows = namespace(self.loc), self.given.n_rows
+        ends = pairwise(self.model.ends)
+        best = xp.stack([first + self.log_joint[first:end].argmax(0) for first, end in ends])
+        at = best.reshape(-1), arange(best.shape[0] * n_rows, best) % n_rows
+        z = self.loc[at]
+        standard = self.given.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
+        n_dims = standard.shape[1] + z.shape[1]
+        distance = sum(xp.square(part).sum(1) for part in (standard, z)).reshape(best.shape)
+        is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims))[self.model.member]  # (C, B)
+        if not is_far.any():
+            return
+        normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
+        starts = concatenate((scale * normal for scale in START_SCALES), 0)
+        component, row = xp.where(is_far)
+        for part in batches(len(row), max(self.given.codes_per_chunk // (1 + len(starts)), 1)):
+            at = component[part], row[part]
+            shape = len(starts), len(at[0]), starts.shape[2]
+            z = concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
+            log_joint = xp.nan_to_num(self.given.target(*at).log_prob(z[None])[0], nan=-math.inf)
+            index = log_joint.argmax(0)[None]
+            self.loc[at] = take_along(z, index[..., None], 0)[0]
+            self.log_joint[at] = take_along(log_joint, index, 0)[0] + self.model.log_weight[at[0]]
+        self._fit(self._likeliest(FAR_COMPONENTS) & is_far)
+
+    def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
+        """Yield components and rows, and the sampler of their codes; refined ones come again."""
+        prior = sample_prior(self.given, self.points.prior)
+        first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
+        share = softmax(self.log_joint, 0)[self.component, self.row]
+        step = CHUNK_FACTOR * self.given.codes_per_chunk // (first.shape[1] + n_prior)
+        for part in batches(len(share), max(step, 1)):
+            at = self.component[part], self.row[part]
+            sampler = ImportanceSampler(self.given.target(*at), MAX_BIAS / share[part])
+            loc, information = self.loc[at][None], self.information[at][None]
+            normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
+            sampler.add(*normals, (prior, prior.z[:, :n_prior]))
+            yield *at, sampler
+            is_poor = sampler.is_uneven()[0]
+            for rows, refined in refine(
+                sampler, is_poor, self.points.further[:MAX_ROUNDS], add_draws
+            ):
+                yield at[0][rows], at[1][rows], refined
+
+
+class PosteriorDraws(NamedTuple):
+    """Components and codes drawn given rows.
+
+    Attributes
+    ----------
+    component : array of shape (S, B)
+        Up to S components of each row.
+    codes : WeightedCodes
+        K codes of each, (S, K, B, l).
+    """
+
     component: Array
-    z: Array
+    codes: WeightedCodes
 
     def conditional_mean(self, model: MixtureEnsemble, x: Array) -> Array:
         """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
-        weight = softmax(self.log_weight, 1)
-        row, draw = namespace(weight).where(weight > 0)
-        order = argsort(self.component[row, draw], 0)
-        at = row, draw = row[order], draw[order]
-        mean, of_draws = model.conditional(x[row], self.z[at], self.component[at])
-        real = empty((*weight.shape, mean.shape[1]), x)
-        params = empty((*weight.shape, model.others.n_params), x)
-        real[:], params[:] = 0, 0
+        xp, weight = namespace(x), self.codes.weight  # (S, K, B)
+        chosen, draw, row = xp.where(weight > 0)
+        order = argsort(self.component[chosen, row], 0)
+        at = chosen, draw, row = chosen[order], draw[order], row[order]
+        mean, of_draws = model.conditional(x[row], self.codes.z[at], self.component[chosen, row])
+        real = zeros((*weight.shape, mean.shape[1]), x)
+        params = zeros((*weight.shape, model.others.n_params), x)
         real[at], params[at] = mean, of_draws
         filled = empty(x.shape, x)
-        filled[:, model.real_columns] = (weight[..., None] * real).sum(1)
+        filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
         if model.others.blocks:
-            blocks = model.others.split_params(params.swapaxes(0, 1)[None])
-            weights = weight.swapaxes(0, 1)[None]  # (1, K, B)
-            filled[:, model.other_columns] = model.others.average_over_draws(blocks, weights)
+            blocks = model.others.split_params(params)
+            filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
         return filled
 
     def sample(
         self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Generator
     ) -> Array:
-        """Draw rows given the observed values of rows, at some of their draws.
+        """Draw rows given the observed values of rows, at some of their S K draws.
 
         (B, n_columns), (n,), (n,) -> (n, n_columns).
         """
-        at = row, draw
-        return model.sample_given(x[row], self.z[at], self.component[at], generator)
+        n_draws = self.codes.z.shape[1]
+        at = chosen, _, _ = draw // n_draws, draw % n_draws, row
+        return model.sample_given(x[row], self.codes.z[at], self.component[chosen, row], generator)
 
 
-def posterior_draws(model: MixtureEnsemble, x: Array, noise: Array) -> PosteriorDraws:
+def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:
     """Draw given rows; all components, if the density given these does not depend on codes.
 
     The parameters are those of ``log_density``.
     """
     if not model.depends_on_code:
         return posterior_components(model, x)
-    return LaplaceProposal(model, x).draw(noise, arange(len(x), x))
+    points = points.fewer(POSTERIOR_ONE_IN)._replace(further=())
+    xp, likely = namespace(x), LikelyComponents(model, x, points)
+    mask = zeros(likely.log_joint.shape, likely.row)
+    mask[likely.component, likely.row] = 1
+    place = mask.cumsum(0) - 1  # of a likely component among those of its row
+    n_draws = points.first.shape[1] + -(-points.prior.shape[1] // PRIOR_ONE_IN)
+    shape = int(place.max()) + 1, n_draws, len(x)
+    component, z = (
+        zeros((shape[0], shape[2]), likely.row),
+        zeros((*shape, points.first.shape[-1]), x),
+    )
+    log_weight = zeros(shape, x) - math.inf
+    for chosen, row, sampler in likely.samplers():
+        at = place[chosen, row]
+        component[at, row] = chosen
+        z[at, :, row] = xp.moveaxis(sampler.z[0], 1, 0)
+        log_weight[at, :, row] = (sampler.log_weight[0] + model.log_weight[chosen]).swapaxes(0, 1)
+    return PosteriorDraws(component, WeightedCodes(z, log_weight))
 
 
-def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) -> Array:
+def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
     """Log-density of an ensemble, in nats and units of x: (B,).
 
     Parameters
@@ -379,30 +386,19 @@ def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) ->
         The ensemble.
     x : array of shape (B, n_columns)
         Encoded rows.
-    noise : array of shape (MAX_FACTOR * n_draws, l + 1)
-        Standard normal draws, shared by the rows; the last column chooses the component.
-    n_draws : int
-        Draws of a row: the first of these, or 2 to 16 times as many if its weights are uneven.
+    points : Points
+        Random numbers of the proposals of each likely component.
     """
     xp = namespace(x)
     if not model.depends_on_code:
-        log_mean = logsumexp(posterior_components(model, x).log_weight, 1)
+        log_joint = posterior_components(model, x).codes.log_weight[:, 0]
     else:
-        proposal = LaplaceProposal(model, x)
-        draws = proposal.draw(noise[:n_draws], arange(len(x), x))
-        log_mean, error = _log_mean(draws.log_weight)
-        error = error / xp.clip(MAX_ERROR_PER_VALUE * model.n_observed(x), *MAX_ERRORS)
-        limits = [*(2**k for k in range(MAX_DOUBLINGS)), math.inf]
-        for number, (low, high) in enumerate(pairwise(limits), start=1):
-            points, (uneven,) = (
-                noise[: n_draws << number],
-                xp.where((low < error) & (error <= high)),
-            )
-            for part in batches(len(uneven), max(MAX_DRAWS // len(points), 1)):
-                rows = uneven[part]
-                log_mean[rows], _ = _log_mean(proposal.draw(points, rows).log_weight)
+        likely = LikelyComponents(model, x, points.fewer(SCORE_ONE_IN))
+        log_joint = likely.log_joint
+        for component, row, sampler in likely.samplers():
+            log_joint[component, row] = sampler.log_evidence()[0] + model.log_weight[component]
     # of rows without values the density is 1: draws err, and negligible components are left out
-    return xp.where(xp.isnan(x).all(1), 0.0, log_mean)
+    return xp.where(xp.isnan(x).all(1), 0.0, logsumexp(log_joint, 0))
 
 
 def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
@@ -410,62 +406,12 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
 
     Those of a negligible posterior probability have the log-weight -inf.
     """
-    xp, (n_mixture, n_rows) = namespace(x), (len(model.log_weight), len(x))
-    index = arange(n_mixture * n_rows, x)
-    component, row = index // n_rows, index % n_rows
-    *real, params = model.decoded_components
-    white = model.whitened(x).reshape(len(model.real_columns), len(index))
-    decoded = [*(take(part, component, 1) for part in real), params[:0]]
-    observed = ~xp.isnan(take(x, model.real_columns, 1))
-    parts = model.standardize(white, decoded, component, None if observed.all() else observed[row])
-    log_joint = model.log_prob_of_real(parts).reshape(n_mixture, n_rows)
+    xp, given = namespace(x), GivenComponent(model, x)
+    shape = len(model.log_weight), len(x)
+    component, row = given.all_pairs()
+    z = zeros((*shape, model.architecture.n_components), x)
+    log_joint = given.log_likelihood(z[component, row], component, row).reshape(shape)
     log_joint = log_joint + model.log_weight[:, None]
-    if model.others.blocks:
-        others, mask = model.others.split_missing(take(x, model.other_columns, 1))
-        blocks = model.others.split_params(params.swapaxes(0, 1)[None])
-        mask = None if mask is None else mask[None]
-        log_joint = log_joint + model.others.log_prob_by_component(blocks, others[None], mask)[0]
     is_likely = softmax(log_joint, 0) >= MIN_PROBABILITY
-    log_weight = xp.where(is_likely, log_joint, -math.inf).swapaxes(0, 1)
-    z = empty((n_rows, n_mixture, model.architecture.n_components), x)
-    z[:] = 0
-    return PosteriorDraws(log_weight, component.reshape(n_mixture, n_rows).swapaxes(0, 1), z)
-
-
-def _slopes(values: Array, z: Array) -> Array:
-    """Finite differences of values at and around codes: (n, N (l + 1)) -> (N, l, n)."""
-    values = values.reshape(len(values), len(z), z.shape[1] + 1)
-    slopes = (values[..., 1:] - values[..., :1]) / DIFFERENCE
-    return namespace(z).moveaxis(slopes, 0, 2)
-
-
-def _log_mean(log_weight: Array) -> tuple[Array, Array]:
-    """Log of the mean of weights (B, K), and its error if draws were independent: (B,) each."""
-    xp, n_draws = namespace(log_weight), log_weight.shape[1]
-    highest = xp.amax(log_weight, 1)
-    highest = xp.where(xp.isfinite(highest), highest, 0.0)
-    weight = xp.exp(log_weight - highest[:, None])
-    mean, mean_square = (part.mean(1) for part in (weight, xp.square(weight)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = xp.clip(mean_square / xp.square(mean) - 1, 0, None)
-        return xp.log(mean) + highest, xp.sqrt(variance / n_draws)
-
-
-def _draw_proposals(probability: Array, noise: Array) -> tuple[Array, Array]:
-    """Draw components (T, B), and which of their proposals codes are from: (B, K) each.
-
-    Consecutive draws are from the same proposal: systematic sampling, which the first of the
-    normal draws (K,) starts.
-    """
-    n_draws, n_proposals = len(noise), len(PROPOSAL_SHARES)
-    joint = namespace(noise).stack([share * probability for share in PROPOSAL_SHARES], 1)
-    cumulative = joint.reshape(-1, probability.shape[1]).cumsum(0)[:-1].swapaxes(0, 1)
-    start = 0.5 * math.erfc(-math.sqrt(0.5) * float(noise[0]))
-    quantile = (as_type(arange(n_draws, noise), noise) + start) / n_draws
-    chosen = search_rows(cumulative, quantile)
-    return chosen // n_proposals, chosen % n_proposals
-
-
-def log_normal(z: Array) -> Array:
-    """Standard normal log-density in nats: (..., l) -> (...)."""
-    return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
+    log_weight = xp.where(is_likely, log_joint, -math.inf)[:, None]
+    return PosteriorDraws(component.reshape(shape), WeightedCodes(z[:, None], log_weight))

@@ -31,6 +31,7 @@ class GivenClass:
     def __init__(self, model: VAE):
         self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
         self.classes = model.posterior.enumerate_codes(model.free).flatten(0, 2)  # (C, C)
+        self.n_latent = model.architecture.n_components - len(self.classes)
         variable_length = model.architecture.variable_length
         self.architecture = SimpleNamespace(decodes_per_row=False, variable_length=variable_length)
 
@@ -83,7 +84,7 @@ def log_evidence(
         return log_density.log_evidence(model, x, points, rows_per_chunk, refines=refines)
     given = GivenClass(model)
     log_p = log_density.log_evidence(
-        given, given.pairs(x), _of_numbers(points, model), rows_per_chunk, refines=refines
+        given, given.pairs(x), points.last(given.n_latent), rows_per_chunk, refines=refines
     )
     return given.by_class(log_p).logsumexp(-1) - math.log(len(given.classes))
 
@@ -100,7 +101,7 @@ def sample_posterior(
     if model.architecture.has_density:
         return log_density.sample_posterior(model, x, points, refines_incomplete=refines_incomplete)
     given = GivenClass(model)
-    pairs, of_numbers = given.pairs(x), _of_numbers(points, model)
+    pairs, of_numbers = given.pairs(x), points.last(given.n_latent)
     z, log_weight = log_density.sample_posterior(
         given, pairs, of_numbers, refines_incomplete=refines_incomplete
     )
@@ -117,12 +118,3 @@ def all_codes(model: VAE, x: Tensor) -> WeightedCodes:
     z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
     log_joint = JointDensity.from_rows(model, x).log_prob(z)
     return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
-
-
-def _of_numbers(points: Points, model: VAE) -> Points:
-    """Random numbers of the dimensions behind the class."""
-    width = model.architecture.codes.width
-    first, prior, *further = (
-        part[..., width:] for part in (points.first, points.prior, *points.further)
-    )
-    return Points(first, prior, further)

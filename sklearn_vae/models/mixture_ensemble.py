@@ -53,8 +53,7 @@ MATRICES_PER_CHUNK = 1 << 20
 class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
-    Codes are in the order of their components' members. A subclass for each library defines
-    activation functions, gradients of likelihoods and Sobol points.
+    Codes are in the order of their components' members.
 
     Parameters
     ----------
@@ -64,6 +63,8 @@ class MixtureEnsemble:
         Parameters of each member by name, with an axis of length 1 in front.
     weight : array of shape (n_members,)
         Weights of the members.
+    activate : callable
+        Activation function of the networks, of arrays of the library.
     limits : Limits, optional
         Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
 
@@ -88,9 +89,10 @@ class MixtureEnsemble:
         architecture: MixtureColumns,
         members: Sequence[dict[str, Array]],
         weight: Array,
+        activate: Callable[[Array], Array],
         limits: Limits | None = None,
     ):
-        self.architecture, self.members = architecture, members
+        self.architecture, self.members, self.activate = architecture, members, activate
         logit = self._stacked("mixture_logit")[:, 0]
         xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
@@ -157,16 +159,6 @@ class MixtureEnsemble:
         with np.errstate(divide="ignore"):
             of_steps = xp.log(as_type(as_array(least, root), root) * root)
         return xp.maximum(of_steps, min_log_scale[:, None]).swapaxes(0, 1)
-
-    # -- what depends on the library -------------------------------------------------
-
-    def activate(self, x: Array) -> Array:
-        """Apply the networks' activation function."""
-        raise NotImplementedError
-
-    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> Array:
-        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
-        raise NotImplementedError
 
     # -- networks --------------------------------------------------------------------
 
@@ -269,13 +261,6 @@ class MixtureEnsemble:
         return first[: self.n_out] + hidden
 
     # -- density ---------------------------------------------------------------------
-
-    def n_observed(self, x: Array) -> Array:
-        """Number of observed values of encoded rows: (B, n_columns) -> (B,)."""
-        n_observed = (~namespace(x).isnan(take(x, self.real_columns, 1))).sum(-1)
-        if self.others.blocks:
-            n_observed = n_observed + self.others.observed(take(x, self.other_columns, 1)).sum(-1)
-        return as_type(n_observed, x)
 
     def whitened(self, x: Array) -> Array:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (d, C, B)."""

@@ -171,6 +171,11 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
 
 
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Return an array of zeros, with dtype and device of another one."""
+    return np.zeros(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_zeros(shape)
+
+
 def in_double(x: Array) -> Array:
     """Convert to double precision, or to the widest type of the device: Apple's GPUs have none."""
     if isinstance(x, np.ndarray):
@@ -182,16 +187,6 @@ def sum_last(x: Array) -> Array:
     """Sum along the last axis, as a product: both libraries are slow along short axes."""
     n = x.shape[-1]
     return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
-
-
-def index_max(values: Array, index: Array, n: int) -> Array:
-    """Largest of the values with each index, -inf without any: (N,), (N,) -> (n,)."""
-    if isinstance(values, np.ndarray):
-        largest = np.full(n, -np.inf)
-        np.maximum.at(largest, index, values)
-        return largest
-    largest = values.new_full((n,), -np.inf)
-    return largest.scatter_reduce_(0, index, values, "amax")
 
 
 def place(values: Array, columns: Array, n: int) -> Array:

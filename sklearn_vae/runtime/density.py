@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.inference.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
+from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.models.mixture_columns import MixtureColumns
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.sobol import sobol_normal
 from sklearn_vae.runtime.table import GenerativeModel, chunks
-from sklearn_vae.runtime.vae import ACTIVATIONS, Architecture
+from sklearn_vae.runtime.vae import Architecture
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,6 @@ class MixtureArchitecture(MixtureColumns, Architecture):
     has_missing: bool = False
 
 
-class NumpyMixtureEnsemble(MixtureEnsemble):
-    """A ``MixtureEnsemble`` of numpy's arrays."""
-
-    def activate(self, x: np.ndarray) -> np.ndarray:
-        """Apply the networks' activation function."""
-        with np.errstate(over="ignore"):
-            return ACTIVATIONS[self.architecture.activation](x)
-
-    def sobol_normal(self, n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-        """Scrambled Sobol points, made standard normal: (n_draws, n_dims)."""
-        return sobol_normal(n_draws, n_dims, seed)
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class DensityModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
@@ -48,7 +34,7 @@ class DensityModel(GenerativeModel):
         Number of columns of X.
     """
 
-    model: NumpyMixtureEnsemble
+    model: MixtureEnsemble
 
     @property
     def n_noise(self) -> int:
@@ -64,9 +50,9 @@ class DensityModel(GenerativeModel):
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        noise = self.noise(MEAN_DRAWS, self.n_noise)
+        points = self.points(MEAN_DRAWS).last(self.n_noise - 1)
         draws = [
-            posterior_draws(self.model, chunk, noise).conditional_mean(self.model, chunk)
+            posterior_draws(self.model, chunk, points).conditional_mean(self.model, chunk)
             for chunk in self._chunks(x, MEAN_DRAWS)
         ]
         return np.concatenate(draws)
@@ -83,9 +69,9 @@ class DensityModel(GenerativeModel):
 
     def _log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
-        noise = self.noise(MAX_FACTOR * n_draws, self.n_noise)
+        points = self.points(n_draws).last(self.n_noise - 1)
         parts = self._chunks(x, n_draws)
-        return np.concatenate([log_density(self.model, part, noise, n_draws) for part in parts])
+        return np.concatenate([log_density(self.model, part, points) for part in parts])
 
     def _chunks(self, x: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Yield chunks of rows, whose draws fit in memory."""

@@ -13,15 +13,23 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.likelihoods.columnwise import Limits
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.runtime.classifier import ClassifierModel
-from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture, NumpyMixtureEnsemble
+from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture
 from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
 from sklearn_vae.runtime.transformer import TransformerModel
-from sklearn_vae.runtime.vae import VAE, Architecture, DefaultPart, MixturePrior, VampPrior
+from sklearn_vae.runtime.vae import (
+    ACTIVATIONS,
+    VAE,
+    Architecture,
+    DefaultPart,
+    MixturePrior,
+    VampPrior,
+)
 
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
@@ -201,7 +209,8 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
     members = [_read_weights(architecture, weights) for weights in members]
     table = _read_table(saved, architecture)
     limits = Limits._make(table["columns"].joint.limits())
-    ensemble = NumpyMixtureEnsemble(architecture, members, weight, limits)
+    activate = ACTIVATIONS[architecture.activation]
+    ensemble = MixtureEnsemble(architecture, members, weight, activate, limits)
     model = DensityModel(**table, model=ensemble)
     row = np.full((1, model.n_features_in_), np.nan)
     model.read(model.write(model.impute_rows(row)))

@@ -1,5 +1,6 @@
 """Rows of a table as numbers, and back."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from sklearn_vae.data.frames import cells_of
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.constants import MEAN_DRAWS, SCORE_DRAWS
+from sklearn_vae.inference.log_density import Points
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.numerics.seeds import MAX_DRAWS, Stream, stream_seed
 from sklearn_vae.numerics.sobol import sobol_normal
@@ -120,6 +122,7 @@ class GenerativeModel(TableModel):
 
     seed: int
     conditions: ConditionEncoder | None
+    _kept: dict[int, Points] = dataclasses.field(default_factory=dict, init=False)
 
     def read_with_y(self, X: Any, y: Any) -> np.ndarray:
         """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
@@ -225,9 +228,24 @@ class GenerativeModel(TableModel):
         log_p = map_classes(lambda rows: self.log_density(rows, n_draws), rows, len(log_prior))
         return log_p + log_prior
 
-    def noise(self, n_draws: int, n_dims: int, proposal: int = 0) -> np.ndarray:
-        """Sobol points of a proposal as standard normal draws, those of the estimator."""
-        return sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, proposal))
+    @property
+    def n_noise(self) -> int:
+        """Standard normal numbers per draw."""
+        raise NotImplementedError
+
+    def points(self, n_draws: int) -> Points:
+        """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
+
+        def noise(n_draws: int, proposal: int) -> np.ndarray:
+            seed = stream_seed(self.seed, Stream.SCORE, 0, proposal)
+            return sobol_normal(n_draws, self.n_noise, seed)[None, :, None]
+
+        points = self._kept.get(n_draws)
+        if points is None:
+            points = Points.make(n_draws, noise)
+        if n_draws in (SCORE_DRAWS, MEAN_DRAWS):
+            self._kept[n_draws] = points
+        return points
 
 
 def chunks(rows: np.ndarray, n_numbers: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
 """A fitted VAETransformer in numpy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from sklearn_vae.inference.constants import MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
 from sklearn_vae.inference.log_density import (
-    Points,
     log_evidence,
     posterior_mode,
     sample_posterior,
@@ -37,12 +36,16 @@ class TransformerModel(GenerativeModel):
     vae: VAE
     correction: np.ndarray | None
     code_range: np.ndarray | None
-    _kept: dict[int, Points] = field(default_factory=dict, init=False)
 
     @property
     def n_components(self) -> int:
         """Number of latent dimensions."""
         return self.vae.architecture.n_components
+
+    @property
+    def n_noise(self) -> int:
+        """One standard normal number per latent dimension."""
+        return self.n_components
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x), as ``VAETransformer.transform``.
@@ -133,7 +136,7 @@ class TransformerModel(GenerativeModel):
         """Log p(x), or log p(x|y) of rows with codes of y, by importance sampling: (n,)."""
         if self._averages_classes(rows):
             return logsumexp(self.joint_log_density(rows, self._class_prior, n_draws), 1)
-        points = self._points(n_draws)
+        points = self.points(n_draws)
 
         def log_density(x: np.ndarray) -> np.ndarray:
             log_p = log_evidence(self.vae, x[None], points, len(x), refines=refines)
@@ -148,7 +151,7 @@ class TransformerModel(GenerativeModel):
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        points, vae = self._points(MEAN_DRAWS), self.vae
+        points, vae = self.points(MEAN_DRAWS), self.vae
 
         def average(x: np.ndarray) -> np.ndarray:
             # an encoder that has learned from rows with missing values needs no more codes
@@ -177,16 +180,3 @@ class TransformerModel(GenerativeModel):
         parts = chunks(rows, widest * n_draws * self.vae.n_members)
         with np.errstate(all="ignore"):
             return np.concatenate([function(part) for part in parts])
-
-    def _points(self, n_draws: int) -> Points:
-        """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
-        points = self._kept.get(n_draws)
-        if points is None:
-            points = Points.make(n_draws, self._proposal_noise)
-        if n_draws in (SCORE_DRAWS, MEAN_DRAWS):
-            self._kept[n_draws] = points
-        return points
-
-    def _proposal_noise(self, n_draws: int, proposal: int) -> np.ndarray:
-        """Standard normal draws of a proposal: (1, K, 1, l)."""
-        return self.noise(n_draws, self.n_components, proposal)[None, :, None]

@@ -24,7 +24,8 @@ from sklearn_vae.numerics.model_constants import (
 
 def silu(x: np.ndarray) -> np.ndarray:
     """Compute x times its logistic function; the exponential may overflow."""
-    value = np.exp(-x)
+    with np.errstate(over="ignore"):
+        value = np.exp(-x)
     value += 1
     return np.divide(x, value, out=value)
 
@@ -206,9 +207,8 @@ class VAE:
         if not self.architecture.hidden_layer_sizes:
             return out
         activation = ACTIVATIONS[self.architecture.activation]
-        with np.errstate(over="ignore"):
-            for number in range(len(self.architecture.hidden_layer_sizes)):
-                x = activation(self._dense(f"{name}.hidden.{number}", x))
+        for number in range(len(self.architecture.hidden_layer_sizes)):
+            x = activation(self._dense(f"{name}.hidden.{number}", x))
         out += x @ self.weights[f"{name}.last"]
         return out
 

@@ -46,7 +46,7 @@ def test_the_posterior_of_a_normal_distribution_is_found_in_one_step(library):
 
     assert target.calls == [3, 3]
     np.testing.assert_allclose(z, mean, atol=1e-10)
-    whiten = np.asarray(NormalProposal.from_expansion(z, local).whiten)
+    whiten = np.asarray(NormalProposal.of(z, local.information, local.prior_precision).whiten)
     np.testing.assert_allclose(np.linalg.inv(whiten.swapaxes(-1, -2) @ whiten), covariance)
     _, log_det = np.linalg.slogdet(2 * np.pi * covariance)
     np.testing.assert_allclose(local.log_evidence, np.asarray(local.log_joint) + 0.5 * log_det)
@@ -78,7 +78,7 @@ def test_a_row_without_a_finite_curvature_takes_no_step(library):
 
     start = library.zeros((2, 3, 4), dtype=library.float64)
     z, local = find_modes(Overflowing(library).expand, start)
-    normal = NormalProposal.from_expansion(z, local)
+    normal = NormalProposal.of(z, local.information, local.prior_precision)
 
     assert (z[:, 1] == 0).all()
     np.testing.assert_array_equal(normal.whiten[:, 1], np.broadcast_to(np.eye(4), (2, 4, 4)))
@@ -91,7 +91,7 @@ def test_a_proposal_draws_from_its_density(library):
     z, local = find_modes(
         NormalTarget(library).expand, library.zeros((2, 3, 4), dtype=library.float64)
     )
-    normal = NormalProposal.from_expansion(z, local)
+    normal = NormalProposal.of(z, local.information, local.prior_precision)
     noise = np.random.default_rng(1).normal(size=(1, 20000, 1, 4))
     codes = normal.draw(library.asarray(noise))
     mean, covariance = exact()
@@ -109,7 +109,11 @@ def test_it_is_as_wide_as_the_prior_where_the_likelihood_is_flat():
     loc, precision = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
     features = torch.tensor([[[[1e4], [0.0]]]])
     local = Expansion.of(loc[..., 0], loc, features, precision)
-    whiten = NormalProposal.from_expansion(loc, local, 1.2).whiten[0, 0].diagonal()
+    whiten = (
+        NormalProposal.of(loc, local.information, local.prior_precision, 1.2)
+        .whiten[0, 0]
+        .diagonal()
+    )
 
     torch.testing.assert_close(1 / whiten, torch.tensor([1.2e-4, 1.0]))
 

@@ -11,8 +11,8 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
-from sklearn_vae.inference.ensemble import TorchMixtureEnsemble
-from sklearn_vae.inference.mixture_log_density import LaplaceProposal, log_density as log_density_of
+from sklearn_vae.inference.log_density import Points
+from sklearn_vae.inference.mixture_log_density import GivenComponent, log_density as log_density_of
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -25,6 +25,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
@@ -72,14 +73,13 @@ def ensemble_of(model):
     n_values = len(model.architecture.is_real_value)
     bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
     limits = Limits(-bound, bound, none, torch.zeros(n_values))
-    return TorchMixtureEnsemble(
-        model.architecture, [model.state_dict()], torch.ones(1).double(), limits
-    )
+    weight = torch.ones(1).double()
+    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, torch.tanh, limits)
 
 
 def log_density(model, X, n_draws=64):
-    noise = noise_of(n_draws, model)[0, :, 0]
-    return log_density_of(ensemble_of(model), torch.as_tensor(X), noise, n_draws).numpy()
+    points = Points.make(n_draws, lambda n_draws, seed: noise_of(n_draws, model, seed))
+    return log_density_of(ensemble_of(model), torch.as_tensor(X), points.last(2)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -437,23 +437,23 @@ def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
 
 def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monkeypatch):
     """Its value and its gradient at a code, with missing values."""
-    monkeypatch.setattr("sklearn_vae.inference.mixture_log_density.DIFFERENCE", 1e-6)
+    monkeypatch.setattr("sklearn_vae.inference.log_density.DIFFERENCE", 1e-6)
     model, generator = mixed_model(), torch.Generator().manual_seed(2)
     x = torch.randn(6, model.architecture.n_columns, generator=generator).double()
     x[:, 2:6:2] = (x[:, 2:6:2] > 0).double()  # at the point mass
     x[:, 6:9] = torch.eye(3).double().repeat(2, 1)
     x[3:, [0, 5, 9]] = math.nan
-    proposal = LaplaceProposal(ensemble_of(model), x)
-    z = torch.randn(18, 2, generator=generator).double()
-    component, row = torch.arange(18) % 3, torch.arange(18) // 3
-    expansion = proposal.expand(z, component, row)
+    z = torch.randn(1, 18, 2, generator=generator).double()
+    component, row = torch.arange(18) // 6, torch.arange(18) % 6
+    target = GivenComponent(ensemble_of(model), x).target(component, row)
+    expansion = target.expand(z, torch.arange(18))
     with torch.enable_grad():
         codes = z.clone().requires_grad_()
-        log_joint = proposal.log_joint(codes, component, row)
+        log_joint = target.log_prob(codes[:, None])[:, 0]
         (gradient,) = torch.autograd.grad(log_joint.sum(), codes)
 
-    torch.testing.assert_close(expansion.log_joint[0], log_joint.detach(), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(expansion.gradient[0], gradient, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(expansion.log_joint, log_joint.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(expansion.gradient, gradient, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
