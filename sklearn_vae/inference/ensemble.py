@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
 from sklearn_vae.networks.mlp import ACTIVATIONS
+from sklearn_vae.numerics import activations
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.device import default_modes
@@ -26,6 +28,8 @@ from sklearn_vae.system.progress import advance, uncounted
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 8
+# Up to so many rows are scored in numpy, whose calls take less time than PyTorch's.
+FEW_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,20 @@ class EnsemblePredictor:
 
         return keep(self._cache, precision, make, (member.weights for member in self.members))
 
+    def model_of_arrays(self) -> MixtureEnsemble:
+        """Return the models as numpy arrays, which are made at the first call and draw no rows."""
+        architecture = cast(MixtureArchitecture, self.members[0].architecture)
+
+        def make() -> MixtureEnsemble:
+            weights = [
+                {name: value.astype(np.float64) for name, value in member.weights.items()}
+                for member in self.members
+            ]
+            activate = activations.ACTIVATIONS[architecture.activation]
+            return MixtureEnsemble(architecture, weights, self.weight, activate)
+
+        return keep(self._cache, "numpy", make, (member.weights for member in self.members))
+
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
 
@@ -108,7 +126,7 @@ class EnsemblePredictor:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
 
-        def conditional_mean(model: MixtureEnsemble, x: Tensor, points: Points) -> Tensor:
+        def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
             return posterior_draws(model, x, points).conditional_mean(model, x)
 
         encoded = self._map(conditional_mean, X, n_draws)
@@ -134,7 +152,7 @@ class EnsemblePredictor:
 
     def _map(
         self,
-        function: Callable[..., Tensor],
+        function: Callable[..., Any],
         X: np.ndarray,
         n_draws: int,
         scrambling: int = 0,
@@ -145,19 +163,26 @@ class EnsemblePredictor:
 
         With ``seed``, the last argument is a generator of the chunk.
         """
-        first, model = self.members[0], self.model(X.dtype)
+        first, is_on_cpu = self.members[0], self.members[0].device.type == "cpu"
+        is_double = X.dtype == np.float64  # rounding of single precision would show
+        is_few = is_on_cpu and is_double and len(X) <= FEW_ROWS and seed is None
+        model = self.model_of_arrays() if is_few else self.model(X.dtype)
         if X.shape[1] < first.columns.n_features:  # y is integrated out
             n_missing = first.columns.n_features - X.shape[1]
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
         points = first.points(n_draws, X.dtype, scrambling).last(model.architecture.n_components)
+        if is_few:
+            points = points.to_numpy()
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
-            return function(model, first.encode(rows)[0], points, *generator).cpu().numpy()
+            x = first.encode(rows)[0]
+            if is_few:
+                return function(model, x.numpy(), points)
+            return function(model, x, points, *generator).cpu().numpy()
 
         # rows whose draws, and codes of each component, fit in memory
         n_numbers = max(n_draws, len(model.log_weight)) * model.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
-        is_on_cpu = first.device.type == "cpu"
         return map_chunks(evaluate, X, n_rows, is_thread_safe=is_on_cpu, seed=seed)
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:

@@ -69,6 +69,11 @@ class Points(NamedTuple):
         )
         return Points(first, prior, further)
 
+    def to_numpy(self) -> "Points":
+        """Return the numbers of tensors as arrays, which share their memory."""
+        first, prior, *further = (part.numpy() for part in (self.first, self.prior, *self.further))
+        return Points(first, prior, further)
+
 
 class JointDensity(NamedTuple):
     """p(x, z) of rows as a function of z.

@@ -14,6 +14,7 @@ from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.numerics.activations import ACTIVATIONS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader
 from sklearn_vae.persistence.validation import check_array
@@ -23,7 +24,6 @@ from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
 from sklearn_vae.runtime.transformer import TransformerModel
 from sklearn_vae.runtime.vae import (
-    ACTIVATIONS,
     VAE,
     Architecture,
     DefaultPart,

@@ -4,7 +4,7 @@ It is the counterpart of :class:`sklearn_vae.models.vae.VAE`, with its shapes: M
 B rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Parameters
-from sklearn_vae.numerics.array_api import log_softmax, logsumexp, sigmoid
+from sklearn_vae.numerics.activations import ACTIVATIONS
+from sklearn_vae.numerics.array_api import log_softmax, logsumexp
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     GOLDEN_RATIO,
@@ -20,32 +21,6 @@ from sklearn_vae.numerics.model_constants import (
     INPUT_CLIP,
     POSTERIOR_LOG_SCALE_BOUND,
 )
-
-
-def silu(x: np.ndarray) -> np.ndarray:
-    """Compute x times its logistic function; the exponential may overflow."""
-    with np.errstate(over="ignore"):
-        value = np.exp(-x)
-    value += 1
-    return np.divide(x, value, out=value)
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    """Compute x times the standard normal distribution function."""
-    from scipy.special import ndtr
-
-    return x * ndtr(x)
-
-
-# Activation functions, by the names that PyTorch's have.
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "identity": lambda x: x,
-    "logistic": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "silu": silu,
-    "gelu": gelu,
-}
 
 
 @dataclass(frozen=True)
