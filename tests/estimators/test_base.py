@@ -59,7 +59,6 @@ FITS = {
         ({}, (NAMED,)),
         ({"refit": False}, (ARRAY,)),
         ({"refit": "mean", "scoring": TWO_SCORES}, (NAMED,)),
-        ({"factor": 2}, (ARRAY,)),
     ],
 }
 

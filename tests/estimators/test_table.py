@@ -58,6 +58,7 @@ TABLES = {
 
 
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")
+@pytest.mark.filterwarnings("ignore:Training diverged")  # of two rows, as every third such fit
 @pytest.mark.parametrize("name", TABLES)
 def test_unusual_tables_have_finite_results_of_the_right_shape(name):
     """Each of these breaks a peer."""
