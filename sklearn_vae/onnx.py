@@ -87,10 +87,8 @@ class TableEncoderModule(nn.Module):
     def encode(self, X: Tensor) -> Tensor:
         """Rows in the model's units and single precision: (n, n_features) -> (1, n, n_columns)."""
         values = (self._reduced(X) - self.shift) / self.scale
-        distance = values.abs().clamp(min=TAIL)
-        values = torch.where(
-            distance > TAIL, values.sign() * (TAIL + (distance - TAIL).log1p()), values
-        )
+        excess = (values.abs() - TAIL).clamp(min=0)
+        values = values.clamp(-TAIL, TAIL) + values.sign() * excess.log1p()
         values = torch.where(self.is_binary, (values > 0.5).double(), values)
         return values.index_select(1, self.order).clamp(-MAX_VALUE, MAX_VALUE).float()[None]
 
@@ -98,10 +96,8 @@ class TableEncoderModule(nn.Module):
         """Rows in X's units: (n, n_columns) -> (n, n_features)."""
         zeros = values.new_zeros(1, self.n_constant).expand(values.shape[0], -1)
         values = torch.cat([values, zeros], dim=1).index_select(1, self.inverse_order)
-        distance = values.abs().clamp(min=TAIL)
-        values = torch.where(
-            distance > TAIL, values.sign() * (TAIL + (distance - TAIL).expm1()), values
-        )
+        excess = (values.abs() - TAIL).clamp(min=0)
+        values = values.clamp(-TAIL, TAIL) + values.sign() * excess.expm1()
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
 
     def _reduced(self, X: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -48,12 +49,14 @@ class AttributionBaseline:
         check_array("bounds", self.bounds, "f", shape, allows_nan=True)
 
     @classmethod
-    def fit(cls, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> Self:
-        """Average over some of the rows (n, n_features), and over the anomaly scores of all."""
+    def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:
+        """Average over some of the reference rows, and over the anomaly scores (n,) of all."""
+        X, predictor = rows.X, rows.model
         n_rows = min(max(MAX_BASELINE_VALUES // X.shape[1], 10), MAX_BASELINE_ROWS)
         bounds = np.full((2, X.shape[1]), np.nan)
         for j in np.flatnonzero(~predictor.columns.has_discrete_values).tolist():
-            values = np.unique(X[~np.isnan(X[:, j]), j])
+            values, _ = rows.value_counts[j]
+            values = values[~np.isnan(values)]
             if len(values) > 3:
                 bounds[:, j] = values[[1, -2]]
         X = X[spread_out(len(X), n_rows)]

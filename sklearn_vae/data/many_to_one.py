@@ -1,7 +1,7 @@
 """Labels that follow from a code, many to one, such as the state of a city."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -93,26 +93,14 @@ class Followers(NamedTuple):
 
     Attributes
     ----------
-    code : int
-        Index of the column of codes in X.
-    labels : ndarray of shape (m,)
-        Indices of the columns of labels.
-    codes : ndarray of shape (L,)
-        The codes, in order.
-    values : ndarray of shape (L, m)
-        Their labels; NaN where no row has both.
+    relation : ManyToOne
+        Code and labels, which may agree by chance.
     n_rows : ndarray of shape (L, m)
-        Rows that have both, by weight.
-    n_rows_of_code : ndarray of shape (L,)
-        Rows of each code, by weight.
+        Rows that have both a code and a label, by weight.
     """
 
-    code: int
-    labels: np.ndarray
-    codes: np.ndarray
-    values: np.ndarray
+    relation: ManyToOne
     n_rows: np.ndarray
-    n_rows_of_code: np.ndarray
 
     @classmethod
     def find(cls, X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray | None) -> Self:
@@ -133,7 +121,8 @@ class Followers(NamedTuple):
             if not len(labels):
                 break
         counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
-        return cls(code, labels, codes, values, counts, np.add.reduceat(weight[rows], first))
+        n_rows_of_code = np.add.reduceat(weight[rows], first)
+        return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts)
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
@@ -142,13 +131,13 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
     Both are among the columns with indices ``columns``.
     """
     found = []
-    for each in followers:
-        pairs = zip(each.values.T, each.n_rows.T, strict=True)
+    for relation, n_rows in followers:
+        pairs = zip(relation.values.T, n_rows.T, strict=True)
         is_sure = np.array([_evidence(*pair) for pair in pairs]) >= MIN_EVIDENCE
-        is_sure &= np.isin(each.labels, columns)
-        if is_sure.any() and each.code in columns:
-            labels, values = each.labels[is_sure], each.values[:, is_sure]
-            found.append(ManyToOne(each.code, labels, each.codes, values, each.n_rows_of_code))
+        is_sure &= np.isin(relation.labels, columns)
+        if is_sure.any() and relation.code in columns:
+            labels, values = relation.labels[is_sure], relation.values[:, is_sure]
+            found.append(replace(relation, labels=labels, values=values))
     return sorted(found, key=lambda each: -len(each.codes))
 
 

@@ -77,16 +77,16 @@ def find_one_to_one(
     first one.
     """
     pairs: list[OneToOne] = []
-    for each in followers:
+    for relation, counts in followers:
         for j, values, n_rows in zip(
-            each.labels.tolist(), each.values.T, each.n_rows.T, strict=True
+            relation.labels.tolist(), relation.values.T, counts.T, strict=True
         ):
-            source, derived = each.code, [pair.derived for pair in pairs]
+            source, derived = relation.code, [pair.derived for pair in pairs]
             is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
             if is_used or j not in others or not _is_one_to_one(X[:, [source, j]], values):
                 continue
             if n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS:
-                pairs.append(OneToOne(source, j, each.codes, values))
+                pairs.append(OneToOne(source, j, relation.codes, values))
     return pairs
 
 

@@ -278,7 +278,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                     f"{smallest_rate:.2g}. More rows or a larger calibration_fraction lower it."
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
-        self.attribution_baseline_ = AttributionBaseline.fit(model._predictor(), X, -scores)
+        self.attribution_baseline_ = AttributionBaseline.fit(reference, -scores)
         del _REFERENCES[self]  # which has coordinates that are in the scorer by now
 
     def _fit_folds(

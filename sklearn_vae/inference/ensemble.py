@@ -1,6 +1,6 @@
 """A fitted weighted mixture of models, such as VAEDensity's, as arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -68,32 +68,40 @@ class EnsemblePredictor:
         def make() -> MixtureEnsemble:
             first = self.members[0]
             like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
-            return MixtureEnsemble(
-                cast(MixtureArchitecture, first.architecture),
-                [
-                    {name: torch.tensor(value).to(like) for name, value in member.weights.items()}
-                    for member in self.members
-                ],
-                torch.tensor(self.weight).to(like),  # a copy: as_tensor warns of read-only arrays
-                ACTIVATIONS[first.architecture.activation],
-                Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits()),
+            limits = (torch.as_tensor(limit).to(like) for limit in first.columns.limits())
+            # a copy: as_tensor warns of read-only arrays
+            return self._ensemble(
+                lambda value: torch.tensor(value).to(like), ACTIVATIONS, Limits._make(limits)
             )
 
-        return keep(self._cache, precision, make, (member.weights for member in self.members))
+        return self._keep(precision, make)
 
     def model_of_arrays(self) -> MixtureEnsemble:
         """Return the models as numpy arrays, which are made at the first call and draw no rows."""
-        architecture = cast(MixtureArchitecture, self.members[0].architecture)
 
         def make() -> MixtureEnsemble:
-            weights = [
-                {name: value.astype(np.float64) for name, value in member.weights.items()}
-                for member in self.members
-            ]
-            activate = activations.ACTIVATIONS[architecture.activation]
-            return MixtureEnsemble(architecture, weights, self.weight, activate)
+            return self._ensemble(lambda value: value.astype(float), activations.ACTIVATIONS)
 
-        return keep(self._cache, "numpy", make, (member.weights for member in self.members))
+        return self._keep("numpy", make)
+
+    def _ensemble(
+        self,
+        convert: Callable[[np.ndarray], Array],
+        activation_of_name: Mapping[str, Callable[[Any], Array]],
+        limits: Limits | None = None,
+    ) -> MixtureEnsemble:
+        """Make the models with arrays of one library."""
+        architecture = cast(MixtureArchitecture, self.members[0].architecture)
+        weights = [
+            {name: convert(value) for name, value in member.weights.items()}
+            for member in self.members
+        ]
+        activate = activation_of_name[architecture.activation]
+        return MixtureEnsemble(architecture, weights, convert(self.weight), activate, limits)
+
+    def _keep(self, key: str, make: Callable[[], MixtureEnsemble]) -> MixtureEnsemble:
+        """Return what is made at the first call."""
+        return keep(self._cache, key, make, (member.weights for member in self.members))
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
@@ -172,7 +180,7 @@ class EnsemblePredictor:
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
         points = first.points(n_draws, X.dtype, scrambling).last(model.architecture.n_components)
         if is_few:
-            points = points.to_numpy()
+            points = points.map(torch.Tensor.numpy)
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
             x = first.encode(rows)[0]

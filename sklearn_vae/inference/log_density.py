@@ -29,7 +29,16 @@ from sklearn_vae.inference.importance_sampling import (
     refine,
 )
 from sklearn_vae.inference.laplace import Expansion, expand_prior, find_modes
-from sklearn_vae.numerics.array_api import Array, as_type, concatenate, empty, namespace, take
+from sklearn_vae.numerics.array_api import (
+    Array,
+    as_type,
+    concatenate,
+    empty,
+    namespace,
+    sum_last,
+    take,
+)
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 
 
@@ -62,17 +71,21 @@ class Points(NamedTuple):
         first, prior = (part[:, : -(-part.shape[1] // one_in)] for part in (self.first, self.prior))
         return Points(first, prior, self.further)
 
+    def map(self, function: Callable[[Array], Array]) -> "Points":
+        """Apply a function to the draws for each proposal."""
+        return Points(function(self.first), function(self.prior), [*map(function, self.further)])
+
     def last(self, n_dims: int) -> "Points":
         """The last dimensions of the draws."""
-        first, prior, *further = (
-            part[..., -n_dims:] for part in (self.first, self.prior, *self.further)
-        )
-        return Points(first, prior, further)
+        return self.map(lambda draws: draws[..., -n_dims:])
 
-    def to_numpy(self) -> "Points":
-        """Return the numbers of tensors as arrays, which share their memory."""
-        first, prior, *further = (part.numpy() for part in (self.first, self.prior, *self.further))
-        return Points(first, prior, further)
+
+class StandardNormal:
+    """Standard normal distribution of codes, of arrays of either library."""
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: (..., l) -> (...)."""
+        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
 
 
 class JointDensity(NamedTuple):

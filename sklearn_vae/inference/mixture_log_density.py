@@ -27,7 +27,12 @@ from sklearn_vae.inference.importance_sampling import (
     refine,
 )
 from sklearn_vae.inference.laplace import find_modes
-from sklearn_vae.inference.log_density import JointDensity, Points, sample_prior
+from sklearn_vae.inference.log_density import (
+    JointDensity,
+    Points,
+    StandardNormal,
+    sample_prior,
+)
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.models.mixture_columns import Standardized
@@ -43,7 +48,6 @@ from sklearn_vae.numerics.array_api import (
     logsumexp,
     namespace,
     softmax,
-    sum_last,
     take,
     take_along,
     zeros,
@@ -75,14 +79,6 @@ SCORE_ONE_IN = 2
 POSTERIOR_ONE_IN = 4
 # Components of a smaller posterior probability get none, if the density does not depend on codes.
 MIN_PROBABILITY = 1e-9
-
-
-class StandardNormal:
-    """Standard normal distribution of codes."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats: (..., l) -> (...)."""
-        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
 
 
 class GivenComponent:
@@ -198,14 +194,7 @@ class GivenComponent:
 class LikelyComponents:
     """Laplace approximations of p(z | x, c) for each component and row, and draws of likely pairs.
 
-    Parameters
-    ----------
-    model : MixtureEnsemble
-        The ensemble.
-    x : array of shape (B, n_columns)
-        Encoded rows.
-    points : Points
-        Random numbers of the proposals.
+    The parameters are those of ``log_density``.
 
     Attributes
     ----------

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sklearn_vae.inference.log_density import StandardNormal
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Parameters
 from sklearn_vae.numerics.activations import ACTIVATIONS
@@ -71,14 +72,6 @@ class Architecture:
         return sum(n * likelihood.width for likelihood, n in self.blocks)
 
 
-class Normal:
-    """Standard normal distribution of codes."""
-
-    def log_prob(self, z: np.ndarray) -> np.ndarray:
-        """Log-density in nats: (..., l) -> (...)."""
-        return (-0.5 * np.square(z) - HALF_LOG_2PI).sum(-1)
-
-
 class NormalMixture:
     """Mixture of diagonal normal distributions: (M, C), (M, C, l), (M, C, l)."""
 
@@ -116,12 +109,12 @@ class VAE:
     architecture: Architecture
     weights: dict[str, np.ndarray]
 
-    def prior_distribution(self) -> Normal | NormalMixture:
+    def prior_distribution(self) -> StandardNormal | NormalMixture:
         """p(z), with ``log_prob``."""
         return self._prior
 
     @cached_property
-    def _prior(self) -> Normal | NormalMixture:
+    def _prior(self) -> StandardNormal | NormalMixture:
         if isinstance(self.architecture.prior, MixturePrior):
             names = ("logit", "loc", "log_scale")
             logit, loc, log_scale = (self.weights[f"prior_weights.{name}"] for name in names)
@@ -129,7 +122,7 @@ class VAE:
         if isinstance(self.architecture.prior, VampPrior):
             loc, log_scale = self.encode(self.weights["prior_weights.pseudo_input"])
             return NormalMixture(np.zeros(loc.shape[:2]), loc, log_scale)
-        return Normal()
+        return StandardNormal()
 
     @property
     def n_members(self) -> int:

@@ -8,9 +8,7 @@ from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, Tr
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
 from sklearn_vae.training.stacked import (
-    group_jobs,
     make_trainer,
-    stack_tables,
     threads_for_jobs,
     train,
 )
@@ -30,10 +28,8 @@ __all__ = [
     "TrainingResult",
     "WindowedRows",
     "add_mask_inputs",
-    "group_jobs",
     "make_starts",
     "make_trainer",
-    "stack_tables",
     "threads_for_jobs",
     "train",
 ]

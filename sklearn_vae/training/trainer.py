@@ -157,13 +157,12 @@ class Trainer(NeuralNet):
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
 
-    def train_epochs(self, n_epochs: int | None = None) -> None:
-        """Train up to this total number of epochs, by default to the end."""
-        self.n_epochs_ = n_epochs or max(config.max_iter for config in self.configs)
+    def train_epochs(self) -> None:
+        """Train to the end."""
+        self.n_epochs_ = max(config.max_iter for config in self.configs)
         self.remove_finished(self.scheduler_.done)
-        while len(self.members_) and (n_epochs is None or len(self.history) < n_epochs):
-            if not self.train_epoch():
-                break
+        while len(self.members_) and self.train_epoch():
+            pass
 
     def train_epoch(self) -> bool:
         """Train for one epoch; return False if a callback stops the training."""

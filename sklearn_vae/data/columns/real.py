@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # Standard deviations beyond which values count by the logarithm of their distance: the tails of a
 # density are then heavy, and no single cell decides the mean score of many rows.
 TAIL = 8.0
-# Largest distance and recording step in standard deviations: no square overflows.
-MAX_DISTANCE = MAX_STEP = MAX_ENCODED[np.dtype(np.float64)]
+# Largest distance, and recording step, in standard deviations: no square overflows.
+LARGEST = MAX_ENCODED[np.dtype(np.float64)]
 
 
 @serializable
@@ -169,7 +169,7 @@ class RealColumns(Columns):
         if not (len(self.knots) or far.any()):
             return values
         values = values.copy()
-        distance = TAIL + np.expm1(np.minimum(excess, np.log(MAX_DISTANCE)))
+        distance = TAIL + np.expm1(np.minimum(excess, np.log(LARGEST)))
         values[far] = np.copysign(distance, values[far])
         for column, knots in self._normal_scores():
             values[:, column] = from_normal_scores(values[:, column], knots)
@@ -226,7 +226,7 @@ class RealColumns(Columns):
         has_steps = (self.steps > 0) & (self.n_knots == 0) & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
         step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
-        return np.where(has_steps, np.minimum(step[0], MAX_STEP), 0.0)
+        return np.where(has_steps, np.minimum(step[0], LARGEST), 0.0)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bounds and half the recording step in the model's units."""
@@ -258,7 +258,7 @@ class RealColumns(Columns):
 
 def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find values beyond ``TAIL``: a mask, and by how much they are: (n, k), (n_far,)."""
-    distance = np.minimum(np.abs(values), MAX_DISTANCE)
+    distance = np.minimum(np.abs(values), LARGEST)
     far = distance > TAIL
     return far, distance[far] - TAIL
 
