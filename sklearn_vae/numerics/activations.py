@@ -1,32 +1,41 @@
-"""Activation functions of numpy arrays, by the names that PyTorch's have."""
+"""Activation functions of networks, of PyTorch's tensors and of numpy's arrays."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import sigmoid
+from sklearn_vae.numerics.array_api import Array, namespace, sigmoid
 
 
-def silu(x: np.ndarray) -> np.ndarray:
+def relu(x: Array) -> Array:
+    """Compute x where it is positive, else 0."""
+    return np.maximum(x, 0) if isinstance(x, np.ndarray) else x.relu()
+
+
+def silu(x: Array) -> Array:
     """Compute x times its logistic function; the exponential may overflow."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.silu(x)
     with np.errstate(over="ignore"):
         value = np.exp(-x)
     value += 1
     return np.divide(x, value, out=value)
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
+def gelu(x: Array) -> Array:
     """Compute x times the standard normal distribution function."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.gelu(x)
     from scipy.special import ndtr
 
     return x * ndtr(x)
 
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
     "logistic": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
+    "tanh": lambda x: namespace(x).tanh(x),
+    "relu": relu,
     "silu": silu,
     "gelu": gelu,
 }

@@ -189,6 +189,15 @@ def sum_last(x: Array) -> Array:
     return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
 
 
+def affine(bias: Array, weight: Array, x: Array) -> Array:
+    """Add products of matrices: (M, n, N or 1), (M, n, m), (M, m, N) -> (M, n, N)."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).baddbmm(bias, weight, x)
+    out = weight @ x
+    out += bias
+    return out
+
+
 def place(values: Array, columns: Array, n: int) -> Array:
     """Place values in columns of rows of n zeros: (..., M), (..., M) -> (..., n)."""
     if isinstance(values, np.ndarray):
