@@ -7,7 +7,7 @@ import numpy as np
 
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import softmax
-from sklearn_vae.numerics.seeds import Stream, stream_seed
+from sklearn_vae.numerics.random import Stream, stream_seed
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ class EnsemblePredictor(FittedMixture):
     members: tuple[Predictor, ...]
 
     @default_modes()  # its tensors serve other calls, too
-    def tensor_model(self, dtype: np.dtype) -> MixtureEnsemble:
+    def model(self, dtype: np.dtype) -> MixtureEnsemble:
         """Return the models as tensors."""
         first, precision = self.members[0], np.dtype(dtype).name
         like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
         limits = Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits())
         # a copy: as_tensor warns of read-only arrays
-        return self.model(precision, lambda value: torch.tensor(value).to(like), limits)
+        return self.build(precision, lambda value: torch.tensor(value).to(like), limits)
 
     def backend(self, X: np.ndarray, seed: int | None = None) -> Backend:
         """Return the model that computes rows; with a seed, each chunk has a generator."""
@@ -44,7 +44,7 @@ class EnsemblePredictor(FittedMixture):
         if seed is None and is_few(X, device):
             return super().backend(X)
         return Backend(
-            self.tensor_model(X.dtype),
+            self.model(X.dtype),
             partial(to_tensor, dtype=X.dtype, device=device),
             partial(map_chunks, is_thread_safe=device.type == "cpu", seed=seed),
         )
@@ -88,7 +88,7 @@ class EnsemblePredictor(FittedMixture):
     @torch.no_grad()
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Draw rows: (n_samples, n_features)."""
-        model, generator = self.tensor_model(dtype), make_generator(seed, Stream.SAMPLE)
+        model, generator = self.model(dtype), make_generator(seed, Stream.SAMPLE)
         joint = self.members[0].columns
         encoded = np.empty((n_samples, joint.n_columns), dtype)
         for rows in batches(n_samples, self.members[0].rows_per_chunk()):

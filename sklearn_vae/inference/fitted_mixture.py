@@ -54,7 +54,7 @@ class FittedMixture:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_cache": {}}
 
-    def model(
+    def build(
         self, key: str, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
     ) -> MixtureEnsemble:
         """Return the models with arrays of one library, which are made at the first call.
@@ -74,7 +74,7 @@ class FittedMixture:
 
     def backend(self, X: np.ndarray, seed: int | None = None) -> Backend:
         """Return the model that computes rows; with a seed, each chunk has a generator."""
-        model = self.model("numpy", lambda value: value.astype(float))  # it draws no rows
+        model = self.build("numpy", lambda value: value.astype(float))  # it draws no rows
         return Backend(model, lambda x: x, map_in_numpy)
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:

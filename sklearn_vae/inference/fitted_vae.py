@@ -23,9 +23,8 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.numerics.seeds import Stream, stream_seed
-from sklearn_vae.numerics.sobol import sobol_normal
 from sklearn_vae.system.progress import advance
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from sklearn_vae.numerics.model_constants import (
     INPUT_CLIP,
     STEPS_PER_SCALE,
 )
-from sklearn_vae.numerics.sobol import MAX_DIMS
+from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
-from types import FunctionType, MappingProxyType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -128,8 +128,6 @@ class Reader:
         The arrays of the file, by name.
     n_bytes : int
         Size of the file, which limits the memory of its contents.
-    classes : mapping, default={}
-        Classes in the place of registered ones, by name.
     modules : sequence of torch.nn.Module or classes of them, default=()
         The user's modules.
     """
@@ -139,10 +137,9 @@ class Reader:
         arrays: Mapping[str, np.ndarray],
         n_bytes: int,
         *,
-        classes: Mapping[str, Any] = MappingProxyType({}),
         modules: Sequence[Any] = (),
     ):
-        self.arrays, self.classes = arrays, classes
+        self.arrays = arrays
         self.modules = {qualified_name(module): module for module in modules}
         self.budget = BUDGET + BUDGET_PER_BYTE * n_bytes
 
@@ -172,7 +169,7 @@ class Reader:
         return array
 
     def _object(self, name: str, /, **items: Any) -> Any:
-        cls = self.classes[name] if name in self.classes else find(name)
+        cls = find(name)
         items = {key: self.read(item) for key, item in items.items()}
         if hasattr(cls, "from_file"):
             return cls.from_file(**items)

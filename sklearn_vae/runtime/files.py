@@ -37,9 +37,9 @@ from sklearn_vae.runtime.models import (
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
 
-# Classes that a file may hold, by their names.
-PARTS: dict[str, Any] = {
-    part.__name__: part
+# Names of the classes that a file may hold.
+PARTS = {
+    part.__name__
     for part in (
         Architecture,
         ClassSurprisal,
@@ -94,12 +94,12 @@ class SavedEstimator:
         names = set()
         if self.parameters.get("n_imputations") is not None:
             names.add(f"n_imputations={self.parameters['n_imputations']!r}")
-        if not set(_part_names(self.fitted.get("scorer_"))) <= set(PARTS):
+        if not set(_part_names(self.fitted.get("scorer_"))) <= PARTS:
             names.add(f"method={self.parameters['method']!r}")
         wrapped = self.wrapped("estimator_") if "estimator_" in self.fitted else None
         if wrapped is not None:
             return names | wrapped.unsupported()
-        return names | set(_part_names(self.fitted["architecture_"])) - set(PARTS)
+        return names | set(_part_names(self.fitted["architecture_"])) - PARTS
 
 
 def load(path: file_format.PathLike) -> Any:
@@ -143,7 +143,7 @@ def load(path: file_format.PathLike) -> Any:
     header, arrays = file_format.read(path)
     if header.get("kind") != "model":
         raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    reader = Reader(arrays, os.path.getsize(path), classes=PARTS)
+    reader = Reader(arrays, os.path.getsize(path))
     try:
         saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
         unsupported = saved.unsupported()

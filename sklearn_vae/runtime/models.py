@@ -19,7 +19,7 @@ from sklearn_vae.inference.decoder_correction import check_range
 from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.fitted_vae import FittedVAE
 from sklearn_vae.numerics.array_api import log_softmax
-from sklearn_vae.numerics.seeds import MAX_DRAWS
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.runtime.table import TableModel, check_shape
 
