@@ -1,6 +1,5 @@
 """Loading of estimators from files."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from sklearn_vae.estimators.imputer import VAEImputer
 from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.estimators import MODEL, on_cpu, warn_if_other_version
-from sklearn_vae.persistence.serialization import MissingModuleError, Reader
+from sklearn_vae.persistence.estimators import on_cpu, warn_if_other_version
+from sklearn_vae.persistence.serialization import Reader, read_model
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {
@@ -64,22 +63,7 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
     True
     """
-    header, arrays = file_format.read(path)
-    if header.get("kind") != MODEL:
-        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    reader = Reader(arrays, os.path.getsize(path), modules=modules)
-    try:
-        estimator = _read_estimator(header, reader)
-        written_by = str(header["versions"]["sklearn_vae"])
-    except (MemoryError, MissingModuleError):
-        raise
-    except Exception as error:
-        # with a valid checksum and invalid contents the file is forged: any statement may fail
-        raise ValueError(
-            f"{path}: the file does not hold a valid estimator: {error!r:.300}"
-        ) from error
-    warn_if_other_version(type(estimator).__name__, written_by)
-    return estimator
+    return read_model(path, _read_estimator, modules)
 
 
 def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
@@ -91,4 +75,5 @@ def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
     estimator = ESTIMATORS[name].from_file(*sections)
     with on_cpu(estimator):
         estimator._validate_fitted()
+    warn_if_other_version(name, str(header["versions"]["sklearn_vae"]))
     return estimator

@@ -23,6 +23,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.progress import advance
@@ -243,18 +244,9 @@ class FittedVAE:
     ) -> np.ndarray:
         """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
 
-        ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
-        have uneven weights get more.
-        """
-        log_p = self.log_density_per_member(X, n_draws, scrambling, refines=refines)
-        return np.logaddexp.reduce(log_p, axis=0) - np.log(self.n_members, dtype=X.dtype)
-
-    def log_density_per_member(
-        self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
-    ) -> np.ndarray:
-        """Log p(x) in nats and X's units of each member: (n, n_features) -> (M, n).
-
-        It is the log-density of the encoded rows plus the encoding's log-abs-det-Jacobian.
+        It is that of the encoded rows plus the encoding's log-abs-det-Jacobian. ``scrambling`` is
+        the index of the set of Sobol points. With ``refines``, rows whose draws have uneven weights
+        get more.
         """
         architecture = self.architecture
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
@@ -265,12 +257,12 @@ class FittedVAE:
         )
 
         def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
-            return log_evidence(model, x, points, decoded, refines=refines).swapaxes(0, 1)
+            return log_mean_exp(log_evidence(model, x, points, decoded, refines=refines), 0)
 
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
         is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
-        log_p = np.empty((len(X), self.n_members), X.dtype)
+        log_p = np.empty(len(X), X.dtype)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
                 n_rows = spread_rows(int(mask.sum()), self.rows_per_chunk(self.n_members))
@@ -283,8 +275,8 @@ class FittedVAE:
                     mask=mask,
                 )
         for chunk in batches(len(X), self.rows_per_chunk()):
-            log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])[:, None]
-        return log_p.T
+            log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
+        return log_p
 
     # -- codes -----------------------------------------------------------------------
 

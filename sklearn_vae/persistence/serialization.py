@@ -5,6 +5,7 @@ object of a class is stored as the name of the class and its fields. Only regist
 functions are read, see ``registry``; their fields are checked against annotations and by ``check``.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
@@ -16,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.persistence.file_format import NUMERIC_TYPES
+from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.file_format import NUMERIC_TYPES, PathLike
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import LONGEST_TEXT, check_annotations, check_hashes
 
+# Kind of a file that holds an estimator.
+MODEL = "model"
 TAG = "@"
 # Arrays with fewer bytes are not deduplicated.
 MIN_DEDUPLICATED_BYTES = 256
@@ -278,6 +282,22 @@ READERS: dict[str, Callable[..., Any]] = {
     "@module": Reader._module,
     **{f"@{name}": partial(Reader._value, make=make) for name, make in MAKERS.items()},
 }
+
+
+def read_model(
+    path: PathLike, make: Callable[[dict[str, Any], Reader], Any], modules: Sequence[Any] = ()
+) -> Any:
+    """Make an estimator of a file by a function of its header and of the reader of its values."""
+    header, arrays = file_format.read(path)
+    if header.get("kind") != MODEL:
+        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
+    try:
+        return make(header, Reader(arrays, os.path.getsize(path), modules=modules))
+    except (MemoryError, MissingModuleError):
+        raise
+    except Exception as error:
+        # with a valid checksum and invalid contents the file is forged: any statement may fail
+        raise ValueError(f"{path}: the file does not hold a valid model: {error!r:.300}") from error
 
 
 class MissingModuleError(ValueError):

@@ -1,6 +1,5 @@
 """Reading of saved models."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,7 +20,7 @@ from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.serialization import Reader
+from sklearn_vae.persistence.serialization import Reader, read_model
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -140,24 +139,20 @@ def load(path: file_format.PathLike) -> Any:
     True
     """
     np.empty(FREED_BYTES, np.uint8)
-    header, arrays = file_format.read(path)
-    if header.get("kind") != "model":
-        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    reader = Reader(arrays, os.path.getsize(path))
-    try:
-        saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
-        unsupported = saved.unsupported()
-        if not unsupported:
-            return READERS[saved.name](saved)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # with a valid checksum and invalid contents the file is forged: any statement may fail
-        raise ValueError(f"{path}: the file does not hold a valid model: {error!r:.300}") from error
-    raise ValueError(
-        f"{path}: the runtime does not support {', '.join(sorted(unsupported))}. "
-        f"sklearn_vae.load reads the file."
-    )
+    model, unsupported = read_model(path, _read_model)
+    if unsupported:
+        raise ValueError(
+            f"{path}: the runtime does not support {', '.join(sorted(unsupported))}. "
+            f"sklearn_vae.load reads the file."
+        )
+    return model
+
+
+def _read_model(header: dict[str, Any], reader: Reader) -> tuple[Any, set[str]]:
+    """Construct the model of an estimator, or return the parts that the runtime does not have."""
+    saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
+    unsupported = saved.unsupported()
+    return None if unsupported else READERS[saved.name](saved), unsupported
 
 
 def _part_names(value: Any) -> Iterator[str]:
