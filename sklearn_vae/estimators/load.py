@@ -63,11 +63,13 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
     True
     """
-    return read_model(path, _read_estimator, modules)
+    estimator, written_by = read_model(path, _read_estimator, modules)
+    warn_if_other_version(type(estimator).__name__, written_by)
+    return estimator
 
 
-def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
-    """Construct the estimator of a file and validate it."""
+def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[Any, str]:
+    """Construct the estimator of a file and validate it, and find the version that wrote it."""
     name = header["class"]
     if name not in ESTIMATORS:
         raise ValueError(f"no estimator is called {name!r}")
@@ -75,5 +77,4 @@ def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
     estimator = ESTIMATORS[name].from_file(*sections)
     with on_cpu(estimator):
         estimator._validate_fitted()
-    warn_if_other_version(name, str(header["versions"]["sklearn_vae"]))
-    return estimator
+    return estimator, str(header["versions"]["sklearn_vae"])

@@ -185,17 +185,19 @@ class FittedVAE:
     ) -> np.ndarray:
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
-        With ``n_draws``, the function takes ``points``. With ``mask`` (n,), the rows are those of
-        the mask, of which there is no copy. ``encode`` takes the place of the encoding of the
-        columns. With ``seed``, the function's third argument is a generator of the chunk; it and
-        functions ``in_torch`` run on PyTorch's tensors alone.
+        With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
+        the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
+        the encoding of the columns. With ``seed``, the function's third argument is a generator
+        of the chunk; it and functions ``in_torch`` run on PyTorch's tensors alone.
         """
         backend = self.backend(X, n_members, seed, in_torch=in_torch)
         n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
         transform = self.columns.transform if encode is None else encode
+        n_codes = 1
         if n_draws:
             points = self.points(n_draws, scrambling).map(backend.convert)
-            function = partial(function, points=points)
+            function, shape = partial(function, points=points), self.architecture
+            n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
 
         def evaluate(model: BaseVAE, x: Array, *generator: Any) -> Array:
             x = namespace(x).broadcast_to(x[None], (n_members, *x.shape))
@@ -204,7 +206,7 @@ class FittedVAE:
         return backend.map(
             evaluate,
             X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
-            rows_per_chunk or self.rows_per_chunk(n_members),
+            rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
             lambda rows: transform(rows if is_all else X[rows]),
         )
 
@@ -348,29 +350,5 @@ class FittedVAE:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        encoded = self.map_posterior(conditional_mean, X, n_draws)
+        encoded = self.map(conditional_mean, X, n_draws=n_draws)
         return self.columns.fill_missing(X, encoded, is_rounded)
-
-    def map_posterior(
-        self,
-        function: Callable[..., Array],
-        X: np.ndarray,
-        n_draws: int,
-        scrambling: int = 0,
-        seed: int | None = None,
-        *,
-        in_torch: bool = False,
-    ) -> np.ndarray:
-        """Map a function (model, x, generator if any, points) that draws from p(z|x) over rows."""
-        architecture = self.architecture
-        n_draws_of_classes = n_draws * (architecture.n_classes or 1)
-        n_codes = max(architecture.n_codes or n_draws_of_classes, 1 + architecture.n_components)
-        return self.map(
-            function,
-            X,
-            rows_per_chunk=self.rows_per_chunk(n_codes * self.n_members),
-            n_draws=n_draws,
-            scrambling=scrambling,
-            seed=seed,
-            in_torch=in_torch,
-        )

@@ -115,12 +115,12 @@ class Predictor(FittedVAE):
 
     def conditional_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values given the row's other columns: (n, n_columns)."""
-        cdf = self.map_posterior(conditional_cdf, X, n_draws, in_torch=True)
+        cdf = self.map(conditional_cdf, X, n_draws=n_draws, in_torch=True)
         return randomized_pit(cdf, self.seed)
 
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
-        return self.map_posterior(conditional_log_prob, X, n_draws, in_torch=True)
+        return self.map(conditional_log_prob, X, n_draws=n_draws, in_torch=True)
 
     # -- codes -----------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Predictor(FittedVAE):
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
         function = partial(sample_given_observed, n_draws=n_imputations)
-        encoded = self.map_posterior(function, X, n_draws, scrambling=scrambling, seed=seed)
+        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, seed=seed)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def impute_and_sample(
@@ -169,7 +169,7 @@ class Predictor(FittedVAE):
         Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
         """
         function = partial(mean_and_sample, n_draws=n_imputations)
-        encoded = self.map_posterior(function, X, n_draws, seed=seed)
+        encoded = self.map(function, X, n_draws=n_draws, seed=seed)
         mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
         return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 

@@ -15,8 +15,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.networks import FullyConnected, Layout, Network
-from sklearn_vae.numerics.activations import ACTIVATIONS
-from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
+from sklearn_vae.numerics.array_api import ACTIVATIONS, Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     INPUT_CLIP,

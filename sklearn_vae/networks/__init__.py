@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
-from sklearn_vae.numerics.activations import ACTIVATIONS
+from sklearn_vae.numerics.array_api import ACTIVATIONS
 
 if TYPE_CHECKING:
     from sklearn_vae.networks.convolution import ConvNet

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.networks.perceptron import Layer, Perceptron
-from sklearn_vae.numerics.activations import ACTIVATIONS
+from sklearn_vae.numerics.array_api import ACTIVATIONS
 from sklearn_vae.numerics.random import Stream, make_generator
 
 

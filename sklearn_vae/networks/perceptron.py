@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sklearn_vae.numerics.activations import ACTIVATIONS
-from sklearn_vae.numerics.array_api import Array, affine
+from sklearn_vae.numerics.array_api import ACTIVATIONS, Array, affine
 
 
 class Layer(NamedTuple):
