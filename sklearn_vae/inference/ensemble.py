@@ -38,14 +38,17 @@ class EnsemblePredictor(FittedMixture):
         # a copy: as_tensor warns of read-only arrays
         return self.build(precision, lambda value: torch.tensor(value).to(like), limits)
 
-    def backend(self, X: np.ndarray, seed: int | None = None) -> Backend:
-        """Return the model that computes rows; with a seed, each chunk has a generator."""
+    def backend(self, X: np.ndarray) -> Backend:
+        """Return the models in the library that computes rows."""
+        is_small = is_few(X, self.members[0].device)
+        return super().backend(X) if is_small else self.in_torch(X.dtype)
+
+    def in_torch(self, dtype: np.dtype, seed: int | None = None) -> Backend:
+        """Return the models in PyTorch; with a seed, chunks have generators."""
         device = self.members[0].device
-        if seed is None and is_few(X, device):
-            return super().backend(X)
         return Backend(
-            self.model(X.dtype),
-            partial(to_tensor, dtype=X.dtype, device=device),
+            self.model(dtype),
+            partial(to_tensor, dtype=dtype, device=device),
             partial(map_chunks, is_thread_safe=device.type == "cpu", seed=seed),
         )
 
@@ -64,7 +67,7 @@ class EnsemblePredictor(FittedMixture):
             rows = draws.sample(model, x, row, chosen.flatten(), generator)
             return rows.unflatten(0, (len(x), n_imputations))
 
-        encoded = self.map(sample, X, n_draws, scrambling, seed=seed)
+        encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:

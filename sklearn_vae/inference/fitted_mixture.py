@@ -72,8 +72,8 @@ class FittedMixture:
 
         return keep(self._cache, key, make, (member.weights for member in self.members))
 
-    def backend(self, X: np.ndarray, seed: int | None = None) -> Backend:
-        """Return the model that computes rows; with a seed, each chunk has a generator."""
+    def backend(self, X: np.ndarray) -> Backend:
+        """Return the models in the library that computes rows."""
         model = self.build("numpy", lambda value: value.astype(float))  # it draws no rows
         return Backend(model, lambda x: x, map_in_numpy)
 
@@ -120,14 +120,10 @@ class FittedMixture:
         X: np.ndarray,
         n_draws: int,
         scrambling: int = 0,
-        *,
-        seed: int | None = None,
+        backend: Backend | None = None,
     ) -> np.ndarray:
-        """Apply a function (model, encoded rows, generator if any, points), chunk by chunk.
-
-        With ``seed``, there is a generator of the chunk.
-        """
-        first, backend = self.members[0], self.backend(X, seed)
+        """Apply a function (model, encoded rows, generator if any, points), chunk by chunk."""
+        first, backend = self.members[0], backend or self.backend(X)
         model: MixtureEnsemble = backend.model
         if X.shape[1] < first.columns.n_features:  # y is integrated out
             n_missing = first.columns.n_features - X.shape[1]

@@ -158,15 +158,8 @@ class FittedVAE:
         cache = self._cache.setdefault("models", {})
         return keep(cache, ("numpy", n_members), make, [self.weights])
 
-    def backend(
-        self,
-        X: np.ndarray,
-        n_members: int | None,
-        seed: int | None = None,
-        *,
-        in_torch: bool = False,
-    ) -> Backend:
-        """Return the model that computes rows; the parameters are those of ``map``."""
+    def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
+        """Return the first members, or all, in the library that computes rows."""
         return Backend(self.array_model(n_members), lambda x: x, map_in_numpy)
 
     def map(
@@ -180,17 +173,15 @@ class FittedVAE:
         scrambling: int = 0,
         mask: np.ndarray | None = None,
         encode: Callable[[np.ndarray], np.ndarray] | None = None,
-        seed: int | None = None,
-        in_torch: bool = False,
+        backend: Backend | None = None,
     ) -> np.ndarray:
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
         With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
         the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
-        the encoding of the columns. With ``seed``, the function's third argument is a generator
-        of the chunk; it and functions ``in_torch`` run on PyTorch's tensors alone.
+        the encoding of the columns, ``backend`` that of this method.
         """
-        backend = self.backend(X, n_members, seed, in_torch=in_torch)
+        backend = backend or self.backend(X, n_members)
         n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
         transform = self.columns.transform if encode is None else encode
         n_codes = 1
@@ -313,6 +304,8 @@ class FittedVAE:
         n_latent = z.shape[1]
 
         def encode(rows: np.ndarray) -> np.ndarray:
+            if y is None:
+                return rows.copy()
             return np.hstack([rows[:, :n_latent], self.encode_conditions(rows[:, n_latent:])])
 
         def reconstruct(model: BaseVAE, rows: Array) -> Array:

@@ -74,22 +74,20 @@ class Predictor(FittedVAE):
         make = partial(self.build_module, dtype, n_members)
         return keep(self._cache.setdefault("models", {}), key, make, [self.weights])
 
-    def backend(
-        self,
-        X: np.ndarray,
-        n_members: int | None,
-        seed: int | None = None,
-        *,
-        in_torch: bool = False,
-    ) -> Backend:
-        """Return the model that computes rows; the parameters are those of ``map``."""
-        needs_torch = in_torch or seed is not None or not self.architecture.is_textbook
-        if not needs_torch and is_few(X, self.device):
+    def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
+        """Return the first members, or all, in the library that computes rows."""
+        if self.architecture.is_textbook and is_few(X, self.device):
             return super().backend(X, n_members)
+        return self.in_torch(X.dtype, n_members)
+
+    def in_torch(
+        self, dtype: np.dtype, n_members: int | None = None, seed: int | None = None
+    ) -> Backend:
+        """Return the first members, or all, in PyTorch; with a seed, chunks have generators."""
         is_thread_safe = self.architecture.is_thread_safe and self.device.type == "cpu"
         return Backend(
-            self.module(X.dtype, n_members),
-            partial(to_tensor, dtype=X.dtype, device=self.device),
+            self.module(dtype, n_members),
+            partial(to_tensor, dtype=dtype, device=self.device),
             partial(map_chunks, is_thread_safe=is_thread_safe, seed=seed),
         )
 
@@ -100,7 +98,7 @@ class Predictor(FittedVAE):
         noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
         n_rows = self.rows_per_chunk(n_draws * self.n_members)
         function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
-        log_prob, kl = np.moveaxis(self.map(function, X, in_torch=True), 0, 2)
+        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
         return log_prob + self.columns.log_abs_det_jacobian(X), kl
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
@@ -110,17 +108,18 @@ class Predictor(FittedVAE):
         z = model.prior_distribution().sample(shape, generator, model.dtype)
         function = partial(marginal_cdf, z=z.to(self.device))
         rows_per_chunk = self.rows_per_chunk(n_draws * self.n_members, shares_draws=True)
-        cdf = self.map(function, X, rows_per_chunk=rows_per_chunk, in_torch=True)
+        backend = self.in_torch(X.dtype)
+        cdf = self.map(function, X, rows_per_chunk=rows_per_chunk, backend=backend)
         return randomized_pit(cdf, self.seed)
 
     def conditional_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values given the row's other columns: (n, n_columns)."""
-        cdf = self.map(conditional_cdf, X, n_draws=n_draws, in_torch=True)
+        cdf = self.map(conditional_cdf, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
         return randomized_pit(cdf, self.seed)
 
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
-        return self.map(conditional_log_prob, X, n_draws=n_draws, in_torch=True)
+        return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
 
     # -- codes -----------------------------------------------------------------------
 
@@ -129,8 +128,7 @@ class Predictor(FittedVAE):
         return self.map(
             lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
             X,
-            n_members=1,
-            in_torch=True,
+            backend=self.in_torch(X.dtype, 1),
         )
 
     # -- samples and missing values --------------------------------------------------
@@ -158,7 +156,8 @@ class Predictor(FittedVAE):
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
         function = partial(sample_given_observed, n_draws=n_imputations)
-        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, seed=seed)
+        backend = self.in_torch(X.dtype, seed=seed)
+        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def impute_and_sample(
@@ -169,7 +168,8 @@ class Predictor(FittedVAE):
         Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
         """
         function = partial(mean_and_sample, n_draws=n_imputations)
-        encoded = self.map(function, X, n_draws=n_draws, seed=seed)
+        backend = self.in_torch(X.dtype, seed=seed)
+        encoded = self.map(function, X, n_draws=n_draws, backend=backend)
         mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
         return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 

@@ -8,16 +8,24 @@ first use: the numpy runtime needs none.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
-from sklearn_vae.numerics.array_api import ACTIVATIONS
+from sklearn_vae.networks.base import (
+    FullyConnected as FullyConnected,
+    Layout as Layout,
+    Network as Network,
+    RowStructure as RowStructure,
+)
+from sklearn_vae.numerics.array_api import ACTIVATIONS as ACTIVATIONS
 
 if TYPE_CHECKING:
-    from sklearn_vae.networks.convolution import ConvNet
-    from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
-    from sklearn_vae.networks.mlp import MLP, Dense, SkipNetwork
-    from sklearn_vae.networks.names import NETWORKS
-    from sklearn_vae.networks.per_member import PerMember
-    from sklearn_vae.networks.recurrent import GRUNet
+    from sklearn_vae.networks.convolution import ConvNet as ConvNet
+    from sklearn_vae.networks.custom import (
+        CustomNetwork as CustomNetwork,
+        EncoderDecoderPair as EncoderDecoderPair,
+    )
+    from sklearn_vae.networks.mlp import MLP as MLP, Dense as Dense, SkipNetwork as SkipNetwork
+    from sklearn_vae.networks.names import NETWORKS as NETWORKS
+    from sklearn_vae.networks.per_member import PerMember as PerMember
+    from sklearn_vae.networks.recurrent import GRUNet as GRUNet
 
 # name -> file
 _MODULE = {
@@ -32,22 +40,7 @@ _MODULE = {
     "SkipNetwork": "mlp",
 }
 
-__all__ = [
-    "ACTIVATIONS",
-    "MLP",
-    "NETWORKS",
-    "ConvNet",
-    "CustomNetwork",
-    "Dense",
-    "EncoderDecoderPair",
-    "FullyConnected",
-    "GRUNet",
-    "Layout",
-    "Network",
-    "PerMember",
-    "RowStructure",
-    "SkipNetwork",
-]
+__all__ = sorted(["ACTIVATIONS", "FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,8 @@ from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 
+Y_IS_MISSING = "y must be passed to a model that was fitted with conditional=True."
+
 
 def check_shape(shape: tuple[int, ...], n_columns: int) -> None:
     """Raise an error unless there are rows, of so many columns."""
@@ -137,20 +139,13 @@ class DensityModel(TableModel):
         return self.conditions.transform(split_columns(y, n_rows))
 
     def _model_of(self, rows: np.ndarray) -> FittedVAE | FittedMixture | ClassMarginal:
-        """Return the model of p(x|y), or of p(x) of rows without codes of y."""
-        if isinstance(self.predictor, FittedMixture) or self._has_y(rows):
+        """Return the model of p(x|y), or of p(x) of rows that lack codes of y."""
+        n_columns = self.n_features_in_ + self.columns.n_condition_columns
+        if isinstance(self.predictor, FittedMixture) or rows.shape[1] == n_columns:
             return self.predictor
         if self.conditions is None or not len(self.conditions.class_prior):
-            raise self._y_is_missing()
+            raise ValueError(Y_IS_MISSING)
         return ClassMarginal(self.predictor, self.conditions.class_prior)
-
-    def _has_y(self, rows: np.ndarray) -> bool:
-        """Return True if rows have codes of y, or the model has no conditions."""
-        return rows.shape[1] == self.n_features_in_ + self.columns.n_condition_columns
-
-    @staticmethod
-    def _y_is_missing() -> ValueError:
-        return ValueError("y must be passed to a model that was fitted with conditional=True.")
 
     def score_samples(self, X: Any, y: Any = None, n_draws: int = SCORE_DRAWS) -> np.ndarray:
         """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
@@ -190,8 +185,8 @@ class DensityModel(TableModel):
             Rows without missing values; objects if the model was fitted to categories.
         """
         rows = self.read_with_y(X, y)
-        if isinstance(self.predictor, FittedVAE) and not self._has_y(rows):
-            raise self._y_is_missing()
+        if isinstance(self._model_of(rows), ClassMarginal):
+            raise ValueError(Y_IS_MISSING)
         return self.write_imputed(self.imputations(rows)[0], rows, X)
 
     @property
@@ -271,7 +266,7 @@ class TransformerModel(DensityModel):
             raise ValueError("X contains NaN or infinity.")
         check_range(z)
         if y is None and self.columns.n_condition_columns:
-            raise self._y_is_missing()
+            raise ValueError(Y_IS_MISSING)
         conditions = None if y is None else self.codes_of(y, len(z))
         return self.write(self.predictor.decode(z, conditions))
 
