@@ -41,7 +41,7 @@ class ClassMarginal:
 
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Mean of q(z|x, y) over p(y|x): (n, n_features) -> (n, l)."""
-        probability = softmax(self.joint_log_density(X, SCORE_DRAWS), 1).astype(X.dtype)
+        probability = softmax(self.joint_log_density(X, SCORE_DRAWS), 1)
         return sum(
             weight[:, None] * self.predictor.codes(_append_code(X, code))
             for code, weight in enumerate(probability.T)

@@ -14,9 +14,6 @@ import numpy as np
 # A tensor of PyTorch, or an array of numpy.
 Array = Any
 
-# In place of -inf, whose difference from itself is NaN.
-LOWEST = np.finfo(np.float64).min
-
 
 def namespace(x: Array) -> Any:
     """Return the library of an array; the numpy runtime does not import PyTorch."""
@@ -109,7 +106,8 @@ def logsumexp(x: Array, axis: int) -> Array:
         return x.logsumexp(axis)
     axes = [*range(x.ndim)]
     x = np.ascontiguousarray(x.transpose(axes.pop(axis), *axes))  # short last axes are slow
-    highest = np.maximum(np.maximum.reduce(x), LOWEST)
+    # not -inf, whose difference from itself is NaN
+    highest = np.maximum(np.maximum.reduce(x), np.finfo(x.dtype).min)
     with np.errstate(divide="ignore"):
         value = np.log(np.add.reduce(np.exp(x - highest)))
     value += highest
