@@ -22,7 +22,7 @@ from sklearn_vae.inference.posterior_sampling import (
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
@@ -190,15 +190,11 @@ class FittedVAE:
             function, shape = partial(function, points=points), self.architecture
             n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
 
-        def evaluate(model: BaseVAE, x: Array, *generator: Any) -> Array:
-            x = namespace(x).broadcast_to(x[None], (n_members, *x.shape))
-            return function(model, x, *generator)
-
         return backend.map(
-            evaluate,
+            function,
             X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
             rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
-            lambda rows: transform(rows if is_all else X[rows]),
+            lambda rows: transform(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
         )
 
     def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks.perceptron import Layer, Perceptron
+from sklearn_vae.networks.perceptron import Perceptron, dense
 from sklearn_vae.numerics.array_api import ACTIVATIONS
 from sklearn_vae.numerics.random import Stream, make_generator
 
@@ -34,7 +34,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return Layer(self.weight, self.bias).forward(x)
+        return dense(self, x)
 
     @torch.no_grad()
     def reset_parameters(

@@ -13,9 +13,10 @@ class Layer(NamedTuple):
     weight: Array
     bias: Array
 
-    def forward(self, x: Array) -> Array:
-        """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return affine(self.bias.swapaxes(1, 2), self.weight.swapaxes(1, 2), x)
+
+def dense(layer: Any, x: Array) -> Array:
+    """Outputs of a fully connected layer: (M, n_in, rows) -> (M, n_out, rows)."""
+    return affine(layer.bias.swapaxes(1, 2), layer.weight.swapaxes(1, 2), x)
 
 
 class Perceptron:
@@ -43,16 +44,16 @@ class Perceptron:
         """Map (M, rows, n_in) to (M, rows, n_out)."""
         # inside, features lie first: products are faster with the rows along the last axis
         x = x.swapaxes(1, 2)  # (M, n_in, rows)
-        out = self.linear.forward(x)
+        out = dense(self.linear, x)
         if len(self.hidden):
-            out = self.add_hidden(out, self.hidden[0].forward(x))
+            out = self.add_hidden(out, dense(self.hidden[0], x))
         return out.swapaxes(1, 2)
 
     def add_hidden(self, out: Array, x: Array) -> Array:
         """Add the hidden layers, of which the first has the sums x: (M, n_out, rows)."""
         x = self.activation(x)
         for layer in islice(self.hidden, 1, None):
-            x = self.activation(layer.forward(x))
+            x = self.activation(dense(layer, x))
         return affine(out, self.last.swapaxes(1, 2), x)
 
 
