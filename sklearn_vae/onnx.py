@@ -19,7 +19,7 @@ from sklearn_vae.data.columns.real import TAIL, RealColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.decoder_correction import MIN_SPREAD
+from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -126,27 +126,19 @@ class Encoder(Part):
 class Decoder(Part):
     """Decoder network, as ``inverse_transform``."""
 
-    correction: Tensor
-    code_range: Tensor
-
     def __init__(self, fitted: Predictor):
         super().__init__(fitted)
-        shape = (1 + fitted.architecture.n_components, fitted.architecture.n_columns)
-        correction = np.zeros(shape) if fitted.correction is None else fitted.correction
-        self.register_buffer("correction", torch.as_tensor(correction), persistent=False)
-        unbounded = np.repeat([[-MAX_VALUE], [MAX_VALUE]], fitted.architecture.n_components, axis=1)
-        code_range = unbounded if fitted.code_range is None else fitted.code_range
-        self.register_buffer("code_range", torch.as_tensor(code_range).double(), persistent=False)
+        for name in ("correction", "code_range"):
+            value = getattr(fitted, name)
+            buffer = None if value is None else torch.as_tensor(value).double()
+            self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, Z: Tensor) -> Tensor:
         """(n, n_components) -> (n, n_features)."""
-        dtype = Z.dtype
-        values, Z = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
-        low, high = self.code_range
-        width = (high - low).clamp(min=MIN_SPREAD)
-        distance = ((Z - (low + high) / 2).abs() / width).amax(1, keepdim=True)
-        correction = (self.correction[0] + Z @ self.correction[1:]) / distance.clamp(min=1).square()
-        return self.columns.decode(values + correction).to(dtype)
+        values, codes = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
+        if self.correction is not None:
+            values = values + correction_at(codes, self.correction, self.code_range)
+        return self.columns.decode(values).to(Z.dtype)
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

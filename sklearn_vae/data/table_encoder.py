@@ -18,8 +18,8 @@ from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.many_to_one import ManyToOne
 from sklearn_vae.data.one_to_one import OneToOne
+from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.numerics.seeds import Stream, stream_seed
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 

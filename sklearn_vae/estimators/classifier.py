@@ -4,7 +4,6 @@ from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
@@ -20,15 +19,16 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.class_marginal import ClassMarginal
+from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
 
 @serializable
-class VAEClassifier(ClassifierMixin, MetaEstimator):
+class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     """Classify rows by the density of each class, and score rows of no class.
 
     A model of the rows given their class is fitted, and Bayes' rule applied to it. ``estimator_``
@@ -194,38 +194,7 @@ class VAEClassifier(ClassifierMixin, MetaEstimator):
         joint = ClassMarginal(model._predictor(), self.priors_).joint_log_density(
             rows, self.n_draws
         )
-        return joint - logsumexp(joint, axis=1, keepdims=True)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Compute the class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the class of the highest probability.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Classes.
-        """
-        log_proba = self.predict_log_proba(X)
-        return self.classes_[log_proba.argmax(axis=1)]
+        return log_softmax(joint)
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)

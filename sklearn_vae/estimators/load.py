@@ -1,6 +1,5 @@
 """Loading of estimators from files."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from sklearn_vae.estimators.imputer import VAEImputer
 from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.estimators import MODEL, on_cpu, warn_if_other_version
-from sklearn_vae.persistence.serialization import MissingModuleError, Reader
+from sklearn_vae.persistence.estimators import on_cpu, warn_if_other_version
+from sklearn_vae.persistence.serialization import Reader, read_model
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {
@@ -64,26 +63,13 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
     True
     """
-    header, arrays = file_format.read(path)
-    if header.get("kind") != MODEL:
-        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    reader = Reader(arrays, os.path.getsize(path), modules=modules)
-    try:
-        estimator = _read_estimator(header, reader)
-        written_by = str(header["versions"]["sklearn_vae"])
-    except (MemoryError, MissingModuleError):
-        raise
-    except Exception as error:
-        # with a valid checksum and invalid contents the file is forged: any statement may fail
-        raise ValueError(
-            f"{path}: the file does not hold a valid estimator: {error!r:.300}"
-        ) from error
+    estimator, written_by = read_model(path, _read_estimator, modules)
     warn_if_other_version(type(estimator).__name__, written_by)
     return estimator
 
 
-def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
-    """Construct the estimator of a file and validate it."""
+def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[Any, str]:
+    """Construct the estimator of a file and validate it, and find the version that wrote it."""
     name = header["class"]
     if name not in ESTIMATORS:
         raise ValueError(f"no estimator is called {name!r}")
@@ -91,4 +77,4 @@ def _read_estimator(header: dict[str, Any], reader: Reader) -> Any:
     estimator = ESTIMATORS[name].from_file(*sections)
     with on_cpu(estimator):
         estimator._validate_fitted()
-    return estimator
+    return estimator, str(header["versions"]["sklearn_vae"])

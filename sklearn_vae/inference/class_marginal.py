@@ -1,12 +1,12 @@
 """Densities, codes and samples without y of a model of p(x|y), by averages over the classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp, softmax
 
 from sklearn_vae.inference.constants import SCORE_DRAWS
-from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.numerics.array_api import softmax
 from sklearn_vae.numerics.random import Stream, stream_seed
 
 
@@ -16,13 +16,13 @@ class ClassMarginal:
 
     Attributes
     ----------
-    predictor : Predictor
+    predictor : FittedVAE
         The model of p(x|y), whose rows end with the code of their class.
     class_prior : ndarray of shape (n_classes,)
         Probability p(y) of each class.
     """
 
-    predictor: Predictor
+    predictor: Any
     class_prior: np.ndarray
 
     def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
@@ -37,12 +37,11 @@ class ClassMarginal:
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x), in nats: (n, n_features) -> (n,)."""
-        return logsumexp(self.joint_log_density(X, n_draws, scrambling), axis=1)
+        return np.logaddexp.reduce(self.joint_log_density(X, n_draws, scrambling), axis=1)
 
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Mean of q(z|x, y) over p(y|x): (n, n_features) -> (n, l)."""
-        joint = self.joint_log_density(X, SCORE_DRAWS)
-        probability = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        probability = softmax(self.joint_log_density(X, SCORE_DRAWS), 1)
         return sum(
             weight[:, None] * self.predictor.codes(_append_code(X, code))
             for code, weight in enumerate(probability.T)
@@ -52,7 +51,7 @@ class ClassMarginal:
         """Draw classes from p(y|x) of one row: (1, n_features) -> (n_samples, 1)."""
         joint = self.joint_log_density(row, SCORE_DRAWS)[0].astype(np.float64)
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        codes = generator.choice(len(joint), n_samples, p=softmax(joint))
+        codes = generator.choice(len(joint), n_samples, p=softmax(joint, 0))
         return codes[:, None].astype(row.dtype)
 
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
@@ -60,6 +59,53 @@ class ClassMarginal:
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
         codes = generator.choice(len(self.class_prior), n_samples, p=self.class_prior)
         return self.predictor.sample(n_samples, seed, dtype, codes[:, None].astype(dtype))
+
+
+class ClassPredictions:
+    """Predictions by the probabilities of classes, of an estimator and of its numpy counterpart.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted classes.
+    """
+
+    classes_: np.ndarray
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Compute the logarithms of the class probabilities."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute the class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class of the highest probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Classes.
+        """
+        log_proba = self.predict_log_proba(X)
+        return self.classes_[log_proba.argmax(axis=1)]
 
 
 def _append_code(X: np.ndarray, code: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.posterior_sampling import sample_posterior
+from sklearn_vae.inference.posterior_sampling import average, sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 
@@ -70,13 +70,6 @@ def randomized_pit(cdf: np.ndarray, seed: int) -> np.ndarray:
     return below + uniform * equal
 
 
-def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:
-    """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
-    # a mean needs no more codes where the encoder has learned from rows with missing values
-    codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    return _average(model, x, codes)
-
-
 def sample_given_observed(
     model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
@@ -89,13 +82,8 @@ def mean_and_sample(
 ) -> Tensor:
     """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
     codes = sample_posterior(model, x, points)
-    mean = _average(model, x, codes).unsqueeze(1)
+    mean = average(model, x, codes).unsqueeze(1)
     return torch.cat([mean, _draw(model, x, codes, n_draws, generator)], dim=1)
-
-
-def _average(model: VAE, x: Tensor, codes: WeightedCodes) -> Tensor:
-    """Average the means of p(x|z) over codes: (B, n_columns)."""
-    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
 
 
 def _draw(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_vae.numerics.array_api import Array, as_type, namespace
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
@@ -95,17 +96,15 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     return np.vstack([mean_residual - mean_code @ slopes, slopes])
 
 
-def correction_at(
-    codes: np.ndarray, correction: np.ndarray, code_range: np.ndarray | None
-) -> np.ndarray:
+def correction_at(codes: Array, correction: Array, code_range: Array | None) -> Array:
     """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
 
     ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) minimum and
     maximum of the codes that they were fitted to.
     """
-    correction = correction.astype(codes.dtype)
+    correction = as_type(correction, codes)
     added = correction[0] + codes @ correction[1:]
-    return added if code_range is None else added * decay(codes, code_range.astype(codes.dtype))
+    return added if code_range is None else added * decay(codes, as_type(code_range, codes))
 
 
 def check_range(codes: np.ndarray) -> None:
@@ -120,7 +119,7 @@ def check_range(codes: np.ndarray) -> None:
         )
 
 
-def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
+def decay(codes: Array, code_range: Array) -> Array:
     """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
 
     It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
@@ -129,6 +128,6 @@ def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
     hardly vary.
     """
     low, high = code_range
-    width = np.maximum(high - low, MIN_SPREAD)
-    distance = np.abs(codes - (low + high) / 2) / width
-    return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0
+    width = (high - low).clip(min=MIN_SPREAD)
+    distance = namespace(codes).abs(codes - (low + high) / 2) / width
+    return namespace(codes).amax(distance, 1)[:, None].clip(min=1.0) ** -2.0

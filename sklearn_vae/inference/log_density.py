@@ -35,10 +35,8 @@ from sklearn_vae.numerics.array_api import (
     concatenate,
     empty,
     namespace,
-    sum_last,
     take,
 )
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 
 
@@ -78,14 +76,6 @@ class Points(NamedTuple):
     def last(self, n_dims: int) -> "Points":
         """The last dimensions of the draws."""
         return self.map(lambda draws: draws[..., -n_dims:])
-
-
-class StandardNormal:
-    """Standard normal distribution of codes, of arrays of either library."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats: (..., l) -> (...)."""
-        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
 
 
 class JointDensity(NamedTuple):

@@ -30,13 +30,11 @@ from sklearn_vae.inference.laplace import find_modes
 from sklearn_vae.inference.log_density import (
     JointDensity,
     Points,
-    StandardNormal,
     sample_prior,
 )
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.likelihoods.draws import Generator
-from sklearn_vae.models.mixture_columns import Standardized
-from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, Standardized
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -54,6 +52,7 @@ from sklearn_vae.numerics.array_api import (
 )
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.priors import StandardNormal
 
 # Components with an evidence so many nats below the row's best at the encoder's mean get no steps,
 # and no more components of a member get any. Those so many nats below it at the mode get no draws:

@@ -1,5 +1,7 @@
 """Rows drawn from the conditional distribution given some of their values."""
 
+from typing import cast
+
 import numpy as np
 
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -25,7 +27,7 @@ def sample_given(
     if isinstance(model, ClassMarginal):
         with uncounted():
             y = model.sample_classes(row[None], n_samples, seed)
-        model = model.predictor
+        model = cast(Predictor, model.predictor)
     observed, index = row[None], np.zeros(n_samples, dtype=int)
     if y is not None:
         unique, index = np.unique(y, axis=0, return_inverse=True)

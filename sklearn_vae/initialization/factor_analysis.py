@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.numerics.functional import impute_by_factors
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.
@@ -138,22 +139,12 @@ class ImputationLayer(nn.Module):
 
     def forward(self, x: Tensor, observed: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Impute rows (M, B, d) with mask ``observed``, given conditions (M, B, n_conditions)."""
-        loc = self.loc
-        if self.slopes is not None and conditions is not None:
-            loc = loc + conditions @ self.slopes
-        n_factors = self.loadings.shape[1]
-        precision = observed * self.precision  # (M, B, d)
-        residual = torch.where(observed, x - loc, 0) * precision
-        products = (self.loadings.unsqueeze(2) * self.loadings.unsqueeze(1)).flatten(1, 2)
-        information = (precision @ products.mT).unflatten(-1, (n_factors, n_factors))
-        information.diagonal(dim1=-2, dim2=-1).add_(1)  # (M, B, k, k)
-        score = (residual @ self.loadings.mT).unsqueeze(-1)  # (M, B, k, 1)
+        factors = self.loc, self.loadings, self.precision, self.slopes
         try:
-            z = torch.linalg.solve(information, score).squeeze(-1)
+            return impute_by_factors(x, observed, conditions, *factors)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             # no fit gives such weights, but a forged file may
             raise ValueError("the imputation layer's information matrix is singular") from error
-        return torch.where(observed, x, loc + z @ self.loadings)
 
     @torch.no_grad()
     def initialize(self, member: int, imputation: tuple[np.ndarray, ...]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from sklearn_vae.metrics.validation import check_is_model
-from sklearn_vae.numerics.seeds import MAX_DRAWS
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
 

@@ -16,7 +16,7 @@ from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.numerics.seeds import RandomState
+from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.system.warnings import warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.

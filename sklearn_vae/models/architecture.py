@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -14,9 +14,13 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     ZeroInflated,
 )
-from sklearn_vae.models.mixture_columns import MixtureColumns
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
-from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.networks import FullyConnected, Layout, Network
+from sklearn_vae.numerics.array_api import ACTIVATIONS, Array, as_type, concatenate, namespace
+from sklearn_vae.numerics.model_constants import (
+    COMPONENT_LOG_SCALE_BOUND,
+    INPUT_CLIP,
+    STEPS_PER_SCALE,
+)
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
@@ -60,7 +64,7 @@ class Architecture:
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]
     n_factors: int = 0
-    network: Network = NETWORKS["mlp"]
+    network: Network = field(default_factory=FullyConnected)
     posterior: Posterior = POSTERIORS["gaussian"]
     n_conditions: int = 0
     column_indices: tuple[int, ...] = ()
@@ -74,7 +78,7 @@ class Architecture:
         ]
         network, n_layers = self.network, 0
         for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
-            for name in [field.name for field in fields(part)] if is_dataclass(part) else []:
+            for name in [each.name for each in fields(part)] if is_dataclass(part) else []:
                 value = getattr(part, name)
                 values = (
                     value if isinstance(value, tuple) and name != "column_indices" else (value,)
@@ -106,10 +110,14 @@ class Architecture:
         return isinstance(self.network, FullyConnected)
 
     @cached_property
+    def is_textbook(self) -> bool:
+        """True if it is that of the textbook: multilayer perceptrons, and a diagonal q(z|x)."""
+        return type(self.network) is FullyConnected and type(self.posterior) is DiagonalGaussian
+
+    @cached_property
     def supports_random_start(self) -> bool:
-        """True if random initialization is supported: multilayer perceptrons, diagonal q(z|x)."""
-        is_perceptron = type(self.network) is FullyConnected and bool(self.hidden_layer_sizes)
-        return is_perceptron and type(self.posterior) is DiagonalGaussian
+        """True if random initialization is supported: with hidden layers."""
+        return self.is_textbook and bool(self.hidden_layer_sizes)
 
     @cached_property
     def is_normal(self) -> np.ndarray:
@@ -203,7 +211,7 @@ class Architecture:
 
 @serializable
 @dataclass(frozen=True)
-class MixtureArchitecture(MixtureColumns, Architecture):
+class MixtureArchitecture(Architecture):
     """Everything that decides the shapes of a ``MixtureVAE``'s parameters.
 
     Attributes
@@ -240,6 +248,40 @@ class MixtureArchitecture(MixtureColumns, Architecture):
         are_steps = all(0 <= step < math.inf for step in self.steps)
         if len(self.steps) not in (0, n_values) or not are_steps:
             raise ValueError("'steps' must be those of the columns, and not below 0")
+
+    @cached_property
+    def is_real_value(self) -> np.ndarray:
+        """Mask of the columns of X that are real numbers with a normal distribution: (n,)."""
+        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_normal, [n for _, n in self.blocks])
+
+    def encoder_input(self, x: Array) -> Array:
+        """Clip rows, replace missing values by 0 and append their mask: (..., n_inputs)."""
+        xp = namespace(x)
+        filled = xp.nan_to_num(x.clip(-INPUT_CLIP, INPUT_CLIP))
+        return concatenate([filled, as_type(xp.isnan(x), x)]) if self.has_missing else filled
+
+    @cached_property
+    def is_independent(self) -> bool:
+        """True if real columns are independent given the code and the component."""
+        return self.covariance_type != "full" and not self.n_shears
+
+    @property
+    def others(self) -> Columnwise:
+        """Joint likelihood of the other columns."""
+        return Columnwise([block for block in self.blocks if not isinstance(block[0], Gaussian)])
+
+    @cached_property
+    def least_scales(self) -> np.ndarray:
+        """Smallest scale of each column of X, given those before it: (n,)."""
+        return np.array(self.steps or np.zeros(len(self.is_real_value))) / STEPS_PER_SCALE
+
+    @cached_property
+    def least_params(self) -> np.ndarray:
+        """Smallest parameters of the other columns: (n_params,)."""
+        others = self.others
+        scales = np.repeat(self.least_scales[~self.is_real_value], others.value_widths)
+        return others.least_params(scales)
 
     @cached_property
     def n_noise(self) -> int:

@@ -9,14 +9,16 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
+from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.mixture_columns import MixtureColumns, Standardized
 from sklearn_vae.models.sizes import rows_in_cache
+from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -37,7 +39,6 @@ from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
-    INPUT_CLIP,
     LOG_ZERO_WEIGHT,
     MAX_REDRAWS,
     POSTERIOR_LOG_SCALE_BOUND,
@@ -50,6 +51,25 @@ CODES_PER_CHUNK = 1 << 11
 MATRICES_PER_CHUNK = 1 << 20
 
 
+class Standardized(NamedTuple):
+    """Rows as seen by p(x|z, c), for draws of z and c. Features lie before the draws.
+
+    Attributes
+    ----------
+    standard, log_scale : array of shape (..., d, draws)
+        Real columns standardized given those before them, and logarithms of their scales.
+    params : array of shape (..., n_params, draws)
+        Parameters of the other columns.
+    log_det : array of shape (..., draws)
+        The rest of the log-determinant.
+    """
+
+    standard: Array
+    log_scale: Array
+    params: Array
+    log_det: Array
+
+
 class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
@@ -57,14 +77,12 @@ class MixtureEnsemble:
 
     Parameters
     ----------
-    architecture : MixtureColumns
+    architecture : MixtureArchitecture
         Columns and shapes, of all members.
     members : sequence of dict of array
         Parameters of each member by name, with an axis of length 1 in front.
     weight : array of shape (n_members,)
         Weights of the members.
-    activate : callable
-        Activation function of the networks, of arrays of the library.
     limits : Limits, optional
         Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
 
@@ -86,13 +104,17 @@ class MixtureEnsemble:
 
     def __init__(
         self,
-        architecture: MixtureColumns,
+        architecture: MixtureArchitecture,
         members: Sequence[dict[str, Array]],
         weight: Array,
-        activate: Callable[[Array], Array],
         limits: Limits | None = None,
     ):
-        self.architecture, self.members, self.activate = architecture, members, activate
+        self.architecture, self.members = architecture, members
+        n_hidden, activation = len(architecture.hidden_layer_sizes), architecture.activation
+        self.encoders, self.decoders = (
+            [FittedPerceptron(weights, name, n_hidden, activation) for weights in members]
+            for name in ("encoder", "decoder")
+        )
         logit = self._stacked("mixture_logit")[:, 0]
         xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
@@ -179,28 +201,10 @@ class MixtureEnsemble:
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
-        xp = namespace(x)
-        inputs = xp.nan_to_num(xp.clip(x, -INPUT_CLIP, INPUT_CLIP))
-        if self.architecture.has_missing:
-            inputs = concatenate([inputs, as_type(xp.isnan(x), x)])
-        parts = [self._encode(weights, inputs.swapaxes(0, 1)) for weights in self.members]
-        out, n_latent = xp.stack(parts).swapaxes(1, 2), self.architecture.n_components
+        inputs = self.architecture.encoder_input(x)[None]
+        out = concatenate((encoder(inputs) for encoder in self.encoders), 0)
+        n_latent = self.architecture.n_components
         return out[..., :n_latent], bounded(out[..., n_latent:], POSTERIOR_LOG_SCALE_BOUND)
-
-    def _encode(self, weights: dict[str, Array], x: Array) -> Array:
-        """Outputs of a member's encoder: (n_in, B) -> (2 l, B)."""
-        out = _dense(weights, "encoder.linear", x)
-        if not self.architecture.hidden_layer_sizes:
-            return out
-        first = _dense(weights, "encoder.hidden.0", x)
-        return out + self._after_first_layer(weights, "encoder", first)
-
-    def _after_first_layer(self, weights: dict[str, Array], name: str, first: Array) -> Array:
-        """Outputs of a network's hidden layers after the first product: (n, N) -> (n_out, N)."""
-        x = self.activate(first)
-        for number in range(1, len(self.architecture.hidden_layer_sizes)):
-            x = self.activate(_dense(weights, f"{name}.hidden.{number}", x))
-        return weights[f"{name}.last"][0].swapaxes(0, 1) @ x
 
     def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:
         """Apply a function of a member to the numbers of its codes: (..., N) -> (..., N)."""
@@ -257,8 +261,8 @@ class MixtureEnsemble:
         first = first + self.of_code[member] @ z
         if not self.architecture.hidden_layer_sizes:
             return first
-        hidden = self._after_first_layer(self.members[member], "decoder", first[self.n_out :])
-        return first[: self.n_out] + hidden
+        first = first[None]
+        return self.decoders[member].add_hidden(first[:, : self.n_out], first[:, self.n_out :])[0]
 
     # -- density ---------------------------------------------------------------------
 
@@ -411,13 +415,6 @@ class MixtureEnsemble:
         missing = empty((n_rows, self.n_columns), z)
         missing[:] = math.nan
         return self.sample_given(missing, z, component, generator)
-
-
-def _dense(weights: dict[str, Array], layer: str, x: Array) -> Array:
-    """Outputs of a fully connected layer of one member: (n_in, N) -> (n_out, N)."""
-    out = weights[f"{layer}.weight"][0].swapaxes(0, 1) @ x
-    out += weights[f"{layer}.bias"][0].swapaxes(0, 1)
-    return out
 
 
 def _matrices(roots: Array) -> Array:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_columns import Standardized
+from sklearn_vae.models.mixture_ensemble import Standardized
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
@@ -27,7 +27,6 @@ from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     GOLDEN_RATIO,
     HALF_LOG_2PI,
-    INPUT_CLIP,
     LOG_ZERO_WEIGHT,
 )
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
@@ -112,12 +111,7 @@ class MixtureVAE(StackedModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
-        return self.encoder(self.encoder_input(x))
-
-    def encoder_input(self, x: Tensor) -> Tensor:
-        """Clip rows, replace missing values by 0 and append their mask: -> (M, B, n_inputs)."""
-        filled = x.clamp(-INPUT_CLIP, INPUT_CLIP).nan_to_num()
-        return torch.cat([filled, x.isnan()], dim=-1) if self.architecture.has_missing else filled
+        return self.encoder(self.architecture.encoder_input(x))
 
     def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""

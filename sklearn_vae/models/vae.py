@@ -7,18 +7,17 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.initialization.factor_analysis import ImputationLayer
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.likelihoods import Columnwise, Limits, Parameters
+from sklearn_vae.likelihoods import Limits, Parameters
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
-from sklearn_vae.numerics.model_constants import INPUT_CLIP, NO_LEAST, STEPS_PER_SCALE
-from sklearn_vae.priors import PriorDistribution
+from sklearn_vae.numerics.model_constants import NO_LEAST, STEPS_PER_SCALE
 
 
 class Draws(NamedTuple):
@@ -44,7 +43,7 @@ class Draws(NamedTuple):
         return self.log_prob + self.log_ratio
 
 
-class VAE(StackedModule):
+class VAE(BaseVAE, StackedModule):
     """A variational autoencoder with a member axis.
 
     All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
@@ -74,18 +73,11 @@ class VAE(StackedModule):
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
     ):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
-        n_components = architecture.n_components
-        self.posterior: Any = architecture.posterior.distribution(n_components)
-        self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
-        self.n_conditions = architecture.n_conditions
-        self.likelihood = Columnwise(architecture.blocks)
-        n_columns, network = self.likelihood.n_columns, architecture.network
-        # of rows and conditions, those that the encoder reads; None if it reads all
-        self.selected_inputs: Tensor | None = None
-        if len(architecture.inputs) < n_columns:
-            n_numbers = n_columns + self.n_conditions
-            indices = np.append(architecture.inputs, np.arange(n_columns, n_numbers))
-            self.selected_inputs = torch.as_tensor(indices)
+        self.set_parts(architecture)
+        if self.selected_inputs is not None:
+            self.selected_inputs = torch.as_tensor(self.selected_inputs)
+        n_components, n_columns = architecture.n_components, self.likelihood.n_columns
+        network = architecture.network
         layout = architecture.layout
         self.encoder = network.encoder(n_members, layout)
         self.decoder = network.decoder(n_members, layout)
@@ -112,55 +104,6 @@ class VAE(StackedModule):
         return len(self.sizes)
 
     # -- density ---------------------------------------------------------------------
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, 2 l)."""
-        params = self.encoder(self.encoder_input(x))
-        mask = self.mask
-        # the padding is zero anyway; the mask cuts its gradient
-        return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
-
-    def mean_code(self, x: Tensor) -> Tensor:
-        """Mean of q(z|x), where NaN is a missing value: (M, B, n) -> (M, B, l)."""
-        return self.posterior.mean(self.encode(self.fill_missing(x)))
-
-    def encoder_input(self, x: Tensor) -> Tensor:
-        """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
-        x = x.clamp(-INPUT_CLIP, INPUT_CLIP)
-        if self.selected_inputs is not None:
-            x = x.index_select(-1, self.selected_inputs.to(x.device))
-        if self.filler is None:
-            return x
-        x, conditions = x.tensor_split([x.shape[-1] - self.n_conditions], dim=-1)
-        observed = ~x.isnan()
-        return torch.cat([self.filler(x, observed, conditions), observed, conditions], dim=-1)
-
-    def decode(self, z: Tensor, x: Tensor | None = None) -> list[list[Tensor]]:
-        """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block).
-
-        Rows x (M, B, n_columns + n_conditions) provide the conditions, and the previous time steps
-        of an autoregressive decoder, in which NaN is 0.
-        """
-        inputs = [z]
-        if x is not None and self.architecture.decodes_per_row:
-            rows = x.nan_to_num().unsqueeze(1).expand(-1, z.shape[1], -1, -1)  # (M, K, B, n)
-            n_columns = self.likelihood.n_columns
-            inputs = [torch.cat([z, rows[..., n_columns:]], dim=-1)]
-            if self.decoder.is_autoregressive:
-                inputs.append(rows[..., :n_columns])
-        out = self.decoder(*(part.flatten(1, 2) for part in inputs))
-        out = torch.maximum(out, self.least_outputs).unflatten(1, z.shape[1:3])
-        free = torch.maximum(self.free, self.least_free)
-        return self.likelihood.split(out, free.unsqueeze(1))
-
-    def prior_distribution(self) -> PriorDistribution:
-        """p(z), with ``log_prob`` and ``sample``."""
-        weights = dict(self.prior_weights.items())
-        return self.prior.distribution(weights, self.posterior_params, self.mask)
-
-    def posterior_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
-        return self.posterior.split(self.encode(x))
 
     def elbo_terms(
         self, x: Tensor, noise: Tensor, q: Tensor | None = None, decoder_input: Tensor | None = None
@@ -207,27 +150,12 @@ class VAE(StackedModule):
             return self.likelihood.log_prob(params, x)
         return self.likelihood.log_prob(params, x.nan_to_num(), self.likelihood.observed(x))
 
-    def fill_missing(self, x: Tensor) -> Tensor:
-        """Replace missing values in the encoder's input by the mean of p(x|z) at the prior's mean.
-
-        Not if there is an imputation layer, which replaces them by conditional means.
-        """
-        if self.filler is not None or not x.isnan().any():
-            return x
-        n_params = self.architecture.layout.n_posterior_params
-        centre = self.posterior.mean(x.new_zeros(len(x), x.shape[1], n_params))  # (M, B, l)
-        loc = F.pad(self.reconstruct(centre, x), (0, self.n_conditions))
-        return torch.where(x.isnan(), loc, x)
-
-    def reconstruct(self, z: Tensor, x: Tensor | None = None) -> Tensor:
-        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
-
-        Rows x (M, B, n_columns + n_conditions) provide the conditions.
-        """
-        rows = self._conditions(x)
+    def decoder_rows(self, z: Tensor, x: Tensor | None) -> Tensor | None:
+        """Rows that the decoder reads: conditions, and modes of the time steps before each."""
+        rows = super().decoder_rows(z, x)
         if self.decoder.is_autoregressive:
-            rows = self._decode_rows(z, self.likelihood.mode, rows)
-        return self.likelihood.mean(self.decode(z.unsqueeze(1), rows)).squeeze(1)
+            return self._decode_rows(z, self.likelihood.mode, rows)
+        return rows
 
     def _decode_rows(
         self, z: Tensor, function: Callable[[Sequence[Parameters]], Tensor], x: Tensor | None
@@ -247,12 +175,6 @@ class VAE(StackedModule):
             rows = rows.index_copy(-1, columns, values.to(rows))
         return rows
 
-    def _conditions(self, x: Tensor | None) -> Tensor | None:
-        """Rows of zeros with the conditions of x behind them; None without conditions."""
-        if x is None or not self.n_conditions:
-            return None
-        return F.pad(x[..., -self.n_conditions :], (self.likelihood.n_columns, 0))
-
     def sample(self, n_rows: int, generator: torch.Generator, x: Tensor | None = None) -> Tensor:
         """Draw rows from p(x), each from a random member: (n_rows, n_columns).
 
@@ -261,7 +183,7 @@ class VAE(StackedModule):
         shape = self.n_members, n_rows, self.architecture.n_components
         member = torch.randint(self.n_members, (n_rows,), generator=generator)
         z = self.prior_distribution().sample(shape, generator, self.free.dtype).to(self.free.device)
-        x = None if x is None else self._conditions(x.expand(self.n_members, -1, -1))
+        x = None if x is None else super().decoder_rows(z, x.expand(self.n_members, -1, -1))
         draw = partial(self.likelihood.sample, generator=generator)
         rows = self._decode_rows(z, draw, x)[..., : self.likelihood.n_columns]  # of each member
         return rows[member.to(rows.device), torch.arange(n_rows, device=rows.device)]

@@ -1,35 +1,49 @@
 """Encoders and decoders, tensor to tensor with a member axis in front.
 
 A ``Network`` is an architecture without weights; its ``encoder`` and ``decoder`` build
-``SkipNetwork`` modules, which hold the weights of all members.
+``SkipNetwork`` modules, which hold the weights of all members. Modules of PyTorch are imported on
+first use: the numpy runtime needs none.
 """
 
-from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
-from sklearn_vae.networks.convolution import ConvNet
-from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
-from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, SkipNetwork
-from sklearn_vae.networks.per_member import PerMember
-from sklearn_vae.networks.recurrent import GRUNet
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-NETWORKS: dict[str, Network] = {
-    "mlp": FullyConnected(),
-    "conv": ConvNet(),
-    "gru": GRUNet(),
+from sklearn_vae.networks.base import (
+    FullyConnected as FullyConnected,
+    Layout as Layout,
+    Network as Network,
+    RowStructure as RowStructure,
+)
+from sklearn_vae.numerics.array_api import ACTIVATIONS as ACTIVATIONS
+
+if TYPE_CHECKING:
+    from sklearn_vae.networks.convolution import ConvNet as ConvNet
+    from sklearn_vae.networks.custom import (
+        CustomNetwork as CustomNetwork,
+        EncoderDecoderPair as EncoderDecoderPair,
+    )
+    from sklearn_vae.networks.mlp import MLP as MLP, Dense as Dense, SkipNetwork as SkipNetwork
+    from sklearn_vae.networks.names import NETWORKS as NETWORKS
+    from sklearn_vae.networks.per_member import PerMember as PerMember
+    from sklearn_vae.networks.recurrent import GRUNet as GRUNet
+
+# name -> file
+_MODULE = {
+    "ConvNet": "convolution",
+    "CustomNetwork": "custom",
+    "Dense": "mlp",
+    "EncoderDecoderPair": "custom",
+    "GRUNet": "recurrent",
+    "MLP": "mlp",
+    "NETWORKS": "names",
+    "PerMember": "per_member",
+    "SkipNetwork": "mlp",
 }
 
-__all__ = [
-    "ACTIVATIONS",
-    "MLP",
-    "NETWORKS",
-    "ConvNet",
-    "CustomNetwork",
-    "Dense",
-    "EncoderDecoderPair",
-    "FullyConnected",
-    "GRUNet",
-    "Layout",
-    "Network",
-    "PerMember",
-    "RowStructure",
-    "SkipNetwork",
-]
+__all__ = sorted(["ACTIVATIONS", "FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
+
+if TYPE_CHECKING:
+    from sklearn_vae.networks.mlp import MLP, SkipNetwork
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,11 @@ class Network(ABC):
         return self
 
     @abstractmethod
-    def encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build encoders of the layout's ``encoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
-    def decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build decoders of the layout's ``decoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
@@ -179,12 +181,16 @@ class FullyConnected(Network):
 
     supports_padding: ClassVar[bool] = True
 
-    def encoder(self, n_members: int, layout: Layout) -> MLP:
+    def encoder(self, n_members: int, layout: Layout) -> "MLP":
         """Build encoders."""
+        from sklearn_vae.networks.mlp import MLP  # it imports PyTorch
+
         return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes, layout.activation)
 
-    def decoder(self, n_members: int, layout: Layout) -> MLP:
+    def decoder(self, n_members: int, layout: Layout) -> "MLP":
         """Build decoders."""
+        from sklearn_vae.networks.mlp import MLP
+
         return MLP(
             n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1], layout.activation
         )

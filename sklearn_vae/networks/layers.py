@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout
-from sklearn_vae.networks.mlp import ACTIVATIONS
+from sklearn_vae.numerics.array_api import ACTIVATIONS
 
 
 class Activation(nn.Module):

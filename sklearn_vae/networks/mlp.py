@@ -5,25 +5,17 @@ is M = 1.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.networks.perceptron import Perceptron, dense
+from sklearn_vae.numerics.array_api import ACTIVATIONS
 from sklearn_vae.numerics.random import Stream, make_generator
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "logistic": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-}
 
 
 class Dense(nn.Module):
@@ -42,7 +34,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return torch.baddbmm(self.bias.mT, self.weight.mT, x)
+        return dense(self, x)
 
     @torch.no_grad()
     def reset_parameters(
@@ -111,7 +103,7 @@ class SkipNetwork(nn.Module):
         raise NotImplementedError
 
 
-class MLP(SkipNetwork):
+class MLP(Perceptron, SkipNetwork):
     """A multilayer perceptron with a linear skip connection.
 
     The output is ``linear(x) + layers(x)``. The last layer starts at zero, so that the network
@@ -140,22 +132,10 @@ class MLP(SkipNetwork):
         self.linear = Dense(n_members, n_in, n_out)
         hidden = nn.ModuleList(Dense(n_members, a, b) for a, b in pairwise(widths))
         self.hidden = cast(Sequence[Dense], hidden)
-        # without a bias, which would repeat the skip connection's
         last = torch.zeros(n_members, widths[-1], n_out)
         self.last = nn.Parameter(last) if self.hidden else None
         self.activation_name = activation
         self.activation = ACTIVATIONS[activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (M, rows, n_in) to (M, rows, n_out)."""
-        # inside, features lie first: products are faster with the rows along the last axis
-        x = x.mT  # (M, n_in, rows)
-        out = self.linear(x)
-        if self.last is None:
-            return out.mT
-        for layer in self.hidden:
-            x = self.activation(layer(x))
-        return torch.baddbmm(out, self.last.mT, x).mT
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers and the last one."""

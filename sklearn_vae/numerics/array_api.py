@@ -5,7 +5,7 @@ Most functions that these need have the same name and arguments in both librarie
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -13,9 +13,6 @@ import numpy as np
 
 # A tensor of PyTorch, or an array of numpy.
 Array = Any
-
-# In place of -inf, whose difference from itself is NaN.
-LOWEST = np.finfo(np.float64).min
 
 
 def namespace(x: Array) -> Any:
@@ -109,7 +106,8 @@ def logsumexp(x: Array, axis: int) -> Array:
         return x.logsumexp(axis)
     axes = [*range(x.ndim)]
     x = np.ascontiguousarray(x.transpose(axes.pop(axis), *axes))  # short last axes are slow
-    highest = np.maximum(np.maximum.reduce(x), LOWEST)
+    # not -inf, whose difference from itself is NaN
+    highest = np.maximum(np.maximum.reduce(x), np.finfo(x.dtype).min)
     with np.errstate(divide="ignore"):
         value = np.log(np.add.reduce(np.exp(x - highest)))
     value += highest
@@ -189,6 +187,15 @@ def sum_last(x: Array) -> Array:
     return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
 
 
+def affine(bias: Array, weight: Array, x: Array) -> Array:
+    """Add products of matrices: (M, n, N or 1), (M, n, m), (M, m, N) -> (M, n, N)."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).baddbmm(bias, weight, x)
+    out = weight @ x
+    out += bias
+    return out
+
+
 def place(values: Array, columns: Array, n: int) -> Array:
     """Place values in columns of rows of n zeros: (..., M), (..., M) -> (..., n)."""
     if isinstance(values, np.ndarray):
@@ -239,3 +246,38 @@ def solve_lower(root: Array, x: Array) -> Array:
     if isinstance(x, np.ndarray):
         return np.linalg.solve(root, x[..., None])[..., 0]
     return namespace(x).linalg.solve_triangular(root, x[..., None], upper=False)[..., 0]
+
+
+def relu(x: Array) -> Array:
+    """Compute x where it is positive, else 0."""
+    return np.maximum(x, 0) if isinstance(x, np.ndarray) else x.relu()
+
+
+def silu(x: Array) -> Array:
+    """Compute x times its logistic function; the exponential may overflow."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.silu(x)
+    with np.errstate(over="ignore"):
+        value = np.exp(-x)
+    value += 1
+    return np.divide(x, value, out=value)
+
+
+def gelu(x: Array) -> Array:
+    """Compute x times the standard normal distribution function."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.gelu(x)
+    from scipy.special import ndtr
+
+    return x * ndtr(x)
+
+
+# Activation functions of networks, by name.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda x: x,
+    "logistic": sigmoid,
+    "tanh": lambda x: namespace(x).tanh(x),
+    "relu": relu,
+    "silu": silu,
+    "gelu": gelu,
+}

@@ -1,11 +1,19 @@
-"""Functions that neither PyTorch nor numpy has: bounds, means of exponentials, one-hot codes."""
+"""Functions that neither PyTorch nor numpy has, such as bounds and one-hot codes."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, arange, flatten, logsumexp, namespace, to_dtype
+from sklearn_vae.numerics.array_api import (
+    Array,
+    arange,
+    as_type,
+    flatten,
+    logsumexp,
+    namespace,
+    to_dtype,
+)
 
 
 def bounded(raw: Array, bound: float) -> Array:
@@ -36,3 +44,32 @@ def one_hot(chosen: Array, n_classes: int, dtype: Any, *, flat: bool = True) -> 
     """One-hot encode classes (..., V): (..., V C), or (..., V, C) if not ``flat``."""
     codes = to_dtype(chosen[..., None] == arange(n_classes, like=chosen), dtype)
     return flatten(codes) if flat else codes
+
+
+def impute_by_factors(
+    x: Array,
+    observed: Array,
+    conditions: Array | None,
+    loc: Array,
+    loadings: Array,
+    precision: Array,
+    slopes: Array | None = None,
+) -> Array:
+    """Replace values that are not observed by their conditional means in a factor model.
+
+    Rows and their mask are (M, B, d), loadings (M, k, d), means and precisions of the residuals
+    (M, 1, d). Slopes (M, n_conditions, d) are those of the means in the conditions.
+    """
+    xp, n_factors = namespace(x), loadings.shape[1]
+    if slopes is not None and conditions is not None:
+        loc = loc + conditions @ slopes
+    precision = observed * precision  # (M, B, d)
+    residual = xp.where(observed, x - loc, 0.0) * precision
+    products = loadings[:, :, None] * loadings[:, None]  # (M, k, k, d)
+    products = products.reshape(len(loadings), n_factors**2, loadings.shape[2])
+    information = precision @ products.swapaxes(1, 2)
+    information = information.reshape(*precision.shape[:2], n_factors, n_factors)
+    information = information + as_type(xp.eye(n_factors), x)
+    score = (residual @ loadings.swapaxes(1, 2))[..., None]  # (M, B, k, 1)
+    factors = xp.linalg.solve(information, score)[..., 0]
+    return xp.where(observed, x, loc + factors @ loadings)

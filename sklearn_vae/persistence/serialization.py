@@ -5,21 +5,25 @@ object of a class is stored as the name of the class and its fields. Only regist
 functions are read, see ``registry``; their fields are checked against annotations and by ``check``.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
-from types import FunctionType, MappingProxyType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from sklearn_vae.persistence.file_format import NUMERIC_TYPES
+from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.file_format import NUMERIC_TYPES, PathLike
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import LONGEST_TEXT, check_annotations, check_hashes
 
+# Kind of a file that holds an estimator.
+MODEL = "model"
 TAG = "@"
 # Arrays with fewer bytes are not deduplicated.
 MIN_DEDUPLICATED_BYTES = 256
@@ -128,8 +132,6 @@ class Reader:
         The arrays of the file, by name.
     n_bytes : int
         Size of the file, which limits the memory of its contents.
-    classes : mapping, default={}
-        Classes in the place of registered ones, by name.
     modules : sequence of torch.nn.Module or classes of them, default=()
         The user's modules.
     """
@@ -139,10 +141,9 @@ class Reader:
         arrays: Mapping[str, np.ndarray],
         n_bytes: int,
         *,
-        classes: Mapping[str, Any] = MappingProxyType({}),
         modules: Sequence[Any] = (),
     ):
-        self.arrays, self.classes = arrays, classes
+        self.arrays = arrays
         self.modules = {qualified_name(module): module for module in modules}
         self.budget = BUDGET + BUDGET_PER_BYTE * n_bytes
 
@@ -172,7 +173,7 @@ class Reader:
         return array
 
     def _object(self, name: str, /, **items: Any) -> Any:
-        cls = self.classes[name] if name in self.classes else find(name)
+        cls = find(name)
         items = {key: self.read(item) for key, item in items.items()}
         if hasattr(cls, "from_file"):
             return cls.from_file(**items)
@@ -281,6 +282,22 @@ READERS: dict[str, Callable[..., Any]] = {
     "@module": Reader._module,
     **{f"@{name}": partial(Reader._value, make=make) for name, make in MAKERS.items()},
 }
+
+
+def read_model(
+    path: PathLike, make: Callable[[dict[str, Any], Reader], Any], modules: Sequence[Any] = ()
+) -> Any:
+    """Make an estimator of a file by a function of its header and of the reader of its values."""
+    header, arrays = file_format.read(path)
+    if header.get("kind") != MODEL:
+        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
+    try:
+        return make(header, Reader(arrays, os.path.getsize(path), modules=modules))
+    except (MemoryError, MissingModuleError):
+        raise
+    except Exception as error:
+        # with a valid checksum and invalid contents the file is forged: any statement may fail
+        raise ValueError(f"{path}: the file does not hold a valid model: {error!r:.300}") from error
 
 
 class MissingModuleError(ValueError):

@@ -4,8 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, cast
 
-from torch import Tensor
-
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.priors import Prior
 from sklearn_vae.requirements import Requirement
 
@@ -46,19 +45,19 @@ class PosteriorDistribution(ABC):
         """Anneal to an iteration of training; by default nothing is annealed."""
 
     @abstractmethod
-    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+    def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters with this location and scale: (l), (l) -> (n_params)."""
 
     @abstractmethod
-    def mean(self, params: Tensor) -> Tensor:
+    def mean(self, params: Array) -> Array:
         """Mean of z, or another location where it has no closed form: (..., l)."""
 
     @abstractmethod
-    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
+    def rsample(self, params: Array, noise: Array) -> Array:
         """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
 
     @abstractmethod
-    def kl(self, params: Tensor) -> Tensor:
+    def kl(self, params: Array) -> Array:
         """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""
 
 

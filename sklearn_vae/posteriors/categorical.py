@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace
 from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
@@ -200,18 +200,18 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Anneal the temperature."""
         self.temperature = self.posterior.temperature_at(iteration)
 
-    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+    def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters with these logits and locations, and scales: (l), (l) -> (n_params)."""
         width = self.block.width
         gaussian = self.gaussian.initial_params(loc[width:], scale[width:])
-        return torch.cat([loc[:width], gaussian])
+        return concatenate([loc[:width], gaussian])
 
-    def mean(self, params: Tensor) -> Tensor:
+    def mean(self, params: Array) -> Array:
         """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
         log_probs, rest = self._split_params(params)
         return self._join(log_probs.exp(), self.gaussian.mean(rest))
 
-    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
+    def rsample(self, params: Array, noise: Array) -> Array:
         """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
 
         They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
@@ -224,45 +224,46 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
             codes = self._sample_one_hot(log_probs, for_classes)
         return self._join(codes, self.gaussian.rsample(rest, for_rest))
 
-    def enumerate_codes(self, like: Tensor) -> Tensor:
+    def enumerate_codes(self, like: Array) -> Array:
         """All one-hot codes: (1, n_codes, 1, l)."""
         n_variables, n_classes = self.block
-        classes = torch.tensor([*product(range(n_classes), repeat=n_variables)])
-        return one_hot(classes, n_classes, like.dtype).to(like.device)[None, :, None]
+        classes = np.array([*product(range(n_classes), repeat=n_variables)])
+        return one_hot(as_array(classes, like), n_classes, like.dtype)[None, :, None]
 
-    def kl(self, params: Tensor) -> Tensor:
+    def kl(self, params: Array) -> Array:
         """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
         log_probs, rest = self._split_params(params)
         categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(self.block.n_classes)
-        return torch.cat([categorical, self.gaussian.kl(rest)], dim=-1)
+        return concatenate([categorical, self.gaussian.kl(rest)])
 
-    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, values: Array) -> tuple[Array, Array]:
         """Numbers of the classes (..., V, C), and those of the other dimensions."""
         classes, rest = values[..., : self.block.width], values[..., self.block.width :]
         return classes.unflatten(-1, tuple(self.block)), rest
 
-    def _split_params(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def _split_params(self, params: Array) -> tuple[Array, Array]:
         """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
         logits, rest = self._split(params)
         return logits.log_softmax(-1), rest
 
-    def _rsample_relaxed(self, log_probs: Tensor, normal: Tensor) -> Tensor:
+    def _rsample_relaxed(self, log_probs: Array, normal: Array) -> Array:
         """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
         # the smallest number that has a finite logarithm and gradient
+        torch = namespace(normal)
         tiny = torch.finfo(normal.dtype).tiny
         gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(tiny).log()
         return ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
 
-    def _sample_one_hot(self, log_probs: Tensor, normal: Tensor) -> Tensor:
+    def _sample_one_hot(self, log_probs: Array, normal: Array) -> Array:
         """Sample classes by the inverse CDF, so that Sobol points stay evenly spread."""
         cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-        uniform = torch.special.ndtr(normal[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+        uniform = namespace(normal).special.ndtr(normal[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
         classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
         return one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
 
-    def _join(self, codes: Tensor, rest: Tensor) -> Tensor:
+    def _join(self, codes: Array, rest: Array) -> Array:
         """Concatenate the one-hot codes of all variables and the other dimensions."""
-        return torch.cat([codes.flatten(-2), rest], dim=-1)
+        return concatenate([codes.flatten(-2), rest])
 
 
 @serializable

@@ -7,9 +7,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from sklearn_vae.numerics.array_api import Array, concatenate, namespace
 from sklearn_vae.numerics.functional import bounded, unbounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
@@ -21,16 +19,16 @@ class GaussianPosterior(Posterior, PosteriorDistribution):
     """Base class of the Gaussian posteriors, which are their own distributions."""
 
     @abstractmethod
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+    def log_prob(self, params: Array, z: Array) -> Array:
         """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
 
     def propose(
         self,
-        params: Tensor,
-        noise: Tensor,
+        params: Array,
+        noise: Array,
         *,
         stop_gradient: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Array, Array]:
         """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
 
         With ``stop_gradient`` the gradient of the density is that through z alone, not through
@@ -65,31 +63,32 @@ class DiagonalGaussian(GaussianPosterior):
         """A location and a log-scale per dimension."""
         return 2 * n_components
 
-    def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, params: Array) -> tuple[Array, Array]:
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
-        loc, raw = params.chunk(2, dim=-1)
+        n_latent = params.shape[-1] // 2
+        loc, raw = params[..., :n_latent], params[..., n_latent:]
         return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
-    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+    def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters with this location and scale: (l), (l) -> (2 l)."""
-        return torch.cat([loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND)])
+        return concatenate([loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND)])
 
-    def mean(self, params: Tensor) -> Tensor:
+    def mean(self, params: Array) -> Array:
         """Mean of z: (..., 2 l) -> (..., l)."""
-        return params.chunk(2, dim=-1)[0]
+        return params[..., : params.shape[-1] // 2]
 
-    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
+    def rsample(self, params: Array, noise: Array) -> Array:
         """Reparameterized draws z = loc + scale * noise: (M, K, B, l)."""
         loc, log_scale = self.split(params)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+    def log_prob(self, params: Array, z: Array) -> Array:
         """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
         loc, log_scale = self.split(params)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 
-    def kl(self, params: Tensor) -> Tensor:
+    def kl(self, params: Array) -> Array:
         """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
         loc, log_scale = self.split(params)
         return 0.5 * (loc.square() + (2 * log_scale).exp() - 1) - log_scale
@@ -128,53 +127,54 @@ class FullCovarianceGaussian(GaussianPosterior):
         """A location and a log-scale per dimension, and the entries below the diagonal."""
         return 2 * n_components + n_components * (n_components - 1) // 2
 
-    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+    def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters of independent dimensions: (l), (l) -> (n_params)."""
         n_below = len(loc) * (len(loc) - 1) // 2
-        return torch.cat(
+        return concatenate(
             [loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND), loc.new_zeros(n_below)]
         )
 
-    def mean(self, params: Tensor) -> Tensor:
+    def mean(self, params: Array) -> Array:
         """Mean of z: (..., n_params) -> (..., l)."""
         return params[..., : self._n_components(params)]
 
-    def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, params: Array) -> tuple[Array, Array]:
         """Locations and marginal log-scales: (..., l), (..., l)."""
         loc, log_scale, unit = self._factor(params)
         return loc, log_scale + 0.5 * unit.square().sum(-1).log()
 
-    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
+    def rsample(self, params: Array, noise: Array) -> Array:
         """Reparameterized draws z = loc + L noise: (M, K, B, l)."""
         loc, log_scale, unit = self._factor(params)
         correlated = (unit.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)  # (M, K, B, l)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * correlated
 
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+    def log_prob(self, params: Array, z: Array) -> Array:
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
         loc, log_scale, unit = self._factor(params)
         standardized = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
-        noise = torch.linalg.solve_triangular(
+        noise = namespace(z).linalg.solve_triangular(
             unit, standardized.permute(0, 2, 3, 1), upper=False, unitriangular=True
         )  # (M, B, l, K)
         log_prob = (-0.5 * noise.square() - log_scale.unsqueeze(-1) - HALF_LOG_2PI).sum(2)
         return log_prob.mT
 
-    def kl(self, params: Tensor) -> Tensor:
+    def kl(self, params: Array) -> Array:
         """KL in nats from the standard normal, over all dimensions: (..., n_params) -> (..., 1)."""
         loc, log_scale, unit = self._factor(params)
         variance = (2 * log_scale).exp() * unit.square().sum(-1)
         return (0.5 * (loc.square() + variance - 1) - log_scale).sum(-1, keepdim=True)
 
     @staticmethod
-    def _n_components(params: Tensor) -> int:
+    def _n_components(params: Array) -> int:
         """Latent dimensions l, of which there are l (l + 3) / 2 parameters."""
         return (math.isqrt(9 + 8 * params.shape[-1]) - 3) // 2
 
-    def _factor(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _factor(self, params: Array) -> tuple[Array, Array, Array]:
         """Location (..., l), log-scale (..., l) and I + N, the unit Cholesky factor (..., l, l)."""
         size = self._n_components(params)
         loc, raw, below = params.split([size, size, size * (size - 1) // 2], dim=-1)
+        torch = namespace(params)
         row, column = torch.tril_indices(size, size, -1, device=params.device)
         unit = torch.eye(size, dtype=params.dtype, device=params.device)
         unit = unit.repeat(*params.shape[:-1], 1, 1)  # (..., l, l)

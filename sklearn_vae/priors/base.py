@@ -1,19 +1,17 @@
 """Interface of the priors p(z)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
-import torch
-from torch import Generator, Tensor
-
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.requirements import Requirement, no_free_bits
 
 NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensions")
 
 # Encoder: rows (M, B, n_columns) to location and log-scale of q(z|x), both (M, B, l).
-Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+Encode = Callable[[Array], tuple[Array, Array]]
 # Parameters by name, with a member axis.
-Params = Mapping[str, Tensor]
+Params = Mapping[str, Array]
 # Shape of codes: members, rows, latent dimensions.
 Shape = tuple[int, int, int]
 
@@ -21,10 +19,10 @@ Shape = tuple[int, int, int]
 class PriorDistribution(Protocol):
     """Distribution p(z) of given parameters."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
 
-    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
 
 
@@ -55,13 +53,11 @@ class Prior:
         """Shapes of one member's parameters, by name."""
         return {}
 
-    def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
+    def initial_params(self, x: Array, encode: Encode) -> dict[str, Array]:
         """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
         return {}
 
-    def distribution(
-        self, params: Params, encode: Encode, mask: Tensor | None
-    ) -> PriorDistribution:
+    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> PriorDistribution:
         """Make p(z) of parameters, by default the prior itself.
 
         The mask (M, l) is 0 where dimensions pad.

@@ -2,10 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Generator, Tensor
-
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.priors.base import Prior, Shape
 from sklearn_vae.priors.normal import StandardNormal
@@ -28,13 +27,15 @@ class UniformCategorical(Prior):
     n_variables: int
     n_classes: int
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Array) -> Array:
         """Log-probability of the one-hot codes plus log-density of the rest: (..., l) -> (...)."""
         rest = z[..., self.n_variables * self.n_classes :]
         return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
 
-    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
+        import torch
+
         n_members, n_rows, n_components = shape
         chosen = torch.randint(
             self.n_classes, (n_members, n_rows, self.n_variables), generator=generator

@@ -2,21 +2,30 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
-from torch import Generator, Tensor
 
-from sklearn_vae.numerics.array_api import in_double
+from sklearn_vae.numerics.array_api import (
+    Array,
+    affine,
+    arange,
+    as_type,
+    concatenate,
+    in_double,
+    log_softmax,
+    logsumexp,
+    namespace,
+    zeros,
+)
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
-from sklearn_vae.numerics.random import sample_categorical
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Params, Prior, Shape
 from sklearn_vae.requirements import Requirement
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 # Rows whose codes a mixture is fitted to.
 N_ROWS = 1024
@@ -27,8 +36,12 @@ MIN_WEIGHT = 1e-6
 DECIMALS = 4
 
 
-def fit_codes(codes: np.ndarray, n_components: int) -> GaussianMixture:
+def fit_codes(codes: np.ndarray, n_components: int) -> "GaussianMixture":
     """Fit a mixture with diagonal covariances to codes (n, l)."""
+    from sklearn import config_context
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     n_components = min(n_components, len(np.unique(codes.round(DECIMALS), axis=0)))
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -102,14 +115,16 @@ class MixturePrior(_Mixture):
         shape = (self.n_components, n_components)
         return {"logit": (1, self.n_components), "loc": shape, "log_scale": shape}
 
-    def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
+    def initial_params(self, x: Array, encode: Encode) -> dict[str, Array]:
         """Initialize by EM on the codes of rows (M, N_ROWS, n_columns)."""
         loc, log_scale = encode(x)  # (M, N_ROWS, l)
         fits = [self._fit(*codes) for codes in zip(loc, log_scale, strict=True)]
-        weight, mean, scale = (torch.stack(parts).to(loc) for parts in zip(*fits, strict=True))
+        weight, mean, scale = (
+            namespace(loc).as_tensor(np.stack(parts)).to(loc) for parts in zip(*fits, strict=True)
+        )
         return {"logit": weight.log().unsqueeze(1), "loc": mean, "log_scale": scale.log()}
 
-    def _fit(self, loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _fit(self, loc: Array, log_scale: Array) -> tuple[np.ndarray, ...]:
         """Weights (C,), means and standard deviations (C, l) of posteriors (N_ROWS, l)."""
         codes = loc.detach().double().cpu().numpy()
         mixture = fit_codes(codes, self.n_components)
@@ -120,11 +135,9 @@ class MixturePrior(_Mixture):
         mean, variance = (np.pad(part, [(0, more), (0, 0)], "edge") for part in (mean, variance))
         # codes are means of posteriors, whose variance is added
         variance = variance + np.exp(2 * log_scale.detach().double().cpu().numpy()).mean(axis=0)
-        return torch.as_tensor(weight), torch.as_tensor(mean), torch.as_tensor(np.sqrt(variance))
+        return weight, mean, np.sqrt(variance)
 
-    def distribution(
-        self, params: Params, encode: Encode, mask: Tensor | None
-    ) -> "DiagonalMixture":
+    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> "DiagonalMixture":
         """Make the mixture; padding dimensions are standard normal and have no gradient."""
         loc, log_scale = params["loc"], params["log_scale"]
         if mask is not None:
@@ -137,48 +150,49 @@ class DiagonalMixture:
 
     Parameters
     ----------
-    logit : Tensor of shape (M, C)
+    logit : Array of shape (M, C)
         Logits of the mixture weights.
-    loc, log_scale : Tensor of shape (M, C, l)
+    loc, log_scale : Array of shape (M, C, l)
         Location and log-scale of each component.
     """
 
-    def __init__(self, logit: Tensor, loc: Tensor, log_scale: Tensor):
-        self.log_weight = logit.log_softmax(-1)
+    def __init__(self, logit: Array, loc: Array, log_scale: Array):
+        self.log_weight = log_softmax(logit)
         self.loc, self.log_scale = loc, log_scale
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
         # squared distances from all components as one product of matrices, whose terms are
         # large and cancel for narrow components: hence double precision
-        loc, log_scale = in_double(self.loc), in_double(self.log_scale)
-        precision = (-2 * log_scale).exp()  # (M, C, l)
-        points = in_double(z).flatten(1, 2)  # (M, K B, l)
-        powers = torch.cat([points.square(), points], dim=-1)
-        coefs = torch.cat([-0.5 * precision, precision * loc], dim=-1)
-        at_zero = -(0.5 * precision * loc.square() + log_scale + HALF_LOG_2PI).sum(-1)
-        offset = (self.log_weight + at_zero).unsqueeze(1)  # (M, 1, C)
-        log_joint = torch.baddbmm(offset, powers, coefs.mT)  # (M, K B, C)
-        return torch.logsumexp(log_joint, -1).unflatten(1, z.shape[1:3]).to(z.dtype)
+        loc, log_scale, xp = in_double(self.loc), in_double(self.log_scale), namespace(z)
+        precision = xp.exp(-2 * log_scale)  # (M, C, l)
+        n_members, n_draws, n_rows, n_latent = z.shape
+        points = in_double(z).reshape(n_members, n_draws * n_rows, n_latent).swapaxes(1, 2)
+        powers = concatenate([xp.square(points), points], 1)  # (M, 2 l, K B)
+        coefs = concatenate([-0.5 * precision, precision * loc])  # (M, C, 2 l)
+        at_zero = -(0.5 * precision * xp.square(loc) + log_scale + HALF_LOG_2PI).sum(-1)
+        log_joint = affine((self.log_weight + at_zero)[..., None], coefs, powers)  # (M, C, K B)
+        return as_type(logsumexp(log_joint, 1).reshape(n_members, n_draws, n_rows), z)
 
-    def transform(self, noise: Tensor) -> Tensor:
+    def transform(self, noise: Array) -> Array:
         """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
-        quantile = GOLDEN_RATIO * torch.arange(1, len(noise) + 1, dtype=torch.float64) % 1
-        cumulative = in_double(self.log_weight).exp().cumsum(-1)
-        uniform = quantile.to(cumulative).expand(len(cumulative), -1)
-        return self._codes(sample_categorical(cumulative, uniform), noise.to(self.loc))
+        quantile = GOLDEN_RATIO * in_double(arange(len(noise), self.loc) + 1) % 1
+        return self._codes(quantile[None], as_type(noise, self.loc))
 
-    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
+        torch = namespace(self.loc)
         noise = torch.randn(shape, generator=generator, dtype=dtype)
         uniform = torch.rand(shape[:2], generator=generator, dtype=dtype).to(self.loc)
-        cumulative = self.log_weight.exp().cumsum(-1)
-        return self._codes(sample_categorical(cumulative, uniform), noise.to(self.loc))
+        return self._codes(uniform, noise.to(self.loc))
 
-    def _codes(self, component: Tensor, noise: Tensor) -> Tensor:
-        """Codes of components (M, K) and standard normal draws (M or 1, K, l): (M, K, l)."""
-        index = component.unsqueeze(-1).expand(-1, -1, self.loc.shape[-1])
-        return self.loc.gather(1, index) + self.log_scale.gather(1, index).exp() * noise
+    def _codes(self, uniform: Array, noise: Array) -> Array:
+        """Codes of uniform numbers (M or 1, K) and standard normal draws (M or 1, K, l)."""
+        cumulative = namespace(uniform).exp(as_type(self.log_weight, uniform)).cumsum(-1)
+        component = (uniform[..., None] >= cumulative[:, None, :-1]).sum(-1)  # (M, K)
+        member = arange(len(self.loc), self.loc)[:, None]
+        scale = namespace(noise).exp(self.log_scale[member, component])
+        return self.loc[member, component] + scale * noise
 
 
 @serializable
@@ -232,11 +246,11 @@ class VampPrior(_Mixture):
         """Shapes of one member's parameters, by name."""
         return {"pseudo_input": (self.n_components, n_columns)}
 
-    def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
+    def initial_params(self, x: Array, encode: Encode) -> dict[str, Array]:
         """Initialize at the rows (M, C, n_columns)."""
         return {"pseudo_input": x.nan_to_num()}
 
-    def distribution(self, params: Params, encode: Encode, mask: Tensor | None) -> DiagonalMixture:
+    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> DiagonalMixture:
         """Make the mixture of posteriors; the encoder applies the mask."""
         loc, log_scale = encode(params["pseudo_input"])
-        return DiagonalMixture(loc.new_zeros(loc.shape[:2]), loc, log_scale)
+        return DiagonalMixture(zeros(loc.shape[:2], loc), loc, log_scale)

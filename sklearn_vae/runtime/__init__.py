@@ -1,11 +1,13 @@
 """Saved models without PyTorch: scores, codes, reconstructions and imputed values."""
 
-from sklearn_vae.runtime.classifier import ClassifierModel
-from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.files import load
-from sklearn_vae.runtime.imputer import ImputerModel
-from sklearn_vae.runtime.outlier import OutlierModel
-from sklearn_vae.runtime.transformer import TransformerModel
+from sklearn_vae.runtime.models import (
+    ClassifierModel,
+    DensityModel,
+    ImputerModel,
+    OutlierModel,
+    TransformerModel,
+)
 
 __all__ = [
     "ClassifierModel",

@@ -1,47 +1,62 @@
 """Reading of saved models."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
+from sklearn_vae.anomaly.surprisal import ClassSurprisal
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
+from sklearn_vae.inference.fitted_mixture import FittedMixture
+from sklearn_vae.inference.fitted_vae import FittedVAE
 from sklearn_vae.likelihoods import LIKELIHOODS
-from sklearn_vae.likelihoods.columnwise import Limits
-from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.activations import ACTIVATIONS
+from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
+from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.serialization import Reader
+from sklearn_vae.persistence.serialization import Reader, read_model
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.runtime.classifier import ClassifierModel
-from sklearn_vae.runtime.density import DensityModel, MixtureArchitecture
-from sklearn_vae.runtime.imputer import ImputerModel
-from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
-from sklearn_vae.runtime.transformer import TransformerModel
-from sklearn_vae.runtime.vae import (
-    VAE,
-    Architecture,
-    DefaultPart,
-    MixturePrior,
-    VampPrior,
+from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.runtime.models import (
+    ClassifierModel,
+    DensityModel,
+    ImputerModel,
+    OutlierModel,
+    TransformerModel,
 )
 
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
 
-# Classes and functions of numpy, by their names in a file.
-PARTS: dict[str, Any] = (
-    SCORERS
-    | dict.fromkeys(("FullyConnected", "DiagonalGaussian", "StandardNormal"), DefaultPart)
-    | {likelihood.__name__: likelihood for likelihood in LIKELIHOODS.values()}
-    | {cls.__name__: cls for cls in (Architecture, MixtureArchitecture, MixturePrior, VampPrior)}
-)
+# Names of the classes that a file may hold.
+PARTS = {
+    part.__name__
+    for part in (
+        Architecture,
+        ClassSurprisal,
+        CombinedScore,
+        DiagonalGaussian,
+        FullyConnected,
+        HyperplaneDistance,
+        MixtureArchitecture,
+        MixturePrior,
+        NegativeLogLikelihood,
+        NeighborDistance,
+        ReconstructionError,
+        StandardNormal,
+        TailDistribution,
+        VampPrior,
+        *LIKELIHOODS.values(),
+    )
+}
 
 
 @dataclass
@@ -78,12 +93,12 @@ class SavedEstimator:
         names = set()
         if self.parameters.get("n_imputations") is not None:
             names.add(f"n_imputations={self.parameters['n_imputations']!r}")
-        if not set(_part_names(self.fitted.get("scorer_"))) <= set(PARTS):
+        if not set(_part_names(self.fitted.get("scorer_"))) <= PARTS:
             names.add(f"method={self.parameters['method']!r}")
         wrapped = self.wrapped("estimator_") if "estimator_" in self.fitted else None
         if wrapped is not None:
             return names | wrapped.unsupported()
-        return names | set(_part_names(self.fitted["architecture_"])) - set(PARTS)
+        return names | set(_part_names(self.fitted["architecture_"])) - PARTS
 
 
 def load(path: file_format.PathLike) -> Any:
@@ -124,24 +139,20 @@ def load(path: file_format.PathLike) -> Any:
     True
     """
     np.empty(FREED_BYTES, np.uint8)
-    header, arrays = file_format.read(path)
-    if header.get("kind") != "model":
-        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
-    reader = Reader(arrays, os.path.getsize(path), classes=PARTS)
-    try:
-        saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
-        unsupported = saved.unsupported()
-        if not unsupported:
-            return READERS[saved.name](saved)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # with a valid checksum and invalid contents the file is forged: any statement may fail
-        raise ValueError(f"{path}: the file does not hold a valid model: {error!r:.300}") from error
-    raise ValueError(
-        f"{path}: the runtime does not support {', '.join(sorted(unsupported))}. "
-        f"sklearn_vae.load reads the file."
-    )
+    model, unsupported = read_model(path, _read_model)
+    if unsupported:
+        raise ValueError(
+            f"{path}: the runtime does not support {', '.join(sorted(unsupported))}. "
+            f"sklearn_vae.load reads the file."
+        )
+    return model
+
+
+def _read_model(header: dict[str, Any], reader: Reader) -> tuple[Any, set[str]]:
+    """Construct the model of an estimator, or return the parts that the runtime does not have."""
+    saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
+    unsupported = saved.unsupported()
+    return None if unsupported else READERS[saved.name](saved), unsupported
 
 
 def _part_names(value: Any) -> Iterator[str]:
@@ -155,10 +166,10 @@ def _part_names(value: Any) -> Iterator[str]:
             yield from _part_names(item)
 
 
-def _read_table(saved: SavedEstimator, architecture: Architecture) -> dict[str, Any]:
-    """Return the fields of a ``GenerativeModel``, whose columns are those of the networks."""
-    columns, schema = saved["columns_"], saved["schema_"]
-    if architecture.blocks not in (columns.blocks, columns.joint.blocks):
+def _read_table(saved: SavedEstimator) -> dict[str, Any]:
+    """Return the fields of a ``DensityModel`` without its predictor."""
+    columns, schema, blocks = saved["columns_"], saved["schema_"], saved["architecture_"].blocks
+    if blocks not in (columns.blocks, columns.joint.blocks):
         raise ValueError("the model's columns are not those of the table")
     # a model of p(x) may have none
     conditions = saved["condition_encoder_"] if "condition_encoder_" in saved.fitted else None
@@ -170,51 +181,49 @@ def _read_table(saved: SavedEstimator, architecture: Architecture) -> dict[str, 
         schema = Schema(fields, "array")
     if len(schema.fields) != columns.n_features:
         raise ValueError("the schema's columns are not those of the table")
-    return {"columns": columns, "schema": schema, "seed": saved["seed_"], "conditions": conditions}
+    return {"columns": columns, "schema": schema, "conditions": conditions}
 
 
-def _read_weights(
-    architecture: Architecture, weights: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Check the parameters of the networks, and convert them to double precision."""
+def _check_weights(architecture: Architecture, weights: dict[str, np.ndarray]) -> None:
+    """Check the parameters of the networks."""
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
     if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
         raise ValueError("the model's latent dimensions are not those of the weights")
-    return {name: value.astype(np.float64) for name, value in weights.items()}
 
 
 def _read_transformer(saved: SavedEstimator) -> TransformerModel:
-    architecture = saved["architecture_"]
-    model = TransformerModel(
-        **_read_table(saved, architecture),
-        vae=VAE(architecture, _read_weights(architecture, saved["state_dict_"])),
+    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
+    _check_weights(architecture, weights)
+    predictor = FittedVAE(
+        table["columns"],
+        architecture,
+        weights,
+        saved["seed_"],
         correction=saved["decoder_correction_"],
         code_range=saved["code_range_"],
     )
+    model = TransformerModel(**table, predictor=predictor)
     y = np.zeros((1, model.columns.n_condition_columns))
-    row = model.decode(np.zeros((1, model.n_components)), y)
+    row = predictor.decode(np.zeros((1, model.n_components)), y)
     model.read(model.write(row))
-    model.log_density(np.hstack([row, y]), 1)
+    predictor.log_density(np.hstack([row, y]), 1)
     # not before: the means of some columns are none of their values
     model.handle_unknown = saved.parameter("handle_unknown")
     return model
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    architecture, members, weight = (
-        saved[name] for name in ("architecture_", "state_dict_", "weights_")
-    )
+    table, architecture, weight = _read_table(saved), saved["architecture_"], saved["weights_"]
+    columns, members = table["columns"], saved["state_dict_"]
     check_array("weights_", weight, "f", (len(members),))
-    members = [_read_weights(architecture, weights) for weights in members]
-    table = _read_table(saved, architecture)
-    limits = Limits._make(table["columns"].joint.limits())
-    activate = ACTIVATIONS[architecture.activation]
-    ensemble = MixtureEnsemble(architecture, members, weight, activate, limits)
-    model = DensityModel(**table, model=ensemble)
+    for weights in members:
+        _check_weights(architecture, weights)
+    fitted = (FittedVAE(columns.joint, architecture, each, saved["seed_"]) for each in members)
+    model = DensityModel(**table, predictor=FittedMixture(columns, tuple(fitted), weight))
     row = np.full((1, model.n_features_in_), np.nan)
-    model.read(model.write(model.impute_rows(row)))
-    model.log_density(row, 1)
+    model.read(model.write(model.imputations(row)[0]))
+    model.predictor.log_density(row, 1)
     return model
 
 
@@ -228,7 +237,7 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     )
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
-    reference = ScoredRows(rows, columns, model)
+    reference = ScoredRows(rows, columns, model.predictor)
     are_new = bool(saved.parameter("novelty")) and reference.are_often_repeated
     detector = OutlierModel(
         columns=model.columns,

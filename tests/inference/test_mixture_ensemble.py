@@ -163,8 +163,9 @@ def test_importance_sampling_agrees_on_a_mixed_table():
     kinds = ["gaussian", "poisson", "zero_inflated", "categorical"]
     density = VAEDensity(1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0)
     predictor = density.fit(X)._predictor()
-    model, x = predictor.model(X.dtype), predictor.members[0].encode(X)[0]
-    points = predictor.members[0].points(2048, X.dtype).last(1)
+    member = predictor.members[0]
+    model, x = predictor.model(X.dtype), torch.from_numpy(member.columns.transform(X))
+    points = member.points(2048).last(1).map(torch.from_numpy)
     exact, mean = log_density(model, x, points), posterior_draws(model, x, points)
     model.depends_on_code = True
 

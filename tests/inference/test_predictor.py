@@ -1,4 +1,4 @@
-"""The torch module of a fitted model: built once, and never out of date."""
+"""The torch module of a fitted model: built once, and never out of date; few rows without it."""
 
 import pickle
 import time
@@ -128,3 +128,29 @@ def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"prior": "vamp", "n_init": 2, "ensemble": True}, {"hidden_layer_sizes": ()}],
+    ids=["default", "ensemble", "linear"],
+)
+def test_few_rows_are_computed_in_numpy_as_many_are_in_torch(params, missing, X):
+    """The same functions compute with arrays of either library; a fit has numbers and a class."""
+    X = np.column_stack([X, np.arange(len(X)) % 3, np.arange(len(X)) % 2])
+    vae = VAETransformer(2, **QUICK, **params)
+    vae.fit(np.where(np.random.default_rng(0).random(X.shape) < missing, np.nan, X))
+    X = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)[:40]
+    X[::2, 0] *= 6
+    Z = vae.transform(X)
+
+    few = [slice(k, k + 5) for k in range(0, 40, 5)]
+    for call, rows in (
+        (vae.score_samples, X),
+        (vae.transform, X),
+        (vae.inverse_transform, Z),
+        (vae.impute, X),
+    ):
+        by_numpy = np.concatenate([call(rows[some]) for some in few])
+        np.testing.assert_allclose(by_numpy, call(rows), rtol=1e-9, atol=1e-9)

@@ -74,7 +74,7 @@ def ensemble_of(model):
     bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
     limits = Limits(-bound, bound, none, torch.zeros(n_values))
     weight = torch.ones(1).double()
-    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, torch.tanh, limits)
+    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, limits)
 
 
 def log_density(model, X, n_draws=64):

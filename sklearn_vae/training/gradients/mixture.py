@@ -71,7 +71,7 @@ class MixtureGradient:
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
         x, noise = batch.x, batch.noise
-        self.encoder.x.copy_(self.model.encoder_input(x).mT)
+        self.encoder.x.copy_(self.model.architecture.encoder_input(x).mT)
         latent_noise = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B)
         self.encoder.forward()
         self.latent.forward(latent_noise)

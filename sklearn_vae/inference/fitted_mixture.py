@@ -1,0 +1,136 @@
+"""A fitted weighted mixture of models, such as VAEDensity's: its arrays, and densities of rows.
+
+It computes with numpy; ``EnsemblePredictor`` does so with PyTorch, too. PyTorch is not imported:
+``runtime`` needs none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.inference.fitted_vae import Backend, FittedVAE, keep, map_in_numpy
+from sklearn_vae.inference.log_density import Points
+from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.likelihoods.columnwise import Limits
+from sklearn_vae.models.architecture import MixtureArchitecture
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.models.sizes import rows_in_memory, spread_rows
+from sklearn_vae.numerics.array_api import Array
+from sklearn_vae.numerics.row_subsets import batches
+
+# Rows of one chunk, at most.
+MAX_ROWS = 1 << 8
+
+
+@dataclass(frozen=True)
+class FittedMixture:
+    """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
+
+    Rows of X with the columns of y behind them are conditional on y; without these, y is
+    integrated out. (The ensemble of a ``VAETransformer`` is one ``FittedVAE``, whose weights have
+    several members.)
+
+    Attributes
+    ----------
+    columns : TableEncoder
+        Encoder and decoder of rows.
+    members : tuple of FittedVAE
+        The models, which share the joint encoder of X and y, the seed and the device.
+    weight : ndarray of shape (n_members,)
+        Mixture weights, which sum to 1.
+    """
+
+    columns: TableEncoder
+    members: tuple[FittedVAE, ...]
+    weight: np.ndarray
+    _cache: dict[str, MixtureEnsemble] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_cache": {}}
+
+    def build(
+        self, key: str, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
+    ) -> MixtureEnsemble:
+        """Return the models with arrays of one library, which are made at the first call.
+
+        The arrays of the weights become read-only: a change would not reach the models.
+        """
+
+        def make() -> MixtureEnsemble:
+            architecture = cast(MixtureArchitecture, self.members[0].architecture)
+            weights = [
+                {name: convert(value) for name, value in member.weights.items()}
+                for member in self.members
+            ]
+            return MixtureEnsemble(architecture, weights, convert(self.weight), limits)
+
+        return keep(self._cache, key, make, (member.weights for member in self.members))
+
+    def backend(self, X: np.ndarray) -> Backend:
+        """Return the models in the library that computes rows."""
+        model = self.build("numpy", lambda value: value.astype(float))  # it draws no rows
+        return Backend(model, lambda x: x, map_in_numpy)
+
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
+
+        The parameters are those of ``joint_log_density``.
+        """
+        log_p = self.joint_log_density(X, n_draws, scrambling)
+        y = X[:, self.columns.n_features :]
+        if y.shape[1]:
+            unique, index = np.unique(y, axis=0, return_inverse=True)
+            missing = np.full((len(unique), self.columns.n_features), np.nan, X.dtype)
+            log_p_y = self.joint_log_density(np.hstack([missing, unique]), n_draws, scrambling)
+            log_p -= log_p_y[index.ravel()]
+        return log_p
+
+    def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x, y) in nats, of the weighted mean of the members' densities: (n,).
+
+        It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
+        per row of all members together, ``scrambling`` the index of the set of Sobol points.
+        """
+        log_p = self.map(log_density, X, n_draws, scrambling)
+        for rows in batches(len(X), self.members[0].rows_per_chunk()):
+            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
+        return log_p
+
+    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
+        """Replace missing values by their mean, or likeliest class: (n, n_features).
+
+        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+        """
+
+        def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
+            return posterior_draws(model, x, points).conditional_mean(model, x)
+
+        encoded = self.map(conditional_mean, X, n_draws)
+        return self.columns.fill_missing(X, encoded, is_rounded)
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        X: np.ndarray,
+        n_draws: int,
+        scrambling: int = 0,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function (model, encoded rows, generator if any, points), chunk by chunk."""
+        first, backend = self.members[0], backend or self.backend(X)
+        model: MixtureEnsemble = backend.model
+        if X.shape[1] < first.columns.n_features:  # y is integrated out
+            n_missing = first.columns.n_features - X.shape[1]
+            X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
+        points = first.points(n_draws, scrambling).last(model.architecture.n_components)
+        function = partial(function, points=points.map(backend.convert))
+        # rows whose draws, and codes of each component, fit in memory
+        n_numbers = max(n_draws, len(model.log_weight)) * model.n_columns
+        n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
+        return backend.map(function, X, n_rows, first.columns.transform)

@@ -1,0 +1,343 @@
+"""A fitted VAE: its arrays, and densities, codes and means of rows in X's own units.
+
+It computes with numpy; ``Predictor`` does so with PyTorch, too. PyTorch is not imported:
+``runtime`` needs none.
+"""
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.inference.decoder_correction import correction_at
+from sklearn_vae.inference.log_density import Points, posterior_mode
+from sklearn_vae.inference.posterior_sampling import (
+    class_probabilities,
+    conditional_mean,
+    log_evidence,
+)
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.base import ArrayVAE, BaseVAE
+from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
+from sklearn_vae.numerics.array_api import Array
+from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
+from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.system.progress import advance
+
+if TYPE_CHECKING:
+    import torch
+
+# Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
+# model would hold a second copy of large weights.
+MAX_CACHED_NUMBERS = 1 << 20
+
+Key = TypeVar("Key", bound=Hashable)
+Model = TypeVar("Model")
+
+
+def keep(
+    cache: dict[Key, Model],
+    key: Key,
+    make: Callable[[], Model],
+    weights: Iterable[dict[str, np.ndarray]],
+) -> Model:
+    """Return what is made of weights, at the first call; it is kept unless they are large.
+
+    The arrays become read-only: a change would not reach the model.
+    """
+    if key not in cache:
+        model, arrays = make(), [value for values in weights for value in values.values()]
+        if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
+            return model
+        for value in arrays:
+            value.flags.writeable = False
+        cache[key] = model
+    return cache[key]
+
+
+class Backend(NamedTuple):
+    """A model in one library, and how it computes rows.
+
+    Attributes
+    ----------
+    model : object
+        The model.
+    convert : callable
+        Converts an array of numpy to the library.
+    map_chunks : callable
+        Applies a function to chunks of rows, see ``map_in_numpy``.
+    """
+
+    model: Any
+    convert: Callable[[np.ndarray], Array]
+    map_chunks: Callable[..., np.ndarray]
+
+    def map(
+        self,
+        function: Callable[..., Array],
+        rows: np.ndarray,
+        rows_per_chunk: int,
+        encode: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Apply a function (model, encoded rows, generator if any) to rows, chunk by chunk."""
+
+        def evaluate(chunk: np.ndarray, *generator: Any) -> np.ndarray:
+            result = function(self.model, self.convert(encode(chunk)), *generator)
+            return result if isinstance(result, np.ndarray) else result.cpu().numpy()
+
+        return self.map_chunks(evaluate, rows, rows_per_chunk)
+
+
+def map_in_numpy(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, rows_per_chunk: int
+) -> np.ndarray:
+    """Apply a function to chunks of rows, and join their results."""
+    results = []
+    with np.errstate(all="ignore"):
+        for chunk in batches(len(rows), rows_per_chunk):
+            results.append(function(rows[chunk]))
+            advance(chunk.stop - chunk.start)
+    return np.concatenate(results)
+
+
+@dataclass(frozen=True)
+class FittedVAE:
+    """A fitted model: arrays, and methods on rows in X's own units.
+
+    Attributes
+    ----------
+    columns : TableEncoder
+        Encoder and decoder of rows.
+    architecture : Architecture
+        Shapes of the weights.
+    weights : dict of ndarray
+        Parameters by name, with a member axis in front.
+    seed : int
+        Seed of the score's Sobol points.
+    device : torch.device or None
+        Device of the computation; None without PyTorch.
+    correction : ndarray of shape (1 + l, n_columns) or None
+        Offset and slopes of the decoder correction.
+    code_range : ndarray of shape (2, l) or None
+        Minimum and maximum of the codes that the correction was fitted to.
+    """
+
+    columns: TableEncoder
+    architecture: Architecture
+    weights: dict[str, np.ndarray]
+    seed: int
+    device: "torch.device | None" = None
+    correction: np.ndarray | None = None
+    code_range: np.ndarray | None = None
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_cache": {}}
+
+    @property
+    def n_members(self) -> int:
+        """Number of models whose densities are averaged."""
+        return len(next(iter(self.weights.values())))
+
+    # -- the model, and chunks of rows -----------------------------------------------
+
+    def array_model(self, n_members: int | None = None) -> ArrayVAE:
+        """Return the model of the first members, or of all, which is made at the first call."""
+        n_members = n_members or self.n_members
+
+        def make() -> ArrayVAE:
+            weights = {
+                name: value[:n_members].astype(float) for name, value in self.weights.items()
+            }
+            return ArrayVAE(self.architecture, weights)
+
+        cache = self._cache.setdefault("models", {})
+        return keep(cache, ("numpy", n_members), make, [self.weights])
+
+    def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
+        """Return the first members, or all, in the library that computes rows."""
+        return Backend(self.array_model(n_members), lambda x: x, map_in_numpy)
+
+    def map(
+        self,
+        function: Callable[..., Array],
+        X: np.ndarray,
+        *,
+        n_members: int | None = None,
+        rows_per_chunk: int | None = None,
+        n_draws: int = 0,
+        scrambling: int = 0,
+        mask: np.ndarray | None = None,
+        encode: Callable[[np.ndarray], np.ndarray] | None = None,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
+
+        With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
+        the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
+        the encoding of the columns, ``backend`` that of this method.
+        """
+        backend = backend or self.backend(X, n_members)
+        n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
+        transform = self.columns.transform if encode is None else encode
+        n_codes = 1
+        if n_draws:
+            points = self.points(n_draws, scrambling).map(backend.convert)
+            function, shape = partial(function, points=points), self.architecture
+            n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
+
+        return backend.map(
+            function,
+            X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
+            rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
+            lambda rows: transform(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
+        )
+
+    def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
+        """Rows that are computed at a time, with so many draws (or members) each.
+
+        Their widest layer fits the cache. Draws that all rows share are decoded once per chunk, so
+        that only the densities of their columns have to fit in memory.
+        """
+        if shares_draws:
+            return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
+        return rows_in_cache(max(self.architecture.widest, self.columns.n_features), n_draws)
+
+    def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
+        """Sobol points of a proposal as standard normal draws: (1, K, 1, n_noise).
+
+        ``scrambling`` is the index of an independent set of them.
+        """
+        seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
+        return sobol_normal(n_draws, self.architecture.n_noise, seed)[None, :, None, :]
+
+    def points(self, n_draws: int, scrambling: int = 0) -> Points:
+        """Sobol points of all proposals of importance sampling; the last ones are kept."""
+        kept: Points | None = self._cache.get("points", {}).get(n_draws)
+        if scrambling == 0 and kept is not None:
+            return kept
+        points = Points.make(n_draws, lambda n, proposal: self.noise(n, scrambling, proposal))
+        n_numbers = sum(part.size for part in (points.first, points.prior, *points.further))
+        if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
+            self._cache["points"] = {n_draws: points}
+        return points
+
+    # -- densities -------------------------------------------------------------------
+
+    def log_density(
+        self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
+    ) -> np.ndarray:
+        """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
+
+        It is that of the encoded rows plus the encoding's log-abs-det-Jacobian. ``scrambling`` is
+        the index of the set of Sobol points. With ``refines``, rows whose draws have uneven weights
+        get more.
+        """
+        architecture = self.architecture
+        # all rows of a chunk are encoded together, and decoded few at a time with all their draws
+        n_codes = architecture.n_codes
+        decoded = self.rows_per_chunk(
+            max(n_codes or n_draws, 1 + architecture.n_components) * self.n_members,
+            shares_draws=n_codes is not None and not architecture.decodes_per_row,
+        )
+
+        def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
+            return log_mean_exp(log_evidence(model, x, points, decoded, refines=refines), 0)
+
+        # rows with missing values get Laplace proposals: they are chunks of their own, unless the
+        # encoder has learned from rows of variable length
+        is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
+        log_p = np.empty(len(X), X.dtype)
+        for mask in (~is_incomplete, is_incomplete):
+            if mask.any():
+                n_rows = spread_rows(int(mask.sum()), self.rows_per_chunk(self.n_members))
+                log_p[mask] = self.map(
+                    evaluate,
+                    X,
+                    rows_per_chunk=n_rows,
+                    n_draws=n_draws,
+                    scrambling=scrambling,
+                    mask=mask,
+                )
+        for chunk in batches(len(X), self.rows_per_chunk()):
+            log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
+        return log_p
+
+    # -- codes -----------------------------------------------------------------------
+
+    def codes(self, X: np.ndarray) -> np.ndarray:
+        """Mean of the first member's q(z|x): (n, n_features) -> (n, l).
+
+        Without an imputation layer, the code of a row with missing values is the mode of p(z|x),
+        or the probabilities of the classes.
+        """
+        architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
+        if architecture.n_factors:
+            is_incomplete[:] = False
+        infer = posterior_mode if architecture.has_density else class_probabilities
+        n_codes = architecture.n_codes or 1 + architecture.n_components
+        z = np.empty((len(X), architecture.n_components), X.dtype)
+        for mask, function, n_each in (
+            (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
+            (is_incomplete, infer, n_codes),
+        ):
+            if mask.any():
+                z[mask] = self.map(
+                    lambda model, x, function=function: function(model, x)[0],
+                    X,
+                    n_members=1,
+                    rows_per_chunk=self.rows_per_chunk(n_each),
+                    mask=mask,
+                )
+        return z
+
+    def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
+        n_latent = z.shape[1]
+
+        def encode(rows: np.ndarray) -> np.ndarray:
+            if y is None:
+                return rows.copy()
+            return np.hstack([rows[:, :n_latent], self.encode_conditions(rows[:, n_latent:])])
+
+        def reconstruct(model: BaseVAE, rows: Array) -> Array:
+            return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
+
+        rows = z if y is None else np.hstack([z, y.astype(z.dtype)])
+        mean = self.map(reconstruct, rows, n_members=1, encode=encode)
+        if self.correction is not None:
+            for chunk in batches(len(z), self.rows_per_chunk()):
+                mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
+        return self.columns.inverse_transform(mean)
+
+    def encode_conditions(self, y: np.ndarray) -> np.ndarray:
+        """Encode conditions beside rows of zeros: (n, n_y) -> (n, n_columns + n_conditions)."""
+        rows = np.zeros((len(y), self.columns.n_features), y.dtype)
+        return self.columns.transform(np.hstack([rows, y]))
+
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values by those of the row's reconstruction: (n, n_features)."""
+
+        def reconstruct(model: BaseVAE, x: Array) -> Array:
+            return model.reconstruct(model.mean_code(x), x)[0]
+
+        is_rounded = self.columns.has_discrete_values
+        return self.columns.fill_missing(X, self.map(reconstruct, X, n_members=1), is_rounded)
+
+    def residuals(self, X: np.ndarray) -> np.ndarray:
+        """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
+        return self.map(lambda model, x: model.residuals(x)[0], X, n_members=1)
+
+    # -- missing values --------------------------------------------------------------
+
+    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
+        """Replace missing values by their mean, or likeliest class: (n, n_features).
+
+        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+        """
+        encoded = self.map(conditional_mean, X, n_draws=n_draws)
+        return self.columns.fill_missing(X, encoded, is_rounded)

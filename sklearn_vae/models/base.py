@@ -1,0 +1,205 @@
+"""The forward pass of a VAE, of PyTorch's tensors or numpy's arrays; and the VAE of arrays.
+
+Shapes: M members, K draws, B rows, l latent dimensions. PyTorch is not imported: ``runtime`` needs
+none.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.likelihoods.columnwise import Columnwise
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.networks.perceptron import FittedPerceptron
+from sklearn_vae.numerics.array_api import (
+    Array,
+    as_array,
+    concatenate,
+    namespace,
+    pad,
+    take,
+    zeros,
+)
+from sklearn_vae.numerics.functional import impute_by_factors
+from sklearn_vae.numerics.model_constants import INPUT_CLIP
+from sklearn_vae.priors import Prior, PriorDistribution
+
+
+class BaseVAE:
+    """The forward pass: q(z|x), p(x|z) and p(z), for M ensemble members at once.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        Shapes.
+    posterior, prior, likelihood : object
+        Distributions of its parameters.
+    encoder, decoder : callable
+        Networks: (M, rows, n_in) -> (M, rows, n_out).
+    filler : callable or None
+        Imputation of the encoder's input; None for models of complete rows.
+    free, least_free, least_outputs : array
+        Parameters of p(x|z) that no code changes, their least values, and those of the decoder's.
+    prior_weights : mapping of str to array
+        Parameters of the prior.
+    n_members : int
+        Number of members.
+    mask : array of shape (M, l) or None
+        Mask of each member's latent dimensions, as 0 and 1; None without padding.
+    """
+
+    architecture: Architecture
+    posterior: Any
+    prior: Prior
+    likelihood: Columnwise
+    encoder: Any
+    decoder: Any
+    filler: Callable[..., Array] | None
+    free: Array
+    least_free: Array
+    least_outputs: Array
+    prior_weights: Any
+    n_members: Any
+    mask: Any = None
+
+    def set_parts(self, architecture: Architecture) -> None:
+        """Set what follows from the architecture."""
+        n_components = architecture.n_components
+        self.posterior = architecture.posterior.distribution(n_components)
+        self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
+        self.n_conditions = architecture.n_conditions
+        self.likelihood = Columnwise(architecture.blocks)
+        n_columns, inputs = self.likelihood.n_columns, architecture.inputs
+        # of rows and conditions, those that the encoder reads; None if it reads all
+        self.selected_inputs: Array | None = None
+        if len(inputs) < n_columns:
+            conditions = np.arange(n_columns, n_columns + self.n_conditions)
+            self.selected_inputs = np.append(inputs, conditions)
+
+    def encode(self, x: Array) -> Array:
+        """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, n_params)."""
+        params, mask = self.encoder(self.encoder_input(x)), self.mask
+        # the padding is zero anyway; the mask cuts its gradient
+        return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
+
+    def encoder_input(self, x: Array) -> Array:
+        """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
+        x = x.clip(-INPUT_CLIP, INPUT_CLIP)
+        if self.selected_inputs is not None:
+            x = take(x, as_array(self.selected_inputs, x), -1)
+        if self.filler is None:
+            return x
+        n_values = x.shape[-1] - self.n_conditions
+        x, conditions = x[..., :n_values], x[..., n_values:]
+        observed = ~namespace(x).isnan(x)
+        return concatenate([self.filler(x, observed, conditions), observed, conditions])
+
+    def mean_code(self, x: Array) -> Array:
+        """Mean of q(z|x), where NaN is a missing value: (M, B, n) -> (M, B, l)."""
+        return self.posterior.mean(self.encode(self.fill_missing(x)))
+
+    def posterior_params(self, x: Array) -> tuple[Array, Array]:
+        """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
+        params: tuple[Array, Array] = self.posterior.split(self.encode(x))
+        return params
+
+    def prior_distribution(self) -> PriorDistribution:
+        """p(z), with ``log_prob`` and ``sample``."""
+        weights = dict(self.prior_weights.items())
+        return self.prior.distribution(weights, self.posterior_params, self.mask)
+
+    def decode(self, z: Array, x: Array | None = None) -> list[list[Array]]:
+        """Parameters of p(x|z): (M, K, B, l) -> arrays (M, K, B, columns of a block).
+
+        Rows x (M, B, n_columns + n_conditions) provide the conditions, and the previous time steps
+        of an autoregressive decoder, in which NaN is 0.
+        """
+        xp, inputs, (n_members, n_draws, n_rows, _) = namespace(z), [z], z.shape
+        if x is not None and self.architecture.decodes_per_row:
+            shape = n_members, n_draws, n_rows, x.shape[-1]
+            rows, n_columns = xp.nan_to_num(x)[:, None], self.likelihood.n_columns
+            rows = xp.broadcast_to(rows, shape)
+            inputs = [concatenate([z, rows[..., n_columns:]])]
+            if self.decoder.is_autoregressive:
+                inputs.append(rows[..., :n_columns])
+        flat = (part.reshape(n_members, n_draws * n_rows, part.shape[-1]) for part in inputs)
+        out = xp.maximum(self.decoder(*flat), self.least_outputs)
+        out = out.reshape(n_members, n_draws, n_rows, out.shape[-1])
+        free = xp.maximum(self.free, self.least_free)
+        return self.likelihood.split(out, free[:, None])
+
+    def reconstruct(self, z: Array, x: Array | None = None) -> Array:
+        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
+
+        Rows x (M, B, n_columns + n_conditions) provide the conditions.
+        """
+        return self.likelihood.mean(self.decode(z[:, None], self.decoder_rows(z, x)))[:, 0]
+
+    def decoder_rows(self, z: Array, x: Array | None) -> Array | None:
+        """Rows of zeros with the conditions of x behind them; None without conditions."""
+        if x is None or not self.n_conditions:
+            return None
+        return pad(x[..., -self.n_conditions :], self.likelihood.n_columns, 0)
+
+    def residuals(self, x: Array) -> Array:
+        """Residuals of reconstructions, 0 of missing values: (M, B, n_columns) -> (M, B, n_values).
+
+        They are those of ``Columnwise.residual``.
+        """
+        values, observed = self.likelihood.split_missing(x)
+        params = self.decode(self.mean_code(x)[:, None])
+        residual = self.likelihood.residual(params, values[:, None])[:, 0]
+        return residual if observed is None else residual * observed
+
+    def fill_missing(self, x: Array) -> Array:
+        """Replace missing values in the encoder's input by the mean of p(x|z) at the prior's mean.
+
+        Not if there is an imputation layer, which replaces them by conditional means.
+        """
+        xp = namespace(x)
+        if self.filler is not None or not xp.isnan(x).any():
+            return x
+        n_params = self.architecture.layout.n_posterior_params
+        centre = self.posterior.mean(zeros((*x.shape[:2], n_params), x))  # (M, B, l)
+        return xp.where(xp.isnan(x), pad(self.reconstruct(centre, x), 0, self.n_conditions), x)
+
+
+class ArrayVAE(BaseVAE):
+    """The VAE of a fitted model's weights, of networks of the textbook: it computes with numpy.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Shapes.
+    weights : mapping of str to ndarray
+        Parameters by name, with the member axis in front.
+    """
+
+    def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
+        self.architecture = architecture
+        self.set_parts(architecture)
+        n_hidden, activation = len(architecture.hidden_layer_sizes), architecture.activation
+        self.encoder, self.decoder = (
+            FittedPerceptron(weights, name, n_hidden, activation) for name in ("encoder", "decoder")
+        )
+        self.free, self.least_free, self.least_outputs = (
+            weights[name] for name in ("free", "least_free", "least_outputs")
+        )
+        self.n_members = len(self.free)
+        names = self.prior.param_shapes(architecture.n_components, 0)
+        self.prior_weights = {name: weights[f"prior_weights.{name}"] for name in names}
+        self.filler = None
+        if architecture.n_factors:
+            parts = ("loc", "loadings", "precision", "slopes")[: 3 + bool(self.n_conditions)]
+            filler = {name: weights[f"filler.{name}"] for name in parts}
+            self.filler = partial(impute_by_factors, **filler)
+
+    def prior_distribution(self) -> PriorDistribution:
+        """p(z), with ``log_prob``."""
+        return self._prior
+
+    @cached_property
+    def _prior(self) -> PriorDistribution:
+        return super().prior_distribution()
