@@ -16,11 +16,9 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
-from sklearn_vae.training.rows import CHUNK_ROWS, EncodedRows
 from sklearn_vae.training.trainer import Trainer
 
 # Maximum fraction of the time spent on writing.
@@ -159,13 +157,10 @@ def _settings(config: TrainingConfig) -> dict[str, Any]:
 def _digest(values: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for value in values:
-        if isinstance(value, EncodedRows):
-            chunks = batches(len(value), CHUNK_ROWS)
-            digest.update(_digest(value[rows] for rows in chunks).encode())
-        elif isinstance(value, Tensor | np.ndarray):
+        if isinstance(value, Tensor | np.ndarray):
             array = value.cpu().numpy() if isinstance(value, Tensor) else value
             digest.update(f"{array.dtype.str} {array.shape} ".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
         else:
             digest.update(f"{value!r} ".encode())
     return digest.hexdigest()

@@ -18,10 +18,9 @@ from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.objectives import LossState
 from sklearn_vae.system.threads import threads_for
-from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
-from sklearn_vae.training.rows import CHUNK_ROWS
 from sklearn_vae.training.trainer import Trainer
 
 # Bytes that a stacked model works on in a gradient step: they fit in the last cache.
@@ -51,7 +50,7 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
     """Make the trainer of a group of jobs, with the initial weights of every member."""
     largest = max(jobs, key=lambda job: job.architecture.n_components)
     sizes = [job.architecture.n_components for job in jobs]
-    like = jobs[0].train.x[:0]
+    like = jobs[0].train.like
     model = build(largest.architecture, len(jobs), sizes).to(like)
     model.flatten()
     linear_model_of = make_initializer(max(sizes))
@@ -92,10 +91,11 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
 
     Quantiles are weighted: a row of weight 2 is as two rows.
     """
-    train, like = job.train, job.train.x[:0]
+    train, like = job.train, job.train.like
     axis = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(like)
     inputs = torch.as_tensor(job.architecture.inputs).to(like.device)
-    rows = torch.arange(min(len(train), train.rows_per_window), device=like.device)
+    n_first = min(train.rows_per_window or len(train), len(train))
+    rows = torch.arange(n_first, device=like.device)
     along, counts = like.new_empty(len(rows)), torch.ones(len(rows), dtype=torch.double)
     for some in rows.split(CHUNK_ROWS):
         x, weight = train.take(some.unsqueeze(0))
@@ -119,7 +119,7 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for indices in alike.values():
         # 0 bytes of a model without weights, as of a constant column
         n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        max_working_set, max_memory = limits(jobs[indices[0]].train.x.device)
+        max_working_set, max_memory = limits(jobs[indices[0]].train.like.device)
         largest = max(max_working_set // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
         groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]

@@ -21,13 +21,13 @@ def test_a_split_gives_every_row_to_one_side(weighted, rng, generator):
 
     if not weighted:
         assert (len(train), len(valid)) == (22, 8)
-    both = np.concatenate([part.arrays()[0] for part in (train, valid)])
+    both = np.concatenate([part.arrays(30)[0] for part in (train, valid)])
     assert sorted(both.ravel().tolist()) == x.ravel().tolist()
     assert train.total_weight + valid.total_weight == pytest.approx(75)
     if weighted:
         assert valid.total_weight == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
         for part in (train, valid):
-            own = weight[part.arrays()[0].ravel().astype(int)]
+            own = weight[part.arrays(30)[0].ravel().astype(int)]
             np.testing.assert_allclose(part.weight.numpy(), own / own.mean())
             assert part.total_weight == pytest.approx(75 * own.sum() / weight.sum())
 
