@@ -1,11 +1,14 @@
-"""Batches of an epoch: row indices in random order, and noise of the latent variables."""
+"""Batches of an epoch: rows in random order, noise of the latent variables, dropped words."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
 from sklearn_vae.training.jobs import TrainingConfig
 
@@ -92,3 +95,54 @@ def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
     one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
     n_steps = config.n_steps(n_rows)
     return (one_pass * -(-n_steps // n_batches))[:n_steps]
+
+
+class Augmentation:
+    """Adds random noise to the batches of all members; members with equal seeds share it.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        Each member's configuration.
+    model : StackedModule
+        The model, which has the dtype and the device of the rows.
+
+    Attributes
+    ----------
+    seeds : list of int
+        Distinct seeds of the members, S in number.
+    seed_indices : Tensor of shape (M,)
+        Index of each member's seed in ``seeds``.
+    """
+
+    def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
+        self.model = model
+        self.member_seeds = [config.seed for config in configs]
+        self.seeds = list(dict.fromkeys(self.member_seeds))
+        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
+
+    def drop_words(self, x: Tensor) -> Tensor:
+        """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""
+        decoder = cast(PerMember, self.model.decoder)
+        draws = [torch.rand(x.shape[1:], generator=g, dtype=x.dtype) for g in self.generators]
+        uniform = torch.stack(draws)[self.seed_indices].to(x.device)
+        return x.masked_fill(decoder.word_dropout_mask(uniform), 0)
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[None]:
+        """Start an epoch's random streams, which depend on the seed and its number only.
+
+        Within the block, networks with dropout have a generator per member.
+        """
+        self.generators = [make_generator(seed, Stream.WORDS, number) for seed in self.seeds]
+        networks = self.model.encoder, self.model.decoder
+        for side, network in enumerate(networks):
+            if network.has_dropout:
+                network.dropout_generators = [
+                    make_generator(seed, Stream.DROPOUT, number, side) for seed in self.member_seeds
+                ]
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.dropout_generators = None

@@ -22,15 +22,13 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
-from sklearn_vae.training.augmentation import Augmentation
-from sklearn_vae.training.batches import Batch, iterate_batches
+from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
+from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
-from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
-from sklearn_vae.training.printing import PrintProgress
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.
