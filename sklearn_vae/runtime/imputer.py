@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import as_array, replace_by_nan
 from sklearn_vae.data.fields import without_unknown
-from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.runtime.table import GenerativeModel
 
