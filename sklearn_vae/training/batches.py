@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import NamedTuple, cast
 
 import torch
@@ -46,8 +47,7 @@ def iterate_batches(
     """
     sizes = _batch_sizes(config, n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    windows = _shuffled_windows(generators, n_rows, rows_per_window or n_rows, like.device)
-    batch_rows = _split_windows(windows, sizes)
+    batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, sizes, like.device)
     n_draws = config.objective.n_draws
     batches_per_block = max(NOISE_ROWS // (config.batch_size * n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), batches_per_block)):
@@ -67,25 +67,24 @@ def iterate_batches(
             yield Batch(next(batch_rows), by_draw)
 
 
-def _shuffled_windows(
-    generators: Sequence[torch.Generator], n_rows: int, rows_per_window: int, device: torch.device
+def _batch_rows(
+    generators: Sequence[torch.Generator],
+    n_rows: int,
+    rows_per_window: int,
+    sizes: Sequence[int],
+    device: torch.device,
 ) -> Iterator[Tensor]:
-    """Yield the row indices of each window in random orders (S, window), pass after pass."""
-    while True:
-        for first in range(0, n_rows, rows_per_window):
-            size = min(rows_per_window, n_rows - first)
-            orders = [torch.randperm(size, generator=generator) for generator in generators]
-            yield (first + torch.stack(orders)).to(device)
-
-
-def _split_windows(windows: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Split the row indices of windows, one after the other, into batches (S, size)."""
-    rows, first = next(windows), 0
+    """Yield the row indices of batches (S, size): windows in random orders, pass after pass."""
+    windows = cycle(range(0, n_rows, rows_per_window))
+    rows = torch.empty(len(generators), 0, dtype=torch.long, device=device)
     for size in sizes:
-        while rows.shape[1] < first + size:
-            rows, first = torch.cat([rows[:, first:], next(windows)], dim=1), 0
-        yield rows.narrow(1, first, size)
-        first += size
+        while rows.shape[1] < size:
+            first = next(windows)
+            n_shuffled = min(rows_per_window, n_rows - first)
+            orders = [torch.randperm(n_shuffled, generator=generator) for generator in generators]
+            rows = torch.cat([rows, (first + torch.stack(orders)).to(device)], dim=1)
+        yield rows[:, :size]
+        rows = rows[:, size:]
 
 
 def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:

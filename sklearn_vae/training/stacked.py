@@ -41,7 +41,10 @@ def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     for indices in group_jobs(jobs):
         group = [jobs[index] for index in indices]
         with threads_for_jobs(group):
-            outcomes = make_trainer(group, **kwargs).train(*stack_tables(group))
+            valid = [job.valid for job in group if job.valid is not None]
+            outcomes = make_trainer(group, **kwargs).train(
+                Dataset.stack([job.train for job in group]), Dataset.stack(valid) if valid else None
+            )
         results |= zip(indices, map(TrainingJob.finish, group, outcomes), strict=True)
     return [results[index] for index in range(len(jobs))]
 
@@ -70,20 +73,10 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.load(job.weights, member)
     if rows:
         model.initialize_prior(torch.stack(rows))
-    state = LossState(free_bits=_per_member([job.free_bits for job in jobs], like))
+    free_bits = [job.free_bits for job in jobs]
+    state = LossState(free_bits=like.new_tensor(free_bits) if any(free_bits) else 0.0)
     configs = [job.config for job in jobs]
     return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
-
-
-def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
-    """Stack the training and validation rows of a group of jobs."""
-    valid = [job.valid for job in jobs if job.valid is not None]
-    return Dataset.stack([job.train for job in jobs]), Dataset.stack(valid) if valid else None
-
-
-def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
-    """Make a tensor of one number per member, or 0.0 where all are zero."""
-    return like.new_tensor(values) if any(values) else 0.0
 
 
 def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:

@@ -112,7 +112,10 @@ class Trainer(NeuralNet):
         """
         self.begin(train, valid, optimizer_state)
         try:
-            self.train_epochs()
+            self.n_epochs_ = max(config.max_iter for config in self.configs)
+            self.remove_finished(self.scheduler_.done)
+            while len(self.members_) and self.train_epoch():
+                pass
             self.remove_finished(np.ones(len(self.members_), dtype=bool))
         finally:
             self.notify("on_train_end", X=train, y=None)
@@ -154,13 +157,6 @@ class Trainer(NeuralNet):
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
-
-    def train_epochs(self) -> None:
-        """Train to the end."""
-        self.n_epochs_ = max(config.max_iter for config in self.configs)
-        self.remove_finished(self.scheduler_.done)
-        while len(self.members_) and self.train_epoch():
-            pass
 
     def train_epoch(self) -> bool:
         """Train for one epoch; return False if a callback stops the training."""
