@@ -65,6 +65,9 @@ START_SCALE = 0.5
 LEAST_SCALE = 0.01
 # Least ratio of the largest and the smallest value for logarithms: below, they are nearly linear.
 LEAST_RATIO = 2.0
+# Least gap between values, as a fraction of the largest, and least ratio of that to the step: with
+# numbers of all sizes, as 1e-308 beside 1e308, no ratio overflows.
+LEAST_GAP = 1e-100
 # Pseudo-observations of each point mass.
 PSEUDO_ROWS = 0.5
 # Quartile of the standard normal distribution; and ratio of the standard deviation to that of a
@@ -132,7 +135,7 @@ class Values:
             self.scaled[np.searchsorted(ends, share * ends[-1])] for share in (0.25, 0.5, 0.75)
         )
         robust = max(high - median, median - low) / NORMAL_QUARTILE
-        return (median, robust) if 0 < robust * FAR < std else (mean, std)
+        return (median, robust) if LEAST_GAP < robust < std / FAR else (mean, std)
 
     @property
     def has_far_values(self) -> bool:
@@ -140,8 +143,10 @@ class Values:
         return bool(self.robust_units[1] < self.moments[1])
 
     def select(self, mask: np.ndarray) -> "Values":
-        """Select some of the values."""
-        return Values(self.values[mask], self.rows[mask], self.step)
+        """Select some of the values; far smaller ones than the step do not have it."""
+        values = self.values[mask]
+        has_step = self.step * LEAST_GAP <= np.abs(values).max(initial=0) or not values.any()
+        return Values(values, self.rows[mask], self.step if has_step else 0.0)
 
 
 # What the encoding follows, and log-densities of the unique values (U,).
@@ -243,7 +248,7 @@ def is_common(values: Values) -> np.ndarray:
 
 def _expected_rows(values: Values) -> np.ndarray:
     """Rows that each value would have if it were as common as the two next to it: (U,)."""
-    gaps = np.maximum(np.diff(values.scaled), np.finfo(np.float64).tiny)
+    gaps = np.maximum(np.diff(values.scaled), LEAST_GAP)
     share = (values.scaled_step or gaps.min()) / gaps
     # the rows of a neighbour stand for the gap to it
     below = np.append(values.rows[1:2], values.rows[:-1]) * np.append(share[:1], share)
@@ -347,7 +352,8 @@ def _log_knots(values: Values, marginal: Marginal) -> Marginal:
     scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, N_LOG_KNOTS)
     loc, unit = np.ldexp(numbers.moments, numbers.exponent).tolist()
     x = (np.exp(mean + scale * scores) - loc) / unit
-    return replace(marginal, knots=np.column_stack([x, scores]), loc=loc, scale=unit)
+    is_next = np.diff(x, prepend=-np.inf) > 0  # of values of all sizes, the smallest are one
+    return replace(marginal, knots=np.column_stack([x, scores])[is_next], loc=loc, scale=unit)
 
 
 def _normal_scores(values: Values) -> list[Candidate]:

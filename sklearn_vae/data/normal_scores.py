@@ -28,6 +28,7 @@ def from_normal_scores(scores: np.ndarray, knots: np.ndarray) -> np.ndarray:
     return _interpolate(scores, knots[:, 1], knots[:, 0])[0]
 
 
+@np.errstate(over="ignore")  # the largest numbers
 def _interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Interpolate linearly, beyond the ends too; return values and slopes."""
     segment = np.searchsorted(knots, x, side="right").clip(1, len(knots) - 1) - 1
