@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.data.choose_likelihood import (
     Option,
     Request,
+    choose_encodings,
     likelihood_options,
     requested_likelihoods,
 )
@@ -18,11 +19,15 @@ from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
-from sklearn_vae.data.many_to_one import Followers, ManyToOne, find_many_to_one
-from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.data.relations import (
+    Followers,
+    ManyToOne,
+    OneToOne,
+    find_many_to_one,
+    find_one_to_one,
+)
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.data.transforms import choose_encodings
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,

@@ -28,8 +28,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.normal_scores import fit_knots, to_normal_scores
-from sklearn_vae.data.recording import recording_step
-from sklearn_vae.data.training_column import Marginal, TrainingColumn
+from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording_step
 from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns

@@ -12,7 +12,7 @@ References
 
 import numpy as np
 
-from sklearn_vae.data.recording import ROUNDING
+from sklearn_vae.data.training_column import ROUNDING
 
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6

@@ -1,34 +1,30 @@
 """Sources of batches: tables that are read batch by batch, more than once, and may exceed memory.
 
-Training reads rows many times and in random order. So the rows of a source are validated once,
-and kept as numbers in a temporary file, in random order: every contiguous part of it is a random
-sample of all rows, also where the source is sorted.
+Training reads rows many times and in random order. So the rows of a source are encoded once, and
+kept in a temporary file, in random order: every contiguous part of it is a random sample of all
+rows, also where the source is sorted.
 """
 
-import mmap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
 from os import PathLike
 from tempfile import TemporaryFile
-from typing import Any, Self
+from typing import Any, TypeVar, cast
 
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals, is_sparse
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.system.progress import advance
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
+from sklearn_vae.system.progress import advance, show_progress, uncounted
 
-# Numbers in the sample of a source, and least number of its rows.
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+# Numbers in the sample of a source and in a window of training, and least number of their rows.
 SAMPLE_NUMBERS = 1 << 21
 MIN_SAMPLE_ROWS = 1 << 14
-# Numbers in a window of training, and least number of its rows.
-WINDOW_NUMBERS = 1 << 18
-MIN_WINDOW_ROWS = 1 << 12
-# Rows that are read at a time where they are scattered: each takes 64 kB of memory until then.
-SCATTERED_ROWS = 1 << 8
 # Seed of the sample of rows and of the order of rows in the file.
 SEED = 0
 
@@ -79,14 +75,42 @@ def check_is_table(X: Any, name: str) -> None:
         )
 
 
+def accepts_source(method: Method) -> Method:
+    """Decorate a method of a table X so that it also takes a source of batches.
+
+    Its arrays (n, ...), or tuples of them, are those of all batches, one after the other.
+    """
+
+    @wraps(method)
+    def method_of_batches(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        source = as_source(X)
+        if source is None:
+            return method(self, X, *args, **kwargs)
+        y: Any = args[0] if args else kwargs.get("y")
+        if np.ndim(y) and getattr(self, "condition_encoder_", None) is not None:
+            raise ValueError(
+                "With a source of batches, y must be one value for all rows. Pass the rows of an "
+                "array y as a table."
+            )
+        # an iterator, as of names of columns, can be read once only
+        kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
+        results = []
+        model = getattr(self, "estimator_", self)  # a classifier's, which has the parameter
+        with show_progress("Computing", 0, getattr(model, "verbose", False)):
+            for batch in source:
+                with uncounted():  # a row may be computed more than once
+                    results.append(method(self, batch, *args, **kwargs))
+                advance(batch.shape[0])
+        if isinstance(results[0], tuple):
+            return tuple(map(np.concatenate, zip(*results, strict=True)))
+        return np.concatenate(results)
+
+    return cast(Method, method_of_batches)
+
+
 def sample_rows(n_columns: int) -> int:
-    """Return the number of rows in the sample of a source of so many columns."""
+    """Return the number of rows in the sample, and in a window, of so many columns."""
     return max(SAMPLE_NUMBERS // max(n_columns, 1), MIN_SAMPLE_ROWS)
-
-
-def window_rows(n_columns: int) -> int:
-    """Return the number of rows of so many columns that are encoded at a time."""
-    return max(WINDOW_NUMBERS // max(n_columns, 1), MIN_WINDOW_ROWS)
 
 
 @dataclass(frozen=True)
@@ -112,17 +136,11 @@ class BatchSource:
             )
         for number, native in enumerate(tables):
             batch = as_array(native)
-            try:
-                batch = batch if hasattr(batch, "shape") else array_of_list(batch)
-            except ValueError as error:  # as of a pair of rows and classes
+            shape = getattr(batch, "shape", None)
+            if shape is None or len(shape) != 2:  # as of a pair of rows and classes
                 raise ValueError(
-                    f"Each batch of X must be one table, an array or data frame. Batch {number} is "
-                    f"a {type(native).__name__}: {error}"
-                ) from error
-            if len(batch.shape) != 2:
-                raise ValueError(
-                    f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
-                    f"has the shape {tuple(batch.shape)}."
+                    f"Each batch of X must be one table, an array or data frame of rows and "
+                    f"columns. Batch {number} is a {type(native).__name__} of shape {shape}."
                 )
             layout = _layout(batch)
             first = first or layout
@@ -146,120 +164,88 @@ class BatchSource:
 
         Return them as a table of the type of the batches, and the number of rows of the source.
         """
-        generator, n_rows, bound = np.random.default_rng(SEED), 0, 1.0
+        generator, n_rows = np.random.default_rng(SEED), 0
         tables: list[Any] = []
         keys = np.zeros(0)  # the rows with the smallest keys are the sample
         for batch in self:
-            size, key = sample_rows(batch.shape[1]), generator.random(batch.shape[0])
-            n_rows += len(key)
-            advance(len(key))
-            chosen = np.flatnonzero(key < bound)
-            if len(chosen):
-                tables.append(batch if len(chosen) == len(key) else _take(batch, chosen))
-                keys = np.append(keys, key[chosen])
+            size = sample_rows(batch.shape[1])
+            tables.append(batch)
+            keys = np.append(keys, generator.random(batch.shape[0]))
+            n_rows += batch.shape[0]
+            advance(batch.shape[0])
             if len(keys) > 2 * size:
                 tables, keys = _smallest(tables, keys, size)
-                bound = keys.max()
         if len(keys) > size:
             tables, keys = _smallest(tables, keys, size)
         return _concat(tables), n_rows
 
-    def write(
-        self, to_numbers: Callable[[Any], np.ndarray], n_rows: int, sample: np.ndarray
-    ) -> "DiskRows":
-        """Write all ``n_rows`` rows to a temporary file, in random order.
 
-        Batches are dealt to parts of the file row by row, like cards, and each part is then
-        shuffled. ``to_numbers`` validates a batch and converts it to numbers. All have the dtype
-        of the sample, which is numbers of some rows.
+@dataclass(frozen=True)
+class SourceRows:
+    """Rows of a source with more rows than its sample: arrays of numbers.
+
+    Attributes
+    ----------
+    sample : ndarray of shape (n_sample, n_features)
+        The sample.
+    source : BatchSource
+        Source of all rows, in arrays of the sample's dtype.
+    n_rows : int
+        Number of all rows.
+    """
+
+    sample: np.ndarray
+    source: BatchSource
+    n_rows: int
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        return self.n_rows, self.sample.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the numbers."""
+        return self.sample.dtype
+
+    def shuffle(self, encode: Callable[[np.ndarray], np.ndarray], n_columns: int) -> np.memmap:
+        """Encode all rows, and write them in random order to a temporary file, which is mapped.
+
+        Batches (B, n_features) are encoded as (B, n_columns), in single precision. They are dealt
+        to windows of the file row by row, like cards, and each window is then shuffled.
         """
-        generator, n_written = np.random.default_rng(SEED), 0
-        n_parts = -(-n_rows // sample_rows(sample.shape[1]))
-        sizes = [len(range(part, n_rows, n_parts)) for part in range(n_parts)]
+        generator, n_read, n_rows = np.random.default_rng(SEED), 0, self.n_rows
+        n_windows = -(-n_rows // sample_rows(n_columns))
+        sizes = [len(range(window, n_rows, n_windows)) for window in range(n_windows)]
         starts = np.cumsum([0, *sizes]).tolist()
         with TemporaryFile() as file:
-            for batch in self:
-                rows = generator.permutation(to_numbers(batch).astype(sample.dtype, copy=False))
-                for part, start in enumerate(starts[:-1]):
-                    first = (part - n_written) % n_parts
-                    position = start + (n_written + first) // n_parts
-                    file.seek(position * sample[0].nbytes)
-                    file.write(rows[first::n_parts].tobytes())
-                n_written += len(rows)
+            for batch in self.source:
+                rows = generator.permutation(encode(batch).astype(np.float32))
+                for window, start in enumerate(starts[:-1]):
+                    first = (window - n_read) % n_windows
+                    position = start + (n_read + first) // n_windows
+                    file.seek(position * rows[:1].nbytes)
+                    file.write(rows[first::n_windows].tobytes())
+                n_read += len(rows)
                 advance(len(rows))
-            if n_written != n_rows:
+            if n_read != n_rows:
                 raise ValueError(
-                    f"X gave {n_rows} rows when it was read first, and {n_written} rows when it "
+                    f"X gave {n_rows} rows when it was read first, and {n_read} rows when it "
                     f"was read again: pass a callable that returns a new iterator of all batches."
                 )
             file.flush()
-            mapping = mmap.mmap(file.fileno(), 0)
-        table = DiskRows(mapping, np.frombuffer(mapping, sample.dtype).reshape(n_rows, -1), sample)
+            table = np.memmap(file, np.float32, "r+", shape=(n_rows, n_columns))
         for first, last in pairwise(starts):
             table[first:last] = generator.permutation(table[first:last])
         return table
 
 
-class DiskRows:
-    """Rows of numbers in random order in a temporary file, which is deleted with them.
-
-    Parameters
-    ----------
-    mapping : mmap
-        The file, mapped to memory.
-    rows : ndarray of shape (n, n_columns)
-        View of the rows in the file.
-    sample : ndarray of shape (n_sample, n_columns)
-        Random sample of the rows whose categories and types the schema has.
-    """
-
-    def __init__(self, mapping: mmap.mmap, rows: np.ndarray, sample: np.ndarray):
-        self._mapping, self._rows, self.sample = mapping, rows, sample
-        self.shape, self.dtype = rows.shape, rows.dtype
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        parts: Sequence[slice | np.ndarray] = [rows]
-        if not isinstance(rows, slice):
-            parts = np.array_split(rows, -(-len(rows) // SCATTERED_ROWS) or 1)
-        read = []
-        for part in parts:
-            read.append(np.array(self._rows[part]))
-            self._release()
-        return read[0] if len(read) == 1 else np.concatenate(read)
-
-    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
-        self._rows[rows] = values
-        self._release()
-
-    def after(self, n_rows: int) -> Self:
-        """Return all rows but the first ``n_rows``."""
-        return type(self)(self._mapping, self._rows[n_rows:], self.sample)
-
-    def _release(self) -> None:
-        """Free the memory of the rows that were read or written; they stay in the file."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system frees it where memory is short
-            self._mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def windows(X: np.ndarray | DiskRows) -> Iterator[np.ndarray]:
-    """Yield rows on disk window by window, each a random sample; all rows of an array at once."""
-    if not isinstance(X, DiskRows):
-        yield X
-        return
-    for rows in batches(len(X), window_rows(X.shape[1])):
-        yield X[rows]
-
-
-def map_windows(function: Callable[[np.ndarray], np.ndarray], X: Any) -> Any:
-    """Replace rows on disk by a function of them, window by window; those of an array at once."""
-    if not isinstance(X, DiskRows):
-        return function(X)
-    for rows in batches(len(X), window_rows(X.shape[1])):
-        X[rows] = function(X[rows])
-    return X
+def sample_of(X: Any) -> Any:
+    """Return the sample of a source's rows, and a table as it is."""
+    return X.sample if isinstance(X, SourceRows) else X
 
 
 def _layout(batch: Any) -> str:

@@ -16,8 +16,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
-from sklearn_vae.data.many_to_one import ManyToOne
-from sklearn_vae.data.one_to_one import OneToOne
+from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.registry import find, serializable

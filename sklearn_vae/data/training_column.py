@@ -1,4 +1,4 @@
-"""A column of the training rows, of which likelihood and units are fitted."""
+"""A column of the training rows: its values, their recording step, and rounding errors."""
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -9,6 +9,29 @@ from sklearn_vae.data.fields import Field
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
+
+# Values that differ by a smaller fraction of themselves are equal.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# Size of the sample that is tested first: few columns that are not rounded pass.
+SAMPLE_SIZE = 1024
+# Fraction of the distinct values that may have more decimals than the others.
+MAX_EXCEPTIONS = 0.02
+# Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
+MAX_DECIMALS = 6
+MAX_ROUNDING = 0.1
+# Multiples of the last decimal that are exact integers.
+LARGEST_INTEGER = 2.0**53
+# Probability up to which values are no multiples of a step by chance.
+CHANCE_OF_STEP = 0.01
+# Steps between minimum and maximum, and between any two values that are neighbours, at most;
+# distance from a multiple of the step, in steps, up to which it is due to rounding.
+MAX_STEPS = 1e6
+MAX_STEPS_IN_A_GAP = 10
+LATTICE_TOLERANCE = 1e-3
+# Largest exponent of a power of two that values are multiplied by.
+MAX_POWER = 1000
+# Larger values have no recording step: sums of values and steps could overflow.
+MAX_RECORDED = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +112,97 @@ class TrainingColumn:
     def unequal(self) -> "TrainingColumn":
         """The column without values that equal another column's."""
         return self if self.is_equal is None else self.select(~self.is_equal)
+
+
+def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Multiply columns by powers of two, as ``np.ldexp`` and faster: (n, k), (k,) -> (n, k)."""
+    if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
+        return np.ldexp(values, exponent)
+    return values * np.ldexp(1.0, exponent)
+
+
+def equal_up_to_rounding(low: float, high: float) -> bool:
+    """Test whether two values, the lower one first, differ by rounding errors only."""
+    with np.errstate(over="ignore"):
+        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+
+
+def recording_step(column: TrainingColumn) -> float:
+    """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0."""
+    return recording(column)[1]
+
+
+def recording(column: TrainingColumn) -> tuple[int, float]:
+    """Return the decimals of values, as 2 for cents, or -1; and their step, as 0.01, or 0.
+
+    All values are multiples of the step, counted from any of them. It is the largest one if the
+    values have few decimals, or if some of them are repeated, as after a change of units.
+    """
+    unique = np.unique(column.values)
+    decimals = _decimals(unique)
+    return decimals, _step(unique, decimals, column.n_values)
+
+
+def _step(values: np.ndarray, decimals: int, n_values: float) -> float:
+    """Return the step of the distinct ones of so many values, which have so many decimals."""
+    unique = values.astype(np.float64)
+    largest = np.abs(unique).max()
+    if largest > MAX_RECORDED:
+        return 0.0
+    if decimals >= 0:
+        return _decimal_step(unique, decimals)
+    if len(unique) >= n_values:
+        return 0.0
+    gaps = np.diff(unique)
+    gaps = gaps[gaps > ROUNDING * largest]
+    if not len(gaps):
+        return 0.0
+    # a value with more decimals has a smaller gap on either side
+    n_smaller = min(int(2 * MAX_EXCEPTIONS * len(unique)), len(gaps) - 1)
+    for gap, max_exceptions in ((np.sort(gaps)[n_smaller], MAX_EXCEPTIONS), (gaps.min(), 0.0)):
+        for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
+            step = gap / divisor
+            multiples = (unique - unique[0]) / step
+            precision = largest * np.finfo(values.dtype).eps / step
+            if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+                break
+            is_multiple = np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE
+            if (~is_multiple).mean() <= max_exceptions:
+                last = np.flatnonzero(is_multiple)[-1]
+                return float((unique[last] - unique[0]) / np.rint(multiples[last]))
+    return 0.0
+
+
+def _decimal_step(unique: np.ndarray, decimals: int) -> float:
+    """Return the largest step of unique values of so many decimals, unless it may be by chance."""
+    power = 10.0**decimals
+    multiples = np.rint((unique - unique[0]) * power)
+    if multiples[-1] > LARGEST_INTEGER:
+        return 0.0
+    divisor = int(np.gcd.reduce(multiples.astype(np.int64)))
+    # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
+    if (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP):
+        divisor = 1
+    return max(divisor, 1) / power
+
+
+def _decimals(unique: np.ndarray) -> int:
+    """Return the decimals to which distinct values were recorded; -1 if there are more.
+
+    Few of them may have more: one value does not decide how the others are read.
+    """
+    sample = unique[:: -(-len(unique) // SAMPLE_SIZE)]
+    for decimals in range(MAX_DECIMALS + 1):
+        if not _has_decimals(sample, decimals, 2 * MAX_EXCEPTIONS):
+            continue
+        if _has_decimals(unique, decimals, MAX_EXCEPTIONS):
+            precision = np.abs(unique).max() * np.finfo(unique.dtype).eps
+            return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
+    return -1
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _has_decimals(values: np.ndarray, decimals: int, max_exceptions: float) -> bool:
+    """Test whether values, but for such a fraction, are rounded to so many decimals."""
+    rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
+    return bool((rounded != values).mean() <= max_exceptions)

@@ -28,13 +28,7 @@ from sklearn_vae.data.fields import (
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import (
-    DiskRows,
-    as_source,
-    check_is_table,
-    map_windows,
-    windows,
-)
+from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import (
@@ -72,12 +66,9 @@ from sklearn_vae.system.warnings import warn
 from sklearn_vae.training import (
     Checkpoint,
     Dataset,
-    EncodedRows,
     InterruptHandler,
-    Rows,
     TrainingJob,
     TrainingResult,
-    WindowedRows,
     train,
 )
 
@@ -95,8 +86,6 @@ ITERATIONS_OF_SMALL_TABLES = 1
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
 # Maximum number of validation rows of a source of batches.
 MAX_VALIDATION_ROWS = 1 << 15
-# A table of more numbers is encoded batch by batch during training.
-MAX_NUMBERS_ENCODED = 1 << 26
 # Objects made of estimators' fitted attributes, and these attributes.
 Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 
@@ -308,10 +297,7 @@ class TableEstimator(
     def _check_rows(
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
     ) -> tuple[Any, np.ndarray | None]:
-        """Validate training rows, and leave out those of weight 0.
-
-        Rows of a source of batches that do not fit into memory are written to disk.
-        """
+        """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
             check_is_table(X, "sample_weight")
@@ -334,9 +320,13 @@ class TableEstimator(
                     f"score, and the model is not fitted to them. Begin with rows of all values."
                 )
         if source is not None and n_rows > len(X):
-            to_numbers = partial(self._to_numbers, reset=False)
-            with show_progress("Writing", n_rows, self.verbose):
-                return source.write(to_numbers, n_rows, X), None
+
+            def to_numbers(batch: Any) -> np.ndarray:
+                rows = self._to_numbers(batch, reset=False).astype(X.dtype, copy=False)
+                network.row_structure.check_missing(rows)
+                return rows
+
+            return SourceRows(X, source.map(to_numbers), n_rows), None
         return X, weight
 
     def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
@@ -460,9 +450,8 @@ class TableEstimator(
         """
         names = self._column_names()
         fields = self._fields
-        sample = rows.sample if isinstance(rows, DiskRows) else rows
         encoder = fit_encoder(
-            sample,
+            sample_of(rows),
             weight,
             likelihood,
             names,
@@ -474,42 +463,51 @@ class TableEstimator(
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
-        if sample is rows or encoder.has_missing:
-            return encoder
-        # values that the sample lacks are missing, too
-        has_missing = any(encoder.is_incomplete(window).any() for window in windows(rows))
-        return replace(encoder, has_missing=has_missing)
+        return encoder
 
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
-        """Encode the rows and move them to the device, once; those on disk by windows."""
+        """Encode the rows and move them to the device, once; those of a source to a file."""
         device = resolve_device(self.device)
         generator = np.random.default_rng(stream_seed(0, Stream.DEQUANTIZE))
-        X = map_windows(partial(self.columns_.joint.dequantize, generator=generator), X)
+        dequantize = partial(self.columns_.joint.dequantize, generator=generator)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
-        if isinstance(X, DiskRows):
-            log_abs_det = self.columns_.log_abs_det_jacobian
-            mean_offset = -sum(log_abs_det(window).sum() for window in windows(X)) / len(X)
-            encoded_rows = WindowedRows(
-                X, self.columns_.transform, n_columns, torch.float32, device
-            )
-            return Dataset.from_x(encoded_rows, None, float(len(X)), mean_offset)
+        if isinstance(X, SourceRows):
+            return self._encode_source(X, dequantize, n_columns, device)
+        X = dequantize(X)
         dtype = self._training_dtype(X, weight)
-        is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
-        encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
-        offset = np.empty(len(X))
+        encoded, offset = np.empty((len(X), n_columns), dtype), np.empty(len(X))
         for rows in small_batches(X):
-            if not is_large:
-                encoded[rows] = self.columns_.transform(X[rows])
+            encoded[rows] = self.columns_.transform(X[rows])
             offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
         relative = None
         if weight is not None:
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        x: Rows = torch.as_tensor(encoded).to(device)
-        if is_large:
-            x = EncodedRows(X, self.columns_.transform, n_columns, x.dtype, device)
+        x = torch.as_tensor(encoded).to(device)
         total_weight = float(len(X) if weight is None else weight.sum())
         is_same = bool((offset == offset[0]).all())
         return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
+
+    def _encode_source(
+        self,
+        X: SourceRows,
+        dequantize: Callable[[np.ndarray], np.ndarray],
+        n_columns: int,
+        device: torch.device,
+    ) -> Dataset:
+        """Encode the rows of a source to a file; values that its sample lacks are missing, too."""
+        offset = 0.0
+
+        def encode(rows: np.ndarray) -> np.ndarray:
+            nonlocal offset
+            rows = dequantize(rows)
+            offset -= self.columns_.log_abs_det_jacobian(rows).sum() / len(X)
+            return self.columns_.transform(rows)
+
+        with show_progress("Writing", len(X), self.verbose):
+            table = Dataset.from_file(X.shuffle(encode, n_columns), offset, device)
+        has_missing = self.columns_.has_missing or table.has_missing
+        self.columns_ = replace(self.columns_, has_missing=has_missing)
+        return table
 
     def _training_dtype(self, X: np.ndarray, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""
@@ -541,7 +539,7 @@ class TableEstimator(
         if not has_validation:
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
-        if table.rows_per_window < len(table):  # of rows on disk, these are held in memory
+        if table.rows_per_window is not None:  # of rows on disk, these are held in memory
             n_valid = min(n_valid, MAX_VALIDATION_ROWS)
         if n_rows - n_valid < MIN_ROWS:
             raise ValueError(

@@ -12,12 +12,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
-from sklearn_vae.data.sources import check_is_table
+from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.constants import SCORE_DRAWS

@@ -11,7 +11,6 @@ from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_f
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
-from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.objectives import Constant
 from sklearn_vae.training import MIN_STEPS, Dataset, TrainingConfig
 
@@ -58,9 +57,7 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     )
     if vae.columns_.has_missing:
         return max_factors
-    x, weight = table.arrays()
-    rows = spread_out(len(x), ROWS_FOR_FACTORS)
-    x, weight = x[rows], None if weight is None else weight[rows]
+    x, weight = table.arrays(ROWS_FOR_FACTORS)
     if vae.columns_.n_conditions:
         x = ConditionRegression.fit(x, weight, vae.columns_.n_columns).residuals(x)
     return n_factors(x[:, inputs].astype(np.float64), weight, max_factors) or max_factors

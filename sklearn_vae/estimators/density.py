@@ -53,6 +53,8 @@ FEW_COLUMNS = 8
 DEFAULT_COMPONENTS = 4, 8
 # The mixture of one component with independent columns.
 INDEPENDENT = (1, "diag")
+# Rows that mixtures are fitted to, at most.
+ROWS_OF_MIXTURE = 20_000
 # Rows of each component in mixtures="auto", at least, and maximum number of components.
 ROWS_PER_COMPONENT = 10
 MAX_COMPONENTS = 64
@@ -319,7 +321,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     ) -> TrainingJob:
         """Make a member's job, which is initialized at its Gaussian mixture."""
         n_mixture, covariance_type = mixture
-        x, weight = train.arrays()
+        x, weight = train.arrays(ROWS_OF_MIXTURE)
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
@@ -364,7 +366,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         n_members = len(results)
         if valid is None or n_members == 1:
             return np.full(n_members, 1 / n_members)
-        model = build(self.architecture_, n_members).to(valid.x[:0]).requires_grad_(False)
+        model = build(self.architecture_, n_members).to(valid.like).requires_grad_(False)
         for member, result in enumerate(results):
             model.load(result.weights, member)
         seed = stream_seed(self.seed_, Stream.SCORE)
@@ -372,7 +374,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             WEIGHT_NUMBERS // max(self.architecture_.n_columns, 1), *WEIGHT_DRAWS
         )
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
-        noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)
+        noise = torch.as_tensor(points).to(valid.like)[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest
         _, n_together = validation_sizes(len(valid), 1, widest, n_draws)
 

@@ -13,7 +13,7 @@ from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import Name, without_unknown
-from sklearn_vae.data.sources import DiskRows, check_is_table
+from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import (
     FULLY_CONNECTED,
@@ -29,7 +29,6 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
 from sklearn_vae.estimators.given import column_indices, given_row
-from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
@@ -83,8 +82,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
         if reset and self._warns_of_extremes:
-            sample = rows.sample if isinstance(rows, DiskRows) else rows
-            warn_of_extremes(sample, self._names_or_indices())
+            warn_of_extremes(sample_of(rows), self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "

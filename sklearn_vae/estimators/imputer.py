@@ -19,9 +19,8 @@ from sklearn_vae._compat import (
     num_features,
     num_samples,
 )
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
-from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS

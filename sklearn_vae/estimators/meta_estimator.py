@@ -13,7 +13,7 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.training.keyboard_interrupt import raise_interruption
+from sklearn_vae.training.callbacks import raise_interruption
 
 
 class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):

@@ -25,7 +25,7 @@ from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of
-from sklearn_vae.data.sources import as_source, check_is_table
+from sklearn_vae.data.sources import accepts_source, as_source, check_is_table
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
 from sklearn_vae.estimators.caller import called, copy_columns
@@ -33,7 +33,6 @@ from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.report import largest_cells, make_report
-from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian

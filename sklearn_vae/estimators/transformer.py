@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
-from sklearn_vae.data.sources import check_is_table, windows
+from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
@@ -21,7 +21,6 @@ from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -59,6 +58,8 @@ class EncodedTable(NamedTuple):
 
 # Encoded tables by the table X and the parameters that they depend on.
 TableCache = dict[Hashable, EncodedTable]
+# Rows that the decoder correction is fitted to, at most.
+ROWS_FOR_CORRECTION = 10_000
 
 
 @serializable
@@ -414,14 +415,13 @@ class VAETransformer(
         ``table_id`` distinguishes the tables of the cache.
         """
         structure = network.row_structure
-        if structure.n_steps is not None:  # other rows on disk need not be read
-            for window in windows(rows):
-                structure.check_missing(window[:, : self.n_features_in_])
+        structure.check_missing(sample_of(rows)[:, : self.n_features_in_])
         dtype = self._training_dtype(rows, weight)
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-            cache[key] = EncodedTable(self.columns_, self._encode(rows, weight), {})
+            table = self._encode(rows, weight)
+            cache[key] = EncodedTable(self.columns_, table, {})
         return cache[key]
 
     def _encode_further_rows(
@@ -429,9 +429,8 @@ class VAETransformer(
     ) -> Dataset:
         """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
         check_same_architecture(self, parts, network, self.architecture_)
-        table, columns = self._encode(rows, weight), self.columns_
-        is_complete = columns.n_columns > 0 and not self.architecture_.n_factors
-        if is_complete and any(columns.is_incomplete(window).any() for window in windows(rows)):
+        table = self._encode(rows, weight)
+        if table.has_missing and not self.architecture_.n_factors:
             model, config = (
                 self._predictor().module(self.dtype_, 1),
                 make_config(self, parts, table),
@@ -439,7 +438,7 @@ class VAETransformer(
             self.architecture_, self.state_dict_ = add_mask_inputs(
                 model, table, config, self.state_dict_
             )
-            self.columns_ = replace(columns, has_missing=True)
+            self.columns_ = replace(self.columns_, has_missing=True)
             self.optimizer_state_ = None
         return table
 
@@ -470,9 +469,9 @@ class VAETransformer(
         }
         self.decoder_correction_ = self.code_range_ = None
         if rows is not None:
-            model = build(self.architecture_).to(rows.x.device, rows.x.dtype)
+            model = build(self.architecture_).to(rows.like)
             model.load(best.weights)
-            x, weight = rows.arrays()
+            x, weight = rows.arrays(ROWS_FOR_CORRECTION)
             n_rows = rows_in_cache(max(self.architecture_.widest, self.n_features_in_))
             self.decoder_correction_, self.code_range_ = fit_decoder_correction(
                 model, x, weight, n_rows

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_vae._compat import boosted_trees
-from sklearn_vae.data.recording import times_power_of_two
+from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.system.threads import one_openmp_thread

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sklearn_vae.numerics.array_api import Array, as_type, namespace
-from sklearn_vae.numerics.row_subsets import batches, spread_out
+from sklearn_vae.numerics.row_subsets import batches
 
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalized cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
-# Rows that the regression is fitted to, at most.
-MAX_ROWS = 10_000
 # Lower bound of standard deviations and ranges of the codes.
 MIN_SPREAD = 1e-6
 
@@ -29,7 +27,7 @@ def fit_decoder_correction(
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     such columns, and for an autoregressive decoder, whose mean has no linear correction. The
-    model has one member. Of a long table, rows of all parts are used. In a column with point
+    model has one member. In a column with point
     masses, the mean of the other numbers is corrected. The residual of a missing cell is 0, and so
     is that of the number at a point mass.
     """
@@ -38,9 +36,6 @@ def fit_decoder_correction(
     architecture = model.architecture
     if model.decoder.is_autoregressive or not architecture.is_number.any():
         return None, None
-    if len(x) > MAX_ROWS:
-        chosen = spread_out(len(x), MAX_ROWS)
-        x, weight = x[chosen], None if weight is None else weight[chosen]
     n_columns = architecture.n_columns
     codes, residual = np.empty((len(x), architecture.n_components)), np.empty((len(x), n_columns))
     with torch.no_grad():

@@ -24,8 +24,8 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
-from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
+from sklearn_vae.model_selection.tasks import Results, SearchRun, Task, evaluate
+from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.system.warnings import warn
@@ -176,15 +176,17 @@ class VAESearchCV(BaseSearchCV):
                 list(self._candidates()), scorers, routed.estimator.fit, routed.scorer.score,
                 self.error_score, self.return_train_score,
             )  # fmt: skip
-            checkpoint = SearchCheckpoint(
-                self.checkpoint,
-                estimator=self.estimator,
-                rows=(X, y, routed.estimator.fit, routed.scorer.score),
-                folds=run.splits,
-                candidates=run.candidates,
-                scores=(self.scoring, self.error_score, self.return_train_score),
-            )
-            results = self._run(run, checkpoint)
+            file, saved = None, []
+            if self.checkpoint is not None:
+                file = CheckpointFile(self.checkpoint, "search")
+                saved = file.begin(
+                    estimator=self.estimator,
+                    rows=(X, y, routed.estimator.fit, routed.scorer.score),
+                    folds=run.splits,
+                    candidates=run.candidates,
+                    scores=(self.scoring, self.error_score, self.return_train_score),
+                ).get("results", [])
+            results = self._run(run, file, dict(saved))
             if callable(self.scoring) and self.multimetric_:
                 refit_metric = self.refit
             if self.refit or not self.multimetric_:
@@ -197,11 +199,12 @@ class VAESearchCV(BaseSearchCV):
             self.scorer_ = getattr(scorers, "_scorers", scorers)
             self.n_splits_ = len(run.splits)
             self.cv_results_ = results
-            checkpoint.remove()
+            if file is not None:
+                file.remove()
         return self
 
-    def _run(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
-        """Fit and score all candidates on all folds: ``cv_results_``."""
+    def _run(self, run: SearchRun, file: CheckpointFile | None, saved: Results) -> dict[str, Any]:
+        """Fit and score all candidates on all folds, but for saved results: ``cv_results_``."""
         if not run.tasks:
             raise ValueError("No fits were performed: there are no candidates or no folds.")
         n_splits = len(run.splits)
@@ -210,7 +213,7 @@ class VAESearchCV(BaseSearchCV):
                 f"Fitting {n_splits} folds for each of {len(run.candidates)} candidates, "
                 f"totalling {len(run.tasks)} fits"
             )
-        results = self._evaluate(run, checkpoint)
+        results = self._evaluate(run, file, saved)
         warn_or_raise_about_fit_failures(results, self.error_score)
         if callable(self.scoring):
             insert_error_scores(results, self.error_score)
@@ -228,22 +231,26 @@ class VAESearchCV(BaseSearchCV):
                 raise TypeError(f"{error} {advice}") from None
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
-    def _evaluate(self, run: SearchRun, checkpoint: SearchCheckpoint) -> list[dict[str, Any]]:
-        """Fit and score all tasks in parallel: results in the order of ``run.tasks``."""
+    def _evaluate(
+        self, run: SearchRun, file: CheckpointFile | None, results: Results
+    ) -> list[dict[str, Any]]:
+        """Fit and score the tasks without results in parallel: in the order of ``run.tasks``."""
         # sorted by fold, so that each process encodes the rows of few folds
         tasks = sorted(run.tasks, key=lambda task: task[::-1])
         parallel = Parallel(
             n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator"
         )
         reasons: Counter[str] = Counter()
-        remaining = [task for task in tasks if task not in checkpoint.results]
+        remaining = [task for task in tasks if task not in results]
         batches = self._batches(remaining)
-        for results, more in parallel(delayed(evaluate)(run, batch) for batch in batches):
-            checkpoint.add(results)
+        for some, more in parallel(delayed(evaluate)(run, batch) for batch in batches):
+            results |= some
             reasons.update(more)
+            if file is not None:
+                file.write(results=list(results.items()))
         for reason, n_fits in reasons.items():
             warn(f"{n_fits} of {len(tasks)} fits were done one by one, because {reason}.")
-        return [checkpoint.results[task] for task in run.tasks]
+        return [results[task] for task in run.tasks]
 
     def _batches(self, tasks: list[Task]) -> list[list[Task]]:
         """Divide tasks into one batch per process, or per fold if there is a checkpoint."""

@@ -22,7 +22,6 @@ from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
-from sklearn_vae.numerics.row_subsets import spread_out
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
@@ -30,8 +29,6 @@ MIN_VARIANCE = 1e-5
 MIN_ROWS = 5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
-# Maximum number of rows to fit, drawn at random.
-MAX_ROWS = 20_000
 # EM has converged when the mean log-density rises by less, in nats; and its maximum iterations.
 TOLERANCE = 1e-3
 MAX_ITER = 100
@@ -69,7 +66,7 @@ def fit_mixture(
         Covariances of the real columns. A single full one is that of Ledoit and Wolf [1]_,
         which is not singular where rows are few.
     seed : int
-        Seed of k-means, and of the choice of rows.
+        Seed of k-means.
     n_class_columns : int, default=0
         Last columns that encode classes: rows of different classes are in different clusters, if
         there are as many clusters as classes.
@@ -86,7 +83,6 @@ def fit_mixture(
     .. [1] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
        Covariance Matrices", Journal of Multivariate Analysis 88, 2004.
     """
-    x, weight = _subset(x, weight, np.random.default_rng(seed))
     mixture = EM(x, weight, architecture, covariance_type)
     mixture.fit(mixture.clusters(n_mixture, seed, n_class_columns))
     rounding = np.zeros(x.shape[1]) if steps is None else np.square(steps) / 12
@@ -361,17 +357,6 @@ def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor
     spread = weight @ residual.square().sum(1).square() / total - covariance.square().sum()
     shrinkage = (spread / total / distance).clamp(0, 1) if distance > 0 else 0.0
     return (1 - shrinkage) * covariance + shrinkage * mean * eye
-
-
-def _subset(
-    x: np.ndarray, weight: np.ndarray | None, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Choose rows of a long table, in proportion to their weights."""
-    if len(x) <= MAX_ROWS:
-        return x, weight
-    if weight is None:
-        return x[spread_out(len(x), MAX_ROWS)], None
-    return x[np.sort(generator.choice(len(x), MAX_ROWS, p=weight / weight.sum()))], None
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:

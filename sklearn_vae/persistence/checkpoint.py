@@ -1,9 +1,10 @@
-"""Checkpoint files: values by name."""
+"""Checkpoint files: what a fit or a search resumes from."""
 
 import errno
 import os
-from collections.abc import Mapping
 from typing import Any
+
+import joblib
 
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, Writer
@@ -11,14 +12,17 @@ from sklearn_vae.system.warnings import warn
 
 
 class CheckpointFile:
-    """File from which a fit or a search resumes, of the parameter ``checkpoint``.
+    """File from which a task resumes, of the parameter ``checkpoint``.
+
+    It holds values of each run of the task, one after the other: a search is one run, and a fit
+    has a run for each training.
 
     Parameters
     ----------
     path : str or path-like
-        The file, which need not exist yet.
+        The file. If it exists, the task resumes from it.
     task : {"fit", "search"}
-        Task that resumes. A file of the other task is refused.
+        A file of the other task is refused.
     """
 
     def __init__(self, path: file_format.PathLike, task: str):
@@ -32,37 +36,56 @@ class CheckpointFile:
             message = "The 'checkpoint' parameter must be a path in an existing folder"
             raise FileNotFoundError(errno.ENOENT, message, self.path)
         self.path = os.path.abspath(self.path)  # a callback may change the folder
+        self.saved, self.runs = self._read(), list[dict[str, Any]]()
 
-    def read(self) -> dict[str, Any]:
-        """Values by name; none if there is no file."""
+    def _read(self) -> list[dict[str, Any]]:
         if not os.path.exists(self.path):
-            return {}
+            return []
         header, arrays = file_format.read(self.path)
         if header.pop("task", None) != self.task:
             raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
-        values: dict[str, Any] = Reader(arrays, os.path.getsize(self.path)).read(header)
-        return values
+        runs: list[dict[str, Any]] = Reader(arrays, os.path.getsize(self.path)).read(header["runs"])
+        return runs
 
-    def check_digests(self, actual: Mapping[str, str], saved: Mapping[str, str]) -> None:
-        """Refuse a file whose digests differ from those of the present task."""
-        differing = [name for name, digest in actual.items() if saved.get(name) != digest]
-        if differing:
+    def begin(self, **origin: Any) -> dict[str, Any]:
+        """Begin the next run: its saved values, none if the file does not have it.
+
+        A file is refused if the values that determine its results, ``origin``, are others.
+        """
+        run: dict[str, Any] = {"origin": {k: self._digest(k, v) for k, v in origin.items()}}
+        if len(self.runs) < len(self.saved):
+            saved = self.saved[len(self.runs)]
+            differing = [k for k, v in run["origin"].items() if saved["origin"].get(k) != v]
+            if differing:
+                raise ValueError(
+                    f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another "
+                    f"{self.task}, with other {' and other '.join(differing)}. Remove the file to "
+                    f"start a new {self.task}, or use another file."
+                )
+            run = saved
+        self.runs.append(run)
+        return {name: value for name, value in run.items() if name != "origin"}
+
+    def _digest(self, name: str, value: Any) -> str:
+        try:
+            return str(joblib.hash(value))
+        except Exception as error:  # pickling fails in many ways
             raise ValueError(
-                f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another "
-                f"{self.task}, with other {' and other '.join(differing)}. Remove the file to "
-                f"start a new {self.task}, or use another file."
-            )
+                f"The 'checkpoint' parameter must be None if the {name} of the {self.task} cannot "
+                f"be pickled, as they could not be compared with those of another: {error}"
+            ) from error
 
     def write(self, **values: Any) -> None:
-        """Write values, atomically.
+        """Write values of the run, atomically.
 
         If a later write fails, as on a full disk, the file keeps its last values: a warning says
         so, and the task goes on. The first write raises its error.
         """
+        self.runs[-1] |= values
         writer = Writer()
-        header = {name: writer.write(value, name) for name, value in values.items()}
+        header = {"task": self.task, "runs": writer.write(self.runs, "runs")}
         try:
-            file_format.write(self.path, {"task": self.task, **header}, writer.arrays)
+            file_format.write(self.path, header, writer.arrays)
         except OSError as error:
             if not os.path.exists(self.path):
                 raise

@@ -1,11 +1,15 @@
-"""Batches of an epoch: row indices in random order, and noise of the latent variables."""
+"""Batches of an epoch: rows in random order, noise of the latent variables, dropped words."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from itertools import cycle
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
 from sklearn_vae.training.jobs import TrainingConfig
 
@@ -43,8 +47,7 @@ def iterate_batches(
     """
     sizes = _batch_sizes(config, n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    windows = _shuffled_windows(generators, n_rows, rows_per_window or n_rows, like.device)
-    batch_rows = _split_windows(windows, sizes)
+    batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, sizes, like.device)
     n_draws = config.objective.n_draws
     batches_per_block = max(NOISE_ROWS // (config.batch_size * n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), batches_per_block)):
@@ -64,25 +67,24 @@ def iterate_batches(
             yield Batch(next(batch_rows), by_draw)
 
 
-def _shuffled_windows(
-    generators: Sequence[torch.Generator], n_rows: int, rows_per_window: int, device: torch.device
+def _batch_rows(
+    generators: Sequence[torch.Generator],
+    n_rows: int,
+    rows_per_window: int,
+    sizes: Sequence[int],
+    device: torch.device,
 ) -> Iterator[Tensor]:
-    """Yield the row indices of each window in random orders (S, window), pass after pass."""
-    while True:
-        for first in range(0, n_rows, rows_per_window):
-            size = min(rows_per_window, n_rows - first)
-            orders = [torch.randperm(size, generator=generator) for generator in generators]
-            yield (first + torch.stack(orders)).to(device)
-
-
-def _split_windows(windows: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Split the row indices of windows, one after the other, into batches (S, size)."""
-    rows, first = next(windows), 0
+    """Yield the row indices of batches (S, size): windows in random orders, pass after pass."""
+    windows = cycle(range(0, n_rows, rows_per_window))
+    rows = torch.empty(len(generators), 0, dtype=torch.long, device=device)
     for size in sizes:
-        while rows.shape[1] < first + size:
-            rows, first = torch.cat([rows[:, first:], next(windows)], dim=1), 0
-        yield rows.narrow(1, first, size)
-        first += size
+        while rows.shape[1] < size:
+            first = next(windows)
+            n_shuffled = min(rows_per_window, n_rows - first)
+            orders = [torch.randperm(n_shuffled, generator=generator) for generator in generators]
+            rows = torch.cat([rows, (first + torch.stack(orders)).to(device)], dim=1)
+        yield rows[:, :size]
+        rows = rows[:, size:]
 
 
 def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
@@ -92,3 +94,54 @@ def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
     one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
     n_steps = config.n_steps(n_rows)
     return (one_pass * -(-n_steps // n_batches))[:n_steps]
+
+
+class Augmentation:
+    """Adds random noise to the batches of all members; members with equal seeds share it.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        Each member's configuration.
+    model : StackedModule
+        The model, which has the dtype and the device of the rows.
+
+    Attributes
+    ----------
+    seeds : list of int
+        Distinct seeds of the members, S in number.
+    seed_indices : Tensor of shape (M,)
+        Index of each member's seed in ``seeds``.
+    """
+
+    def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
+        self.model = model
+        self.member_seeds = [config.seed for config in configs]
+        self.seeds = list(dict.fromkeys(self.member_seeds))
+        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
+
+    def drop_words(self, x: Tensor) -> Tensor:
+        """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""
+        decoder = cast(PerMember, self.model.decoder)
+        draws = [torch.rand(x.shape[1:], generator=g, dtype=x.dtype) for g in self.generators]
+        uniform = torch.stack(draws)[self.seed_indices].to(x.device)
+        return x.masked_fill(decoder.word_dropout_mask(uniform), 0)
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[None]:
+        """Start an epoch's random streams, which depend on the seed and its number only.
+
+        Within the block, networks with dropout have a generator per member.
+        """
+        self.generators = [make_generator(seed, Stream.WORDS, number) for seed in self.seeds]
+        networks = self.model.encoder, self.model.decoder
+        for side, network in enumerate(networks):
+            if network.has_dropout:
+                network.dropout_generators = [
+                    make_generator(seed, Stream.DROPOUT, number, side) for seed in self.member_seeds
+                ]
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.dropout_generators = None

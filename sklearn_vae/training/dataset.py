@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.sizes import MAX_NUMBERS
-from sklearn_vae.training.rows import EncodedRows, LazyRows, Rows, WindowedRows
+from sklearn_vae.data.sources import sample_rows
+from sklearn_vae.numerics.row_subsets import spread_out
 
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5
+# Rows that are read at a time where all are read.
+CHUNK_ROWS = 1 << 14
 # Integer weights are numbers of copies up to this many in total.
 MAX_COPIES = 1 << 22
 
@@ -25,8 +27,8 @@ class Dataset:
 
     Attributes
     ----------
-    x : Tensor or EncodedRows of shape (n, n_columns)
-        Encoded rows.
+    x : Tensor of shape (n, n_columns)
+        Encoded rows. Those of a file are mapped to memory, and batches are copied to the device.
     row_indices : Tensor of shape (n_members * n_rows,) or None
         Indices into ``x`` of each member's rows, one member after the other. None if they are
         all rows of ``x`` in their order. Members with the same rows share one block.
@@ -43,9 +45,11 @@ class Dataset:
         Number of rows of each member.
     row_loss_offset : ndarray of shape (n,), optional
         Loss offset of each row of ``x``, where they differ.
+    rows_per_window : int, optional
+        Number of neighbouring rows that an epoch shuffles, of a file in random order.
     """
 
-    x: Rows
+    x: Tensor
     row_indices: Tensor | None
     weight: Tensor | None
     total_weight: np.ndarray
@@ -53,10 +57,11 @@ class Dataset:
     first_row: Tensor
     n_rows: int
     row_loss_offset: np.ndarray | None = None
+    rows_per_window: int | None = None
 
     @classmethod
     def from_x(
-        cls, x: Rows, weight: Tensor | None, total_weight: float, loss_offset: float | np.ndarray
+        cls, x: Tensor, weight: Tensor | None, total_weight: float, loss_offset: float | np.ndarray
     ) -> Self:
         """Make the dataset of one member; the loss offset is one number or one per row (n,)."""
         per_row = loss_offset if isinstance(loss_offset, np.ndarray) else None
@@ -71,6 +76,13 @@ class Dataset:
             len(x),
             row_loss_offset=per_row,
         )
+
+    @classmethod
+    def from_file(cls, x: np.ndarray, loss_offset: float, device: torch.device) -> Self:
+        """Make the dataset of a file of rows in random order, which is mapped to memory."""
+        dataset = cls.from_x(torch.as_tensor(x), None, float(len(x)), loss_offset)
+        first_row = dataset.first_row.to(device)
+        return replace(dataset, first_row=first_row, rows_per_window=sample_rows(x.shape[1]))
 
     @classmethod
     def stack(cls, datasets: Sequence[Self]) -> Self:
@@ -88,13 +100,14 @@ class Dataset:
         n_rows = len(distinct[0])
         first_row = {id(dataset): n_rows * block for block, dataset in enumerate(distinct)}
         return cls(
-            torch.cat(cast(list[Tensor], tables)) if len(tables) > 1 else tables[0],
+            torch.cat(tables) if len(tables) > 1 else tables[0],
             row_indices,
             torch.cat(weights) if weights else None,
             np.concatenate([dataset.total_weight for dataset in datasets]),
             np.concatenate([dataset.loss_offset for dataset in datasets]),
-            torch.tensor([first_row[id(data)] for data in datasets]).to(distinct[0].x.device),
+            torch.tensor([first_row[id(data)] for data in datasets]).to(distinct[0].like.device),
             n_rows,
+            rows_per_window=distinct[0].rows_per_window,
         )
 
     @classmethod
@@ -112,9 +125,14 @@ class Dataset:
         return self.n_rows
 
     @property
-    def rows_per_window(self) -> int:
-        """Number of neighbouring rows that an epoch shuffles: all, if they are in memory."""
-        return self.x.rows_per_window if isinstance(self.x, WindowedRows) else self.n_rows
+    def like(self) -> Tensor:
+        """No rows, of the dtype of all and on the device of batches."""
+        return self.x[:0].to(self.first_row.device)
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether any value is missing."""
+        return any(bool(rows.isnan().any()) for rows in self.x.split(CHUNK_ROWS))
 
     def indices(self) -> Tensor:
         """Return the indices of the rows in ``x``."""
@@ -125,20 +143,21 @@ class Dataset:
     @property
     def is_thread_safe(self) -> bool:
         """True if threads can take rows and compute with them at the same time: on the CPU."""
-        return isinstance(self.x, Tensor) and self.x.device.type == "cpu"
+        return self.first_row.device.type == "cpu"
 
-    def arrays(self) -> tuple[Any, np.ndarray | None]:
-        """Return a single member's rows (lazy ones of a large table) and sample weights, if any."""
-        weight = None if self.weight is None else self.sample_weight()
-        if isinstance(self.x, EncodedRows):
-            return self.x.view(self.row_indices), weight
-        x = self.x.cpu().numpy()
-        if self.row_indices is None:
-            return x, weight
-        indices = self.row_indices.cpu().numpy()
-        if x.size <= MAX_NUMBERS:
-            return x[indices], weight
-        return LazyRows(lambda rows: x[indices[rows]], (len(indices), x.shape[1]), x.dtype), weight
+    def arrays(self, max_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a single member's rows, and their sample weights, if any.
+
+        Of more rows than ``max_rows``, so many from all parts of the table.
+        """
+        rows = spread_out(len(self), max_rows)
+        weight = None if self.weight is None else self.sample_weight()[rows]
+        if len(rows) == len(self) and self.row_indices is None:
+            return self.x.cpu().numpy(), weight
+        indices = torch.as_tensor(rows).to(self.x.device)
+        if self.row_indices is not None:
+            indices = self.row_indices[indices]
+        return self.x[indices].cpu().numpy(), weight
 
     @property
     def n_weighted_rows(self) -> int:
@@ -169,13 +188,12 @@ class Dataset:
         which may be split between the two. Of rows in random order, the first ones are for
         validation, and are then in memory.
         """
-        if isinstance(self.x, WindowedRows):
-            parts = self.x.after(n_valid), self.x[:n_valid]
+        if self.rows_per_window is not None:
             train, valid = (
                 replace(self, x=x, total_weight=np.array([float(len(x))]), n_rows=len(x))
-                for x in parts
+                for x in (self.x[n_valid:], self.x[:n_valid].to(self.first_row.device))
             )
-            return train, valid
+            return train, replace(valid, rows_per_window=None)
         if self.weight is None:
             order = torch.randperm(len(self), generator=generator)
             return (
@@ -233,8 +251,9 @@ class Dataset:
         indices = rows.reshape(-1)
         if self.row_indices is not None:
             indices = self.row_indices.index_select(0, indices)
-        x = self.x.index_select(0, indices).view(*rows.shape, self.x.shape[1])
-        return x, None if self.weight is None else self.weight[rows]
+        x = self.x.index_select(0, indices.to(self.x.device)).to(indices.device)
+        weight = None if self.weight is None else self.weight[rows]
+        return x.view(*rows.shape, self.x.shape[1]), weight
 
 
 def _split_weights(

@@ -28,7 +28,6 @@ from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, str
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
-from sklearn_vae.training.rows import LazyRows
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,
 # a gradient step would be many times as wide as the residuals.
@@ -38,6 +37,8 @@ RANDOM_START_RATE = 0.15
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
+# Rows that linear models are fitted to, at least, of longer tables.
+MIN_ROWS = 20_000
 # Rows by which the loadings of columns that the encoder does not read are estimated, at most.
 ROWS_FOR_LOADINGS = 20_000
 # Rows sampled from a model of complete rows, to fit the imputation layer to.
@@ -85,10 +86,8 @@ def has_light_tails(job: TrainingJob) -> bool:
     architecture, train = job.architecture, job.train
     if architecture.n_factors or not architecture.supports_random_start:
         return False
-    rows = spread_out(len(train), min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
-    x, weight = train.arrays()[0][rows], np.ones(len(rows))
-    if train.weight is not None:
-        weight = train.sample_weight()[rows]
+    x, weight = train.arrays(min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
+    weight = np.ones(len(x)) if weight is None else weight
     if architecture.n_conditions:
         x = x.astype(np.float64)
         x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
@@ -195,21 +194,15 @@ def _residuals(
 
     The residuals are those of the encoder's inputs, or of all columns.
     """
-    rows, weight = job.train.arrays()
     n_columns = job.architecture.n_columns
+    x, weight = job.train.arrays(max(MIN_ROWS, rows_in_memory(n_columns)))
     inputs = job.architecture.inputs if inputs_only else np.arange(n_columns)
-    if not job.architecture.n_conditions:
-        if len(inputs) < n_columns:
-            shape = len(rows), len(inputs)
-            return LazyRows(lambda index: rows[index][:, inputs], shape, rows.dtype), weight, None
-        return rows, weight, None
-    regression = ConditionRegression.fit(rows, job.train.sample_weight(), n_columns)
-    residuals = LazyRows(
-        lambda index: regression.residuals(rows[index])[:, inputs],
-        (len(rows), len(inputs)),
-        rows.dtype,
-    )
-    return residuals, weight, replace(regression, coef=regression.coef[:, inputs])
+    regression = None
+    if job.architecture.n_conditions:
+        regression = ConditionRegression.fit(x, weight, n_columns)
+        x = regression.residuals(x)
+        regression = replace(regression, coef=regression.coef[:, inputs])
+    return x if len(inputs) == n_columns else x[:, inputs], weight, regression
 
 
 def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | FactorModel:
@@ -266,8 +259,8 @@ def add_mask_inputs(
 def _sample_complete_rows(model: VAE, table: Dataset, seed: int) -> Dataset:
     """Sample encoded rows, given the conditions of a table's rows."""
     n_columns = model.architecture.n_columns
-    rows = torch.arange(ROWS_FOR_IMPUTATION, device=table.x.device) % len(table)
-    conditions = table.x[rows][:, n_columns:]
+    rows = torch.arange(ROWS_FOR_IMPUTATION, device=table.like.device) % len(table)
+    conditions = table.take(rows[None])[0][0, :, n_columns:]
     sampled = model.sample(
         ROWS_FOR_IMPUTATION,
         make_generator(seed, Stream.SAMPLE),

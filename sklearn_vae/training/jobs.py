@@ -10,7 +10,6 @@ import numpy as np
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import OBJECTIVES, Constant, Objective, Schedule
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.rows import EncodedRows
 
 # Minimum number of gradient steps in an epoch.
 MIN_STEPS = 25
@@ -230,7 +229,7 @@ class TrainingJob:
             (architecture, self.config.objective),
             (n_rows, self.config.batch_size, self.config.n_steps(n_rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
-            (self.train.weight is None, self.train.x.dtype, self.train.x.device),
-            id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
+            (self.train.weight is None, self.train.x.dtype, self.train.like.device),
+            None if self.train.rows_per_window is None else id(self.train.x),
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )

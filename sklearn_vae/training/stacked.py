@@ -18,10 +18,9 @@ from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.objectives import LossState
 from sklearn_vae.system.threads import threads_for
-from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
-from sklearn_vae.training.rows import CHUNK_ROWS
 from sklearn_vae.training.trainer import Trainer
 
 # Bytes that a stacked model works on in a gradient step: they fit in the last cache.
@@ -42,7 +41,10 @@ def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     for indices in group_jobs(jobs):
         group = [jobs[index] for index in indices]
         with threads_for_jobs(group):
-            outcomes = make_trainer(group, **kwargs).train(*stack_tables(group))
+            valid = [job.valid for job in group if job.valid is not None]
+            outcomes = make_trainer(group, **kwargs).train(
+                Dataset.stack([job.train for job in group]), Dataset.stack(valid) if valid else None
+            )
         results |= zip(indices, map(TrainingJob.finish, group, outcomes), strict=True)
     return [results[index] for index in range(len(jobs))]
 
@@ -51,7 +53,7 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
     """Make the trainer of a group of jobs, with the initial weights of every member."""
     largest = max(jobs, key=lambda job: job.architecture.n_components)
     sizes = [job.architecture.n_components for job in jobs]
-    like = jobs[0].train.x[:0]
+    like = jobs[0].train.like
     model = build(largest.architecture, len(jobs), sizes).to(like)
     model.flatten()
     linear_model_of = make_initializer(max(sizes))
@@ -71,20 +73,10 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.load(job.weights, member)
     if rows:
         model.initialize_prior(torch.stack(rows))
-    state = LossState(free_bits=_per_member([job.free_bits for job in jobs], like))
+    free_bits = [job.free_bits for job in jobs]
+    state = LossState(free_bits=like.new_tensor(free_bits) if any(free_bits) else 0.0)
     configs = [job.config for job in jobs]
     return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
-
-
-def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
-    """Stack the training and validation rows of a group of jobs."""
-    valid = [job.valid for job in jobs if job.valid is not None]
-    return Dataset.stack([job.train for job in jobs]), Dataset.stack(valid) if valid else None
-
-
-def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
-    """Make a tensor of one number per member, or 0.0 where all are zero."""
-    return like.new_tensor(values) if any(values) else 0.0
 
 
 def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:
@@ -92,10 +84,11 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
 
     Quantiles are weighted: a row of weight 2 is as two rows.
     """
-    train, like = job.train, job.train.x[:0]
+    train, like = job.train, job.train.like
     axis = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(like)
     inputs = torch.as_tensor(job.architecture.inputs).to(like.device)
-    rows = torch.arange(min(len(train), train.rows_per_window), device=like.device)
+    n_first = min(train.rows_per_window or len(train), len(train))
+    rows = torch.arange(n_first, device=like.device)
     along, counts = like.new_empty(len(rows)), torch.ones(len(rows), dtype=torch.double)
     for some in rows.split(CHUNK_ROWS):
         x, weight = train.take(some.unsqueeze(0))
@@ -119,7 +112,7 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for indices in alike.values():
         # 0 bytes of a model without weights, as of a constant column
         n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        max_working_set, max_memory = limits(jobs[indices[0]].train.x.device)
+        max_working_set, max_memory = limits(jobs[indices[0]].train.like.device)
         largest = max(max_working_set // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
         groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]

@@ -22,15 +22,13 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
-from sklearn_vae.training.augmentation import Augmentation
-from sklearn_vae.training.batches import Batch, iterate_batches
+from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
+from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
-from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
-from sklearn_vae.training.printing import PrintProgress
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.
@@ -114,7 +112,10 @@ class Trainer(NeuralNet):
         """
         self.begin(train, valid, optimizer_state)
         try:
-            self.train_epochs()
+            self.n_epochs_ = max(config.max_iter for config in self.configs)
+            self.remove_finished(self.scheduler_.done)
+            while len(self.members_) and self.train_epoch():
+                pass
             self.remove_finished(np.ones(len(self.members_), dtype=bool))
         finally:
             self.notify("on_train_end", X=train, y=None)
@@ -156,13 +157,6 @@ class Trainer(NeuralNet):
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
-
-    def train_epochs(self) -> None:
-        """Train to the end."""
-        self.n_epochs_ = max(config.max_iter for config in self.configs)
-        self.remove_finished(self.scheduler_.done)
-        while len(self.members_) and self.train_epoch():
-            pass
 
     def train_epoch(self) -> bool:
         """Train for one epoch; return False if a callback stops the training."""

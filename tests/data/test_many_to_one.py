@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load, runtime
-from sklearn_vae.data.many_to_one import Followers, find_many_to_one
+from sklearn_vae.data.relations import Followers, find_many_to_one
 
 pd = pytest.importorskip("pandas")
 

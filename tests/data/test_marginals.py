@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
+from sklearn_vae.data.choose_likelihood import choose_encodings
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.marginals import candidate_marginals
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.data.transforms import choose_encodings
 from sklearn_vae.likelihoods import NegativeBinomial, Poisson, ZeroInflated
 
 

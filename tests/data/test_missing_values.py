@@ -2,7 +2,7 @@
 
 import pytest
 
-from sklearn_vae.data.missing_values import replace_by_nan
+from sklearn_vae.data.arrays import replace_by_nan
 
 pd = pytest.importorskip("pandas")
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load
-from sklearn_vae.data.many_to_one import Followers
-from sklearn_vae.data.one_to_one import find_one_to_one
+from sklearn_vae.data.relations import Followers, find_one_to_one
 
 pd = pytest.importorskip("pandas")
 

@@ -5,8 +5,7 @@ import pytest
 
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.data.recording import recording_step, times_power_of_two
-from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.training_column import TrainingColumn, recording_step, times_power_of_two
 
 
 @pytest.mark.parametrize("exponent", [-1080, -1001, -1000, -60, -1, 0, 7, 1000, 1074])

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from scipy.stats import kstest
 
 from sklearn_vae.data import sources
-from sklearn_vae.data.sources import as_source, windows
+from sklearn_vae.data.sources import SourceRows, as_source
 
 ROWS = np.arange(1000.0)[:, None] * [1, -1, 2]
 
@@ -16,9 +16,8 @@ ROWS = np.arange(1000.0)[:, None] * [1, -1, 2]
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     """Samples and windows of 100 rows of three columns."""
-    for name in ("SAMPLE", "WINDOW"):
-        monkeypatch.setattr(sources, f"{name}_NUMBERS", 300)
-        monkeypatch.setattr(sources, f"MIN_{name}_ROWS", 1)
+    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 300)
+    monkeypatch.setattr(sources, "MIN_SAMPLE_ROWS", 1)
 
 
 def batches(X=ROWS, size=70):
@@ -94,26 +93,20 @@ def test_a_sample_is_uniform(size):
     assert kstest(rows / 1000, "uniform").pvalue > 0.01
 
 
+def shuffle(source, n_rows=1000):
+    return SourceRows(ROWS[:9], source, n_rows).shuffle(np.asarray, 3)
+
+
 def test_rows_on_disk_are_all_rows_in_random_order():
     """Each window of a sorted source is a random sample of all of it."""
-    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9].astype(np.float32))
-    parts = list(windows(rows))
+    rows = shuffle(as_source(batches()))
+    parts = np.split(rows, 10)
 
-    assert [len(part) for part in parts] == [100] * 10
-    assert parts[0].dtype == np.float32
-    np.testing.assert_array_equal(ROWS, np.sort(np.concatenate(parts), axis=0)[:, :1] * [1, -1, 2])
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(ROWS, np.sort(rows, axis=0)[:, :1] * [1, -1, 2])
     for part in parts:
         assert kstest(part[:, 0] / 1000, "uniform").pvalue > 1e-3
         assert abs(np.corrcoef(part[:, 0], np.arange(100))[0, 1]) < 0.4
-
-
-def test_scattered_rows_are_read_in_their_order():
-    """In several parts, whose memory is freed in between; none at all, too."""
-    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
-    indices = np.random.default_rng(0).integers(1000, size=700)
-
-    np.testing.assert_array_equal(rows[:][indices], rows[indices])
-    assert rows[indices[:0]].shape == (0, 3)
 
 
 def test_an_iterator_is_refused():
@@ -128,7 +121,7 @@ def test_a_callable_that_returns_the_same_iterator_is_refused():
     source = as_source(lambda: generator)
     source.sample()
     with pytest.raises(ValueError, match="without any row"):
-        source.write(np.asarray, 1000, ROWS[:9])
+        shuffle(source)
 
 
 def test_a_source_that_changes_between_passes_is_refused():
@@ -136,7 +129,7 @@ def test_a_source_that_changes_between_passes_is_refused():
     source = as_source(lambda: [ROWS[: next(sizes)]])
     source.sample()
     with pytest.raises(ValueError, match=r"70 rows .* 10 rows"):
-        source.write(np.asarray, 70, ROWS[:9])
+        shuffle(source, 70)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +138,7 @@ def test_a_source_that_changes_between_passes_is_refused():
         ([], "without any row"),
         ([ROWS[:0]], "without any row"),
         ([ROWS, ROWS[:, :2]], "3 columns of numpy, and batch 1 has 2 columns"),
-        ([ROWS, ROWS[0]], "Batch 1 has the shape"),
+        ([ROWS, ROWS[0]], r"Batch 1 is a ndarray of shape \(3,\)"),
         ([(ROWS, ROWS[:, 0])], "Batch 0 is a tuple"),
     ],
 )

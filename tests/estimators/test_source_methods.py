@@ -13,7 +13,7 @@ from sklearn_vae import (
     VAETransformer,
 )
 from sklearn_vae.data import sources
-from sklearn_vae.models import mixture_init
+from sklearn_vae.estimators import density
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(2, 6))
@@ -34,10 +34,9 @@ def batches(X=TRAIN, size=300):
 
 @pytest.fixture
 def on_disk(monkeypatch):
-    """Samples of 500 rows of six columns, and windows of 300."""
-    for name, numbers in (("SAMPLE", 3000), ("WINDOW", 1800)):
-        monkeypatch.setattr(sources, f"{name}_NUMBERS", numbers)
-        monkeypatch.setattr(sources, f"MIN_{name}_ROWS", 1)
+    """Samples and windows of 500 rows of six columns."""
+    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 3000)
+    monkeypatch.setattr(sources, "MIN_SAMPLE_ROWS", 1)
 
 
 SMALL = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (16,)}
@@ -92,7 +91,7 @@ def peak_of_fit(cls, n_rows):
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_memory_does_not_grow_with_the_rows_of_a_source(cls, on_disk, monkeypatch):
     """Not even by one number per row: 10^7 weights of 1 would take 80 MB."""
-    monkeypatch.setattr(mixture_init, "MAX_ROWS", 2048)  # rows of the initial mixture
+    monkeypatch.setattr(density, "ROWS_OF_MIXTURE", 2048)  # rows of the initial mixture
     peak_of_fit(cls, 3000)  # all is imported
 
     assert peak_of_fit(cls, 100_000) < 1.1 * peak_of_fit(cls, 20_000)

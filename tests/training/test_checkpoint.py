@@ -16,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import sklearn_vae.data.sources as sources
-import sklearn_vae.estimators.base as base
 import sklearn_vae.estimators.density as density
 import sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
@@ -206,16 +205,15 @@ def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
         model.set_params(callbacks=None).fit(X)
 
 
-@pytest.mark.parametrize("kind", ["source", "large table"])
-def test_a_table_that_is_encoded_in_parts_is_compared_by_its_values(kind, tmp_path, monkeypatch):
-    """Its rows are an object, which differs in another process."""
-    module, name = (
-        (sources, "MIN_SAMPLE_ROWS") if kind == "source" else (base, "MAX_NUMBERS_ENCODED")
-    )
-    monkeypatch.setattr(module, name, 100)
+def test_a_source_is_compared_by_its_values(tmp_path, monkeypatch):
+    """Its rows are in a file, which is another one in another process."""
+    monkeypatch.setattr(sources, "MIN_SAMPLE_ROWS", 100)
     monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 100)
     X = rows()
-    table = X if kind == "large table" else lambda: iter(np.array_split(X, 3))
+
+    def table():
+        return iter(np.array_split(X, 3))
+
     model = VAETransformer(**SMALL, max_iter=5)
     expected = clone(model).fit(table)
     model.set_params(checkpoint=tmp_path / "f", callbacks=[Dies(3)])
@@ -224,7 +222,7 @@ def test_a_table_that_is_encoded_in_parts_is_compared_by_its_values(kind, tmp_pa
     other = np.vstack([X[:-1], X[-1:] + 1e-3])
     model.set_params(callbacks=None)
     with pytest.raises(ValueError, match="belongs to another fit, with other rows"):
-        clone(model).fit(other if kind == "large table" else lambda: iter(np.array_split(other, 3)))
+        clone(model).fit(lambda: iter(np.array_split(other, 3)))
 
     assert_equal(model.fit(table), expected)
 

@@ -21,13 +21,13 @@ def test_a_split_gives_every_row_to_one_side(weighted, rng, generator):
 
     if not weighted:
         assert (len(train), len(valid)) == (22, 8)
-    both = np.concatenate([part.arrays()[0] for part in (train, valid)])
+    both = np.concatenate([part.arrays(30)[0] for part in (train, valid)])
     assert sorted(both.ravel().tolist()) == x.ravel().tolist()
     assert train.total_weight + valid.total_weight == pytest.approx(75)
     if weighted:
         assert valid.total_weight == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
         for part in (train, valid):
-            own = weight[part.arrays()[0].ravel().astype(int)]
+            own = weight[part.arrays(30)[0].ravel().astype(int)]
             np.testing.assert_allclose(part.weight.numpy(), own / own.mean())
             assert part.total_weight == pytest.approx(75 * own.sum() / weight.sum())
 
@@ -51,3 +51,27 @@ def test_subsets_have_the_mean_loss_offset_of_their_rows(rng):
         own = part.indices().numpy()
 
         assert part.loss_offset[0] == pytest.approx(np.average(offset[own], weights=weight[own]))
+
+
+def test_the_first_rows_of_a_file_are_for_validation(generator):
+    """They are in random order, and windows of the others are shuffled."""
+    x = np.arange(30, dtype=np.float32).reshape(10, 3)
+    table = Dataset.from_file(x, 0.5, torch.device("cpu"))
+    train, valid = table.split(4, generator)
+
+    np.testing.assert_array_equal(valid.arrays(10)[0], x[:4])
+    np.testing.assert_array_equal(train.arrays(10)[0], x[4:])
+    np.testing.assert_array_equal(train.take(torch.tensor([[5, 0]]))[0][0], x[[9, 4]])
+    assert (train.n_weighted_rows, valid.n_weighted_rows) == (6, 4)
+    assert (train.rows_per_window, valid.rows_per_window) == (table.rows_per_window, None)
+    assert not table.has_missing
+
+
+def test_arrays_of_a_long_table_are_rows_of_all_its_parts(generator):
+    """With their weights."""
+    table = to_dataset(np.arange(100.0)[:, None], np.arange(1.0, 101.0)).subset(torch.arange(50))
+    x, weight = table.arrays(5)
+
+    assert (np.diff(x[:, 0]) > 0).all()
+    assert np.histogram(x, np.arange(0, 51, 10))[0].tolist() == [1] * 5
+    np.testing.assert_allclose(weight / weight[0], (x[:, 0] + 1) / (x[0, 0] + 1))

@@ -7,8 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, is_category
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.data.recording import times_power_of_two
-from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.training_column import TrainingColumn, times_power_of_two
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

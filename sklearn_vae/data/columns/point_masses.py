@@ -13,8 +13,7 @@ from sklearn_vae.data.columns.base import (
     take_categories,
 )
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.data.recording import recording_step
-from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.data.training_column import TrainingColumn, recording_step
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 

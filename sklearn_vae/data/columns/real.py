@@ -13,12 +13,13 @@ from sklearn_vae.data.arrays import (
 )
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
-from sklearn_vae.data.recording import (
+from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
+    Marginal,
+    TrainingColumn,
     recording,
     times_power_of_two,
 )
-from sklearn_vae.data.training_column import Marginal, TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

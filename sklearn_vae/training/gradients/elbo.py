@@ -154,7 +154,7 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     None if the model has no imputation layer, if members with the same rows have different
     ones, or if the inputs would not fit into memory.
     """
-    if model.filler is None or not isinstance(rows.x, Tensor):
+    if model.filler is None or rows.rows_per_window is not None:
         return None
     n_members, n_inputs = len(model.flat), model.architecture.layout.encoder_sizes[0]
     first_rows, block = rows.first_row.unique(return_inverse=True)
@@ -165,7 +165,7 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     )
     if not is_shared or len(first_rows) * rows.n_rows * n_inputs > MAX_IMPUTED:
         return None
-    positions = torch.arange(rows.n_rows, device=rows.x.device).expand(n_members, -1)
+    positions = torch.arange(rows.n_rows, device=rows.like.device).expand(n_members, -1)
     inputs = [
         model.encoder_input(rows.take(chunk)[0])[member]
         for chunk in positions.split(max(CHUNK_ROWS // n_members, 1), dim=1)
