@@ -184,7 +184,7 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"beta": 2.0, "free_bits": 0.2},
         stopped,
         {"early_stopping": True, "refit": False},
-        {"hidden_layer_sizes": (8, 6), "activation": "tanh"},
+        {"hidden_layer_sizes": (8, 6)},
         {"hidden_layer_sizes": ()},
         {"batch_size": 256},
         {"weight_decay": 0.1},

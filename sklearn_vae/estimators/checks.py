@@ -18,7 +18,7 @@ from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
+from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
@@ -33,7 +33,6 @@ CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, MAX_COUNT, closed="both")],
     "encoder": [callable, None],
     "decoder": [callable, None],
-    "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, list, tuple, Mapping],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
@@ -132,7 +131,6 @@ def check_same_architecture(
     parameters = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),
-        "activation": (estimator.activation, fitted.activation),
         "network, encoder or decoder": (network, fitted.network),
         "prior": (parts.prior, fitted.prior),
         "posterior": (parts.posterior, fitted.posterior),

@@ -39,7 +39,6 @@ def make_architecture(
     return Architecture(
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
-        activation=vae.activation,
         blocks=columns.blocks,
         prior=parts.prior,
         n_factors=n_imputation_factors(n_rows, n_inputs) if columns.has_missing else 0,

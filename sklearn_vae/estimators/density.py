@@ -93,8 +93,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         to seven by the number of rows; see ``mixtures_``.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors.
-    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
         Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
     conditional : bool, default=False
@@ -175,7 +173,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "n_components", "hidden_layer_sizes", "activation", "likelihood", "conditional",
+                "n_components", "hidden_layer_sizes", "likelihood", "conditional",
                 "batch_size", "learning_rate", "weight_decay", "early_stopping",
                 "validation_fraction", "n_iter_no_change", "tol", "refit", "callbacks",
                 "checkpoint", "device", "random_state", "verbose",
@@ -200,7 +198,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         *,
         mixtures: str | Sequence[tuple[int, str]] = "auto",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        activation: str = "silu",
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         conditional: bool = False,
         n_draws: int = 5,
@@ -222,7 +219,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.n_components = n_components
         self.mixtures = mixtures
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
         self.likelihood = likelihood
         self.conditional = conditional
         self.n_draws = n_draws
@@ -305,7 +301,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return MixtureArchitecture(
             n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
-            activation=self.activation,
             blocks=self.columns_.joint.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",

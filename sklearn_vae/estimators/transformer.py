@@ -79,8 +79,6 @@ class VAETransformer(
         parameters, such as ``GRUNet(n_units=32)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Activation function of the hidden layers.
     encoder, decoder : class of torch.nn.Module, or callable, default=None
         Your own network in the place of one. A class is called with the widths of its input and
         output; ``functools.partial`` sets further arguments.
@@ -206,7 +204,6 @@ class VAETransformer(
         *,
         network: str | Network = "mlp",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        activation: str = "silu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
@@ -238,7 +235,6 @@ class VAETransformer(
         self.n_components = n_components
         self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood

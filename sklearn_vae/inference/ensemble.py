@@ -1,6 +1,6 @@
 """A fitted weighted mixture of models, such as VAEDensity's, as arrays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,8 +18,6 @@ from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
-from sklearn_vae.networks.mlp import ACTIVATIONS
-from sklearn_vae.numerics import activations
 from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
@@ -70,9 +68,7 @@ class EnsemblePredictor:
             like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
             limits = (torch.as_tensor(limit).to(like) for limit in first.columns.limits())
             # a copy: as_tensor warns of read-only arrays
-            return self._ensemble(
-                lambda value: torch.tensor(value).to(like), ACTIVATIONS, Limits._make(limits)
-            )
+            return self._ensemble(lambda value: torch.tensor(value).to(like), Limits._make(limits))
 
         return self._keep(precision, make)
 
@@ -80,15 +76,12 @@ class EnsemblePredictor:
         """Return the models as numpy arrays, which are made at the first call and draw no rows."""
 
         def make() -> MixtureEnsemble:
-            return self._ensemble(lambda value: value.astype(float), activations.ACTIVATIONS)
+            return self._ensemble(lambda value: value.astype(float))
 
         return self._keep("numpy", make)
 
     def _ensemble(
-        self,
-        convert: Callable[[np.ndarray], Array],
-        activation_of_name: Mapping[str, Callable[[Any], Array]],
-        limits: Limits | None = None,
+        self, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
     ) -> MixtureEnsemble:
         """Make the models with arrays of one library."""
         architecture = cast(MixtureArchitecture, self.members[0].architecture)
@@ -96,8 +89,7 @@ class EnsemblePredictor:
             {name: convert(value) for name, value in member.weights.items()}
             for member in self.members
         ]
-        activate = activation_of_name[architecture.activation]
-        return MixtureEnsemble(architecture, weights, convert(self.weight), activate, limits)
+        return MixtureEnsemble(architecture, weights, convert(self.weight), limits)
 
     def _keep(self, key: str, make: Callable[[], MixtureEnsemble]) -> MixtureEnsemble:
         """Return what is made at the first call."""

@@ -15,7 +15,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.models.mixture_columns import MixtureColumns
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
+from sklearn_vae.networks import NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
@@ -35,8 +35,6 @@ class Architecture:
         Latent dimensions.
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Activation function of the hidden layers.
     blocks : tuple of (likelihood, n_columns)
         Likelihoods of the columns of x, in order.
     prior : prior, default=StandardNormal()
@@ -56,7 +54,6 @@ class Architecture:
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]
     n_factors: int = 0
@@ -86,7 +83,7 @@ class Architecture:
         is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
         if least < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
-        if self.n_components > MAX_DIMS or self.activation not in ACTIVATIONS:
+        if self.n_components > MAX_DIMS:
             raise ValueError("the architecture is none that a model could have")
         if not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")
@@ -176,7 +173,6 @@ class Architecture:
             n_posterior_params=self.posterior.n_params(self.n_components),
             has_missing=self.n_factors > 0,
             hidden_layer_sizes=self.hidden_layer_sizes,
-            activation=self.activation,
         )
 
     @cached_property

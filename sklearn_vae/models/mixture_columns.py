@@ -36,7 +36,7 @@ class MixtureColumns:
 
     Attributes
     ----------
-    n_components, hidden_layer_sizes, activation, has_missing
+    n_components, hidden_layer_sizes, has_missing
         As of ``Architecture``.
     blocks : sequence of (likelihood, n)
         Likelihoods, and the number of neighbouring columns of each.
@@ -50,7 +50,6 @@ class MixtureColumns:
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
     has_missing: bool
     blocks: Sequence[tuple[Likelihood, int]]
     covariance_type: str

@@ -29,6 +29,7 @@ from sklearn_vae.numerics.array_api import (
     logsumexp,
     namespace,
     search_rows,
+    silu,
     softmax,
     solve_lower,
     take,
@@ -63,8 +64,6 @@ class MixtureEnsemble:
         Parameters of each member by name, with an axis of length 1 in front.
     weight : array of shape (n_members,)
         Weights of the members.
-    activate : callable
-        Activation function of the networks, of arrays of the library.
     limits : Limits, optional
         Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
 
@@ -89,10 +88,9 @@ class MixtureEnsemble:
         architecture: MixtureColumns,
         members: Sequence[dict[str, Array]],
         weight: Array,
-        activate: Callable[[Array], Array],
         limits: Limits | None = None,
     ):
-        self.architecture, self.members, self.activate = architecture, members, activate
+        self.architecture, self.members = architecture, members
         logit = self._stacked("mixture_logit")[:, 0]
         xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
@@ -197,9 +195,9 @@ class MixtureEnsemble:
 
     def _after_first_layer(self, weights: dict[str, Array], name: str, first: Array) -> Array:
         """Outputs of a network's hidden layers after the first product: (n, N) -> (n_out, N)."""
-        x = self.activate(first)
+        x = silu(first)
         for number in range(1, len(self.architecture.hidden_layer_sizes)):
-            x = self.activate(_dense(weights, f"{name}.hidden.{number}", x))
+            x = silu(_dense(weights, f"{name}.hidden.{number}", x))
         return weights[f"{name}.last"][0].swapaxes(0, 1) @ x
 
     def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:

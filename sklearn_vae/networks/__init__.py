@@ -7,7 +7,7 @@ A ``Network`` is an architecture without weights; its ``encoder`` and ``decoder`
 from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
 from sklearn_vae.networks.convolution import ConvNet
 from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
-from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, SkipNetwork
+from sklearn_vae.networks.mlp import MLP, Dense, SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.recurrent import GRUNet
 
@@ -18,7 +18,6 @@ NETWORKS: dict[str, Network] = {
 }
 
 __all__ = [
-    "ACTIVATIONS",
     "MLP",
     "NETWORKS",
     "ConvNet",

@@ -82,8 +82,6 @@ class Layout:
         Whether the encoder reads the mask of the observed values.
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; the decoder's are reversed.
-    activation : str
-        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
     blocks: Sequence[tuple[int, int, Sequence[int]]]
@@ -93,7 +91,6 @@ class Layout:
     n_posterior_params: int
     has_missing: bool
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
 
     @property
     def n_encoded(self) -> int:
@@ -181,13 +178,11 @@ class FullyConnected(Network):
 
     def encoder(self, n_members: int, layout: Layout) -> MLP:
         """Build encoders."""
-        return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes, layout.activation)
+        return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes)
 
     def decoder(self, n_members: int, layout: Layout) -> MLP:
         """Build decoders."""
-        return MLP(
-            n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1], layout.activation
-        )
+        return MLP(n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1])
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row."""

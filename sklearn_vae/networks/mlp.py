@@ -5,7 +5,7 @@ is M = 1.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -15,15 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.numerics.random import Stream, make_generator
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "logistic": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-}
 
 
 class Dense(nn.Module):
@@ -114,8 +105,8 @@ class SkipNetwork(nn.Module):
 class MLP(SkipNetwork):
     """A multilayer perceptron with a linear skip connection.
 
-    The output is ``linear(x) + layers(x)``. The last layer starts at zero, so that the network
-    is linear before the first step and can start at a known solution.
+    The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at
+    zero, so that the network is linear before the first step and can start at a known solution.
 
     Parameters
     ----------
@@ -123,18 +114,9 @@ class MLP(SkipNetwork):
         Number of members, width of the input and of the output.
     hidden_layer_sizes : sequence of int
         Widths between them; empty for the skip connection alone.
-    activation : str
-        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
-    def __init__(
-        self,
-        n_members: int,
-        n_in: int,
-        n_out: int,
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-    ):
+    def __init__(self, n_members: int, n_in: int, n_out: int, hidden_layer_sizes: Sequence[int]):
         super().__init__()
         widths = [n_in, *hidden_layer_sizes]
         self.linear = Dense(n_members, n_in, n_out)
@@ -143,8 +125,6 @@ class MLP(SkipNetwork):
         # without a bias, which would repeat the skip connection's
         last = torch.zeros(n_members, widths[-1], n_out)
         self.last = nn.Parameter(last) if self.hidden else None
-        self.activation_name = activation
-        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, rows, n_in) to (M, rows, n_out)."""
@@ -154,7 +134,7 @@ class MLP(SkipNetwork):
         if self.last is None:
             return out.mT
         for layer in self.hidden:
-            x = self.activation(layer(x))
+            x = F.silu(layer(x))
         return torch.baddbmm(out, self.last.mT, x).mT
 
     def matrices(self) -> list[nn.Parameter]:

@@ -152,6 +152,16 @@ def softplus(x: Array) -> Array:
     return namespace(x).nn.functional.softplus(x)
 
 
+def silu(x: Array) -> Array:
+    """Compute x times its logistic function."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.silu(x)
+    with np.errstate(over="ignore"):  # of the exponential
+        value = np.exp(-x)
+    value += 1
+    return np.divide(x, value, out=value)
+
+
 def lgamma(x: Array) -> Array:
     """Logarithm of the gamma function."""
     if not isinstance(x, np.ndarray):

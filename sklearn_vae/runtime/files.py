@@ -14,7 +14,6 @@ from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.activations import ACTIVATIONS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader
 from sklearn_vae.persistence.validation import check_array
@@ -209,8 +208,7 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
     members = [_read_weights(architecture, weights) for weights in members]
     table = _read_table(saved, architecture)
     limits = Limits._make(table["columns"].joint.limits())
-    activate = ACTIVATIONS[architecture.activation]
-    ensemble = MixtureEnsemble(architecture, members, weight, activate, limits)
+    ensemble = MixtureEnsemble(architecture, members, weight, limits)
     model = DensityModel(**table, model=ensemble)
     row = np.full((1, model.n_features_in_), np.nan)
     model.read(model.write(model.impute_rows(row)))

@@ -13,8 +13,7 @@ import numpy as np
 from sklearn_vae.inference.log_density import StandardNormal
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Parameters
-from sklearn_vae.numerics.activations import ACTIVATIONS
-from sklearn_vae.numerics.array_api import log_softmax, logsumexp
+from sklearn_vae.numerics.array_api import log_softmax, logsumexp, silu
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     GOLDEN_RATIO,
@@ -49,7 +48,6 @@ class Architecture:
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: DefaultPart | MixturePrior | VampPrior
     n_factors: int
@@ -174,9 +172,8 @@ class VAE:
         out = self._dense(f"{name}.linear", x)
         if not self.architecture.hidden_layer_sizes:
             return out
-        activation = ACTIVATIONS[self.architecture.activation]
         for number in range(len(self.architecture.hidden_layer_sizes)):
-            x = activation(self._dense(f"{name}.hidden.{number}", x))
+            x = silu(self._dense(f"{name}.hidden.{number}", x))
         out += x @ self.weights[f"{name}.last"]
         return out
 

@@ -231,7 +231,7 @@ def test_y_may_be_a_data_frame_of_classes_and_numbers():
 
 def test_the_hand_written_gradient_with_conditions_is_autograds(rng):
     """Conditions reach the decoder, and have no gradient themselves."""
-    architecture = Architecture(2, (6, 5), "silu", ((Gaussian(), 4),), n_conditions=3)
+    architecture = Architecture(2, (6, 5), ((Gaussian(), 4),), n_conditions=3)
     model = VAE(architecture, 2).double()
     model.flatten()
     with torch.no_grad():

@@ -326,7 +326,7 @@ def test_an_average_of_weights_is_what_is_kept():
             seen.append(net.module_.flat.clone())
 
     def trained(averaging, **kwargs):
-        model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
+        model = build(Architecture(2, (4,), ((Gaussian(), 3),))).double()
         model.flatten()
         model.reset_parameters(0, 0)
         config = TrainingConfig(
@@ -350,7 +350,7 @@ def test_an_average_of_weights_is_what_is_kept():
 
 def test_a_gradient_far_longer_than_usual_is_cut():
     """To three times the root of the sum of Adam's second moments, in its own direction."""
-    model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
+    model = build(Architecture(2, (4,), ((Gaussian(), 3),)), 2).double()
     model.flatten()
     adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
     rng = np.random.default_rng(0)

@@ -160,7 +160,6 @@ def test_reconstructions_keep_the_index_of_codes():
     [
         ("n_components", 3),
         ("hidden_layer_sizes", (7,)),
-        ("activation", "relu"),
         ("likelihood", Gaussian(scale="per_column")),
         ("likelihood", [Gaussian(scale="per_column"), "auto", "auto", "auto"]),
     ],

@@ -42,7 +42,6 @@ def make(
     architecture = MixtureArchitecture(
         2,
         (8,),
-        "tanh",
         blocks,
         n_mixture=n_mixture or len(anchors.weight),
         covariance_type=covariance_type or kind,
@@ -74,7 +73,7 @@ def ensemble_of(model):
     bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
     limits = Limits(-bound, bound, none, torch.zeros(n_values))
     weight = torch.ones(1).double()
-    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, torch.tanh, limits)
+    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, limits)
 
 
 def log_density(model, X, n_draws=64):
@@ -90,7 +89,7 @@ def iris():
 
 def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=None, rounding=None):
     blocks = blocks or ((Gaussian(), X.shape[1]),)
-    architecture = MixtureArchitecture(1, (2,), "tanh", blocks, steps=steps)
+    architecture = MixtureArchitecture(1, (2,), blocks, steps=steps)
     return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0, steps=rounding)
 
 

@@ -46,7 +46,6 @@ def model_of(network, n_members=1, *, n_factors=0):
     architecture = Architecture(
         2,
         (5, 4),
-        "tanh",
         ((Gaussian(), 60), (Bernoulli(), 3)),
         n_factors=n_factors,
         network=network.for_n_features(64),
@@ -81,7 +80,6 @@ def layout_of(*, has_missing=False, n_conditions=0):
         n_posterior_params=4,
         has_missing=has_missing,
         hidden_layer_sizes=(5, 4),
-        activation="tanh",
     )
 
 

@@ -128,7 +128,7 @@ def test_what_a_member_lacks_is_no_part_of_it(prior, table, generator):
             value.data[1].unflatten(-1, (-1, 3))[..., 2:] = 0
         if name in fleet._before_decoder:
             value.data[1, 2:] = 0
-    alone = VAE(Architecture(2, (6, 5), "tanh", ((Gaussian(), 4),), prior)).double()
+    alone = VAE(Architecture(2, (6, 5), ((Gaussian(), 4),), prior)).double()
     alone.load(fleet.weights(1))
     noise = torch.randn(1, 4, 80, 3, generator=generator).double() * fleet.mask[:, None, None]
     x = torch.as_tensor(table).expand(2, -1, -1)
