@@ -42,7 +42,7 @@ from sklearn_vae import (
 )
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.networks import ConvNet, GRUNet
+from sklearn_vae.networks import ConvNet, CustomNetwork, GRUNet
 from sklearn_vae.objectives import (
     IWAE,
     MMD,
@@ -203,7 +203,7 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"objective": TotalCorrelation(weight=3.0)},
         {"objective": MMD(weight=3.0)},
         {"objective": TrimmedELBO(0.1)},
-        {"encoder": Gated, "decoder": partial(Gated, width=4)},
+        {"network": CustomNetwork(Gated, partial(Gated, width=4))},
         {"n_init": 3, "early_stopping": "auto"},
         {"n_init": 3, "ensemble": True},
     ],
@@ -230,7 +230,6 @@ OTHERS: dict[str, tuple] = {
     "weights": (real, partial(fitted, weight=WEIGHT)),
     "given classes": (real, lambda X: fitted(X, classes(), conditional=True), classes()),
     "given numbers": (incomplete, lambda X: fitted(X, numbers(), conditional=True), numbers()),
-    "warm start": (real, lambda X: fitted(X, warm_start=True).fit(X)),
     "partial_fit": (real, in_parts),
     "file": (frame, lambda X: saved(fitted(X))),
     "density": (partial(real, 200), lambda X: density().fit(X)),

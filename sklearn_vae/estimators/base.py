@@ -168,7 +168,6 @@ class TableEstimator(
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
     refit: bool = False
-    warm_start: bool = False
 
     architecture_: Architecture
     columns_: TableEncoder
@@ -247,7 +246,7 @@ class TableEstimator(
         """
         interrupt = InterruptHandler()
         with default_modes(), interrupt.watch(self):
-            with restore_on_error(self, keep=self.warm_start):
+            with restore_on_error(self):
                 self._train(X, y, sample_weight, interrupt)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns

@@ -9,7 +9,6 @@ import numpy as np
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import (
-    HasMethods,
     Interval,
     StrOptions,
     validate_parameter_constraints,
@@ -29,10 +28,8 @@ MAX_STARTS = 1000
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],
+    "network": [StrOptions(set(NETWORKS)), Network],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, MAX_COUNT, closed="both")],
-    "encoder": [callable, None],
-    "decoder": [callable, None],
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, list, tuple, Mapping],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
@@ -56,7 +53,6 @@ CONSTRAINTS: dict[str, Any] = {
     "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],
-    "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -131,7 +127,7 @@ def check_same_architecture(
     parameters = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),
-        "network, encoder or decoder": (network, fitted.network),
+        "network": (network, fitted.network),
         "prior": (parts.prior, fitted.prior),
         "posterior": (parts.posterior, fitted.posterior),
     }

@@ -1,6 +1,6 @@
 """VAETransformer: encodes rows, decodes codes, samples rows and scores their density."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Self
@@ -76,12 +76,10 @@ class VAETransformer(
         Number of codes per row. ``"auto"`` chooses at most 8; see ``n_components_``.
     network : {"mlp", "conv", "gru"} or network, default="mlp"
         Network for tables, images (``"conv"``) or sequences (``"gru"``). Give an object to set its
-        parameters, such as ``GRUNet(n_units=32)``.
+        parameters, such as ``GRUNet(n_units=32)``, or to have modules of your own,
+        ``CustomNetwork(encoder=..., decoder=...)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
-    encoder, decoder : class of torch.nn.Module, or callable, default=None
-        Your own network in the place of one. A class is called with the widths of its input and
-        output; ``functools.partial`` sets further arguments.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns, one for all or one each, in a dict by name or index:
         ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
@@ -133,8 +131,6 @@ class VAETransformer(
         Called at every iteration.
     checkpoint : str or path-like, default=None
         File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
-    warm_start : bool, default=False
-        True to train the last fit's model further in the next ``fit``.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
         there is one, else the CPU.
@@ -204,8 +200,6 @@ class VAETransformer(
         *,
         network: str | Network = "mlp",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        encoder: Callable[..., Any] | None = None,
-        decoder: Callable[..., Any] | None = None,
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         handle_unknown: str = "infrequent",
         conditional: bool = False,
@@ -227,7 +221,6 @@ class VAETransformer(
         ensemble: bool = False,
         callbacks: Sequence[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = False,
@@ -235,8 +228,6 @@ class VAETransformer(
         self.n_components = n_components
         self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.encoder = encoder
-        self.decoder = decoder
         self.likelihood = likelihood
         self.handle_unknown = handle_unknown
         self.conditional = conditional
@@ -258,7 +249,6 @@ class VAETransformer(
         self.ensemble = ensemble
         self.callbacks = callbacks
         self.checkpoint = checkpoint
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -359,20 +349,18 @@ class VAETransformer(
         it.
         """
         self._validate_params()
-        warm_start = self.warm_start or is_partial
         parts = self._parts
-        if warm_start and self.ensemble:
-            expected = "be False with warm_start and in partial_fit, which train one model further"
+        if is_partial and self.ensemble:
+            expected = "be False in partial_fit, which trains one model further"
             raise invalid_parameter(self, "ensemble", expected, value=True)
-        is_resumed = warm_start and hasattr(self, "state_dict_")
+        is_resumed = is_partial and hasattr(self, "state_dict_")
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
-        if not (is_partial and is_resumed):
-            self.seed_ = draw_seed(self.random_state)
         splits: Splits = {}
         if is_resumed:
             table = self._encode_further_rows(rows, weight, parts, network)
         else:
+            self.seed_ = draw_seed(self.random_state)
             cache = {} if cache is None else cache
             self.columns_, table, splits = self._encode_first_rows(
                 rows, weight, network, id(X), cache
@@ -383,11 +371,9 @@ class VAETransformer(
         if (n_valid, self.seed_) not in splits:
             splits[n_valid, self.seed_] = self._split(table, n_valid)
         train, valid = splits[n_valid, self.seed_]
-        # weights that a refit trained on the validation rows have too low a loss there
-        keeps_initial = not (is_resumed and self.refit)
         job = TrainingJob(
             architecture=self.architecture_,
-            config=replace(make_config(self, parts, table), keeps_initial=keeps_initial),
+            config=make_config(self, parts, table),
             train=train,
             valid=valid,
             free_bits=self.free_bits,
@@ -395,7 +381,7 @@ class VAETransformer(
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
-        return make_starts(job, 1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+        return make_starts(job, 1 if is_partial else self.n_init, ensemble=self.ensemble), table
 
     def _encode_first_rows(
         self,

@@ -69,8 +69,8 @@ class Architecture:
             for likelihood, n in self.blocks
             for size in (1, likelihood.width, *likelihood.param_sizes)
         ]
-        network, n_layers = self.network, 0
-        for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
+        n_layers = 0
+        for part in (self, self.prior, self.posterior, self.network):
             for name in [field.name for field in fields(part)] if is_dataclass(part) else []:
                 value = getattr(part, name)
                 values = (
@@ -100,7 +100,7 @@ class Architecture:
     @cached_property
     def is_thread_safe(self) -> bool:
         """True if threads can share a module: in others, ``functional_call`` replaces weights."""
-        return isinstance(self.network, FullyConnected)
+        return type(self.network) is FullyConnected
 
     @cached_property
     def supports_random_start(self) -> bool:

@@ -157,11 +157,11 @@ class Network(ABC):
         return self
 
     @abstractmethod
-    def encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def build_encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build encoders of the layout's ``encoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
-    def decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def build_decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build decoders of the layout's ``decoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
@@ -176,11 +176,11 @@ class FullyConnected(Network):
 
     supports_padding: ClassVar[bool] = True
 
-    def encoder(self, n_members: int, layout: Layout) -> MLP:
+    def build_encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build encoders."""
         return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes)
 
-    def decoder(self, n_members: int, layout: Layout) -> MLP:
+    def build_decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build decoders."""
         return MLP(n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1])
 

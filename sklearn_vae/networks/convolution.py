@@ -119,11 +119,11 @@ class ConvNet(Network):
         """Channels of the image."""
         return (*(self.image_shape or ()), 1)[2]
 
-    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
         return PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout))
 
-    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders, which mirror the encoders."""
         return PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout))
 

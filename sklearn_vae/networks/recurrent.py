@@ -125,11 +125,11 @@ class GRUNet(Network):
             )
         return self
 
-    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
         return PerMember(n_members, *layout.encoder_sizes, partial(SequenceEncoder, self, layout))
 
-    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders."""
         make = partial(SequenceDecoder, self, layout)
         step = layout.inputs[:, 0] // self.shape[1] if self.autoregressive else None

@@ -1,6 +1,5 @@
 """Learning-rate scheduler with early stopping, for each ensemble member."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -136,11 +135,6 @@ class StageScheduler:
             self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]
         self.best_n_iter[is_best] = self.current_n_iter[is_best]
-
-    def forget_loss(self, members: np.ndarray) -> None:
-        """Have any validation loss of these members (M,) be lower than those so far."""
-        self.best_loss[members] = self.patience_loss[members] = math.inf
-        self.patience_counter[members] = 0
 
     def _end_stages(self, ended: np.ndarray) -> np.ndarray:
         """Start the next stage of some members, and of all that have had their epochs."""

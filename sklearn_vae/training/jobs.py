@@ -68,8 +68,6 @@ class TrainingConfig:
     is_homoscedastic : bool, default=False
         Whether the decoder's scales do not depend on z before the last stage. On a curved
         manifold they would otherwise fit single rows before the means fit the manifold.
-    keeps_initial : bool, default=True
-        Whether the initial parameters are the result if no epoch has a lower validation loss.
     """
 
     seed: int
@@ -89,7 +87,6 @@ class TrainingConfig:
     ema_decay: float = 0.0
     max_grad_norm_ratio: float = 10.0
     is_homoscedastic: bool = False
-    keeps_initial: bool = True
 
     def n_steps(self, n_rows: int) -> int:
         """Return the number of gradient steps in an epoch over ``n_rows`` rows."""

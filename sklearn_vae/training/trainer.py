@@ -152,7 +152,6 @@ class Trainer(NeuralNet):
         if valid is not None:
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
-            self.scheduler_.forget_loss(np.array([not config.keeps_initial for config in configs]))
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)

@@ -325,13 +325,13 @@ def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
         np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], y.to_numpy()))
 
 
-def test_warm_start_refuses_another_conditional_or_a_new_class(of_classes):
+def test_partial_fit_refuses_another_conditional_or_a_new_class(of_classes):
     """A model of p(x) cannot become one of p(x|y) on the way, nor have another class."""
     vae, X, y = of_classes
-    going_on = pickle.loads(pickle.dumps(vae)).set_params(warm_start=True)
+    going_on = pickle.loads(pickle.dumps(vae))
 
     with pytest.raises(ValueError, match="'conditional' parameter must be True"):
-        going_on.set_params(conditional=False).fit(X, y)
+        going_on.set_params(conditional=False).partial_fit(X, y)
     with pytest.raises(ValueError, match="class 'z'"):
         going_on.set_params(conditional=True).partial_fit(X, np.full(len(X), "z"))
     before = going_on.score(X, y)

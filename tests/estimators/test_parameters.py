@@ -5,7 +5,6 @@ import pytest
 import torch
 from sklearn.feature_selection import mutual_info_regression
 from sklearn.utils._param_validation import InvalidParameterError
-from torch import nn
 
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
@@ -17,18 +16,11 @@ from tests.conftest import bent_rows
 X = bent_rows(400)
 
 
-def own_module(n_in, n_out):
-    """A network of the user's own."""
-    return nn.Sequential(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
-
-
 # another value for each parameter, where needed with others that make it matter
 OTHER = {
     "n_components": 3,
     "network": "gru",
     "hidden_layer_sizes": (16,),
-    "encoder": own_module,
-    "decoder": own_module,
     "likelihood": Gaussian(scale="per_column"),
     "prior": "normal",
     "posterior": "full",
@@ -51,7 +43,7 @@ OTHER = {
 # with one start there is nothing to choose from
 BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
 # these say where the work is done and who is told, not what is learned
-BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose", "warm_start"}
+BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose"}
 # what it changes shows on rows that something is given with, in test_conditional
 ELSEWHERE = {"conditional"}
 
@@ -130,13 +122,6 @@ def test_every_parameter_changes_the_fitted_density(usual_density, name):
     other = fit_density(**{name: OTHER_OF_DENSITY[name]})
 
     assert not np.array_equal(usual_density.score_samples(X[:50]), other.score_samples(X[:50]))
-
-
-def test_warm_start_trains_the_last_weights_further(usual):
-    """The first loss is about the last one's, not that of probabilistic PCA."""
-    again = fit(warm_start=True).fit(X)
-
-    assert again.history_[0]["loss"] < usual["long"].history_[0]["loss"] - 0.2
 
 
 def test_verbose_prints_the_progress_of_each_training(capsys):
@@ -259,7 +244,7 @@ WRONG = [
     ("weight_decay", -1.0), ("early_stopping", "yes"), ("validation_fraction", 1.0),
     ("n_iter_no_change", 0), ("n_iter_no_change", 10**30), ("tol", -1.0), ("refit", "no"),
     ("n_init", 0), ("n_init", 2.0), ("n_init", 1001), ("n_init", 10**30), ("ensemble", "some"),
-    ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3), ("warm_start", "yes"),
+    ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3),
     ("device", "gpu"), ("random_state", "luck"), ("verbose", "loud"),
 ]  # fmt: skip
 

@@ -137,13 +137,9 @@ OTHER_SETTINGS = {
     "ema_decay": 0.5,
     "max_grad_norm_ratio": 0.5,
     "is_homoscedastic": True,
-    "keeps_initial": False,
 }
-# two of them matter only if losses rise, as with these learning rates
-BESIDE = {
-    "rise": {"learning_rate": 0.5, "patience": 6, "max_iter": 16},
-    "keeps_initial": {"learning_rate": 0.5},
-}
+# it matters only if losses rise, as with this learning rate
+BESIDE = {"rise": {"learning_rate": 0.5, "patience": 6, "max_iter": 16}}
 
 
 def test_every_setting_has_a_case_here():
