@@ -44,6 +44,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, CustomNetwork, GRUNet
 from sklearn_vae.objectives import (
+    ELBO,
     IWAE,
     MMD,
     LinearWarmup,
@@ -181,7 +182,7 @@ WEIGHT = np.arange(120) % 4 / 1.5
 PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
     real: [
         {},
-        {"beta": 2.0, "free_bits": 0.2},
+        {"beta": 2.0, "objective": ELBO(free_bits=0.2)},
         stopped,
         {"early_stopping": True, "refit": False},
         {"hidden_layer_sizes": (8, 6)},

@@ -83,6 +83,5 @@ def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -
         weight_decay=vae.weight_decay,
         beta=beta,
         patience=vae.n_iter_no_change,
-        tol=vae.tol,
         objective=parts.objective,
     )

@@ -105,8 +105,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Rows in a gradient step.
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
-    weight_decay : float, default=0.0
-        Decay of the weights. Raise it if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
         rows on; smaller tables are trained for one iteration, and members weigh the same.
@@ -114,8 +112,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
         Iterations without progress after which the training of a member stops.
-    tol : float, default=1e-3
-        Least progress, in nats per row.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included.
     callbacks : list of skorch callbacks, default=None
@@ -174,8 +170,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             name: CONSTRAINTS[name]
             for name in (
                 "n_components", "hidden_layer_sizes", "likelihood", "conditional",
-                "batch_size", "learning_rate", "weight_decay", "early_stopping",
-                "validation_fraction", "n_iter_no_change", "tol", "refit", "callbacks",
+                "batch_size", "learning_rate", "early_stopping",
+                "validation_fraction", "n_iter_no_change", "refit", "callbacks",
                 "checkpoint", "device", "random_state", "verbose",
             )
         },
@@ -204,11 +200,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         max_iter: int = 60,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
-        weight_decay: float = 0.0,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
-        tol: float = 1e-3,
         refit: bool = True,
         callbacks: Sequence[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
@@ -225,11 +219,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.refit = refit
         self.callbacks = callbacks
         self.checkpoint = checkpoint
@@ -338,10 +330,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             max_iter=max_iter,
             batch_size=min(self.batch_size, 2 * max(train.n_weighted_rows, len(train))),
             learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
-            tol=self.tol,
             rise=RISE,
             n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(self.n_draws),

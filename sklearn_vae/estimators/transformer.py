@@ -98,12 +98,11 @@ class VAETransformer(
         ``n_components`` classes.
     objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
         Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
-        are independent, ``"mmd"`` for informative ones.
+        are independent, ``"mmd"`` for informative ones. Give an object to set its parameters, such
+        as ``ELBO(free_bits=0.2)`` where codes are not used.
     beta : float or callable, default=1.0
         Weight of the KL. Below 1, reconstructions are better; above 1, fewer codes are used. A
         function of the iteration, such as :class:`LinearWarmup`, changes it.
-    free_bits : float, default=0.0
-        KL in nats that each code may have at no cost. Raise it if codes are not used.
     max_iter : int, default=200
         Longest training in iterations, which early stopping seldom needs.
     batch_size : int or "auto", default="auto"
@@ -119,8 +118,6 @@ class VAETransformer(
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=8
         Iterations without progress after which the learning rate falls, and later training stops.
-    tol : float, default=1e-3
-        Least progress, in nats per row.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included.
     n_init : int or "auto", default="auto"
@@ -207,7 +204,6 @@ class VAETransformer(
         posterior: str | Posterior = "gaussian",
         objective: str | Objective = "elbo",
         beta: float | Schedule = 1.0,
-        free_bits: float = 0.0,
         max_iter: int = 200,
         batch_size: int | str = "auto",
         learning_rate: float = 1e-2,
@@ -215,7 +211,6 @@ class VAETransformer(
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 8,
-        tol: float = 1e-3,
         refit: bool = True,
         n_init: int | str = "auto",
         ensemble: bool = False,
@@ -235,7 +230,6 @@ class VAETransformer(
         self.posterior = posterior
         self.objective = objective
         self.beta = beta
-        self.free_bits = free_bits
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -243,7 +237,6 @@ class VAETransformer(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.refit = refit
         self.n_init = n_init
         self.ensemble = ensemble
@@ -376,7 +369,6 @@ class VAETransformer(
             config=make_config(self, parts, table),
             train=train,
             valid=valid,
-            free_bits=self.free_bits,
             steps=self.columns_.encoded_steps,
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,

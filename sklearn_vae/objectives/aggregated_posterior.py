@@ -128,6 +128,7 @@ class AggregatedPosteriorPenalty(ELBO):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number(self, "weight", self.weight)
 
     def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,52 +56,18 @@ class Minibatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LossState:
-    """Hyperparameters of a loss that differ between the members of a stacked model.
+    """What changes in training, or follows from the table, and a loss depends on.
 
     Attributes
     ----------
     beta : float or Tensor of shape (M,), default=1.0
         Weight of the KL.
-    free_bits : float or Tensor of shape (M,), default=0.0
-        Free bits: KL in nats per latent dimension that is not penalized, on average over rows
-        [1]_.
     n_rows : int or None, default=None
         Rows of the table that batches are drawn from; None if a batch is the table.
-
-    References
-    ----------
-    .. [1] D. P. Kingma et al., "Improved Variational Inference with Inverse
-       Autoregressive Flow", NeurIPS 2016, for the free bits.
     """
 
     beta: float | Tensor = 1.0
-    free_bits: float | Tensor = 0.0
     n_rows: int | None = None
-
-    def select(self, members: Tensor) -> Self:
-        """Keep some of the members."""
-        tensors = {name: v for name, v in vars(self).items() if isinstance(v, Tensor)}
-        selected: dict[str, Any] = {name: tensor[members] for name, tensor in tensors.items()}
-        return replace(self, **selected)
-
-    @property
-    def has_free_bits(self) -> bool:
-        """True if any member has free bits."""
-        return isinstance(self.free_bits, Tensor) or self.free_bits > 0
-
-    def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
-        """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""
-        if not self.has_free_bits:
-            return kl_per_dimension
-        raised = torch.maximum(kl_per_dimension, self._free_bits(kl_per_dimension))
-        return raised if mask is None else raised * mask
-
-    def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor:
-        """Mask of the dimensions whose KL is penalized: (M, l)."""
-        return kl_per_dimension > self._free_bits(kl_per_dimension)
-
-    def _free_bits(self, like: Tensor) -> Tensor:
-        return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
 
 
 class Objective(ABC):
@@ -118,6 +84,8 @@ class Objective(ABC):
     uses_aggregated_posterior: ClassVar[bool] = False
     # Number of draws of z per row in one bound; several bounds are averaged.
     n_draws: int = 1
+    # KL in nats that each latent dimension has at no cost.
+    free_bits: float = 0.0
 
     @abstractmethod
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:

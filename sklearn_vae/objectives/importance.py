@@ -11,7 +11,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_bool, check_integer
-from sklearn_vae.requirements import Requirement, no_free_bits
+from sklearn_vae.requirements import Requirement
 
 NO_KL_TERM = "whose bound has no KL of its own"
 
@@ -58,7 +58,6 @@ class IWAE(Objective):
 
     requirements = (
         Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
-        no_free_bits(NO_KL_TERM),
     )
 
     n_draws: int = 5

@@ -132,18 +132,11 @@ def _copy(target: Tensor, values: np.ndarray) -> None:
 def fingerprint_of(net: Trainer) -> dict[str, str]:
     """Return digests of all that determines training: rows, settings and initial parameters."""
     datasets = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
-    state = net.loss_state_
     return {
         "rows": _digest(
             getattr(dataset, field.name) for dataset in datasets for field in fields(dataset)
         ),
-        "settings": _digest(
-            [
-                *map(_settings, net.configs),
-                net.criterion_,
-                state.free_bits,
-            ]
-        ),
+        "settings": _digest([*map(_settings, net.configs), net.criterion_]),
         "starting weights (of the model, or by random_state)": _digest(
             [net.module_.architecture, net.module_.sizes, net.module_.flat]
         ),

@@ -16,7 +16,6 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
-from sklearn_vae.objectives import LossState
 from sklearn_vae.system.threads import threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import make_initializer
@@ -71,20 +70,14 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.load(job.weights, member)
     if rows:
         model.initialize_prior(torch.stack(rows))
-    state = LossState(free_bits=_per_member([job.free_bits for job in jobs], like))
     configs = [job.config for job in jobs]
-    return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
+    return Trainer(model, configs, is_refit=jobs[0].is_refit, **kwargs)
 
 
 def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
     """Stack the training and validation rows of a group of jobs."""
     valid = [job.valid for job in jobs if job.valid is not None]
     return Dataset.stack([job.train for job in jobs]), Dataset.stack(valid) if valid else None
-
-
-def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
-    """Make a tensor of one number per member, or 0.0 where all are zero."""
-    return like.new_tensor(values) if any(values) else 0.0
 
 
 def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:

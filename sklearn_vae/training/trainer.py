@@ -7,7 +7,6 @@ without a record per batch, and with one number copied to the host per epoch.
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,8 +50,6 @@ class Trainer(NeuralNet):
     configs : sequence of TrainingConfig
         Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
         objectives do.
-    loss_state : LossState, default=LossState()
-        Free bits of each member.
     is_refit : bool, default=False
         Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
@@ -70,7 +67,6 @@ class Trainer(NeuralNet):
         self,
         module: StackedModule,
         configs: Sequence[TrainingConfig],
-        loss_state: LossState | None = None,
         is_refit: bool = False,
         **kwargs: Any,
     ):
@@ -78,7 +74,6 @@ class Trainer(NeuralNet):
         make = partial(copy, configs[0].objective)
         super().__init__(module, criterion=make, device=None, train_split=None, **kwargs)
         self.configs = configs
-        self.loss_state = loss_state or LossState()
         self.is_refit = is_refit
 
     @property
@@ -131,9 +126,8 @@ class Trainer(NeuralNet):
         if optimizer_state is not None:
             self.optimizer_.load_state_dict(optimizer_state)
         model, configs = self.module_, self.configs
-        self.train_, self.valid_ = train, valid
+        self.train_, self.valid_, self.n_rows_ = train, valid, len(train)
         self.validation_noise_: dict[tuple[int, ...], Tensor] = {}
-        self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
         self.results_: dict[int, TrainingResult] = {}
         self.records_: list[dict[str, np.ndarray]] = []
@@ -212,7 +206,6 @@ class Trainer(NeuralNet):
             self.scheduler_.select(indices)
             if self.ema_ is not None:
                 self.ema_.select(indices)
-            self.loss_state_ = self.loss_state_.select(indices)
             self.train_ = self.train_.select(indices)
             self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
             if self.inputs_ is not None:
@@ -271,7 +264,7 @@ class Trainer(NeuralNet):
     def _train_on_batches(self, train: Dataset, epoch: int) -> np.ndarray:
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
-        self._epoch_state = replace(self.loss_state_, beta=torch.as_tensor(self.beta_).to(flat))
+        self._epoch_state = self._loss_state(self.beta_)
         total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
@@ -338,7 +331,7 @@ class Trainer(NeuralNet):
             self._validation_noise(config, n_noise, n_draws, n_points)
             for config, n_noise in zip(configs, model.sizes.tolist(), strict=True)
         ]
-        state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(model.flat))
+        state = self._loss_state(self.final_beta_)
         rows = torch.arange(n_rows, device=model.flat.device)
         chunks: Sequence[Tensor] = rows.split(n_together)
         if objective.uses_aggregated_posterior:  # every chunk is then a sample of all rows
@@ -357,6 +350,10 @@ class Trainer(NeuralNet):
         for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
         return total
+
+    def _loss_state(self, beta: np.ndarray) -> LossState:
+        """Weights of the KL (M,) and the number of training rows, for the objective."""
+        return LossState(torch.as_tensor(beta).to(self.module_.flat), self.n_rows_)
 
     def _validation_noise(
         self, config: TrainingConfig, n_noise: int, n_draws: int, n_points: int

@@ -331,8 +331,7 @@ def test_an_average_of_weights_is_what_is_kept():
         model.reset_parameters(0, 0)
         config = TrainingConfig(
             seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
-            weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
-            n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
+            beta=Constant(1.0), patience=9, n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
         trainer = Trainer(model, [config], verbose=0, **kwargs)
         trainer.train(Dataset.from_x(X, None, 50.0, 0.0))

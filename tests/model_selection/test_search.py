@@ -120,11 +120,11 @@ def test_candidates_in_one_stacked_model_may_differ():
     """In seeds, stopping, schedules, widths, weight decay and numbers of restarts."""
     grid = [
         {"random_state": [1, np.random.RandomState(3)], "n_components": [1, "auto"]},
-        {"beta": [LinearWarmup(1.0, 2)], "weight_decay": [0.0, 1.0], "free_bits": [0.3]},
+        {"beta": [LinearWarmup(1.0, 2)], "weight_decay": [0.0, 1.0], "objective__free_bits": [0.3]},
         {"early_stopping": [False], "max_iter": [1, 3]},
         {"hidden_layer_sizes": [(), (3, 2)], "refit": [False]},
         {"n_init": [2], "ensemble": [False, True]},
-        {"validation_fraction": [0.4], "tol": [10.0], "n_iter_no_change": [1]},
+        {"validation_fraction": [0.4], "n_iter_no_change": [1]},
         {"likelihood": ["gaussian", ["gaussian"] * 4], "batch_size": [500]},
     ]
     both(make_vae(), grid, X=VALIDATED)

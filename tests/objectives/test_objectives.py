@@ -27,9 +27,9 @@ from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
 from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
 
 
-def loss(objective, model, x, weight, noise, beta=1.0, **state):
-    """Terms of a batch, by hyperparameters of the members."""
-    return objective(model, Minibatch(x, weight, noise), LossState(beta, **state))
+def loss(objective, model, x, weight, noise, beta=1.0):
+    """Terms of a batch."""
+    return objective(model, Minibatch(x, weight, noise), LossState(beta))
 
 
 def shared_noise(seed=0):
@@ -76,7 +76,7 @@ def test_free_bits_are_spent_by_dimension_on_average_over_rows(model, x):
     by_dimension = kl_by_torch(model, x).mean(1)[0]
     free = by_dimension.mean().item()  # between the two dimensions' KLs
     expected = np.maximum(by_dimension.detach().numpy(), free).sum()
-    terms = loss(ELBO(), model, x, None, shared_noise(), free_bits=free)
+    terms = loss(ELBO(free_bits=free), model, x, None, shared_noise())
 
     assert by_dimension.min() < free < by_dimension.max()
     assert terms.kl_loss.item() == pytest.approx(expected, rel=1e-9)
@@ -85,7 +85,7 @@ def test_free_bits_are_spent_by_dimension_on_average_over_rows(model, x):
 def test_free_bits_push_nothing_below_the_threshold(model, x):
     """A dimension may spend its free nats with no gradient against it."""
     model.flat_grad.zero_()
-    loss(ELBO(), model, x, None, shared_noise(), free_bits=100.0).kl_loss.sum().backward()
+    loss(ELBO(free_bits=100.0), model, x, None, shared_noise()).kl_loss.sum().backward()
 
     assert (model.flat_grad == 0).all()
 

@@ -26,9 +26,9 @@ def train(runs):
     return stacked.train(runs, verbose=0)
 
 
-def make_run(train, valid=None, *, n_components=2, free_bits=0.0, prior="normal", **config):
+def make_run(train, valid=None, *, n_components=2, prior="normal", **config):
     architecture = Architecture(n_components, (6, 5), BLOCKS, PRIORS.get(prior, prior))
-    return TrainingJob(architecture, replace(PLAN, **config), train, valid, free_bits)
+    return TrainingJob(architecture, replace(PLAN, **config), train, valid)
 
 
 def different_runs(**table):
@@ -41,7 +41,7 @@ def different_runs(**table):
         make_run(a, va, n_components=1, beta=Constant(0.3)),
         make_run(b, vb, n_components=3, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
-        make_run(a, va, free_bits=0.2, patience=1, tol=0.5),
+        make_run(a, va, patience=1),
         make_run(b, vb, n_components=1, learning_rate=1e200, n_iter_per_stage=(2, 1, 0)),
     ]
 
@@ -110,7 +110,6 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
             run,
             architecture=replace(run.architecture, prior=prior),
             config=replace(run.config, batch_size=batch_size, objective=objective, max_iter=3),
-            free_bits=0.0,
         )
         for run in different_runs(weighted=weighted)
     ]
@@ -127,7 +126,6 @@ OTHER_SETTINGS = {
     "weight_decay": 1.0,
     "beta": Constant(0.3),
     "patience": 1,
-    "tol": 0.5,
     "min_steps_per_epoch": 6,
     "n_iter_per_stage": (2, 1, 0),
     "rise": 1e-3,

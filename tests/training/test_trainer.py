@@ -365,9 +365,7 @@ def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, 
 
     monkeypatch.setattr(Dataset, "split", note)
     X = np.exp(3 * rng.standard_normal((60, 2)))
-    vae = VAETransformer(
-        1, max_iter=3, early_stopping=True, refit=False, tol=0.0, random_state=0
-    ).fit(X)
+    vae = VAETransformer(1, max_iter=3, early_stopping=True, refit=False, random_state=0).fit(X)
     log_prob, kl = vae._predictor().elbo_terms(X[asides[0]], 4096)
     best = min(record["val_loss"] for record in vae.history_)
 

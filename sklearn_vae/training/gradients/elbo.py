@@ -120,11 +120,11 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
-        torch.sum(state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
+        torch.sum(self.objective.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
-        if state.has_free_bits:
-            kl_weight = kl_weight * state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
+        if self.objective.free_bits:
+            kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
         grad = self.latent.backward(noise, kl_weight)
         if self.mask is not None:  # the padding of a smaller member is not trained
             grad.unflatten(1, (2, -1)).mul_(self.mask[:, None, :, None])
