@@ -167,7 +167,6 @@ class TableEstimator(
     verbose: bool | int
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
-    refit: bool = False
 
     architecture_: Architecture
     columns_: TableEncoder
