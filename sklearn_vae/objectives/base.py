@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -45,6 +44,8 @@ class Minibatch(NamedTuple):
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
     encoder_input : Tensor of shape (M, B, n_inputs) or None
         The encoder's input if missing values were imputed before training.
+    n_rows : int or None
+        Rows of the table that the batch is drawn from; None if it is the table.
     """
 
     x: Tensor
@@ -52,21 +53,6 @@ class Minibatch(NamedTuple):
     noise: Tensor
     decoder_input: Tensor | None = None
     encoder_input: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class LossState:
-    """What changes in training, or follows from the table, and a loss depends on.
-
-    Attributes
-    ----------
-    beta : float or Tensor of shape (M,), default=1.0
-        Weight of the KL.
-    n_rows : int or None, default=None
-        Rows of the table that batches are drawn from; None if a batch is the table.
-    """
-
-    beta: float | Tensor = 1.0
     n_rows: int | None = None
 
 
@@ -88,5 +74,5 @@ class Objective(ABC):
     free_bits: float = 0.0
 
     @abstractmethod
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
-        """Compute the loss of a batch."""
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+        """Compute the loss of a batch, with weight beta, also (M,), on the KL."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number, invalid_parameter
 
@@ -56,20 +56,20 @@ class ELBO(Objective):
     def __post_init__(self) -> None:
         check_number(self, "free_bits", self.free_bits)
 
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.x)
         log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
-        weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
+        weight = self.row_weights(log_prob, kl, beta, batch.weight)
         if weight is not None:
             log_prob = log_prob * weight
             kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
         kl_loss = self.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
-        loss = reconstruction + state.beta * kl_loss
+        loss = reconstruction + beta * kl_loss
         if self.has_penalty:
-            loss = loss + self.penalty(model, q, batch, state)
+            loss = loss + self.penalty(model, q, batch)
         return LossTerms(loss, reconstruction, kl_loss)
 
     def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
@@ -85,7 +85,7 @@ class ELBO(Objective):
         """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
         """Compute the weighted penalty of q (M, B, 2 l): (M,)."""
         raise NotImplementedError
 

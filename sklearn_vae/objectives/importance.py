@@ -8,7 +8,7 @@ from torch import Tensor
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
-from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_bool, check_integer
 from sklearn_vae.requirements import Requirement
@@ -68,7 +68,7 @@ class IWAE(Objective):
         object.__setattr__(self, "n_draws", n_draws)
         check_bool(self, "doubly_reparameterized", self.doubly_reparameterized)
 
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.
 
         The bounds of the sets are averaged. The terms are self-normalized importance-sampling

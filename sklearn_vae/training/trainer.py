@@ -19,7 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.objectives import REPORTED, LossState, Minibatch
+from sklearn_vae.objectives import REPORTED, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.batches import Batch, iterate_batches
@@ -264,7 +264,7 @@ class Trainer(NeuralNet):
     def _train_on_batches(self, train: Dataset, epoch: int) -> np.ndarray:
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
-        self._epoch_state = self._loss_state(self.beta_)
+        self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
         total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
@@ -299,8 +299,8 @@ class Trainer(NeuralNet):
         x, weight = train.take(rows)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input)
-        terms = self._gradient(minibatch, self._epoch_state)
+        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
+        terms = self._gradient(minibatch, self._epoch_beta)
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
@@ -331,7 +331,7 @@ class Trainer(NeuralNet):
             self._validation_noise(config, n_noise, n_draws, n_points)
             for config, n_noise in zip(configs, model.sizes.tolist(), strict=True)
         ]
-        state = self._loss_state(self.final_beta_)
+        beta = torch.as_tensor(self.final_beta_).to(model.flat)
         rows = torch.arange(n_rows, device=model.flat.device)
         chunks: Sequence[Tensor] = rows.split(n_together)
         if objective.uses_aggregated_posterior:  # every chunk is then a sample of all rows
@@ -342,7 +342,7 @@ class Trainer(NeuralNet):
             x, weight = valid.take(chunk.unsqueeze(0))
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
-            terms = objective(model, Minibatch(x, weight, draws), state)
+            terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
             return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
@@ -350,10 +350,6 @@ class Trainer(NeuralNet):
         for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
         return total
-
-    def _loss_state(self, beta: np.ndarray) -> LossState:
-        """Weights of the KL (M,) and the number of training rows, for the objective."""
-        return LossState(torch.as_tensor(beta).to(self.module_.flat), self.n_rows_)
 
     def _validation_noise(
         self, config: TrainingConfig, n_noise: int, n_draws: int, n_points: int

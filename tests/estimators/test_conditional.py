@@ -27,7 +27,7 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ConvNet, GRUNet
-from sklearn_vae.objectives import ELBO, LossState, Minibatch
+from sklearn_vae.objectives import ELBO, Minibatch
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 
@@ -237,13 +237,13 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(rng):
     with torch.no_grad():
         model.flat.copy_(torch.as_tensor(0.3 * rng.standard_normal(model.flat.shape)))
     x, noise = (torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, 1, 9, 2)))
-    state = LossState(torch.ones(2).double())
-    total = ELBO()(model, Minibatch(x, None, noise), state).loss.sum()
+    beta = torch.ones(2).double()
+    total = ELBO()(model, Minibatch(x, None, noise), beta).loss.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
     assert ELBOGradient.supports(model, ELBO())
     with torch.no_grad():
-        ELBOGradient(model, ELBO(), 9)(Minibatch(x, None, noise), state)
+        ELBOGradient(model, ELBO(), 9)(Minibatch(x, None, noise), beta)
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)

@@ -11,7 +11,6 @@ from sklearn_vae.objectives import (
     MMD,
     OBJECTIVES,
     REPORTED,
-    LossState,
     Minibatch,
     TotalCorrelation,
     TrimmedELBO,
@@ -35,7 +34,7 @@ def test_terms_are_finite_and_one_per_member(objective, rng, make_model):
 
     def terms(model, *tables):
         batch = Minibatch(torch.as_tensor(np.stack(tables)), None, noise)
-        return torch.stack(objective(model, batch, LossState()))
+        return torch.stack(objective(model, batch))
 
     together = terms(make_model(*tables), *tables)
     # a single model has member 0's hidden layers, whose output layer of zeros ignores them
@@ -49,7 +48,7 @@ def test_terms_are_finite_and_one_per_member(objective, rng, make_model):
 @pytest.mark.parametrize("objective", ALL, ids=repr)
 def test_the_gradient_reaches_every_parameter(objective, model, batch):
     """A parameter without a gradient would never be trained."""
-    terms = objective(model, batch, LossState())
+    terms = objective(model, batch)
     params = [param for param in model.parameters() if param.numel()]
     gradients = torch.autograd.grad(terms.loss.sum(), params)
 
@@ -63,7 +62,7 @@ def test_the_gradient_is_that_of_finite_differences(objective, model, batch):
     """Along a random direction. The DReG estimator is unbiased, but no gradient of one batch."""
 
     def loss():
-        return objective(model, batch, LossState()).loss.sum()
+        return objective(model, batch).loss.sum()
 
     model.flat_grad.zero_()
     loss().backward()
@@ -95,11 +94,10 @@ def test_a_weight_is_a_number_of_copies(objective, model, batch, rng):
     weight = torch.as_tensor(rng.integers(0, 4, 80))
     copies = batch.x[:, torch.repeat_interleave(torch.arange(80), weight)]
     relative = (weight / weight.double().mean())[None]
-    state = LossState(0.7)
     results = []
     for rows in (batch._replace(x=copies), batch._replace(weight=relative)):
         model.flat_grad.zero_()
-        terms = objective(model, rows, state)
+        terms = objective(model, rows, 0.7)
         terms.loss.sum().backward()
         results.append((torch.stack(terms), model.flat_grad.clone()))
     expected, ours = results
@@ -110,7 +108,7 @@ def test_a_weight_is_a_number_of_copies(objective, model, batch, rng):
 @pytest.mark.parametrize("objective", ALL, ids=repr)
 def test_reported_terms_are_named_and_detached(objective, model, batch):
     """Histories hold numbers."""
-    terms = objective(model, batch, LossState())
+    terms = objective(model, batch)
     expected = torch.stack([getattr(terms, name) for name in REPORTED])
 
     torch.testing.assert_close(terms.stacked(), expected.detach())

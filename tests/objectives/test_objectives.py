@@ -18,7 +18,6 @@ from sklearn_vae.objectives import (
     OBJECTIVES,
     Checked,
     LinearWarmup,
-    LossState,
     Minibatch,
     TotalCorrelation,
     TrimmedELBO,
@@ -29,7 +28,7 @@ from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
 
 def loss(objective, model, x, weight, noise, beta=1.0):
     """Terms of a batch."""
-    return objective(model, Minibatch(x, weight, noise), LossState(beta))
+    return objective(model, Minibatch(x, weight, noise), beta)
 
 
 def shared_noise(seed=0):

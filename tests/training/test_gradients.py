@@ -23,7 +23,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
-from sklearn_vae.objectives import ELBO, IWAE, MMD, LossState, Minibatch, TrimmedELBO
+from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch, TrimmedELBO
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import gradients
@@ -136,16 +136,15 @@ def batch(model, *, weighted=False, n_rows=9):
 def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, atol=1e-8):
     model.flat_grad.zero_()
     beta = torch.as_tensor(beta).double().expand(len(x))
-    state = LossState(beta)
-    expected = objective(model, Minibatch(x, weight, noise), state)
+    expected = objective(model, Minibatch(x, weight, noise), beta)
     expected.loss.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
     kind = find_gradient(model, objective)
     ours = kind(model, objective, x.shape[1])
     with torch.no_grad():
-        ours(Minibatch(x.flip(1), weight, noise), state)  # nor does the batch before
-        actual = ours(Minibatch(x, weight, noise), state)
+        ours(Minibatch(x.flip(1), weight, noise), beta)  # nor does the batch before
+        actual = ours(Minibatch(x, weight, noise), beta)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)

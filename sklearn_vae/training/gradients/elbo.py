@@ -11,7 +11,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.array_api import in_double
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
-from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
+from sklearn_vae.objectives import ELBO, Minibatch, Objective, TrimmedELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
@@ -93,7 +93,7 @@ class ELBOGradient:
         blocks = split_columns(model.likelihood, params, grads, self.x, self.observed)
         return [make_cost(columns) for columns in blocks]
 
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
         The terms are valid until the next call.
@@ -107,7 +107,7 @@ class ELBOGradient:
         kl_rows = self.latent.kl_per_row()
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
-        beta, weight = cast(Tensor, state.beta), batch.weight
+        weight = batch.weight
         if type(self.objective) is TrimmedELBO:
             kl_rows = kl_rows.mT - self.latent.kl_offset
             weight = self.objective.row_weights(-cost_of_rows[:, 0], kl_rows, beta, weight)

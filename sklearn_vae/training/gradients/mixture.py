@@ -11,7 +11,7 @@ from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_comp
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.array_api import cholesky, in_double
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
-from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
+from sklearn_vae.objectives import IWAE, Minibatch, Objective
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
@@ -62,11 +62,10 @@ class MixtureGradient:
         """Return whether the model and the objective have a backward pass here."""
         return isinstance(model, MixtureVAE) and type(objective) is IWAE
 
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        The terms are valid until the next call. The state is not read: the weight of the KL
-        divergence is 1 for this objective.
+        The terms are valid until the next call. The weight of the KL is 1 for this objective.
         """
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
