@@ -200,7 +200,6 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"posterior": GaussianCategorical(n_classes=3), "n_components": 5},
         {"objective": IWAE(3)},
         {"objective": IWAE(3), **stopped},
-        {"objective": IWAE(3, doubly_reparameterized=False)},
         {"objective": TotalCorrelation(weight=3.0)},
         {"objective": MMD(weight=3.0)},
         {"objective": TrimmedELBO(0.1)},

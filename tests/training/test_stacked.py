@@ -95,7 +95,6 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         (MixturePrior(3), OBJECTIVES["elbo"]),
         (VampPrior(4), OBJECTIVES["elbo"]),
         (PRIORS["normal"], IWAE(3)),
-        (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
         (VampPrior(4), IWAE(2)),
         (PRIORS["normal"], TrimmedELBO(0.3)),
         (PRIORS["normal"], TotalCorrelation()),
