@@ -37,11 +37,7 @@ from sklearn_vae.data.sources import (
 )
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
-from sklearn_vae.estimators.checks import (
-    CONSTRAINTS,
-    check_row_lengths,
-    check_run,
-)
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_row_lengths, check_run
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.parts import resolve_widths

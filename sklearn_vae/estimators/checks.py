@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
-from sklearn_vae._compat import (
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
-)
+from sklearn_vae._compat import Interval, StrOptions, validate_parameter_constraints
 from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood

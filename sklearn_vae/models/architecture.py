@@ -83,9 +83,7 @@ class Architecture:
         is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
         if least < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
-        if self.n_components > MAX_DIMS:
-            raise ValueError("the architecture is none that a model could have")
-        if not self.posterior.fits(self.n_components):
+        if self.n_components > MAX_DIMS or not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")
 
     @cached_property
