@@ -27,7 +27,6 @@ from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import (
     MAX_DIMS,
-    MAX_DRAWS,
     RandomState,
     Stream,
     draw_seed,
@@ -97,14 +96,14 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
-    n_draws : int, default=5
-        Codes drawn per row in each gradient step. Fewer take less time.
     max_iter : int, default=60
         Longest training in iterations; 0 keeps the mixtures alone.
     batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
+    weight_decay : float, default=0.0
+        Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
         rows on; smaller tables are trained for one iteration, and members weigh the same.
@@ -170,14 +169,13 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             name: CONSTRAINTS[name]
             for name in (
                 "n_components", "hidden_layer_sizes", "likelihood", "conditional",
-                "batch_size", "learning_rate", "early_stopping",
+                "batch_size", "learning_rate", "weight_decay", "early_stopping",
                 "validation_fraction", "n_iter_no_change", "refit", "callbacks",
                 "checkpoint", "device", "random_state", "verbose",
             )
         },
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
-        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
@@ -196,10 +194,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         conditional: bool = False,
-        n_draws: int = 5,
         max_iter: int = 60,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
+        weight_decay: float = 0.0,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
@@ -215,10 +213,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.likelihood = likelihood
         self.conditional = conditional
-        self.n_draws = n_draws
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -330,11 +328,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             max_iter=max_iter,
             batch_size=min(self.batch_size, 2 * max(train.n_weighted_rows, len(train))),
             learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
             rise=RISE,
             n_iter_per_stage=(max_iter, 0, 0),
-            objective=IWAE(self.n_draws),
+            objective=IWAE(),
             ema_decay=EMA_DECAY,
             max_grad_norm_ratio=MAX_GRAD_NORM_RATIO,
         )

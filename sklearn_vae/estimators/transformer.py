@@ -110,7 +110,7 @@ class VAETransformer(
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.01
-        Decay of the weights. Raise it if the model overfits.
+        Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training. ``"auto"`` does so from 100 rows on; smaller tables
         are trained for one iteration.

@@ -141,7 +141,7 @@ def exact_log_density(density, X, most=9, n=601):
 @pytest.mark.parametrize(
     "options",
     [
-        {"n_draws": 1, "max_iter": 5},
+        {"max_iter": 5},
         *(pytest.param(own, marks=pytest.mark.slow) for own in ({}, {"max_iter": 1})),
     ],
 )
