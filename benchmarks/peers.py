@@ -1,6 +1,6 @@
 """The systems that this package is compared with, each brought to the same work.
 
-The same work is: the rows of one float32 table, already standardized; ReLU networks whose
+The same work is: the rows of one float32 table, already standardized; SiLU networks whose
 widths the decoder mirrors; one normal draw of z per row; Adam at 1e-3 without weight decay;
 the same batch size in float32 on the CPU; a fixed number of passes over all rows in shuffled
 batches; no validation rows and no early stopping.
@@ -71,9 +71,9 @@ WORKLOADS = {
 }
 
 
-def relu_layers(*widths: int) -> list[nn.Module]:
-    """Return Linear and ReLU in turn, from the first width to the last."""
-    return [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
+def silu_layers(*widths: int) -> list[nn.Module]:
+    """Return Linear and SiLU in turn, from the first width to the last."""
+    return [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.SiLU())]
 
 
 class TextbookVAE(nn.Module):
@@ -82,11 +82,11 @@ class TextbookVAE(nn.Module):
     def __init__(self, work: Workload):
         super().__init__()
         mirrored = (work.n_components, *reversed(work.widths))
-        self.encoder = nn.Sequential(*relu_layers(work.n_columns, *work.widths))
+        self.encoder = nn.Sequential(*silu_layers(work.n_columns, *work.widths))
         self.loc = nn.Linear(work.widths[-1], work.n_components)
         self.log_variance = nn.Linear(work.widths[-1], work.n_components)
         self.decoder = nn.Sequential(
-            *relu_layers(*mirrored), nn.Linear(mirrored[-1], work.n_columns)
+            *silu_layers(*mirrored), nn.Linear(mirrored[-1], work.n_columns)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,7 +219,10 @@ def skorch(X: np.ndarray, work: Workload) -> Callable[[], int]:
 
 
 def _pyod(detector_class: type, work: Workload, **options: Any) -> Any:
-    """Return a PyOD network without dropout, batch norm, weight decay or scaling of its own."""
+    """Return a PyOD network without dropout, batch norm, weight decay or scaling of its own.
+
+    Its activation is ReLU: it has no SiLU.
+    """
     return detector_class(
         lr=LEARNING_RATE,
         epoch_num=work.epochs,
@@ -339,7 +342,7 @@ def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
 
 
 def vae_transformer(work: Workload, **options: Any) -> Any:
-    """Return this package's estimator with the textbook's activation, optimizer and passes.
+    """Return this package's estimator with the textbook's optimizer and passes.
 
     An iteration is one pass, or more where a pass is short: ``max_iter`` is what comes nearest
     to the others' steps.
@@ -350,7 +353,6 @@ def vae_transformer(work: Workload, **options: Any) -> Any:
     return VAETransformer(
         work.n_components,
         hidden_layer_sizes=work.widths,
-        activation="relu",
         max_iter=max(1, round(work.n_steps / max(work.steps_per_pass, MIN_STEPS))),
         batch_size=work.batch_size,
         learning_rate=LEARNING_RATE,

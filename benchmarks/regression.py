@@ -42,8 +42,9 @@ from sklearn_vae import (
 )
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model_selection import VAESearchCV
-from sklearn_vae.networks import ConvNet, GRUNet
+from sklearn_vae.networks import ConvNet, CustomNetwork, GRUNet
 from sklearn_vae.objectives import (
+    ELBO,
     IWAE,
     MMD,
     LinearWarmup,
@@ -181,10 +182,10 @@ WEIGHT = np.arange(120) % 4 / 1.5
 PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
     real: [
         {},
-        {"beta": 2.0, "free_bits": 0.2},
+        {"beta": 2.0, "objective": ELBO(free_bits=0.2)},
         stopped,
         {"early_stopping": True, "refit": False},
-        {"hidden_layer_sizes": (8, 6), "activation": "tanh"},
+        {"hidden_layer_sizes": (8, 6)},
         {"hidden_layer_sizes": ()},
         {"batch_size": 256},
         {"weight_decay": 0.1},
@@ -199,11 +200,10 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"posterior": GaussianCategorical(n_classes=3), "n_components": 5},
         {"objective": IWAE(3)},
         {"objective": IWAE(3), **stopped},
-        {"objective": IWAE(3, doubly_reparameterized=False)},
         {"objective": TotalCorrelation(weight=3.0)},
         {"objective": MMD(weight=3.0)},
         {"objective": TrimmedELBO(0.1)},
-        {"encoder": Gated, "decoder": partial(Gated, width=4)},
+        {"network": CustomNetwork(Gated, partial(Gated, width=4))},
         {"n_init": 3, "early_stopping": "auto"},
         {"n_init": 3, "ensemble": True},
     ],
@@ -230,7 +230,6 @@ OTHERS: dict[str, tuple] = {
     "weights": (real, partial(fitted, weight=WEIGHT)),
     "given classes": (real, lambda X: fitted(X, classes(), conditional=True), classes()),
     "given numbers": (incomplete, lambda X: fitted(X, numbers(), conditional=True), numbers()),
-    "warm start": (real, lambda X: fitted(X, warm_start=True).fit(X)),
     "partial_fit": (real, in_parts),
     "file": (frame, lambda X: saved(fitted(X))),
     "density": (partial(real, 200), lambda X: density().fit(X)),

@@ -17,6 +17,7 @@ from sklearn.datasets import make_moons
 from torch import nn
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.networks import CustomNetwork
 
 
 class Sine(nn.Module):
@@ -34,7 +35,7 @@ X, _ = make_moons(800, noise=0.08, random_state=0)
 X_train, X_test = X[:500], X[500:]
 options = {"n_components": 2, "refit": False, "random_state": 0}
 models = {
-    "own modules": VAETransformer(encoder=Sine, decoder=Sine, **options),
+    "own modules": VAETransformer(network=CustomNetwork(Sine, Sine), **options),
     "default networks": VAETransformer(**options),
 }
 

@@ -18,7 +18,6 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import (
-    HasMethods,
     Interval as AnyInterval,
     MissingValues,
     StrOptions as AnyStrOptions,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseSearchCV",
-    "HasMethods",
     "Interval",
     "MissingValues",
     "StrOptions",

@@ -26,8 +26,9 @@ class Requirement(NamedTuple):
 
 
 def no_free_bits(reason: str) -> Requirement:
-    """Return the condition that there are no free bits."""
-    return Requirement("free_bits", lambda free_bits: not free_bits, "0", reason)
+    """Return the condition that the objective has no free bits."""
+    allowed = "one whose free_bits are 0"
+    return Requirement("objective", lambda objective: not objective.free_bits, allowed, reason)
 
 
 def are_met(requirements: Iterable[Requirement], resolved: Mapping[str, Any]) -> bool:

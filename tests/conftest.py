@@ -110,7 +110,7 @@ def make_model():
 
     def make(*tables, n_components=2, hidden_layer_sizes=(6, 5), blocks=None, seeds=None):
         blocks = blocks or ((Gaussian(), tables[0].shape[1]),)
-        architecture = Architecture(n_components, hidden_layer_sizes, "tanh", blocks)
+        architecture = Architecture(n_components, hidden_layer_sizes, blocks)
         model = VAE(architecture, len(tables)).double()
         model.flatten()
         for member, x in enumerate(tables):

@@ -68,7 +68,6 @@ WRONG = [
         for name, value in [("temperature", 0.0), ("final_temperature", None), ("n_iter", 1.5)]
     ),
     *((IWAE, "n_draws", n) for n in (*COUNTS, 65537)),
-    (IWAE, "doubly_reparameterized", "yes"),
     *((TrimmedELBO, "trim_fraction", share) for share in (-0.1, 1.0, float("nan"), "half", None)),
     *(
         (kind, name, weight)

@@ -13,7 +13,7 @@ import sklearn_vae
 from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.methods import METHODS
 from sklearn_vae.likelihoods import LIKELIHOODS
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS
+from sklearn_vae.networks import NETWORKS
 from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
@@ -65,7 +65,6 @@ def test_the_reference_has_the_class_of_every_name(module):
     [
         (VAETransformer, "likelihood", LIKELIHOODS),
         (VAETransformer, "network", NETWORKS),
-        (VAETransformer, "activation", ACTIVATIONS),
         (VAETransformer, "prior", PRIORS),
         (VAETransformer, "posterior", POSTERIORS),
         (VAETransformer, "objective", OBJECTIVES),

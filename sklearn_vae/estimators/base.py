@@ -31,11 +31,7 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
-from sklearn_vae.estimators.checks import (
-    CONSTRAINTS,
-    check_row_lengths,
-    check_run,
-)
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_row_lengths, check_run
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.parts import resolve_widths
@@ -156,8 +152,6 @@ class TableEstimator(
     verbose: bool | int
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
-    refit: bool = False
-    warm_start: bool = False
 
     architecture_: Architecture
     columns_: TableEncoder
@@ -236,7 +230,7 @@ class TableEstimator(
         """
         interrupt = InterruptHandler()
         with default_modes(), interrupt.watch(self):
-            with restore_on_error(self, keep=self.warm_start):
+            with restore_on_error(self):
                 self._train(X, y, sample_weight, interrupt)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns

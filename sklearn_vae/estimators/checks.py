@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
-from sklearn_vae._compat import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
-)
+from sklearn_vae._compat import Interval, StrOptions, validate_parameter_constraints
 from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
+from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
@@ -29,11 +24,8 @@ MAX_STARTS = 1000
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],
+    "network": [StrOptions(set(NETWORKS)), Network],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, MAX_COUNT, closed="both")],
-    "encoder": [callable, None],
-    "decoder": [callable, None],
-    "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, list, tuple, Mapping],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
@@ -43,7 +35,6 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values()), TrimmedELBO],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
-    "free_bits": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "batch_size": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -51,13 +42,11 @@ CONSTRAINTS: dict[str, Any] = {
     "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, MAX_COUNT, closed="both")],
-    "tol": [Interval(Real, 0, None, closed="left")],
     "refit": ["boolean"],
     "n_init": [StrOptions({"auto"}), Interval(Integral, 1, MAX_STARTS, closed="both")],
     "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],
-    "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -132,8 +121,7 @@ def check_same_architecture(
     parameters = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),
-        "activation": (estimator.activation, fitted.activation),
-        "network, encoder or decoder": (network, fitted.network),
+        "network": (network, fitted.network),
         "prior": (parts.prior, fitted.prior),
         "posterior": (parts.posterior, fitted.posterior),
     }

@@ -38,7 +38,6 @@ def make_architecture(
     return Architecture(
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
-        activation=vae.activation,
         blocks=columns.blocks,
         prior=parts.prior,
         n_factors=n_imputation_factors(n_rows, n_inputs) if columns.has_missing else 0,
@@ -81,6 +80,5 @@ def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -
         weight_decay=vae.weight_decay,
         beta=beta,
         patience=vae.n_iter_no_change,
-        tol=vae.tol,
         objective=parts.objective,
     )

@@ -27,7 +27,6 @@ from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import (
     MAX_DIMS,
-    MAX_DRAWS,
     RandomState,
     Stream,
     draw_seed,
@@ -95,14 +94,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         to seven by the number of rows; see ``mixtures_``.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors.
-    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
         Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
-    n_draws : int, default=5
-        Codes drawn per row in each gradient step. Fewer take less time.
     max_iter : int, default=60
         Longest training in iterations; 0 keeps the mixtures alone.
     batch_size : int, default=128
@@ -110,7 +105,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.0
-        Decay of the weights. Raise it if the model overfits.
+        Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
         rows on; smaller tables are trained for one iteration, and members weigh the same.
@@ -118,8 +113,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
         Iterations without progress after which the training of a member stops.
-    tol : float, default=1e-3
-        Least progress, in nats per row.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included.
     callbacks : list of skorch callbacks, default=None
@@ -177,15 +170,14 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "n_components", "hidden_layer_sizes", "activation", "likelihood", "conditional",
+                "n_components", "hidden_layer_sizes", "likelihood", "conditional",
                 "batch_size", "learning_rate", "weight_decay", "early_stopping",
-                "validation_fraction", "n_iter_no_change", "tol", "refit", "callbacks",
+                "validation_fraction", "n_iter_no_change", "refit", "callbacks",
                 "checkpoint", "device", "random_state", "verbose",
             )
         },
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
-        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
@@ -202,10 +194,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         *,
         mixtures: str | Sequence[tuple[int, str]] = "auto",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        activation: str = "silu",
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         conditional: bool = False,
-        n_draws: int = 5,
         max_iter: int = 60,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
@@ -213,7 +203,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
-        tol: float = 1e-3,
         refit: bool = True,
         callbacks: Sequence[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
@@ -224,10 +213,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.n_components = n_components
         self.mixtures = mixtures
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
         self.likelihood = likelihood
         self.conditional = conditional
-        self.n_draws = n_draws
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -235,7 +222,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.refit = refit
         self.callbacks = callbacks
         self.checkpoint = checkpoint
@@ -307,7 +293,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return MixtureArchitecture(
             n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
-            activation=self.activation,
             blocks=self.columns_.joint.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
@@ -348,10 +333,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
-            tol=self.tol,
             rise=RISE,
             n_iter_per_stage=(max_iter, 0, 0),
-            objective=IWAE(self.n_draws),
+            objective=IWAE(),
             ema_decay=EMA_DECAY,
             max_grad_norm_ratio=MAX_GRAD_NORM_RATIO,
         )

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from numbers import Integral
 from typing import Any, Self
 
-from sklearn_vae.networks import NETWORKS, CustomNetwork, EncoderDecoderPair, Network
+from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Schedule
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, Posterior
@@ -56,7 +55,7 @@ class ModelParts:
     Attributes
     ----------
     network : Network
-        Encoder and decoder, with a user's modules in the place of ours.
+        Encoder and decoder.
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers.
     prior : Prior
@@ -82,13 +81,11 @@ class ModelParts:
 
         ``caller`` is the name of the estimator's class, for messages.
         """
-        network = resolve("network", params["network"])
-        custom = [_custom_network(name, params[name], caller) for name in ("encoder", "decoder")]
-        if custom != [None, None]:
-            network = EncoderDecoderPair(network, *custom)
         beta = params["beta"]
         resolved = {name: resolve(name, value) for name, value in params.items()}
-        posterior, objective, prior = (resolved[n] for n in ("posterior", "objective", "prior"))
+        network, posterior, objective, prior = (
+            resolved[name] for name in ("network", "posterior", "objective", "prior")
+        )
         requirements = {
             "objective": objective.requirements,
             "posterior": posterior.requirements,
@@ -115,14 +112,3 @@ def _choose_prior(
     mixture = PRIORS["mixture"]
     of_all = [*mixture.requirements, *chain.from_iterable(requirements.values())]
     return mixture if are_met(of_all, {**resolved, "prior": mixture}) else PRIORS["normal"]
-
-
-def _custom_network(name: str, value: Any, caller: str) -> CustomNetwork | None:
-    """Make the network of the parameter ``encoder`` or ``decoder``."""
-    if isinstance(value, partial) and value.args:
-        raise ValueError(
-            f"The {name!r} parameter of {caller} is called with the widths of its input and "
-            f"output, so functools.partial must give its other arguments by name. Got {value!r} "
-            f"instead."
-        )
-    return None if value is None else CustomNetwork.from_param(value)

@@ -1,6 +1,6 @@
 """VAETransformer: encodes rows, decodes codes, samples rows and scores their density."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Self
@@ -77,14 +77,10 @@ class VAETransformer(
         Number of codes per row. ``"auto"`` chooses at most 8; see ``n_components_``.
     network : {"mlp", "conv", "gru"} or network, default="mlp"
         Network for tables, images (``"conv"``) or sequences (``"gru"``). Give an object to set its
-        parameters, such as ``GRUNet(n_units=32)``.
+        parameters, such as ``GRUNet(n_units=32)``, or to have modules of your own,
+        ``CustomNetwork(encoder=..., decoder=...)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Activation function of the hidden layers.
-    encoder, decoder : class of torch.nn.Module, or callable, default=None
-        Your own network in the place of one. A class is called with the widths of its input and
-        output; ``functools.partial`` sets further arguments.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns, one for all or one each, in a dict by name or index:
         ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
@@ -103,12 +99,11 @@ class VAETransformer(
         ``n_components`` classes.
     objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
         Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
-        are independent, ``"mmd"`` for informative ones.
+        are independent, ``"mmd"`` for informative ones. Give an object to set its parameters, such
+        as ``ELBO(free_bits=0.2)`` where codes are not used.
     beta : float or callable, default=1.0
         Weight of the KL. Below 1, reconstructions are better; above 1, fewer codes are used. A
         function of the iteration, such as :class:`LinearWarmup`, changes it.
-    free_bits : float, default=0.0
-        KL in nats that each code may have at no cost. Raise it if codes are not used.
     max_iter : int, default=200
         Longest training in iterations, which early stopping seldom needs.
     batch_size : int or "auto", default="auto"
@@ -116,7 +111,7 @@ class VAETransformer(
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.01
-        Decay of the weights. Raise it if the model overfits.
+        Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training. ``"auto"`` does so from 100 rows on; smaller tables
         are trained for one iteration.
@@ -124,8 +119,6 @@ class VAETransformer(
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=8
         Iterations without progress after which the learning rate falls, and later training stops.
-    tol : float, default=1e-3
-        Least progress, in nats per row.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included.
     n_init : int or "auto", default="auto"
@@ -136,8 +129,6 @@ class VAETransformer(
         Called at every iteration.
     checkpoint : str or path-like, default=None
         File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
-    warm_start : bool, default=False
-        True to train the last fit's model further in the next ``fit``.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
         there is one, else the CPU.
@@ -207,9 +198,6 @@ class VAETransformer(
         *,
         network: str | Network = "mlp",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        activation: str = "silu",
-        encoder: Callable[..., Any] | None = None,
-        decoder: Callable[..., Any] | None = None,
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         handle_unknown: str = "infrequent",
         conditional: bool = False,
@@ -217,7 +205,6 @@ class VAETransformer(
         posterior: str | Posterior = "gaussian",
         objective: str | Objective = "elbo",
         beta: float | Schedule = 1.0,
-        free_bits: float = 0.0,
         max_iter: int = 200,
         batch_size: int | str = "auto",
         learning_rate: float = 1e-2,
@@ -225,13 +212,11 @@ class VAETransformer(
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 8,
-        tol: float = 1e-3,
         refit: bool = True,
         n_init: int | str = "auto",
         ensemble: bool = False,
         callbacks: Sequence[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = False,
@@ -239,9 +224,6 @@ class VAETransformer(
         self.n_components = n_components
         self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.encoder = encoder
-        self.decoder = decoder
         self.likelihood = likelihood
         self.handle_unknown = handle_unknown
         self.conditional = conditional
@@ -249,7 +231,6 @@ class VAETransformer(
         self.posterior = posterior
         self.objective = objective
         self.beta = beta
-        self.free_bits = free_bits
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -257,13 +238,11 @@ class VAETransformer(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.refit = refit
         self.n_init = n_init
         self.ensemble = ensemble
         self.callbacks = callbacks
         self.checkpoint = checkpoint
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -364,20 +343,18 @@ class VAETransformer(
         it.
         """
         self._validate_params()
-        warm_start = self.warm_start or is_partial
         parts = self._parts
-        if warm_start and self.ensemble:
-            expected = "be False with warm_start and in partial_fit, which train one model further"
+        if is_partial and self.ensemble:
+            expected = "be False in partial_fit, which trains one model further"
             raise invalid_parameter(self, "ensemble", expected, value=True)
-        is_resumed = warm_start and hasattr(self, "state_dict_")
+        is_resumed = is_partial and hasattr(self, "state_dict_")
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
-        if not (is_partial and is_resumed):
-            self.seed_ = draw_seed(self.random_state)
         splits: Splits = {}
         if is_resumed:
             table = self._encode_further_rows(rows, weight, parts, network)
         else:
+            self.seed_ = draw_seed(self.random_state)
             cache = {} if cache is None else cache
             self.columns_, table, splits = self._encode_first_rows(
                 rows, weight, network, id(X), cache
@@ -388,19 +365,16 @@ class VAETransformer(
         if (n_valid, self.seed_) not in splits:
             splits[n_valid, self.seed_] = self._split(table, n_valid)
         train, valid = splits[n_valid, self.seed_]
-        # weights that a refit trained on the validation rows have too low a loss there
-        keeps_initial = not (is_resumed and self.refit)
         job = TrainingJob(
             architecture=self.architecture_,
-            config=replace(make_config(self, parts, table), keeps_initial=keeps_initial),
+            config=make_config(self, parts, table),
             train=train,
             valid=valid,
-            free_bits=self.free_bits,
             steps=self.columns_.encoded_steps,
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
-        return make_starts(job, 1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+        return make_starts(job, 1 if is_partial else self.n_init, ensemble=self.ensemble), table
 
     def _encode_first_rows(
         self,

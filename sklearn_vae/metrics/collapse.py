@@ -102,14 +102,14 @@ def active_units(
     if n_active == 0:
         advice = (
             "The posterior has collapsed: codes carry no information about their rows. Lower beta "
-            f"(now {estimator.beta!r}), anneal it with LinearWarmup, or set free_bits to a few "
-            f"tenths of a nat (now {estimator.free_bits!r})"
+            f"(now {estimator.beta!r}), anneal it with LinearWarmup, or try "
+            f"objective=ELBO(free_bits=0.2) (now {estimator.objective!r})"
         )
     else:
         advice = (
             f"The inactive dimensions carry no information. If {n_active} are enough, set "
-            f"n_components={n_active}; if not, lower beta (now {estimator.beta!r}) or set "
-            f"free_bits to a few tenths of a nat (now {estimator.free_bits!r})"
+            f"n_components={n_active}; if not, lower beta (now {estimator.beta!r}) or try "
+            f"objective=ELBO(free_bits=0.2) (now {estimator.objective!r})"
         )
     warn(
         f"{n_active} of {n_components} latent dimensions have a mean KL above {threshold} nats. "

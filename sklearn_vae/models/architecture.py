@@ -15,7 +15,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.networks import FullyConnected, Layout, Network
-from sklearn_vae.numerics.array_api import ACTIVATIONS, Array, as_type, concatenate, namespace
+from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     INPUT_CLIP,
@@ -39,8 +39,6 @@ class Architecture:
         Latent dimensions.
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Activation function of the hidden layers.
     blocks : tuple of (likelihood, n_columns)
         Likelihoods of the columns of x, in order.
     prior : prior, default=StandardNormal()
@@ -60,7 +58,6 @@ class Architecture:
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]
     n_factors: int = 0
@@ -76,8 +73,8 @@ class Architecture:
             for likelihood, n in self.blocks
             for size in (1, likelihood.width, *likelihood.param_sizes)
         ]
-        network, n_layers = self.network, 0
-        for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
+        n_layers = 0
+        for part in (self, self.prior, self.posterior, self.network):
             for name in [each.name for each in fields(part)] if is_dataclass(part) else []:
                 value = getattr(part, name)
                 values = (
@@ -90,9 +87,7 @@ class Architecture:
         is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
         if least < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
-        if self.n_components > MAX_DIMS or self.activation not in ACTIVATIONS:
-            raise ValueError("the architecture is none that a model could have")
-        if not self.posterior.fits(self.n_components):
+        if self.n_components > MAX_DIMS or not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")
 
     @cached_property
@@ -107,7 +102,7 @@ class Architecture:
     @cached_property
     def is_thread_safe(self) -> bool:
         """True if threads can share a module: in others, ``functional_call`` replaces weights."""
-        return isinstance(self.network, FullyConnected)
+        return type(self.network) is FullyConnected
 
     @cached_property
     def is_textbook(self) -> bool:
@@ -184,7 +179,6 @@ class Architecture:
             n_posterior_params=self.posterior.n_params(self.n_components),
             has_missing=self.n_factors > 0,
             hidden_layer_sizes=self.hidden_layer_sizes,
-            activation=self.activation,
         )
 
     @cached_property

@@ -180,9 +180,9 @@ class ArrayVAE(BaseVAE):
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
         self.architecture = architecture
         self.set_parts(architecture)
-        n_hidden, activation = len(architecture.hidden_layer_sizes), architecture.activation
+        n_hidden = len(architecture.hidden_layer_sizes)
         self.encoder, self.decoder = (
-            FittedPerceptron(weights, name, n_hidden, activation) for name in ("encoder", "decoder")
+            FittedPerceptron(weights, name, n_hidden) for name in ("encoder", "decoder")
         )
         self.free, self.least_free, self.least_outputs = (
             weights[name] for name in ("free", "least_free", "least_outputs")

@@ -110,9 +110,9 @@ class MixtureEnsemble:
         limits: Limits | None = None,
     ):
         self.architecture, self.members = architecture, members
-        n_hidden, activation = len(architecture.hidden_layer_sizes), architecture.activation
+        n_hidden = len(architecture.hidden_layer_sizes)
         self.encoders, self.decoders = (
-            [FittedPerceptron(weights, name, n_hidden, activation) for weights in members]
+            [FittedPerceptron(weights, name, n_hidden) for weights in members]
             for name in ("encoder", "decoder")
         )
         logit = self._stacked("mixture_logit")[:, 0]

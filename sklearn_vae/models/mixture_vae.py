@@ -82,13 +82,11 @@ class MixtureVAE(StackedModule):
         least_scales = architecture.least_scales[architecture.is_real_value]
         self.least_scales = torch.as_tensor(least_scales)
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
-        hidden, activation = architecture.hidden_layer_sizes, architecture.activation
+        hidden = architecture.hidden_layer_sizes
         self.splits = [n_real, n_real, architecture.n_shears, n_params]
         n_posterior_params = self.posterior.n_params(n_latent)
-        self.encoder = MLP(n_members, architecture.n_inputs, n_posterior_params, hidden, activation)
-        self.decoder = MLP(
-            n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1], activation
-        )
+        self.encoder = MLP(n_members, architecture.n_inputs, n_posterior_params, hidden)
+        self.decoder = MLP(n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1])
         # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
         self.before = torch.ones(n_real, n_real).triu(1).repeat(architecture.n_shears, 1)
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))

@@ -79,8 +79,8 @@ class VAE(BaseVAE, StackedModule):
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
         network = architecture.network
         layout = architecture.layout
-        self.encoder = network.encoder(n_members, layout)
-        self.decoder = network.decoder(n_members, layout)
+        self.encoder = network.build_encoder(n_members, layout)
+        self.decoder = network.build_decoder(n_members, layout)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.param_shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(

@@ -1,6 +1,6 @@
 """Encoders and decoders, tensor to tensor with a member axis in front.
 
-A ``Network`` is an architecture without weights; its ``encoder`` and ``decoder`` build
+A ``Network`` is an architecture without weights; its ``build_encoder`` and ``build_decoder`` make
 ``SkipNetwork`` modules, which hold the weights of all members. Modules of PyTorch are imported on
 first use: the numpy runtime needs none.
 """
@@ -14,14 +14,10 @@ from sklearn_vae.networks.base import (
     Network as Network,
     RowStructure as RowStructure,
 )
-from sklearn_vae.numerics.array_api import ACTIVATIONS as ACTIVATIONS
 
 if TYPE_CHECKING:
     from sklearn_vae.networks.convolution import ConvNet as ConvNet
-    from sklearn_vae.networks.custom import (
-        CustomNetwork as CustomNetwork,
-        EncoderDecoderPair as EncoderDecoderPair,
-    )
+    from sklearn_vae.networks.custom import CustomNetwork as CustomNetwork
     from sklearn_vae.networks.mlp import MLP as MLP, Dense as Dense, SkipNetwork as SkipNetwork
     from sklearn_vae.networks.names import NETWORKS as NETWORKS
     from sklearn_vae.networks.per_member import PerMember as PerMember
@@ -32,7 +28,6 @@ _MODULE = {
     "ConvNet": "convolution",
     "CustomNetwork": "custom",
     "Dense": "mlp",
-    "EncoderDecoderPair": "custom",
     "GRUNet": "recurrent",
     "MLP": "mlp",
     "NETWORKS": "names",
@@ -40,7 +35,7 @@ _MODULE = {
     "SkipNetwork": "mlp",
 }
 
-__all__ = sorted(["ACTIVATIONS", "FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
+__all__ = sorted(["FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
 
 
 def __getattr__(name: str) -> Any:

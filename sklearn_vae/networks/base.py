@@ -13,7 +13,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
 
 if TYPE_CHECKING:
-    from sklearn_vae.networks.mlp import MLP, SkipNetwork
+    from sklearn_vae.networks.mlp import SkipNetwork
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,6 @@ class Layout:
         Whether the encoder reads the mask of the observed values.
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; the decoder's are reversed.
-    activation : str
-        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
     blocks: Sequence[tuple[int, int, Sequence[int]]]
@@ -95,7 +93,6 @@ class Layout:
     n_posterior_params: int
     has_missing: bool
     hidden_layer_sizes: tuple[int, ...]
-    activation: str
 
     @property
     def n_encoded(self) -> int:
@@ -162,11 +159,11 @@ class Network(ABC):
         return self
 
     @abstractmethod
-    def encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
+    def build_encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build encoders of the layout's ``encoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
-    def decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
+    def build_decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build decoders of the layout's ``decoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
@@ -181,19 +178,17 @@ class FullyConnected(Network):
 
     supports_padding: ClassVar[bool] = True
 
-    def encoder(self, n_members: int, layout: Layout) -> "MLP":
+    def build_encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build encoders."""
         from sklearn_vae.networks.mlp import MLP  # it imports PyTorch
 
-        return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes, layout.activation)
+        return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes)
 
-    def decoder(self, n_members: int, layout: Layout) -> "MLP":
+    def build_decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build decoders."""
         from sklearn_vae.networks.mlp import MLP
 
-        return MLP(
-            n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1], layout.activation
-        )
+        return MLP(n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1])
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row."""

@@ -6,10 +6,11 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
-from sklearn_vae.networks.layers import Activation, Gather, Scatter, fully_connected, zero_init_
+from sklearn_vae.networks.layers import Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -118,11 +119,11 @@ class ConvNet(Network):
         """Channels of the image."""
         return (*(self.image_shape or ()), 1)[2]
 
-    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
         return PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout))
 
-    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders, which mirror the encoders."""
         return PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout))
 
@@ -162,14 +163,11 @@ class ConvEncoder(nn.Module):
         first = self.n_image_channels * self.scatter.n_channels
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise([first, *network.channels]):
-            layers += [
-                nn.Conv2d(n_in, n_out, 3, stride=2, padding=1),
-                Activation(layout.activation),
-            ]
+            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), nn.SiLU()]
         self.convolutions = nn.Sequential(*layers)
         n_features = network.channels[-1] * math.prod(self.sides[-1])
         widths = [n_features + layout.n_conditions, *layout.hidden_layer_sizes]
-        self.dense = fully_connected(widths, layout.activation)
+        self.dense = fully_connected(widths)
         self.last = zero_init_(nn.Linear(widths[-1], layout.n_posterior_params, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,8 +191,7 @@ class ConvDecoder(nn.Module):
         self.gather = Gather(layout)
         first = self.n_first * math.prod(self.sides[0])
         widths = [layout.decoder_sizes[0], *layout.hidden_layer_sizes[::-1], first]
-        self.dense = fully_connected(widths, layout.activation)
-        self.activation = Activation(layout.activation)
+        self.dense = fully_connected(widths)
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1)
             for n_in, n_out in pairwise(network.channels[::-1])
@@ -207,7 +204,7 @@ class ConvDecoder(nn.Module):
         """Codes (B, n_in) -> parameters of p(x|z) (B, n_out)."""
         h = self.dense(z).unflatten(1, (*self.sides[0], self.n_first)).movedim(3, 1)
         for layer, (height, width) in zip(self.convolutions, self.sides[1:], strict=False):
-            h = self.activation(layer(h)[:, :, :height, :width])
+            h = F.silu(layer(h)[:, :, :height, :width])
         height, width = self.sides[-1]
         image = self.last(h)[:, :, :height, :width]  # (B, n_image_channels n_channels, h, w)
         return self.gather(image.movedim(1, 3))

@@ -1,18 +1,19 @@
 """Custom networks: the user's torch modules as encoder or decoder."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure
+from sklearn_vae.networks.base import FullyConnected, Layout
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import seeded
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import invalid_parameter
 
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "
@@ -24,7 +25,7 @@ N_TEST_ROWS = 4
 
 @serializable
 @dataclass(frozen=True)
-class CustomNetwork:
+class CustomModule:
     """What builds a user's module.
 
     Attributes
@@ -41,19 +42,14 @@ class CustomNetwork:
     def __repr__(self) -> str:
         """Show the callable by its name: checkpoints compare it with that of another process."""
         named = self.made_by if hasattr(self.made_by, "__qualname__") else type(self.made_by)
-        return f"CustomNetwork({named.__module__}.{named.__qualname__}, {self.arguments})"
+        name = f"{named.__module__}.{named.__qualname__}"
+        arguments = "".join(f", {key}={value!r}" for key, value in self.arguments)
+        return f"partial({name}{arguments})" if arguments else name
 
     @property
     def name(self) -> str:
         """Name of the callable, for messages."""
         return getattr(self.made_by, "__name__", repr(self.made_by))
-
-    @classmethod
-    def from_param(cls, value: Any) -> "CustomNetwork":
-        """Make it from a value of the parameter ``encoder`` or ``decoder``."""
-        if isinstance(value, partial):
-            return cls(value.func, tuple(sorted(value.keywords.items())))
-        return cls(value)
 
     def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
         """Build the module of each member, and check its output.
@@ -64,12 +60,7 @@ class CustomNetwork:
             If it cannot be built, draws random numbers, its output depends on other rows, or has
             another shape.
         """
-        parameter = f"The '{parameter}' parameter"
-        if isinstance(self.made_by, nn.Module):
-            raise ValueError(
-                f"{parameter} is a {type(self.made_by).__name__} that is made already. Give its "
-                f"class, or a function of the two widths that returns a copy of it."
-            )
+        parameter = f"The '{parameter}' parameter of CustomNetwork"
         try:
             make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
             network = PerMember(n_members, n_in, n_out, make, gated=True)
@@ -121,47 +112,65 @@ def _describe(out: Any) -> str:
 
 @serializable
 @dataclass(frozen=True)
-class EncoderDecoderPair(Network):
-    """A network whose encoder, decoder or both are custom.
+class CustomNetwork(FullyConnected):
+    """PyTorch modules of your own as encoder, decoder or both.
 
-    Attributes
+    A side without a module is a multilayer perceptron of ``hidden_layer_sizes``, as with
+    ``network="mlp"``. Beside each module is a linear skip connection, at which training starts.
+
+    Parameters
     ----------
-    base : Network
-        Network of the side that is not custom.
-    custom_encoder, custom_decoder : CustomNetwork or None
-        The user's modules.
+    encoder, decoder : class of torch.nn.Module, or callable, default=None
+        Returns a module. It is called with the widths of the module's input and output;
+        ``functools.partial`` sets further arguments by name.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not callable, or a module that is made already, and in ``fit``, if the
+        module does not map rows of the width of its input to rows of the width of its output.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklearn_vae.networks import CustomNetwork
+    >>> CustomNetwork(encoder=nn.Linear)
+    CustomNetwork(encoder=torch.nn.modules.linear.Linear, decoder=None)
     """
 
-    base: Network
-    custom_encoder: CustomNetwork | None = None
-    custom_decoder: CustomNetwork | None = None
+    supports_padding: ClassVar[bool] = False
 
-    @property
-    def row_structure(self) -> RowStructure:
-        """That of the base; custom encoders and decoders do not read rows step by step."""
-        structure = self.base.row_structure
-        return replace(
-            structure,
-            variable_length=structure.variable_length and self.custom_encoder is None,
-            is_autoregressive=structure.is_autoregressive and self.custom_decoder is None,
-        )
+    encoder: Any = None
+    decoder: Any = None
 
-    def for_n_features(self, n_features: int) -> "EncoderDecoderPair":
-        """Return the network for rows of ``n_features`` columns."""
-        return replace(self, base=self.base.for_n_features(n_features))
+    def __post_init__(self) -> None:
+        for side in ("encoder", "decoder"):
+            object.__setattr__(self, side, self._custom_module(side))
 
-    def encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def _custom_module(self, side: str) -> CustomModule | None:
+        """Convert a parameter to what builds its module."""
+        value = getattr(self, side)
+        if value is None or isinstance(value, CustomModule):
+            return value
+        is_partial = isinstance(value, partial)
+        if isinstance(value, nn.Module) or not callable(value) or (is_partial and value.args):
+            expected = (
+                "be a class of modules, or a function that returns a module; it is called with the "
+                "widths of its input and output, and functools.partial gives it others by name"
+            )
+            raise invalid_parameter(self, side, expected, value)
+        if is_partial:
+            return CustomModule(value.func, tuple(sorted(value.keywords.items())))
+        return CustomModule(value)
+
+    def build_encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build encoders."""
-        if self.custom_encoder is None:
-            return self.base.encoder(n_members, layout)
-        return self.custom_encoder.build("encoder", n_members, *layout.encoder_sizes)
+        if self.encoder is None:
+            return super().build_encoder(n_members, layout)
+        return self.encoder.build("encoder", n_members, *layout.encoder_sizes)
 
-    def decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+    def build_decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
         """Build decoders."""
-        if self.custom_decoder is None:
-            return self.base.decoder(n_members, layout)
-        return self.custom_decoder.build("decoder", n_members, *layout.decoder_sizes)
-
-    def layers(self, layout: Layout) -> list[tuple[int, int]]:
-        """Widths and multiplications as if neither side were custom."""
-        return self.base.layers(layout)
+        if self.decoder is None:
+            return super().build_decoder(n_members, layout)
+        return self.decoder.build("decoder", n_members, *layout.decoder_sizes)

@@ -13,26 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout
-from sklearn_vae.numerics.array_api import ACTIVATIONS
 
 
-class Activation(nn.Module):
-    """Activation function by its name."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        self.name = name
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply it elementwise."""
-        return ACTIVATIONS[self.name](x)
-
-
-def fully_connected(widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Fully connected layers, each followed by the activation: (B, first) -> (B, last)."""
+def fully_connected(widths: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers, each followed by SiLU: (B, first) -> (B, last)."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), Activation(activation)]
+        layers += [nn.Linear(n_in, n_out), nn.SiLU()]
     return nn.Sequential(*layers)
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.networks.perceptron import Perceptron, dense
-from sklearn_vae.numerics.array_api import ACTIVATIONS
 from sklearn_vae.numerics.random import Stream, make_generator
 
 
@@ -106,8 +105,8 @@ class SkipNetwork(nn.Module):
 class MLP(Perceptron, SkipNetwork):
     """A multilayer perceptron with a linear skip connection.
 
-    The output is ``linear(x) + layers(x)``. The last layer starts at zero, so that the network
-    is linear before the first step and can start at a known solution.
+    The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at
+    zero, so that the network is linear before the first step and can start at a known solution.
 
     Parameters
     ----------
@@ -115,18 +114,9 @@ class MLP(Perceptron, SkipNetwork):
         Number of members, width of the input and of the output.
     hidden_layer_sizes : sequence of int
         Widths between them; empty for the skip connection alone.
-    activation : str
-        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
-    def __init__(
-        self,
-        n_members: int,
-        n_in: int,
-        n_out: int,
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-    ):
+    def __init__(self, n_members: int, n_in: int, n_out: int, hidden_layer_sizes: Sequence[int]):
         super().__init__()
         widths = [n_in, *hidden_layer_sizes]
         self.linear = Dense(n_members, n_in, n_out)
@@ -134,8 +124,6 @@ class MLP(Perceptron, SkipNetwork):
         self.hidden = cast(Sequence[Dense], hidden)
         last = torch.zeros(n_members, widths[-1], n_out)
         self.last = nn.Parameter(last) if self.hidden else None
-        self.activation_name = activation
-        self.activation = ACTIVATIONS[activation]
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers and the last one."""

@@ -1,10 +1,10 @@
 """The forward pass of multilayer perceptrons, of PyTorch's tensors or numpy's arrays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sklearn_vae.numerics.array_api import ACTIVATIONS, Array, affine
+from sklearn_vae.numerics.array_api import Array, affine, silu
 
 
 class Layer(NamedTuple):
@@ -20,7 +20,7 @@ def dense(layer: Any, x: Array) -> Array:
 
 
 class Perceptron:
-    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``.
+    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``, with SiLU.
 
     Attributes
     ----------
@@ -31,14 +31,11 @@ class Perceptron:
     last : array of shape (M, n_in, n_out) or None
         Weights of the last layer; None without hidden layers. It has no bias, which would repeat
         the skip connection's.
-    activation : callable
-        Activation function between the layers.
     """
 
     linear: Any
     hidden: Sequence[Any]
     last: Any
-    activation: Callable[[Array], Array]
 
     def forward(self, x: Array) -> Array:
         """Map (M, rows, n_in) to (M, rows, n_out)."""
@@ -51,9 +48,9 @@ class Perceptron:
 
     def add_hidden(self, out: Array, x: Array) -> Array:
         """Add the hidden layers, of which the first has the sums x: (M, n_out, rows)."""
-        x = self.activation(x)
+        x = silu(x)
         for layer in islice(self.hidden, 1, None):
-            x = self.activation(dense(layer, x))
+            x = silu(dense(layer, x))
         return affine(out, self.last.swapaxes(1, 2), x)
 
 
@@ -68,19 +65,16 @@ class FittedPerceptron(Perceptron):
         The perceptron's name.
     n_hidden : int
         Number of hidden layers.
-    activation : str
-        Activation function, a key of ``ACTIVATIONS``.
     """
 
     is_autoregressive = False
 
-    def __init__(self, weights: Mapping[str, Array], name: str, n_hidden: int, activation: str):
+    def __init__(self, weights: Mapping[str, Array], name: str, n_hidden: int):
         self.linear, *self.hidden = (
             Layer(weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"])
             for layer in ("linear", *(f"hidden.{number}" for number in range(n_hidden)))
         )
         self.last = weights[f"{name}.last"] if n_hidden else None
-        self.activation = ACTIVATIONS[activation]
 
     def __call__(self, x: Array) -> Array:
         """Map (M, rows, n_in) to (M, rows, n_out)."""

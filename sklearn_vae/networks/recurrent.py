@@ -125,11 +125,11 @@ class GRUNet(Network):
             )
         return self
 
-    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
         return PerMember(n_members, *layout.encoder_sizes, partial(SequenceEncoder, self, layout))
 
-    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders."""
         make = partial(SequenceDecoder, self, layout)
         step = layout.inputs[:, 0] // self.shape[1] if self.autoregressive else None
@@ -157,7 +157,7 @@ class SequenceEncoder(nn.Module):
         n_in = values_per_step * self.scatter.n_channels
         self.gru = nn.GRU(n_in, network.n_units, batch_first=True)
         widths = [network.n_units + layout.n_conditions, *layout.hidden_layer_sizes]
-        self.dense = fully_connected(widths, layout.activation)
+        self.dense = fully_connected(widths)
         self.last = zero_init_(nn.Linear(widths[-1], layout.n_posterior_params, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class SequenceDecoder(nn.Module):
         self.shape, self.gather = network.shape, Gather(layout)
         n_steps, values_per_step = self.shape
         widths = [layout.decoder_sizes[0], *layout.hidden_layer_sizes[::-1]]
-        self.dense, n_in = fully_connected(widths, layout.activation), widths[-1]
+        self.dense, n_in = fully_connected(widths), widths[-1]
         self.scatter: Scatter | None = None
         if network.autoregressive:
             self.scatter = Scatter(layout, n_steps * values_per_step, with_mask=False)

@@ -5,7 +5,7 @@ Most functions that these need have the same name and arguments in both librarie
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -150,6 +150,16 @@ def softplus(x: Array) -> Array:
     return namespace(x).nn.functional.softplus(x)
 
 
+def silu(x: Array) -> Array:
+    """Compute x times its logistic function."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).nn.functional.silu(x)
+    with np.errstate(over="ignore"):  # of the exponential
+        value = np.exp(-x)
+    value += 1
+    return np.divide(x, value, out=value)
+
+
 def lgamma(x: Array) -> Array:
     """Logarithm of the gamma function."""
     if not isinstance(x, np.ndarray):
@@ -246,38 +256,3 @@ def solve_lower(root: Array, x: Array) -> Array:
     if isinstance(x, np.ndarray):
         return np.linalg.solve(root, x[..., None])[..., 0]
     return namespace(x).linalg.solve_triangular(root, x[..., None], upper=False)[..., 0]
-
-
-def relu(x: Array) -> Array:
-    """Compute x where it is positive, else 0."""
-    return np.maximum(x, 0) if isinstance(x, np.ndarray) else x.relu()
-
-
-def silu(x: Array) -> Array:
-    """Compute x times its logistic function; the exponential may overflow."""
-    if not isinstance(x, np.ndarray):
-        return namespace(x).nn.functional.silu(x)
-    with np.errstate(over="ignore"):
-        value = np.exp(-x)
-    value += 1
-    return np.divide(x, value, out=value)
-
-
-def gelu(x: Array) -> Array:
-    """Compute x times the standard normal distribution function."""
-    if not isinstance(x, np.ndarray):
-        return namespace(x).nn.functional.gelu(x)
-    from scipy.special import ndtr
-
-    return x * ndtr(x)
-
-
-# Activation functions of networks, by name.
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "identity": lambda x: x,
-    "logistic": sigmoid,
-    "tanh": lambda x: namespace(x).tanh(x),
-    "relu": relu,
-    "silu": silu,
-    "gelu": gelu,
-}

@@ -1,10 +1,10 @@
 """Objectives of training, in nats per row: sums over columns, means over rows.
 
 An objective such as ``IWAE()`` is a frozen dataclass of hyperparameters. It is called with a
-model, a batch and the hyperparameters of each member, and returns the terms of the loss.
+model, a batch and the weight of the KL, and returns the terms of the loss.
 """
 
-from sklearn_vae.objectives.base import REPORTED, LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import REPORTED, LossTerms, Minibatch, Objective
 from sklearn_vae.objectives.elbo import ELBO, TrimmedELBO
 from sklearn_vae.objectives.importance import IWAE
 from sklearn_vae.objectives.mmd import MMD
@@ -20,7 +20,6 @@ __all__ = [
     "Checked",
     "Constant",
     "LinearWarmup",
-    "LossState",
     "LossTerms",
     "Minibatch",
     "Objective",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import LossState, Minibatch
+from sklearn_vae.objectives.base import Minibatch
 from sklearn_vae.objectives.elbo import ELBO
 from sklearn_vae.persistence.validation import check_number
 from sklearn_vae.requirements import Requirement
@@ -64,7 +64,7 @@ class AggregatedPosterior:
     n_rows: float
 
     @classmethod
-    def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Self:
+    def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch) -> Self:
         """Sample the posteriors q (M, B, 2 l) of the rows of a batch."""
         noise, weight = batch.noise, batch.weight
         if (mask := model.mask) is not None:
@@ -74,7 +74,7 @@ class AggregatedPosterior:
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
         z = model.posterior.rsample(q, noise)
         loc, log_scale = model.posterior.split(q)
-        return cls(z, loc, log_scale, weight, state.n_rows or q.shape[1])
+        return cls(z, loc, log_scale, weight, batch.n_rows or q.shape[1])
 
     @property
     def normalized_weight(self) -> Tensor:
@@ -128,11 +128,12 @@ class AggregatedPosteriorPenalty(ELBO):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number(self, "weight", self.weight)
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
         """Weighted divergence of the aggregated posterior: (M,)."""
-        parts = AggregatedPosterior.from_batch(model, q, batch, state).split()
+        parts = AggregatedPosterior.from_batch(model, q, batch).split()
         values = [weight * self.divergence(part, model.mask) for part, weight in parts]
         return self.weight * torch.stack(values).sum(0)
 

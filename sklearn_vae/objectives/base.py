@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +44,8 @@ class Minibatch(NamedTuple):
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
     encoder_input : Tensor of shape (M, B, n_inputs) or None
         The encoder's input if missing values were imputed before training.
+    n_rows : int or None
+        Rows of the table that the batch is drawn from; None if it is the table.
     """
 
     x: Tensor
@@ -52,56 +53,7 @@ class Minibatch(NamedTuple):
     noise: Tensor
     decoder_input: Tensor | None = None
     encoder_input: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class LossState:
-    """Hyperparameters of a loss that differ between the members of a stacked model.
-
-    Attributes
-    ----------
-    beta : float or Tensor of shape (M,), default=1.0
-        Weight of the KL.
-    free_bits : float or Tensor of shape (M,), default=0.0
-        Free bits: KL in nats per latent dimension that is not penalized, on average over rows
-        [1]_.
-    n_rows : int or None, default=None
-        Rows of the table that batches are drawn from; None if a batch is the table.
-
-    References
-    ----------
-    .. [1] D. P. Kingma et al., "Improved Variational Inference with Inverse
-       Autoregressive Flow", NeurIPS 2016, for the free bits.
-    """
-
-    beta: float | Tensor = 1.0
-    free_bits: float | Tensor = 0.0
     n_rows: int | None = None
-
-    def select(self, members: Tensor) -> Self:
-        """Keep some of the members."""
-        tensors = {name: v for name, v in vars(self).items() if isinstance(v, Tensor)}
-        selected: dict[str, Any] = {name: tensor[members] for name, tensor in tensors.items()}
-        return replace(self, **selected)
-
-    @property
-    def has_free_bits(self) -> bool:
-        """True if any member has free bits."""
-        return isinstance(self.free_bits, Tensor) or self.free_bits > 0
-
-    def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
-        """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""
-        if not self.has_free_bits:
-            return kl_per_dimension
-        raised = torch.maximum(kl_per_dimension, self._free_bits(kl_per_dimension))
-        return raised if mask is None else raised * mask
-
-    def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor:
-        """Mask of the dimensions whose KL is penalized: (M, l)."""
-        return kl_per_dimension > self._free_bits(kl_per_dimension)
-
-    def _free_bits(self, like: Tensor) -> Tensor:
-        return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
 
 
 class Objective(ABC):
@@ -118,7 +70,9 @@ class Objective(ABC):
     uses_aggregated_posterior: ClassVar[bool] = False
     # Number of draws of z per row in one bound; several bounds are averaged.
     n_draws: int = 1
+    # KL in nats that each latent dimension has at no cost.
+    free_bits: float = 0.0
 
     @abstractmethod
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
-        """Compute the loss of a batch."""
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+        """Compute the loss of a batch, with weight beta, also (M,), on the KL."""

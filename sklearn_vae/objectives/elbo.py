@@ -1,6 +1,6 @@
 """The evidence lower bound (ELBO), of all rows or of the rows with the smallest losses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.persistence.validation import check_number, invalid_parameter
 
 
 @serializable
@@ -23,30 +23,61 @@ class ELBO(Objective):
 
     By default ``training/gradients/elbo.py`` computes the same loss with a hand-written gradient.
 
+    Parameters
+    ----------
+    free_bits : float, default=0.0
+        KL in nats that each code may have at no cost, on average over rows [2]_. Raise it if codes
+        are not used.
+
+    Raises
+    ------
+    ValueError
+        If ``free_bits`` is not a finite number >= 0.
+
     References
     ----------
     .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.
+    .. [2] D. P. Kingma et al., "Improved Variational Inference with Inverse
+       Autoregressive Flow", NeurIPS 2016, for the free bits.
+
+    Examples
+    --------
+    >>> from sklearn_vae.objectives import ELBO
+    >>> ELBO(free_bits=0.2)
+    ELBO(free_bits=0.2)
     """
 
     supports_autoregressive = True
     supports_relaxed_draws = True
     has_penalty: ClassVar[bool] = False
 
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+    free_bits: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_number(self, "free_bits", self.free_bits)
+
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.x)
         log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
-        weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
+        weight = self.row_weights(log_prob, kl, beta, batch.weight)
         if weight is not None:
             log_prob = log_prob * weight
             kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
-        kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
-        loss = reconstruction + state.beta * kl_loss
+        kl_loss = self.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
+        loss = reconstruction + beta * kl_loss
         if self.has_penalty:
-            loss = loss + self.penalty(model, q, batch, state)
+            loss = loss + self.penalty(model, q, batch)
         return LossTerms(loss, reconstruction, kl_loss)
+
+    def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
+        """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""
+        if not self.free_bits:
+            return kl_per_dimension
+        raised = kl_per_dimension.clamp(min=self.free_bits)
+        return raised if mask is None else raised * mask
 
     def row_weights(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
@@ -54,7 +85,7 @@ class ELBO(Objective):
         """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
         """Compute the weighted penalty of q (M, B, 2 l): (M,)."""
         raise NotImplementedError
 
@@ -70,6 +101,8 @@ class TrimmedELBO(ELBO):
     ----------
     trim_fraction : float, default=0.3
         Fraction of each batch that is left out, by weight.
+    free_bits : float, default=0.0
+        As of :class:`ELBO`.
 
     Raises
     ------
@@ -85,12 +118,13 @@ class TrimmedELBO(ELBO):
     --------
     >>> from sklearn_vae.objectives import TrimmedELBO
     >>> TrimmedELBO(trim_fraction=0.2)
-    TrimmedELBO(trim_fraction=0.2)
+    TrimmedELBO(free_bits=0.0, trim_fraction=0.2)
     """
 
     trim_fraction: float = 0.3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.trim_fraction, Real) or not 0 <= float(self.trim_fraction) < 1:
             expected = "be a number of at least 0 and less than 1"
             raise invalid_parameter(self, "trim_fraction", expected, self.trim_fraction)

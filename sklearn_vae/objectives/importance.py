@@ -8,10 +8,10 @@ from torch import Tensor
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
-from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_bool, check_integer
-from sklearn_vae.requirements import Requirement, no_free_bits
+from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.requirements import Requirement
 
 NO_KL_TERM = "whose bound has no KL of its own"
 
@@ -25,22 +25,19 @@ class IWAE(Objective):
         E_{z_1 \ldots z_k \sim q(z|x)} \log \frac{1}{k} \sum_{i=1}^k
         \frac{p(x|z_i) \, p(z_i)}{q(z_i|x)}
 
-    With one draw it is the evidence lower bound, and with more it lies nearer to
-    log p(x). A step takes about ``n_draws`` times as long.
+    With one draw it is the evidence lower bound, and with more it lies nearer to log p(x) [1]_. The
+    encoder has the doubly reparameterized gradient (DReG) [2]_. A step takes about ``n_draws``
+    times as long.
 
     Parameters
     ----------
     n_draws : int, default=5
         Draws of z per row in each step.
-    doubly_reparameterized : bool, default=True
-        Whether the encoder's gradient is the doubly reparameterized one (DReG) [2]_. Both are
-        unbiased. Near the true posterior the plain gradient's signal-to-noise ratio falls with
-        the number of draws, that of DReG does not.
 
     Raises
     ------
     ValueError
-        If ``n_draws`` is not an integer from 1 to 65,536 or ``doubly_reparameterized`` not a bool.
+        If ``n_draws`` is not an integer from 1 to 65,536.
 
     References
     ----------
@@ -53,23 +50,20 @@ class IWAE(Objective):
     --------
     >>> from sklearn_vae.objectives import IWAE
     >>> IWAE(n_draws=10)
-    IWAE(n_draws=10, doubly_reparameterized=True)
+    IWAE(n_draws=10)
     """
 
     requirements = (
         Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
-        no_free_bits(NO_KL_TERM),
     )
 
     n_draws: int = 5
-    doubly_reparameterized: bool = True
 
     def __post_init__(self) -> None:
         n_draws = check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
         object.__setattr__(self, "n_draws", n_draws)
-        check_bool(self, "doubly_reparameterized", self.doubly_reparameterized)
 
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.
 
         The bounds of the sets are averaged. The terms are self-normalized importance-sampling
@@ -77,13 +71,14 @@ class IWAE(Objective):
         ``kl_loss`` is the rest. With one draw they are the ELBO's; with many they tend to those
         of the exact posterior, -E[log p(x|z)] over p(z|x) and the KL of p(z|x) from the prior.
         """
-        draws = model.log_weights(batch.x, batch.noise, stop_gradient=self.doubly_reparameterized)
+        draws = model.log_weights(batch.x, batch.noise, stop_gradient=True)
         log_weight = self._split_sets(draws.log_weight)
         log_normalized = log_weight.detach().log_softmax(2)
         normalized = log_normalized.exp()
-        if self.doubly_reparameterized and draws.z.requires_grad:
+        if draws.z.requires_grad:
             # DReG: the gradient through z is weighted by the squared normalized weights. One
-            # factor comes from the bound, the hook multiplies by the other.
+            # factor comes from the bound, the hook multiplies by the other. The plain gradient's
+            # signal-to-noise ratio falls with the number of draws near the true posterior.
             factor = normalized.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
             draws.z.register_hook(lambda grad: grad * factor)
         bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)

@@ -59,6 +59,8 @@ class MMD(AggregatedPosteriorPenalty):
     ----------
     weight : float, default=100.0
         Weight of the squared MMD, in nats.
+    free_bits : float, default=0.0
+        As of :class:`ELBO`.
 
     Raises
     ------
@@ -76,7 +78,7 @@ class MMD(AggregatedPosteriorPenalty):
     --------
     >>> from sklearn_vae.objectives import MMD
     >>> MMD(weight=50.0)
-    MMD(weight=50.0)
+    MMD(free_bits=0.0, weight=50.0)
     """
 
     weight: float = 100.0

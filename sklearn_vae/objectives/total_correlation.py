@@ -37,6 +37,8 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
     ----------
     weight : float, default=5.0
         Weight of a nat of total correlation.
+    free_bits : float, default=0.0
+        As of :class:`ELBO`.
 
     Raises
     ------
@@ -52,7 +54,7 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
     --------
     >>> from sklearn_vae.objectives import TotalCorrelation
     >>> TotalCorrelation(weight=3.0)
-    TotalCorrelation(weight=3.0)
+    TotalCorrelation(free_bits=0.0, weight=3.0)
     """
 
     weight: float = 5.0

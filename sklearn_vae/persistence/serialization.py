@@ -87,9 +87,6 @@ class Writer:
             return {"@object": cls.__name__, **value.to_file(self, f"{name}.")}
         if cls.__name__ in WRITERS:
             return {f"@{cls.__name__}": self.write(WRITERS[cls.__name__](value), name)}
-        if isinstance(value, partial) and not value.args:
-            arguments = self.write(value.keywords, name)
-            return {"@partial": self.write(value.func, name), "arguments": arguments}
         if hasattr(value, "state_dict"):
             return {"@module": qualified_name(value)}  # its trained weights are the model's
         reason = ", as its class has no @serializable" if is_dataclass(value) else ""
@@ -191,9 +188,6 @@ class Reader:
             raise ValueError(f"{name!r} is not a function")
         return function
 
-    def _partial(self, function: Any, arguments: Any) -> Any:
-        return partial(self.read(function), **self.read(arguments))
-
     def _text(self, value: Any) -> np.ndarray:
         texts = _strings(value)
         self._reserve(4 * max(map(len, texts), default=0) * len(texts))
@@ -273,7 +267,6 @@ READERS: dict[str, Callable[..., Any]] = {
     "@array": Reader._array,
     "@object": Reader._object,
     "@function": Reader._function,
-    "@partial": Reader._partial,
     "@text": Reader._text,
     "@names": Reader._names,
     "@tuple": Reader._tuple,

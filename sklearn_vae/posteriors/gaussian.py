@@ -107,7 +107,7 @@ class FullCovarianceGaussian(GaussianPosterior):
     .. math::
         \tfrac{1}{2} \left( \|L\|_F^2 + \|\mu\|^2 - l \right) - \sum_i \log \sigma_i,
 
-    which is not a sum over dimensions, so that there are no ``free_bits``.
+    which is not a sum over dimensions, so that objectives have no ``free_bits``.
 
     References
     ----------

@@ -116,7 +116,7 @@ def origin_of(net: Trainer) -> dict[str, Any]:
     module = net.module_
     return {
         "rows": rows,
-        "settings": (settings, _array(net.loss_state_.free_bits)),
+        "settings": settings,
         "starting weights (of the model, or by random_state)": (
             repr((module.architecture, module.sizes)),
             _array(module.flat),

@@ -1,6 +1,5 @@
 """Learning-rate scheduler with early stopping, for each ensemble member."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,8 @@ from sklearn_vae.training.jobs import TrainingConfig
 STAGES = (1.0, 0.3, 0.1)
 # Maximum number of epochs of each stage, as a fraction of max_iter.
 STAGE_FRACTIONS = (0.5, 0.25, 0.25)
+# Least decrease of the validation loss that counts as improvement, in nats per row.
+TOL = 1e-3
 # Epochs that one far above the lowest validation loss counts for, at most.
 MAX_EPOCHS_PER_EPOCH = 4
 # Epochs without improvement after which a stage ends, as a fraction of the patience.
@@ -42,7 +43,7 @@ class StageScheduler:
     best_loss : ndarray of shape (M,)
         Lowest validation loss so far.
     patience_loss : ndarray of shape (M,)
-        Lowest validation loss that reset the counter: later ones are lower by ``tol`` at least.
+        Lowest validation loss that reset the counter: later ones are lower by ``TOL`` at least.
     patience_counter : ndarray of shape (M,)
         Number of epochs since then; one with a far higher loss counts for up to four.
     best_params : Tensor of shape (M, P)
@@ -60,7 +61,6 @@ class StageScheduler:
         n_members = len(params)
         self.initial_lr = np.array([config.learning_rate for config in configs])
         self.patience = np.array([config.patience for config in configs])
-        self.tol = np.array([config.tol for config in configs])
         self.rise = np.array([config.rise for config in configs])
         self.max_n_iter = np.array(
             [config.n_iter_per_stage or split_stages(config.max_iter) for config in configs]
@@ -128,7 +128,7 @@ class StageScheduler:
         if val_loss is not None:
             is_best = members & (val_loss < self.best_loss)
             self.best_loss = np.where(is_best, val_loss, self.best_loss)
-            has_improved = members & (val_loss < self.patience_loss - self.tol)
+            has_improved = members & (val_loss < self.patience_loss - TOL)
             self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
             with np.errstate(invalid="ignore"):  # losses that are not finite count as one epoch
                 risen = np.nan_to_num((val_loss - self.best_loss) / self.rise, posinf=0.0)
@@ -136,11 +136,6 @@ class StageScheduler:
             self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]
         self.best_n_iter[is_best] = self.current_n_iter[is_best]
-
-    def forget_loss(self, members: np.ndarray) -> None:
-        """Have any validation loss of these members (M,) be lower than those so far."""
-        self.best_loss[members] = self.patience_loss[members] = math.inf
-        self.patience_counter[members] = 0
 
     def _end_stages(self, ended: np.ndarray) -> np.ndarray:
         """Start the next stage of some members, and of all that have had their epochs."""

@@ -23,7 +23,7 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.networks import ConvNet, EncoderDecoderPair
+from sklearn_vae.networks import ConvNet, CustomNetwork
 from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.training.dataset import Dataset
@@ -229,10 +229,10 @@ def add_mask_inputs(
     member, given the conditions of the table's rows. A user's encoder is refused.
     """
     network, n_columns = model.architecture.network, len(model.architecture.inputs)
-    if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
+    if isinstance(network, CustomNetwork) and network.encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "
-            f"{network.custom_encoder.made_by!r} was made for whole rows. Fit rows with missing "
+            f"{network.encoder!r} was made for whole rows. Fit rows with missing "
             f"cells first, or all rows at once."
         )
     n_factors = n_imputation_factors(ROWS_FOR_IMPUTATION, n_columns)

@@ -34,15 +34,13 @@ class TrainingConfig:
         Maximum number of rows in a batch.
     learning_rate : float
         Adam's learning rate in the first stage.
-    weight_decay : float
-        Decoupled weight decay of the weight matrices.
     beta : callable
         Weight of the KL divergence as a function of the epoch.
     patience : int
         Number of epochs without improvement after which the first stage ends; half of it ends a
         later one.
-    tol : float
-        Minimum decrease of the validation loss, in nats, that counts as improvement.
+    weight_decay : float, default=0.0
+        Decoupled weight decay of the weight matrices.
     min_steps_per_epoch : int, default=25
         Minimum number of gradient steps in an epoch. An epoch is one pass over the rows, or
         several where a pass has fewer steps.
@@ -67,18 +65,15 @@ class TrainingConfig:
     is_homoscedastic : bool, default=False
         Whether the decoder's scales do not depend on z before the last stage. On a curved
         manifold they would otherwise fit single rows before the means fit the manifold.
-    keeps_initial : bool, default=True
-        Whether the initial parameters are the result if no epoch has a lower validation loss.
     """
 
     seed: int
     max_iter: int
     batch_size: int
     learning_rate: float
-    weight_decay: float
     beta: Schedule
     patience: int
-    tol: float
+    weight_decay: float = 0.0
     min_steps_per_epoch: int = MIN_STEPS
     n_iter_per_stage: tuple[int, ...] | None = None
     rise: float = math.inf
@@ -88,7 +83,6 @@ class TrainingConfig:
     ema_decay: float = 0.0
     max_grad_norm_ratio: float = 10.0
     is_homoscedastic: bool = False
-    keeps_initial: bool = True
 
     def n_steps(self, n_rows: int) -> int:
         """Return the number of gradient steps in an epoch over ``n_rows`` rows."""
@@ -149,8 +143,6 @@ class TrainingJob:
         Training rows.
     valid : Dataset or None
         Validation rows, for early stopping.
-    free_bits : float
-        KL in nats that each latent dimension may have at no cost.
     steps : ndarray of shape (n_columns,) or None
         Recording steps of the columns, by which new weights get least scales.
     weights : dict of ndarray or None
@@ -167,7 +159,6 @@ class TrainingJob:
     config: TrainingConfig
     train: Dataset
     valid: Dataset | None = None
-    free_bits: float = 0.0
     steps: np.ndarray | None = None
     weights: dict[str, np.ndarray] | None = None
     is_random: bool = False

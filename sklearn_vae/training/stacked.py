@@ -16,7 +16,6 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
-from sklearn_vae.objectives import LossState
 from sklearn_vae.system.threads import threads_for
 from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
 from sklearn_vae.training.initialize import make_initializer
@@ -73,10 +72,8 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.load(job.weights, member)
     if rows:
         model.initialize_prior(torch.stack(rows))
-    free_bits = [job.free_bits for job in jobs]
-    state = LossState(free_bits=like.new_tensor(free_bits) if any(free_bits) else 0.0)
     configs = [job.config for job in jobs]
-    return Trainer(model, configs, state, is_refit=jobs[0].is_refit, **kwargs)
+    return Trainer(model, configs, is_refit=jobs[0].is_refit, **kwargs)
 
 
 def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:

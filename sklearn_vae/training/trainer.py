@@ -7,7 +7,6 @@ without a record per batch, and with one number copied to the host per epoch.
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.objectives import REPORTED, LossState, Minibatch
+from sklearn_vae.objectives import REPORTED, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
@@ -49,8 +48,6 @@ class Trainer(NeuralNet):
     configs : sequence of TrainingConfig
         Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
         objectives do.
-    loss_state : LossState, default=LossState()
-        Free bits of each member.
     is_refit : bool, default=False
         Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
@@ -68,7 +65,6 @@ class Trainer(NeuralNet):
         self,
         module: StackedModule,
         configs: Sequence[TrainingConfig],
-        loss_state: LossState | None = None,
         is_refit: bool = False,
         **kwargs: Any,
     ):
@@ -76,7 +72,6 @@ class Trainer(NeuralNet):
         make = partial(copy, configs[0].objective)
         super().__init__(module, criterion=make, device=None, train_split=None, **kwargs)
         self.configs = configs
-        self.loss_state = loss_state or LossState()
         self.is_refit = is_refit
 
     @property
@@ -132,9 +127,8 @@ class Trainer(NeuralNet):
         if optimizer_state is not None:
             self.optimizer_.load_state_dict(optimizer_state)
         model, configs = self.module_, self.configs
-        self.train_, self.valid_ = train, valid
+        self.train_, self.valid_, self.n_rows_ = train, valid, len(train)
         self.validation_noise_: dict[tuple[int, ...], Tensor] = {}
-        self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
         self.results_: dict[int, TrainingResult] = {}
         self.records_: list[dict[str, np.ndarray]] = []
@@ -153,7 +147,6 @@ class Trainer(NeuralNet):
         if valid is not None:
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
-            self.scheduler_.forget_loss(np.array([not config.keeps_initial for config in configs]))
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
@@ -207,7 +200,6 @@ class Trainer(NeuralNet):
             self.scheduler_.select(indices)
             if self.ema_ is not None:
                 self.ema_.select(indices)
-            self.loss_state_ = self.loss_state_.select(indices)
             self.train_ = self.train_.select(indices)
             self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
             if self.inputs_ is not None:
@@ -266,7 +258,7 @@ class Trainer(NeuralNet):
     def _train_on_batches(self, train: Dataset, epoch: int) -> np.ndarray:
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
-        self._epoch_state = replace(self.loss_state_, beta=torch.as_tensor(self.beta_).to(flat))
+        self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
         total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
@@ -301,8 +293,8 @@ class Trainer(NeuralNet):
         x, weight = train.take(rows)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input)
-        terms = self._gradient(minibatch, self._epoch_state)
+        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
+        terms = self._gradient(minibatch, self._epoch_beta)
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
@@ -333,7 +325,7 @@ class Trainer(NeuralNet):
             self._validation_noise(config, n_noise, n_draws, n_points)
             for config, n_noise in zip(configs, model.sizes.tolist(), strict=True)
         ]
-        state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(model.flat))
+        beta = torch.as_tensor(self.final_beta_).to(model.flat)
         rows = torch.arange(n_rows, device=model.flat.device)
         chunks: Sequence[Tensor] = rows.split(n_together)
         if objective.uses_aggregated_posterior:  # every chunk is then a sample of all rows
@@ -344,7 +336,7 @@ class Trainer(NeuralNet):
             x, weight = valid.take(chunk.unsqueeze(0))
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
-            terms = objective(model, Minibatch(x, weight, draws), state)
+            terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
             return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe

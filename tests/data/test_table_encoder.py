@@ -266,7 +266,7 @@ def test_the_fitted_likelihoods_may_be_requested(likelihood):
 
 
 def test_a_request_for_another_likelihood_than_the_fitted_one_is_refused(mixed):
-    """warm_start and partial_fit keep the likelihoods of the first fit."""
+    """partial_fit keeps the likelihoods of the first fit."""
     with pytest.raises(ValueError, match=r"must be Bernoulli\(\) or 'auto' for column 'c'") as e:
         check_requested_likelihoods(fit(mixed, names=NAMES), "gaussian")
 

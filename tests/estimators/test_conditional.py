@@ -27,7 +27,7 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ConvNet, GRUNet
-from sklearn_vae.objectives import ELBO, LossState, Minibatch
+from sklearn_vae.objectives import ELBO, Minibatch
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 
@@ -231,19 +231,19 @@ def test_y_may_be_a_data_frame_of_classes_and_numbers():
 
 def test_the_hand_written_gradient_with_conditions_is_autograds(rng):
     """Conditions reach the decoder, and have no gradient themselves."""
-    architecture = Architecture(2, (6, 5), "silu", ((Gaussian(), 4),), n_conditions=3)
+    architecture = Architecture(2, (6, 5), ((Gaussian(), 4),), n_conditions=3)
     model = VAE(architecture, 2).double()
     model.flatten()
     with torch.no_grad():
         model.flat.copy_(torch.as_tensor(0.3 * rng.standard_normal(model.flat.shape)))
     x, noise = (torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, 1, 9, 2)))
-    state = LossState(torch.ones(2).double())
-    total = ELBO()(model, Minibatch(x, None, noise), state).loss.sum()
+    beta = torch.ones(2).double()
+    total = ELBO()(model, Minibatch(x, None, noise), beta).loss.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
     assert ELBOGradient.supports(model, ELBO())
     with torch.no_grad():
-        ELBOGradient(model, ELBO(), 9)(Minibatch(x, None, noise), state)
+        ELBOGradient(model, ELBO(), 9)(Minibatch(x, None, noise), beta)
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
@@ -325,13 +325,13 @@ def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
         np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], y.to_numpy()))
 
 
-def test_warm_start_refuses_another_conditional_or_a_new_class(of_classes):
+def test_partial_fit_refuses_another_conditional_or_a_new_class(of_classes):
     """A model of p(x) cannot become one of p(x|y) on the way, nor have another class."""
     vae, X, y = of_classes
-    going_on = pickle.loads(pickle.dumps(vae)).set_params(warm_start=True)
+    going_on = pickle.loads(pickle.dumps(vae))
 
     with pytest.raises(ValueError, match="'conditional' parameter must be True"):
-        going_on.set_params(conditional=False).fit(X, y)
+        going_on.set_params(conditional=False).partial_fit(X, y)
     with pytest.raises(ValueError, match="class 'z'"):
         going_on.set_params(conditional=True).partial_fit(X, np.full(len(X), "z"))
     before = going_on.score(X, y)

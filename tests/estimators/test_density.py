@@ -141,7 +141,7 @@ def exact_log_density(density, X, most=9, n=601):
 @pytest.mark.parametrize(
     "options",
     [
-        {"n_draws": 1, "max_iter": 5},
+        {"max_iter": 5},
         *(pytest.param(own, marks=pytest.mark.slow) for own in ({}, {"max_iter": 1})),
     ],
 )
@@ -326,13 +326,12 @@ def test_an_average_of_weights_is_what_is_kept():
             seen.append(net.module_.flat.clone())
 
     def trained(averaging, **kwargs):
-        model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
+        model = build(Architecture(2, (4,), ((Gaussian(), 3),))).double()
         model.flatten()
         model.reset_parameters(0, 0)
         config = TrainingConfig(
             seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
-            weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
-            n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
+            beta=Constant(1.0), patience=9, n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
         trainer = Trainer(model, [config], verbose=0, **kwargs)
         trainer.train(Dataset.from_x(X, None, 50.0, 0.0))
@@ -350,7 +349,7 @@ def test_an_average_of_weights_is_what_is_kept():
 
 def test_a_gradient_far_longer_than_usual_is_cut():
     """To three times the root of the sum of Adam's second moments, in its own direction."""
-    model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
+    model = build(Architecture(2, (4,), ((Gaussian(), 3),)), 2).double()
     model.flatten()
     adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
     rng = np.random.default_rng(0)

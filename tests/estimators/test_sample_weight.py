@@ -8,6 +8,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.networks import CustomNetwork
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
@@ -44,7 +45,7 @@ CASES = {
     "conditional": ({"conditional": True}, HOLEY),
     "the automatic size": ({"n_components": "auto"}, HOLEY),
     "importance weights": ({"objective": "iwae"}, X),
-    "autograd": ({"encoder": nn.Linear, "activation": "gelu"}, HOLEY),
+    "autograd": ({"network": CustomNetwork(nn.Linear)}, HOLEY),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -154,25 +154,23 @@ def test_reconstructions_keep_the_index_of_codes():
     assert list(vae.inverse_transform(codes.to_numpy()).index) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("n_components", 3),
         ("hidden_layer_sizes", (7,)),
-        ("activation", "relu"),
         ("likelihood", Gaussian(scale="per_column")),
         ("likelihood", [Gaussian(scale="per_column"), "auto", "auto", "auto"]),
     ],
 )
-def test_further_training_refuses_other_shapes(method, name, value):
+def test_further_training_refuses_other_shapes(name, value):
     """Weights of one model cannot go on in another; the message names the parameter."""
     X = np.random.default_rng(0).normal(size=(120, 4))
-    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(X)
+    vae = VAETransformer(2, max_iter=1, random_state=0).fit(X)
     with pytest.raises(ValueError, match=f"'{name}' parameter must be"):
-        getattr(vae.set_params(**{name: value}), method)(X)
+        vae.set_params(**{name: value}).partial_fit(X)
     with pytest.raises(ValueError, match="features"):
-        getattr(vae, method)(X[:, :3])
+        vae.partial_fit(X[:, :3])
 
 
 def test_interpolation_checks_its_arguments(vae):
@@ -284,22 +282,10 @@ def test_samples_of_an_ensemble_have_the_moments_of_the_mixture():
 
 
 @pytest.mark.parametrize("n_init", [1, 2])
-@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
-def test_an_ensemble_refuses_further_training(method, warm_start, n_init):
+def test_an_ensemble_refuses_further_training(n_init):
     """Refused from the first call on, so that nobody finds out at the second."""
-    vae = starts(n_init=n_init, ensemble=True, warm_start=warm_start, max_iter=1)
+    vae = starts(n_init=n_init, ensemble=True, max_iter=1)
     for _ in range(2):
         with pytest.raises(ValueError, match="'ensemble' parameter of VAETransformer must be"):
-            getattr(vae, method)(moons())
-        vae.set_params(warm_start=False).fit(moons()).set_params(warm_start=warm_start)
-
-
-def test_a_warm_start_goes_on_from_refitted_weights():
-    """They have seen the validation rows, and their loss there was never beaten."""
-    X = load_wine().data
-    vae = VAETransformer(4, warm_start=True, max_iter=4, random_state=0).fit(X)
-    before = vae.state_dict_
-    scores = [vae.score(X), vae.fit(X).score(X)]
-
-    assert any((vae.state_dict_[name] != value).any() for name, value in before.items())
-    assert scores[1] > scores[0]
+            vae.partial_fit(moons())
+        vae.fit(moons())

@@ -12,6 +12,7 @@ from torch import nn
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inference import predictor
+from sklearn_vae.networks import CustomNetwork
 
 QUICK = {"max_iter": 2, "random_state": 0}
 MODELS = {
@@ -91,7 +92,7 @@ class Layer(nn.Module):
         return torch.tanh(self.layer(x))
 
 
-@pytest.mark.parametrize("options", [{"encoder": Layer}, {}])
+@pytest.mark.parametrize("options", [{"network": CustomNetwork(Layer)}, {}])
 def test_four_threads_score_as_one_does(options, X):
     """To the last bit: members have different weights in one module of the user's."""
     model = VAETransformer(2, n_init=3, ensemble=True, **options, **QUICK).fit(X)

@@ -14,7 +14,7 @@ from sklearn_vae.models.mixture_vae import MixtureArchitecture
 
 
 def architecture_of(*blocks):
-    return MixtureArchitecture(1, (2,), "tanh", blocks)
+    return MixtureArchitecture(1, (2,), blocks)
 
 
 def em_of(x, *blocks, covariance_type="full", weight=None):

@@ -42,7 +42,6 @@ def make(
     architecture = MixtureArchitecture(
         2,
         (8,),
-        "tanh",
         blocks,
         n_mixture=n_mixture or len(anchors.weight),
         covariance_type=covariance_type or kind,
@@ -90,7 +89,7 @@ def iris():
 
 def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=None, rounding=None):
     blocks = blocks or ((Gaussian(), X.shape[1]),)
-    architecture = MixtureArchitecture(1, (2,), "tanh", blocks, steps=steps)
+    architecture = MixtureArchitecture(1, (2,), blocks, steps=steps)
     return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0, steps=rounding)
 
 

@@ -16,7 +16,6 @@ def layout_of(column_indices):
         n_posterior_params=4,
         has_missing=True,
         hidden_layer_sizes=(3,),
-        activation="tanh",
     )
 
 

@@ -20,7 +20,7 @@ def fit(X, network=SMALL, **params):
     return VAETransformer(2, network=network, random_state=0, **{**usual, **params}).fit(X)
 
 
-def layout_of(blocks, places, *, has_missing=False, n_conditions=0, hidden=(6,), activation="tanh"):
+def layout_of(blocks, places, *, has_missing=False, n_conditions=0, hidden=(6,)):
     return Layout(
         [(n, kind.width, kind.decoded_sizes) for kind, n in blocks],
         places,
@@ -29,7 +29,6 @@ def layout_of(blocks, places, *, has_missing=False, n_conditions=0, hidden=(6,),
         n_posterior_params=4,
         has_missing=has_missing,
         hidden_layer_sizes=hidden,
-        activation=activation,
     )
 
 
@@ -75,7 +74,7 @@ def test_any_image_goes_down_and_up_again(shape, has_missing):
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(3, 4, 5)).for_n_features(n)
     layout = layout_of([(Gaussian(), n)], range(n), has_missing=has_missing, n_conditions=1)
-    encoder, decoder = network.encoder(2, layout), network.decoder(2, layout)
+    encoder, decoder = network.build_encoder(2, layout), network.build_decoder(2, layout)
     q = encoder(torch.randn(2, 7, layout.encoder_sizes[0]))
     p = decoder(torch.randn(2, 7, layout.decoder_sizes[0]))
 
@@ -88,7 +87,7 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
     shape = (8, 10, 3)
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(4, 5))
-    encoder = network.encoder(1, layout_of([(Gaussian(), n)], range(n), activation="relu"))
+    encoder = network.build_encoder(1, layout_of([(Gaussian(), n)], range(n)))
     encoder.reset_parameters(0, seed=0, side=0)
     w = {name.replace("/", "."): value[0].detach() for name, value in encoder.weights.items()}
     w["last.weight"].normal_(generator=torch.Generator().manual_seed(0))
@@ -96,9 +95,9 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
     h = torch.as_tensor(images).permute(0, 3, 1, 2)
     for place in (0, 2):
         weight, bias = (w[f"convolutions.{place}.{part}"] for part in ("weight", "bias"))
-        h = torch.relu(nn.functional.conv2d(h, weight, bias, stride=2, padding=1))
+        h = nn.functional.silu(nn.functional.conv2d(h, weight, bias, stride=2, padding=1))
     h = h.permute(0, 2, 3, 1).flatten(1)
-    h = torch.relu(h @ w["dense.0.weight"].T + w["dense.0.bias"])
+    h = nn.functional.silu(h @ w["dense.0.weight"].T + w["dense.0.bias"])
     expected = h @ w["last.weight"].T
 
     found = encoder(torch.as_tensor(images.reshape(1, 3, -1)))[0]
@@ -108,8 +107,8 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
 def test_every_pixel_of_an_output_is_covered_by_as_many_weights():
     """Uneven overlap is what makes chequered patterns: all ones must give an even image."""
     network = ConvNet((16, 16), channels=(1,))
-    layout = layout_of([(Bernoulli(), 256)], range(256), hidden=(), activation="identity")
-    decoder = network.decoder(1, layout)
+    layout = layout_of([(Bernoulli(), 256)], range(256), hidden=())
+    decoder = network.build_decoder(1, layout)
     for param in decoder.weights.values():
         param.data.fill_(1.0)
     image = decoder(torch.ones(1, 1, 2)).view(16, 16)

@@ -6,21 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, PerMember
-
-TORCH_ACTIVATIONS = {
-    "identity": nn.Identity(),
-    "logistic": nn.Sigmoid(),
-    "tanh": nn.Tanh(),
-    "relu": nn.ReLU(),
-    "silu": nn.SiLU(),
-    "gelu": nn.GELU(),
-}
+from sklearn_vae.networks import MLP, Dense, PerMember
 
 
-def random_mlp(n_members, hidden_layer_sizes, activation="tanh", n_in=3, n_out=2):
+def random_mlp(n_members, hidden_layer_sizes, n_in=3, n_out=2):
     """An MLP whose every weight is random."""
-    network = MLP(n_members, n_in, n_out, hidden_layer_sizes, activation).double()
+    network = MLP(n_members, n_in, n_out, hidden_layer_sizes).double()
     generator = torch.Generator().manual_seed(0)
     for param in network.parameters():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
@@ -36,7 +27,7 @@ def torch_linear(weight, bias):
     return layer
 
 
-def by_torch(network, member, activation, x):
+def by_torch(network, member, x):
     """The same function from torch.nn's layers."""
     linear = torch_linear(network.linear.weight[member], network.linear.bias[member])
     if network.last is None:
@@ -44,18 +35,17 @@ def by_torch(network, member, activation, x):
     layers = []
     for layer in network.hidden:
         layers += [torch_linear(layer.weight[member], layer.bias[member])]
-        layers += [TORCH_ACTIVATIONS[activation]]
+        layers += [nn.SiLU()]
     stack = nn.Sequential(*layers, torch_linear(network.last[member], None))
     return linear(x) + stack(x)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("hidden_layer_sizes", [(), (4,), (5, 4)])
-def test_members_equal_separate_networks(hidden_layer_sizes, activation):
+def test_members_equal_separate_networks(hidden_layer_sizes):
     """A fleet is worth nothing if its members are not the models they stand for."""
-    network = random_mlp(3, hidden_layer_sizes, activation)
+    network = random_mlp(3, hidden_layer_sizes)
     x = torch.randn(3, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = torch.stack([by_torch(network, m, activation, x[m]) for m in range(3)])
+    expected = torch.stack([by_torch(network, m, x[m]) for m in range(3)])
 
     torch.testing.assert_close(network(x), expected)
 

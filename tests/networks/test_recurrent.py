@@ -62,7 +62,7 @@ REAL = ((Gaussian(), N_STEPS),)
 def model_of(network, blocks=REAL, n_features=N_STEPS, **params):
     """A model in double precision, its weights zero."""
     architecture = Architecture(
-        2, (4,), "tanh", blocks, network=network.for_n_features(n_features), **params
+        2, (4,), blocks, network=network.for_n_features(n_features), **params
     )
     return build(architecture).double()
 
@@ -141,9 +141,8 @@ def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
         n_posterior_params=4,
         has_missing=True,
         hidden_layer_sizes=(),
-        activation="tanh",
     )
-    encoder = kind.for_n_features(N_STEPS).encoder(1, layout).double()
+    encoder = kind.for_n_features(N_STEPS).build_encoder(1, layout).double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)

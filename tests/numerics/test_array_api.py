@@ -16,6 +16,7 @@ FUNCTIONS = [
     *((partial(array_api.softmax, axis=k), partial(special.softmax, axis=k)) for k in (0, -1)),
     (array_api.log_softmax, partial(special.log_softmax, axis=-1)),
     (array_api.sigmoid, special.expit),
+    (array_api.silu, lambda x: x * special.expit(x)),
     (array_api.log_sigmoid, special.log_expit),
     (array_api.softplus, partial(np.logaddexp, 0)),
     (lambda x: array_api.lgamma(abs(x)), lambda x: special.gammaln(abs(x))),

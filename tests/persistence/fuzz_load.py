@@ -203,7 +203,6 @@ class Mutator:
                 {"@object": "Ordinal", "n_classes": 1}, {"@object": "ZeroInflated", "n_spikes": 0},
                 {"@object": "Poisson", "unit": 0.0}, {"@object": "Bernoulli"},
                 {"@object": "NegativeLogLikelihood", "n_draws": 10**9}, {"@function": "codes"},
-                {"@partial": {"@function": "codes"}, "arguments": {}},
                 {"@object": "VAETransformer", "parameters": {}, "fitted": {}},
             ],
             rng,

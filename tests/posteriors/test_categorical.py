@@ -16,6 +16,7 @@ from sklearn_vae.initialization.kmeans import ordered_k_means
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import sobol_normal
+from sklearn_vae.objectives import ELBO
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 
 TWO_OF_THREE = RelaxedCategorical(n_variables=2)
@@ -183,7 +184,7 @@ def test_free_bits_are_those_of_a_variable():
     how = {"posterior": "categorical", "beta": 30.0, "refit": False}
     how |= {"max_iter": 4, "early_stopping": False, "random_state": 0}
     silent, spent = (
-        VAETransformer(5, free_bits=bits, **how).fit(BLOBS).history_[-1]["kl_loss"]
+        VAETransformer(5, objective=ELBO(free_bits=bits), **how).fit(BLOBS).history_[-1]["kl_loss"]
         for bits in (0.0, 0.5)
     )
 

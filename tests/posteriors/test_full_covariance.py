@@ -70,7 +70,7 @@ def linear_model(posterior, d=4):
     covariance = np.linalg.inv(np.eye(2) + (loadings / residual**2) @ loadings.T)
     posterior_weights = (loadings / residual**2).T @ covariance
     start = LinearGaussian(np.zeros(d), loadings, residual, posterior_weights, np.ones(2), residual)
-    model = VAE(Architecture(2, (), "tanh", ((Gaussian("per_column"), d),), posterior=posterior))
+    model = VAE(Architecture(2, (), ((Gaussian("per_column"), d),), posterior=posterior))
     model = model.double()
     model.flatten()
     model.initialize(0, start)

@@ -19,7 +19,6 @@ CONFIG = TrainingConfig(
     weight_decay=0.01,
     beta=Constant(1.0),
     patience=3,
-    tol=1e-3,
 )
 PLAN = replace(CONFIG, batch_size=16, patience=2)
 NO_STEPS = replace(CONFIG, n_iter_per_stage=(0, 0, 0))

@@ -60,12 +60,12 @@ def test_a_stage_ends_when_patience_does():
 
 def test_gains_below_the_tolerance_are_kept_but_try_the_patience():
     """Creeping on for ever is no progress; small gains that add up are."""
-    patient = replace(CONFIG, max_iter=100, patience=3, tol=0.1)
-    creeping, _ = go(patient, [5, 4.96, 4.95, 4.94])
-    adding, _ = go(patient, [5, 4.96, 4.92, 4.88, 4.84, 4.80])
+    patient = replace(CONFIG, max_iter=100, patience=3)
+    creeping, _ = go(patient, [5, 4.9996, 4.9995, 4.9994])
+    adding, _ = go(patient, [5, 4.9996, 4.9992, 4.9988, 4.9984, 4.9980])
 
     assert creeping.stage.tolist() == [1]
-    assert creeping.best_loss.tolist() == [4.94]
+    assert creeping.best_loss.tolist() == [4.9994]
     assert creeping.best_n_iter.tolist() == [[4, 0, 0]]
     assert adding.stage.tolist() == [0]
 
@@ -87,7 +87,7 @@ def test_best_n_iter_leads_to_the_best_parameters(seed):
     rng = np.random.default_rng(seed)
     val_losses = rng.standard_normal((40, 3)).cumsum(axis=0).round(1)
     losses = np.where(rng.random((40, 3)) < 0.05, np.inf, 0.0)
-    wild = replace(CONFIG, max_iter=30, patience=4, tol=0.1)
+    wild = replace(CONFIG, max_iter=30, patience=4)
     scheduler, flat = go(wild, val_losses, losses)
     rates = 0.01 * np.array(STAGES)
 

@@ -1,6 +1,7 @@
 """Hand-written gradients, with autograd as the oracle."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,9 +22,8 @@ from sklearn_vae.likelihoods import (
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
-from sklearn_vae.objectives import ELBO, IWAE, MMD, LossState, Minibatch, TrimmedELBO
+from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch, TrimmedELBO
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import gradients
@@ -64,7 +64,6 @@ def disturbed(
     *,
     n_members=1,
     hidden=(6, 5),
-    activation="silu",
     sizes=None,
     n_factors=0,
     n_conditions=0,
@@ -75,7 +74,6 @@ def disturbed(
     architecture = Architecture(
         2,
         hidden,
-        activation,
         tuple(blocks),
         n_factors=n_factors,
         n_conditions=n_conditions,
@@ -135,35 +133,34 @@ def batch(model, *, weighted=False, n_rows=9):
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
 
 
-def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, atol=1e-8, **state):
+def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, atol=1e-8):
     model.flat_grad.zero_()
     beta = torch.as_tensor(beta).double().expand(len(x))
-    state = LossState(beta, **state)
-    expected = objective(model, Minibatch(x, weight, noise), state)
+    expected = objective(model, Minibatch(x, weight, noise), beta)
     expected.loss.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
     kind = find_gradient(model, objective)
     ours = kind(model, objective, x.shape[1])
     with torch.no_grad():
-        ours(Minibatch(x.flip(1), weight, noise), state)  # nor does the batch before
-        actual = ours(Minibatch(x, weight, noise), state)
+        ours(Minibatch(x.flip(1), weight, noise), beta)  # nor does the batch before
+        actual = ours(Minibatch(x, weight, noise), beta)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
     torch.testing.assert_close(actual, expected.stacked(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("objective", [ELBO(), TrimmedELBO(0.4)])
+@pytest.mark.parametrize("kind", [ELBO, partial(TrimmedELBO, 0.4)])
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("n_members", [1, 3])
-def test_every_kind_of_column_mask_and_weight(name, n_members, objective):
+def test_every_kind_of_column_mask_and_weight(name, n_members, kind):
     """With and without weights and free bits."""
     model = disturbed(BLOCKS[name], n_members=n_members)
     for weighted, free_bits in itertools.product((False, True), (0.0, 0.3)):
         rows = batch(model, weighted=weighted)
 
-        assert_same_gradient(model, objective, *rows, free_bits=free_bits)
+        assert_same_gradient(model, kind(free_bits=free_bits), *rows)
 
 
 @pytest.mark.parametrize("objective", [ELBO(), TrimmedELBO(0.4)])
@@ -236,26 +233,24 @@ def test_mixture_priors_of_one_dimension_or_one_row(n_components, batch_size, mo
     np.testing.assert_allclose(ours.score_samples(X), vae.fit(X).score_samples(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(), (7,), (6, 5)])
-def test_every_activation_and_depth(activation, hidden):
+def test_every_depth(hidden):
     """The linear path alone, one hidden layer and two."""
     blocks = BLOCKS["bits, and both kinds of scale"]
-    model = disturbed(blocks, hidden=hidden, activation=activation)
+    model = disturbed(blocks, hidden=hidden)
 
     assert_same_gradient(model, ELBO(), *batch(model))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_members_differ_in_size_beta_and_free_bits(weighted):
+def test_members_differ_in_size_and_beta(weighted):
     """All that rides in one fleet; dimensions that a member has not have no gradient."""
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=3, sizes=[2, 1, 2])
-    state = {"free_bits": torch.tensor([[0.3], [0.1], [0.0]])}
     x, weight, noise = batch(model, weighted=weighted)
     noise = noise * model.mask[:, None, None]
 
     beta = torch.tensor([0.5, 1.0, 2.0]).double()
-    assert_same_gradient(model, ELBO(), x, weight, noise, beta, **state)
+    assert_same_gradient(model, ELBO(free_bits=0.3), x, weight, noise, beta)
     own = model.decoder.linear.weight.grad
     assert own[1, 0].any()
     assert not own[1, 1].any()
@@ -302,7 +297,6 @@ def disturbed_mixture(
     *,
     n_members=1,
     hidden=(6, 5),
-    activation="silu",
     n_mixture=3,
     covariance_type="full",
     n_shears=2,
@@ -314,7 +308,6 @@ def disturbed_mixture(
     architecture = MixtureArchitecture(
         2,
         hidden,
-        activation,
         tuple(blocks or [(Gaussian("per_row"), 3), (Bernoulli(), 2)]),
         n_mixture=n_mixture,
         covariance_type=covariance_type,
@@ -354,16 +347,14 @@ def mixture_batch(model, *, n_draws=5, weighted=False, n_rows=9):
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
-@pytest.mark.parametrize("doubly_reparameterized", [False, True])
 @pytest.mark.parametrize("n_draws", [1, 5])
-def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
+def test_the_mixtures_bound(n_members, n_draws):
     """With and without weights."""
-    objective = IWAE(n_draws, doubly_reparameterized)
     model = disturbed_mixture(n_members=n_members)
     for weighted in (False, True):
         rows = mixture_batch(model, n_draws=n_draws, weighted=weighted)
 
-        assert_same_gradient(model, objective, *rows, beta=1.0, atol=1e-10)
+        assert_same_gradient(model, IWAE(n_draws), *rows, beta=1.0, atol=1e-10)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])

@@ -12,7 +12,7 @@ from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
 def make_job(rows, *, n_valid=15, **config):
-    architecture = Architecture(2, (6, 5), "silu", BLOCKS)
+    architecture = Architecture(2, (6, 5), BLOCKS)
     rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
     return TrainingJob(architecture, replace(PLAN, **config), rows, valid)
 

@@ -22,7 +22,7 @@ def incomplete_rows(n_rows=30, n_columns=4):
 def model_of(n_members, n_factors=2):
     torch.manual_seed(0)
     blocks = ((Gaussian("per_row"), 4),)
-    model = VAE(Architecture(2, (5,), "silu", blocks, n_factors=n_factors), n_members).double()
+    model = VAE(Architecture(2, (5,), blocks, n_factors=n_factors), n_members).double()
     model.flatten()
     for buffer in () if model.filler is None else model.filler.buffers():
         buffer.copy_(torch.rand_like(buffer[:1]).expand_as(buffer))

@@ -32,7 +32,7 @@ def job_on(x, weight=None, *, n_valid=60, blocks=REAL, **architecture):
     weight = None if weight is None else torch.as_tensor(weight / weight.mean())
     rows = Dataset.from_x(torch.as_tensor(x), weight, float(n_rows), 0.0)
     rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
-    shapes = Architecture(2, (6, 5), "silu", blocks)
+    shapes = Architecture(2, (6, 5), blocks)
     return TrainingJob(replace(shapes, **architecture), PLAN, rows, valid)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import LossState, Minibatch, Objective
+from sklearn_vae.objectives import Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient, impute_inputs
 from sklearn_vae.training.gradients.mixture import MixtureGradient
@@ -66,23 +66,23 @@ class LossGradient:
         weights = [model.decoder.linear.weight, model.decoder.last]
         self.masks = [(cast(Tensor, w.grad), is_trained) for w in weights if w is not None]
 
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Write the gradient of one batch into the model's; return the loss terms (3, M)."""
         if self.hand_written is None:
-            terms = self._autograd(batch, state)
+            terms = self._autograd(batch, beta)
         else:
             n_rows = batch.x.shape[1]
             if n_rows not in self.by_size:
                 self.by_size[n_rows] = self.hand_written(self.model, self.objective, n_rows)
-            terms = self.by_size[n_rows](batch, state)
+            terms = self.by_size[n_rows](batch, beta)
         for gradient, is_trained in self.masks:
             gradient.mul_(is_trained)
         return terms
 
-    def _autograd(self, batch: Minibatch, state: LossState) -> Tensor:
+    def _autograd(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Write autograd's gradient of one batch into the model's."""
         with torch.enable_grad():
-            terms = self.objective(cast(VAE, self.model), batch, state)
+            terms = self.objective(cast(VAE, self.model), batch, beta)
             total = terms.loss.sum()
         params = list(self.model.parameters())
         gradients = torch.autograd.grad(total, params, materialize_grads=True)

@@ -11,7 +11,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.array_api import in_double
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
-from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
+from sklearn_vae.objectives import ELBO, Minibatch, Objective, TrimmedELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
@@ -93,7 +93,7 @@ class ELBOGradient:
         blocks = split_columns(model.likelihood, params, grads, self.x, self.observed)
         return [make_cost(columns) for columns in blocks]
 
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
         The terms are valid until the next call.
@@ -107,7 +107,7 @@ class ELBOGradient:
         kl_rows = self.latent.kl_per_row()
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
-        beta, weight = cast(Tensor, state.beta), batch.weight
+        weight = batch.weight
         if type(self.objective) is TrimmedELBO:
             kl_rows = kl_rows.mT - self.latent.kl_offset
             weight = self.objective.row_weights(-cost_of_rows[:, 0], kl_rows, beta, weight)
@@ -120,11 +120,11 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
-        torch.sum(state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
+        torch.sum(self.objective.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
-        if state.has_free_bits:
-            kl_weight = kl_weight * state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
+        if self.objective.free_bits:
+            kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
         grad = self.latent.backward(noise, kl_weight)
         if self.mask is not None:  # the padding of a smaller member is not trained
             grad.unflatten(1, (2, -1)).mul_(self.mask[:, None, :, None])

@@ -7,7 +7,6 @@ Tensors have the features first, (M, features, rows): the rows are then along th
 processor's vector instructions, which a small or odd number of features would leave half empty.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -20,29 +19,6 @@ from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
 aten = torch.ops.aten
 # A contiguous buffer of a tensor's shape, whatever the tensor's strides.
 empty_like = partial(torch.empty_like, memory_format=torch.contiguous_format)
-
-# Forward pass of each activation, from its input into ``out``; backward pass, from the gradient of
-# its value, its input and its value, into ``out``.
-ACTIVATIONS_OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "identity": lambda x, out: out.copy_(x),
-    "logistic": lambda x, out: torch.sigmoid(x, out=out),
-    "tanh": lambda x, out: torch.tanh(x, out=out),
-    "relu": lambda x, out: torch.clamp_min(x, 0, out=out),
-    "silu": lambda x, out: aten.silu.out(x, out=out),
-    "gelu": lambda x, out: aten.gelu.out(x, out=out),
-}
-ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "identity": lambda grad, x, value, out: out.copy_(grad),
-    "logistic": lambda grad, x, value, out: aten.sigmoid_backward.grad_input(
-        grad, value, grad_input=out
-    ),
-    "tanh": lambda grad, x, value, out: aten.tanh_backward.grad_input(grad, value, grad_input=out),
-    "relu": lambda grad, x, value, out: aten.threshold_backward.grad_input(
-        grad, value, 0, grad_input=out
-    ),
-    "silu": lambda grad, x, value, out: aten.silu_backward.grad_input(grad, x, grad_input=out),
-    "gelu": lambda grad, x, value, out: aten.gelu_backward.grad_input(grad, x, grad_input=out),
-}
 
 
 class GradientBuffers:
@@ -96,8 +72,6 @@ class HandWrittenMLP:
             n_members, n_last_hidden + n_in + 1, n_rows
         )
         self.x = self.last_input[:, n_last_hidden:-1]  # (M, n_in, rows), for the caller to fill
-        self.activation = ACTIVATIONS_OUT[network.activation_name]
-        self.activation_backward = ACTIVATION_GRADIENTS[network.activation_name]
 
         self.hidden: list[HandWrittenLinear] = []
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
@@ -118,15 +92,15 @@ class HandWrittenMLP:
     def forward(self) -> None:
         """Compute ``out`` (M, n_out, rows) from ``x``."""
         for layer, value in zip(self.hidden, self.activations, strict=True):
-            self.activation(layer.forward(), value)
+            aten.silu.out(layer.forward(), out=value)
         self.last.forward()
 
     def backward(self, grad: Tensor) -> None:
         """Write the gradients of the weights, and that of the input into ``grad_x``."""
         self.last.backward(grad)
         grad = self.grad_last_hidden
-        for layer, value in zip(reversed(self.hidden), reversed(self.activations), strict=True):
-            grad = layer.backward(self.activation_backward(grad, layer.out, value, grad))
+        for layer in reversed(self.hidden):
+            grad = layer.backward(aten.silu_backward.grad_input(grad, layer.out, grad_input=grad))
         if self.hidden and self.n_grad:
             self.grad_x.add_(grad)
 

@@ -11,7 +11,7 @@ from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_comp
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.array_api import cholesky, in_double
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
-from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
+from sklearn_vae.objectives import IWAE, Minibatch, Objective
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
@@ -43,7 +43,7 @@ class MixtureGradient:
         buffers = self.buffers = GradientBuffers(model)
         self.encoder = HandWrittenMLP(model.encoder, n_rows, buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
-        self.latent = WeightedGaussianSample(self.encoder, self.decoder, n_draws, objective)
+        self.latent = WeightedGaussianSample(self.encoder, self.decoder, n_draws)
         one_hot = self.decoder.x[:, n_latent:]  # after z
         self.grad_out = torch.empty_like(self.decoder.out)
         params, grads = (
@@ -62,11 +62,10 @@ class MixtureGradient:
         """Return whether the model and the objective have a backward pass here."""
         return isinstance(model, MixtureVAE) and type(objective) is IWAE
 
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        The terms are valid until the next call. The state is not read: the weight of the KL
-        divergence is 1 for this objective.
+        The terms are valid until the next call. The weight of the KL is 1 for this objective.
         """
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
@@ -140,7 +139,7 @@ class ImportanceWeights:
 class WeightedGaussianSample(GaussianSample):
     """Reparameterized samples of z with log p(z) - log q(z|x).
 
-    The gradient is the usual or the doubly reparameterized one [1]_.
+    The gradient is the doubly reparameterized one [1]_.
 
     References
     ----------
@@ -148,11 +147,8 @@ class WeightedGaussianSample(GaussianSample):
        Objectives", ICLR 2019.
     """
 
-    def __init__(
-        self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int, objective: IWAE
-    ):
+    def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
         super().__init__(encoder, decoder, n_draws)
-        self.doubly_reparameterized = objective.doubly_reparameterized
         self.buffer = empty_like(self.z)
 
     def log_ratio(self, noise: Tensor) -> Tensor:
@@ -164,21 +160,15 @@ class WeightedGaussianSample(GaussianSample):
     def backward(self, noise: Tensor, weights: Tensor, grad_log_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from that of z.
 
-        The doubly reparameterized one differentiates log q(z|x) with respect to z only, and
-        multiplies the gradient of z by the normalized weights once more.
+        It differentiates log q(z|x) with respect to z only, and multiplies the gradient of z by the
+        normalized weights once more.
         """
         grad_log_weight = grad_log_weight.unsqueeze(1)  # (M, 1, K, B)
-        if self.doubly_reparameterized:
-            torch.div(noise, self.scale_per_draw, out=self.buffer).sub_(self.z)
-            self.grad_z.addcmul_(self.buffer, grad_log_weight).mul_(weights.unsqueeze(1))
-        else:
-            self.grad_z.addcmul_(self.z, grad_log_weight, value=-1)
+        torch.div(noise, self.scale_per_draw, out=self.buffer).sub_(self.z)
+        self.grad_z.addcmul_(self.buffer, grad_log_weight).mul_(weights.unsqueeze(1))
         self.sum_over_draws(noise)
-        grad = self.grad_scale.mul_(self.scale)
-        if not self.doubly_reparameterized:
-            grad.add_(grad_log_weight.sum(2))
         self.grad_loc.copy_(self.grad_loc_sum)
-        self.log_scale_bound.backward(grad, out=self.grad_raw)
+        self.log_scale_bound.backward(self.grad_scale.mul_(self.scale), out=self.grad_raw)
         return self.grad_params
 
 
