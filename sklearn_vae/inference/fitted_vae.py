@@ -60,20 +60,10 @@ def keep(
 
 
 class Backend(NamedTuple):
-    """A model in one library, and how it computes rows.
-
-    Attributes
-    ----------
-    model : object
-        The model.
-    convert : callable
-        Converts an array of numpy to the library.
-    map_chunks : callable
-        Applies a function to chunks of rows, see ``map_in_numpy``.
-    """
+    """A model in one library, and how it computes rows: see ``map_in_numpy``."""
 
     model: Any
-    convert: Callable[[np.ndarray], Array]
+    convert: Callable[[np.ndarray], Array]  # an array of numpy to one of the library
     map_chunks: Callable[..., np.ndarray]
 
     def map(

@@ -20,21 +20,11 @@ def dense(layer: Any, x: Array) -> Array:
 
 
 class Perceptron:
-    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``, with SiLU.
-
-    Attributes
-    ----------
-    linear : Layer
-        The skip connection.
-    hidden : sequence of Layer
-        The hidden layers.
-    last : array of shape (M, n_in, n_out) or None
-        Weights of the last layer; None without hidden layers. It has no bias, which would repeat
-        the skip connection's.
-    """
+    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``, with SiLU."""
 
     linear: Any
     hidden: Sequence[Any]
+    # weights, without hidden layers None; a bias would repeat that of ``linear``
     last: Any
 
     def forward(self, x: Array) -> Array:
