@@ -4,7 +4,7 @@ Missing values are imputed by conditional means.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian, axis_signs
+from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
@@ -92,33 +92,17 @@ class FactorModel:
         return cls(loc, loadings, residual)
 
     def linear_gaussian(self, n_components: int) -> LinearGaussian:
-        """Return the model with the most informative factors, and its posterior of whole rows.
-
-        Factors are rotated so that they are independent given a row without missing values. The
-        variance of those left out is added to the residual's.
-        """
+        """Return probabilistic PCA of the model's covariance, as of a table without holes."""
         precision = 1 / np.square(self.residual)
-        information, rotation = np.linalg.eigh((self.loadings * precision) @ self.loadings.T)
-        leading = np.argsort(-information)[: min(n_components, len(information))]
-        rotated = rotation.T @ self.loadings
-        rotated *= axis_signs((rotated * np.sqrt(precision)).T)[:, None]
-        loadings, information = rotated[leading], np.maximum(information[leading], 0)
-        left_out = np.square(rotated).sum(axis=0) - np.square(loadings).sum(axis=0)
-        variance = np.square(self.residual) + np.maximum(left_out, 0)
+        covariance = self.loadings.T @ self.loadings + np.diag(np.square(self.residual))
         imputation: tuple[np.ndarray, ...] = (self.loc, self.loadings, precision)
         if self.regression is not None:
             coef = self.regression.coef
             loc = self.loc - self.regression.mean @ coef
             imputation = (loc, self.loadings, precision, coef)
-        return LinearGaussian(
-            loc=self.loc,
-            loadings=loadings,
-            residual=np.sqrt(variance),
-            posterior_weights=(loadings * precision).T / (1 + information),
-            posterior_scale=1 / np.sqrt(1 + information),
-            imputation=imputation,
-            regression=self.regression,
-        ).padded(n_components)
+        pca = CorrelationPCA.of_covariance(self.loc, covariance, n_components)
+        model = replace(pca, regression=self.regression).linear_gaussian(n_components)
+        return replace(model, imputation=imputation)
 
 
 def n_imputation_factors(n_rows: int, n_columns: int) -> int:

@@ -116,6 +116,14 @@ class CorrelationPCA:
         min_variance = max(min_residual**2, MIN_VARIANCE)
         return cls(loc, scale, *components, min_residual_variance=min_variance)
 
+    @classmethod
+    def of_covariance(cls, loc: np.ndarray, covariance: np.ndarray, n_axes: int) -> Self:
+        """Compute up to ``n_axes`` components of a covariance matrix (d, d) of rows of mean loc."""
+        scale = np.sqrt(covariance.diagonal())
+        gram = covariance / np.outer(scale, scale)
+        variances, axes = _leading_eigenvectors(gram.copy(), min(n_axes, len(loc)))
+        return cls(loc, scale, variances, axes * axis_signs(axes), float(len(loc)))
+
     def linear_gaussian(self, n_components: int) -> LinearGaussian:
         """Return probabilistic PCA of the standardized columns, by maximum likelihood [1]_.
 

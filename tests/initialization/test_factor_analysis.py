@@ -13,6 +13,7 @@ from sklearn_vae.initialization.factor_analysis import (
     discrepancy,
     n_factors,
 )
+from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.metrics import active_units
 
 
@@ -101,3 +102,17 @@ def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch):
 
     for name in ("loc", "loadings", "residual"):
         np.testing.assert_allclose(getattr(model, name), getattr(unsorted, name), atol=1e-10)
+
+
+def test_missing_cells_do_not_change_where_a_model_starts():
+    """At the largest principal component, not at two columns that determine each other."""
+    rng = np.random.default_rng(0)
+    factor, pair = rng.normal(size=(2, 1000, 1))
+    X = np.hstack([factor + 0.4 * rng.normal(size=(1000, 4)), pair, pair])
+    whole = CorrelationPCA.fit(X, None, 1).linear_gaussian(1)
+    holes = FactorModel.fit(np.where(rng.random(X.shape) < 0.05, np.nan, X), None, 4)
+    start = holes.linear_gaussian(1)
+
+    np.testing.assert_allclose(start.loadings, whole.loadings, atol=0.05)
+    np.testing.assert_allclose(start.residual, whole.residual, rtol=0.05)
+    np.testing.assert_allclose(start.posterior_weights, whole.posterior_weights, atol=0.02)
