@@ -329,9 +329,8 @@ def test_batches_may_differ_in_dtype(library, table):
 
 
 def test_a_sequence_with_a_gap_is_refused_wherever_it_is(on_disk):
-    """The sample need not have it; without the gap, the source is fitted."""
-    model = VAETransformer(2, network=GRUNet(n_units=4), random_state=0, max_iter=1)
-    assert np.isfinite(model.fit(batches()).score(TEST))
+    """The sample need not have it."""
+    model = VAETransformer(2, network=GRUNet(n_units=4))
     X = TRAIN.copy()
     X[2000, 1] = np.nan
     with pytest.raises(ValueError, match="no missing values before its end"):
