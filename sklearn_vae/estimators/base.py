@@ -314,10 +314,11 @@ class TableEstimator(
                     f"score, and the model is not fitted to them. Begin with rows of all values."
                 )
         if source is not None and n_rows > len(X):
+            structure = network.for_n_features(self.n_features_in_).row_structure
 
             def to_numbers(batch: Any) -> np.ndarray:
                 rows = self._to_numbers(batch, reset=False).astype(X.dtype, copy=False)
-                network.row_structure.check_missing(rows)
+                structure.check_missing(rows)
                 return rows
 
             return SourceRows(X, source.map(to_numbers), n_rows), None

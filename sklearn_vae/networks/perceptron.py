@@ -20,7 +20,7 @@ def dense(layer: Any, x: Array) -> Array:
 
 
 class Perceptron:
-    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``, with SiLU."""
+    """A multilayer perceptron with a linear skip connection: ``linear(x) + layers(x)``."""
 
     linear: Any
     hidden: Sequence[Any]

@@ -14,6 +14,7 @@ from sklearn_vae import (
 )
 from sklearn_vae.data import sources
 from sklearn_vae.estimators import density
+from sklearn_vae.networks import GRUNet
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(2, 6))
@@ -324,3 +325,12 @@ def test_batches_may_differ_in_dtype(library, table):
     vae = VAETransformer(2, max_iter=1, random_state=0).fit(lambda: iter(parts))
 
     assert np.isfinite(vae.score_samples(lambda: iter(parts))).all()
+
+
+def test_a_sequence_with_a_gap_is_refused_wherever_it_is(on_disk):
+    """The sample need not have it."""
+    model = VAETransformer(2, network=GRUNet(n_units=4))
+    X = TRAIN.copy()
+    X[2000, 1] = np.nan
+    with pytest.raises(ValueError, match="no missing values before its end"):
+        model.fit(batches(X))
