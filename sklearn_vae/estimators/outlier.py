@@ -13,8 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
-from sklearn_vae.anomaly.base import Scorer, score_in_batches
+from sklearn_vae.anomaly.attribution import (
+    AttributionBaseline,
+    conditional_means,
+    largest_cells,
+    make_report,
+)
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
@@ -23,6 +27,7 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of
 from sklearn_vae.data.sources import as_source, check_is_table
@@ -32,7 +37,6 @@ from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.report import largest_cells, make_report
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor

@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
-from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
+from sklearn_vae.anomaly.methods import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import NegativeLogLikelihood, ReconstructionError
-from sklearn_vae.anomaly.surprisal import ClassSurprisal
+from sklearn_vae.anomaly.scores import (
+    ClassSurprisal,
+    NegativeLogLikelihood,
+    ReconstructionError,
+    Scorer,
+    score_in_batches,
+)
 from sklearn_vae.runtime.table import TableModel
 
 # Parts of scores, by their names in a file.
