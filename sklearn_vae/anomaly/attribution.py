@@ -1,16 +1,14 @@
-"""Feature attribution of anomaly scores by conditional densities, and the report of a detector."""
+"""Feature attribution of anomaly scores, and a sentence for a reported cell."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import narwhals as nw
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.frames import cells_of, format_value, make_frame
+from sklearn_vae.data.frames import format_value
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -145,36 +143,6 @@ def largest_cells(attributions: np.ndarray, n_columns: int) -> tuple[np.ndarray,
     is_listed = np.take_along_axis(attributions, columns, axis=1) > 0
     is_listed[:, 0] = True
     return np.nonzero(is_listed)[0], columns[is_listed]
-
-
-def make_report(
-    X: Any,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    names: Sequence[Name],
-    expected: Sequence[Any],
-    p_values: np.ndarray,
-) -> Any:
-    """Make the report of cells, given the positions of their rows and columns in X: (n_cells,).
-
-    Each cell has an expected value, and the p-value of its row.
-    """
-    index = X.index if nw.dependencies.is_pandas_dataframe(X) else None
-    values, cells = cells_of(X, rows.tolist(), columns.tolist()), columns.tolist()
-    return make_frame(
-        {
-            "row": rows if index is None else list(index[rows]),
-            "column": [names[j] for j in cells],
-            "value": values,
-            "expected": expected,
-            "p_value": p_values,
-            "sentence": [
-                describe(names[j], *cell)
-                for j, *cell in zip(cells, values, expected, p_values, strict=True)
-            ],
-        },
-        like=X,
-    )
 
 
 def describe(name: Name, value: Any, expected: Any, p_value: float) -> str:
