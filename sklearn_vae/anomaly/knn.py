@@ -16,8 +16,6 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 MAX_BATCH_ROWS = 1 << 10
 # Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
 MAX_TREE_DIMENSIONS = 15
-# Largest number of reference rows of which half are the neighbours.
-MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
@@ -90,7 +88,7 @@ class NeighborDistance(NeighborScorer):
     """
 
     fraction: float = 0.5
-    _max_reference: ClassVar[int | None] = MAX_FRACTION_REFERENCE
+    _max_reference: ClassVar[int | None] = 2000
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""

@@ -8,6 +8,7 @@ torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -36,6 +37,7 @@ LEAST_SHARE = 1e-12
 MAX_REPEATED_FRACTION = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class ScoredRows:
     """Rows with their coordinates, computed lazily.
 
@@ -55,19 +57,16 @@ class ScoredRows:
         Whether a row that equals a reference row is another row, not that one.
     """
 
-    def __init__(
-        self,
-        X: np.ndarray,
-        columns: "TableEncoder",
-        model: "Predictor",
-        reference: Self | None = None,
-        *,
-        folds: Sequence[tuple["Predictor", np.ndarray]] = (),
-        are_new: bool = False,
-    ):
-        self.X, self.columns, self.model, self.are_new = X, columns, model, are_new
-        self.reference = self if reference is None else reference
-        self.folds = folds
+    X: np.ndarray
+    columns: "TableEncoder"
+    model: "Predictor"
+    reference: "ScoredRows" = None  # type: ignore[assignment]
+    folds: Sequence[tuple["Predictor", np.ndarray]] = field(default=(), kw_only=True)
+    are_new: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.reference is None:
+            self.reference = self
 
     def __len__(self) -> int:
         return len(self.X)
@@ -110,11 +109,10 @@ class ScoredRows:
 
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
         values are imputed by the model, and rounded: equal ones are ties whatever the other rows
-        of the batch are. Behind, a column that is constant or of
-        categories has a number that is 0, or 1 / sigma for an unseen value. Here sigma is the
-        standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
-        succession), and one more for each class that a single reference row has (Good-Turing).
-        In this row itself such a class is an unseen value.
+        of the batch are. Behind, a column that is constant or of categories has a number that is 0,
+        or 1 / sigma for an unseen value. Here sigma is the standard deviation of a column in which
+        one value of n + 2 differs (Laplace's rule of succession), and one more for each class that
+        a single reference row has (Good-Turing), in which it is an unseen value.
         """
         columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
