@@ -4,12 +4,10 @@ An objective such as ``IWAE()`` is a frozen dataclass of hyperparameters. It is 
 model, a batch and the hyperparameters of each member, and returns the terms of the loss.
 """
 
+from sklearn_vae.objectives.aggregated_posterior import MMD, TotalCorrelation
 from sklearn_vae.objectives.base import REPORTED, LossState, LossTerms, Minibatch, Objective
-from sklearn_vae.objectives.elbo import ELBO, TrimmedELBO
-from sklearn_vae.objectives.importance import IWAE
-from sklearn_vae.objectives.mmd import MMD
+from sklearn_vae.objectives.bounds import ELBO, IWAE, TrimmedELBO
 from sklearn_vae.objectives.schedule import Checked, Constant, LinearWarmup, Schedule
-from sklearn_vae.objectives.total_correlation import TotalCorrelation
 
 __all__ = [
     "ELBO",

@@ -23,8 +23,7 @@ from sklearn_vae.objectives import (
     TotalCorrelation,
     TrimmedELBO,
 )
-from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
-from sklearn_vae.objectives.mmd import KERNEL_VARIANCES
+from sklearn_vae.objectives.aggregated_posterior import KERNEL_VARIANCES, AggregatedPosterior
 
 
 def loss(objective, model, x, weight, noise, beta=1.0, **state):
