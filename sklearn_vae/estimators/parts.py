@@ -25,7 +25,7 @@ NAMED: dict[str, Mapping[str, Any]] = {
 AUTOREGRESSIVE = (
     Requirement(
         "objective",
-        lambda objective: objective.supports_autoregressive,
+        lambda objective: objective.is_elbo,
         "'elbo' or TrimmedELBO",
         "whose decoder is autoregressive",
     ),

@@ -1,4 +1,4 @@
-"""Ordinary torch modules, one per member, with a linear skip connection, and layers that they share.
+"""Ordinary torch modules, one per member, with a linear skip connection, and layers they share.
 
 A model orders the columns of a table by likelihood and leaves out constant ones. Networks that
 rely on neighbouring pixels or steps scatter them to their columns of X first.

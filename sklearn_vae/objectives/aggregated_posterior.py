@@ -120,9 +120,7 @@ class AggregatedPosterior:
 class AggregatedPosteriorPenalty(ELBO):
     """Base class of objectives that penalize a divergence of the aggregated posterior."""
 
-    supports_autoregressive = False
-    supports_relaxed_draws = False
-    has_penalty = True
+    is_elbo = False
     uses_aggregated_posterior = True
     requirements = FACTORIZED
 

@@ -109,10 +109,9 @@ class Objective(ABC):
 
     # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
     requirements: ClassVar[Sequence[Requirement]] = ()
-    # Whether it supports autoregressive decoders, and relaxed draws of categorical codes, which
-    # have no importance weights.
-    supports_autoregressive: ClassVar[bool] = False
-    supports_relaxed_draws: ClassVar[bool] = False
+    # Whether it is an ELBO without a penalty: decoders may then be autoregressive, and draws of
+    # categorical codes relaxed, which have no importance weights.
+    is_elbo: ClassVar[bool] = False
     # Whether it estimates the aggregated posterior from a batch, which then has to be a random
     # sample of the table.
     uses_aggregated_posterior: ClassVar[bool] = False

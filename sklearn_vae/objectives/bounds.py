@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,9 +31,7 @@ class ELBO(Objective):
     .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.
     """
 
-    supports_autoregressive = True
-    supports_relaxed_draws = True
-    has_penalty: ClassVar[bool] = False
+    is_elbo = True
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch."""
@@ -47,9 +44,7 @@ class ELBO(Objective):
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
         kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
-        loss = reconstruction + state.beta * kl_loss
-        if self.has_penalty:
-            loss = loss + self.penalty(model, q, batch, state)
+        loss = reconstruction + state.beta * kl_loss + self.penalty(model, q, batch, state)
         return LossTerms(loss, reconstruction, kl_loss)
 
     def row_weights(
@@ -58,9 +53,9 @@ class ELBO(Objective):
         """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor:
-        """Compute the weighted penalty of q (M, B, 2 l): (M,)."""
-        raise NotImplementedError
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor | float:
+        """Compute the weighted penalty of q (M, B, 2 l), by default none: (M,)."""
+        return 0.0
 
 
 @serializable

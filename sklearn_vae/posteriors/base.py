@@ -70,8 +70,6 @@ class Posterior(ABC):
     is_diagonal_gaussian: ClassVar[bool] = False
     # Whether some dimensions of z are one-hot codes of categorical variables.
     has_categorical: ClassVar[bool] = False
-    # Whether stacked members may have different numbers of latent dimensions, padded with zeros.
-    supports_padding: ClassVar[bool] = False
     # Whether the KL is a sum over latent dimensions or categorical variables.
     has_per_dimension_kl: ClassVar[bool] = False
 

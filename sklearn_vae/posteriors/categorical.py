@@ -51,7 +51,7 @@ class CategoricalPosterior(Posterior):
             ),
             Requirement(
                 "objective",
-                lambda objective: objective.supports_relaxed_draws,
+                lambda objective: objective.is_elbo,
                 "'elbo' or TrimmedELBO",
                 "whose relaxed draws have no importance weights",
             ),

@@ -58,7 +58,6 @@ class DiagonalGaussian(GaussianPosterior):
     """
 
     is_diagonal_gaussian = True
-    supports_padding = True
     has_per_dimension_kl = True
 
     def n_params(self, n_components: int) -> int:
