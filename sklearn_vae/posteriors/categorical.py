@@ -15,8 +15,12 @@ from torch import Tensor
 from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
-from sklearn_vae.posteriors.gaussian import DiagonalGaussian
+from sklearn_vae.posteriors.gaussian import (
+    DiagonalGaussian,
+    OneHotBlock,
+    Posterior,
+    PosteriorDistribution,
+)
 from sklearn_vae.priors import Prior, UniformCategorical
 from sklearn_vae.requirements import Requirement
 
