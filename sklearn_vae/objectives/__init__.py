@@ -5,9 +5,18 @@ model, a batch and the hyperparameters of each member, and returns the terms of 
 """
 
 from sklearn_vae.objectives.aggregated_posterior import MMD, TotalCorrelation
-from sklearn_vae.objectives.base import REPORTED, LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.base import (
+    REPORTED,
+    Checked,
+    Constant,
+    LinearWarmup,
+    LossState,
+    LossTerms,
+    Minibatch,
+    Objective,
+    Schedule,
+)
 from sklearn_vae.objectives.bounds import ELBO, IWAE, TrimmedELBO
-from sklearn_vae.objectives.schedule import Checked, Constant, LinearWarmup, Schedule
 
 __all__ = [
     "ELBO",
