@@ -65,7 +65,7 @@ WRONG = [
     *(
         (kind, name, value)
         for kind in (RelaxedCategorical, GaussianCategorical)
-        for name, value in [("temperature", 0.0), ("final_temperature", None), ("n_iter", 1.5)]
+        for name, value in [("temperature", 0.0), ("temperature", None)]
     ),
     *((IWAE, "n_draws", n) for n in (*COUNTS, 65537)),
     (IWAE, "doubly_reparameterized", "yes"),
