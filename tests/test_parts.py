@@ -14,7 +14,6 @@ from sklearn_vae.objectives import (
     OBJECTIVES,
     LinearWarmup,
     TotalCorrelation,
-    TrimmedELBO,
 )
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, UniformCategorical, VampPrior
@@ -69,7 +68,6 @@ WRONG = [
     ),
     *((IWAE, "n_draws", n) for n in (*COUNTS, 65537)),
     (IWAE, "doubly_reparameterized", "yes"),
-    *((TrimmedELBO, "trim_fraction", share) for share in (-0.1, 1.0, float("nan"), "half", None)),
     *(
         (kind, name, weight)
         for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"))

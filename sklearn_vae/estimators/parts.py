@@ -26,7 +26,7 @@ AUTOREGRESSIVE = (
     Requirement(
         "objective",
         lambda objective: objective.is_elbo,
-        "'elbo' or TrimmedELBO",
+        "'elbo'",
         "whose decoder is autoregressive",
     ),
 )

@@ -16,7 +16,7 @@ from sklearn_vae.objectives.base import (
     Objective,
     Schedule,
 )
-from sklearn_vae.objectives.bounds import ELBO, IWAE, TrimmedELBO
+from sklearn_vae.objectives.bounds import ELBO, IWAE
 
 __all__ = [
     "ELBO",
@@ -33,7 +33,6 @@ __all__ = [
     "Objective",
     "Schedule",
     "TotalCorrelation",
-    "TrimmedELBO",
 ]
 
 # Names of the parameter ``objective``.

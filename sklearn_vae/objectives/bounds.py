@@ -1,10 +1,8 @@
-"""Bounds of log p(x): the ELBO, of all rows or of those with the smallest losses, and IWAE."""
+"""Bounds of log p(x): the evidence lower bound (ELBO), and the importance-weighted one (IWAE)."""
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
-import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
@@ -12,7 +10,7 @@ from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_bool, check_integer, invalid_parameter
+from sklearn_vae.persistence.validation import check_bool, check_integer
 from sklearn_vae.requirements import Requirement, no_free_bits
 
 
@@ -37,80 +35,18 @@ class ELBO(Objective):
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.x)
         log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
-        weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
-        if weight is not None:
-            log_prob = log_prob * weight
-            kl = kl * weight.unsqueeze(-1)
+        if batch.weight is not None:
+            log_prob = log_prob * batch.weight
+            kl = kl * batch.weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
         kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
         loss = reconstruction + state.beta * kl_loss + self.penalty(model, q, batch, state)
         return LossTerms(loss, reconstruction, kl_loss)
 
-    def row_weights(
-        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
-    ) -> Tensor | None:
-        """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
-        return weight
-
     def penalty(self, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Tensor | float:
         """Compute the weighted penalty of q (M, B, 2 l), by default none: (M,)."""
         return 0.0
-
-
-@serializable
-@dataclass(frozen=True)
-class TrimmedELBO(ELBO):
-    """The ELBO of the rows of each batch with the smallest losses (trimmed likelihood).
-
-    Outliers are mostly among the rows that are left out, so that the model does not fit them.
-
-    Parameters
-    ----------
-    trim_fraction : float, default=0.3
-        Fraction of each batch that is left out, by weight.
-
-    Raises
-    ------
-    ValueError
-        If ``trim_fraction`` is not a number of at least 0 and less than 1.
-
-    References
-    ----------
-    .. [1] P. J. Rousseeuw, "Least Median of Squares Regression", Journal of the American
-       Statistical Association 79, 1984, for trimmed sums.
-
-    Examples
-    --------
-    >>> from sklearn_vae.objectives import TrimmedELBO
-    >>> TrimmedELBO(trim_fraction=0.2)
-    TrimmedELBO(trim_fraction=0.2)
-    """
-
-    trim_fraction: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.trim_fraction, Real) or not 0 <= float(self.trim_fraction) < 1:
-            expected = "be a number of at least 0 and less than 1"
-            raise invalid_parameter(self, "trim_fraction", expected, self.trim_fraction)
-
-    def row_weights(
-        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
-    ) -> Tensor:
-        """Set the weights of the rows with the largest losses to 0, and scale up the rest.
-
-        The row at the limit keeps a part of its weight.
-        """
-        beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
-        row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
-        weight = torch.ones_like(row_loss) if weight is None else weight
-        total = weight.sum(1, keepdim=True)
-        order = row_loss.argsort(dim=1)
-        sizes = weight.expand_as(row_loss).gather(1, order)
-        before = sizes.cumsum(1) - sizes
-        kept = torch.minimum(((1 - self.trim_fraction) * total - before).clamp(min=0), sizes)
-        kept = kept / (1 - self.trim_fraction)
-        return torch.zeros_like(row_loss).scatter_(1, order, kept)
 
 
 NO_KL_TERM = "whose bound has no KL of its own"

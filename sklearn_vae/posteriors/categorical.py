@@ -56,7 +56,7 @@ class CategoricalPosterior(Posterior):
             Requirement(
                 "objective",
                 lambda objective: objective.is_elbo,
-                "'elbo' or TrimmedELBO",
+                "'elbo'",
                 "whose relaxed draws have no importance weights",
             ),
             Requirement(

@@ -14,7 +14,6 @@ from sklearn_vae.objectives import (
     Constant,
     LinearWarmup,
     TotalCorrelation,
-    TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import TrainingConfig, TrainingJob, stacked
@@ -97,7 +96,6 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         (PRIORS["normal"], IWAE(3)),
         (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
         (VampPrior(4), IWAE(2)),
-        (PRIORS["normal"], TrimmedELBO(0.3)),
         (PRIORS["normal"], TotalCorrelation()),
         (PRIORS["normal"], MMD()),
     ],
