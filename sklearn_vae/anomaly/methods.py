@@ -172,8 +172,9 @@ RANKING: Part = (NegativeLogLikelihood(n_draws=8, refines=False), 1.0)
 DISTANCE = NeighborDistance("deviations", 20, fraction=0.5)
 # Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
 # in tables with classes.
-CLEAN: tuple[Part, ...] = tuple(
-    (HyperplaneDistance(space, 8), 1.0) for space in ("inputs", "normal_scores")
+CLEAN: tuple[Part, ...] = (
+    (HyperplaneDistance("inputs", 8), 1.0),
+    (HyperplaneDistance("normal_scores", 8), 1.0),
 )
 NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
 CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))

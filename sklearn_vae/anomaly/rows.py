@@ -188,7 +188,7 @@ class ScoredRows:
         """Standardized rows with deviations from the median in place of numbers: (n, n_inputs)."""
         return self._with_numbers(NormalScores.deviation)
 
-    def _with_numbers(self, transform: "Transform") -> np.ndarray:
+    def _with_numbers(self, transform: Callable[..., np.ndarray]) -> np.ndarray:
         """Standardized rows with their columns of numbers transformed: (n, n_inputs).
 
         If the rows are not the reference rows as a whole, those among them are compared to all
@@ -305,9 +305,6 @@ class NormalScores:
         score = self.score(x, is_itself) - self.median_score
         x = (x - self.median) / np.where(is_itself, unit, 1.0)
         return np.where(np.abs(x) > np.abs(score), x, score)
-
-
-Transform = Callable[[NormalScores, np.ndarray, np.ndarray], np.ndarray]
 
 
 def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
