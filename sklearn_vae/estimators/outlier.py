@@ -241,10 +241,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_run(self)
 
     def _calibrate(
-        self,
-        X: np.ndarray,
-        calibration: np.ndarray,
-        reader: VAETransformer | None = None,
+        self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None
     ) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
 
