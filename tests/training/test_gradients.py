@@ -1,7 +1,6 @@
 """Hand-written gradients, with autograd as the oracle."""
 
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ class ELBOGradient:
 
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
         n_members, like = len(model.flat), model.flat
-        self.model, self.mask = model, model.mask
+        self.model, self.objective, self.mask = model, objective, model.mask
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, like)
         n_latent = model.architecture.n_components
