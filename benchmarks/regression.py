@@ -49,7 +49,6 @@ from sklearn_vae.objectives import (
     MMD,
     LinearWarmup,
     TotalCorrelation,
-    TrimmedELBO,
 )
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, VampPrior
@@ -202,7 +201,6 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"objective": IWAE(3), **stopped},
         {"objective": TotalCorrelation(weight=3.0)},
         {"objective": MMD(weight=3.0)},
-        {"objective": TrimmedELBO(0.1)},
         {"network": CustomNetwork(Gated, partial(Gated, width=4))},
         {"n_init": 3, "early_stopping": "auto"},
         {"n_init": 3, "ensemble": True},

@@ -14,7 +14,6 @@ from sklearn_vae.objectives import (
     OBJECTIVES,
     LinearWarmup,
     TotalCorrelation,
-    TrimmedELBO,
 )
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, UniformCategorical, VampPrior
@@ -65,10 +64,9 @@ WRONG = [
     *(
         (kind, name, value)
         for kind in (RelaxedCategorical, GaussianCategorical)
-        for name, value in [("temperature", 0.0), ("final_temperature", None), ("n_iter", 1.5)]
+        for name, value in [("temperature", 0.0), ("temperature", None)]
     ),
     *((IWAE, "n_draws", n) for n in (*COUNTS, 65537)),
-    *((TrimmedELBO, "trim_fraction", share) for share in (-0.1, 1.0, float("nan"), "half", None)),
     *(
         (kind, name, weight)
         for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"))

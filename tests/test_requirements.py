@@ -60,7 +60,7 @@ CASES = [
             (
                 {"posterior": posterior},
                 {"objective": "iwae"},
-                "'elbo' or TrimmedELBO",
+                "'elbo'",
                 "whose relaxed draws have no importance weights",
             ),
         ]

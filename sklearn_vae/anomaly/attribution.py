@@ -1,12 +1,14 @@
-"""Feature attribution of anomaly scores by the model's conditional densities."""
+"""Feature attribution of anomaly scores, and a sentence for a reported cell."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS
+from sklearn_vae.data.fields import Name
+from sklearn_vae.data.frames import format_value
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -21,6 +23,8 @@ MAX_BASELINE_ROWS = 100
 MAX_BASELINE_VALUES = 10_000
 # Bound of conditional negative log-densities, in nats.
 MAX_NLL = 1e300
+# A larger p-value is a percentage, not one row in so many.
+OFTEN = 0.1
 
 
 @serializable
@@ -128,3 +132,26 @@ def softplus_attribution(
     weights = np.where(is_none & ~is_none.all(axis=1, keepdims=True), 0, weights)
     weights /= weights.max(axis=1, keepdims=True)
     return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))
+
+
+def largest_cells(attributions: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the columns of the largest attributions of each row: rows, columns.
+
+    Beside the first one, attributions are positive.
+    """
+    columns = np.argsort(-attributions, axis=1, kind="stable")[:, :n_columns]
+    is_listed = np.take_along_axis(attributions, columns, axis=1) > 0
+    is_listed[:, 0] = True
+    return np.nonzero(is_listed)[0], columns[is_listed]
+
+
+def describe(name: Name, value: Any, expected: Any, p_value: float) -> str:
+    """Describe an anomalous cell, and how rare its row is, to a reader of the table."""
+    column = name if isinstance(name, str) else f"Column {name}"
+    found, usual = format_value(value), format_value(expected)
+    cell = f"{column} is {found}, where the rest of the row suggests {usual}."
+    if found == usual:
+        cell = f"{column} is {found}, as expected, but the row as a whole is unusual."
+    if p_value > OFTEN:
+        return f"{cell} {p_value:.0%} of the rows are as unusual."
+    return f"{cell} About 1 in {round(1 / p_value):,} rows is as unusual."

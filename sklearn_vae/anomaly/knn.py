@@ -1,14 +1,13 @@
 """Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
@@ -17,8 +16,6 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 MAX_BATCH_ROWS = 1 << 10
 # Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
 MAX_TREE_DIMENSIONS = 15
-# Largest number of reference rows of which half are the neighbours.
-MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
@@ -26,7 +23,6 @@ ROUNDING = 1e-13
 
 # Coordinates of rows in which distances are computed, by the names of attributes of rows.
 SPACES = ("inputs", "normal_scores", "deviations")
-Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors), nearest first
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class NeighborDistance(NeighborScorer):
     """
 
     fraction: float = 0.5
-    _max_reference: ClassVar[int | None] = MAX_FRACTION_REFERENCE
+    _max_reference: ClassVar[int | None] = 2000
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
@@ -102,20 +98,16 @@ class NeighborDistance(NeighborScorer):
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
         """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
+        from scipy.spatial.distance import cdist
+
         n_reference, distances = len(self.reference), np.empty(len(x))
         k = min(max(self.n_neighbors, round(self.fraction * n_reference)), n_reference - 1)
         for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
-            of_batch = self._pairwise_distances(x[batch])
+            of_batch = cdist(x[batch], self.reference)
             of_batch[itself[batch, None] == np.arange(n_reference)] = np.inf
             of_batch.partition(k - 1, axis=1)
             distances[batch] = of_batch[:, :k].mean(axis=1)
         return distances
-
-    def _pairwise_distances(self, x: np.ndarray) -> np.ndarray:
-        """Distances of rows to all reference rows: (n, f) -> (n, n_reference)."""
-        from scipy.spatial.distance import cdist
-
-        return cdist(x, self.reference)
 
 
 @serializable
@@ -135,33 +127,22 @@ class HyperplaneDistance(NeighborScorer):
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
         """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
-        distances, n_reference = np.empty(len(x)), len(self.reference)
-        # two more: the row itself, and one that may be tied with the last neighbour
-        n_found = min(self.n_neighbors + 2, n_reference)
-        find = self._search(n_found)
-        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
-        for batch in batches(len(x), batch_size):
-            neighbors = self._neighbors(x[batch], itself[batch], find(x[batch]))
-            distances[batch] = self.distance(x[batch], neighbors)
-        return distances
-
-    def _search(self, n_found: int) -> Search:
-        """Return a search of the reference rows for the nearest ones."""
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
+        # two more: the row itself, and one that may be tied with the last neighbour
+        distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(self.reference))
+        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
         # by a tree, ties do not depend on the other rows of the query
         is_wide = self.reference.shape[1] > MAX_TREE_DIMENSIONS
         with config_context(array_api_dispatch=False):
             tree = NearestNeighbors(n_neighbors=n_found, algorithm="auto" if is_wide else "kd_tree")
             tree.fit(self.reference)
-
-        def find(x: np.ndarray) -> np.ndarray:
-            with config_context(array_api_dispatch=False):
-                indices: np.ndarray = tree.kneighbors(x, return_distance=False)
-            return indices
-
-        return find
+            for batch in batches(len(x), batch_size):
+                nearest = tree.kneighbors(x[batch], return_distance=False)
+                neighbors = self._neighbors(x[batch], itself[batch], nearest)
+                distances[batch] = self.distance(x[batch], neighbors)
+        return distances
 
     def _neighbors(self, x: np.ndarray, itself: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Coordinates of k of the nearest rows, with tied ones as their mean: (n, k, f).

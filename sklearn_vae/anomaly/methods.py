@@ -1,34 +1,180 @@
-"""Anomaly scores by the name of the detector's ``method``."""
+"""Anomaly scores by the name of the detector's ``method``, and their combination."""
 
-from sklearn_vae.anomaly.base import Scorer
-from sklearn_vae.anomaly.combination import CombinedScore
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
 from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
+    ClassSurprisal,
     NegativeLogLikelihood,
     ReconstructionError,
     ReconstructionProbability,
+    Scorer,
+    score_in_batches,
 )
-from sklearn_vae.anomaly.surprisal import ClassSurprisal
 from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array, check_number
 
-# k of outlier detection, as a fraction of the reference rows and at least. It is to exceed the size
-# of a group of outliers, which would be each other's neighbours.
-NEIGHBOR_FRACTION = 0.5
-MIN_NEIGHBORS = 20
-# k of the hyperplane distance.
-HYPERPLANE_NEIGHBORS = 8
-# Draws per row of the density in the default score.
-RANKING_DRAWS = 8
+# Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
+BODY_FRACTION = 0.8
+# Least scale of the tail, and least score as a fraction of the root mean square: ties have a
+# scale of zero, and a score of zero has no logarithm.
+MIN_SCALE = 1e-2
+MIN_RELATIVE_SCORE = 1e-6
+# Smaller scores are rounding errors of zero: distances of equal rows, in standard deviations.
+# Logarithms that differ by less are equal.
+ROUNDING = 1e-9
+
+
+@serializable
+@dataclass(frozen=True)
+class TailDistribution:
+    """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
+
+    The tail of scores that are logarithms is exponential.
+
+    Attributes
+    ----------
+    knots, survival : ndarray of shape (n_knots,)
+        Scores in ascending order and the fraction of reference scores at least as large;
+        linear in between, so that rounding does not change a rank.
+    threshold, scale : float
+        Logarithm of the score at which the tail begins, and mean excess of the log-scores.
+    min_score : float
+        Lower bound of scores in the tail; 0 for scores that are logarithms.
+    """
+
+    knots: np.ndarray
+    survival: np.ndarray
+    threshold: float
+    scale: float
+    min_score: float
+
+    def check(self) -> None:
+        """Validate the fields of a loaded distribution."""
+        check_array("knots", self.knots, "f", (None,))
+        check_array("survival", self.survival, "f", self.knots.shape)
+        is_survival = (self.survival > 0).all() and (self.survival <= 1 + 1e-6).all()
+        if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_survival:
+            raise ValueError("knots must ascend and survival must lie in (0, 1]")
+        check_number(self, "scale", self.scale, positive=True)
+        check_number(self, "min_score", self.min_score)
+        if self.min_score < 0:
+            raise ValueError("min_score must not be below 0")
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, *, is_logarithmic: bool = False) -> Self:
+        """Fit the distribution to scores of the reference rows, logarithms or at least 0: (n,)."""
+        scores = np.sort(scores)
+        root_mean_square = float(np.sqrt(np.square(scores).mean()))
+        unit = max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
+        if is_logarithmic:
+            min_score, log_scores = 0.0, scores
+        else:
+            min_score = unit = 1.0 if root_mean_square < ROUNDING else unit
+            log_scores = np.log(np.maximum(scores, min_score))
+        threshold = float(np.quantile(log_scores, BODY_FRACTION))
+        # of scores tied with the threshold, rounding would decide
+        excess = log_scores[log_scores > threshold + ROUNDING] - threshold
+        scale = max(float(excess.mean()) if len(excess) else 0.0, MIN_SCALE)
+        knots = np.unique(np.round(scores / unit)) * unit
+        n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * unit)
+        return cls(knots, n_at_least / len(scores), threshold, scale, min_score)
+
+    def negative_log_survival(self, scores: np.ndarray) -> np.ndarray:
+        """Negative log tail probability, -log P(S >= s), in nats: (n,) -> (n,)."""
+        survival = np.interp(scores, self.knots, self.survival)
+        is_log = self.min_score == 0
+        log_scores = scores if is_log else np.log(np.maximum(scores, self.min_score))
+        excess = log_scores - self.threshold
+        return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
+
+    def weigh(self, scores: np.ndarray, weight: float) -> np.ndarray:
+        """Negative log tail probability times a weight of at most 1: (n,) -> (n,).
+
+        Beyond the second largest of the reference scores the weight is 1: where no two rows are, a
+        row is an outlier whatever the other scores are.
+        """
+        nats = self.negative_log_survival(scores)
+        limit = self.negative_log_survival(self.knots[-2:][:1])
+        return weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
+
+
+@serializable
+@dataclass(frozen=True)
+class CombinedScore(Scorer):
+    """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
+
+    A weight ends where no other rows are: see ``TailDistribution.weigh``.
+
+    Attributes
+    ----------
+    scorers : tuple of Scorer
+        The scores that are combined.
+    weights : tuple of float
+        Weight of each score; with weights of 1 the sum is that of Fisher's method.
+    tails : tuple of TailDistribution
+        Distribution of each score over the reference rows.
+
+    References
+    ----------
+    .. [1] I. J. Good, "On the Weighted Combination of Significance Tests", Journal of the Royal
+       Statistical Society B 17, 1955.
+    """
+
+    scorers: tuple[Scorer, ...]
+    weights: tuple[float, ...]
+    tails: tuple[TailDistribution, ...] = ()
+
+    def check(self) -> None:
+        """Validate the fields of a loaded scorer."""
+        if len(self.tails) != len(self.scorers) or not self.tails:
+            raise ValueError("a combined score must have one tail distribution per scorer")
+        if len(self.weights) != len(self.scorers) or not all(0 < w <= 1 for w in self.weights):
+            raise ValueError("a combined score must have one weight from 0 to 1 per scorer")
+
+    def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
+        """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
+        fitted = replace(self, scorers=tuple(scorer.fit(rows) for scorer in self.scorers))
+        # batch by batch, for all scorers share what they compute of a batch
+        pairs = zip(fitted.scorers, score_in_batches(fitted._scores, rows), strict=True)
+        scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
+        tails = tuple(
+            TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic)
+            for scorer, score in zip(scorers, scores, strict=True)
+        )
+        fitted = replace(self, scorers=scorers, tails=tails)
+        return fitted, fitted._combine(np.stack(scores))
+
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
+        return self._combine(self._scores(rows))
+
+    def _scores(self, rows: ScoredRows) -> np.ndarray:
+        """Score by each scorer: (n_scorers, n)."""
+        return np.stack([scorer.score(rows) for scorer in self.scorers])
+
+    def _combine(self, scores: np.ndarray) -> np.ndarray:
+        """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
+        parts = zip(self.weights, self.tails, scores, strict=True)
+        return np.sum([tail.weigh(score, weight) for weight, tail, score in parts], axis=0)
+
 
 # A score and its weight in a sum of negative log tail probabilities.
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
-RANKING: Part = (NegativeLogLikelihood(n_draws=RANKING_DRAWS, refines=False), 1.0)
-DISTANCE = NeighborDistance("deviations", MIN_NEIGHBORS, fraction=NEIGHBOR_FRACTION)
+RANKING: Part = (NegativeLogLikelihood(n_draws=8, refines=False), 1.0)
+# Half of the rows: more than a group of outliers, which would be each other's neighbours.
+DISTANCE = NeighborDistance("deviations", 20, fraction=0.5)
 # Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
 # in tables with classes.
-CLEAN: tuple[Part, ...] = tuple(
-    (HyperplaneDistance(space, HYPERPLANE_NEIGHBORS), 1.0) for space in ("inputs", "normal_scores")
+CLEAN: tuple[Part, ...] = (
+    (HyperplaneDistance("inputs", 8), 1.0),
+    (HyperplaneDistance("normal_scores", 8), 1.0),
 )
 NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
 CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))

@@ -8,8 +8,9 @@ torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -36,6 +37,7 @@ LEAST_SHARE = 1e-12
 MAX_REPEATED_FRACTION = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class ScoredRows:
     """Rows with their coordinates, computed lazily.
 
@@ -55,27 +57,16 @@ class ScoredRows:
         Whether a row that equals a reference row is another row, not that one.
     """
 
-    def __init__(
-        self,
-        X: np.ndarray,
-        columns: "TableEncoder",
-        model: "Predictor",
-        reference: Self | None = None,
-        *,
-        folds: Sequence[tuple["Predictor", np.ndarray]] = (),
-        are_new: bool = False,
-    ):
-        self.X, self.columns, self.model, self.are_new = X, columns, model, are_new
-        self.reference = self if reference is None else reference
-        self.folds = folds
+    X: np.ndarray
+    columns: "TableEncoder"
+    model: "Predictor"
+    reference: "ScoredRows" = None  # type: ignore[assignment]
+    folds: Sequence[tuple["Predictor", np.ndarray]] = field(default=(), kw_only=True)
+    are_new: bool = field(default=False, kw_only=True)
 
-    @staticmethod
-    def ndtri(probability: np.ndarray) -> np.ndarray:
-        """Quantiles of the standard normal distribution."""
-        from scipy.special import ndtri
-
-        quantiles: np.ndarray = ndtri(probability)
-        return quantiles
+    def __post_init__(self) -> None:
+        if self.reference is None:
+            self.reference = self
 
     def __len__(self) -> int:
         return len(self.X)
@@ -118,11 +109,10 @@ class ScoredRows:
 
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
         values are imputed by the model, and rounded: equal ones are ties whatever the other rows
-        of the batch are. Behind, a column that is constant or of
-        categories has a number that is 0, or 1 / sigma for an unseen value. Here sigma is the
-        standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
-        succession), and one more for each class that a single reference row has (Good-Turing).
-        In this row itself such a class is an unseen value.
+        of the batch are. Behind, a column that is constant or of categories has a number that is 0,
+        or 1 / sigma for an unseen value. Here sigma is the standard deviation of a column in which
+        one value of n + 2 differs (Laplace's rule of succession), and one more for each class that
+        a single reference row has (Good-Turing), in which it is an unseen value.
         """
         columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
@@ -190,90 +180,43 @@ class ScoredRows:
 
     @cached_property
     def normal_scores(self) -> np.ndarray:
-        """Standardized rows with normal scores in place of numbers: (n, n_inputs).
-
-        The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
-        reference rows. It is linear between their values, and beyond them has the slope of the
-        standardized number. Scores are divided by their standard deviation. If the rows are not
-        the reference rows as a whole, those among them are ranked without themselves, as a new
-        row is.
-
-        References
-        ----------
-        .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation
-           of High Dimensional Undirected Graphs", JMLR 10, 2009.
-        """
-        scores, knots = self.inputs.copy(), self.reference.normal_score_knots
-        is_itself, x = self._is_itself, self.inputs[:, knots.columns]
-        score = np.empty_like(x)
-        if is_itself.any():
-            score[is_itself] = knots.interpolate(x[is_itself], knots.left_out)
-        x = x[~is_itself]
-        score[~is_itself] = knots.interpolate(x, knots.quantiles) + x - x.clip(*knots.bounds)
-        scores[:, knots.columns] = score / knots.scale
-        return scores
-
-    @property
-    def _is_itself(self) -> np.ndarray:
-        """Mask of the rows to be compared to all reference rows but themselves: (n,)."""
-        if self is self.reference:
-            return np.zeros(len(self), dtype=bool)
-        return self.reference_indices >= 0
+        """Standardized rows with normal scores in place of numbers: (n, n_inputs)."""
+        return self._with_numbers(NormalScores.score)
 
     @cached_property
     def deviations(self) -> np.ndarray:
-        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs).
+        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs)."""
+        return self._with_numbers(NormalScores.deviation)
 
-        They are in standard deviations or in normal scores, whichever is larger. Normal scores
-        are larger in the tails of bounded columns, and where a few extreme values make the
-        standard deviation large. The standard deviation of a reference row is that of all others,
-        which a value far out does not enlarge.
+    def _with_numbers(self, transform: Callable[..., np.ndarray]) -> np.ndarray:
+        """Standardized rows with their columns of numbers transformed: (n, n_inputs).
+
+        If the rows are not the reference rows as a whole, those among them are compared to all
+        others, as a new row is.
         """
-        deviations, knots = self.inputs.copy(), self.reference.normal_score_knots
-        x = self.inputs[:, knots.columns]
-        unit = np.where(self._is_itself[:, None], knots.left_out_std(x), 1.0)
-        x = (x - knots.median[0]) / unit
-        score = self.normal_scores[:, knots.columns] - knots.median[1]
-        deviations[:, knots.columns] = np.where(np.abs(x) > np.abs(score), x, score)
-        return deviations
+        rows = self.inputs.copy()
+        is_itself = (self.reference_indices >= 0) & (self is not self.reference)
+        for j, column in self.reference.numbers_of_columns.items():
+            rows[:, j] = transform(column, self.inputs[:, j], is_itself)
+        return rows
 
     @cached_property
-    def normal_score_knots(self) -> "NormalScoreKnots":
-        """Numbers of these rows and their normal quantiles, by column."""
+    def numbers_of_columns(self) -> dict[int, "NormalScores"]:
+        """Normal scores of these rows' numbers, by the index of a column of ``inputs``."""
         columns = np.flatnonzero(self.columns.has_scale).tolist()
-        x = self.inputs[:, columns]
-        mean, squares = x.mean(axis=0), np.square(x - x.mean(axis=0)).sum(axis=0)
-        values, quantiles, left_out = [], [], []
-        scale, (bounds, median) = np.ones(len(columns)), np.empty((2, 2, len(columns)))
-        for j, column in enumerate(columns):
-            number, counts = np.unique(self.inputs[:, column], return_counts=True)
-            frequency = counts / counts.sum()
-            knots = self.ndtri(frequency.cumsum() - 0.5 * frequency)
-            variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
-            if variance > 0:
-                scale[j] = np.sqrt(variance)
-            alone = knots
-            if len(number) > 1:
-                alone = left_out_normal_scores(number, counts, self.ndtri)
-                alone = np.where(counts > 1, knots, alone)
-            from_middle = np.abs(knots)
-            is_middle = from_middle <= from_middle.min() + 1e-9  # two of an even number
-            median[:, j] = number[is_middle].mean(), knots[is_middle].mean() / scale[j]
-            bounds[:, j] = number[0], number[-1]
-            values.append(number)
-            quantiles.append(knots)
-            left_out.append(alone)
-        return NormalScoreKnots(
-            columns, values, quantiles, left_out, bounds, scale, median, len(self), mean, squares
-        )
+        return {j: NormalScores(self.inputs[:, j]) for j in columns}
 
     @cached_property
-    def class_reference(self) -> "ClassReference":
-        """Some of these rows, to which classes of rows are compared."""
+    def class_reference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Some of these rows, to which classes of rows are compared.
+
+        Their indices (m,), standardized rows without classes (m, f), and one-hot codes of the
+        columns of classes, side by side (m, L); and each column's classes, as in ``classes``.
+        """
         indices = spread_out(len(self), MAX_CLASS_REFERENCE)
         classes = self.classes[indices]
         levels = [np.unique(column) for column in classes.T]
-        return ClassReference(indices, self.numbers[indices], one_hot(classes, levels), levels)
+        return indices, self.numbers[indices], one_hot(classes, levels), levels
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -305,73 +248,63 @@ class ScoredRows:
         return [row.tobytes() for row in X]
 
 
-class NormalScoreKnots(NamedTuple):
-    """Numbers and their normal scores, by column.
+class NormalScores:
+    """Normal scores of the reference rows' numbers in a column, and deviations from their median.
 
-    Attributes
+    The normal score of a number is the standard normal quantile of its mid-rank [1]_. It is linear
+    between the reference values, and beyond them has the slope of the standardized number. Scores
+    are divided by their standard deviation.
+
+    Parameters
     ----------
-    columns : list of int
-        Indices of the k columns that have normal scores.
-    values, quantiles : list of ndarray
-        Numbers of each column in ascending order, and their normal quantiles.
-    left_out : list of ndarray
-        Quantiles by the other rows alone, of numbers that occur once.
-    bounds : ndarray of shape (2, k)
-        Smallest and largest number.
-    scale : ndarray of shape (k,)
-        Standard deviation of the quantiles.
-    median : ndarray of shape (2, k)
-        Median of the numbers, and its normal score.
-    n_rows : int
-        Number n of the rows.
-    mean, squares : ndarray of shape (k,)
-        Mean of the numbers, and their sum of squares about it.
+    x : ndarray of shape (n,)
+        Standardized numbers of the reference rows.
+
+    References
+    ----------
+    .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation
+       of High Dimensional Undirected Graphs", JMLR 10, 2009.
     """
 
-    columns: list[int]
-    values: list[np.ndarray]
-    quantiles: list[np.ndarray]
-    left_out: list[np.ndarray]
-    bounds: np.ndarray
-    scale: np.ndarray
-    median: np.ndarray
-    n_rows: int
-    mean: np.ndarray
-    squares: np.ndarray
+    def __init__(self, x: np.ndarray):
+        from scipy.special import ndtri
 
-    def left_out_std(self, x: np.ndarray) -> np.ndarray:
-        """Standard deviation of the numbers but for one of them, as a share of all: (n, k)."""
+        self.values, counts = np.unique(x, return_counts=True)
+        frequency = counts / counts.sum()
+        self.quantiles = self.left_out = ndtri(frequency.cumsum() - 0.5 * frequency)
+        variance = frequency @ np.square(self.quantiles) - (frequency @ self.quantiles) ** 2
+        self.scale = np.sqrt(variance) if variance > 0 else 1.0
+        if len(self.values) > 1:  # without a number that occurs once, which is its own knot
+            left_out = left_out_normal_scores(self.values, counts)
+            self.left_out = np.where(counts > 1, self.quantiles, left_out)
+        from_middle = np.abs(self.quantiles)
+        is_middle = from_middle <= from_middle.min() + 1e-9  # two of an even number
+        self.median = self.values[is_middle].mean()
+        self.median_score = self.quantiles[is_middle].mean() / self.scale
+        self.n_rows, self.mean = len(x), x.mean()
+        self.squares = np.square(x - self.mean).sum()
+
+    def score(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
+        """Normal scores, of masked rows by the other reference rows alone: (n,), (n,) -> (n,)."""
+        score = np.interp(x, self.values, self.quantiles)
+        score = score + x - x.clip(self.values[0], self.values[-1])
+        score[is_itself] = np.interp(x[is_itself], self.values, self.left_out)
+        return score / self.scale
+
+    def deviation(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
+        """Deviations from the median, as of ``score``: (n,), (n,) -> (n,).
+
+        They are in standard deviations or in normal scores, whichever is larger. Normal scores
+        are larger in the tails of bounded columns, and where a few extreme values make the
+        standard deviation large. The standard deviation of a reference row is that of all others,
+        which a value far out does not enlarge.
+        """
         ratio = self.n_rows / max(self.n_rows - 1, 1)
-        own = ratio * np.square(x - self.mean) / np.where(self.squares > 0, self.squares, 1.0)
-        return np.sqrt(ratio * np.maximum(1 - own, LEAST_SHARE))
-
-    def interpolate(self, x: np.ndarray, quantiles: list[np.ndarray]) -> np.ndarray:
-        """Interpolate quantiles linearly at numbers: (n, k) -> (n, k)."""
-        scores = np.empty_like(x)
-        for j, (values, knots) in enumerate(zip(self.values, quantiles, strict=True)):
-            scores[:, j] = np.interp(x[:, j], values, knots)
-        return scores
-
-
-class ClassReference(NamedTuple):
-    """Reference rows to which classes of rows are compared.
-
-    Attributes
-    ----------
-    indices : ndarray of shape (m,)
-        Indices among all reference rows.
-    numbers : ndarray of shape (m, f)
-        Standardized rows without classes.
-    codes : ndarray of shape (m, L)
-        One-hot codes of the columns of classes, side by side.
-    levels : list of ndarray
-        Classes of each column, as indices among the values of all reference rows.
-    """
-
-    indices: np.ndarray
-    numbers: np.ndarray
-    codes: np.ndarray
-    levels: list[np.ndarray]
+        own = ratio * np.square(x - self.mean) / (self.squares if self.squares > 0 else 1.0)
+        unit = np.sqrt(ratio * np.maximum(1 - own, LEAST_SHARE))  # as a share of that of all rows
+        score = self.score(x, is_itself) - self.median_score
+        x = (x - self.median) / np.where(is_itself, unit, 1.0)
+        return np.where(np.abs(x) > np.abs(score), x, score)
 
 
 def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
@@ -388,14 +321,13 @@ def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.where(is_found, position, len(values))
 
 
-def left_out_normal_scores(
-    values: np.ndarray, counts: np.ndarray, ndtri: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
+def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Normal score of each of the ascending values among the other values: (m,), (m,) -> (m,).
 
-    It is interpolated between the adjacent values, or extrapolated with a slope of 1. ``ndtri``
-    are the standard normal quantiles.
+    It is interpolated between the adjacent values, or extrapolated with a slope of 1.
     """
+    from scipy.special import ndtri
+
     n_others = counts.sum() - 1
     rank = counts.cumsum() - 0.5 * counts
     below = ndtri(np.minimum(rank / n_others, 1))[:-2]

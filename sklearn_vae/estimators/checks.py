@@ -14,7 +14,7 @@ from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network
-from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
+from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
@@ -33,7 +33,7 @@ CONSTRAINTS: dict[str, Any] = {
     "posterior": [
         StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
-    "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values()), TrimmedELBO],
+    "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values())],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "batch_size": [Interval(Integral, 1, MAX_COUNT, closed="both")],

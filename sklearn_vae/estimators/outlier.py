@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
+import narwhals as nw
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
@@ -13,8 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
-from sklearn_vae.anomaly.base import Scorer, score_in_batches
+from sklearn_vae.anomaly.attribution import (
+    AttributionBaseline,
+    conditional_means,
+    describe,
+    largest_cells,
+)
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
@@ -23,8 +28,9 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.frames import cells_of
+from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, as_source, check_is_table
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
@@ -32,7 +38,6 @@ from sklearn_vae.estimators.caller import called, copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.report import largest_cells, make_report
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
@@ -50,8 +55,6 @@ MAX_INTERRUPTED_ROWS = 250
 # Least number of rows of which halves are fitted, and the largest number of iterations.
 MIN_ROWS_TO_SPLIT = 20
 MAX_ITER_OF_HALVES = 10
-# contamination="auto", of training rows that may contain outliers and of clean ones.
-AUTO_CONTAMINATION, AUTO_CONTAMINATION_OF_CLEAN = 0.1, 0.05
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
 _REFERENCES: Cache = WeakKeyDictionary()
 
@@ -237,10 +240,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_run(self)
 
     def _calibrate(
-        self,
-        X: np.ndarray,
-        calibration: np.ndarray,
-        reader: VAETransformer | None = None,
+        self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None
     ) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
 
@@ -260,7 +260,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -anomaly_scores
-        contamination = AUTO_CONTAMINATION_OF_CLEAN if self.novelty else AUTO_CONTAMINATION
+        contamination = 0.05 if self.novelty else 0.1
         if self.contamination != "auto":
             contamination = float(self.contamination)
         if not len(calibration):
@@ -380,14 +380,23 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         cells = rows.X[flagged]
         position, columns = largest_cells(self._attribute(cells, -scores[flagged]), n_columns)
         unique, column = np.unique(columns, return_inverse=True)
-        expected = model._restore_table(self._expected(cells, unique), columns=unique)
-        return make_report(
-            X,
-            flagged[position],
-            columns,
-            model._names_or_indices(),
-            cells_of(expected, position.tolist(), column.tolist()),
-            conformal_p_values(scores[flagged], self.calibration_scores_)[position],
+        table = model._restore_table(self._expected(cells, unique), columns=unique)
+        expected = cells_of(table, position.tolist(), column.tolist())
+        p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]
+        position = flagged[position]
+        values = cells_of(X, position.tolist(), columns.tolist())
+        names = [model._names_or_indices()[j] for j in columns]
+        is_pandas = nw.dependencies.is_pandas_dataframe(X)
+        return make_frame(
+            {
+                "row": list(X.index[position]) if is_pandas else position,
+                "column": names,
+                "value": values,
+                "expected": expected,
+                "p_value": p_values,
+                "sentence": list(map(describe, names, values, expected, p_values)),
+            },
+            like=X,
         )
 
     def explain(self, X: Any) -> Any:
@@ -482,11 +491,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
-        X, columns, model = (
-            self.reference_samples_,
-            self.distance_encoder_,
-            self.estimator_._predictor(),
-        )
+        X, columns = self.reference_samples_, self.distance_encoder_
+        model = self.estimator_._predictor()
         rows: ScoredRows = cached(_REFERENCES, self, lambda: ScoredRows(X, columns, model), model)
         return rows
 

@@ -24,8 +24,8 @@ NAMED: dict[str, Mapping[str, Any]] = {
 AUTOREGRESSIVE = (
     Requirement(
         "objective",
-        lambda objective: objective.supports_autoregressive,
-        "'elbo' or TrimmedELBO",
+        lambda objective: objective.is_elbo,
+        "'elbo'",
         "whose decoder is autoregressive",
     ),
 )

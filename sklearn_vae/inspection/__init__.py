@@ -6,10 +6,9 @@ when a display draws, and nowhere else in the package.
 """
 
 from sklearn_vae.inspection.explanation import ExplanationDisplay
+from sklearn_vae.inspection.images import ManifoldDisplay, ReconstructionDisplay
 from sklearn_vae.inspection.latent_space import LatentSpaceDisplay
 from sklearn_vae.inspection.loss_curve import LossCurveDisplay
-from sklearn_vae.inspection.manifold import ManifoldDisplay
-from sklearn_vae.inspection.reconstruction import ReconstructionDisplay
 
 __all__ = [
     "ExplanationDisplay",

@@ -1,26 +1,19 @@
-"""Base of the displays: validation of estimators, axes and column names."""
+"""Base of the displays: validation of estimators and components, axes."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.persistence.validation import check_count
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 
-Names = Sequence[str] | np.ndarray | None
 CODES = ("transform", "inverse_transform")
-# Fraction of the codes between the outer ones that a display decodes.
-COVERAGE = 0.95
 
 
 class DisplayMixin:
@@ -101,60 +94,32 @@ class DisplayMixin:
         return final, X
 
     @classmethod
-    def _check_decodes_codes_alone(cls, model: Any) -> None:
-        """Refuse a conditional model, which decodes codes given y."""
-        if getattr(model, "condition_encoder_", None) is not None:
-            raise ValueError(
-                f"{cls.__name__}.from_estimator decodes codes without y, and this "
-                f"{type(model).__name__} was fitted with conditional=True: it decodes them given y."
-            )
-
-    @classmethod
-    def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:
+    def _two_components(cls, components: Any, codes: np.ndarray) -> list[int]:
         """Return the components on the two axes; by default those of the codes' most variance."""
         n_components = codes.shape[1]
         if n_components == 1:
             raise ValueError(
                 f"{cls.__name__} needs at least two components, and the estimator has 1."
             )
-        if components is not None:
-            return check_components(components, n_components)
-        by_variance = np.argsort(-codes.var(axis=0), kind="stable")
-        return [0, 1] if n_components == 2 else by_variance[:2].tolist()
-
-    @staticmethod
-    def _new_figure(size: tuple[float, float]) -> "Figure":
-        """Return an empty pyplot figure of so many inches."""
-        from matplotlib import pyplot as plt
-
-        return plt.figure(figsize=size, layout="constrained")
+        if components is None:
+            by_variance = np.argsort(-codes.var(axis=0), kind="stable")
+            return [0, 1] if n_components == 2 else by_variance[:2].tolist()
+        indices = np.ravel(components)
+        are_two = len(indices) == 2 and len({*indices.tolist()} & {*range(n_components)}) == 2
+        if indices.dtype.kind != "i" or not are_two:
+            raise ValueError(
+                f"components must be 2 different integers from 0 to {n_components - 1}, or None. "
+                f"Got {components!r} instead."
+            )
+        return indices.tolist()
 
     def _set_axes(self, ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         """Set ``ax_`` and ``figure_``, to a new figure if ``ax`` is None, and return the axes."""
-        self.ax_ = self._new_figure(size).add_subplot() if ax is None else ax
+        from matplotlib import pyplot as plt
+
+        self.ax_ = plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         return self.ax_
-
-
-def fitted_names(estimator: Any, feature_names: Names) -> Names:
-    """Feature names that were passed, or else those that the estimator was fitted with."""
-    return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
-
-
-def check_components(components: Any, n_components: int) -> list[int]:
-    """Two different latent dimensions as a list of integers."""
-    indices = np.atleast_1d(components)
-    if (
-        indices.dtype.kind != "i"
-        or not set(indices.tolist()) <= set(range(n_components))
-        or len(indices) != 2
-        or indices[0] == indices[1]
-    ):
-        raise ValueError(
-            f"components must be 2 different integers from 0 to {n_components - 1}, or None. Got "
-            f"{components!r} instead."
-        )
-    return indices.tolist()
 
 
 def as_numbers(name: str, X: Any) -> np.ndarray:
@@ -163,31 +128,4 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
     try:
         return check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
     except (TypeError, ValueError) as error:
-        frame, where = nw.from_native(X, eager_only=True, pass_through=True), ""
-        if isinstance(frame, nw.DataFrame):
-            types = frame.schema.items()
-            others = [
-                column for column, dtype in types if not (dtype.is_numeric() or dtype == nw.Boolean)
-            ]
-            where = f", and column {others[0]!r} has other values" if others else ""
-        raise ValueError(
-            f"{name} must be a table of numbers to be drawn{where}: {error}"
-        ) from error
-
-
-def central_quantiles(n_steps: Any) -> np.ndarray:
-    """Probabilities at equal distances around 0.5."""
-    check_count("n_steps", n_steps, minimum=2)
-    return 0.5 + COVERAGE * np.linspace(-0.5, 0.5, n_steps)
-
-
-def column_names(feature_names: Names, n_columns: int) -> list[str]:
-    """Feature names, or column numbers if there are none."""
-    if feature_names is None:
-        return [str(j) for j in range(n_columns)]
-    if np.shape(feature_names) != (n_columns,):
-        raise ValueError(
-            f"feature_names must have one name for each of {n_columns} columns. Got "
-            f"{feature_names!r} instead."
-        )
-    return [str(name) for name in feature_names]
+        raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error

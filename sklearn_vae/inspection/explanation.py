@@ -1,21 +1,20 @@
 """Bar chart of the feature attributions of an anomaly score, and the labels of its bars."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sklearn_vae.data.frames import cells_of, format_value
-from sklearn_vae.inspection.base import DisplayMixin, Names, column_names, fitted_names
+from sklearn_vae.inspection.base import DisplayMixin
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
 
-
-# Methods of the detector whose scores are distances.
-DISTANCES = ("reconstruction",)
+Names = Sequence[str] | np.ndarray | None
 WIDTH, LINE_HEIGHT = 8.0, 0.17  # inches
 POSITIVE, NEGATIVE = "tab:red", "tab:blue"
 # Longest text of a label, and longest line of several texts.
@@ -110,26 +109,30 @@ class ExplanationDisplay(DisplayMixin):
         )
         attributions = np.asarray(detector.explain(rows))
         values = expected_values = None
+        names = detector.estimator_._names_or_indices()
         if len(attributions) == 1:
             values = _first_row(rows, attributions.shape[1])
             largest = np.sort(_by_size(attributions[0])[: check_count("n_columns", n_columns)])
-            names = detector.estimator_._names_or_indices()
             expected = detector.expected_values(rows, columns=[names[j] for j in largest])
             expected_values = np.full(len(values), None)
             expected_values[largest] = _first_row(expected, len(largest))
-        is_distance = getattr(detector, "method", "auto") in DISTANCES
         display = cls(
             attributions=attributions.mean(axis=0),
-            feature_names=fitted_names(detector, feature_names),
+            feature_names=names if feature_names is None else feature_names,
             values=values,
             expected_values=expected_values,
-            unit="units of the score" if is_distance else "nats",
+            unit="units of the score" if detector.method == "reconstruction" else "nats",
             n_columns=n_columns,
         )
         return display.plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
-        order = _by_size(self.attributions)
+        order, names = _by_size(self.attributions), self.feature_names
+        if names is not None and np.shape(names) != (len(order),):
+            raise ValueError(
+                f"feature_names must have one name for each of {len(order)} columns. Got "
+                f"{names!r} instead."
+            )
         largest, rest = np.split(order, [check_count("n_columns", self.n_columns)])
         largest = largest[np.argsort(-self.attributions[largest], kind="stable")]
         lengths, labels = self.attributions[largest], [self._label(j) for j in largest]
@@ -137,7 +140,7 @@ class ExplanationDisplay(DisplayMixin):
             # so that the bars add up to the anomaly score
             labels.append(f"{len(rest)} other column{'s' * (len(rest) > 1)}")
             lengths = np.append(lengths, self.attributions[rest].sum())
-        n_lines = 1 + max(label.count("\n") for label in labels)
+        n_lines = 1 + any("\n" in label for label in labels)
         ax = self._set_axes(ax, (WIDTH, len(labels) * (n_lines * LINE_HEIGHT + 0.13) + 1.2))
         colors = np.where(lengths > 0, POSITIVE, NEGATIVE).tolist()
         positions = np.arange(len(labels))
@@ -149,7 +152,7 @@ class ExplanationDisplay(DisplayMixin):
 
     def _label(self, column: int) -> str:
         """Name of a column, its value and its expected value, as far as they are known."""
-        label = _shortened(column_names(self.feature_names, len(self.attributions))[column])
+        label = _shortened(str(column if (names := self.feature_names) is None else names[column]))
         if self.values is not None:
             label += f" = {_shortened(format_value(self.values[column]))}"
         if self.expected_values is None or self.expected_values[column] is None:

@@ -114,6 +114,8 @@ class LatentSpaceDisplay(DisplayMixin):
         return cls(codes=codes[:, dimensions], components=dimensions, y=y).plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
+        import matplotlib as mpl
+
         ax = self._set_axes(ax, SIZE)
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
         style = {"s": 14, "linewidths": 0, **style}
@@ -124,42 +126,27 @@ class LatentSpaceDisplay(DisplayMixin):
         missing = find_objects(is_missing, y)
         codes, y = self.codes[~missing], y[~missing]
         y = np.array(y.tolist()) if y.dtype == object else y  # as beside None
-        if is_continuous := not _are_classes(y):
+        classes = np.unique(y)
+        is_continuous = y.dtype.kind in "iuf" and (
+            len(classes) > MAX_CLASSES or bool((y != np.round(y)).any())
+        )
+        if is_continuous:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
             ax.figure.colorbar(self.scatters_[0], ax=ax, label=title)
         else:
-            self.scatters_ = _scatter_classes(ax, codes, y, style)
+            colormap = mpl.colormaps["tab10" if len(classes) <= TAB10_CLASSES else "tab20"]
+            self.scatters_ = [
+                ax.scatter(
+                    *codes[y == label].T,
+                    **{"color": colormap(k % colormap.N), "label": str(label), **style},
+                )
+                for k, label in enumerate(classes)
+            ]
         if missing.any():
             # behind the others, and without a colormap
             grey = {name: style[name] for name in style if name not in COLORMAP_OPTIONS}
             grey = {"color": MISSING_COLOR, "zorder": 0.9, "label": "missing", **grey}
             self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
-        if is_continuous:
-            if missing.any():
-                ax.legend()
-        elif len(self.scatters_) - missing.any() <= MAX_CLASSES:
+        if not is_continuous and len(classes) <= MAX_CLASSES:
             # outside the axes, whose corners hold codes
             ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-
-
-def _scatter_classes(
-    ax: "Axes", codes: np.ndarray, y: np.ndarray, style: dict[str, Any]
-) -> "list[PathCollection]":
-    import matplotlib as mpl
-
-    classes = np.unique(y)
-    colormap = mpl.colormaps["tab10" if len(classes) <= TAB10_CLASSES else "tab20"]
-    return [
-        ax.scatter(
-            *codes[y == label].T,
-            **{"color": colormap(k % colormap.N), "label": str(label), **style},
-        )
-        for k, label in enumerate(classes)
-    ]
-
-
-def _are_classes(y: np.ndarray) -> bool:
-    """Return True for strings and for few distinct integers."""
-    if y.dtype.kind not in "iuf":
-        return True
-    return len(np.unique(y)) <= MAX_CLASSES and bool((y == np.round(y)).all())

@@ -85,9 +85,11 @@ class LossCurveDisplay(DisplayMixin):
         return cls(history=history).plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
+        from matplotlib import pyplot as plt
+
         if ax is None:
-            figure = self._new_figure((WIDTH * len(TERMS), HEIGHT))
-            self.axes_ = figure.subplots(1, len(TERMS))
+            size = WIDTH * len(TERMS), HEIGHT
+            self.axes_ = plt.subplots(1, len(TERMS), figsize=size, layout="constrained")[1]
         else:
             self.axes_ = np.array([ax], dtype=object)
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure

@@ -1,6 +1,6 @@
 """Quality of sampled tables: columns, pairs, a classifier two-sample test, nearest rows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -136,55 +136,51 @@ def quality_report(
     >>> report.c2st < 0.01
     True
     """
-    tables_by_name = {"real": real, "sample": sample, "held_out": held_out}
-    if held_out is None:
-        del tables_by_name["held_out"]
-    frames = {name: as_narwhals(rows, name) for name, rows in tables_by_name.items()}
-    for name, rows in tables_by_name.items():
+    given = {"real": real, "sample": sample}
+    if held_out is not None:
+        given["held_out"] = held_out
+    for name, rows in given.items():
         check_is_table(rows, f"The '{name}' parameter of quality_report")
+        as_narwhals(rows, name)  # refuses columns of one name
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
-    tables = []
-    for name, rows in tables_by_name.items():
-        if isinstance(frames[name], nw.DataFrame):
-            check_column_names(name, frames[name].columns, names, "real")
-        if np.shape(rows)[1:] != (len(names),):
-            raise ValueError(
-                f"{name} must have the {len(names)} columns of real. Got {np.shape(rows)} values."
-            )
-        table = schema.transform(rows, handle_unknown="infrequent").astype(np.float64)
-        tables.append(table)
-        if len(table) < N_FOLDS:
-            raise ValueError(f"{name} must have at least {N_FOLDS} rows. Got {len(table)} instead.")
-        if np.isinf(table).any():
-            raise ValueError(f"{name} holds infinite values.")
-    X, S = tables[:2]
+    X, S, *others = (_as_numbers(name, rows, schema) for name, rows in given.items())
     _warn_of_complete_sample(X, S, names)
-    pairs = list(combinations(range(len(names)), 2))
-    trends = [_trend(X[:, [i, j]], S[:, [i, j]], is_class[[i, j]]) for i, j in pairs]
-    report = QualityReport(
-        shapes={
-            name: _shape(X[:, j], S[:, j], is_class=bool(is_class[j]))
-            for j, name in enumerate(names)
+    columns = range(len(names))
+    nearness: tuple[float, ...] = ()
+    if others:
+        of_sample, of_held_out = _nearest_distances(X, [S, *others], is_class)
+        median = float(np.median(of_held_out))
+        # where many rows are equal, half of the ties count
+        share = 0.5 * ((of_sample < median).mean() + (of_sample <= median).mean())
+        nearness = float(np.median(of_sample)), median, float(share)
+    return QualityReport(
+        {names[j]: _shape(X[:, j], S[:, j], is_class=bool(is_class[j])) for j in columns},
+        {
+            (names[i], names[j]): _trend(X[:, [i, j]], S[:, [i, j]], is_class[[i, j]])
+            for i, j in combinations(columns, 2)
         },
-        trends={(names[i], names[j]): trend for (i, j), trend in zip(pairs, trends, strict=True)},
-        c2st=_c2st(X, S, is_class, random_state),
+        _c2st(X, S, is_class, random_state),
+        *nearness,
     )
-    if held_out is None:
-        return report
-    of_sample, of_held_out = _nearest_distances(X, tables[1:], is_class)
-    held_out_distance = float(np.median(of_held_out))
-    # where many rows are equal, half of the ties count
-    share_nearer = 0.5 * (
-        (of_sample < held_out_distance).mean() + (of_sample <= held_out_distance).mean()
-    )
-    return replace(
-        report,
-        distance=float(np.median(of_sample)),
-        held_out_distance=held_out_distance,
-        share_nearer=float(share_nearer),
-    )
+
+
+def _as_numbers(name: str, rows: Any, schema: Schema) -> np.ndarray:
+    """Numbers, and codes of classes, of a table with the columns of the real one: (n, d)."""
+    names, frame = [field.name for field in schema.fields], as_narwhals(rows)
+    if isinstance(frame, nw.DataFrame):
+        check_column_names(name, frame.columns, names, "real")
+    if np.shape(rows)[1:] != (len(names),):
+        raise ValueError(
+            f"{name} must have the {len(names)} columns of real. Got {np.shape(rows)} values."
+        )
+    table = schema.transform(rows, handle_unknown="infrequent").astype(np.float64)
+    if len(table) < N_FOLDS:
+        raise ValueError(f"{name} must have at least {N_FOLDS} rows. Got {len(table)} instead.")
+    if np.isinf(table).any():
+        raise ValueError(f"{name} holds infinite values.")
+    return table
 
 
 def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> None:
@@ -214,12 +210,11 @@ def _trend(X: np.ndarray, S: np.ndarray, is_class: np.ndarray) -> float:
     """Similarity of a pair of columns in two tables: (n, 2), (m, 2), (2,)."""
     if not is_class.any():
         return 1 - abs(_rank_correlation(X) - _rank_correlation(S)) / 2
-    return 1 - _total_variation(
-        *(
-            np.column_stack([_classes(T[:, j], X[:, j], is_class=is_class[j]) for j in range(2)])
-            for T in (X, S)
-        )
-    )
+    codes = [
+        np.column_stack([_classes(T[:, j], X[:, j], is_class=is_class[j]) for j in range(2)])
+        for T in (X, S)
+    ]
+    return 1 - _total_variation(*codes)
 
 
 def _rank_correlation(X: np.ndarray) -> float:

@@ -95,7 +95,7 @@ class Architecture:
         """True if members with fewer latent dimensions can be padded and stacked with others."""
         return (
             self.network.supports_padding
-            and self.posterior.supports_padding
+            and self.posterior.is_diagonal_gaussian
             and not self.n_conditions
         )
 

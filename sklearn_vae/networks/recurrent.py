@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
-from sklearn_vae.networks.layers import Gather, Scatter, fully_connected, zero_init_
-from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.networks.per_member import Gather, PerMember, Scatter, fully_connected, zero_init_
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_bool, check_integer, invalid_parameter
 

@@ -4,12 +4,18 @@ An objective such as ``IWAE()`` is a frozen dataclass of hyperparameters. It is 
 model, a batch and the weight of the KL, and returns the terms of the loss.
 """
 
-from sklearn_vae.objectives.base import REPORTED, LossTerms, Minibatch, Objective
-from sklearn_vae.objectives.elbo import ELBO, TrimmedELBO
-from sklearn_vae.objectives.importance import IWAE
-from sklearn_vae.objectives.mmd import MMD
-from sklearn_vae.objectives.schedule import Checked, Constant, LinearWarmup, Schedule
-from sklearn_vae.objectives.total_correlation import TotalCorrelation
+from sklearn_vae.objectives.aggregated_posterior import MMD, TotalCorrelation
+from sklearn_vae.objectives.base import (
+    REPORTED,
+    Checked,
+    Constant,
+    LinearWarmup,
+    LossTerms,
+    Minibatch,
+    Objective,
+    Schedule,
+)
+from sklearn_vae.objectives.bounds import ELBO, IWAE
 
 __all__ = [
     "ELBO",
@@ -25,7 +31,6 @@ __all__ = [
     "Objective",
     "Schedule",
     "TotalCorrelation",
-    "TrimmedELBO",
 ]
 
 # Names of the parameter ``objective``.

@@ -1,8 +1,13 @@
 """Posteriors q(z|x): Gaussians, relaxed categorical variables, and both jointly."""
 
-from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
 from sklearn_vae.posteriors.categorical import GaussianCategorical, RelaxedCategorical
-from sklearn_vae.posteriors.gaussian import DiagonalGaussian, FullCovarianceGaussian
+from sklearn_vae.posteriors.gaussian import (
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    OneHotBlock,
+    Posterior,
+    PosteriorDistribution,
+)
 
 # Names of the parameter ``posterior``.
 POSTERIORS: dict[str, Posterior] = {

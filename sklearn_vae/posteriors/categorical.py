@@ -15,8 +15,12 @@ from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespa
 from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
-from sklearn_vae.posteriors.gaussian import DiagonalGaussian
+from sklearn_vae.posteriors.gaussian import (
+    DiagonalGaussian,
+    OneHotBlock,
+    Posterior,
+    PosteriorDistribution,
+)
 from sklearn_vae.priors import Prior, UniformCategorical
 from sklearn_vae.requirements import Requirement
 
@@ -27,14 +31,14 @@ MAX_VARIABLES = 12
 MAX_CLASSES = 64
 # Number of classes of a variable for ``n_components="auto"``, at most.
 DEFAULT_N_CLASSES = 10
+# Iterations in which the temperature falls.
+N_ANNEALED = 30
 
 
 class CategoricalPosterior(Posterior):
     """Base class of posteriors whose first dimensions of z are one-hot codes."""
 
     temperature: float
-    final_temperature: float
-    n_iter: int
 
     has_categorical = True
     has_per_dimension_kl = True
@@ -51,8 +55,8 @@ class CategoricalPosterior(Posterior):
             ),
             Requirement(
                 "objective",
-                lambda objective: objective.supports_relaxed_draws,
-                "'elbo' or TrimmedELBO",
+                lambda objective: objective.is_elbo,
+                "'elbo'",
                 "whose relaxed draws have no importance weights",
             ),
             Requirement(
@@ -81,14 +85,8 @@ class CategoricalPosterior(Posterior):
         return RelaxedOneHotDistribution(self, self.one_hot_block(n_components))
 
     def temperature_at(self, iteration: int) -> float:
-        """Temperature in an iteration, counted from 0: geometric annealing."""
-        fraction = min(iteration / self.n_iter, 1.0)
-        return self.temperature ** (1 - fraction) * self.final_temperature**fraction
-
-    def _check_annealing(self) -> None:
-        check_number(self, "temperature", self.temperature, positive=True)
-        check_number(self, "final_temperature", self.final_temperature, positive=True)
-        check_integer(self, "n_iter", self.n_iter)
+        """Temperature in an iteration, counted from 0: geometric annealing from 1."""
+        return float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
 
 
 @serializable
@@ -105,12 +103,8 @@ class RelaxedCategorical(CategoricalPosterior):
         \qquad g = -\log(-\log \Phi(\epsilon)),
 
     with standard Gumbel noise g: a reparameterization that tends to one-hot codes as the
-    temperature :math:`\tau` goes to 0. The temperature is annealed geometrically,
-
-    .. math::
-        \tau_i = \tau_{initial}^{1 - s} \, \tau_{final}^{s}, \qquad s = \min(i / n_{iter}, 1),
-
-    by the iteration i, counted from 0. Without a gradient, in validation and in scores, a draw
+    temperature :math:`\tau` goes to 0. It falls from 1 to ``temperature`` in 30 iterations, by the
+    same factor in each. Without a gradient, in validation and in scores, a draw
     is a one-hot code, which does not depend on the temperature. The prior is uniform, and the
     KL from it has a closed form. The score sums over all codes, of which there are 4,096 at
     most. ``transform`` returns the probabilities of the classes. The model is initialized by
@@ -120,10 +114,8 @@ class RelaxedCategorical(CategoricalPosterior):
     ----------
     n_variables : int, default=1
         Number of categorical variables, at most 12, which divide ``n_components`` equally.
-    temperature, final_temperature : float, default=1.0 and 0.3
-        Initial and final temperature.
-    n_iter : int, default=30
-        Iterations of annealing.
+    temperature : float, default=0.3
+        Final temperature.
 
     Raises
     ------
@@ -141,17 +133,15 @@ class RelaxedCategorical(CategoricalPosterior):
     --------
     >>> from sklearn_vae.posteriors import RelaxedCategorical
     >>> RelaxedCategorical(n_variables=2)
-    RelaxedCategorical(n_variables=2, temperature=1.0, final_temperature=0.3, n_iter=30)
+    RelaxedCategorical(n_variables=2, temperature=0.3)
     """
 
     n_variables: int = 1
-    temperature: float = 1.0
-    final_temperature: float = 0.3
-    n_iter: int = 30
+    temperature: float = 0.3
 
     def __post_init__(self) -> None:
         check_integer(self, "n_variables", self.n_variables, 1, MAX_VARIABLES)
-        self._check_annealing()
+        check_number(self, "temperature", self.temperature, positive=True)
 
     def one_hot_block(self, n_components: int) -> OneHotBlock:
         """Variables with as many classes as fit."""
@@ -286,10 +276,8 @@ class GaussianCategorical(CategoricalPosterior):
     ----------
     n_classes : int, default=10
         Number of classes, at most 64.
-    temperature, final_temperature : float, default=1.0 and 0.3
-        Initial and final temperature of the relaxed draws.
-    n_iter : int, default=30
-        Iterations of geometric annealing.
+    temperature : float, default=0.3
+        Final temperature of the relaxed draws, which falls from 1.
 
     Raises
     ------
@@ -305,17 +293,15 @@ class GaussianCategorical(CategoricalPosterior):
     --------
     >>> from sklearn_vae.posteriors import GaussianCategorical
     >>> GaussianCategorical(n_classes=5)
-    GaussianCategorical(n_classes=5, temperature=1.0, final_temperature=0.3, n_iter=30)
+    GaussianCategorical(n_classes=5, temperature=0.3)
     """
 
     n_classes: int = 10
-    temperature: float = 1.0
-    final_temperature: float = 0.3
-    n_iter: int = 30
+    temperature: float = 0.3
 
     def __post_init__(self) -> None:
         check_integer(self, "n_classes", self.n_classes, 2, MAX_CLASSES)
-        self._check_annealing()
+        check_number(self, "temperature", self.temperature, positive=True)
 
     def one_hot_block(self, n_components: int) -> OneHotBlock:
         """One variable."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import as_array, has_missing_values, replace_by_nan
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn_vae import VAEOutlierDetector, runtime
 from sklearn_vae.anomaly import rows as scored_rows
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.surprisal import ClassSurprisal
+from sklearn_vae.anomaly.scores import ClassSurprisal
 from sklearn_vae.numerics.row_subsets import spread_out
 
 pd = pytest.importorskip("pandas")
@@ -81,7 +81,7 @@ def test_categories_have_no_normal_scores(passengers):
     """They are 0 or 1 still."""
     reference = VAEOutlierDetector(max_iter=1, random_state=0).fit(passengers)._reference_rows()
     is_number = np.zeros(reference.inputs.shape[1], dtype=bool)
-    is_number[reference.normal_score_knots.columns] = True
+    is_number[list(reference.numbers_of_columns)] = True
 
     assert is_number.sum() == 1
     np.testing.assert_array_equal(

@@ -10,7 +10,6 @@ from torch import nn
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.networks import CustomNetwork
 from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training import Dataset
 
@@ -105,23 +104,6 @@ def test_a_classifier_and_an_imputer_treat_weights_as_repeated_rows():
         np.testing.assert_allclose(
             getattr(weighted, method)(HOLEY), getattr(copied, method)(HOLEY), rtol=0, atol=1e-4
         )
-
-
-@pytest.mark.parametrize("share", [0.4, 0.25])
-def test_the_trimmed_elbo_of_weighted_rows_is_that_of_repeated_rows(share):
-    """A part of a copy may be left out."""
-    weight = torch.tensor([3.0, 1, 2, 4])
-    log_prob = torch.tensor([[-5.0, -1, -4, -2]])
-    objective = TrimmedELBO(share)
-    kl = torch.zeros(1, 4, 1)
-    found = objective.row_weights(log_prob, kl, 1.0, (weight / weight.mean()).unsqueeze(0))
-    n = weight.int()
-    copies = objective.row_weights(
-        log_prob.repeat_interleave(n, 1), kl.repeat_interleave(n, 1), 1.0, None
-    )
-
-    expected = [part.sum() for part in copies[0].split(n.tolist())]
-    torch.testing.assert_close(found[0] * weight.mean(), torch.stack(expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, expand_prior, find_modes
-from sklearn_vae.priors.mixture import DiagonalMixture
+from sklearn_vae.priors import DiagonalMixture
 
 libraries = pytest.mark.parametrize("library", [np, torch])
 RNG = np.random.default_rng(0)

@@ -77,7 +77,7 @@ def test_categories_are_refused(named):
     table, _ = named
     mixed = table.assign(e=np.where(table["a"] > 0, "yes", "no")).astype({"e": "category"})
     vae = VAETransformer(2, **QUICK).fit(mixed)
-    with pytest.raises(ValueError, match="table of numbers to be drawn, and column 'e' has"):
+    with pytest.raises(ValueError, match="table of numbers to be drawn: could not convert"):
         draw_images(vae, mixed, image_shape=(1, 5))
 
 

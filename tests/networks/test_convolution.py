@@ -9,7 +9,7 @@ from torch import nn
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
 from sklearn_vae.networks import ConvNet, Layout
-from sklearn_vae.networks.layers import Gather, Scatter
+from sklearn_vae.networks.per_member import Gather, Scatter
 
 DIGITS = load_digits().images[:160].astype(np.float32)  # (160, 8, 8), corners constant
 SMALL = ConvNet(channels=(4, 6))

@@ -14,7 +14,6 @@ from sklearn_vae.objectives import (
     Constant,
     LinearWarmup,
     TotalCorrelation,
-    TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import TrainingConfig, TrainingJob, stacked
@@ -96,7 +95,6 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         (VampPrior(4), OBJECTIVES["elbo"]),
         (PRIORS["normal"], IWAE(3)),
         (VampPrior(4), IWAE(2)),
-        (PRIORS["normal"], TrimmedELBO(0.3)),
         (PRIORS["normal"], TotalCorrelation()),
         (PRIORS["normal"], MMD()),
     ],

@@ -11,7 +11,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.array_api import in_double
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
-from sklearn_vae.objectives import ELBO, Minibatch, Objective, TrimmedELBO
+from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
@@ -29,7 +29,7 @@ MAX_IMPUTED = 1 << 27
 
 
 class ELBOGradient:
-    """The evidence lower bound, or the trimmed one, and its gradient for batches of one size.
+    """The evidence lower bound and its gradient for batches of one size.
 
     All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
     no hand-written backward pass have autograd's, down to the likelihood's parameters.
@@ -76,7 +76,7 @@ class ELBOGradient:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
-            and type(objective) in (ELBO, TrimmedELBO)  # not a subclass that changes it
+            and type(objective) is ELBO  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
             and (model.prior.is_standard_normal or isinstance(model.prior, MixturePrior))
@@ -104,15 +104,11 @@ class ELBOGradient:
         self.latent.forward(noise)
         self.decoder.forward()
         self.least.forward()
-        kl_rows = self.latent.kl_per_row()
+        self.latent.kl_per_row()
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
-        weight = batch.weight
-        if type(self.objective) is TrimmedELBO:
-            kl_rows = kl_rows.mT - self.latent.kl_offset
-            weight = self.objective.row_weights(-cost_of_rows[:, 0], kl_rows, beta, weight)
-        if weight is not None:
-            self.row_weights.set_weights(weight)
+        if batch.weight is not None:
+            self.row_weights.set_weights(batch.weight)
         for cost in self.costs:
             cost.backward(self.row_weights.draw)
         torch.sum(cost_of_rows.mul_(self.row_weights.row), (1, 2), out=self.reconstruction)
@@ -217,22 +213,20 @@ class RowWeights:
 class GaussianLatent(GaussianSample):
     """Reparameterized samples of z, and the KL divergence from the standard normal prior."""
 
-    kl_offset = 0.5  # of kl_per_row
-
     def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
         super().__init__(encoder, decoder, n_draws=1)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
     def kl_per_row(self) -> Tensor:
-        """Compute the KL divergence per dimension and row, plus ``kl_offset``: (M, l, B)."""
+        """Compute the KL divergence per dimension and row, plus 0.5: (M, l, B)."""
         torch.mul(self.scale, self.scale, out=self.variance)
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
         return rows.sub_(self.log_scale)
 
     def kl(self, row_weights: RowWeights) -> Tensor:
-        """Average ``kl_per_row`` over rows, less ``kl_offset``: (M, l)."""
+        """Average ``kl_per_row`` over rows, less 0.5: (M, l)."""
         weight, total = row_weights.column, row_weights.total
-        return torch.baddbmm(total, self.buffer, weight, beta=-self.kl_offset).squeeze(2)
+        return torch.baddbmm(total, self.buffer, weight, beta=-0.5).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
@@ -251,8 +245,6 @@ class MixturePriorLatent(GaussianSample):
 
     log p(z) is in double precision: terms of narrow components are large and cancel.
     """
-
-    kl_offset = 0.0
 
     def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
         super().__init__(encoder, decoder, n_draws=1)

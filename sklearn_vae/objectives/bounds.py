@@ -1,7 +1,7 @@
-"""The importance-weighted bound (IWAE), with the doubly reparameterized gradient (DReG)."""
+"""Bounds of log p(x): the evidence lower bound (ELBO), and the importance-weighted one (IWAE)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -10,8 +10,75 @@ from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.requirements import Requirement
+
+
+@serializable
+@dataclass(frozen=True)
+class ELBO(Objective):
+    r"""The evidence lower bound, with weight :math:`\beta` on the KL.
+
+    .. math::
+        E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
+
+    By default ``training/gradients/elbo.py`` computes the same loss with a hand-written gradient.
+
+    Parameters
+    ----------
+    free_bits : float, default=0.0
+        KL in nats that each code may have at no cost, on average over rows [2]_. Raise it if codes
+        are not used.
+
+    Raises
+    ------
+    ValueError
+        If ``free_bits`` is not a finite number >= 0.
+
+    References
+    ----------
+    .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.
+    .. [2] D. P. Kingma et al., "Improved Variational Inference with Inverse
+       Autoregressive Flow", NeurIPS 2016, for the free bits.
+
+    Examples
+    --------
+    >>> from sklearn_vae.objectives import ELBO
+    >>> ELBO(free_bits=0.2)
+    ELBO(free_bits=0.2)
+    """
+
+    is_elbo = True
+
+    free_bits: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_number(self, "free_bits", self.free_bits)
+
+    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+        """Compute the negative ELBO of a batch."""
+        q = model.encode(batch.x)
+        log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
+        if batch.weight is not None:
+            log_prob = log_prob * batch.weight
+            kl = kl * batch.weight.unsqueeze(-1)
+        reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
+        kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
+        kl_loss = self.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
+        loss = reconstruction + beta * kl_loss + self.penalty(model, q, batch)
+        return LossTerms(loss, reconstruction, kl_loss)
+
+    def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
+        """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""
+        if not self.free_bits:
+            return kl_per_dimension
+        raised = kl_per_dimension.clamp(min=self.free_bits)
+        return raised if mask is None else raised * mask
+
+    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor | float:
+        """Compute the weighted penalty of q (M, B, 2 l), by default none: (M,)."""
+        return 0.0
+
 
 NO_KL_TERM = "whose bound has no KL of its own"
 

@@ -1,8 +1,10 @@
-"""Mixture priors: of Gaussians, or of the encoder's posteriors at pseudo-inputs (VampPrior)."""
+"""Priors p(z): standard normal, a learned mixture, the VampPrior, and uniform categories."""
 
+import math
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -16,16 +18,138 @@ from sklearn_vae.numerics.array_api import (
     log_softmax,
     logsumexp,
     namespace,
+    sum_last,
     zeros,
 )
+from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Params, Prior, Shape
-from sklearn_vae.requirements import Requirement
+from sklearn_vae.requirements import Requirement, no_free_bits
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
+
+NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensions")
+
+# Encoder: rows (M, B, n_columns) to location and log-scale of q(z|x), both (M, B, l).
+Encode = Callable[[Array], tuple[Array, Array]]
+# Parameters by name, with a member axis.
+Params = Mapping[str, Array]
+# Shape of codes: members, rows, latent dimensions.
+Shape = tuple[int, int, int]
+
+
+class PriorDistribution(Protocol):
+    """Distribution p(z) of given parameters."""
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
+
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+
+
+class Prior:
+    """Base class of the priors: frozen dataclasses of hyperparameters.
+
+    A prior states the shapes of its parameters, which the model holds and trains with the
+    networks, and makes p(z) from them. By default there are no parameters.
+    """
+
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    requirements: ClassVar[Sequence[Requirement]] = ()
+    is_standard_normal: ClassVar[bool] = False
+    # Whether it has no parameters, and the posteriors have the KL from it in closed form.
+    has_closed_form_kl: ClassVar[bool] = False
+
+    @property
+    def width(self) -> int:
+        """Numbers per code that its density takes."""
+        return 0
+
+    @property
+    def n_rows(self) -> int:
+        """Number of training rows that the parameters are initialized from; 0 without any."""
+        return 0
+
+    def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
+        """Shapes of one member's parameters, by name."""
+        return {}
+
+    def initial_params(self, x: Array, encode: Encode) -> dict[str, Array]:
+        """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
+        return {}
+
+    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> PriorDistribution:
+        """Make p(z) of parameters, by default the prior itself.
+
+        The mask (M, l) is 0 where dimensions pad.
+        """
+        return cast(PriorDistribution, self)
+
+
+@serializable
+@dataclass(frozen=True)
+class StandardNormal(Prior):
+    r"""Independent latent dimensions, :math:`p(z) = \mathcal{N}(z | 0, I)`.
+
+    Examples
+    --------
+    >>> from sklearn_vae.priors import StandardNormal
+    >>> StandardNormal()
+    StandardNormal()
+    """
+
+    is_standard_normal = True
+    has_closed_form_kl = True
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: (..., l) -> (...)."""
+        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
+
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+        import torch
+
+        return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class UniformCategorical(Prior):
+    """Categorical variables of uniform probability, and independent standard normal dimensions.
+
+    It is the meaning of ``prior="normal"`` for posteriors with categorical variables.
+
+    Parameters
+    ----------
+    n_variables, n_classes : int
+        Number of categorical variables, and of classes of each.
+    """
+
+    has_closed_form_kl = True
+
+    n_variables: int
+    n_classes: int
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-probability of the one-hot codes plus log-density of the rest: (..., l) -> (...)."""
+        rest = z[..., self.n_variables * self.n_classes :]
+        return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
+
+    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+        import torch
+
+        n_members, n_rows, n_components = shape
+        chosen = torch.randint(
+            self.n_classes, (n_members, n_rows, self.n_variables), generator=generator
+        )
+        codes = one_hot(chosen, self.n_classes, dtype)
+        rest = n_components - codes.shape[-1]
+        normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
+        return torch.cat([codes, normal], dim=-1)
+
 
 # Rows whose codes a mixture is fitted to.
 N_ROWS = 1024
@@ -254,3 +378,11 @@ class VampPrior(_Mixture):
         """Make the mixture of posteriors; the encoder applies the mask."""
         loc, log_scale = encode(params["pseudo_input"])
         return DiagonalMixture(zeros(loc.shape[:2], loc), loc, log_scale)
+
+
+# Names of the parameter ``prior``.
+PRIORS: dict[str, Prior] = {
+    "normal": StandardNormal(),
+    "mixture": MixturePrior(),
+    "vamp": VampPrior(),
+}

@@ -1,0 +1,240 @@
+"""Metrics of fitted models: posterior collapse, and calibration of predicted distributions."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae.numerics.random import MAX_DRAWS
+from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.system.progress import show_progress
+from sklearn_vae.system.warnings import warn
+
+if TYPE_CHECKING:
+    from sklearn_vae.estimators.density_estimator import DensityEstimator
+    from sklearn_vae.estimators.transformer import VAETransformer
+
+# A latent dimension is active if its mean KL exceeds this, in nats.
+ACTIVE_THRESHOLD = 0.1
+# A warning is due if a smaller fraction of the dimensions is active.
+MIN_ACTIVE_FRACTION = 0.5
+
+
+def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.ndarray:
+    """KL divergence of q(z|x) from the standard normal prior, per latent dimension.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator. An ensemble is represented by its best member.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        Conditions of the rows, if the estimator is conditional.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        Nats, averaged over the rows. A categorical latent variable is one dimension, whatever
+        its number of classes; its KL is that from equal probabilities.
+
+    Raises
+    ------
+    ValueError
+        If dimensions depend on each other, as with ``posterior="full"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> from sklearn_vae.metrics import kl_per_dimension
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> kl_per_dimension(vae, X).shape
+    (2,)
+    """
+    check_is_model(estimator, "kl_per_dimension", has_codes=True)
+    posterior = estimator.architecture_.posterior
+    if not posterior.has_per_dimension_kl:
+        raise ValueError(
+            f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
+            f"has a KL of its own. Use posterior='gaussian'."
+        )
+    rows = estimator._validate_with_conditions(X, y)
+    return estimator._predictor().kl_per_dimension(rows).mean(axis=0)
+
+
+def active_units(
+    estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
+) -> np.ndarray:
+    """Mask of the latent dimensions whose mean KL exceeds a threshold; warn if they are few.
+
+    The criterion is the KL, not the variance of the codes [1]_: in a linear model with two
+    factors and more than two dimensions, the variance criterion counts more than two.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        Conditions of the rows, if the estimator is conditional.
+    threshold : float, default=0.1
+        Mean KL above which a dimension is active, in nats.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_components,)
+        Its sum is the number of active dimensions.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If no dimension is active (posterior collapse), or fewer than half of them, with advice.
+
+    References
+    ----------
+    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+       Autoencoders", ICLR 2016.
+    """
+    active = kl_per_dimension(estimator, X, y) > threshold
+    n_active, n_components = int(active.sum()), len(active)
+    if n_active >= MIN_ACTIVE_FRACTION * n_components:
+        return active
+    if n_active == 0:
+        advice = (
+            "The posterior has collapsed: codes carry no information about their rows. Lower beta "
+            f"(now {estimator.beta!r}), anneal it with LinearWarmup, or try "
+            f"objective=ELBO(free_bits=0.2) (now {estimator.objective!r})"
+        )
+    else:
+        advice = (
+            f"The inactive dimensions carry no information. If {n_active} are enough, set "
+            f"n_components={n_active}; if not, lower beta (now {estimator.beta!r}) or try "
+            f"objective=ELBO(free_bits=0.2) (now {estimator.objective!r})"
+        )
+    warn(
+        f"{n_active} of {n_components} latent dimensions have a mean KL above {threshold} nats. "
+        f"{advice}.",
+        ConvergenceWarning,
+    )
+    return active
+
+
+class PITCalibration(NamedTuple):
+    """Probability integral transforms, tested for uniformity column by column.
+
+    Attributes
+    ----------
+    pit : ndarray of shape (n_samples, n_features)
+        Probability integral transforms, from 0 to 1; NaN in constant columns and missing cells.
+    statistic : ndarray of shape (n_features,)
+        Kolmogorov-Smirnov distance of each column's transforms from the uniform distribution, by
+        the observed cells; NaN if there are none.
+    pvalue : ndarray of shape (n_features,)
+        p-value of the statistic under the hypothesis that the model is calibrated.
+    """
+
+    pit: np.ndarray
+    statistic: np.ndarray
+    pvalue: np.ndarray
+
+
+def pit_calibration(
+    estimator: "DensityEstimator",
+    X: Any,
+    y: Any = None,
+    *,
+    distribution: str = "marginal",
+    n_draws: int = 4096,
+) -> PITCalibration:
+    r"""Probability integral transforms of held-out rows, column by column.
+
+    The transform of a value is the predicted cumulative probability :math:`F_j(x_j)`. The
+    transforms of a calibrated model are uniform between 0 and 1. An excess near 0 and 1 means
+    that the model is overconfident, an excess in the middle that it is underconfident [1]_. The
+    jumps of :math:`F_j` in discrete columns are filled in uniformly at random.
+
+    Parameters
+    ----------
+    estimator : VAETransformer or VAEDensity
+        A fitted estimator; an ensemble predicts the mixture of its members. VAEDensity has
+        marginal distributions only, whatever y, estimated from ``n_draws`` samples.
+    X : array-like of shape (n_samples, n_features)
+        Held-out rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        Conditions of the rows, if the estimator is conditional.
+    distribution : {"marginal", "conditional"}, default="marginal"
+        Predicted distribution of a value: the marginal one of its column, or the conditional
+        one given all other columns of its row.
+    n_draws : int, default=4096
+        Codes over which distributions are averaged: drawn from p(z), or with
+        ``distribution="conditional"`` from a widened q(z|x), with importance weights. They
+        follow from the estimator's ``random_state``.
+
+    Returns
+    -------
+    PITCalibration
+        Transforms, and each column's Kolmogorov-Smirnov test of uniformity.
+
+    Raises
+    ------
+    ValueError
+        If ``distribution`` or ``n_draws`` is invalid.
+
+    References
+    ----------
+    .. [1] A. P. Dawid, "Present Position and Potential Developments: Some Personal
+       Views: Statistical Theory: The Prequential Approach", Journal of the Royal
+       Statistical Society A 147, 1984.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> from sklearn_vae.metrics import pit_calibration
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X[::2])
+    >>> pit_calibration(vae, X[1::2], n_draws=64).pit.shape
+    (75, 4)
+    """
+    from sklearn_vae.estimators.checks import check_not_autoregressive  # imports PyTorch
+
+    is_conditional = distribution == "conditional"
+    metric = "pit_calibration" + " with distribution='conditional'" * is_conditional
+    check_is_model(estimator, metric, has_codes=is_conditional)
+    if distribution not in ("marginal", "conditional"):
+        raise ValueError(
+            f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."
+        )
+    n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
+    check_not_autoregressive(estimator, "pit_calibration")
+    rows = estimator._validate_with_conditions(X, y)
+    fitted = estimator._predictor()
+    transform = fitted.conditional_pit if is_conditional else fitted.marginal_pit
+    columns, n_features = fitted.columns.order, fitted.columns.n_features
+    pit = np.full((len(rows), n_features), np.nan)
+    with show_progress("Computing", len(rows), estimator.verbose):
+        pit[:, columns] = transform(rows, n_draws)
+    pit[np.isnan(rows[:, :n_features])] = np.nan
+    statistic, pvalue = np.full((2, n_features), np.nan)
+    for column in columns:
+        if len(observed := pit[~np.isnan(pit[:, column]), column]):
+            statistic[column], pvalue[column] = stats.kstest(observed, "uniform")
+    return PITCalibration(pit, statistic, pvalue)
+
+
+def check_is_model(estimator: Any, metric: str, *, has_codes: bool = False) -> None:
+    """Raise an error unless the estimator is fitted, and a model rather than one that holds one."""
+    check_is_fitted(estimator)
+    method = "transform" if has_codes else "score"
+    if not (hasattr(estimator, "_predictor") and hasattr(estimator, method)):
+        kind = "with codes" if has_codes else "of densities"
+        raise TypeError(
+            f"{metric} needs an estimator {kind}, such as VAETransformer. Got "
+            f"{type(estimator).__name__} instead. Of a search or Pipeline, give best_estimator_ or "
+            f"the last step."
+        )
