@@ -3,7 +3,12 @@
 Importing them does not import PyTorch.
 """
 
-from sklearn_vae.metrics.models import active_units, kl_per_dimension, pit_calibration
+from sklearn_vae.metrics.models import (
+    active_units,
+    kl_per_dimension,
+    pit_calibration,
+    trimmed_score,
+)
 from sklearn_vae.metrics.quality import quality_report
 
 __all__ = [
@@ -11,4 +16,5 @@ __all__ = [
     "kl_per_dimension",
     "pit_calibration",
     "quality_report",
+    "trimmed_score",
 ]
