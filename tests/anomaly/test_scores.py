@@ -51,7 +51,7 @@ def test_the_reconstruction_probability_is_that_of_torch_distributions(wine, mod
 
 def test_a_model_of_zero_weights_reconstructs_column_means(wine, model):
     """Errors are then squared distances from the column means."""
-    mean = VAETransformer(**model.get_params()).fit(wine)
+    mean = VAETransformer(**model.get_params(deep=False)).fit(wine)
     mean.state_dict_ = {name: np.zeros_like(value) for name, value in mean.state_dict_.items()}
     scores = ReconstructionError().score(new_rows(wine, mean))
 
@@ -104,7 +104,7 @@ def test_the_correction_is_that_of_models_of_halves_of_the_rows(wine, monkeypatc
 
     np.testing.assert_array_equal(is_new, ~is_old)
     assert abs(is_new.sum() - is_old.sum()) <= 1
-    params = detector.estimator_.get_params() | {"refit": False}
+    params = detector.estimator_.get_params(deep=False) | {"refit": False}
     half = VAETransformer(**params).fit(rows.X[~is_new])
     of_half = half.score_samples(rows.X, n_draws=16)
     np.testing.assert_allclose(first.log_density(rows.X, 16), of_half)
