@@ -140,8 +140,8 @@ def quality_report(
     if held_out is not None:
         given["held_out"] = held_out
     for name, rows in given.items():
-        check_is_table(rows, f"The '{name}' parameter of quality_report")
         as_narwhals(rows, name)  # refuses columns of one name
+        check_is_table(rows, f"The '{name}' parameter of quality_report")
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
