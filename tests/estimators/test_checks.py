@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae.objectives import IWAE
 
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -50,8 +51,8 @@ def test_true_is_no_number(estimator):
 
 def test_more_draws_than_sobol_points_are_refused():
     """Of the importance-weighted objective, as of scores."""
-    with pytest.raises(ValueError, match=r"'n_draws' parameter of VAEDensity .* \[1, 65536\]"):
-        VAEDensity(n_draws=10**30).fit(X)
+    with pytest.raises(ValueError, match=r"'n_draws' parameter of IWAE .* between 1 and 65536"):
+        VAETransformer(objective=IWAE(10**30)).fit(X)
 
 
 def test_likelihoods_are_not_listed_by_class_in_a_message():
