@@ -291,7 +291,7 @@ def _smooth(values: Values) -> list[Candidate]:
     n_rows = values.n_rows
     normal = _normal(values) - _penalty(2, n_rows)
     transforms: list[Candidate] = []
-    if values.values[0] > 0.5 * values.step and values.values[-1] > LEAST_RATIO * values.values[0]:
+    if values.values[0] > 0.5 * values.step and values.values[-1] / LEAST_RATIO > values.values[0]:
         log_normal = _log_normal(values) - _penalty(3, n_rows)  # the transform is one
         transforms.append((Marginal(is_log=True), log_normal))
     transforms += _normal_scores(values)
