@@ -27,9 +27,8 @@ def fit_decoder_correction(
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     such columns, and for an autoregressive decoder, whose mean has no linear correction. The
-    model has one member. In a column with point
-    masses, the mean of the other numbers is corrected. The residual of a missing cell is 0, and so
-    is that of the number at a point mass.
+    model has one member. In a column with point masses, the mean of the other numbers is
+    corrected. The residual of a missing cell is 0, and so is that of the number at a point mass.
     """
     import torch
 

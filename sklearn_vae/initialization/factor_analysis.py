@@ -12,7 +12,7 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
+from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.numerics.functional import impute_by_factors
 from sklearn_vae.numerics.row_subsets import batches, spread_out
@@ -92,18 +92,17 @@ class FactorModel:
         residual = np.maximum(np.sqrt(noise), min_residual)
         return cls(loc, loadings, residual)
 
-    def linear_gaussian(self, n_components: int) -> LinearGaussian:
-        """Return probabilistic PCA of the model's covariance, as of a table without holes."""
-        precision = 1 / np.square(self.residual)
-        covariance = self.loadings.T @ self.loadings + np.diag(np.square(self.residual))
-        imputation: tuple[np.ndarray, ...] = (self.loc, self.loadings, precision)
+    def pca(self, n_axes: int) -> CorrelationPCA:
+        """Return principal components of the model's covariance, as of a table without holes."""
+        variance = np.square(self.residual)
+        covariance = self.loadings.T @ self.loadings + np.diag(variance)
+        imputation: tuple[np.ndarray, ...] = (self.loc, self.loadings, 1 / variance)
         if self.regression is not None:
             coef = self.regression.coef
             loc = self.loc - self.regression.mean @ coef
-            imputation = (loc, self.loadings, precision, coef)
-        pca = CorrelationPCA.of_covariance(self.loc, covariance, n_components)
-        model = replace(pca, regression=self.regression).linear_gaussian(n_components)
-        return replace(model, imputation=imputation)
+            imputation = (loc, self.loadings, 1 / variance, coef)
+        pca = CorrelationPCA.of_covariance(self.loc, covariance, n_axes)
+        return replace(pca, regression=self.regression, imputation=imputation)
 
 
 def n_imputation_factors(n_rows: int, n_columns: int) -> int:

@@ -90,6 +90,8 @@ class CorrelationPCA:
         Regression on the conditions, of which the table is the residual.
     min_residual_variance : float
         Minimum residual variance, as a fraction of the columns' variances.
+    imputation : tuple of ndarray, optional
+        As of ``LinearGaussian``.
     """
 
     loc: np.ndarray
@@ -99,6 +101,7 @@ class CorrelationPCA:
     total_variance: float
     regression: ConditionRegression | None = None
     min_residual_variance: float = MIN_VARIANCE
+    imputation: tuple[np.ndarray, ...] | None = None
 
     @classmethod
     def fit(
@@ -120,8 +123,8 @@ class CorrelationPCA:
     def of_covariance(cls, loc: np.ndarray, covariance: np.ndarray, n_axes: int) -> Self:
         """Compute up to ``n_axes`` components of a covariance matrix (d, d) of rows of mean loc."""
         scale = np.sqrt(covariance.diagonal())
-        gram = covariance / np.outer(scale, scale)
-        variances, axes = _leading_eigenvectors(gram.copy(), min(n_axes, len(loc)))
+        correlation = covariance / np.outer(scale, scale)
+        variances, axes = _leading_eigenvectors(correlation, min(n_axes, len(loc)))
         return cls(loc, scale, variances, axes * axis_signs(axes), float(len(loc)))
 
     def linear_gaussian(self, n_components: int) -> LinearGaussian:
@@ -153,6 +156,7 @@ class CorrelationPCA:
             residual=np.sqrt(residual) * self.scale,
             posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
+            imputation=self.imputation,
             regression=self.regression,
         ).padded(n_components)
 

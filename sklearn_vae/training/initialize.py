@@ -131,7 +131,7 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
 
     ``n_components`` are those of the largest model.
     """
-    linear: dict[int, CorrelationPCA | FactorModel] = {}
+    linear: dict[int, CorrelationPCA] = {}
     clusters: dict[tuple[int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
@@ -148,7 +148,7 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
             clusters[key] = _of_all_columns(replace(model, regression=regression), job)
         if not architecture.n_factors:
             return clusters[key]
-        return replace(clusters[key], imputation=linear[table].linear_gaussian(1).imputation)
+        return replace(clusters[key], imputation=linear[table].imputation)
 
     return initialize
 
@@ -205,17 +205,14 @@ def _residuals(
     return x if len(inputs) == n_columns else x[:, inputs], weight, regression
 
 
-def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | FactorModel:
+def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA:
     """Fit the linear model of a job's training rows, given their conditions if there are any."""
     (x, weight, regression), n_factors = _residuals(job), job.architecture.n_factors
     min_residual = 0.0 if regression is None else MIN_RESIDUAL
-    model: CorrelationPCA | FactorModel
     if n_factors:
-        model = FactorModel.fit(x, weight, n_factors, min_residual)
-    else:
-        model = CorrelationPCA.fit(x, weight, n_components, min_residual)
-    if regression is None:
-        return model
+        factors = FactorModel.fit(x, weight, n_factors, min_residual)
+        return replace(factors, regression=regression).pca(n_components)
+    model = CorrelationPCA.fit(x, weight, n_components, min_residual)
     return replace(model, regression=regression)
 
 

@@ -60,8 +60,8 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
     X = rng.normal(size=(40, 2)) @ [[1, 1], [0, 0.5]]
     X[rng.random(X.shape) < 0.15] = np.nan
     weight = rng.integers(1, 4, 40)
-    weighted = FactorModel.fit(X, weight.astype(float), 1).linear_gaussian(1)
-    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 1).linear_gaussian(1)
+    weighted = FactorModel.fit(X, weight.astype(float), 1).pca(1).linear_gaussian(1)
+    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 1).pca(1).linear_gaussian(1)
 
     np.testing.assert_allclose(weighted.loadings, copied.loadings, rtol=1e-9)
     np.testing.assert_allclose(weighted.imputation[1], copied.imputation[1], rtol=1e-9)
@@ -111,7 +111,7 @@ def test_missing_cells_do_not_change_where_a_model_starts():
     X = np.hstack([factor + 0.4 * rng.normal(size=(1000, 4)), pair, pair])
     whole = CorrelationPCA.fit(X, None, 1).linear_gaussian(1)
     holes = FactorModel.fit(np.where(rng.random(X.shape) < 0.05, np.nan, X), None, 4)
-    start = holes.linear_gaussian(1)
+    start = holes.pca(1).linear_gaussian(1)
 
     np.testing.assert_allclose(start.loadings, whole.loadings, atol=0.05)
     np.testing.assert_allclose(start.residual, whole.residual, rtol=0.05)
