@@ -46,13 +46,7 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
-from sklearn_vae.numerics.random import (
-    MAX_DIMS,
-    RandomState,
-    Stream,
-    make_generator,
-    stream_seed,
-)
+from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -125,11 +119,7 @@ class ValidatedRows:
 
 
 class TableEstimator(
-    TableTagsMixin,
-    NestedParamsMixin,
-    SerializationMixin,
-    BaseEstimator,
-    Generic[PredictorT],
+    TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator, Generic[PredictorT]
 ):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 

@@ -15,12 +15,7 @@ from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_co
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import (
-    FULLY_CONNECTED,
-    PredictorT,
-    TableEstimator,
-    ValidatedRows,
-)
+from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator, ValidatedRows
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
     check_allows_missing,

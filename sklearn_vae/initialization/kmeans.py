@@ -23,11 +23,7 @@ MAX_MEDIAN_GAP = 3.0
 
 
 def kmeans_initialization(
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    codes: tuple[int, int],
-    n_components: int,
-    seed: int,
+    x: np.ndarray, weight: np.ndarray | None, codes: tuple[int, int], n_components: int, seed: int
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 

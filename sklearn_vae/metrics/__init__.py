@@ -11,10 +11,4 @@ from sklearn_vae.metrics.models import (
 )
 from sklearn_vae.metrics.quality import quality_report
 
-__all__ = [
-    "active_units",
-    "kl_per_dimension",
-    "pit_calibration",
-    "quality_report",
-    "trimmed_score",
-]
+__all__ = ["active_units", "kl_per_dimension", "pit_calibration", "quality_report", "trimmed_score"]

@@ -12,12 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
-from sklearn_vae._compat import (
-    check_method_params,
-    fit_and_score,
-    safe_split,
-    score_estimator,
-)
+from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.system.device import default_modes
@@ -100,10 +95,7 @@ def bisect_failures(
         if len(items) == 1:
             return [None]
     middle = len(items) // 2
-    return [
-        *bisect_failures(function, items[:middle]),
-        *bisect_failures(function, items[middle:]),
-    ]
+    return [*bisect_failures(function, items[:middle]), *bisect_failures(function, items[middle:])]
 
 
 @dataclass

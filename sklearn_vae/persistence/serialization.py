@@ -134,11 +134,7 @@ class Reader:
     """
 
     def __init__(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        n_bytes: int,
-        *,
-        modules: Sequence[Any] = (),
+        self, arrays: Mapping[str, np.ndarray], n_bytes: int, *, modules: Sequence[Any] = ()
     ):
         self.arrays = arrays
         self.modules = {qualified_name(module): module for module in modules}

@@ -113,11 +113,7 @@ class GaussianPosterior(Posterior, PosteriorDistribution):
         """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
 
     def propose(
-        self,
-        params: Array,
-        noise: Array,
-        *,
-        stop_gradient: bool = False,
+        self, params: Array, noise: Array, *, stop_gradient: bool = False
     ) -> tuple[Array, Array]:
         """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
 

@@ -14,11 +14,7 @@ from scipy.stats import norm
 
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
 from sklearn_vae.initialization.kmeans import kmeans_initialization
-from sklearn_vae.initialization.ppca import (
-    MIN_VARIANCE,
-    CorrelationPCA,
-    LinearGaussian,
-)
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_memory
@@ -178,13 +174,7 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
         (loadings.T, model.loadings.T),
     ):
         whole[inputs] = part
-    return replace(
-        model,
-        loc=loc,
-        loadings=loadings,
-        residual=residual,
-        regression=regression,
-    )
+    return replace(model, loc=loc, loadings=loadings, residual=residual, regression=regression)
 
 
 def _residuals(
