@@ -272,12 +272,7 @@ class MixturePrior(_Mixture):
 class DiagonalMixture:
     """Mixture of Gaussians with diagonal covariance, for M members.
 
-    Parameters
-    ----------
-    logit : Array of shape (M, C)
-        Logits of the mixture weights.
-    loc, log_scale : Array of shape (M, C, l)
-        Location and log-scale of each component.
+    Logits of the weights (M, C), locations and log-scales of the components (M, C, l).
     """
 
     def __init__(self, logit: Array, loc: Array, log_scale: Array):

@@ -30,21 +30,12 @@ OFTEN = 0.1
 @serializable
 @dataclass(frozen=True)
 class AttributionBaseline:
-    """Averages over training rows, relative to which anomaly scores are attributed to columns.
+    """Averages over training rows, relative to which anomaly scores are attributed to columns."""
 
-    Attributes
-    ----------
-    conditional_nll : ndarray of shape (n_features,)
-        Mean of -log p(x_j | the other columns), in nats.
-    bounds : ndarray of shape (2, n_features)
-        Second smallest and second largest of the values of each column of numbers, NaN in others.
-    score : float
-        Mean anomaly score.
-    """
-
-    conditional_nll: np.ndarray
+    conditional_nll: np.ndarray  # (n_features,): mean of -log p(x_j | the other columns), in nats
+    # (2, n_features): second smallest and second largest value of columns of numbers, else NaN
     bounds: np.ndarray
-    score: float
+    score: float  # mean anomaly score
 
     def check(self) -> None:
         """Validate the fields of a loaded baseline."""

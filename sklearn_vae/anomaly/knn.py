@@ -27,24 +27,13 @@ SPACES = ("inputs", "normal_scores", "deviations")
 
 @dataclass(frozen=True)
 class NeighborScorer(Scorer):
-    """Score by the nearest reference rows.
+    """Score by the nearest reference rows."""
 
-    Attributes
-    ----------
-    space : str
-        Coordinates in which distances are computed, one of ``SPACES``.
-    n_neighbors : int
-        Number of neighbours, at least.
-    index : ndarray of shape (n + 1,)
-        Index of each row within ``reference``, -1 for rows that are not part of it, and at the
-        end for new rows.
-    reference : ndarray of shape (n_reference, f)
-        Coordinates of the reference rows.
-    """
-
-    space: str
-    n_neighbors: int
+    space: str  # coordinates in which distances are computed, one of ``SPACES``
+    n_neighbors: int  # at least
+    # (n + 1,): index of each row within ``reference``; -1 for others, and at the end for new rows
     index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
+    # (n_reference, f): their coordinates
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
     _max_reference: ClassVar[int | None] = None
 

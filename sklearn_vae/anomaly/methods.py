@@ -36,23 +36,15 @@ class TailDistribution:
     """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
 
     The tail of scores that are logarithms is exponential.
-
-    Attributes
-    ----------
-    knots, survival : ndarray of shape (n_knots,)
-        Scores in ascending order and the fraction of reference scores at least as large;
-        linear in between, so that rounding does not change a rank.
-    threshold, scale : float
-        Logarithm of the score at which the tail begins, and mean excess of the log-scores.
-    min_score : float
-        Lower bound of scores in the tail; 0 for scores that are logarithms.
     """
 
+    # scores in ascending order and the fraction of reference scores at least as large: (n_knots,);
+    # linear in between, so that rounding does not change a rank
     knots: np.ndarray
     survival: np.ndarray
-    threshold: float
-    scale: float
-    min_score: float
+    threshold: float  # logarithm of the score at which the tail begins
+    scale: float  # mean excess of the log-scores
+    min_score: float  # of scores in the tail; 0 for scores that are logarithms
 
     def check(self) -> None:
         """Validate the fields of a loaded distribution."""
@@ -111,15 +103,6 @@ class CombinedScore(Scorer):
 
     A weight ends where no other rows are: see ``TailDistribution.weigh``.
 
-    Attributes
-    ----------
-    scorers : tuple of Scorer
-        The scores that are combined.
-    weights : tuple of float
-        Weight of each score; with weights of 1 the sum is that of Fisher's method.
-    tails : tuple of TailDistribution
-        Distribution of each score over the reference rows.
-
     References
     ----------
     .. [1] I. J. Good, "On the Weighted Combination of Significance Tests", Journal of the Royal
@@ -127,8 +110,8 @@ class CombinedScore(Scorer):
     """
 
     scorers: tuple[Scorer, ...]
-    weights: tuple[float, ...]
-    tails: tuple[TailDistribution, ...] = ()
+    weights: tuple[float, ...]  # with weights of 1 the sum is that of Fisher's method
+    tails: tuple[TailDistribution, ...] = ()  # of each score over the reference rows
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""

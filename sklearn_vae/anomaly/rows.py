@@ -39,29 +39,16 @@ MAX_REPEATED_FRACTION = 0.01
 
 @dataclass(eq=False, repr=False)
 class ScoredRows:
-    """Rows with their coordinates, computed lazily.
+    """Rows with their coordinates, computed lazily."""
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, n_features), float64
-        Rows in their own units.
-    columns : TableEncoder
-        Standardization of the columns in distances.
-    model : Predictor
-        The fitted model.
-    reference : ScoredRows, optional
-        The reference rows; by default the rows themselves.
-    folds : list of (Predictor, ndarray of shape (n,)), optional
-        Models that were fitted to some of the reference rows, and the masks of all others.
-    are_new : bool, default=False
-        Whether a row that equals a reference row is another row, not that one.
-    """
-
-    X: np.ndarray
-    columns: "TableEncoder"
+    X: np.ndarray  # (n, n_features), in their own units
+    columns: "TableEncoder"  # standardization of the columns in distances
     model: "Predictor"
+    # by default the rows themselves
     reference: "ScoredRows" = None  # type: ignore[assignment]
+    # models that were fitted to some of the reference rows, and the masks (n,) of all others
     folds: Sequence[tuple["Predictor", np.ndarray]] = field(default=(), kw_only=True)
+    # whether a row that equals a reference row is another row, not that one
     are_new: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -253,12 +240,7 @@ class NormalScores:
 
     The normal score of a number is the standard normal quantile of its mid-rank [1]_. It is linear
     between the reference values, and beyond them has the slope of the standardized number. Scores
-    are divided by their standard deviation.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n,)
-        Standardized numbers of the reference rows.
+    are divided by their standard deviation. ``x`` (n,) are the standardized numbers.
 
     References
     ----------

@@ -68,16 +68,10 @@ def score_in_batches(score: Callable[[ScoredRows], np.ndarray], rows: ScoredRows
 
 @dataclass(frozen=True)
 class ModelScore(Scorer):
-    """Score by the model, corrected in the rows that it was fitted to.
+    """Score by the model, corrected in the rows that it was fitted to."""
 
-    Attributes
-    ----------
-    knots, optimism : ndarray of shape (n_quantiles,)
-        Quantiles of training rows' scores, and by how much these are lower than those of new rows:
-        the differences of the quantiles of models that were fitted to some of the rows. They are
-        interpolated between the knots.
-    """
-
+    # quantiles of training rows' scores, and by how much they are lower than those of new rows: by
+    # the differences of the quantiles of models that were fitted to some of the rows
     knots: np.ndarray = field(default_factory=lambda: np.zeros(1), repr=False)
     optimism: np.ndarray = field(default_factory=lambda: np.zeros(1), repr=False)
 

@@ -38,25 +38,10 @@ MIN_WEIGHT = 1e-6
 
 
 class AverageFitter:
-    """Fits a mixture and trees to the rows that a model was fitted to.
+    """Fits a mixture and trees to the validated rows that a model was fitted to.
 
-    Parameters
-    ----------
-    model : VAETransformer
-        Fitted model.
-    first_weights : dict of str to ndarray
-        Its weights before the refit, which has not seen held-out rows.
-    rows : ndarray of shape (n, n_features)
-        Validated rows.
-    weight : ndarray of shape (n,) or None
-        Their sample weights, above 0.
-
-    Attributes
-    ----------
-    mixture : VAEDensity or None
-        Fitted mixture, if there is one.
-    imputation : AveragedImputation
-        The imputation by all models.
+    ``first_weights`` are the model's weights before the refit: they have not seen held-out rows.
+    The results are ``mixture`` and ``imputation``, the imputation by all models.
     """
 
     def __init__(

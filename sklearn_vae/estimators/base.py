@@ -101,21 +101,11 @@ def cached(cache: Cache, estimator: BaseEstimator, make: Callable[[], Any], *oth
 
 @dataclass(frozen=True)
 class ValidatedRows:
-    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``.
+    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``."""
 
-    Attributes
-    ----------
-    rows : ndarray of shape (n, n_features)
-        The rows, or some of them.
-    validated_by : TableEstimator
-        The estimator that has read the table.
-    weight : ndarray of shape (n,) or None
-        Their sample weights.
-    """
-
-    rows: np.ndarray
-    validated_by: "TableEstimator[Any]"
-    weight: np.ndarray | None = None
+    rows: np.ndarray  # (n, n_features), all or some of them
+    validated_by: "TableEstimator[Any]"  # the estimator that has read the table
+    weight: np.ndarray | None = None  # (n,), their sample weights
 
 
 class TableEstimator(

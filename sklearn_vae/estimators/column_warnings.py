@@ -83,17 +83,7 @@ ROWS_OF_QUARTILES = 256
 
 
 def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None) -> None:
-    """Warn of columns that are hardly what the model takes them for.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, n_features)
-        Rows as numbers, with codes for categories.
-    names : sequence
-        Names or indices of the columns.
-    schema : Schema or None
-        Their types, of a table that has any.
-    """
+    """Warn of columns of rows of numbers (n, n_features) that are hardly what they seem."""
     columns: dict[str, list[str]] = {}
     extremes = np.fmin.reduce(X), np.fmax.reduce(X)
     if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():

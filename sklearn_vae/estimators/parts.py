@@ -50,30 +50,14 @@ def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ModelParts:
-    """Objects that the parameters of a VAETransformer stand for.
+    """Objects that the parameters of a VAETransformer stand for."""
 
-    Attributes
-    ----------
-    network : Network
-        Encoder and decoder.
-    hidden_layer_sizes : tuple of int
-        Widths of the encoder's hidden layers.
-    prior : Prior
-        p(z).
-    posterior : Posterior
-        q(z|x).
-    objective : Objective
-        Objective to maximize.
-    beta : Schedule
-        Weight of the KL divergence as a function of the epoch.
-    """
-
-    network: Network
-    hidden_layer_sizes: tuple[int, ...]
-    prior: Prior
-    posterior: Posterior
+    network: Network  # encoder and decoder
+    hidden_layer_sizes: tuple[int, ...]  # widths of the encoder's hidden layers
+    prior: Prior  # p(z)
+    posterior: Posterior  # q(z|x)
     objective: Objective
-    beta: Schedule
+    beta: Schedule  # weight of the KL divergence as a function of the epoch
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], caller: str) -> Self:

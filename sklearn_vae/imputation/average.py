@@ -21,39 +21,17 @@ Impute = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
-    """Imputation by a model averaged with a mixture, corrected by trees; see ``VAEImputer``.
-
-    Attributes
-    ----------
-    model : callable
-        Its imputations of rows.
-    mixture : callable or None
-        Those of the mixture.
-    encoder : TableEncoder
-        Encoder of rows.
-    is_rounded : ndarray of shape (n_features,)
-        Mask of the columns whose dtype holds no means.
-    mixture_weight : float
-        Weight of the mixture's means, and its share of the draws.
-    trees : BoostedTrees or None
-        Trees that correct the average.
-    trees_weight : float
-        Weight of their predictions.
-    spread : ndarray of shape (n_features,) or None
-        Factor of the distance of draws from their mean.
-    repeated_values : RepeatedValues or None
-        Values that draws are rounded to.
-    """
+    """Imputation by a model averaged with a mixture, corrected by trees; see ``VAEImputer``."""
 
     model: Impute
     mixture: Impute | None
     encoder: TableEncoder
-    is_rounded: np.ndarray
-    mixture_weight: float = 0.0
-    trees: BoostedTrees | None = None
-    trees_weight: float = 0.0
-    spread: np.ndarray | None = None
-    repeated_values: RepeatedValues | None = None
+    is_rounded: np.ndarray  # (n_features,): mask of the columns whose dtype holds no means
+    mixture_weight: float = 0.0  # of the means, and the mixture's share of the draws
+    trees: BoostedTrees | None = None  # which correct the average
+    trees_weight: float = 0.0  # of their predictions
+    spread: np.ndarray | None = None  # (n_features,): factor of the draws' distance from their mean
+    repeated_values: RepeatedValues | None = None  # which draws are rounded to
 
     @cached_property
     def is_averaged(self) -> np.ndarray:

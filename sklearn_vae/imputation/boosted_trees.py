@@ -22,60 +22,27 @@ class BoostedTrees:
 
     The nodes of all trees are numbered from 0 on, parents before their children. A leaf is its
     own child.
-
-    Attributes
-    ----------
-    n_features : int
-        Number of columns of the table.
-    takes_missing : bool
-        Whether predictions are from rows with missing values, rather than from imputed ones.
-    is_real : ndarray of shape (n_features,)
-        Mask of the columns of real numbers, draws of which are shifted.
-    columns : ndarray of shape (k,)
-        Column that each sum predicts.
-    classes : ndarray of shape (k,)
-        Class that each sum is for; NaN in columns of numbers.
-    baselines : ndarray of shape (k,)
-        Values that the trees are added to.
-    bounds : ndarray of shape (k, 2)
-        Smallest and largest prediction of a number; 0 for classes.
-    targets : ndarray of shape (n_trees,)
-        Sum that each tree is a part of.
-    roots : ndarray of shape (n_trees,)
-        First node of each tree.
-    features : ndarray of shape (n_nodes,)
-        Column that each node splits by. After those of the table come the target encodings of the
-        predicted column.
-    thresholds : ndarray of shape (n_nodes,)
-        Largest value of that column in the left child.
-    missing_left : ndarray of shape (n_nodes,)
-        Whether missing values of that column go to the left child.
-    children : ndarray of shape (n_nodes, 2)
-        Left and right child of each node.
-    values : ndarray of shape (n_nodes,)
-        Values of leaves.
-    ordered : ndarray of shape (n_ordered,)
-        Columns of ordered classes, whose median is predicted.
-    encodings : tuple of TargetEncoding
-        Target encodings for each predicted column.
     """
 
     n_features: int
-    takes_missing: bool
-    is_real: np.ndarray
-    columns: np.ndarray
-    classes: np.ndarray
-    baselines: np.ndarray
-    bounds: np.ndarray
-    targets: np.ndarray
-    roots: np.ndarray
+    takes_missing: bool  # whether predictions are from rows with missing values, not imputed ones
+    is_real: np.ndarray  # (n_features,): mask of real columns, draws of which are shifted
+    columns: np.ndarray  # (k,): column that each sum predicts
+    classes: np.ndarray  # (k,): class that each sum is for; NaN in columns of numbers
+    baselines: np.ndarray  # (k,): values that the trees are added to
+    bounds: np.ndarray  # (k, 2): smallest and largest prediction of a number; 0 for classes
+    targets: np.ndarray  # (n_trees,): sum that each tree is a part of
+    roots: np.ndarray  # (n_trees,): first node of each tree
+    # (n_nodes,): column that each node splits by; after those of the table come the encodings of
+    # the predicted column
     features: np.ndarray
-    thresholds: np.ndarray
-    missing_left: np.ndarray
-    children: np.ndarray
-    values: np.ndarray
+    thresholds: np.ndarray  # (n_nodes,): largest value of that column in the left child
+    missing_left: np.ndarray  # (n_nodes,): whether missing values go to the left child
+    children: np.ndarray  # (n_nodes, 2): left and right child of each node
+    values: np.ndarray  # (n_nodes,): values of leaves
+    # (n_ordered,): columns of ordered classes, whose median is predicted
     ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    encodings: tuple[TargetEncoding, ...] = ()
+    encodings: tuple[TargetEncoding, ...] = ()  # for each predicted column
 
     def select(self, columns: np.ndarray) -> Self:
         """Return the trees of some of the columns."""

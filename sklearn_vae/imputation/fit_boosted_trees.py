@@ -28,27 +28,13 @@ MAX_EXPONENT = 990
 
 
 class _Sum(NamedTuple):
-    """Trees that are added to a value.
+    """Trees that are added to a value."""
 
-    Attributes
-    ----------
-    label : float
-        Class whose log-probability the sum is, but for a term; NaN for numbers.
-    baseline : float
-        Value that the trees are added to.
-    bounds : tuple of float
-        Smallest and largest prediction.
-    unit : float
-        Factor of the leaves' values.
-    trees : sequence of ndarray
-        Nodes, as scikit-learn has them.
-    """
-
-    label: float
+    label: float  # class whose log-probability the sum is, but for a term; NaN for numbers
     baseline: float
-    bounds: tuple[float, float]
-    unit: float
-    trees: Sequence[np.ndarray]
+    bounds: tuple[float, float]  # of predictions
+    unit: float  # factor of the leaves' values
+    trees: Sequence[np.ndarray]  # nodes, as scikit-learn has them
 
 
 class _Nodes(NamedTuple):

@@ -17,28 +17,14 @@ CELLS_OF_ALL = 200
 
 
 class HiddenCells(NamedTuple):
-    """Observed cells of held-out rows that are hidden, to be imputed.
+    """Observed cells of held-out rows that are hidden, to be imputed."""
 
-    Attributes
-    ----------
-    rows : ndarray of shape (n, n_features)
-        Rows.
-    hidden : ndarray of shape (n, n_features)
-        Mask of the hidden cells.
-    precision : ndarray of shape (n, n_features)
-        Number of times that each row counts, over the column's variance; 0 for other cells and
-        for classes.
-    weight : ndarray of shape (n, n_features)
-        Number of times that each row counts; 0 for other cells and for numbers.
-    counts : ndarray of shape (n,)
-        Number of times that each row counts.
-    """
-
-    rows: np.ndarray
-    hidden: np.ndarray
+    rows: np.ndarray  # (n, n_features)
+    hidden: np.ndarray  # (n, n_features): mask of the hidden cells
+    # (n, n_features): ``counts`` over the column's variance; 0 for other cells and for classes
     precision: np.ndarray
-    weight: np.ndarray
-    counts: np.ndarray
+    weight: np.ndarray  # (n, n_features): ``counts``; 0 for other cells and for numbers
+    counts: np.ndarray  # (n,): number of times that each row counts
 
     @property
     def incomplete(self) -> np.ndarray:

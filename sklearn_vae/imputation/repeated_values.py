@@ -17,21 +17,11 @@ MAX_VALUES = 1000
 @serializable
 @dataclass(frozen=True, eq=False)
 class RepeatedValues:
-    """The values of columns whose values repeat, as those of a rating or of a rounded measurement.
+    """The values of columns whose values repeat, as of a rating or a rounded measurement."""
 
-    Attributes
-    ----------
-    columns : ndarray of shape (k,)
-        Indices of the columns.
-    n_values : ndarray of shape (k,)
-        Number of values of each.
-    values : ndarray of shape (sum of n_values,)
-        The values of one column after the other, in order.
-    """
-
-    columns: np.ndarray
-    n_values: np.ndarray
-    values: np.ndarray
+    columns: np.ndarray  # (k,)
+    n_values: np.ndarray  # (k,)
+    values: np.ndarray  # (sum of n_values,): the values of one column after the other, in order
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray | None, is_number: np.ndarray) -> Self:

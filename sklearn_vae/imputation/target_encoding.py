@@ -33,33 +33,18 @@ class TargetEncoding:
     by one more row; of a target with classes, it is the share of each class. It is NaN where there
     is no such row.
 
-    Attributes
-    ----------
-    column : int
-        Column that is encoded.
-    target : int
-        Column that is predicted.
-    n_classes : int
-        Number of classes of the target; 0 for numbers.
-    values : ndarray of shape (k,)
-        Values of the training rows, in ascending order.
-    counts : ndarray of shape (k,)
-        Number of rows with each value; sample weights do not count.
-    totals : ndarray of shape (k, width)
-        Sums of their targets, or numbers of rows in each class.
-
     References
     ----------
     .. [1] D. Micci-Barreca, "A Preprocessing Scheme for High-Cardinality Categorical Attributes in
        Classification and Prediction Problems", SIGKDD Explorations 3, 2001.
     """
 
-    column: int
-    target: int
-    n_classes: int
-    values: np.ndarray
-    counts: np.ndarray
-    totals: np.ndarray
+    column: int  # column that is encoded
+    target: int  # column that is predicted
+    n_classes: int  # number of classes of the target; 0 for numbers
+    values: np.ndarray  # (k,): values of the training rows, in ascending order
+    counts: np.ndarray  # (k,): number of rows with each value; sample weights do not count
+    totals: np.ndarray  # (k, width): sums of their targets, or numbers of rows in each class
 
     @classmethod
     def fit(

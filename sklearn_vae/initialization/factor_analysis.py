@@ -48,15 +48,6 @@ class FactorModel:
     A row is :math:`\mu + z L + \epsilon` with standard normal z and independent residuals.
     Missing values are integrated out, row by row; none are imputed.
 
-    Attributes
-    ----------
-    loc, residual : ndarray of shape (d,)
-        Means of the columns, and standard deviations of the residuals.
-    loadings : ndarray of shape (k, d)
-        Factor loadings L.
-    regression : ConditionRegression or None
-        Regression on the conditions, of which the rows are the residuals.
-
     References
     ----------
     .. [1] Z. Ghahramani and M. I. Jordan, "Supervised Learning from Incomplete Data via an
@@ -65,10 +56,10 @@ class FactorModel:
        Biometrika 85, 1998.
     """
 
-    loc: np.ndarray
-    loadings: np.ndarray
-    residual: np.ndarray
-    regression: ConditionRegression | None = None
+    loc: np.ndarray  # (d,): means of the columns
+    loadings: np.ndarray  # (k, d): factor loadings L
+    residual: np.ndarray  # (d,): standard deviations of the residuals
+    regression: ConditionRegression | None = None  # of which the rows are the residuals
 
     @classmethod
     def fit(
@@ -115,12 +106,7 @@ def n_imputation_factors(n_rows: int, n_columns: int) -> int:
 class ImputationLayer(nn.Module):
     """Imputes missing values by their conditional means in a factor model, for each member.
 
-    Parameters
-    ----------
-    n_members, n_factors, n_columns : int
-        Shapes.
-    n_conditions : int, default=0
-        Number of conditions, of which the means are a linear function.
+    The means are a linear function of the conditions, if there are any.
     """
 
     loc: Tensor

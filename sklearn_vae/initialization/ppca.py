@@ -28,36 +28,18 @@ class LinearGaussian:
 
     With standard normal z, ``x = loc + z @ loadings + residual``; given x, z is normal
     with mean ``(x - loc) @ posterior_weights`` and independent dimensions.
-
-    Attributes
-    ----------
-    loc : ndarray of shape (d,)
-        Mean of x.
-    loadings : ndarray of shape (l, d)
-        Factor loadings.
-    residual : ndarray of shape (d,)
-        Standard deviations of the residual.
-    posterior_weights : ndarray of shape (d, l)
-        Weights of the posterior mean.
-    posterior_scale : ndarray of shape (l,)
-        Posterior standard deviations.
-    imputation : tuple of ndarray, optional
-        Factor model that imputes missing values: loc (d,), loadings (k, d), precisions (d,) and,
-        with conditions, their coefficients (n_conditions, d).
-    intercept : ndarray of shape (l,), optional
-        Intercept of the posterior mean; by default ``-loc @ posterior_weights``.
-    regression : ConditionRegression, optional
-        Regression on the conditions; x is then its residual.
     """
 
-    loc: np.ndarray
-    loadings: np.ndarray
-    residual: np.ndarray
-    posterior_weights: np.ndarray
-    posterior_scale: np.ndarray
+    loc: np.ndarray  # (d,): mean of x
+    loadings: np.ndarray  # (l, d): factor loadings
+    residual: np.ndarray  # (d,): standard deviations
+    posterior_weights: np.ndarray  # (d, l): weights of the posterior mean
+    posterior_scale: np.ndarray  # (l,): posterior standard deviations
+    # factor model that imputes missing values: loc (d,), loadings (k, d), precisions (d,) and, with
+    # conditions, their coefficients (n_conditions, d)
     imputation: tuple[np.ndarray, ...] | None = None
-    intercept: np.ndarray | None = None
-    regression: ConditionRegression | None = None
+    intercept: np.ndarray | None = None  # (l,), by default ``-loc @ posterior_weights``
+    regression: ConditionRegression | None = None  # x is then its residual
 
     def padded(self, n_components: int) -> "LinearGaussian":
         """Add latent dimensions with zero loadings up to this number."""
@@ -74,34 +56,16 @@ class LinearGaussian:
 
 @dataclass(frozen=True)
 class CorrelationPCA:
-    """Principal components of a table's standardized columns, the largest first.
+    """Principal components of a table's standardized columns, the largest first."""
 
-    Attributes
-    ----------
-    loc, scale : ndarray of shape (d,)
-        Means and standard deviations of the columns.
-    variances : ndarray of shape (n_axes,)
-        Leading eigenvalues of the correlation matrix.
-    axes : ndarray of shape (d, n_axes)
-        Their eigenvectors.
-    total_variance : float
-        Trace of the correlation matrix.
-    regression : ConditionRegression, optional
-        Regression on the conditions, of which the table is the residual.
-    min_residual_variance : float
-        Minimum residual variance, as a fraction of the columns' variances.
-    imputation : tuple of ndarray, optional
-        As of ``LinearGaussian``.
-    """
-
-    loc: np.ndarray
-    scale: np.ndarray
-    variances: np.ndarray
-    axes: np.ndarray
-    total_variance: float
-    regression: ConditionRegression | None = None
-    min_residual_variance: float = MIN_VARIANCE
-    imputation: tuple[np.ndarray, ...] | None = None
+    loc: np.ndarray  # (d,): means of the columns
+    scale: np.ndarray  # (d,): their standard deviations
+    variances: np.ndarray  # (n_axes,): leading eigenvalues of the correlation matrix
+    axes: np.ndarray  # (d, n_axes): their eigenvectors
+    total_variance: float  # trace of the correlation matrix
+    regression: ConditionRegression | None = None  # the table is then its residual
+    min_residual_variance: float = MIN_VARIANCE  # as a fraction of the columns' variances
+    imputation: tuple[np.ndarray, ...] | None = None  # as of ``LinearGaussian``
 
     @classmethod
     def fit(

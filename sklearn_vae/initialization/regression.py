@@ -15,18 +15,10 @@ CHUNK_ROWS = 4096
 
 @dataclass(frozen=True)
 class ConditionRegression:
-    r"""Linear regression :math:`x = (c - \bar{c}) W + \text{residual}` of columns on conditions.
+    r"""Linear regression :math:`x = (c - \bar{c}) W + \text{residual}` of columns on conditions."""
 
-    Attributes
-    ----------
-    mean : ndarray of shape (n_conditions,)
-        Means of the conditions.
-    coef : ndarray of shape (n_conditions, d)
-        Coefficients W. The residuals include the mean of x.
-    """
-
-    mean: np.ndarray
-    coef: np.ndarray
+    mean: np.ndarray  # (n_conditions,): means of the conditions
+    coef: np.ndarray  # (n_conditions, d): coefficients W; the residuals include the mean of x
 
     @classmethod
     def fit(cls, x: Any, weight: np.ndarray | None, n_columns: int) -> Self:

@@ -35,27 +35,13 @@ class CannotStackError(Exception):
 
 @dataclass
 class FitTask:
-    """One candidate on one fold: the estimator and the jobs that train it.
+    """One candidate on one fold: the estimator and the jobs that train it."""
 
-    Attributes
-    ----------
-    estimator : estimator
-        The candidate, a VAE or a Pipeline whose last step is one.
-    vae : VAETransformer
-        The VAE.
-    jobs : list of TrainingJob
-        Jobs of its first training.
-    rows : Dataset
-        All training rows.
-    split : int
-        Number of the fold.
-    """
-
-    estimator: BaseEstimator
+    estimator: BaseEstimator  # the candidate, a VAE or a Pipeline whose last step is one
     vae: VAETransformer
-    jobs: list[TrainingJob]
-    rows: Dataset
-    split: int
+    jobs: list[TrainingJob]  # of its first training
+    rows: Dataset  # all training rows
+    split: int  # number of the fold
 
     @default_modes()
     def set_results(self, results: list[TrainingResult]) -> None:

@@ -40,17 +40,6 @@ FACTORIZED = (
 class AggregatedPosterior:
     r"""The aggregated posterior of a table, :math:`q(z) = \sum_j w_j \, q(z | x_j)`, by a batch.
 
-    Attributes
-    ----------
-    z : Tensor of shape (M, K, B, l)
-        Draws from each row's posterior; 0 in dimensions that a member lacks.
-    loc, log_scale : Tensor of shape (M, B, l)
-        The posteriors; 0 in dimensions that a member lacks.
-    weight : Tensor of shape (M or 1, B)
-        Weights of the rows, 1 on average over the table.
-    n_rows : float
-        Rows of the table.
-
     References
     ----------
     .. [1] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
@@ -58,11 +47,11 @@ class AggregatedPosterior:
        stratified sampling of pairs.
     """
 
-    z: Tensor
-    loc: Tensor
-    log_scale: Tensor
-    weight: Tensor
-    n_rows: float
+    z: Tensor  # (M, K, B, l): draws from each row's posterior; 0 in dimensions that a member lacks
+    loc: Tensor  # (M, B, l): the posteriors; 0 in dimensions that a member lacks
+    log_scale: Tensor  # (M, B, l)
+    weight: Tensor  # (M or 1, B): weights of the rows, 1 on average over the table
+    n_rows: float  # of the table
 
     @classmethod
     def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch) -> Self:

@@ -35,30 +35,16 @@ class LossTerms(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """Encoded rows of each member, their weights, and the noise for the reparameterization.
+    """Encoded rows of each member, their weights, and the noise for the reparameterization."""
 
-    Attributes
-    ----------
-    x : Tensor of shape (M, B, n_columns)
-        Encoded rows.
-    weight : Tensor of shape (M, B) or None
-        Weights of the rows, 1 on average over the table; None if they are equal.
-    noise : Tensor of shape (M or 1, K, B or 1, l)
-        Standard normal draws.
-    decoder_input : Tensor of shape (M, B, n_columns) or None
-        Rows with word dropout, an autoregressive decoder's input in place of ``x``.
-    encoder_input : Tensor of shape (M, B, n_inputs) or None
-        The encoder's input if missing values were imputed before training.
-    n_rows : int or None
-        Rows of the table that the batch is drawn from; None if it is the table.
-    """
-
-    x: Tensor
-    weight: Tensor | None
-    noise: Tensor
+    x: Tensor  # (M, B, n_columns): encoded rows
+    weight: Tensor | None  # (M, B): weights of the rows, 1 on average over the table
+    noise: Tensor  # (M or 1, K, B or 1, l): standard normal draws
+    # (M, B, n_columns): rows with word dropout, an autoregressive decoder's input
     decoder_input: Tensor | None = None
+    # (M, B, n_inputs): the encoder's input if missing values were imputed before training
     encoder_input: Tensor | None = None
-    n_rows: int | None = None
+    n_rows: int | None = None  # of the table that the batch is drawn from; None if it is the table
 
 
 class Objective(ABC):

@@ -14,15 +14,8 @@ from sklearn_vae.system.warnings import warn
 class CheckpointFile:
     """File from which a task resumes, of the parameter ``checkpoint``.
 
-    It holds values of each run of the task, one after the other: a search is one run, and a fit
-    has a run for each training.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file. If it exists, the task resumes from it.
-    task : {"fit", "search"}
-        A file of the other task is refused.
+    It holds values of each run of the task, "fit" or "search", one after the other: a search is one
+    run, and a fit has a run for each training. A file of the other task is refused.
     """
 
     def __init__(self, path: file_format.PathLike, task: str):

@@ -49,16 +49,10 @@ class NotSerializableError(TypeError):
 
 
 class Writer:
-    """Writes values as JSON, and keeps their arrays.
-
-    Attributes
-    ----------
-    arrays : dict of ndarray
-        Arrays by name. Equal ones that are large are one.
-    """
+    """Writes values as JSON, and keeps their arrays."""
 
     def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
+        self.arrays: dict[str, np.ndarray] = {}  # by name; equal ones that are large are one
         self._names: dict[Any, str] = {}
 
     def write(self, value: Any, name: str) -> Any:
@@ -123,14 +117,7 @@ class Writer:
 class Reader:
     """Reads what a ``Writer`` has written.
 
-    Parameters
-    ----------
-    arrays : dict of ndarray
-        The arrays of the file, by name.
-    n_bytes : int
-        Size of the file, which limits the memory of its contents.
-    modules : sequence of torch.nn.Module or classes of them, default=()
-        The user's modules.
+    The size of the file, ``n_bytes``, limits the memory of its contents.
     """
 
     def __init__(

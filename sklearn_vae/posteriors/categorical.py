@@ -172,13 +172,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
     """Distribution of one-hot codes, and of independent Gaussian dimensions behind them.
 
     The encoder's outputs are logits, then locations, then raw log-scales.
-
-    Parameters
-    ----------
-    posterior : CategoricalPosterior
-        Hyperparameters, for the temperature.
-    block : OneHotBlock
-        The categorical variables.
     """
 
     def __init__(self, posterior: CategoricalPosterior, block: OneHotBlock):

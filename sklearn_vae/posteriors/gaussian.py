@@ -18,18 +18,10 @@ from sklearn_vae.requirements import Requirement, no_free_bits
 
 
 class OneHotBlock(NamedTuple):
-    """Categorical variables, one-hot encoded in the first dimensions of z.
+    """Categorical variables, one-hot encoded in the first dimensions of z."""
 
-    Attributes
-    ----------
-    n_variables : int
-        Number of variables; 0 if z is continuous.
-    n_classes : int
-        Number of classes of each variable.
-    """
-
-    n_variables: int = 0
-    n_classes: int = 0
+    n_variables: int = 0  # 0 if z is continuous
+    n_classes: int = 0  # of each variable
 
     @property
     def width(self) -> int:

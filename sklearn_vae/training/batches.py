@@ -99,19 +99,7 @@ def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
 class Augmentation:
     """Adds random noise to the batches of all members; members with equal seeds share it.
 
-    Parameters
-    ----------
-    configs : sequence of TrainingConfig
-        Each member's configuration.
-    model : StackedModule
-        The model, which has the dtype and the device of the rows.
-
-    Attributes
-    ----------
-    seeds : list of int
-        Distinct seeds of the members, S in number.
-    seed_indices : Tensor of shape (M,)
-        Index of each member's seed in ``seeds``.
+    The S distinct seeds are ``seeds``, and ``seed_indices`` (M,) each member's among them.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):

@@ -24,13 +24,7 @@ MAX_WRITING_FRACTION = 0.05
 
 
 class Checkpoint(Callback):
-    """Saves the state of a fit's trainers at the end of epochs, and restores it.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write. If it exists, the fit resumes from it.
-    """
+    """Saves the state of a fit's trainers at the end of epochs, and restores it."""
 
     def __init__(self, path: PathLike):
         self.file = CheckpointFile(path, "fit")

@@ -24,40 +24,22 @@ class Dataset:
     """Encoded rows with sample weights, of one ensemble member or stacked for several.
 
     Subsets share the rows ``x`` of the whole dataset and differ in ``row_indices``.
-
-    Attributes
-    ----------
-    x : Tensor of shape (n, n_columns)
-        Encoded rows. Those of a file are mapped to memory, and batches are copied to the device.
-    row_indices : Tensor of shape (n_members * n_rows,) or None
-        Indices into ``x`` of each member's rows, one member after the other. None if they are
-        all rows of ``x`` in their order. Members with the same rows share one block.
-    weight : Tensor of shape (n_members * n_rows,) or None
-        Sample weights relative to their mean, in the order of ``row_indices``.
-    total_weight : ndarray of shape (M,)
-        Sum of each member's sample weights before they were divided by their mean.
-    loss_offset : ndarray of shape (M,)
-        Negative log-abs-det-Jacobian of the encoding, averaged over each member's rows: the
-        loss in X's units minus the loss of the encoded rows.
-    first_row : Tensor of shape (M,)
-        Position in ``row_indices`` at which each member's rows begin.
-    n_rows : int
-        Number of rows of each member.
-    row_loss_offset : ndarray of shape (n,), optional
-        Loss offset of each row of ``x``, where they differ.
-    rows_per_window : int, optional
-        Number of neighbouring rows that an epoch shuffles, of a file in random order.
     """
 
-    x: Tensor
+    x: Tensor  # (n, n_columns): encoded rows, those of a file mapped to memory
+    # (n_members * n_rows,): indices into ``x`` of each member's rows, one member after the other;
+    # None if they are all rows of ``x`` in their order. Members with the same rows share one block.
     row_indices: Tensor | None
+    # (n_members * n_rows,): sample weights relative to their mean, in the order of ``row_indices``
     weight: Tensor | None
-    total_weight: np.ndarray
+    total_weight: np.ndarray  # (M,): sum of each member's sample weights
+    # (M,): negative log-abs-det-Jacobian of the encoding, averaged over each member's rows: the
+    # loss in X's units minus the loss of the encoded rows
     loss_offset: np.ndarray
-    first_row: Tensor
-    n_rows: int
-    row_loss_offset: np.ndarray | None = None
-    rows_per_window: int | None = None
+    first_row: Tensor  # (M,): position in ``row_indices`` at which each member's rows begin
+    n_rows: int  # of each member
+    row_loss_offset: np.ndarray | None = None  # (n,), of each row of ``x``, where they differ
+    rows_per_window: int | None = None  # that an epoch shuffles, of a file in random order
 
     @classmethod
     def from_x(

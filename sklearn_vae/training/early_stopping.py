@@ -28,33 +28,6 @@ class StageScheduler:
 
     Every attribute has a member axis in front: members are removed from all of them, and
     checkpoints hold all of them.
-
-    Parameters
-    ----------
-    configs : sequence of TrainingConfig
-        Each member's configuration.
-    params : Tensor of shape (M, P)
-        Initial parameters.
-
-    Attributes
-    ----------
-    stage : ndarray of shape (M,)
-        Index of the current stage, ``len(STAGES)`` when training has finished.
-    best_loss : ndarray of shape (M,)
-        Lowest validation loss so far.
-    patience_loss : ndarray of shape (M,)
-        Lowest validation loss that reset the counter: later ones are lower by ``TOL`` at least.
-    patience_counter : ndarray of shape (M,)
-        Number of epochs since then; one with a far higher loss counts for up to four.
-    best_params : Tensor of shape (M, P)
-        Parameters with the lowest validation loss; without validation rows, the last finite
-        ones.
-    n_iter : ndarray of shape (M, n_stages)
-        Number of epochs in each stage so far.
-    best_n_iter : ndarray of shape (M, n_stages)
-        Number of epochs in each stage that lead from the initial to the best parameters.
-    diverged : ndarray of shape (M,)
-        Whether a loss was ever not finite.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], params: Tensor):
@@ -65,15 +38,17 @@ class StageScheduler:
         self.max_n_iter = np.array(
             [config.n_iter_per_stage or split_stages(config.max_iter) for config in configs]
         )
-        self.stage = np.zeros(n_members, dtype=int)
-        self.best_loss = np.full(n_members, np.inf)
+        self.stage = np.zeros(n_members, dtype=int)  # len(STAGES) when training has finished
+        self.best_loss = np.full(n_members, np.inf)  # of validation
+        # the loss that reset the counter, and epochs since; those of a far higher loss count more
         self.patience_loss = np.full(n_members, np.inf)
         self.patience_counter = np.zeros(n_members)
-        self.best_params = params.clone()
+        self.best_params = params.clone()  # without validation rows, the last finite ones
+        # epochs in each stage: all, those that lead to the current parameters, and to the best ones
         self.n_iter = np.zeros((n_members, len(STAGES)), dtype=int)
-        self.current_n_iter = self.n_iter.copy()  # epochs that lead to the current parameters
+        self.current_n_iter = self.n_iter.copy()
         self.best_n_iter = self.n_iter.copy()
-        self.diverged = np.zeros(n_members, dtype=bool)
+        self.diverged = np.zeros(n_members, dtype=bool)  # whether a loss was ever not finite
         self._end_stages(np.zeros(n_members, dtype=bool))
 
     @property

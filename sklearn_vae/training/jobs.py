@@ -22,66 +22,33 @@ MIN_ITERATIONS_TO_CONTINUE = 20
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Hyperparameters of a member's training run.
+    """Hyperparameters of a member's training run."""
 
-    Attributes
-    ----------
-    seed : int
-        Seed of all random streams.
-    max_iter : int
-        Maximum number of epochs.
-    batch_size : int
-        Maximum number of rows in a batch.
-    learning_rate : float
-        Adam's learning rate in the first stage.
-    beta : callable
-        Weight of the KL divergence as a function of the epoch.
-    patience : int
-        Number of epochs without improvement after which the first stage ends; half of it ends a
-        later one.
-    weight_decay : float, default=0.0
-        Decoupled weight decay of the weight matrices.
-    min_steps_per_epoch : int, default=25
-        Minimum number of gradient steps in an epoch. An epoch is one pass over the rows, or
-        several where a pass has fewer steps.
-    rise : float, default=inf
-        Height of the validation loss above its minimum, in nats, for which an epoch without
-        improvement counts more by one; it counts at most four.
-    n_iter_per_stage : tuple of int, optional
-        Maximum number of epochs of each learning-rate stage; by default, fractions of
-        ``max_iter``.
-    first_epoch : int, default=0
-        Number of the first epoch. Batches and noise depend on the epoch's number, so that a
-        resumed run draws the same ones.
-    validation_seed : int, optional
-        Seed of the validation noise, shared by the runs that are compared; by default ``seed``.
-    objective : Objective, default=ELBO()
-        Objective to maximize.
-    ema_decay : float, default=0.0
-        Decay per step of the exponential moving average (EMA) of the parameters; 0 is no
-        average. Validation and early stopping use the averaged parameters.
-    max_grad_norm_ratio : float, default=10.0
-        Gradient clipping: maximum ratio of the gradient's norm to its running root mean square.
-    is_homoscedastic : bool, default=False
-        Whether the decoder's scales do not depend on z before the last stage. On a curved
-        manifold they would otherwise fit single rows before the means fit the manifold.
-    """
-
-    seed: int
-    max_iter: int
-    batch_size: int
-    learning_rate: float
-    beta: Schedule
-    patience: int
-    weight_decay: float = 0.0
+    seed: int  # of all random streams
+    max_iter: int  # epochs, at most
+    batch_size: int  # rows in a batch, at most
+    learning_rate: float  # Adam's, in the first stage
+    beta: Schedule  # weight of the KL divergence by epoch
+    patience: (
+        int  # epochs without improvement that end the first stage; half as many end a later one
+    )
+    weight_decay: float = 0.0  # of the weight matrices, decoupled
+    # an epoch is one pass over the rows, or several where a pass has fewer gradient steps
     min_steps_per_epoch: int = MIN_STEPS
-    n_iter_per_stage: tuple[int, ...] | None = None
+    n_iter_per_stage: tuple[int, ...] | None = None  # by default, fractions of ``max_iter``
+    # height of the validation loss above its minimum, in nats, for which an epoch without
+    # improvement counts more by one; it counts at most four
     rise: float = math.inf
-    first_epoch: int = 0
-    validation_seed: int | None = None
+    first_epoch: int = 0  # batches and noise depend on the number of the epoch
+    validation_seed: int | None = None  # shared by runs that are compared; by default ``seed``
     objective: Objective = OBJECTIVES["elbo"]
+    # decay per step of the exponential moving average (EMA) of the parameters, which validation and
+    # early stopping use; 0 is no average
     ema_decay: float = 0.0
+    # gradient clipping: maximum ratio of the gradient's norm to its running root mean square
     max_grad_norm_ratio: float = 10.0
+    # whether the decoder's scales do not depend on z before the last stage: on a curved manifold
+    # they would otherwise fit single rows before the means fit the manifold
     is_homoscedastic: bool = False
 
     def n_steps(self, n_rows: int) -> int:
@@ -100,70 +67,31 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training job.
+    """The result of a training job."""
 
-    Attributes
-    ----------
-    weights : dict of ndarray
-        The best weights, by name, with a member axis of length 1.
-    n_iter_per_stage : tuple of int
-        Iterations in each learning-rate stage until the best weights.
-    loss : float
-        Validation loss of the best weights; without validation rows, the last training loss.
-    history : list of dict
-        One record per iteration.
-    diverged : bool
-        Whether a loss was ever not finite or far above its start.
-    starts_finite : bool
-        Whether the loss was finite before the first step.
-    n_steps : int
-        Gradient steps of the iterations in ``history``.
-    """
-
-    weights: dict[str, np.ndarray]
-    n_iter_per_stage: tuple[int, ...] = ()
-    loss: float = np.inf
-    history: list[dict[str, Any]] = field(default_factory=list)
-    diverged: bool = False
-    starts_finite: bool = True
-    n_steps: int = 0
+    weights: dict[str, np.ndarray]  # the best ones, with a member axis of length 1
+    n_iter_per_stage: tuple[int, ...] = ()  # until the best weights
+    loss: float = np.inf  # of validation; without validation rows, the last one of training
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record per iteration
+    diverged: bool = False  # whether a loss was ever not finite or far above its start
+    starts_finite: bool = True  # whether the loss was finite before the first step
+    n_steps: int = 0  # of the iterations in ``history``
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One model to train on one table.
-
-    Attributes
-    ----------
-    architecture : Architecture
-        Shapes of the weights.
-    config : TrainingConfig
-        Hyperparameters of the training.
-    train : Dataset
-        Training rows.
-    valid : Dataset or None
-        Validation rows, for early stopping.
-    steps : ndarray of shape (n_columns,) or None
-        Recording steps of the columns, by which new weights get least scales.
-    weights : dict of ndarray or None
-        Initial weights; None initializes at probabilistic PCA of the training rows.
-    is_random : bool
-        Whether multilayer perceptrons are initialized at random instead.
-    is_refit : bool
-        Whether this is the second training, on all rows.
-    previous : TrainingResult or None
-        Result of an earlier training of the same model, whose history this one continues.
-    """
+    """One model to train on one table."""
 
     architecture: Architecture
     config: TrainingConfig
     train: Dataset
-    valid: Dataset | None = None
-    steps: np.ndarray | None = None
+    valid: Dataset | None = None  # for early stopping
+    steps: np.ndarray | None = None  # (n_columns,): recording steps, which give least scales
+    # None initializes at probabilistic PCA of the training rows
     weights: dict[str, np.ndarray] | None = None
-    is_random: bool = False
-    is_refit: bool = False
-    previous: TrainingResult | None = None
+    is_random: bool = False  # whether multilayer perceptrons are initialized at random instead
+    is_refit: bool = False  # whether this is the second training, on all rows
+    previous: TrainingResult | None = None  # of the same model, whose history this one continues
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
         """Make the job that trains on all rows: further, or anew if the best weights came soon.

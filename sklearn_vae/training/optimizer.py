@@ -32,17 +32,8 @@ class FlatAdam(torch.optim.Optimizer):
     constructor of ``torch.optim.Optimizer``, which imports torch's compiler: one second per
     process.
 
-    Parameters
-    ----------
-    model : StackedModule
-        Model with the flat parameters and gradients.
-    lr : float or ndarray of shape (M,)
-        Initial learning rates.
-    weight_decay : float or ndarray of shape (M,)
-        Coefficient of the decoupled weight decay.
-    max_grad_norm_ratio : float or ndarray of shape (M,), default=inf
-        Gradient clipping: maximum ratio of a gradient's norm to its running root mean square,
-        the root of the sum of Adam's second moments.
+    A gradient's norm is clipped to ``max_grad_norm_ratio`` times its running root mean square, the
+    root of the sum of Adam's second moments.
 
     References
     ----------
@@ -195,14 +186,7 @@ class FlatAdam(torch.optim.Optimizer):
 
 
 class ExponentialMovingAverage:
-    """Exponential moving average (EMA) of the flat parameters.
-
-    Parameters
-    ----------
-    params : Tensor of shape (M, P)
-        Initial parameters.
-    decays : sequence of float
-        Decay per step of each member.
+    """Exponential moving average (EMA) of the flat parameters, with a decay per member.
 
     References
     ----------

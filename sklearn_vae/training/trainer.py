@@ -39,26 +39,9 @@ DIVERGENCE_MARGIN_PER_COLUMN = 10.0
 class Trainer(NeuralNet):
     """A skorch net that trains the members of a stacked model, each by its ``TrainingConfig``.
 
-    Members that have finished are removed, so that the epochs of the rest take less time.
-
-    Parameters
-    ----------
-    module : StackedModule
-        The model, with its initial parameters.
-    configs : sequence of TrainingConfig
-        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes and
-        objectives do.
-    is_refit : bool, default=False
-        Whether this is the second training, on all rows; ``verbose`` prints it.
-    **kwargs
-        Parameters of ``skorch.NeuralNet``: callbacks, verbose.
-
-    Attributes
-    ----------
-    members_ : ndarray
-        Indices of the members that are still in training.
-    results_ : dict of int to TrainingResult
-        Results of the members that have finished.
+    Members that have finished are removed, so that the epochs of the rest take less time:
+    ``members_`` are the indices of the others, and ``results_`` are those of the finished ones.
+    What is in ``TrainingJob.shape`` is the same for all members, as batch size and objective.
     """
 
     def __init__(

@@ -30,15 +30,7 @@ def find_gradient(model: StackedModule, objective: Objective) -> type[HandWritte
 
 
 class LossGradient:
-    """The loss terms of batches of any size and their gradient, written into the model's.
-
-    Parameters
-    ----------
-    model : StackedModule
-        Model whose gradients are written in place.
-    objective : Objective
-        Objective to differentiate.
-    """
+    """The loss terms of batches of any size and their gradient, written into the model's."""
 
     def __init__(self, model: StackedModule, objective: Objective):
         self.model, self.objective = model, objective

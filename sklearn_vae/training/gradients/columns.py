@@ -30,24 +30,13 @@ class ColumnViews(NamedTuple):
     """Columns of one likelihood: views of the parameters, their gradients and the rows.
 
     Features lie behind the members; a parameter that does not depend on z has one draw and row.
-
-    Attributes
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    params, grads : list of Tensor of shape (M, d, K, B) or (M, d, 1, 1)
-        Its parameters, and where to write their gradients.
-    x : Tensor of shape (M, d, 1, B)
-        The rows.
-    observed : Tensor of shape (M, n, 1, B) or None
-        Mask of observed values, 0 or 1; None if none is missing.
     """
 
     likelihood: Likelihood
-    params: list[Tensor]
-    grads: list[Tensor]
-    x: Tensor
-    observed: Tensor | None
+    params: list[Tensor]  # (M, d, K, B) or (M, d, 1, 1)
+    grads: list[Tensor]  # where to write their gradients
+    x: Tensor  # (M, d, 1, B)
+    observed: Tensor | None  # (M, n, 1, B): mask of observed values; None if none is missing
 
 
 def split_columns(

@@ -32,16 +32,8 @@ class ELBOGradient:
     """The evidence lower bound and its gradient for batches of one size.
 
     All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
-    no hand-written backward pass have autograd's, down to the likelihood's parameters.
-
-    Parameters
-    ----------
-    model : VAE
-        Model whose gradients are written in place.
-    objective : ELBO
-        Objective to differentiate.
-    n_rows : int
-        Rows in a batch, each with one draw of z.
+    no hand-written backward pass have autograd's, down to the likelihood's parameters. Each row has
+    one draw of z.
     """
 
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
