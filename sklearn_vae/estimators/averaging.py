@@ -204,8 +204,8 @@ class AverageFitter:
         average = replace(self.imputation, model=model._impute).average
         inputs = rows if self.is_large else average(rows)
         trees = fit_boosted_trees(inputs, ~np.isnan(rows), columns, weight, self.has_classes)
-        ordered = [j for j, each in enumerate(self.likelihoods) if isinstance(each, Ordinal)]
-        return replace(trees, is_real=self.is_real, ordered=np.array(ordered, dtype=int))
+        is_ordered = np.array([isinstance(each, Ordinal) for each in self.likelihoods])
+        return replace(trees, is_real=self.is_real, is_ordered=is_ordered)
 
     def _fit_spread(
         self,

@@ -1,13 +1,12 @@
 """Fit of boosted trees: each column of a table from the others."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.training_column import times_power_of_two
-from sklearn_vae.imputation.boosted_trees import BoostedTrees
+from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.system.threads import one_openmp_thread
 
@@ -27,30 +26,14 @@ LARGEST = np.finfo(float).max
 MAX_EXPONENT = 990
 
 
-class _Sum(NamedTuple):
-    """Trees that are added to a value."""
+class _Fit(NamedTuple):
+    """A fitted regressor or classifier of scikit-learn: sums of trees."""
 
-    label: float  # class whose log-probability the sum is, but for a term; NaN for numbers
-    baseline: float
+    classes: np.ndarray  # of each sum; none of a regressor
+    baselines: list[float]  # values that the trees are added to
     bounds: tuple[float, float]  # of predictions
     unit: float  # factor of the leaves' values
-    trees: Sequence[np.ndarray]  # nodes, as scikit-learn has them
-
-
-class _Nodes(NamedTuple):
-    """Nodes of a tree, as of ``BoostedTrees``."""
-
-    features: np.ndarray
-    thresholds: np.ndarray
-    missing_left: np.ndarray
-    children: np.ndarray
-    values: np.ndarray
-
-
-# The nodes of no tree.
-NO_NODES = _Nodes(
-    np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0)
-)
+    trees: list[list[np.ndarray]]  # nodes of the trees of each sum
 
 
 def fit_boosted_trees(
@@ -75,9 +58,7 @@ def fit_boosted_trees(
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
-    sums: list[tuple[int, _Sum]] = []
-    trees: list[tuple[int, _Nodes]] = []
-    encodings: list[TargetEncoding] = []
+    parts: list[ColumnTrees] = []
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
@@ -86,82 +67,63 @@ def fit_boosted_trees(
             continue
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
-        fit = _fit_classes if has_classes else _fit_numbers
-        inputs = scaled[rows][:, others]
+        inputs, encodings = scaled[rows][:, others], ()
         if takes_missing:
-            fitted, encoded = _encode(X[rows], column, others.tolist(), has_classes)
-            encodings += fitted
+            encodings, encoded = _encode(X[rows], column, others.tolist(), has_classes)
             inputs = np.hstack([inputs, encoded])
             others = np.append(others, X.shape[1] + np.arange(encoded.shape[1]))
-        for tree_sum in fit(inputs, X[rows, column], weight, params):
-            trees += [
-                (len(sums), _to_nodes(tree, others, exponents, tree_sum.unit))
-                for tree in tree_sum.trees
-            ]
-            sums.append((column, tree_sum))
-    return _join(sums, trees, encodings, n_features=X.shape[1], takes_missing=takes_missing)
+        fit = _fit_classes if has_classes else _fit_numbers
+        fitted = fit(inputs, X[rows, column], weight, params)
+        if fitted is not None:
+            parts.append(_to_column_trees(column, fitted, others, exponents, encodings))
+    none = np.zeros(X.shape[1], dtype=bool)
+    return BoostedTrees(X.shape[1], takes_missing, none, none, tuple(parts))
 
 
 def _encode(
     X: np.ndarray, target: int, columns: list[int], has_classes: bool
-) -> tuple[list[TargetEncoding], np.ndarray]:
+) -> tuple[tuple[TargetEncoding, ...], np.ndarray]:
     """Fit target encodings of columns to the rows of a target; return them and their values."""
     labels, codes = np.unique(X[:, target], return_inverse=True)
     targets, n_classes = codes.astype(float), len(labels)
     if not has_classes or n_classes == 2:
         targets, n_classes = _standardize(X[:, target])[0], 0
-    found = [TargetEncoding.fit(X[:, k], targets, k, target, n_classes) for k in columns]
-    fitted = [each for each in found if each is not None]
+    found = [TargetEncoding.fit(X[:, k], targets, k, n_classes) for k in columns]
+    fitted = tuple(each for each in found if each is not None)
     parts = [each.transform(X, targets) for each in fitted]
     return fitted, np.hstack([X[:, :0], *parts])
 
 
-def _to_nodes(tree: np.ndarray, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
-    """Nodes of a tree of the columns ``others``, with X's own indices and units."""
-    features, is_leaf = others[tree["feature_idx"]], tree["is_leaf"] == 1
-    children = np.column_stack([tree["left"], tree["right"]]).astype(int)
+def _to_column_trees(
+    column: int,
+    fit: _Fit,
+    inputs: np.ndarray,
+    exponents: np.ndarray,
+    encodings: tuple[TargetEncoding, ...],
+) -> ColumnTrees:
+    """Convert trees of inputs of these indices, whose units are powers of two."""
+    trees = [tree for of_sum in fit.trees for tree in of_sum]
+    nodes, n_nodes = np.concatenate(trees), np.array([len(tree) for tree in trees])
+    roots = np.cumsum(n_nodes) - n_nodes
+    features, is_leaf = inputs[nodes["feature_idx"]], nodes["is_leaf"] == 1
+    children = np.column_stack([nodes["left"], nodes["right"]]).astype(int)
+    children += np.repeat(roots, n_nodes)[:, None]
     children[is_leaf] = np.flatnonzero(is_leaf)[:, None]
     unit_exponents = np.append(exponents, 0).take(features, mode="clip")
-    thresholds = np.ldexp(tree["num_threshold"], unit_exponents)
-    return _Nodes(
+    return ColumnTrees(
+        column=column,
+        classes=fit.classes,
+        baselines=np.array(fit.baselines),
+        bounds=np.array(fit.bounds),
+        targets=np.repeat(np.arange(len(fit.trees)), [len(of_sum) for of_sum in fit.trees]),
+        roots=roots,
         features=features,
         # infinite where missing values alone go to one side
-        thresholds=np.clip(thresholds, -LARGEST, LARGEST),
-        missing_left=tree["missing_go_to_left"] == 1,
+        thresholds=np.clip(np.ldexp(nodes["num_threshold"], unit_exponents), -LARGEST, LARGEST),
+        missing_left=nodes["missing_go_to_left"] == 1,
         children=children,
-        values=unit * tree["value"] * is_leaf,
-    )
-
-
-def _join(
-    sums: Sequence[tuple[int, _Sum]],
-    trees: Sequence[tuple[int, _Nodes]],
-    encodings: Sequence[TargetEncoding],
-    *,
-    n_features: int,
-    takes_missing: bool,
-) -> BoostedTrees:
-    """Join sums, each with its column, and trees, each with the index of its sum."""
-    parts = [NO_NODES, *(nodes for _, nodes in trees)]
-    n_before = np.cumsum([len(nodes.values) for nodes in parts])[:-1].tolist()
-    children = [NO_NODES.children]
-    children += [nodes.children + n for nodes, n in zip(parts[1:], n_before, strict=True)]
-    return BoostedTrees(
-        n_features=n_features,
-        takes_missing=takes_missing,
-        is_real=np.zeros(n_features, dtype=bool),
-        columns=np.array([column for column, _ in sums], dtype=int),
-        classes=np.array([tree_sum.label for _, tree_sum in sums], dtype=float),
-        baselines=np.array([tree_sum.baseline for _, tree_sum in sums], dtype=float),
-        bounds=np.reshape([tree_sum.bounds for _, tree_sum in sums], (-1, 2)).astype(float),
-        targets=np.array([target for target, _ in trees], dtype=int),
-        roots=np.array(n_before, dtype=int),
-        features=np.concatenate([nodes.features for nodes in parts]),
-        thresholds=np.concatenate([nodes.thresholds for nodes in parts]),
-        missing_left=np.concatenate([nodes.missing_left for nodes in parts]),
-        children=np.concatenate(children),
-        values=np.concatenate([nodes.values for nodes in parts]),
-        encodings=tuple(encodings),
+        values=fit.unit * nodes["value"] * is_leaf,
+        encodings=encodings,
     )
 
 
@@ -176,7 +138,7 @@ def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
 
 def _fit_numbers(
     X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, Any]
-) -> list[_Sum]:
+) -> _Fit:
     """Fit the trees of a column of numbers."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -187,17 +149,18 @@ def _fit_numbers(
     with one_openmp_thread():
         regressor.fit(X, y, weight)
     ((baseline, trees),) = boosted_trees(regressor)
-    return [_Sum(np.nan, largest * (loc + scale * baseline), bounds, largest * scale, trees)]
+    baselines = [largest * (loc + scale * baseline)]
+    return _Fit(np.zeros(0), baselines, bounds, largest * scale, [trees])
 
 
 def _fit_classes(
     X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, Any]
-) -> list[_Sum]:
+) -> _Fit | None:
     """Fit the trees of each class, or of the second one of two; none for a single class."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if (y == y[0]).all():
-        return []
+        return None
     classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
     labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
     with one_openmp_thread():
@@ -205,7 +168,5 @@ def _fit_classes(
     sums = boosted_trees(classifier)
     if len(sums) == 1:  # the log-odds of the second class
         sums = [(0.0, []), *sums]
-    return [
-        _Sum(label, baseline, (0.0, 0.0), 1.0, trees)
-        for label, (baseline, trees) in zip(labels.tolist(), sums, strict=True)
-    ]
+    baselines, trees = zip(*sums, strict=True)
+    return _Fit(labels.astype(float), [*baselines], (0.0, 0.0), 1.0, [*trees])

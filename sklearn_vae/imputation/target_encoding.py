@@ -40,7 +40,6 @@ class TargetEncoding:
     """
 
     column: int  # column that is encoded
-    target: int  # column that is predicted
     n_classes: int  # number of classes of the target; 0 for numbers
     values: np.ndarray  # (k,): values of the training rows, in ascending order
     counts: np.ndarray  # (k,): number of rows with each value; sample weights do not count
@@ -48,7 +47,7 @@ class TargetEncoding:
 
     @classmethod
     def fit(
-        cls, values: np.ndarray, targets: np.ndarray, column: int, target: int, n_classes: int
+        cls, values: np.ndarray, targets: np.ndarray, column: int, n_classes: int
     ) -> Self | None:
         """Fit to training rows; None unless rows that share a value are more alike than neighbours.
 
@@ -73,17 +72,15 @@ class TargetEncoding:
         error = others.std() / np.sqrt(len(shared))
         if others.mean() - shared.mean() <= max(MIN_GAIN * others.mean(), N_ERRORS * error):
             return None
-        return cls.of_rows(values[is_rare], targets[is_rare], column, target, n_classes)
+        return cls.of_rows(values[is_rare], targets[is_rare], column, n_classes)
 
     @classmethod
-    def of_rows(
-        cls, values: np.ndarray, targets: np.ndarray, column: int, target: int, n_classes: int
-    ) -> Self:
+    def of_rows(cls, values: np.ndarray, targets: np.ndarray, column: int, n_classes: int) -> Self:
         """Encode by these values and targets: (n,), (n,)."""
         unique, index, counts = np.unique(values, return_inverse=True, return_counts=True)
         totals = np.zeros((len(unique), max(n_classes, 1)))
         np.add.at(totals, index, _to_columns(targets, n_classes))
-        return cls(column, target, n_classes, unique, counts, totals)
+        return cls(column, n_classes, unique, counts, totals)
 
     @property
     def width(self) -> int:

@@ -483,7 +483,7 @@ def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch):
     imputer = fit_briefly(incomplete)
 
     assert 0 in imputer.trees_.columns
-    assert imputer.trees_.ordered.tolist() == [0]
+    assert imputer.trees_.is_ordered.tolist() == [True, False]
     for same in (imputer, with_fitted(imputer, trees_=None)):
         imputed = same.transform(incomplete[50:100])["size"]
         assert (imputed == "m").all()
@@ -515,7 +515,7 @@ def test_target_encodings_are_saved(monkeypatch, tmp_path):
     imputed = imputer.transform(incomplete)
     imputer.save(tmp_path / "imputer.vae")
 
-    assert imputer.trees_.encodings
+    assert any(part.encodings for part in imputer.trees_.parts)
     assert np.square(imputed - X)[np.isnan(incomplete)].mean() < 0.5
     for load_file in (load, runtime.load):
         again = load_file(tmp_path / "imputer.vae").transform(incomplete)
@@ -525,8 +525,8 @@ def test_target_encodings_are_saved(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "forge", "message"),
     [
-        ("classes", lambda classes: classes + 1, r"class \d in column \d"),
-        ("columns", lambda columns: 3 - columns, r"in column \d of other values"),
+        ("classes", lambda classes: classes + 1, r"other values in column \d"),
+        ("column", lambda column: 3 - column, r"other values in column \d"),
         ("n_features", lambda n_features: n_features + 1, "of 5 columns, the table has 4"),
         ("is_real", lambda is_real: is_real[1:], "shape"),
         ("is_real", lambda is_real: is_real | True, r"column \d, which has classes"),
@@ -536,9 +536,15 @@ def test_target_encodings_are_saved(monkeypatch, tmp_path):
 def test_trees_of_other_columns_are_refused(load_file, name, forge, message, large, tmp_path):
     """Of classes that a column does not have, or of numbers in place of classes."""
     trees = large[0].trees_
-    changes = {name: forge(getattr(trees, name))}
+    if hasattr(trees, name):
+        changes = {name: forge(getattr(trees, name))}
+    else:
+        parts = [replace(part, **{name: forge(getattr(part, name))}) for part in trees.parts]
+        changes = {"parts": tuple(parts)}
     if name == "n_features":
-        changes["is_real"] = np.append(trees.is_real, False)
+        changes |= {
+            mask: np.append(getattr(trees, mask), False) for mask in ("is_real", "is_ordered")
+        }
     with_fitted(large[0], trees_=replace(trees, **changes)).save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match=message):

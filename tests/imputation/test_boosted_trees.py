@@ -112,7 +112,8 @@ def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
         oracle.fit(X[:400][rows][:, others], (y - loc) / scale, of_rows)
         expected = np.clip(loc + scale * oracle.predict(X[:, others]), y.min(), y.max())
         np.testing.assert_allclose(predicted[:, column], expected, rtol=1e-9)
-    assert trees.columns.tolist() == [0, 1, 2, 3, 3, 4, 4, 4, 4]
+    assert trees.columns.tolist() == [0, 1, 2, 3, 4]
+    assert [len(part.baselines) for part in trees.parts] == [1, 1, 1, 2, 4]
     np.testing.assert_array_equal(predicted[:, 5], X[:, 5])
 
 
@@ -134,15 +135,14 @@ def test_rows_that_share_a_value_predict_each_other():
     trees = fit_boosted_trees(incomplete, *arguments)
     trees.check()
     predicted = trees.predict(incomplete, missing)
-    assert {each.target for each in trees.encodings} == {1, 2, 3}
+    assert [part.column for part in trees.parts if part.encodings] == [1, 2, 3]
     number, *classes = (each[missing[:, j]] for j, each in enumerate((predicted - X).T) if j)
 
     assert np.square(number).mean() < 0.2
     assert max((each != 0).mean() for each in classes) < 0.1
     for column in (1, 3):  # encoded by one column, and by three
         part = trees.select(np.array([column]))
-        part.check()
-        assert len(part.values) < len(trees.values)
+        assert part.columns.tolist() == [column]
         found = part.predict(incomplete, missing)[:, column]
         np.testing.assert_array_equal(found, predicted[:, column])
 
@@ -151,19 +151,18 @@ def test_encodings_of_columns_that_do_not_exist_are_refused():
     """Nor do nodes split by encodings that there are none of."""
     _, incomplete, missing = shared_values()
     trees = fit_boosted_trees(incomplete, ~missing, np.array([1]), None)
-    (encoding,) = trees.encodings
-    for name in ("column", "target"):
-        with pytest.raises(ValueError, match=name):
-            replace(trees, encodings=(replace(encoding, **{name: 4}),)).check()
-    with pytest.raises(ValueError, match="'features'"):
-        replace(trees, encodings=()).check()
+    (part,) = trees.parts
+    (encoding,) = part.encodings
+    for encodings, message in (((replace(encoding, column=4),), "column"), ((), "'features'")):
+        with pytest.raises(ValueError, match=message):
+            replace(trees, parts=(replace(part, encodings=encodings),)).check()
 
 
 def test_of_ordered_classes_the_median_is_predicted():
     """The least class with at least half of the probability up to it."""
     X = incomplete_table()
     trees = fit_boosted_trees(X, ~np.isnan(X), np.array([4]), None, np.arange(6) > 2)
-    ordered = replace(trees, ordered=np.array([4]))
+    ordered = replace(trees, is_ordered=np.arange(6) == 4)
     params = {"early_stopping": False, "random_state": 0, **OF_INCOMPLETE_ROWS}
     others, rows = np.arange(6) != 4, ~np.isnan(X[:, 4])
     oracle = HistGradientBoostingClassifier(**params).fit(X[rows][:, others], X[rows, 4])
@@ -221,7 +220,7 @@ def test_columns_that_are_never_observed_together_do_not_predict_each_other():
         ("children", lambda children: children + 1, "parents of trees"),
         ("roots", lambda roots: roots - 1, "'roots'"),
         ("features", lambda features: features + 4, "'features'"),
-        ("columns", lambda columns: columns - 3, "'columns'"),
+        ("column", lambda column: column - 4, "column"),
         ("targets", lambda targets: targets + 1, "'targets'"),
         ("values", lambda values: values[1:], "shape"),
         ("bounds", lambda bounds: -bounds, "'bounds'"),
@@ -232,10 +231,10 @@ def test_columns_that_are_never_observed_together_do_not_predict_each_other():
             lambda classes: np.where(np.arange(len(classes)), classes[0], classes),
             "differ",
         ),
-        ("classes", lambda classes: np.where(np.arange(len(classes)), classes, np.nan), "all NaN"),
         ("missing_left", lambda missing_left: missing_left[1:], "shape"),
         ("is_real", lambda is_real: is_real[1:], "shape"),
-        ("ordered", lambda _: np.array([4]), "'ordered'"),
+        ("is_ordered", lambda is_ordered: is_ordered[1:], "shape"),
+        ("parts", lambda parts: 2 * parts, "once"),
     ],
 )
 def test_forged_trees_are_refused(name, change, message):
@@ -247,7 +246,13 @@ def test_forged_trees_are_refused(name, change, message):
     trees = fit_boosted_trees(
         X, observed, np.array([3 if name == "classes" else 2]), None, is_class
     )
-    forged = replace(trees, **{name: change(getattr(trees, name))})
+    (part,) = trees.parts
+    owner = part if hasattr(part, name) else trees
+    forged = replace(owner, **{name: change(getattr(owner, name))})
+
+    def read():  # a reader checks the parts first
+        forged.check()
+        replace(trees, parts=(forged,)).check()
 
     with pytest.raises(ValueError, match=message):
-        forged.check()
+        read()

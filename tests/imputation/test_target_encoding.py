@@ -24,7 +24,7 @@ def groups(n_classes=0):
 
 
 def fit(X, n_classes=0):
-    return TargetEncoding.fit(X[:, 0], X[:, 1], 0, 1, n_classes)
+    return TargetEncoding.fit(X[:, 0], X[:, 1], 0, n_classes)
 
 
 @pytest.mark.parametrize("n_classes", [0, 3])
@@ -50,7 +50,7 @@ def test_training_rows_do_not_see_their_own_target(n_classes):
     expected = encoding.transform(X, X[:, 1])[:20]
     for row in range(20):
         others = np.delete(X, row, axis=0)
-        alone = TargetEncoding.of_rows(others[:, 0], others[:, 1], 0, 1, n_classes)
+        alone = TargetEncoding.of_rows(others[:, 0], others[:, 1], 0, n_classes)
         np.testing.assert_array_equal(alone.transform(X[[row]])[0], expected[row])
 
 
