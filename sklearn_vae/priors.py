@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.requirements import Requirement, no_free_bits
 
 if TYPE_CHECKING:
+    import torch
     from sklearn.mixture import GaussianMixture
 
 NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensions")
@@ -46,7 +47,7 @@ class PriorDistribution(Protocol):
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
 
-    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+    def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
 
 
@@ -108,7 +109,7 @@ class StandardNormal(Prior):
         """Log-density in nats: (..., l) -> (...)."""
         return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
 
-    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+    def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         import torch
 
@@ -137,7 +138,7 @@ class UniformCategorical(Prior):
         rest = z[..., self.n_variables * self.n_classes :]
         return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
 
-    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+    def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         import torch
 
@@ -298,7 +299,7 @@ class DiagonalMixture:
         quantile = GOLDEN_RATIO * in_double(arange(len(noise), self.loc) + 1) % 1
         return self._codes(quantile[None], as_type(noise, self.loc))
 
-    def sample(self, shape: Shape, generator: Any, dtype: Any) -> Array:
+    def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         torch = namespace(self.loc)
         noise = torch.randn(shape, generator=generator, dtype=dtype)

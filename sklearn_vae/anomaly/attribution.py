@@ -1,7 +1,7 @@
 """Feature attribution of anomaly scores, and a sentence for a reported cell."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -136,7 +136,7 @@ def largest_cells(attributions: np.ndarray, n_columns: int) -> tuple[np.ndarray,
     return np.nonzero(is_listed)[0], columns[is_listed]
 
 
-def describe(name: Name, value: Any, expected: Any, p_value: float) -> str:
+def describe(name: Name, value: object, expected: object, p_value: float) -> str:
     """Describe an anomalous cell, and how rare its row is, to a reader of the table."""
     column = name if isinstance(name, str) else f"Column {name}"
     found, usual = format_value(value), format_value(expected)

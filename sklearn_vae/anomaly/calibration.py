@@ -1,8 +1,8 @@
 """Conformal calibration of anomaly scores: p-values and thresholds."""
 
-from typing import Any
-
 import numpy as np
+
+from sklearn_vae._typing import Rows
 
 # Scores that differ by less, as a fraction or in their unit, are equal: rounding errors depend on
 # the other rows of a batch, and are not to break ties.
@@ -23,11 +23,11 @@ class ScoreLabels:
     offset_: float
     calibration_scores_: np.ndarray
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Rows) -> np.ndarray:
         """Normality score of each row: higher is more normal."""
         raise NotImplementedError
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Rows) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
 
         Parameters
@@ -42,7 +42,7 @@ class ScoreLabels:
         """
         return margins(self.score_samples(X), self.offset_)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Rows) -> np.ndarray:
         """Label rows as outliers or inliers.
 
         Parameters
@@ -57,7 +57,7 @@ class ScoreLabels:
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def p_values(self, X: Any) -> np.ndarray:
+    def p_values(self, X: Rows) -> np.ndarray:
         """P-value of each row: the share of normal rows that are at least as unusual.
 
         With ``calibration="conformal"`` it is guaranteed: of new normal rows, at most 5 % have one

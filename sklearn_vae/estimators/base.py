@@ -13,10 +13,12 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.fields import (
     Field,
@@ -83,9 +85,14 @@ Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 _PREDICTORS: Cache = WeakKeyDictionary()
 
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
+# What ``_make_jobs`` knows of the rows, for ``_select`` and ``_set_results``.
+RowsT = TypeVar("RowsT")
+Cached = TypeVar("Cached")
 
 
-def cached(cache: Cache, estimator: BaseEstimator, make: Callable[[], Any], *others: object) -> Any:
+def cached(
+    cache: Cache, estimator: BaseEstimator, make: Callable[[], Cached], *others: object
+) -> Cached:
     """Return an estimator's cached object; make it anew if an attribute is another object.
 
     The attributes are its fitted ones, and others.
@@ -104,12 +111,16 @@ class ValidatedRows:
     """Rows of numbers that another estimator has read, in the place of a table X in ``fit``."""
 
     rows: np.ndarray  # (n, n_features), all or some of them
-    validated_by: "TableEstimator[Any]"  # the estimator that has read the table
+    validated_by: "TableEstimator"  # the estimator that has read the table
     weight: np.ndarray | None = None  # (n,), their sample weights
 
 
+# Rows to fit.
+FitRows = Rows | ValidatedRows
+
+
 class TableEstimator(
-    TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator, Generic[PredictorT]
+    TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator, Generic[PredictorT, RowsT]
 ):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
@@ -154,14 +165,13 @@ class TableEstimator(
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         models: Any = self.state_dict_
         models = models if isinstance(models, list) else [models]
-        predictor: PredictorT = cached(
+        return cached(
             _PREDICTORS,
             self,
             lambda: self._make_predictor(device_to_score_on(self.device)),
             self.device,
             *(weight for each in models for weight in each.values()),
         )
-        return predictor
 
     def _make_predictor(self, device: torch.device) -> PredictorT:
         """Make a predictor of the fitted attributes."""
@@ -185,7 +195,9 @@ class TableEstimator(
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: FitRows, y: Target | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Fit the model to the rows of X.
 
         Parameters
@@ -216,7 +228,13 @@ class TableEstimator(
                 raise KeyboardInterrupt  # the caller warns
         return self
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, interrupt: InterruptHandler) -> None:
+    def _train(
+        self,
+        X: FitRows,
+        y: Target | None,
+        sample_weight: ArrayLike | None,
+        interrupt: InterruptHandler,
+    ) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
         self.interrupted_ = False
@@ -236,7 +254,9 @@ class TableEstimator(
             results, _ = self._select(jobs, results, rows)
             self._set_results(jobs, results, rows)
 
-    def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
+    def _make_jobs(
+        self, X: FitRows, y: Target | None, sample_weight: ArrayLike | None
+    ) -> tuple[list[TrainingJob], RowsT]:
         """Validate and encode the rows, and make the jobs of the first training.
 
         Return one job per member or initialization, and rows for ``_select`` and ``_set_results``.
@@ -244,7 +264,7 @@ class TableEstimator(
         raise NotImplementedError
 
     def _select(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: RowsT
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
         """Select the members to keep; return their results and the jobs of their second training.
 
@@ -253,7 +273,7 @@ class TableEstimator(
         raise NotImplementedError
 
     def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: RowsT
     ) -> None:
         """Set the fitted attributes; ``jobs`` are those of the first training."""
         raise NotImplementedError
@@ -269,8 +289,13 @@ class TableEstimator(
             raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
-        self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
-    ) -> tuple[Any, np.ndarray | None]:
+        self,
+        X: Rows,
+        sample_weight: ArrayLike | None,
+        network: Network = FULLY_CONNECTED,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
@@ -296,7 +321,7 @@ class TableEstimator(
         if source is not None and n_rows > len(X):
             structure = network.for_n_features(self.n_features_in_).row_structure
 
-            def to_numbers(batch: Any) -> np.ndarray:
+            def to_numbers(batch: Table) -> np.ndarray:
                 rows = self._to_numbers(batch, reset=False).astype(X.dtype, copy=False)
                 structure.check_missing(rows)
                 return rows
@@ -304,7 +329,7 @@ class TableEstimator(
             return SourceRows(X, source.map(to_numbers), n_rows), None
         return X, weight
 
-    def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
+    def _validate(self, X: Rows, columns: np.ndarray | None = None) -> np.ndarray:
         """Validate rows for a fitted model, and convert them to numbers.
 
         With ``columns`` (indices), the others become missing, and a data frame may lack them.
@@ -320,7 +345,12 @@ class TableEstimator(
         return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
 
     def _to_numbers(
-        self, X: Any, *, reset: bool, columns: np.ndarray | None = None, ensure_min_samples: int = 1
+        self,
+        X: Rows,
+        *,
+        reset: bool,
+        columns: np.ndarray | None = None,
+        ensure_min_samples: int = 1,
     ) -> np.ndarray:
         """Convert rows to numbers by the schema: categories to codes, missing cells to NaN.
 
@@ -367,7 +397,7 @@ class TableEstimator(
     def _restore_table(
         self,
         X: np.ndarray,
-        like: Any = None,
+        like: object = None,
         columns: np.ndarray | None = None,
         observed: np.ndarray | bool = False,
     ) -> Any:
@@ -384,14 +414,14 @@ class TableEstimator(
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return schema.inverse_transform(X, index=index)
 
-    def _restore_numbers(self, values: np.ndarray, like: Any = None) -> Any:
+    def _restore_numbers(self, values: np.ndarray, like: object = None) -> Any:
         """Put numbers of each cell into a data frame with the columns that X had in ``fit``."""
         if self.schema_ is None:
             return values
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return self.schema_.of_numbers().inverse_transform(values, index=index)
 
-    def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
+    def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: object) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
         if self.schema_ is not None:  # means of whole numbers become whole, as the others are
             imputed = np.where(missing, self.columns_.on_steps(imputed), imputed)
@@ -412,7 +442,7 @@ class TableEstimator(
 
     def _fit_encoder(
         self,
-        rows: Any,
+        rows: np.ndarray | SourceRows,
         weight: np.ndarray | None,
         likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
@@ -440,7 +470,7 @@ class TableEstimator(
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         return encoder
 
-    def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
+    def _encode(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those of a source to a file."""
         device = resolve_device(self.device)
         generator = np.random.default_rng(stream_seed(0, Stream.DEQUANTIZE))
@@ -484,7 +514,7 @@ class TableEstimator(
         self.columns_ = replace(self.columns_, has_missing=has_missing)
         return table
 
-    def _training_dtype(self, X: np.ndarray, weight: np.ndarray | None) -> np.dtype:
+    def _training_dtype(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""
         hidden = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
         widths = X.shape[1], *hidden, X.shape[1]

@@ -9,6 +9,8 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from sklearn_vae._typing import Rows
+
 # Name of the class of the estimator that was called; none if it does its own work.
 _CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 # Fitted attributes that scikit-learn sets and checks.
@@ -35,7 +37,7 @@ def caller_name(estimator: BaseEstimator) -> str:
     return _CALLER.get() or type(estimator).__name__
 
 
-def validate_columns(estimator: BaseEstimator, X: Any, *, reset: bool, **checks: Any) -> Any:
+def validate_columns(estimator: BaseEstimator, X: Rows, *, reset: bool, **checks: Any) -> Any:
     """Call scikit-learn's ``validate_data``, whose messages name the estimator that was called."""
     named = _class_called(caller_name(estimator))()
     if not reset:

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions, validate_parameter_constraints
@@ -53,7 +54,7 @@ CONSTRAINTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def check_run(estimator: Any) -> None:
+def check_run(estimator: BaseEstimator) -> None:
     """Check the callbacks and the checkpoint of a training."""
     if estimator.callbacks:
         check_callbacks(estimator)
@@ -61,7 +62,7 @@ def check_run(estimator: Any) -> None:
         check_checkpoint(estimator)
 
 
-def check_callbacks(estimator: Any) -> None:
+def check_callbacks(estimator: BaseEstimator) -> None:
     """Check that the callbacks are ones that skorch can call."""
     for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
@@ -70,7 +71,7 @@ def check_callbacks(estimator: Any) -> None:
             raise invalid_parameter(estimator, "callbacks", expected, entry)
 
 
-def check_checkpoint(estimator: Any) -> None:
+def check_checkpoint(estimator: BaseEstimator) -> None:
     """Refuse a checkpoint without a seed: another fit could not resume it."""
     if estimator.random_state is None:
         raise ValueError(
@@ -80,7 +81,7 @@ def check_checkpoint(estimator: Any) -> None:
         )
 
 
-def check_not_autoregressive(estimator: Any, method: str) -> None:
+def check_not_autoregressive(estimator: BaseEstimator, method: str) -> None:
     """Refuse an autoregressive decoder in a method that needs columns independent given z."""
     network = estimator.architecture_.network
     if network.row_structure.is_autoregressive:
@@ -90,7 +91,7 @@ def check_not_autoregressive(estimator: Any, method: str) -> None:
         )
 
 
-def check_allows_missing(estimator: Any, method: str) -> None:
+def check_allows_missing(estimator: BaseEstimator, method: str) -> None:
     """Refuse a network that does not allow missing values anywhere in a row."""
     check_not_autoregressive(estimator, method)
     network = estimator.architecture_.network
@@ -114,7 +115,7 @@ def check_row_lengths(architecture: Architecture, X: np.ndarray) -> None:
 
 
 def check_same_architecture(
-    estimator: Any, parts: ModelParts, network: Network, fitted: Architecture
+    estimator: BaseEstimator, parts: ModelParts, network: Network, fitted: Architecture
 ) -> None:
     """Refuse parameters that do not fit the shapes of the weights to train further."""
     check_requested_likelihoods(estimator.columns_, estimator.likelihood)

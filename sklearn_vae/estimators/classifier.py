@@ -4,12 +4,14 @@ from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
@@ -90,7 +92,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self,
         estimator: DensityEstimator | None = None,
         *,
-        priors: Any = None,
+        priors: ArrayLike | None = None,
         n_draws: int = SCORE_DRAWS,
         random_state: RandomState = None,
     ):
@@ -99,7 +101,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self.n_draws = n_draws
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Table, y: Target | None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the density of the rows of each class.
 
         Parameters
@@ -124,26 +126,26 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         with self._watch_fit():
             self._validate_params()
             check_is_table(X, type(self).__name__)
-            y = as_dense(y)
-            if y is None:
+            labels: Any = as_dense(y)
+            if labels is None:
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
                 )
-            labels = np.asarray(y)
-            if labels.dtype.kind == "O" and any(map(is_missing, labels.ravel())):
+            array = np.asarray(labels)
+            if array.dtype.kind == "O" and any(map(is_missing, array.ravel())):
                 raise ValueError("Input y contains missing values.")
-            assert_all_finite(y, input_name="y")
-            check_classification_targets(y)
-            y = column_or_1d(y, warn=True)
-            if len(y) == num_samples(X):
-                classes, y = np.unique(y, return_inverse=True)
+            assert_all_finite(labels, input_name="y")
+            check_classification_targets(labels)
+            labels = column_or_1d(labels, warn=True)
+            if len(labels) == num_samples(X):
+                classes, labels = np.unique(labels, return_inverse=True)
                 if self.priors is not None and sample_weight is None:  # before a long training
                     self.classes_ = classes
                     self._check_priors("priors", self.priors)
             self.estimator_ = model = self._clone(self.estimator or VAETransformer())
             model.conditional = True
             with self._keep_interrupted():
-                model.fit(X, y, sample_weight=sample_weight)
+                model.fit(X, labels, sample_weight=sample_weight)
             encoder = cast(ConditionEncoder, model.condition_encoder_)
             self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
             encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
@@ -156,7 +158,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     def _check_settable(self) -> None:
         self.priors_ = self._check_priors("priors_", self.priors_)
 
-    def _check_priors(self, name: str, value: Any) -> np.ndarray:
+    def _check_priors(self, name: str, value: ArrayLike) -> np.ndarray:
         """Check and convert the priors of a parameter or attribute."""
         try:
             priors = np.asarray(value, dtype=np.float64)
@@ -172,7 +174,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         return priors
 
     @accepts_source
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Rows) -> np.ndarray:
         """Compute the logarithms of the class probabilities.
 
         Parameters

@@ -1,7 +1,5 @@
 """Architecture and training configuration of a VAETransformer, by its parameters and table."""
 
-from typing import Any
-
 import numpy as np
 
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_ROWS_TO_VALIDATE
@@ -26,7 +24,7 @@ ROWS_FOR_FACTORS = 1 << 17
 
 
 def make_architecture(
-    vae: DensityEstimator[Any], parts: ModelParts, network: Network, table: Dataset
+    vae: DensityEstimator, parts: ModelParts, network: Network, table: Dataset
 ) -> Architecture:
     """Make the architecture for a table; ``network`` is that of its number of columns."""
     columns = vae.columns_
@@ -48,7 +46,7 @@ def make_architecture(
     )
 
 
-def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
+def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
     inputs, n_rows = vae.columns_.inputs, table.n_weighted_rows
     max_factors = min(
@@ -62,7 +60,7 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     return n_factors(x[:, inputs].astype(np.float64), weight, max_factors) or max_factors
 
 
-def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -> TrainingConfig:
+def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> TrainingConfig:
     """Make the configuration of a training on a table, with or without validation rows."""
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = table.n_weighted_rows

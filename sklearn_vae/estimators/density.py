@@ -8,11 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
+from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
+from sklearn_vae._typing import Target
+from sklearn_vae.data.fields import Name
+from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, FitRows
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -78,7 +82,7 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
-class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
+class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     """Estimate the density of rows of any table, draw new rows and fill gaps.
 
     Its scores and samples are better than those of :class:`VAETransformer`, which has codes. It is
@@ -194,7 +198,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         *,
         mixtures: str | Sequence[tuple[int, str]] = "auto",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
+        likelihood: str | Likelihood | Sequence[object] | Mapping[Name, object] = "auto",
         conditional: bool = False,
         max_iter: int = 60,
         batch_size: int = 128,
@@ -204,7 +208,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
         refit: bool = True,
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
@@ -232,7 +236,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
-        self, X: Any, y: Any, sample_weight: Any
+        self, X: FitRows, y: Target | None, sample_weight: ArrayLike | None
     ) -> tuple[list[TrainingJob], FittedRows]:
         self._validate_params()
         rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)

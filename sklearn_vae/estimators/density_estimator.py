@@ -6,16 +6,25 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight, num_samples
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import Name, without_unknown
-from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
+from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator, ValidatedRows
+from sklearn_vae.estimators.base import (
+    FULLY_CONNECTED,
+    FitRows,
+    PredictorT,
+    RowsT,
+    TableEstimator,
+    ValidatedRows,
+)
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
@@ -40,7 +49,7 @@ IMPUTED_AT_A_TIME = 1 << 16
 STD_SCRAMBLINGS = 9
 
 
-class DensityEstimator(TableEstimator[PredictorT]):
+class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     """Base of an estimator of p(x), or with ``conditional=True`` of p(x|y).
 
     The codes of y are further columns of the rows.
@@ -61,13 +70,13 @@ class DensityEstimator(TableEstimator[PredictorT]):
 
     def _check_rows(
         self,
-        X: Any,
-        sample_weight: Any,
+        X: FitRows,
+        sample_weight: ArrayLike | None,
         network: Network = FULLY_CONNECTED,
-        y: Any = None,
+        y: Target | None = None,
         *,
         reset: bool,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
         if isinstance(X, ValidatedRows):
             self.schema_, self.condition_encoder_ = X.validated_by.schema_, None
@@ -94,7 +103,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             columns = [column[is_positive] for column in columns]
         if reset:
             self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
-        return np.hstack([rows, self._codes_of_conditions(y, columns, rows.dtype)]), weight
+        codes = self._codes_of_conditions(y, columns, rows.dtype)
+        return np.hstack([sample_of(rows), codes]), weight
 
     def _fit_encoder(
         self, rows: Any, weight: np.ndarray | None, *args: Any, **kwargs: Any
@@ -104,7 +114,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         encoder = super()._fit_encoder(rows[:, : self.n_features_in_], weight, *args, **kwargs)
         return replace(encoder, conditions=self.condition_encoder_.encoder)
 
-    def _condition_columns(self, y: Any, n_rows: int) -> list[np.ndarray]:
+    def _condition_columns(self, y: Target | None, n_rows: int) -> list[np.ndarray]:
         """Split y into columns (n_rows,), and refuse None."""
         if y is None:
             raise ValueError(
@@ -113,14 +123,16 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         return split_columns(y, n_rows)
 
-    def _encode_conditions(self, y: Any, n_rows: int, dtype: np.dtype) -> np.ndarray | None:
+    def _encode_conditions(
+        self, y: Target | None, n_rows: int, dtype: np.dtype
+    ) -> np.ndarray | None:
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
         if self.condition_encoder_ is None:
             return None
         return self._codes_of_conditions(y, self._condition_columns(y, n_rows), dtype)
 
     def _codes_of_conditions(
-        self, y: Any, columns: list[np.ndarray], dtype: np.dtype
+        self, y: Target | None, columns: list[np.ndarray], dtype: np.dtype
     ) -> np.ndarray:
         """Encode the columns of y (n,) as codes and numbers: (n, n_y)."""
         encoder = cast(ConditionEncoder, self.condition_encoder_)
@@ -134,7 +146,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         return codes.astype(dtype)
 
-    def _check_y_is_used(self, y: Any, method: str) -> None:
+    def _check_y_is_used(self, y: Target | None, method: str) -> None:
         """Refuse a y that the model would ignore."""
         if y is not None and self.condition_encoder_ is None:
             raise ValueError(
@@ -143,7 +155,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
 
     def _validate_with_conditions(
-        self, X: Any, y: Any = None, columns: np.ndarray | None = None
+        self, X: Rows, y: Target | None = None, columns: np.ndarray | None = None
     ) -> np.ndarray:
         """Validate rows, and append the codes of y: a joint model needs none."""
         rows = self._validate(X, columns)
@@ -155,7 +167,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     # -- densities -----------------------------------------------------------------------
 
     def _rows_and_model(
-        self, X: Any, y: Any = None, columns: np.ndarray | None = None
+        self, X: Rows, y: Target | None = None, columns: np.ndarray | None = None
     ) -> tuple[np.ndarray, PredictorT | ClassMarginal]:
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if y is None:
@@ -175,7 +187,9 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         return ClassMarginal(cast(Predictor, model), encoder.class_prior)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Mean log-density of the rows, in nats and in X's own units.
 
         Parameters
@@ -194,17 +208,18 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Nats per row; higher is better.
         """
         log_density = self.score_samples(X, y)
+        weight = None
         if sample_weight is not None:
-            sample_weight = check_sample_weight(
+            weight = check_sample_weight(
                 as_array(sample_weight), log_density, ensure_non_negative=True
             )
-        return float(np.average(log_density, weights=sample_weight))
+        return float(np.average(log_density, weights=weight))
 
     @accepts_source
     def score_samples(
         self,
-        X: Any,
-        y: Any = None,
+        X: Rows,
+        y: Target | None = None,
         *,
         columns: Iterable[Name] | None = None,
         given: Iterable[Name] | None = None,
@@ -259,8 +274,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
 
     def _conditional_log_density(
         self,
-        X: Any,
-        y: Any,
+        X: Rows,
+        y: Target | None,
         n_draws: int,
         columns: Iterable[Name] | None,
         given: Iterable[Name] | None,
@@ -300,8 +315,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
         n_samples: int = 1,
         random_state: RandomState = None,
         *,
-        y: Any = None,
-        given: Mapping[Name, Any] | None = None,
+        y: Target | None = None,
+        given: Mapping[Name, object] | None = None,
     ) -> Any:
         """Draw new rows.
 
@@ -344,7 +359,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
                 rows = sample_given(model, row, n_samples, seed, *conditions)
         return self._restore_table(rows, observed=~np.isnan(row))
 
-    def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
+    def _given_row(self, given: Mapping[Name, object] | None, caller: str) -> np.ndarray:
         """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
         if given is None or (type(given) is dict and not given):
             return np.full(self.n_features_in_, np.nan, self.dtype_)
@@ -356,11 +371,11 @@ class DensityEstimator(TableEstimator[PredictorT]):
 
     def impute(
         self,
-        X: Any,
+        X: Table,
         n_imputations: int | None = None,
         *,
         random_state: RandomState = None,
-        y: Any = None,
+        y: Target | None = None,
     ) -> Any:
         """Fill missing cells by what the other cells of their rows suggest.
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def column_indices(
 
 
 def given_row(
-    given: Mapping[Name, Any],
+    given: Mapping[Name, object],
     names: Sequence[Name],
     fields: Sequence[Field] | None,
     encoder: TableEncoder,
@@ -85,7 +84,7 @@ def given_row(
 
 def _warn_of_far_values(
     row: np.ndarray,
-    given: Mapping[Name, Any],
+    given: Mapping[Name, object],
     names: Sequence[Name],
     fields: Sequence[Field],
     encoder: TableEncoder,
@@ -107,7 +106,7 @@ def _warn_of_far_values(
         )
 
 
-def _to_number(value: Any, field: Field, message: str) -> float:
+def _to_number(value: object, field: Field, message: str) -> float:
     """Convert a value to the number that it has in the model's rows."""
     if field.categories is not None:
         value = value.item() if isinstance(value, np.generic) else value

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, cast
 
 import narwhals as nw
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
@@ -19,6 +20,7 @@ from sklearn_vae._compat import (
     num_features,
     num_samples,
 )
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.data.arrays import as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
@@ -131,7 +133,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         estimator: VAETransformer | VAEDensity | None = None,
         *,
         n_imputations: int | None = None,
-        missing_values: Any = np.nan,
+        missing_values: object = np.nan,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: RandomState = None,
@@ -145,7 +147,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model to rows with missing cells.
 
         Parameters
@@ -176,16 +178,17 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
+            weight = None
             if (source := as_source(X)) is not None:
                 source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
                 table, n_rows = source.sample()
-                X = table if table.shape[0] == n_rows else source
+                fitted: Any = table if table.shape[0] == n_rows else source
             else:
-                X = replace_by_nan(as_array(X), self.missing_values)
+                table = replace_by_nan(as_array(X), self.missing_values)
                 if sample_weight is not None:
-                    X, sample_weight = check_weights(X, sample_weight, MIN_ROWS)
-                table = X
-            model = self._model(table, sample_weight)
+                    table, weight = check_weights(table, sample_weight, MIN_ROWS)
+                fitted = table
+            model = self._model(table, weight)
             first_weights = _FirstWeights()
             if self.estimator is None:
                 model.set_params(callbacks=[first_weights])
@@ -193,16 +196,16 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             self.trees_, self.trees_weight_ = None, 0.0
             self.spread_, self.repeated_values_ = None, None
             with self._keep_interrupted():
-                model.fit(X, sample_weight=sample_weight)
+                model.fit(fitted, sample_weight=weight)
                 self._warn_of_empty_columns()
-                if self.estimator is None and X is table:
-                    self._fit_average(model._validate(X), sample_weight, first_weights.best)
+                if self.estimator is None and fitted is table:
+                    self._fit_average(model._validate(table), weight, first_weights.best)
             if self.estimator is None:
                 model.set_params(callbacks=None)
             copy_columns(model, self)
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
-                batches = [table] if X is table else X
+                batches = [table] if fitted is table else fitted
                 rows = (model._validate(batch) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
@@ -220,9 +223,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 f"column."
             )
 
-    def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
+    def _model(self, X: Table, weight: np.ndarray | None) -> VAETransformer | VAEDensity:
         """Make the unfitted model, with more components than a VAETransformer chooses."""
-        n_rows, n_columns = _shape(X, sample_weight)
+        n_rows, n_columns = _shape(X, weight)
         n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
         if self.estimator is None:
             is_large = n_rows > MAX_ROWS_TO_AVERAGE
@@ -272,7 +275,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             repeated_values=self.repeated_values_,
         )
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Table, y: Target | None = None, **fit_params: Any) -> Any:
         """Fit the model to rows with missing cells, and impute these cells.
 
         Parameters
@@ -292,7 +295,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         check_is_table(X, "fit_transform")
         return super().fit_transform(X, y, **fit_params)
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Table) -> Any:
         """Impute the missing cells of X.
 
         Parameters
@@ -391,7 +394,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         ]
         return nw.to_native(frame.with_columns(*indicators))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Names of the output columns of ``transform``.
 
         Parameters
@@ -425,7 +428,7 @@ class _FirstWeights(Callback):
                 self.best, self.loss = result.weights, result.loss
 
 
-def _shape(X: Any, weight: np.ndarray | None) -> tuple[int, int]:
+def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:
     """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
     try:
         n_rows, n_columns = num_samples(X), num_features(X)

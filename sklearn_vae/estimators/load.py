@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sklearn.base import BaseEstimator
+from torch.nn import Module
+
 from sklearn_vae.estimators.classifier import VAEClassifier
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.imputer import VAEImputer
@@ -19,7 +22,7 @@ ESTIMATORS = {
 }
 
 
-def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
+def load(path: file_format.PathLike, *, modules: Sequence[Module | type[Module]] = ()) -> Any:
     """Read an estimator from a file that ``save`` has written.
 
     The file is data only: no part of it is executed, so a file from an untrusted source can be
@@ -68,7 +71,7 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     return estimator
 
 
-def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[Any, str]:
+def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[BaseEstimator, str]:
     """Construct the estimator of a file and validate it, and find the version that wrote it."""
     name = header["class"]
     if name not in ESTIMATORS:

@@ -48,7 +48,7 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
     names = signature(init).parameters
 
     @wraps(init)
-    def named_init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
         for name in kwargs.keys() - names.keys():
             if (here := NAMES_HERE.get(name)) in names:
                 raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
@@ -60,7 +60,7 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
 class ReprMixin:
     """An estimator whose display in a notebook leaves out internal attributes."""
 
-    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
         attributes = super()._get_fitted_attr_html(*args, **kwargs)  # type: ignore[misc]
         for name in INTERNAL:
             attributes.pop(name, None)
@@ -117,7 +117,7 @@ class NestedParamsMixin(NamesHereMixin):
             If there is no parameter of that name, or its object refuses the value.
         """
         names = super().get_params(deep=False)  # type: ignore[misc]
-        nested: dict[str, dict[str, Any]] = defaultdict(dict)
+        nested: dict[str, dict[str, object]] = defaultdict(dict)
         for key in list(params):
             name, separator, field = key.partition("__")
             value = params.get(name, names.get(name))
@@ -129,7 +129,7 @@ class NestedParamsMixin(NamesHereMixin):
             setattr(self, name, replace(resolve(name, getattr(self, name)), **changes))
         return self
 
-    def _check_fields(self, name: str, changes: dict[str, Any]) -> None:
+    def _check_fields(self, name: str, changes: dict[str, object]) -> None:
         """Refuse fields that a parameter's value does not have."""
         value = getattr(self, name)
         arguments = list(_fields_of(name, value))
@@ -142,7 +142,7 @@ class NestedParamsMixin(NamesHereMixin):
             )
 
 
-def _fields_of(name: str, value: Any) -> dict[str, Any]:
+def _fields_of(name: str, value: object) -> dict[str, object]:
     """Nested parameters of a parameter's value, by name; empty for plain values."""
     resolved = resolve(name, value)
     if not is_dataclass(resolved) or isinstance(resolved, type):

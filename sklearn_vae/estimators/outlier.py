@@ -9,11 +9,13 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.anomaly.attribution import (
     AttributionBaseline,
     conditional_means,
@@ -31,7 +33,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, make_frame
-from sklearn_vae.data.sources import accepts_source, as_source, check_is_table
+from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
 from sklearn_vae.estimators.caller import called, copy_columns
@@ -156,7 +158,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn which rows are normal.
 
         Parameters
@@ -189,7 +191,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             reader._warns_of_extremes = False  # which the detector finds
             rows, weights = reader._check_rows(X, sample_weight, reset=True)
             copy_columns(reader, self)
-            calibration, reference = self._choose_rows(rows, weights, seed)
+            calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
             self.estimator_ = self._make_model(
                 seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
             )
@@ -315,7 +317,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     # -- scores ------------------------------------------------------------------------
 
     @accepts_source
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Rows) -> np.ndarray:
         """Score each row: higher is more normal.
 
         Parameters
@@ -331,7 +333,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         return self._scores(self._scored_rows(self._validate(X)))
 
-    def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
+    def fit_predict(self, X: Rows, y: Target | None = None, **params: Any) -> np.ndarray:
         """Fit, and label the training rows.
 
         Parameters
@@ -351,7 +353,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self.fit(X, **params)
         return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
 
-    def report(self, X: Any, *, n_columns: int = 1) -> Any:
+    def report(self, X: Table, *, n_columns: int = 1) -> Any:
         """List the rows that ``predict`` flags, with the cells that make them anomalous.
 
         Parameters
@@ -386,10 +388,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         position = flagged[position]
         values = cells_of(X, position.tolist(), columns.tolist())
         names = [model._names_or_indices()[j] for j in columns]
-        is_pandas = nw.dependencies.is_pandas_dataframe(X)
         return make_frame(
             {
-                "row": list(X.index[position]) if is_pandas else position,
+                "row": X.index[position] if nw.dependencies.is_pandas_dataframe(X) else position,
                 "column": names,
                 "value": values,
                 "expected": expected,
@@ -399,7 +400,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             like=X,
         )
 
-    def explain(self, X: Any) -> Any:
+    def explain(self, X: Table) -> Any:
         """Attribute the anomaly score of each row to its columns.
 
         Parameters
@@ -420,7 +421,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         attributions = self._attribute(rows.X, -self._scores(rows))
         return self.estimator_._restore_numbers(attributions, like=X)
 
-    def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
+    def expected_values(self, X: Table, *, columns: Iterable[Name] | None = None) -> Any:
         """Expect each cell by the row's other cells: what an anomalous value might have been.
 
         Parameters
@@ -465,7 +466,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return model.columns_.on_steps(rows)[:, columns]
 
     @accepts_source
-    def _training_scores(self, X: Any) -> np.ndarray:
+    def _training_scores(self, X: Rows) -> np.ndarray:
         """Normality score of each training row, which is no new row that equals one."""
         return self._scores(self._scored_rows(self._validate(X), may_be_new=False))
 
@@ -484,7 +485,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """Normality score of each row: (n,)."""
         return -score_in_batches(self.scorer_.score, rows)
 
-    def _validate(self, X: Any) -> np.ndarray:
+    def _validate(self, X: Rows) -> np.ndarray:
         """Validate rows, and convert them to numbers."""
         with called(self):
             return self.estimator_._validate(X)

@@ -1,10 +1,12 @@
 """Objects that parameters name: network, prior, posterior, objective."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral
 from typing import Any, Self
+
+import numpy as np
 
 from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Schedule
@@ -31,15 +33,16 @@ AUTOREGRESSIVE = (
 )
 
 
-def resolve(parameter: str, value: Any) -> Any:
+def resolve(parameter: str, value: object) -> Any:
     """Replace the name of an object by the object; other values stay as they are."""
     return NAMED.get(parameter, {}).get(value, value) if isinstance(value, str) else value
 
 
-def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
+def resolve_widths(
+    hidden_layer_sizes: int | Sequence[int] | np.ndarray, caller: str
+) -> tuple[int, ...]:
     """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers in a range."""
-    is_one = isinstance(hidden_layer_sizes, Integral) or getattr(hidden_layer_sizes, "ndim", 1) == 0
-    widths = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
+    widths = list(np.atleast_1d(np.array(hidden_layer_sizes, dtype=object)))
     for width in widths:
         is_integer = isinstance(width, Integral) and not isinstance(width, bool)
         if not is_integer or not 1 <= width <= MAX_COUNT:

@@ -7,8 +7,10 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklearn_vae._compat import check_sample_weight, num_samples
+from sklearn_vae._typing import Rows
 from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
 from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
@@ -27,7 +29,7 @@ MIN_TOTAL_WEIGHT = 2.0**-53
 MIN_MEAN_WEIGHT = 0.25
 
 
-def fit_schema(X: Any, network: Network) -> Schema | None:
+def fit_schema(X: Rows, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
     if is_sparse(X):
         return None
@@ -52,7 +54,9 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     return schema
 
 
-def check_weights(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, np.ndarray]:
+def check_weights(
+    X: Rows, sample_weight: ArrayLike | None, min_rows: int
+) -> tuple[Any, np.ndarray]:
     """Check the numbers of times that rows count, and leave out rows of weight 0: rows, (n,).
 
     Categories of rows of weight 0 do not count, either.
@@ -98,7 +102,7 @@ def warn_of_small_weights(weight: np.ndarray) -> None:
         )
 
 
-def with_column_names(error: ValueError, X: Any, names: Sequence[Name] | None) -> ValueError:
+def with_column_names(error: ValueError, X: Rows, names: Sequence[Name] | None) -> ValueError:
     """Add to scikit-learn's error the columns at fault, and advice."""
     message = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if message.startswith("Found array with dim"):

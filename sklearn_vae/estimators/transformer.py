@@ -7,14 +7,19 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
+from skorch.callbacks import Callback
 
 from sklearn_vae._compat import StrOptions
+from sklearn_vae._typing import Rows, Table, Target
 from sklearn_vae.data.arrays import as_array, as_row
-from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
+from sklearn_vae.data.fields import Name
+from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.estimators.base import FitRows
 from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
@@ -64,7 +69,7 @@ ROWS_FOR_CORRECTION = 10_000
 
 @serializable
 class VAETransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor]
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor, Dataset]
 ):
     """Compress the rows of a table to a few codes, score them, draw new ones and fill their gaps.
 
@@ -198,7 +203,7 @@ class VAETransformer(
         *,
         network: str | Network = "mlp",
         hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
-        likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
+        likelihood: str | Likelihood | Sequence[object] | Mapping[Name, object] = "auto",
         handle_unknown: str = "infrequent",
         conditional: bool = False,
         prior: str | Prior = "auto",
@@ -215,7 +220,7 @@ class VAETransformer(
         refit: bool = True,
         n_init: int | str = "auto",
         ensemble: bool = False,
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
@@ -254,7 +259,7 @@ class VAETransformer(
 
     # -- fit ---------------------------------------------------------------------------
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Rows, y: Target | None = None, **fit_params: Any) -> Any:
         """Fit, and return the codes of the rows.
 
         They do not depend on classes y, of which the next step of a Pipeline shall learn nothing.
@@ -276,7 +281,9 @@ class VAETransformer(
         encoder = self.fit(X, y, **fit_params).condition_encoder_
         return self.transform(X, None if encoder is None or len(encoder.class_prior) else y)
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
         The first chunk decides the distributions of the columns, so it should have all values.
@@ -329,9 +336,9 @@ class VAETransformer(
 
     def _make_jobs(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
+        X: FitRows,
+        y: Target | None,
+        sample_weight: ArrayLike | None,
         *,
         is_partial: bool = False,
         cache: TableCache | None = None,
@@ -378,7 +385,7 @@ class VAETransformer(
 
     def _encode_first_rows(
         self,
-        rows: Any,
+        rows: np.ndarray | SourceRows,
         weight: np.ndarray | None,
         network: Network,
         table_id: int,
@@ -399,7 +406,11 @@ class VAETransformer(
         return cache[key]
 
     def _encode_further_rows(
-        self, rows: Any, weight: np.ndarray | None, parts: ModelParts, network: Network
+        self,
+        rows: np.ndarray | SourceRows,
+        weight: np.ndarray | None,
+        parts: ModelParts,
+        network: Network,
     ) -> Dataset:
         """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
         check_same_architecture(self, parts, network, self.architecture_)
@@ -460,7 +471,7 @@ class VAETransformer(
     # -- codes -------------------------------------------------------------------------
 
     @accepts_source
-    def transform(self, X: Any, y: Any = None) -> np.ndarray:
+    def transform(self, X: Rows, y: Target | None = None) -> np.ndarray:
         """Compress rows to codes.
 
         Parameters
@@ -479,7 +490,7 @@ class VAETransformer(
         rows, model = self._rows_and_model(X, y)
         return model.codes(rows)
 
-    def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
+    def inverse_transform(self, X: Table, y: Target | None = None) -> np.ndarray:
         """Decode codes of ``transform``, or codes between them, to rows.
 
         For new rows use ``sample``: it draws codes and noise, and here there is none.
@@ -510,7 +521,9 @@ class VAETransformer(
         conditions = self._encode_conditions(y, len(Z), Z.dtype)
         return self._restore_table(self._predictor().decode(Z, conditions), like=X)
 
-    def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
+    def interpolate(
+        self, x0: Target, x1: Target, n_steps: int = 10, *, y: Target | None = None
+    ) -> np.ndarray:
         """Make rows on the way from one row to another, by codes on a straight line.
 
         Parameters
@@ -535,7 +548,7 @@ class VAETransformer(
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
         return self.inverse_transform((1 - t) * start + t * end, y)
 
-    def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
+    def _validate_row(self, name: str, x: Target, y: Target | None) -> np.ndarray:
         """Validate one row, with its condition: (1, n_features + n_y)."""
         try:
             row = self._validate_with_conditions(as_row(x), y)

@@ -1,6 +1,6 @@
 """Fit of boosted trees: each column of a table from the others."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def fit_boosted_trees(
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
-    params: dict[str, Any] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
+    params: dict[str, float] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
     params |= OF_INCOMPLETE_ROWS if takes_missing else {}
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
@@ -67,7 +67,8 @@ def fit_boosted_trees(
             continue
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
-        inputs, encodings = scaled[rows][:, others], ()
+        inputs = scaled[rows][:, others]
+        encodings: tuple[TargetEncoding, ...] = ()
         if takes_missing:
             encodings, encoded = _encode(X[rows], column, others.tolist(), has_classes)
             inputs = np.hstack([inputs, encoded])
@@ -137,7 +138,7 @@ def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
 
 
 def _fit_numbers(
-    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, Any]
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, float]
 ) -> _Fit:
     """Fit the trees of a column of numbers."""
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -154,7 +155,7 @@ def _fit_numbers(
 
 
 def _fit_classes(
-    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, Any]
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, float]
 ) -> _Fit | None:
     """Fit the trees of each class, or of the second one of two; none for a single class."""
     from sklearn.ensemble import HistGradientBoostingClassifier

@@ -1,7 +1,7 @@
 """Linear regression of columns on conditions."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class ConditionRegression:
     coef: np.ndarray  # (n_conditions, d): coefficients W; the residuals include the mean of x
 
     @classmethod
-    def fit(cls, x: Any, weight: np.ndarray | None, n_columns: int) -> Self:
+    def fit(cls, x: np.ndarray, weight: np.ndarray | None, n_columns: int) -> Self:
         """Fit by weighted ridge regression, for each column on the rows that have it.
 
         Rows x are ``n_columns`` columns, with missing cells as NaN, and then the conditions.

@@ -1,12 +1,16 @@
 """Base of the displays: validation of estimators and components, axes."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae._typing import Rows
+from sklearn_vae.data.arrays import as_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,12 +71,12 @@ class DisplayMixin:
     @classmethod
     def _final_estimator(
         cls,
-        estimator: Any,
-        X: Any = None,
+        estimator: BaseEstimator,
+        X: Rows | None = None,
         *,
         requires: tuple[str, ...],
         such_as: str = "VAETransformer",
-    ) -> tuple[Any, Any]:
+    ) -> tuple[BaseEstimator, Rows | None]:
         """Return the final estimator of searches and pipelines, and its input rows.
 
         It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
@@ -94,7 +98,7 @@ class DisplayMixin:
         return final, X
 
     @classmethod
-    def _two_components(cls, components: Any, codes: np.ndarray) -> list[int]:
+    def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:
         """Return the components on the two axes; by default those of the codes' most variance."""
         n_components = codes.shape[1]
         if n_components == 1:
@@ -122,10 +126,11 @@ class DisplayMixin:
         return self.ax_
 
 
-def as_numbers(name: str, X: Any) -> np.ndarray:
+def as_numbers(name: str, X: Rows) -> np.ndarray:
     """Rows as float64, NaN where a value is missing."""
-    X = X.toarray() if issparse(X) else X
     try:
-        return check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
+        return check_array(
+            as_array(X), dtype=np.float64, ensure_all_finite="allow-nan", input_name=name
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
+from sklearn_vae._typing import Rows
 from sklearn_vae.data.frames import cells_of, format_value
 from sklearn_vae.inspection.base import DisplayMixin
 from sklearn_vae.persistence.validation import check_count
@@ -73,8 +75,8 @@ class ExplanationDisplay(DisplayMixin):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         *,
         feature_names: Names = None,
         n_columns: int = 10,
@@ -167,7 +169,7 @@ def _by_size(attributions: np.ndarray) -> np.ndarray:
     return np.argsort(-np.abs(attributions), kind="stable")
 
 
-def _first_row(X: Any, n_columns: int) -> np.ndarray:
+def _first_row(X: object, n_columns: int) -> np.ndarray:
     """Cells of the first row of a table: (n_columns,)."""
     values = np.empty(n_columns, dtype=object)
     values[:] = cells_of(X, [0] * n_columns, range(n_columns))

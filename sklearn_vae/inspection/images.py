@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import ndtri
+from sklearn.base import BaseEstimator
 
+from sklearn_vae._typing import Rows, Table
 from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers
 from sklearn_vae.persistence.validation import check_count
 
@@ -63,21 +65,21 @@ class ReconstructionDisplay(DisplayMixin):
     (2, 5)
     """
 
-    X: Any
+    X: Rows
     X_reconstructed: Any
     image_shape: Sequence[int]
-    X_true: Any = None
+    X_true: Table | None = None
     n_rows: int = 10
     images_: np.ndarray = field(init=False)
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         *,
         image_shape: Sequence[int],
-        X_true: Any = None,
+        X_true: Table | None = None,
         n_rows: int = 10,
         ax: "Axes | None" = None,
         **kwargs: Any,
@@ -192,8 +194,8 @@ class ManifoldDisplay(DisplayMixin):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         *,
         image_shape: Sequence[int],
         components: Sequence[int] | None = None,
@@ -261,7 +263,7 @@ class ManifoldDisplay(DisplayMixin):
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
 
 
-def check_decodes_codes_alone(display: type, model: Any) -> None:
+def check_decodes_codes_alone(display: type, model: BaseEstimator) -> None:
     """Refuse a conditional model, which decodes codes given y."""
     if getattr(model, "condition_encoder_", None) is not None:
         raise ValueError(
@@ -270,7 +272,7 @@ def check_decodes_codes_alone(display: type, model: Any) -> None:
         )
 
 
-def as_images(rows: np.ndarray, image_shape: Any) -> np.ndarray:
+def as_images(rows: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Rows of pixels as images: (..., d) -> (..., h, w) or (..., h, w, 3)."""
     shape, n_columns = tuple(np.ravel(image_shape).tolist()), rows.shape[-1]
     are_sizes = all(isinstance(n, int) and n > 0 for n in shape)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from sklearn_vae._typing import Rows, Target
 from sklearn_vae.data.arrays import find_objects, is_missing
 from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers
 
@@ -61,15 +63,15 @@ class LatentSpaceDisplay(DisplayMixin):
 
     codes: Any
     components: Sequence[int] = (0, 1)
-    y: Any = None
+    y: Target | None = None
     scatters_: "list[PathCollection]" = field(init=False)
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
+        estimator: BaseEstimator,
+        X: Rows,
+        y: Target | None = None,
         *,
         components: Sequence[int] | None = None,
         ax: "Axes | None" = None,

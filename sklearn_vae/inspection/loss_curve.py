@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from sklearn_vae.inspection.base import DisplayMixin
 
@@ -55,7 +56,7 @@ class LossCurveDisplay(DisplayMixin):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, member: int = 0, ax: "Axes | None" = None, **kwargs: Any
+        cls, estimator: BaseEstimator, *, member: int = 0, ax: "Axes | None" = None, **kwargs: Any
     ) -> Self:
         """Draw the history of a fitted estimator.
 

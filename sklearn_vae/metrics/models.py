@@ -1,13 +1,15 @@
 """Metrics of fitted models: posterior collapse, calibration, scores that one row cannot decide."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae._typing import Rows, Target
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
@@ -25,7 +27,7 @@ MIN_ACTIVE_FRACTION = 0.5
 TRIMMED = 0.05
 
 
-def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.ndarray:
+def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target | None = None) -> np.ndarray:
     """KL divergence of q(z|x) from the standard normal prior, per latent dimension.
 
     Parameters
@@ -70,7 +72,11 @@ def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.n
 
 
 def active_units(
-    estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
+    estimator: "VAETransformer",
+    X: Rows,
+    y: Target | None = None,
+    *,
+    threshold: float = ACTIVE_THRESHOLD,
 ) -> np.ndarray:
     """Mask of the latent dimensions whose mean KL exceeds a threshold; warn if they are few.
 
@@ -148,8 +154,8 @@ class PITCalibration(NamedTuple):
 
 def pit_calibration(
     estimator: "DensityEstimator",
-    X: Any,
-    y: Any = None,
+    X: Rows,
+    y: Target | None = None,
     *,
     distribution: str = "marginal",
     n_draws: int = 4096,
@@ -230,7 +236,7 @@ def pit_calibration(
     return PITCalibration(pit, statistic, pvalue)
 
 
-def check_is_model(estimator: Any, metric: str, *, has_codes: bool = False) -> None:
+def check_is_model(estimator: BaseEstimator, metric: str, *, has_codes: bool = False) -> None:
     """Raise an error unless the estimator is fitted, and a model rather than one that holds one."""
     check_is_fitted(estimator)
     method = "transform" if has_codes else "score"
@@ -243,7 +249,7 @@ def check_is_model(estimator: Any, metric: str, *, has_codes: bool = False) -> N
         )
 
 
-def trimmed_score(estimator: Any, X: Any, y: Any = None) -> float:
+def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target | None = None) -> float:
     """Mean log-density of the rows, but for the lowest twentieth.
 
     The mean of all rows, ``score``, may be decided by one row that is far from those in ``fit``. It

@@ -1,5 +1,6 @@
 """Quality of sampled tables: columns, pairs, a classifier two-sample test, nearest rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -12,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
+from sklearn_vae._typing import Table
 from sklearn_vae.data.arrays import as_narwhals
-from sklearn_vae.data.fields import check_column_names
+from sklearn_vae.data.fields import Name, check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.random import RandomState
@@ -57,8 +59,8 @@ class QualityReport:
         if samples are as far from the real rows as new ones.
     """
 
-    shapes: dict[Any, float]
-    trends: dict[tuple[Any, Any], float]
+    shapes: dict[Name, float]
+    trends: dict[tuple[Name, Name], float]
     c2st: float
     distance: float | None = None
     held_out_distance: float | None = None
@@ -91,7 +93,7 @@ class QualityReport:
 
 
 def quality_report(
-    real: Any, sample: Any, *, held_out: Any = None, random_state: RandomState = 0
+    real: Table, sample: Table, *, held_out: Table | None = None, random_state: RandomState = 0
 ) -> QualityReport:
     """Quality of a sampled table, by comparison with a real one.
 
@@ -183,7 +185,7 @@ def _as_numbers(name: str, rows: Any, schema: Schema) -> np.ndarray:
     return table
 
 
-def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Any]) -> None:
+def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Name]) -> None:
     """Warn if missing cells alone tell the real table from the sample, which has none."""
     share = np.isnan(X).mean(axis=0)
     if not share.any() or np.isnan(S).any():
@@ -290,7 +292,7 @@ def _nearest_distances(
     return [neighbors.kneighbors(part)[0][:, 0] for part in points[1:]]
 
 
-def _lowest(similarities: dict[Any, float]) -> str:
+def _lowest(similarities: Mapping[Name, float] | Mapping[tuple[Name, Name], float]) -> str:
     """Name the lowest similarities."""
     lowest = sorted(similarities.items(), key=lambda item: item[1])[:N_NAMED]
     names = [

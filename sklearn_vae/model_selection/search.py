@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, clone, is_classifier
-from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
+from sklearn.model_selection import BaseCrossValidator, ParameterGrid, ParameterSampler, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -22,9 +22,10 @@ from sklearn_vae._compat import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
+from sklearn_vae._typing import Table, Target
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.model_selection.tasks import Results, SearchRun, Task, evaluate
+from sklearn_vae.model_selection.tasks import Results, Scores, SearchRun, Task, evaluate
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
@@ -110,13 +111,13 @@ class VAESearchCV(BaseSearchCV):
     def __init__(
         self,
         estimator: BaseEstimator,
-        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        param_grid: Mapping[str, object] | Sequence[Mapping[str, object]],
         *,
         n_iter: int | None = None,
-        scoring: Any = None,
+        scoring: str | Callable[..., float] | Sequence[str] | Mapping[str, object] | None = None,
         n_jobs: int | None = None,
         refit: bool | str | Callable[..., int] = True,
-        cv: Any = None,
+        cv: int | BaseCrossValidator | Iterable[tuple[np.ndarray, np.ndarray]] | None = None,
         verbose: int = 0,
         checkpoint: PathLike | None = None,
         pre_dispatch: int | str = "2*n_jobs",
@@ -140,7 +141,7 @@ class VAESearchCV(BaseSearchCV):
         self.checkpoint = checkpoint
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+    def fit(self, X: Table, y: Target | None = None, **params: Any) -> Self:
         """Score all candidates by cross-validation and fit the best one on all rows.
 
         Parameters
@@ -233,7 +234,7 @@ class VAESearchCV(BaseSearchCV):
 
     def _evaluate(
         self, run: SearchRun, file: CheckpointFile | None, results: Results
-    ) -> list[dict[str, Any]]:
+    ) -> list[Scores]:
         """Fit and score the tasks without results in parallel: in the order of ``run.tasks``."""
         # sorted by fold, so that each process encodes the rows of few folds
         tasks = sorted(run.tasks, key=lambda task: task[::-1])
@@ -260,7 +261,7 @@ class VAESearchCV(BaseSearchCV):
         indices = np.array_split(range(len(tasks)), n_batches)
         return [tasks[batch[0] : batch[-1] + 1] for batch in indices]
 
-    def _refit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+    def _refit(self, X: Table, y: Target | None, fit_params: dict[str, object]) -> None:
         """Fit the best candidate on all rows."""
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
+from sklearn_vae._typing import Table, Target
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.system.device import default_modes
@@ -23,7 +24,11 @@ Result = TypeVar("Result")
 
 # Number of a candidate and number of a fold.
 Task = tuple[int, int]
-Results = dict[Task, dict[str, Any]]
+Scores = dict[str, object]
+Results = dict[Task, Scores]
+
+# Rows to train on and their y, and those to score.
+Fold = tuple[Table, Target | None, Table, Target | None]
 
 # Folds are trained together up to so many bytes of encoded rows.
 MAX_TABLE_BYTES = 256 << 20
@@ -89,8 +94,8 @@ class SearchRun:
     """Rows, folds, candidates and scorers of a search, and caches that the fits share."""
 
     estimator: BaseEstimator
-    X: Any
-    y: Any
+    X: Table
+    y: Target | None
     splits: Sequence[tuple[np.ndarray, np.ndarray]]
     candidates: Sequence[dict[str, Any]]
     scorer: Any
@@ -98,8 +103,10 @@ class SearchRun:
     score_params: dict[str, Any]
     error_score: Any
     return_train_score: bool
-    folds: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
-    steps: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
+    folds: dict[int, Fold] = field(default_factory=dict)
+    steps: dict[Hashable, tuple[list[tuple[str, BaseEstimator]], Table]] = field(
+        default_factory=dict
+    )
     tables: TableCache = field(default_factory=dict)
 
     @property
@@ -156,7 +163,7 @@ class SearchRun:
             jobs, rows = vae._make_jobs(X, y, weights.get(weight_name), cache=self.tables)
         return FitTask(estimator, vae, jobs, rows, split)
 
-    def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:
+    def _fold(self, split: int) -> Fold:
         """Rows of one fold: X_train, y_train, X_test, y_test."""
         if split not in self.folds:
             train, test = self.splits[split]
@@ -169,7 +176,7 @@ class SearchRun:
 
     def _fitted_steps(
         self, estimator: Pipeline, candidate: int, split: int
-    ) -> tuple[list[Any], Any]:
+    ) -> tuple[list[tuple[str, BaseEstimator]], Table]:
         """Fitted steps before the last one, and the training rows that they transform."""
         last = estimator.steps[-1][0]
         params = self.candidates[candidate].items()
@@ -183,11 +190,11 @@ class SearchRun:
             self.steps.setdefault(key, (pipeline.steps, rows))
         return self.steps[key]
 
-    def result(self, task: Task, trained: dict[Task, FitTask], fit_time: float) -> dict[str, Any]:
+    def result(self, task: Task, trained: dict[Task, FitTask], fit_time: float) -> Scores:
         """Score a trained task; fit and score one that is not trained."""
         return self.score(trained[task], fit_time) if task in trained else self.fit_and_score(*task)
 
-    def score(self, task: FitTask, fit_time: float) -> dict[str, Any]:
+    def score(self, task: FitTask, fit_time: float) -> Scores:
         """Score a trained task, as scikit-learn's searches do."""
         X_train, y_train, X_test, y_test = self._fold(task.split)
         train, test = self.splits[task.split]
@@ -210,7 +217,7 @@ class SearchRun:
             )
         return result
 
-    def fit_and_score(self, candidate: int, split: int) -> dict[str, Any]:
+    def fit_and_score(self, candidate: int, split: int) -> Scores:
         """Fit and score one candidate on one fold as scikit-learn does, and record its error."""
         train, test = self.splits[split]
         return fit_and_score(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any
+from typing import TextIO
 
 # Seconds between two states of a line, where it is overwritten and in a log.
 LIVE_SECONDS = 0.1
@@ -107,7 +107,7 @@ def advance(n_rows: int) -> None:
         progress.advance(n_rows)
 
 
-def _width(stream: Any) -> int:
+def _width(stream: TextIO) -> int:
     """Return the characters in a line of the terminal, 0 if there is none."""
     try:
         return os.get_terminal_size(stream.fileno()).columns
@@ -115,7 +115,7 @@ def _width(stream: Any) -> int:
         return 0
 
 
-def _overwrites(stream: Any) -> bool:
+def _overwrites(stream: TextIO) -> bool:
     """Return whether a carriage return begins the line again: in terminals and notebooks."""
     is_terminal = getattr(stream, "isatty", lambda: False)()
     return is_terminal or type(stream).__module__.startswith("ipykernel")

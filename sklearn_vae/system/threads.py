@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -118,11 +118,11 @@ def _openmp() -> ThreadpoolController:
 
 
 @cache
-def _mkl_function(name: str) -> Callable[..., Any] | None:
+def _mkl_function(name: str) -> Callable[..., int] | None:
     """Find a function of MKL in torch's library; None where torch has no MKL."""
     for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu*"):
         try:
-            return cast(Callable[..., Any], getattr(ctypes.CDLL(str(path)), name))
+            return cast(Callable[..., int], getattr(ctypes.CDLL(str(path)), name))
         except (AttributeError, OSError):
             continue
     return None

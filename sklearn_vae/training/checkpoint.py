@@ -7,7 +7,7 @@ fit in another process initializes its models as before and then restores the sa
 
 import time
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.trainer import Trainer
+
+Value = TypeVar("Value")
 
 # Maximum fraction of the time spent on writing.
 MAX_WRITING_FRACTION = 0.05
@@ -50,7 +52,7 @@ class Checkpoint(Callback):
             self.file.write(state=None, results=_results(net))
 
 
-def state_of(net: Trainer) -> dict[str, Any]:
+def state_of(net: Trainer) -> dict[str, object]:
     """Return all that determines how training continues, between two epochs."""
     return {
         "members": net.members_,
@@ -91,16 +93,16 @@ def restore(net: Trainer, saved: dict[str, Any]) -> None:
     net.history_.extend(state["history"])
 
 
-def _results(net: Trainer) -> list[tuple[int, dict[str, Any]]]:
+def _results(net: Trainer) -> list[tuple[int, dict[str, object]]]:
     return [(member, vars(result)) for member, result in net.results_.items()]
 
 
-def _array(value: Any) -> Any:
+def _array(value: Value) -> Value | np.ndarray:
     """Convert a tensor to an array; all else stays as it is."""
     return value.cpu().numpy() if isinstance(value, Tensor) else value
 
 
-def origin_of(net: Trainer) -> dict[str, Any]:
+def origin_of(net: Trainer) -> dict[str, object]:
     """Return all that determines training: rows, settings and initial parameters."""
     datasets = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
     rows = [
@@ -118,7 +120,7 @@ def origin_of(net: Trainer) -> dict[str, Any]:
     }
 
 
-def _settings(config: TrainingConfig) -> dict[str, Any]:
+def _settings(config: TrainingConfig) -> dict[str, object]:
     """Return a configuration with the values of its schedule: functions cannot be compared."""
     epochs = range(config.first_epoch, config.first_epoch + config.max_iter)
     return {**vars(config), "beta": [config.beta(epoch) for epoch in epochs]}

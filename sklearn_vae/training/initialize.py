@@ -5,7 +5,6 @@ A fitted model that is trained further on rows with missing values gets mask inp
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -179,7 +178,7 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
 
 def _residuals(
     job: TrainingJob, *, inputs_only: bool = True
-) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
+) -> tuple[np.ndarray, np.ndarray | None, ConditionRegression | None]:
     """Regress a job's training rows on their conditions: residuals, weights, regression.
 
     The residuals are those of the encoder's inputs, or of all columns.

@@ -1,9 +1,9 @@
 """Adam and an exponential moving average over the flat parameters of all members."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class FlatAdam(torch.optim.Optimizer):
         """Return the moments as arrays."""
         return {name: value.cpu().numpy().copy() for name, value in self.moments.items()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, np.ndarray]) -> None:
         """Load the moments that ``state_dict`` returned."""
         for name, value in self.moments.items():
             value.copy_(torch.tensor(state_dict[name]))  # of a file, it may be read-only
@@ -127,7 +127,7 @@ class FlatAdam(torch.optim.Optimizer):
         self._clips = bool((self.max_grad_norm_ratio < math.inf).any())
         self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update the parameters of every member whose learning rate is not 0."""
         lrs, lr = self._prepared_for
         if lrs is not self.lrs or lr != self.param_groups[0]["lr"]:

@@ -58,7 +58,7 @@ class Trainer(NeuralNet):
         self.is_refit = is_refit
 
     @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
         if not self.verbose:
             return []
         if self.verbose == 1:
@@ -81,7 +81,7 @@ class Trainer(NeuralNet):
         self,
         train: Dataset,
         valid: Dataset | None = None,
-        optimizer_state: dict[str, Any] | None = None,
+        optimizer_state: dict[str, np.ndarray] | None = None,
     ) -> list[TrainingResult]:
         """Train all members, and return one result for each.
 
@@ -103,7 +103,7 @@ class Trainer(NeuralNet):
         self,
         train: Dataset,
         valid: Dataset | None = None,
-        optimizer_state: dict[str, Any] | None = None,
+        optimizer_state: dict[str, np.ndarray] | None = None,
     ) -> None:
         """Prepare the first epoch; the parameters are those of ``train``."""
         self.initialize()
