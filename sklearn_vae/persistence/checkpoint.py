@@ -59,7 +59,7 @@ class CheckpointFile:
         self.runs.append(run)
         return {name: value for name, value in run.items() if name != "origin"}
 
-    def _digest(self, name: str, value: Any) -> str:
+    def _digest(self, name: str, value: object) -> str:
         try:
             return str(joblib.hash(value))
         except Exception as error:  # pickling fails in many ways

@@ -6,11 +6,13 @@ from importlib import import_module
 from typing import Any, Self
 
 from numpy.random import RandomState
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.file_format import Json
 from sklearn_vae.persistence.registry import is_serializable
 from sklearn_vae.persistence.serialization import MODEL, NotSerializableError, Writer
 from sklearn_vae.persistence.validation import annotations_of, check_annotations
@@ -72,11 +74,16 @@ class SerializationMixin:
             )
         self._check_settable()
         writer = Writer()
-        versions = {each: str(import_module(each).__version__) for each in VERSIONED}
-        header = {"kind": MODEL, "class": name, "versions": versions, **self.to_file(writer)}
+        versions: dict[str, Json] = {v: str(import_module(v).__version__) for v in VERSIONED}
+        header: dict[str, Json] = {
+            "kind": MODEL,
+            "class": name,
+            "versions": versions,
+            **self.to_file(writer),
+        }
         file_format.write(path, header, writer.arrays)
 
-    def to_file(self, writer: Writer, prefix: str = "") -> dict[str, Any]:
+    def to_file(self, writer: Writer, prefix: str = "") -> dict[str, Json]:
         """Return parameters and fitted attributes as JSON; warn of what a file cannot hold.
 
         Parameters that ``load`` would refuse, which were set after ``fit``, are an error. Names of
@@ -108,7 +115,7 @@ class SerializationMixin:
             )
         }
 
-    def _written(self, writer: Writer, noun: str, name: str, value: object, prefix: str) -> Any:
+    def _written(self, writer: Writer, noun: str, name: str, value: object, prefix: str) -> Json:
         try:
             return writer.write(value, prefix + name)
         except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
@@ -124,7 +131,7 @@ class SerializationMixin:
             ) from error
 
     @classmethod
-    def from_file(cls, parameters: dict[str, Any], fitted: dict[str, Any]) -> Self:
+    def from_file(cls, parameters: dict[str, object], fitted: dict[str, object]) -> Self:
         """Construct an estimator from its parameters and its fitted attributes."""
         estimator: Any = cls(**parameters)
         estimator._validate_params()
@@ -138,10 +145,10 @@ class SerializationMixin:
     def _check_settable(self) -> None:
         """Check fitted attributes that the documentation allows users to set."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**vars(self), VERSION_KEY: __version__}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         warn_if_other_version(type(self).__name__, vars(self).pop(VERSION_KEY, "unknown"))
 
@@ -156,7 +163,7 @@ class SerializationMixin:
 
 
 @contextmanager
-def on_cpu(estimator: Any) -> Iterator[None]:
+def on_cpu(estimator: BaseEstimator) -> Iterator[None]:
     """Set ``device`` to the CPU for a while; this machine may not have the saved device."""
     model = getattr(estimator, "estimator_", estimator)
     device, model.device = model.device, "cpu"

@@ -23,7 +23,7 @@ import stat
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
@@ -48,9 +48,10 @@ _PREFIX = struct.Struct("<8sIIQ")
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 PathLike = str | os.PathLike[str]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
-def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def write(path: PathLike, header: dict[str, Json], arrays: dict[str, np.ndarray]) -> None:
     """Write a JSON header and arrays by name to a file, atomically.
 
     An existing file is replaced at once, and its mode is kept. If the file cannot be written, an
@@ -69,7 +70,7 @@ def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray])
     replace_file(path, [*parts, digest.digest()])
 
 
-def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: PathLike) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
     """Read the header and the arrays of a file that ``write`` has written.
 
     A file that is damaged, of another kind, or in a newer format is a ValueError.
@@ -104,7 +105,7 @@ def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def _parse_header(text: str) -> dict[str, Any]:
+def _parse_header(text: str) -> dict[str, Json]:
     """Parse the header in bounded memory."""
     if _has_too_many_containers(text):
         raise ValueError("the header has too many lists and objects")

@@ -6,21 +6,23 @@ functions are read, see ``registry``; their fields are checked against annotatio
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.file_format import NUMERIC_TYPES, PathLike
+from sklearn_vae.persistence.file_format import NUMERIC_TYPES, Json, PathLike
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import LONGEST_TEXT, check_annotations, check_hashes
+
+Made = TypeVar("Made")
 
 # Kind of a file that holds an estimator.
 MODEL = "model"
@@ -55,7 +57,7 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}  # by name; equal ones that are large are one
         self._names: dict[Any, str] = {}
 
-    def write(self, value: Any, name: str) -> Any:
+    def write(self, value: Any, name: str) -> Json:
         """Convert a value to JSON. Names of its arrays begin with the name."""
         if isinstance(value, np.generic):
             value = value.item()
@@ -86,18 +88,18 @@ class Writer:
         reason = ", as its class has no @serializable" if is_dataclass(value) else ""
         raise NotSerializableError(f"{value!r:.100} cannot be serialized{reason}")
 
-    def _write_list(self, values: list[Any] | tuple[Any, ...], name: str) -> list[Any]:
+    def _write_list(self, values: Sequence[object], name: str) -> list[Json]:
         return [self.write(item, f"{name}.{i}") for i, item in enumerate(values)]
 
-    def _write_items(self, items: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def _write_items(self, items: Mapping[str, object], name: str) -> dict[str, Json]:
         return {key: self.write(item, f"{name}.{key}") for key, item in items.items()}
 
-    def _write_mapping(self, value: Mapping[Any, Any], name: str) -> Any:
+    def _write_mapping(self, value: Mapping[Any, object], name: str) -> Json:
         if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
             return self._write_items(value, name)
         return {"@dict": self._write_list(list(value.items()), name)}
 
-    def _write_array(self, value: np.ndarray, name: str) -> Any:
+    def _write_array(self, value: np.ndarray, name: str) -> Json:
         kind = value.dtype.kind
         if kind == "U" or (kind == "O" and all(isinstance(text, str) for text in value.flat)):
             return {"@text" if kind == "U" else "@names": value.tolist()}
@@ -121,13 +123,13 @@ class Reader:
     """
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], n_bytes: int, *, modules: Sequence[Any] = ()
+        self, arrays: Mapping[str, np.ndarray], n_bytes: int, *, modules: Sequence[object] = ()
     ):
         self.arrays = arrays
         self.modules = {qualified_name(module): module for module in modules}
         self.budget = BUDGET + BUDGET_PER_BYTE * n_bytes
 
-    def read(self, value: Any) -> Any:
+    def read(self, value: Json) -> Any:
         """Return the value of JSON."""
         if isinstance(value, list):
             return [self.read(item) for item in value]
@@ -165,24 +167,24 @@ class Reader:
             value.check()
         return value
 
-    def _function(self, name: str) -> Any:
+    def _function(self, name: str) -> FunctionType:
         function = find(name)
         if not isinstance(function, FunctionType):
             raise ValueError(f"{name!r} is not a function")
         return function
 
-    def _text(self, value: Any) -> np.ndarray:
+    def _text(self, value: Json) -> np.ndarray:
         texts = _strings(value)
         self._reserve(4 * max(map(len, texts), default=0) * len(texts))
         return np.array(texts, dtype=str)
 
-    def _names(self, value: Any) -> np.ndarray:
+    def _names(self, value: Json) -> np.ndarray:
         return np.array(_strings(value), dtype=object)
 
-    def _tuple(self, items: Any) -> tuple[Any, ...]:
+    def _tuple(self, items: Json) -> tuple[Any, ...]:
         return tuple(self.read(_list(items)))
 
-    def _dict(self, pairs: Any) -> dict[Any, Any]:
+    def _dict(self, pairs: Json) -> dict[Hashable, object]:
         items = self.read(_list(pairs))
         check_hashes(key for key, _ in items)
         return dict(items)
@@ -192,7 +194,7 @@ class Reader:
             raise ValueError(f"{name!r:.100} is not a floating-point type")
         return np.dtype(name)
 
-    def _module(self, name: str) -> Any:
+    def _module(self, name: str) -> object:
         if name not in self.modules:
             raise MissingModuleError(
                 f"The file needs the module {name}, which it cannot hold: pass it as load(path, "
@@ -200,7 +202,7 @@ class Reader:
             )
         return self.modules[name]
 
-    def _value(self, content: Any, make: Callable[..., Any]) -> Any:
+    def _value(self, content: Json, make: Callable[..., object]) -> object:
         """Make a name or a category of what is stored of it."""
         parts = self.read(content if isinstance(content, list) else [content])
         if any(isinstance(part, str) and len(part) > LONGEST_TEXT for part in parts):
@@ -208,16 +210,17 @@ class Reader:
         return make(*parts)
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: Json) -> list[Json]:
     if not isinstance(value, list):
         raise ValueError(f"{value!r:.100} is not a list")
     return value
 
 
-def _strings(value: Any) -> list[str]:
-    if not all(isinstance(string, str) for string in _list(value)):
+def _strings(value: Json) -> list[str]:
+    strings = [string for string in _list(value) if isinstance(string, str)]
+    if len(strings) < len(_list(value)):
         raise ValueError("a list of names holds something else")
-    return list(value)
+    return strings
 
 
 def qualified_name(module: object) -> str:
@@ -226,7 +229,7 @@ def qualified_name(module: object) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _pandas_value(name: str, *parts: Any) -> Any:
+def _pandas_value(name: str, *parts: Any) -> object:
     import pandas as pd
 
     makers: dict[str, Callable[..., Any]] = {
@@ -261,8 +264,8 @@ READERS: dict[str, Callable[..., Any]] = {
 
 
 def read_model(
-    path: PathLike, make: Callable[[dict[str, Any], Reader], Any], modules: Sequence[Any] = ()
-) -> Any:
+    path: PathLike, make: Callable[[dict[str, Any], Reader], Made], modules: Sequence[object] = ()
+) -> Made:
     """Make an estimator of a file by a function of its header and of the reader of its values."""
     header, arrays = file_format.read(path)
     if header.get("kind") != MODEL:

@@ -21,20 +21,20 @@ LONGEST_TEXT = 200
 
 
 def check_integer(
-    owner: object, name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
+    owner: object, name: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:
     """Return a field of ``owner`` as an int; refuse anything but an integer in a range."""
     return check_count(f"The '{name}' parameter of {type(owner).__name__}", value, minimum, maximum)
 
 
-def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
+def check_count(name: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
     """Return a function's argument as an int; refuse anything but an integer in a range."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or not minimum <= value <= maximum:
-        raise ValueError(
-            f"{name} must be an integer between {minimum} and {maximum}. Got {value!r} instead."
-        )
-    return int(value)
+    is_bool = isinstance(value, bool)
+    if not is_bool and isinstance(value, Integral) and minimum <= int(value) <= maximum:
+        return int(value)
+    raise ValueError(
+        f"{name} must be an integer between {minimum} and {maximum}. Got {value!r} instead."
+    )
 
 
 def invalid_parameter(owner: object, name: str, expected: str, value: object) -> ValueError:
@@ -49,11 +49,11 @@ def check_bool(owner: object, name: str, value: object) -> None:
         raise invalid_parameter(owner, name, "be True or False", value)
 
 
-def check_number(owner: object, name: str, value: Any, *, positive: bool = False) -> None:
+def check_number(owner: object, name: str, value: object, *, positive: bool = False) -> None:
     """Refuse a field of ``owner`` that is not a finite number >= 0, or > 0 if ``positive``."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
     is_long = isinstance(value, Integral) and abs(int(value)) >= 1 << 63  # for torch
-    number = float(value) if is_number and not is_long else math.nan
+    is_number = not isinstance(value, bool) and not is_long
+    number = float(value) if is_number and isinstance(value, Real) else math.nan
     if not (0 < number < math.inf or (number == 0 and not positive)):
         limit = "> 0" if positive else ">= 0"
         raise invalid_parameter(owner, name, f"be a finite number {limit}", value)
