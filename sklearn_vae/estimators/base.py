@@ -13,12 +13,11 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.fields import (
     Field,
@@ -195,9 +194,7 @@ class TableEstimator(
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(
-        self, X: FitRows, y: Target | None = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def fit(self, X: FitRows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Fit the model to the rows of X.
 
         Parameters
@@ -229,11 +226,7 @@ class TableEstimator(
         return self
 
     def _train(
-        self,
-        X: FitRows,
-        y: Target | None,
-        sample_weight: ArrayLike | None,
-        interrupt: InterruptHandler,
+        self, X: FitRows, y: Target, sample_weight: Weights, interrupt: InterruptHandler
     ) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         jobs, rows = self._make_jobs(X, y, sample_weight)
@@ -255,7 +248,7 @@ class TableEstimator(
             self._set_results(jobs, results, rows)
 
     def _make_jobs(
-        self, X: FitRows, y: Target | None, sample_weight: ArrayLike | None
+        self, X: FitRows, y: Target, sample_weight: Weights
     ) -> tuple[list[TrainingJob], RowsT]:
         """Validate and encode the rows, and make the jobs of the first training.
 
@@ -289,12 +282,7 @@ class TableEstimator(
             raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
-        self,
-        X: Rows,
-        sample_weight: ArrayLike | None,
-        network: Network = FULLY_CONNECTED,
-        *,
-        reset: bool,
+        self, X: Rows, sample_weight: Weights, network: Network = FULLY_CONNECTED, *, reset: bool
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
@@ -101,7 +101,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self.n_draws = n_draws
         self.random_state = random_state
 
-    def fit(self, X: Table, y: Target | None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Table, y: Target, sample_weight: Weights = None) -> Self:
         """Learn the density of the rows of each class.
 
         Parameters

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Target
+from sklearn_vae._typing import Target, Weights
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, FitRows
 from sklearn_vae.estimators.checks import CONSTRAINTS
@@ -236,7 +235,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
-        self, X: FitRows, y: Target | None, sample_weight: ArrayLike | None
+        self, X: FitRows, y: Target, sample_weight: Weights
     ) -> tuple[list[TrainingJob], FittedRows]:
         self._validate_params()
         rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)

@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight, num_samples
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import Name, without_unknown
@@ -71,9 +70,9 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     def _check_rows(
         self,
         X: FitRows,
-        sample_weight: ArrayLike | None,
+        sample_weight: Weights,
         network: Network = FULLY_CONNECTED,
-        y: Target | None = None,
+        y: Target = None,
         *,
         reset: bool,
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
@@ -114,7 +113,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         encoder = super()._fit_encoder(rows[:, : self.n_features_in_], weight, *args, **kwargs)
         return replace(encoder, conditions=self.condition_encoder_.encoder)
 
-    def _condition_columns(self, y: Target | None, n_rows: int) -> list[np.ndarray]:
+    def _condition_columns(self, y: Target, n_rows: int) -> list[np.ndarray]:
         """Split y into columns (n_rows,), and refuse None."""
         if y is None:
             raise ValueError(
@@ -123,16 +122,14 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             )
         return split_columns(y, n_rows)
 
-    def _encode_conditions(
-        self, y: Target | None, n_rows: int, dtype: np.dtype
-    ) -> np.ndarray | None:
+    def _encode_conditions(self, y: Target, n_rows: int, dtype: np.dtype) -> np.ndarray | None:
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
         if self.condition_encoder_ is None:
             return None
         return self._codes_of_conditions(y, self._condition_columns(y, n_rows), dtype)
 
     def _codes_of_conditions(
-        self, y: Target | None, columns: list[np.ndarray], dtype: np.dtype
+        self, y: Target, columns: list[np.ndarray], dtype: np.dtype
     ) -> np.ndarray:
         """Encode the columns of y (n,) as codes and numbers: (n, n_y)."""
         encoder = cast(ConditionEncoder, self.condition_encoder_)
@@ -146,7 +143,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             )
         return codes.astype(dtype)
 
-    def _check_y_is_used(self, y: Target | None, method: str) -> None:
+    def _check_y_is_used(self, y: Target, method: str) -> None:
         """Refuse a y that the model would ignore."""
         if y is not None and self.condition_encoder_ is None:
             raise ValueError(
@@ -155,7 +152,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             )
 
     def _validate_with_conditions(
-        self, X: Rows, y: Target | None = None, columns: np.ndarray | None = None
+        self, X: Rows, y: Target = None, columns: np.ndarray | None = None
     ) -> np.ndarray:
         """Validate rows, and append the codes of y: a joint model needs none."""
         rows = self._validate(X, columns)
@@ -167,7 +164,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     # -- densities -----------------------------------------------------------------------
 
     def _rows_and_model(
-        self, X: Rows, y: Target | None = None, columns: np.ndarray | None = None
+        self, X: Rows, y: Target = None, columns: np.ndarray | None = None
     ) -> tuple[np.ndarray, PredictorT | ClassMarginal]:
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if y is None:
@@ -187,9 +184,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             )
         return ClassMarginal(cast(Predictor, model), encoder.class_prior)
 
-    def score(
-        self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None
-    ) -> float:
+    def score(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> float:
         """Mean log-density of the rows, in nats and in X's own units.
 
         Parameters
@@ -219,7 +214,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     def score_samples(
         self,
         X: Rows,
-        y: Target | None = None,
+        y: Target = None,
         *,
         columns: Iterable[Name] | None = None,
         given: Iterable[Name] | None = None,
@@ -275,7 +270,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     def _conditional_log_density(
         self,
         X: Rows,
-        y: Target | None,
+        y: Target,
         n_draws: int,
         columns: Iterable[Name] | None,
         given: Iterable[Name] | None,
@@ -315,7 +310,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         n_samples: int = 1,
         random_state: RandomState = None,
         *,
-        y: Target | None = None,
+        y: Target = None,
         given: Mapping[Name, object] | None = None,
     ) -> Any:
         """Draw new rows.
@@ -375,7 +370,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         n_imputations: int | None = None,
         *,
         random_state: RandomState = None,
-        y: Target | None = None,
+        y: Target = None,
     ) -> Any:
         """Fill missing cells by what the other cells of their rows suggest.
 

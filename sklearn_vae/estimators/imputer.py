@@ -20,7 +20,7 @@ from sklearn_vae._compat import (
     num_features,
     num_samples,
 )
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
@@ -147,7 +147,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Fit the model to rows with missing cells.
 
         Parameters
@@ -275,7 +275,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             repeated_values=self.repeated_values_,
         )
 
-    def fit_transform(self, X: Table, y: Target | None = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
         """Fit the model to rows with missing cells, and impute these cells.
 
         Parameters

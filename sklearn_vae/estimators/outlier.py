@@ -9,13 +9,12 @@ from weakref import WeakKeyDictionary
 import narwhals as nw
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.anomaly.attribution import (
     AttributionBaseline,
     conditional_means,
@@ -158,7 +157,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Learn which rows are normal.
 
         Parameters
@@ -333,7 +332,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         return self._scores(self._scored_rows(self._validate(X)))
 
-    def fit_predict(self, X: Rows, y: Target | None = None, **params: Any) -> np.ndarray:
+    def fit_predict(self, X: Rows, y: Target = None, **params: Any) -> np.ndarray:
         """Fit, and label the training rows.
 
         Parameters

@@ -42,7 +42,9 @@ def resolve_widths(
     hidden_layer_sizes: int | Sequence[int] | np.ndarray, caller: str
 ) -> tuple[int, ...]:
     """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers in a range."""
-    widths = list(np.atleast_1d(np.array(hidden_layer_sizes, dtype=object)))
+    sizes: Any = hidden_layer_sizes
+    is_one = isinstance(sizes, Integral) or getattr(sizes, "ndim", 1) == 0
+    widths = [sizes] if is_one else list(sizes)
     for width in widths:
         is_integer = isinstance(width, Integral) and not isinstance(width, bool)
         if not is_integer or not 1 <= width <= MAX_COUNT:

@@ -7,10 +7,9 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklearn_vae._compat import check_sample_weight, num_samples
-from sklearn_vae._typing import Rows
+from sklearn_vae._typing import Rows, Weights
 from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
 from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
@@ -54,9 +53,7 @@ def fit_schema(X: Rows, network: Network) -> Schema | None:
     return schema
 
 
-def check_weights(
-    X: Rows, sample_weight: ArrayLike | None, min_rows: int
-) -> tuple[Any, np.ndarray]:
+def check_weights(X: Rows, sample_weight: Weights, min_rows: int) -> tuple[Any, np.ndarray]:
     """Check the numbers of times that rows count, and leave out rows of weight 0: rows, (n,).
 
     Categories of rows of weight 0 do not count, either.

@@ -7,14 +7,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import StrOptions
-from sklearn_vae._typing import Rows, Table, Target
+from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
@@ -259,7 +258,7 @@ class VAETransformer(
 
     # -- fit ---------------------------------------------------------------------------
 
-    def fit_transform(self, X: Rows, y: Target | None = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Rows, y: Target = None, **fit_params: Any) -> Any:
         """Fit, and return the codes of the rows.
 
         They do not depend on classes y, of which the next step of a Pipeline shall learn nothing.
@@ -281,9 +280,7 @@ class VAETransformer(
         encoder = self.fit(X, y, **fit_params).condition_encoder_
         return self.transform(X, None if encoder is None or len(encoder.class_prior) else y)
 
-    def partial_fit(
-        self, X: Rows, y: Target | None = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def partial_fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
         The first chunk decides the distributions of the columns, so it should have all values.
@@ -337,8 +334,8 @@ class VAETransformer(
     def _make_jobs(
         self,
         X: FitRows,
-        y: Target | None,
-        sample_weight: ArrayLike | None,
+        y: Target,
+        sample_weight: Weights,
         *,
         is_partial: bool = False,
         cache: TableCache | None = None,
@@ -471,7 +468,7 @@ class VAETransformer(
     # -- codes -------------------------------------------------------------------------
 
     @accepts_source
-    def transform(self, X: Rows, y: Target | None = None) -> np.ndarray:
+    def transform(self, X: Rows, y: Target = None) -> np.ndarray:
         """Compress rows to codes.
 
         Parameters
@@ -490,7 +487,7 @@ class VAETransformer(
         rows, model = self._rows_and_model(X, y)
         return model.codes(rows)
 
-    def inverse_transform(self, X: Table, y: Target | None = None) -> np.ndarray:
+    def inverse_transform(self, X: Table, y: Target = None) -> np.ndarray:
         """Decode codes of ``transform``, or codes between them, to rows.
 
         For new rows use ``sample``: it draws codes and noise, and here there is none.
@@ -522,7 +519,7 @@ class VAETransformer(
         return self._restore_table(self._predictor().decode(Z, conditions), like=X)
 
     def interpolate(
-        self, x0: Target, x1: Target, n_steps: int = 10, *, y: Target | None = None
+        self, x0: Target, x1: Target, n_steps: int = 10, *, y: Target = None
     ) -> np.ndarray:
         """Make rows on the way from one row to another, by codes on a straight line.
 
@@ -548,7 +545,7 @@ class VAETransformer(
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
         return self.inverse_transform((1 - t) * start + t * end, y)
 
-    def _validate_row(self, name: str, x: Target, y: Target | None) -> np.ndarray:
+    def _validate_row(self, name: str, x: Target, y: Target) -> np.ndarray:
         """Validate one row, with its condition: (1, n_features + n_y)."""
         try:
             row = self._validate_with_conditions(as_row(x), y)

@@ -63,7 +63,7 @@ class LatentSpaceDisplay(DisplayMixin):
 
     codes: Any
     components: Sequence[int] = (0, 1)
-    y: Target | None = None
+    y: Target = None
     scatters_: "list[PathCollection]" = field(init=False)
 
     @classmethod
@@ -71,7 +71,7 @@ class LatentSpaceDisplay(DisplayMixin):
         cls,
         estimator: BaseEstimator,
         X: Rows,
-        y: Target | None = None,
+        y: Target = None,
         *,
         components: Sequence[int] | None = None,
         ax: "Axes | None" = None,

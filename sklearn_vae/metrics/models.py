@@ -27,7 +27,7 @@ MIN_ACTIVE_FRACTION = 0.5
 TRIMMED = 0.05
 
 
-def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target | None = None) -> np.ndarray:
+def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> np.ndarray:
     """KL divergence of q(z|x) from the standard normal prior, per latent dimension.
 
     Parameters
@@ -72,11 +72,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target | None = No
 
 
 def active_units(
-    estimator: "VAETransformer",
-    X: Rows,
-    y: Target | None = None,
-    *,
-    threshold: float = ACTIVE_THRESHOLD,
+    estimator: "VAETransformer", X: Rows, y: Target = None, *, threshold: float = ACTIVE_THRESHOLD
 ) -> np.ndarray:
     """Mask of the latent dimensions whose mean KL exceeds a threshold; warn if they are few.
 
@@ -155,7 +151,7 @@ class PITCalibration(NamedTuple):
 def pit_calibration(
     estimator: "DensityEstimator",
     X: Rows,
-    y: Target | None = None,
+    y: Target = None,
     *,
     distribution: str = "marginal",
     n_draws: int = 4096,
@@ -249,7 +245,7 @@ def check_is_model(estimator: BaseEstimator, metric: str, *, has_codes: bool = F
         )
 
 
-def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target | None = None) -> float:
+def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
     """Mean log-density of the rows, but for the lowest twentieth.
 
     The mean of all rows, ``score``, may be decided by one row that is far from those in ``fit``. It

@@ -141,7 +141,7 @@ class VAESearchCV(BaseSearchCV):
         self.checkpoint = checkpoint
         self.random_state = random_state
 
-    def fit(self, X: Table, y: Target | None = None, **params: Any) -> Self:
+    def fit(self, X: Table, y: Target = None, **params: Any) -> Self:
         """Score all candidates by cross-validation and fit the best one on all rows.
 
         Parameters
@@ -261,7 +261,7 @@ class VAESearchCV(BaseSearchCV):
         indices = np.array_split(range(len(tasks)), n_batches)
         return [tasks[batch[0] : batch[-1] + 1] for batch in indices]
 
-    def _refit(self, X: Table, y: Target | None, fit_params: dict[str, object]) -> None:
+    def _refit(self, X: Table, y: Target, fit_params: dict[str, object]) -> None:
         """Fit the best candidate on all rows."""
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         start = time.perf_counter()

@@ -28,7 +28,7 @@ Scores = dict[str, object]
 Results = dict[Task, Scores]
 
 # Rows to train on and their y, and those to score.
-Fold = tuple[Table, Target | None, Table, Target | None]
+Fold = tuple[Table, Target, Table, Target]
 
 # Folds are trained together up to so many bytes of encoded rows.
 MAX_TABLE_BYTES = 256 << 20
@@ -95,7 +95,7 @@ class SearchRun:
 
     estimator: BaseEstimator
     X: Table
-    y: Target | None
+    y: Target
     splits: Sequence[tuple[np.ndarray, np.ndarray]]
     candidates: Sequence[dict[str, Any]]
     scorer: Any
