@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from operator import itemgetter
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -18,9 +18,6 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Number of a candidate and number of a fold.
 Task = tuple[int, int]
@@ -74,19 +71,6 @@ def _train_nested(
     verbose = max((int(task.vae.verbose) for task in tasks), default=0)
     results = iter(train(jobs, verbose=verbose))
     return [[next(results) for _ in jobs] for jobs in nested]
-
-
-def bisect_failures(
-    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
-) -> list[Result | None]:
-    """Call a function with all items, or with halves if it fails; None where one item fails."""
-    try:
-        return [*function(items)]
-    except Exception:
-        if len(items) == 1:
-            return [None]
-    middle = len(items) // 2
-    return [*bisect_failures(function, items[:middle]), *bisect_failures(function, items[middle:])]
 
 
 @dataclass
@@ -261,11 +245,12 @@ def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, C
         fit_tasks, more = run.prepare(fold)
         prepared |= fit_tasks
         reasons += more
-    results = bisect_failures(train_tasks, list(prepared.values()))
-    trained: dict[Task, FitTask] = {}
-    for (task, fit_task), result in zip(prepared.items(), results, strict=True):
-        if result is not None:
+    try:
+        results = train_tasks(list(prepared.values()))
+    except Exception:  # of one of them, or of memory: all are fitted one by one
+        prepared = {}
+    else:
+        for fit_task, result in zip(prepared.values(), results, strict=True):
             fit_task.set_results(result)
-            trained[task] = fit_task
     fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
-    return {task: run.result(task, trained, fit_time) for task in tasks}, reasons
+    return {task: run.result(task, prepared, fit_time) for task in tasks}, reasons
