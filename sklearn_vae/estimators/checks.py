@@ -55,25 +55,13 @@ CONSTRAINTS: dict[str, Any] = {
 
 
 def check_run(estimator: BaseEstimator) -> None:
-    """Check the callbacks and the checkpoint of a training."""
-    if estimator.callbacks:
-        check_callbacks(estimator)
-    if estimator.checkpoint is not None:
-        check_checkpoint(estimator)
-
-
-def check_callbacks(estimator: BaseEstimator) -> None:
-    """Check that the callbacks are ones that skorch can call."""
-    for entry in estimator.callbacks:
+    """Check the callbacks of a training, and that its checkpoint has a seed to resume by."""
+    for entry in estimator.callbacks or ():
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
             expected = "hold skorch callbacks, or tuples of a name and one"
             raise invalid_parameter(estimator, "callbacks", expected, entry)
-
-
-def check_checkpoint(estimator: BaseEstimator) -> None:
-    """Refuse a checkpoint without a seed: another fit could not resume it."""
-    if estimator.random_state is None:
+    if estimator.checkpoint is not None and estimator.random_state is None:
         raise ValueError(
             f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
             f"None every fit begins at other weights, and none could go on from another's. Got "

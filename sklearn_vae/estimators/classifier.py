@@ -15,7 +15,7 @@ from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
-from sklearn_vae.estimators.caller import called, copy_columns
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -188,14 +188,10 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        model = self.estimator_
-        with called(self):
-            rows = model._validate(X)
+        rows = self._validate(X)
         self._check_settable()
-        joint = ClassMarginal(model._predictor(), self.priors_).joint_log_density(
-            rows, self.n_draws
-        )
-        return log_softmax(joint)
+        marginal = ClassMarginal(self.estimator_._predictor(), self.priors_)
+        return log_softmax(marginal.joint_log_density(rows, self.n_draws))
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)

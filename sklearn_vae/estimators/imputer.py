@@ -26,7 +26,7 @@ from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.caller import called, copy_columns
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.table_checks import check_weights
@@ -318,8 +318,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         check_is_table(X, "transform")
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
-        with called(self):
-            rows = model._validate(X)
+        rows = self._validate(X)
         imputed = self._impute(without_unknown(rows, model._fields))
         missing = np.isnan(rows)
         imputed[:, missing & self._is_empty] = 0.0

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from sklearn_vae._typing import Rows
 from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
@@ -54,6 +55,11 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
             if not hasattr(self.estimator_, "n_iter_"):
                 raise
             self.estimator_.interrupted_ = True
+
+    def _validate(self, X: Rows) -> np.ndarray:
+        """Validate rows, and convert them to numbers."""
+        with called(self):
+            return self.estimator_._validate(X)
 
     def _check_wrapped(self, model: DensityEstimator) -> None:
         """Validate the model that was fitted, and that its columns are this estimator's."""

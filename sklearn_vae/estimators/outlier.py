@@ -35,7 +35,7 @@ from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
-from sklearn_vae.estimators.caller import called, copy_columns
+from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -483,11 +483,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _scores(self, rows: ScoredRows) -> np.ndarray:
         """Normality score of each row: (n,)."""
         return -score_in_batches(self.scorer_.score, rows)
-
-    def _validate(self, X: Rows) -> np.ndarray:
-        """Validate rows, and convert them to numbers."""
-        with called(self):
-            return self.estimator_._validate(X)
 
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""

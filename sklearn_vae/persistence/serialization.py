@@ -12,7 +12,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
-from types import FunctionType
+from importlib import import_module
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,16 +34,32 @@ MIN_DEDUPLICATED_BYTES = 256
 BUDGET, BUDGET_PER_BYTE = 24 << 20, 10
 # Types of floating-point rows.
 DTYPES = ("<f4", "<f8", ">f4", ">f8")
-# Types that names and categories may have, and what is stored of them. pandas may not be installed.
-WRITERS: dict[str, Callable[[Any], Any]] = {
-    "date": date.isoformat,
-    "datetime": datetime.isoformat,
-    "Decimal": str,
-    "Timestamp": lambda value: [value.isoformat(), value.unit],
-    "Period": lambda value: [str(value), value.freqstr],
-    "Interval": lambda value: [value.left, value.right, value.closed],
-    "NaTType": str,
-    "NAType": str,
+
+
+def _pandas() -> ModuleType:
+    """Import pandas, which may not be installed."""
+    return import_module("pandas")
+
+
+# Types that names and categories may have: what is stored of a value, and what makes it again.
+VALUES: dict[str, tuple[Callable[[Any], object], Callable[..., object]]] = {
+    "date": (date.isoformat, date.fromisoformat),
+    "datetime": (datetime.isoformat, datetime.fromisoformat),
+    "Decimal": (str, Decimal),
+    "Timestamp": (
+        lambda value: [value.isoformat(), value.unit],
+        lambda text, unit: _pandas().Timestamp(text).as_unit(unit),
+    ),
+    "Period": (
+        lambda value: [str(value), value.freqstr],
+        lambda text, unit: _pandas().Period(text, unit),
+    ),
+    "Interval": (
+        lambda value: [value.left, value.right, value.closed],
+        lambda *parts: _pandas().Interval(*parts),
+    ),
+    "NaTType": (str, lambda _: _pandas().NaT),
+    "NAType": (str, lambda _: _pandas().NA),
 }
 
 
@@ -81,8 +98,9 @@ class Writer:
             return {"@object": cls.__name__, **self._write_items(items, name)}
         if hasattr(value, "to_file"):
             return {"@object": cls.__name__, **value.to_file(self, f"{name}.")}
-        if cls.__name__ in WRITERS:
-            return {f"@{cls.__name__}": self.write(WRITERS[cls.__name__](value), name)}
+        if cls.__name__ in VALUES:
+            store, _ = VALUES[cls.__name__]
+            return {f"@{cls.__name__}": self.write(store(value), name)}
         if hasattr(value, "state_dict"):
             return {"@module": qualified_name(value)}  # its trained weights are the model's
         reason = ", as its class has no @serializable" if is_dataclass(value) else ""
@@ -229,26 +247,6 @@ def qualified_name(module: object) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _pandas_value(name: str, *parts: Any) -> object:
-    import pandas as pd
-
-    makers: dict[str, Callable[..., Any]] = {
-        "Timestamp": lambda text, unit: pd.Timestamp(text).as_unit(unit),
-        "Period": pd.Period,
-        "Interval": pd.Interval,
-        "NaTType": lambda _: pd.NaT,
-        "NAType": lambda _: pd.NA,
-    }
-    return makers[name](*parts)
-
-
-# Functions that make a name or a category of what ``WRITERS`` store of it.
-MAKERS: dict[str, Callable[..., Any]] = {
-    **{name: partial(_pandas_value, name) for name in WRITERS},
-    "date": date.fromisoformat,
-    "datetime": datetime.fromisoformat,
-    "Decimal": Decimal,
-}
 READERS: dict[str, Callable[..., Any]] = {
     "@array": Reader._array,
     "@object": Reader._object,
@@ -259,7 +257,7 @@ READERS: dict[str, Callable[..., Any]] = {
     "@dict": Reader._dict,
     "@dtype": Reader._dtype,
     "@module": Reader._module,
-    **{f"@{name}": partial(Reader._value, make=make) for name, make in MAKERS.items()},
+    **{f"@{name}": partial(Reader._value, make=make) for name, (_, make) in VALUES.items()},
 }
 
 

@@ -92,17 +92,6 @@ class Dataset:
             rows_per_window=distinct[0].rows_per_window,
         )
 
-    @classmethod
-    def bytes_to_stack(cls, datasets: Sequence[Self]) -> int:
-        """Return the bytes that ``stack`` allocates for rows and row indices."""
-        distinct = {id(dataset): dataset for dataset in datasets}.values()
-        if len(distinct) == 1:
-            return 0
-        tables = {id(dataset.x): dataset.x.nbytes for dataset in distinct}.values()
-        has_indices = any(dataset.row_indices is not None for dataset in distinct)
-        n_indices = sum(map(len, distinct)) if has_indices else 0
-        return (sum(tables) if len(tables) > 1 else 0) + 8 * n_indices
-
     def __len__(self) -> int:
         return self.n_rows
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from sklearn_vae.initialization.ppca import LinearGaussian
-from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.system.threads import threads_for
@@ -22,12 +21,11 @@ from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
-# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
+# Bytes that a stacked model works on in a gradient step: they fit in the last cache. Validation
+# takes a few times as many.
 WORKING_SET = 16 << 20
-# Bytes that a stacked model may hold, beside rows that are in memory anyway.
-MEMORY = 256 << 20
-# Shares of a GPU's free memory for the working set and for all that a stacked model holds.
-WORKING_SHARE, MEMORY_SHARE = 0.25, 0.5
+# Share of a GPU's free memory that it works on instead.
+WORKING_SHARE = 1 / 16
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -102,32 +100,23 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
 
 
 def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
-    """Group jobs by shape, cache and memory; yield the indices of each group."""
+    """Group jobs by shape, as many as fit in the cache; yield the indices of each group."""
     alike: dict[Hashable, list[int]] = {}
     for index, job in enumerate(jobs):
         alike.setdefault(job.shape, []).append(index)
     for indices in alike.values():
         # 0 bytes of a model without weights, as of a constant column
         n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        max_working_set, max_memory = limits(jobs[indices[0]].train.like.device)
-        largest = max(max_working_set // n_bytes, 1)
+        largest = max(max_working_set(jobs[indices[0]].train.like.device) // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
-        groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]
-        while groups:
-            group = groups.pop()
-            if len(group) == 1 or memory_of_jobs([jobs[index] for index in group]) <= max_memory:
-                yield group
-            else:
-                middle = len(group) // 2
-                groups += group[middle:], group[:middle]
+        yield from (group.tolist() for group in np.array_split(indices, n_groups))
 
 
-def limits(device: torch.device) -> tuple[int, int]:
-    """Bytes that a stacked model may work on in a gradient step, and that it may hold."""
+def max_working_set(device: torch.device) -> int:
+    """Bytes that a stacked model may work on in a gradient step."""
     if device.type != "cuda":
-        return WORKING_SET, MEMORY
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(WORKING_SHARE * free), int(MEMORY_SHARE * free)
+        return WORKING_SET
+    return int(WORKING_SHARE * torch.cuda.mem_get_info(device)[0])
 
 
 def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
@@ -139,26 +128,7 @@ def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None
 
 def working_set(job: TrainingJob) -> int:
     """Bytes that a gradient step of a job reads and writes."""
-    # weights, gradients and two moments; values and gradients of every layer, twice
-    return _bytes(job, 4, 4 * sum(job.config.rows_per_step(len(job.train))))
-
-
-def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
-    """Bytes of jobs in gradient steps or in validation, beside rows that are in memory anyway."""
-    valid = [job.valid for job in jobs if job.valid is not None]
-    memory = Dataset.bytes_to_stack([job.train for job in jobs]) + Dataset.bytes_to_stack(valid)
-    for job in jobs:
-        n_rows = 0 if job.valid is None else len(job.valid)
-        n_draws, n_together = validation_sizes(
-            n_rows, job.config.objective.n_draws, job.architecture.widest
-        )
-        # the best weights and the mask of weight decay are kept beside the weights
-        memory += working_set(job) + _bytes(job, 2, min(n_rows, n_together) * (1 + n_draws))
-    return memory
-
-
-def _bytes(job: TrainingJob, n_weights: int, n_values: int) -> int:
-    """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of a network."""
     widths = sum(job.architecture.hidden_layer_sizes) + 2 * job.train.x.shape[1]
-    n_numbers = n_weights * job.architecture.n_products + n_values * widths
-    return job.train.x.dtype.itemsize * n_numbers
+    # values and gradients of every layer, twice; weights, gradients and two moments
+    n_values = 4 * sum(job.config.rows_per_step(len(job.train))) * widths
+    return job.train.x.dtype.itemsize * (4 * job.architecture.n_products + n_values)
