@@ -50,7 +50,8 @@ from sklearn_vae import (
 )
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.objectives import IWAE
-from sklearn_vae.training import TrainingJob, train
+from sklearn_vae.training.jobs import TrainingJob
+from sklearn_vae.training.stacked import train
 
 ROOT = Path(__file__).resolve().parents[1]
 

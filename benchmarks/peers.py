@@ -348,7 +348,7 @@ def vae_transformer(work: Workload, **options: Any) -> Any:
     to the others' steps.
     """
     from sklearn_vae import VAETransformer
-    from sklearn_vae.training import MIN_STEPS
+    from sklearn_vae.training.jobs import MIN_STEPS
 
     return VAETransformer(
         work.n_components,

@@ -54,14 +54,11 @@ from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.system.progress import show_progress
 from sklearn_vae.system.warnings import warn
-from sklearn_vae.training import (
-    Checkpoint,
-    Dataset,
-    InterruptHandler,
-    TrainingJob,
-    TrainingResult,
-    train,
-)
+from sklearn_vae.training.callbacks import InterruptHandler
+from sklearn_vae.training.checkpoint import Checkpoint
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.stacked import train
 
 # The network of estimators that have no parameter ``network``; its rows have no structure.
 FULLY_CONNECTED: Network = NETWORKS["mlp"]

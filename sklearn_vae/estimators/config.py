@@ -10,7 +10,8 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Constant
-from sklearn_vae.training import MIN_STEPS, Dataset, TrainingConfig
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
 # Maximum of n_components="auto", in total and per row.
 MAX_AUTO_COMPONENTS = 8

@@ -41,7 +41,8 @@ from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.system.threads import map_on_threads, threads_for
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 
 # Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98

@@ -39,7 +39,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.system.warnings import warn
-from sklearn_vae.training import Trainer
+from sklearn_vae.training.trainer import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
 BATCH_OF_LARGE_TABLES = 512

@@ -38,15 +38,10 @@ from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.training import (
-    Dataset,
-    TrainingJob,
-    TrainingResult,
-    add_mask_inputs,
-    make_starts,
-    make_trainer,
-    threads_for_jobs,
-)
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.initialize import add_mask_inputs, make_starts
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]

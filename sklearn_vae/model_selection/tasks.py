@@ -17,7 +17,9 @@ from sklearn_vae._typing import Table, Target
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.stacked import train
 
 # Number of a candidate and number of a fold.
 Task = tuple[int, int]

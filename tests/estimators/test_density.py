@@ -22,8 +22,10 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import Whitening, pick
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import Constant
-from sklearn_vae.training import Dataset, Trainer, TrainingConfig
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingConfig
 from sklearn_vae.training.optimizer import FlatAdam
+from sklearn_vae.training.trainer import Trainer
 
 pd = pytest.importorskip("pandas")
 

@@ -11,7 +11,7 @@ from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetecto
 from sklearn_vae.networks import CustomNetwork
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.training import Dataset
+from sklearn_vae.training.dataset import Dataset
 
 pd = pytest.importorskip("pandas")
 

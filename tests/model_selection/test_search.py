@@ -479,7 +479,7 @@ def test_a_fit_that_fails_in_training_does_not_affect_other_fits(n_jobs):
     assert_same_results(ours.cv_results_, theirs.cv_results_)
 
 
-def test_fits_that_cannot_be_stacked_are_done_one_by_one(monkeypatch, found):
+def test_fits_that_fail_together_are_done_one_by_one(monkeypatch, found):
     """For example if memory does not suffice for all members."""
     train = tasks.train
 

@@ -8,7 +8,8 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.objectives import Constant
-from sklearn_vae.training import Dataset, TrainingConfig
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingConfig
 
 CONFIG = TrainingConfig(
     seed=0,

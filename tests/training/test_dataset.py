@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.training import Dataset
+from sklearn_vae.training.dataset import Dataset
 from tests.training.conftest import to_dataset
 
 

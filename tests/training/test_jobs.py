@@ -7,7 +7,8 @@ import torch
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import LinearWarmup
-from sklearn_vae.training import TrainingJob, TrainingResult, train
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.stacked import train
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 

@@ -8,7 +8,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.training import Dataset
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.gradients.elbo import impute_inputs
 

@@ -16,7 +16,8 @@ from sklearn_vae.objectives import (
     TotalCorrelation,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import TrainingConfig, TrainingJob, stacked
+from sklearn_vae.training import stacked
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 

@@ -9,8 +9,10 @@ from scipy import stats
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
-from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic, make_starts
+from sklearn_vae.training.jobs import TrainingJob
+from sklearn_vae.training.stacked import train
 from tests.training.conftest import PLAN, make_rows
 from tests.training.test_jobs import make_job
 

@@ -12,7 +12,8 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
 from sklearn_vae.system import progress
-from sklearn_vae.training import Dataset, Trainer
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.trainer import Trainer
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
 
