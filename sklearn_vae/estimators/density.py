@@ -119,17 +119,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Iterations without progress after which the training of a member stops.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included.
-    callbacks : list of skorch callbacks, default=None
-        Called at every iteration.
-    checkpoint : str or path-like, default=None
-        File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
-    device : str, default="auto"
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
-        there is one, else the CPU.
+    callbacks, checkpoint, device, verbose : default=None, None, "auto", False
+        As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None
         Seed. Give an integer for the same result at every fit.
-    verbose : bool or int, default=False
-        True for a line of progress, 2 for a line per iteration.
 
     Attributes
     ----------
@@ -149,10 +142,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Each member's weights by name.
     interrupted_ : bool
         Whether Ctrl-C ended the fit early. The best weights until then are kept.
-    n_features_in_ : int
-        Number of columns of X.
-    feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Names of the columns, where X has any.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
+        Number of columns of X, and their names, where X has any.
 
     See Also
     --------

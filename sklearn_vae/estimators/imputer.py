@@ -88,10 +88,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         Values of columns whose values repeat; draws are rounded to them.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
-    n_features_in_ : int
-        Number of columns of X.
-    feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Names of the columns, where X has any.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
+        Number of columns of X, and their names, where X has any.
 
     See Also
     --------

@@ -159,10 +159,8 @@ class VAETransformer(
         The weights by name, with an axis of members in front.
     interrupted_ : bool
         Whether Ctrl-C ended the fit early. The best weights until then are kept.
-    n_features_in_ : int
-        Number of columns of X.
-    feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Names of the columns, where X has any.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
+        Number of columns of X, and their names, where X has any.
 
     See Also
     --------

@@ -15,15 +15,6 @@ def serializable(target: T) -> T:
 
     It is the outermost decorator, above ``@dataclass``. Names are unique. Pickles and copies of a
     dataclass hold its fields alone, without cached properties.
-
-    Examples
-    --------
-    >>> from sklearn_vae.persistence.registry import find, serializable
-    >>> @serializable
-    ... def twice(x):
-    ...     return 2 * x
-    >>> find("twice") is twice
-    True
     """
     registered = _REGISTRY.setdefault(target.__name__, target)
     names = [(t.__module__, t.__qualname__) for t in (registered, target)]
