@@ -1,17 +1,15 @@
-"""Registry of the classes and functions that files may contain."""
+"""Registry of the classes that files may contain."""
 
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from types import FunctionType
 from typing import Any, TypeVar
 
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T", bound=type)
 
-_REGISTRY: dict[str, Any] = {}
+_REGISTRY: dict[str, type] = {}
 
 
 def serializable(target: T) -> T:
-    """Register a dataclass, a function or an estimator under its name, for files.
+    """Register a dataclass or an estimator under its name, for files.
 
     It is the outermost decorator, above ``@dataclass``. Names are unique. Pickles and copies of a
     dataclass hold its fields alone, without cached properties.
@@ -31,13 +29,13 @@ def _fields_of(value: Any) -> dict[str, object]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def is_serializable(target: type | FunctionType) -> bool:
-    """Return True if the class or function is registered itself; a base class does not count."""
+def is_serializable(target: type) -> bool:
+    """Return True if the class is registered itself; a base class does not count."""
     return _REGISTRY.get(target.__name__) is target
 
 
 def find(name: object) -> Any:
-    """Return the class or function that is registered under a name; nothing is imported."""
+    """Return the class that is registered under a name; nothing is imported."""
     if not isinstance(name, str) or name not in _REGISTRY:
         raise ValueError(f"{name!r:.100} is not registered in this version of sklearn_vae")
     return _REGISTRY[name]

@@ -1,8 +1,8 @@
 """Parameters and fitted attributes as JSON and arrays of numbers, and back.
 
 A value that JSON does not have is an object whose first key is a tag: ``{"@tuple": [...]}``. An
-object of a class is stored as the name of the class and its fields. Only registered classes and
-functions are read, see ``registry``; their fields are checked against annotations and by ``check``.
+object of a class is stored as the name of the class and its fields. Only registered classes are
+read, see ``registry``; their fields are checked against annotations and by ``check``.
 """
 
 import os
@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,8 +90,6 @@ class Writer:
             return self._write_mapping(value, name)
         if isinstance(value, np.dtype) and value.str in DTYPES:
             return {"@dtype": value.str}
-        if isinstance(value, FunctionType) and is_serializable(value):
-            return {"@function": value.__name__}
         cls = type(value)
         if is_dataclass(value) and is_serializable(cls):
             items = {field.name: getattr(value, field.name) for field in fields(value)}
@@ -177,19 +175,11 @@ class Reader:
         items = {key: self.read(item) for key, item in items.items()}
         if hasattr(cls, "from_file"):
             return cls.from_file(**items)
-        if not (isinstance(cls, type) and is_dataclass(cls)):
-            raise ValueError(f"{name!r} is not a class of objects")
         value: Any = cls(**items)
         check_annotations(value, [field.name for field in fields(cls)])
         if hasattr(value, "check"):
             value.check()
         return value
-
-    def _function(self, name: str) -> FunctionType:
-        function = find(name)
-        if not isinstance(function, FunctionType):
-            raise ValueError(f"{name!r} is not a function")
-        return function
 
     def _text(self, value: Json) -> np.ndarray:
         texts = _strings(value)
@@ -250,7 +240,6 @@ def qualified_name(module: object) -> str:
 READERS: dict[str, Callable[..., Any]] = {
     "@array": Reader._array,
     "@object": Reader._object,
-    "@function": Reader._function,
     "@text": Reader._text,
     "@names": Reader._names,
     "@tuple": Reader._tuple,
