@@ -12,7 +12,7 @@ from sklearn_vae.estimators.imputer import VAEImputer
 from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.estimators import on_cpu, warn_if_other_version
+from sklearn_vae.persistence.estimators import warn_if_other_version
 from sklearn_vae.persistence.serialization import Reader, read_model
 
 # Estimators by name. Importing them registers every class of their parameters.
@@ -78,6 +78,5 @@ def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[BaseEstimat
         raise ValueError(f"no estimator is called {name!r}")
     sections = (reader.read(header[section]) for section in ("parameters", "fitted"))
     estimator = ESTIMATORS[name].from_file(*sections)
-    with on_cpu(estimator):
-        estimator._validate_fitted()
+    estimator._validate_fitted()
     return estimator, str(header["versions"]["sklearn_vae"])

@@ -1,12 +1,9 @@
 """``save`` of estimators, and their pickles."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Self
 
 from numpy.random import RandomState
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
@@ -160,17 +157,6 @@ class SerializationMixin:
         for container in getattr(self, OUTPUT_CONFIG, {}).values():
             if container not in (None, "default", "pandas", "polars"):
                 raise ValueError(f"set_output does not have {container!r:.100}")
-
-
-@contextmanager
-def on_cpu(estimator: BaseEstimator) -> Iterator[None]:
-    """Set ``device`` to the CPU for a while; this machine may not have the saved device."""
-    model = getattr(estimator, "estimator_", estimator)
-    device, model.device = model.device, "cpu"
-    try:
-        yield
-    finally:
-        model.device = device
 
 
 def warn_if_other_version(name: str, written_by: str) -> None:
