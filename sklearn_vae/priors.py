@@ -206,13 +206,8 @@ class MixturePrior(_Mixture):
     Parameters
     ----------
     n_components : int, default=10
-        Number of components of the mixture; the estimator's ``n_components`` is the number
-        of latent dimensions.
-
-    Raises
-    ------
-    ValueError
-        If ``n_components`` is not an integer >= 1.
+        Number of components of the mixture, at least 1; the estimator's ``n_components`` is the
+        number of latent dimensions.
 
     References
     ----------
@@ -327,12 +322,7 @@ class VampPrior(_Mixture):
     Parameters
     ----------
     n_components : int, default=50
-        Number of pseudo-inputs.
-
-    Raises
-    ------
-    ValueError
-        If ``n_components`` is not an integer >= 1.
+        Number of pseudo-inputs, at least 1.
 
     References
     ----------

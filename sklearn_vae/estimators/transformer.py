@@ -406,13 +406,8 @@ class VAETransformer(
         check_same_architecture(self, parts, network, self.architecture_)
         table = self._encode(rows, weight)
         if table.has_missing and not self.architecture_.n_factors:
-            model, config = (
-                self._predictor().module(self.dtype_, 1),
-                make_config(self, parts, table),
-            )
-            self.architecture_, self.state_dict_ = add_mask_inputs(
-                model, table, config, self.state_dict_
-            )
+            job = TrainingJob(self.architecture_, make_config(self, parts, table), table)
+            self.architecture_, self.state_dict_ = add_mask_inputs(job, self.state_dict_)
             self.columns_ = replace(self.columns_, has_missing=True)
             self.optimizer_state_ = None
         return table

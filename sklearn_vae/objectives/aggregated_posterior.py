@@ -154,14 +154,9 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
     Parameters
     ----------
     weight : float, default=5.0
-        Weight of a nat of total correlation.
+        Weight of a nat of total correlation, at least 0.
     free_bits : float, default=0.0
         As of :class:`ELBO`.
-
-    Raises
-    ------
-    ValueError
-        If ``weight`` is not a finite number >= 0.
 
     References
     ----------
@@ -238,14 +233,9 @@ class MMD(AggregatedPosteriorPenalty):
     Parameters
     ----------
     weight : float, default=100.0
-        Weight of the squared MMD, in nats.
+        Weight of the squared MMD, in nats, at least 0.
     free_bits : float, default=0.0
         As of :class:`ELBO`.
-
-    Raises
-    ------
-    ValueError
-        If ``weight`` is not a finite number >= 0.
 
     References
     ----------

@@ -27,13 +27,8 @@ class ELBO(Objective):
     Parameters
     ----------
     free_bits : float, default=0.0
-        KL in nats that each code may have at no cost, on average over rows [2]_. Raise it if codes
-        are not used.
-
-    Raises
-    ------
-    ValueError
-        If ``free_bits`` is not a finite number >= 0.
+        KL in nats that each code may have at no cost, on average over rows [2]_, at least 0. Raise
+        it if codes are not used.
 
     References
     ----------
@@ -99,12 +94,7 @@ class IWAE(Objective):
     Parameters
     ----------
     n_draws : int, default=5
-        Draws of z per row in each step.
-
-    Raises
-    ------
-    ValueError
-        If ``n_draws`` is not an integer from 1 to 65,536.
+        Draws of z per row in each step, up to 65,536.
 
     References
     ----------

@@ -115,12 +115,7 @@ class RelaxedCategorical(CategoricalPosterior):
     n_variables : int, default=1
         Number of categorical variables, at most 12, which divide ``n_components`` equally.
     temperature : float, default=0.3
-        Final temperature.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of its range.
+        Final temperature, above 0.
 
     References
     ----------
@@ -268,14 +263,9 @@ class GaussianCategorical(CategoricalPosterior):
     Parameters
     ----------
     n_classes : int, default=10
-        Number of classes, at most 64.
+        Number of classes, from 2 to 64.
     temperature : float, default=0.3
         Final temperature of the relaxed draws, which falls from 1.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of its range.
 
     References
     ----------

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy.stats import norm
 
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
@@ -17,12 +15,11 @@ from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, Linear
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_memory
-from sklearn_vae.models.vae import VAE, build
+from sklearn_vae.models.vae import build
 from sklearn_vae.networks import ConvNet, CustomNetwork
-from sklearn_vae.numerics.random import Stream, make_generator, start_seeds, stream_seed
+from sklearn_vae.numerics.random import Stream, start_seeds, stream_seed
 from sklearn_vae.numerics.row_subsets import spread_out
-from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
+from sklearn_vae.training.jobs import TrainingJob
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,
 # a gradient step would be many times as wide as the residuals.
@@ -36,8 +33,6 @@ MAX_ROWS = 1 << 13
 MIN_ROWS = 20_000
 # Rows by which the loadings of columns that the encoder does not read are estimated, at most.
 ROWS_FOR_LOADINGS = 20_000
-# Rows sampled from a model of complete rows, to fit the imputation layer to.
-ROWS_FOR_IMPUTATION = 2048
 
 
 def make_starts(
@@ -206,26 +201,25 @@ def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA:
 
 
 def add_mask_inputs(
-    model: VAE, table: Dataset, config: TrainingConfig, state_dict: dict[str, np.ndarray]
+    job: TrainingJob, state_dict: dict[str, np.ndarray]
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
     """Add the mask of observed cells to the inputs of a fitted model's encoder.
 
     The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
-    encoder's imputation layer is a factor analysis of rows sampled from the model, which has one
-    member, given the conditions of the table's rows. A user's encoder is refused.
+    encoder's imputation layer is a factor analysis of the job's rows. A user's encoder is refused.
     """
-    network, n_columns = model.architecture.network, len(model.architecture.inputs)
+    network, n_columns = job.architecture.network, len(job.architecture.inputs)
     if isinstance(network, CustomNetwork) and network.encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "
             f"{network.encoder!r} was made for whole rows. Fit rows with missing "
             f"cells first, or all rows at once."
         )
-    n_factors = n_imputation_factors(ROWS_FOR_IMPUTATION, n_columns)
-    architecture = replace(model.architecture, n_factors=n_factors)
-    job = TrainingJob(architecture, config, _sample_complete_rows(model, table, config.seed))
+    n_factors = n_imputation_factors(job.train.n_weighted_rows, n_columns)
+    architecture = replace(job.architecture, n_factors=n_factors)
     model = build(architecture)
-    model.initialize(0, make_initializer(architecture.n_components)(job))
+    initializer = make_initializer(architecture.n_components)
+    model.initialize(0, initializer(replace(job, architecture=architecture)))
     params = {}
     for name, initial in model.weights().items():
         value = state_dict.get(name, initial)
@@ -240,17 +234,3 @@ def add_mask_inputs(
             value = np.insert(value, positions, 0, axis=axis)
         params[name] = value
     return architecture, params
-
-
-def _sample_complete_rows(model: VAE, table: Dataset, seed: int) -> Dataset:
-    """Sample encoded rows, given the conditions of a table's rows."""
-    n_columns = model.architecture.n_columns
-    rows = torch.arange(ROWS_FOR_IMPUTATION, device=table.like.device) % len(table)
-    conditions = table.take(rows[None])[0][0, :, n_columns:]
-    sampled = model.sample(
-        ROWS_FOR_IMPUTATION,
-        make_generator(seed, Stream.SAMPLE),
-        F.pad(conditions, (n_columns, 0)).to(model.free) if conditions.shape[1] else None,
-    )
-    x = torch.cat([sampled.to(conditions), conditions], 1)
-    return Dataset.from_x(x, None, ROWS_FOR_IMPUTATION, 0.0)
