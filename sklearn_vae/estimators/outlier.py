@@ -182,6 +182,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """
         with self._watch_fit():
             self._validate_params()
+            check_run(self)
             source = as_source(X)
             if source is not None and sample_weight is None:
                 X, _ = source.sample()
@@ -235,10 +236,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 f"{MIN_ROWS} are needed."
             )
         return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT))
-
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        check_run(self)
 
     def _calibrate(
         self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None

@@ -47,22 +47,18 @@ class FitTask:
     rows: Dataset  # all training rows
     split: int  # number of the fold
 
-    @default_modes()
-    def set_results(self, results: list[TrainingResult]) -> None:
-        """Set the fitted attributes."""
-        self.vae._set_results(self.jobs, results, self.rows)
-
 
 @default_modes()
-def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
-    """Train all tasks together, with their second trainings."""
+def train_tasks(tasks: Sequence[FitTask]) -> None:
+    """Train all tasks together, with their second trainings, and set the fitted attributes."""
     first = _train_nested(tasks, [task.jobs for task in tasks])
     selected = [
         task.vae._select(task.jobs, results, task.rows)
         for task, results in zip(tasks, first, strict=True)
     ]
     again = _train_nested(tasks, [jobs for _, jobs in selected])
-    return [second or best for (best, _), second in zip(selected, again, strict=True)]
+    for task, (best, _), second in zip(tasks, selected, again, strict=True):
+        task.vae._set_results(task.jobs, second or best, task.rows)
 
 
 def _train_nested(
@@ -176,10 +172,6 @@ class SearchRun:
             self.steps.setdefault(key, (pipeline.steps, rows))
         return self.steps[key]
 
-    def result(self, task: Task, trained: dict[Task, FitTask], fit_time: float) -> Scores:
-        """Score a trained task; fit and score one that is not trained."""
-        return self.score(trained[task], fit_time) if task in trained else self.fit_and_score(*task)
-
     def score(self, task: FitTask, fit_time: float) -> Scores:
         """Score a trained task, as scikit-learn's searches do."""
         X_train, y_train, X_test, y_test = self._fold(task.split)
@@ -248,11 +240,12 @@ def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, C
         prepared |= fit_tasks
         reasons += more
     try:
-        results = train_tasks(list(prepared.values()))
+        train_tasks(list(prepared.values()))
     except Exception:  # of one of them, or of memory: all are fitted one by one
         prepared = {}
-    else:
-        for fit_task, result in zip(prepared.values(), results, strict=True):
-            fit_task.set_results(result)
     fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
-    return {task: run.result(task, prepared, fit_time) for task in tasks}, reasons
+    results = {
+        task: run.score(prepared[task], fit_time) if task in prepared else run.fit_and_score(*task)
+        for task in tasks
+    }
+    return results, reasons

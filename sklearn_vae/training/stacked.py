@@ -107,16 +107,12 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for indices in alike.values():
         # 0 bytes of a model without weights, as of a constant column
         n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        largest = max(max_working_set(jobs[indices[0]].train.like.device) // n_bytes, 1)
+        max_bytes, device = WORKING_SET, jobs[indices[0]].train.like.device
+        if device.type == "cuda":
+            max_bytes = int(WORKING_SHARE * torch.cuda.mem_get_info(device)[0])
+        largest = max(max_bytes // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
         yield from (group.tolist() for group in np.array_split(indices, n_groups))
-
-
-def max_working_set(device: torch.device) -> int:
-    """Bytes that a stacked model may work on in a gradient step."""
-    if device.type != "cuda":
-        return WORKING_SET
-    return int(WORKING_SHARE * torch.cuda.mem_get_info(device)[0])
 
 
 def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
