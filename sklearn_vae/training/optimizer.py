@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +10,6 @@ from torch import Tensor
 
 from sklearn_vae._compat import fused_adam_
 from sklearn_vae.models.stacked import StackedModule
-
-
-class FusedUpdate(NamedTuple):
-    """Arguments of one fused Adam call: a learning rate and its members' tensors."""
-
-    lr: float
-    tensors: list[list[Tensor]]
-    counts: list[Tensor]
 
 
 class FlatAdam(torch.optim.Optimizer):
@@ -137,10 +128,10 @@ class FlatAdam(torch.optim.Optimizer):
         self.count.add_(self._is_active)
         if self._decay_factors is not None:
             self.model.flat.mul_(self._decay_factors)
-        for update in self._updates:
+        for lr, tensors, counts in self._updates:
             fused_adam_(
-                *(*update.tensors, [], update.counts),
-                lr=update.lr,
+                *(*tensors, [], counts),
+                lr=lr,
                 beta1=self.BETAS[0],
                 beta2=self.BETAS[1],
                 weight_decay=0.0,
@@ -167,7 +158,7 @@ class FlatAdam(torch.optim.Optimizer):
         self._is_active = torch.as_tensor(rates > 0).to(self.count)
         decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
         self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
-        self._updates = []
+        self._updates: list[tuple[float, list[list[Tensor]], list[Tensor]]] = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
         spans = self.model.lr_spans
         for lr in np.unique(rates[rates > 0]).tolist():
@@ -176,13 +167,13 @@ class FlatAdam(torch.optim.Optimizer):
             is_limited = lr > min(spans)
             if are_all and not is_limited:
                 parts = [[tensor.view(-1)] for tensor in tensors]
-                self._updates.append(FusedUpdate(lr, parts, [self.count[0]]))
+                self._updates.append((lr, parts, [self.count[0]]))
                 continue
             for max_lr, slices in (spans if is_limited else {lr: [slice(None)]}).items():
                 where = list(product(members, slices))
                 parts = [[tensor[index] for index in where] for tensor in tensors]
                 counts = [self.count[member] for member, _ in where]
-                self._updates.append(FusedUpdate(min(lr, max_lr), parts, counts))
+                self._updates.append((min(lr, max_lr), parts, counts))
 
 
 class ExponentialMovingAverage:
