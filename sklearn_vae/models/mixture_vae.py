@@ -13,20 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_ensemble import Standardized
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
-from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     GOLDEN_RATIO,
-    HALF_LOG_2PI,
     LOG_ZERO_WEIGHT,
 )
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
@@ -76,17 +73,14 @@ class MixtureVAE(StackedModule):
         # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
-        self.scale_params = torch.as_tensor(self.others.is_scale_param).nonzero()[:, 0]
-        self.least_params = torch.as_tensor(architecture.least_params)[self.scale_params]
-        n_real, n_params = len(self.real_columns), self.others.n_params
-        least_scales = architecture.least_scales[architecture.is_real_value]
-        self.least_scales = torch.as_tensor(least_scales)
+        n_real, *_, n_params = architecture.decoder_sizes
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden = architecture.hidden_layer_sizes
-        self.splits = [n_real, n_real, architecture.n_shears, n_params]
         n_posterior_params = self.posterior.n_params(n_latent)
         self.encoder = MLP(n_members, architecture.n_inputs, n_posterior_params, hidden)
-        self.decoder = MLP(n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1])
+        self.decoder = MLP(
+            n_members, n_latent + n_mixture, sum(architecture.decoder_sizes), hidden[::-1]
+        )
         # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
         self.before = torch.ones(n_real, n_real).triu(1).repeat(architecture.n_shears, 1)
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
@@ -106,10 +100,6 @@ class MixtureVAE(StackedModule):
         self.register_buffer("min_log_scale", min_log_scale)
 
     # -- density ---------------------------------------------------------------------
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
-        return self.encoder(self.architecture.encoder_input(x))
 
     def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""
@@ -147,140 +137,34 @@ class MixtureVAE(StackedModule):
         Draws
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
-        q = self.encode(x)
+        q = self.encoder(self.architecture.encoder_input(x))
         z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=stop_gradient)
         row = self.split(x)
         white, log_density = Whitening(self)(row)
-        log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
+        log_pi = self.mixture_logit.log_softmax(-1).mT  # (M, C, 1)
+        log_share = (log_density + log_pi.detach()).log_softmax(1)
         chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
-        log_prob = self.log_prob_of(
-            self.standardize(
-                pick(white, chosen), self.decode(z, chosen), chosen, row.real_observed
+        weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        model = MixtureEnsemble(self.architecture, weights, q.new_ones(len(q)))
+        component = (chosen + model.first_component[:-1, None, None]).flatten()
+
+        def of_draws(values: Tensor | None) -> Tensor | None:
+            """Values (M, B, n) of each draw's row: (M K B, n)."""
+            shape = -1, z.shape[1], -1, -1
+            return None if values is None else values.unsqueeze(1).expand(shape).flatten(0, 2)
+
+        log_prob = model.log_prob_of(
+            model.standardize(
+                pick(white, chosen).movedim(1, 0).flatten(1),
+                model.decode_codes(z.flatten(0, 2), component),
+                component,
+                of_draws(row.real_observed),
             ),
-            row.others.unsqueeze(1),
-            None if row.others_observed is None else row.others_observed.unsqueeze(1),
+            of_draws(row.others),
+            of_draws(row.others_observed),
         )
-        log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
-        return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
-
-    def standardize(
-        self,
-        white: Tensor,
-        decoded: Sequence[Tensor],
-        chosen: Tensor,
-        observed: Tensor | None = None,
-    ) -> Standardized:
-        """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
-
-        Parameters
-        ----------
-        white : Tensor of shape (M, d, K, B)
-            Rows in their components' coordinates.
-        decoded : sequence of Tensor of shape (M, ..., K, B)
-            Outputs of the decoder, as ``decode`` returns them.
-        chosen : Tensor of shape (M, K, B)
-            Components.
-        observed : Tensor of shape (M, B, d), bool, optional
-            Mask of observed values; by default, none is missing.
-        """
-        shift, raw, mix, params = decoded
-        log_scale = self._bounded_log_scale(raw, chosen)
-        residual = white - shift
-        standard = torch.addcmul(self._sheared(residual, mix), residual, (-log_scale).exp())
-        log_det = pick(self.log_det.unsqueeze(-1), chosen)
-        if params.shape[1]:
-            params = self.bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
-        parts = Standardized(standard, log_scale, params, log_det)
-        return parts if observed is None else self._marginal(parts, mix, chosen, observed)
-
-    def _bounded_log_scale(self, raw: Tensor, chosen: Tensor) -> Tensor:
-        """Log-scales in their component's coordinates, bounded below: (M, d, K, B)."""
-        log_scale, least = bounded(raw, COMPONENT_LOG_SCALE_BOUND), self.least_log_scale
-        return log_scale if least is None else torch.maximum(log_scale, pick(least, chosen))
-
-    def bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
-        """Parameters of the other columns, whose scales are bounded below: (M, P, K, B)."""
-        params, scale = start + added, self.scale_params
-        if len(scale):
-            bounded_sum = start[:, scale] + added[:, scale].clamp(min=-COMPONENT_LOG_SCALE_BOUND)
-            least = self.least_params.to(added).view(-1, 1, 1)
-            params[:, scale] = torch.maximum(bounded_sum, least)
-        return params
-
-    def _marginal(
-        self, parts: Standardized, mix: Tensor, chosen: Tensor, observed: Tensor
-    ) -> Standardized:
-        """Integrate out the missing values of rows: their density is that of the other values.
-
-        The residuals are those of ``marginal_of_normal``, and so are the scales, in units of x.
-        """
-        standard, log_scale, params, log_det = parts
-        member, row = (~observed.all(-1)).nonzero(as_tuple=True)  # of the I incomplete rows
-        mask = observed[member, row].unsqueeze(1)  # (I, 1, d)
-        if len(member) == 0:
-            return parts
-        scales = log_scale[member, :, :, row].mT  # (I, K, d)
-        whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
-        residual = standard[member, :, :, row].mT
-        if self.architecture.is_independent:
-            marginal = residual.where(mask, 0.0), (scales - whiten.log()).where(mask, 0.0)
-        else:
-            root = torch.diag_embed((-scales).exp())
-            if n_shears := self.architecture.n_shears:
-                shears = self.shears.unflatten(1, (n_shears, -1)).triu(1)  # (M, S, d, d)
-                mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears[member])
-                root = root + mixed
-            whiten = whiten if self.is_full else torch.diag_embed(whiten)
-            marginal = marginal_of_normal(whiten, residual, mask, root)
-        standard, log_scale, log_det = standard.clone(), log_scale.clone(), log_det.clone()
-        standard[member, :, :, row], log_scale[member, :, :, row] = (part.mT for part in marginal)
-        # the scales are now those of X, and ``log_prob_of`` subtracts a constant of all columns
-        log_det[member, :, row] = (
-            (HALF_LOG_2PI * (~mask).to(log_det).sum(-1)).to(log_det).expand(-1, log_det.shape[1])
-        )
-        return Standardized(standard, log_scale, params, log_det)
-
-    def log_prob_of(
-        self, parts: Standardized, others: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
-        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns of x: (M, K, B).
-
-        Other columns (M, 1 or K, B, n), and the mask of their observed values.
-        """
-        standard, log_scale, params, log_det = parts
-        log_prob = -torch.addcmul(log_scale, standard, standard, value=0.5).sum(1)
-        log_prob = log_prob - standard.shape[1] * HALF_LOG_2PI
-        if params.shape[1]:
-            blocks = self.others.split_params(params.movedim(1, -1))
-            log_prob = log_prob + self.others.log_prob(blocks, others, observed)
-        return log_det + log_prob
-
-    def decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
-        """Shift, raw scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
-        inputs = F.pad(z, (0, self.architecture.n_mixture))  # and the component, one-hot
-        inputs.scatter_(-1, chosen.unsqueeze(-1) + z.shape[-1], 1.0)
-        # features lie first, as the decoder leaves them
-        out = self.decoder(inputs.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
-        return out.split(self.splits, dim=1)
-
-    @property
-    def least_log_scale(self) -> Tensor | None:
-        """Least log-scale of each column in each component: (M, d, C, 1); None without need.
-
-        A component of few rows does not become narrower: it would suit these rows alone.
-        """
-        root = self.whiten.diagonal(dim1=-2, dim2=-1) if self.is_full else self.whiten
-        least = (self.least_scales.to(root) * root).log()
-        least = torch.maximum(least, self.min_log_scale.unsqueeze(-1))
-        return least.mT.unsqueeze(-1) if (least > -COMPONENT_LOG_SCALE_BOUND).any() else None
-
-    def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
-        """Sum of the shears of each column by those before it: (M, d, K, B) -> (M, d, K, B)."""
-        if mix.shape[1] == 0:
-            return residual.new_zeros(())
-        parts = (mix.unsqueeze(2) * residual.unsqueeze(1)).flatten(1, 2)  # (M, S d, K, B)
-        shears = self.shears * self.before.to(self.shears)
-        return (shears.mT @ parts.flatten(2)).unflatten(2, residual.shape[2:])
+        log_c = pick(log_pi - log_share, chosen)
+        return Draws(z, log_prob.view_as(chosen), log_c + self.prior.log_prob(z) - log_q)
 
     # -- initialization ---------------------------------------------------------------
 

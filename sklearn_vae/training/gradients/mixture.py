@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sklearn_vae.models.mixture_ensemble import least_log_scale, least_params
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.array_api import cholesky, in_double
@@ -47,7 +48,7 @@ class MixtureGradient:
         one_hot = self.decoder.x[:, n_latent:]  # after z
         self.grad_out = torch.empty_like(self.decoder.out)
         params, grads = (
-            out.unflatten(2, (n_draws, n_rows)).split(model.splits, dim=1)
+            out.unflatten(2, (n_draws, n_rows)).split(model.architecture.decoder_sizes, dim=1)
             for out in (self.decoder.out, self.grad_out)
         )
         *outputs, other = zip(params, grads, strict=True)
@@ -218,8 +219,9 @@ class WhitenedColumns:
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
         self.constant = self.shift.shape[1] * HALF_LOG_2PI
-        least = model.least_log_scale  # (M, d, C, 1)
-        self.min_tanh_by_component = None if least is None else least / COMPONENT_LOG_SCALE_BOUND
+        least = least_log_scale(model.architecture, model.whiten, model.min_log_scale)
+        least = least.mT.unsqueeze(-1) / COMPONENT_LOG_SCALE_BOUND  # (M, d, C, 1)
+        self.min_tanh_by_component = least if (least > -1).any() else None
         self.min_tanh = empty_like(self.shift)
         value, grad = buffers.view(model.shears)
         self.shears = (
@@ -387,7 +389,11 @@ class OtherColumns:
     """Cost of the other columns, whose parameters are relative to their component's."""
 
     def __init__(self, model: MixtureVAE, params: tuple[Tensor, Tensor]):
-        self.model, (self.added, self.grad) = model, params  # (M, P, K, B)
+        self.added, self.grad = params  # (M, P, K, B)
+        scales = torch.as_tensor(model.others.is_scale_param, device=model.device)
+        self.scales = scales.nonzero()[:, 0]
+        least = least_params(model.architecture, model.params)[..., self.scales]
+        self.least_by_component = least.mT.unsqueeze(-1)  # (M, S, C, 1)
         self.of_components = model.params.mT.unsqueeze(-1)  # (M, P, C, 1)
         self.params, others = empty_like(self.added), model.others
         n_members, _, _, n_rows = self.params.shape
@@ -404,9 +410,12 @@ class OtherColumns:
     def forward(self, row: Row, component: Tensor) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
         of_component = pick(self.of_components, component)
-        params, scale = self.model.bounded_params(self.added, of_component), self.model.scale_params
-        self.params.copy_(params)
-        self.is_free = params[:, scale] == of_component[:, scale] + self.added[:, scale]
+        torch.add(of_component, self.added, out=self.params)
+        if len(self.scales):
+            free = self.params[:, self.scales]
+            least = pick(self.least_by_component, component)
+            self.is_free = free >= least
+            self.params[:, self.scales] = torch.maximum(free, least)
         self.x.squeeze(2).copy_(row.others.mT)
         if self.observed is not None:
             if row.others_observed is None:
@@ -421,4 +430,5 @@ class OtherColumns:
         weight = -grad_log_weight.unsqueeze(1)
         for cost in self.costs:
             cost.backward(weight)
-        self.grad[:, self.model.scale_params] *= self.is_free  # of scales above their lower bound
+        if len(self.scales):  # those at their lower bound
+            self.grad[:, self.scales] *= self.is_free
