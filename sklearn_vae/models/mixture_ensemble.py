@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -49,25 +48,6 @@ from sklearn_vae.numerics.row_subsets import batches
 # they fit the cache.
 CODES_PER_CHUNK = 1 << 11
 MATRICES_PER_CHUNK = 1 << 20
-
-
-class Standardized(NamedTuple):
-    """Rows as seen by p(x|z, c), for draws of z and c. Features lie before the draws.
-
-    Attributes
-    ----------
-    standard, log_scale : array of shape (..., d, draws)
-        Real columns standardized given those before them, and logarithms of their scales.
-    params : array of shape (..., n_params, draws)
-        Parameters of the other columns.
-    log_det : array of shape (..., draws)
-        The rest of the log-determinant.
-    """
-
-    standard: Array
-    log_scale: Array
-    params: Array
-    log_det: Array
 
 
 class MixtureEnsemble:
@@ -253,16 +233,16 @@ class MixtureEnsemble:
         return xp.moveaxis(self.whiten @ xp.moveaxis(residual, 1, 0), 0, 1)
 
     def standardize(
-        self,
-        white: Array,
-        decoded: Sequence[Array],
-        component: Array,
-        observed: Array | None,
-    ) -> Standardized:
+        self, white: Array, decoded: Sequence[Array], component: Array, observed: Array | None
+    ) -> tuple[Array, Array, Array, Array]:
         """Rows (d, N) in the coordinates where p(x|z, c) is standard normal.
 
         Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
         Without a mask, none is missing.
+
+        Return real columns standardized given those before them, and logarithms of their scales
+        (d, N), parameters of the other columns (n_params, N), and the rest of the log-determinant
+        (N,).
         """
         xp, (shift, log_scale, mix, params) = namespace(white), decoded
         residual = white - shift
@@ -286,7 +266,7 @@ class MixtureEnsemble:
             )
             # ``log_prob_of`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
-        return Standardized(standard, log_scale, params, log_det)
+        return standard, log_scale, params, log_det
 
     def _shear(self, member: int, residual: Array, mix: Array) -> Array:
         """Sum of the shears of each column by those before it: (d, N), (S, N) -> (d, N)."""
@@ -305,20 +285,14 @@ class MixtureEnsemble:
         )
         return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
 
-    def log_prob_of(self, parts: Standardized, others: Array, observed: Array | None) -> Array:
+    def log_prob_of(self, parts: Sequence[Array], others: Array, observed: Array | None) -> Array:
         """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns: (N,)."""
-        log_prob = self.log_prob_of_real(parts)
+        standard, log_scale, params, log_det = parts
+        log_prob = log_normal(standard, log_scale, log_det, 0)
         if not self.others.blocks:
             return log_prob
-        blocks = self.others.split_params(parts.params.swapaxes(0, 1))
+        blocks = self.others.split_params(params.swapaxes(0, 1))
         return log_prob + self.others.log_prob(blocks, others, observed)
-
-    @staticmethod
-    def log_prob_of_real(parts: Standardized) -> Array:
-        """Log-density of the real columns, in nats: (N,)."""
-        square = namespace(parts.standard).square(parts.standard)
-        constant = len(parts.standard) * HALF_LOG_2PI
-        return parts.log_det - (0.5 * square + parts.log_scale).sum(0) - constant
 
     # -- samples and missing values --------------------------------------------------
 
@@ -414,6 +388,13 @@ def least_params(architecture: MixtureArchitecture, params: Array) -> Array:
     xp, is_scale = namespace(params), as_array(architecture.others.is_scale_param, params)
     least = as_type(as_array(architecture.least_params, params), params)
     return xp.where(is_scale, xp.maximum(params - COMPONENT_LOG_SCALE_BOUND, least), least)
+
+
+def log_normal(standard: Array, log_scale: Array, log_det: Array, axis: int) -> Array:
+    """Log-density of standardized real columns along an axis, in nats."""
+    square = namespace(standard).square(standard)
+    constant = standard.shape[axis] * HALF_LOG_2PI
+    return log_det - (0.5 * square + log_scale).sum(axis) - constant
 
 
 def _matrices(roots: Array) -> Array:

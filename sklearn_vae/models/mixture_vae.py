@@ -35,14 +35,9 @@ FIRST_SHEAR = 0.1
 
 
 class Row(NamedTuple):
-    """Encoded rows, split into real columns and others.
+    """Encoded rows, split into real columns and others: zeros where values are missing.
 
-    Attributes
-    ----------
-    real, others : Tensor of shape (..., d), (..., n_columns - d)
-        Values; 0 where they are missing.
-    real_observed, others_observed : Tensor or None
-        Masks of observed values, one per column of X; None for complete rows.
+    Masks of observed values have one column per column of X; they are None for complete rows.
     """
 
     real: Tensor
@@ -112,38 +107,17 @@ class MixtureVAE(StackedModule):
         observed = self.others.observed(others) if len(self.other_columns) else others.isnan()
         return Row(real.nan_to_num(), others.nan_to_num(), ~real.isnan(), observed)
 
-    def log_weights(
-        self,
-        x: Tensor,
-        noise: Tensor,
-        *,
-        stop_gradient: bool = False,
-    ) -> Draws:
-        """Codes and components drawn for each row, and their importance weights.
+    def log_weights(self, x: Tensor, noise: Tensor, *, stop_gradient: bool = False) -> Draws:
+        """Codes drawn from q(z|x), and log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each.
 
-        Components are drawn by the starting mixture's responsibilities, codes from q(z|x).
-
-        Parameters
-        ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        noise : Tensor of shape (M or 1, K, B or 1, l + 1)
-            Standard normal draws, per row or shared; the last one chooses the component.
-        stop_gradient : bool, default=False
-            Whether to stop the gradient of log q(z|x) with respect to q's parameters.
-
-        Returns
-        -------
-        Draws
-            With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
+        Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l + 1) standard normal draws,
+        per row or shared; the last one chooses the component c. ``stop_gradient`` is that of
+        ``VAE.log_weights``.
         """
         q = self.encoder(self.architecture.encoder_input(x))
         z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=stop_gradient)
         row = self.split(x)
-        white, log_density = Whitening(self)(row)
-        log_pi = self.mixture_logit.log_softmax(-1).mT  # (M, C, 1)
-        log_share = (log_density + log_pi.detach()).log_softmax(1)
-        chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
+        chosen, white, log_c = self.draw_components(row, noise[..., -1], Whitening(self))
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         model = MixtureEnsemble(self.architecture, weights, q.new_ones(len(q)))
         component = (chosen + model.first_component[:-1, None, None]).flatten()
@@ -155,7 +129,7 @@ class MixtureVAE(StackedModule):
 
         log_prob = model.log_prob_of(
             model.standardize(
-                pick(white, chosen).movedim(1, 0).flatten(1),
+                white.movedim(1, 0).flatten(1),
                 model.decode_codes(z.flatten(0, 2), component),
                 component,
                 of_draws(row.real_observed),
@@ -163,8 +137,20 @@ class MixtureVAE(StackedModule):
             of_draws(row.others),
             of_draws(row.others_observed),
         )
-        log_c = pick(log_pi - log_share, chosen)
         return Draws(z, log_prob.view_as(chosen), log_c + self.prior.log_prob(z) - log_q)
+
+    def draw_components(
+        self, row: Row, noise: Tensor, whitening: "Whitening"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw components by the starting mixture's responsibilities q(c|x): (M, K, B).
+
+        Also return the rows in their coordinates (M, d, K, B), and log pi_c / q(c|x) (M, K, B).
+        """
+        white, log_density = whitening(row)
+        log_pi = self.mixture_logit.log_softmax(-1).mT  # (M, C, 1)
+        log_share = (log_density + log_pi.detach()).log_softmax(1)
+        chosen = draw_components(log_share.exp(), noise).contiguous()
+        return chosen, pick(white, chosen), pick(log_pi - log_share, chosen)
 
     # -- initialization ---------------------------------------------------------------
 
