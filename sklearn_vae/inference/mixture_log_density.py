@@ -33,7 +33,6 @@ from sklearn_vae.inference.log_density import (
     sample_prior,
 )
 from sklearn_vae.likelihoods.columnwise import Parameters
-from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics.array_api import (
     Array,
@@ -316,17 +315,6 @@ class PosteriorDraws(NamedTuple):
             blocks = model.others.split_params(params)
             filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
         return filled
-
-    def sample(
-        self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Generator
-    ) -> Array:
-        """Draw rows given the observed values of rows, at some of their S K draws.
-
-        (B, n_columns), (n,), (n,) -> (n, n_columns).
-        """
-        n_draws = self.codes.z.shape[1]
-        at = chosen, _, _ = draw // n_draws, draw % n_draws, row
-        return model.sample_given(x[row], self.codes.z[at], self.component[chosen, row], generator)
 
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:

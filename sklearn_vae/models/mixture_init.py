@@ -90,14 +90,13 @@ def fit_mixture(
     covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
     least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
+    is_small = (mixture.weight * mixture.row_weight.sum() < MIN_ROWS).numpy()
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
         whiten=_whitening(covariance, floor, least),
         params=np.maximum(mixture.params.numpy(), least_params),
-        min_log_scale=np.where(
-            mixture.is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND
-        ),
+        min_log_scale=np.where(is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND),
     )
 
 
@@ -233,11 +232,6 @@ class EM:
         self._root = torch.linalg.cholesky(self._covariance)
         self._precision = torch.cholesky_inverse(self._root)
         self.rows = rows
-
-    @property
-    def is_small(self) -> Tensor:
-        """Mask of components of fewer than ``MIN_ROWS`` rows: (C,)."""
-        return self.weight * self.row_weight.sum() < MIN_ROWS
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""

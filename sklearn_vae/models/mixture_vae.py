@@ -194,12 +194,7 @@ class MixtureVAE(StackedModule):
 class Whitening:
     """Rows in each component's coordinates, and their log-densities; training changes neither.
 
-    Parameters
-    ----------
-    model : MixtureVAE
-        Model with the components.
-    n_rows : int, optional
-        Number of rows of every call, for which buffers are then made once.
+    With a number of rows, those of every call, buffers are made once.
     """
 
     def __init__(self, model: MixtureVAE, n_rows: int | None = None):
@@ -212,24 +207,20 @@ class Whitening:
         self.whiten, self.others = model.whiten, model.others
         self.params = model.others.split_params(model.params)
         n_members, n_mixture, n_real = model.loc.shape
-        shape = n_members, n_real, n_mixture
-        self.shape, self.white, self.square = shape[1:], None, None
+        self.buffers: Sequence[Tensor | None] = None, None
         if n_rows is not None:
-            self.white, self.square = (model.loc.new_empty(*shape, n_rows) for _ in range(2))
-
-    def coordinates(self, row: Row) -> Tensor:
-        """Real columns of rows in each component's coordinates: (M, d, C, B)."""
-        real = row.real.mT
-        if self.is_full:
-            out = None if self.white is None else self.white.flatten(1, 2)
-            white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
-            return white.unflatten(1, self.shape)
-        return torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
+            self.buffers = model.loc.new_empty(2, n_members, n_real, n_mixture, n_rows).unbind()
 
     def __call__(self, row: Row) -> tuple[Tensor, Tensor]:
         """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
-        white = self.coordinates(row)
-        square = torch.mul(white, white, out=self.square).sum(1)
+        real, (out, square) = row.real.mT, self.buffers
+        if self.is_full:
+            out = None if out is None else out.flatten(1, 2)
+            white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
+            white = white.unflatten(1, (-1, self.log_det.shape[1]))
+        else:
+            white = torch.sub(real.unsqueeze(2), self.loc, out=out).mul_(self.root)
+        square = torch.mul(white, white, out=square).sum(1)
         log_density = torch.add(self.log_det, square, alpha=-0.5)
         if row.real_observed is not None:
             log_density = self._marginal(white, log_density, row.real_observed)
@@ -269,12 +260,12 @@ def draw_components(probability: Tensor, noise: Tensor) -> Tensor:
     return sample_categorical(probability.cumsum(1).mT, quantile).mT  # (M, B, K) -> (M, K, B)
 
 
-def pick(of_components: Tensor, chosen: Tensor, out: Tensor | None = None) -> Tensor:
+def pick(of_components: Tensor, chosen: Tensor) -> Tensor:
     """Numbers of the chosen components: (M, ..., C, B or 1), (M, K, B) -> (M, ..., K, B)."""
     table = of_components.expand(*of_components.shape[:-1], chosen.shape[2])
     if table.ndim > chosen.ndim:
         chosen = chosen.unsqueeze(1).expand(-1, table.shape[1], -1, -1)
-    return torch.gather(table, -2, chosen, out=out)
+    return torch.gather(table, -2, chosen)
 
 
 @build.register

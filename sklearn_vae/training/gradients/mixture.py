@@ -165,9 +165,6 @@ class RealColumns:
         self.log_scale_bound = TanhBound(raw, COMPONENT_LOG_SCALE_BOUND)
         self.bound, self.half = self.log_scale_bound.bound, raw.new_tensor(0.5)
         self.negative_bound = -self.bound
-        self.inverse_scale, self.residual, self.scaled, self.standard, self.buffer = (
-            empty_like(self.shift) for _ in range(5)
-        )
         least = least_log_scale(model.architecture, model.whiten, model.min_log_scale)
         least = least.mT.unsqueeze(-1) / COMPONENT_LOG_SCALE_BOUND  # (M, d, C, 1)
         self.least_tanh = least if (least > -1).any() else None
@@ -177,13 +174,6 @@ class RealColumns:
         self.shears, self.grad_shears = buffers.view(model.shears)
         self.has_shears, before = bool(model.architecture.n_shears), model.before.to(raw)
         self.before, self.after = before, -before
-        if self.has_shears:
-            shape = *self.mix.shape[:2], *self.shift.shape[1:]
-            # (M, S, d, K, B)
-            self.products, self.of_shears = (raw.new_empty(shape) for _ in range(2))
-            self.flat_products, self.flat_of_shears = (
-                part.flatten(1, 2).flatten(2) for part in (self.products, self.of_shears)
-            )
 
     def forward(self, white: Tensor, component: Tensor, observed: Tensor | None) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B).
@@ -193,23 +183,22 @@ class RealColumns:
         """
         tanh = self.log_scale_bound.forward()
         if self.least_tanh is not None:
-            least = pick(self.least_tanh, component, out=self.buffer)
+            least = pick(self.least_tanh, component)
             self.is_free = tanh > least
             torch.maximum(tanh, least, out=tanh)
-        torch.mul(tanh, self.negative_bound, out=self.inverse_scale).exp_()
+        self.inverse_scale = torch.mul(tanh, self.negative_bound).exp_()
         self.is_complete = observed is None or bool(observed.all())
         if observed is not None and not self.is_complete:
             cost_of_missing = self._complete(white, component, observed)
-        torch.sub(white, self.shift, out=self.residual)
-        torch.mul(self.residual, self.inverse_scale, out=self.scaled)
+        self.residual = white.sub_(self.shift)
+        self.standard = self.scaled = self.residual * self.inverse_scale
         if self.has_shears:
-            self.triangular = self.shears * self.before
-            torch.mul(self.mix.unsqueeze(2), self.residual.unsqueeze(1), out=self.products)
-            out, scaled = self.standard.flatten(2), self.scaled.flatten(2)
-            torch.baddbmm(scaled, self.triangular.mT, self.flat_products, out=out)
-        else:
-            self.standard.copy_(self.scaled)
-        cost = torch.mul(self.standard, self.standard, out=self.buffer).mul_(self.half)
+            self.triangular = self.shears * self.before  # (M, S d, d)
+            products = self.mix.unsqueeze(2) * self.residual.unsqueeze(1)  # (M, S, d, K, B)
+            self.products = products.flatten(1, 2).flatten(2)
+            standard = torch.baddbmm(self.scaled.flatten(2), self.triangular.mT, self.products)
+            self.standard = standard.view_as(self.scaled)
+        cost = (self.standard * self.standard).mul_(self.half)
         cost = cost.addcmul_(tanh, self.bound).sum(1).add_(self.constant)
         cost.sub_(pick(self.log_det.unsqueeze(-1), component))
         if not self.is_complete:
@@ -220,7 +209,7 @@ class RealColumns:
         """Write the gradients, from that of the log-density (M, K, B)."""
         grad_log_weight = grad_log_weight.unsqueeze(1)
         # minus the gradient of the standardized row
-        grad_standard = self.standard.mul_(grad_log_weight)
+        grad_standard = self.standard * grad_log_weight
         torch.mul(grad_standard, self.inverse_scale, out=self.grad_shift)
         if self.has_shears:
             self._shears_backward(grad_standard)
@@ -235,12 +224,12 @@ class RealColumns:
         """Write the gradients of shears and mixing weights, and add to that of the shift."""
         flat_grad = grad_standard.flatten(2)
         # matrix products into a transposed view are slow
-        grad_t = torch.bmm(flat_grad, self.flat_products.mT)
+        grad_t = torch.bmm(flat_grad, self.products.mT)
         torch.mul(grad_t.mT, self.after, out=self.grad_shears)
-        torch.bmm(self.triangular, flat_grad, out=self.flat_of_shears)
-        torch.mul(self.of_shears, self.residual.unsqueeze(1), out=self.products)
-        torch.sum(self.products, 2, out=self.grad_mix).neg_()
-        self.grad_shift.add_(self.of_shears.mul_(self.mix.unsqueeze(2)).sum(1))
+        of_shears = torch.bmm(self.triangular, flat_grad)  # (M, S d, K B)
+        of_shears = of_shears.view(*self.mix.shape[:2], *self.residual.shape[1:])
+        torch.sum(of_shears * self.residual.unsqueeze(1), 2, out=self.grad_mix).neg_()
+        self.grad_shift.add_(of_shears.mul_(self.mix.unsqueeze(2)).sum(1))
 
     def _complete(self, white: Tensor, component: Tensor, observed: Tensor) -> Tensor:
         """Complete the I incomplete rows, and compute what their costs differ by: (I, K)."""
