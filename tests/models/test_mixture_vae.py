@@ -364,6 +364,16 @@ def test_the_training_bound_lies_below_the_density():
     assert many < exact
 
 
+def test_the_bound_of_a_model_that_has_diverged_is_nan(iris):
+    model = make(anchors_of(iris, 3, "full"), n_mixture=4)
+    for parameter in model.parameters():
+        parameter.fill_(math.nan)
+
+    assert (
+        model.log_weights(torch.as_tensor(iris)[None], noise_of(5, model)).log_weight.isnan().all()
+    )
+
+
 def test_draws_of_components_follow_their_shares():
     share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
     generator = torch.Generator().manual_seed(0)
