@@ -40,9 +40,9 @@ from sklearn_vae.numerics.model_constants import (
     HALF_LOG_2PI,
     LOG_ZERO_WEIGHT,
     MAX_REDRAWS,
-    POSTERIOR_LOG_SCALE_BOUND,
 )
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.posteriors import DiagonalGaussian
 
 # Codes that are decoded at a time, at most, and numbers in their matrices, if each code needs one:
 # they fit the cache.
@@ -161,9 +161,8 @@ class MixtureEnsemble:
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
         inputs = self.architecture.encoder_input(x)
-        out = self.encoder(namespace(x).broadcast_to(inputs, (len(self.decoders), *inputs.shape)))
-        n_latent = self.architecture.n_components
-        return out[..., :n_latent], bounded(out[..., n_latent:], POSTERIOR_LOG_SCALE_BOUND)
+        inputs = namespace(x).broadcast_to(inputs, (len(self.decoders), *inputs.shape))
+        return DiagonalGaussian().split(self.encoder(inputs))
 
     def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:
         """Apply a function of a member to the numbers of its codes: (..., N) -> (..., N)."""

@@ -121,22 +121,13 @@ class MixtureVAE(StackedModule):
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         model = MixtureEnsemble(self.architecture, weights, q.new_ones(len(q)))
         component = (chosen + model.first_component[:-1, None, None]).flatten()
-
-        def of_draws(values: Tensor | None) -> Tensor | None:
-            """Values (M, B, n) of each draw's row: (M K B, n)."""
-            shape = -1, z.shape[1], -1, -1
-            return None if values is None else values.unsqueeze(1).expand(shape).flatten(0, 2)
-
-        log_prob = model.log_prob_of(
-            model.standardize(
-                white.movedim(1, 0).flatten(1),
-                model.decode_codes(z.flatten(0, 2), component),
-                component,
-                of_draws(row.real_observed),
-            ),
-            of_draws(row.others),
-            of_draws(row.others_observed),
+        observed, others, others_observed = (  # of each draw's row: (M K B, n)
+            None if part is None else part.unsqueeze(1).expand(-1, z.shape[1], -1, -1).flatten(0, 2)
+            for part in (row.real_observed, row.others, row.others_observed)
         )
+        decoded = model.decode_codes(z.flatten(0, 2), component)
+        parts = model.standardize(white.movedim(1, 0).flatten(1), decoded, component, observed)
+        log_prob = model.log_prob_of(parts, others, others_observed)
         return Draws(z, log_prob.view_as(chosen), log_c + self.prior.log_prob(z) - log_q)
 
     def draw_components(
@@ -179,11 +170,6 @@ class MixtureVAE(StackedModule):
         self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
 
     # -- members ---------------------------------------------------------------------
-
-    @property
-    def mask(self) -> None:
-        """All members have all latent dimensions."""
-        return
 
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters in the order of ``flat``."""
