@@ -33,6 +33,7 @@ from sklearn_vae.numerics.array_api import (
     softmax,
     solve_lower,
     take,
+    zeros,
 )
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
@@ -189,8 +190,7 @@ class MixtureEnsemble:
     def decoded_components(self) -> tuple[Array, ...]:
         """Outputs of the decoder at the code 0 of all components: (..., C) each."""
         component = arange(len(self.log_weight), self.loc)
-        z = empty((len(component), self.architecture.n_components), self.loc)
-        z[:] = 0
+        z = zeros((len(component), self.architecture.n_components), self.loc)
         return self.decode_codes(z, component)
 
     def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
@@ -362,8 +362,7 @@ class MixtureEnsemble:
         z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
         uniform = draw_uniform(empty((n_rows,), self.loc), generator)
         component = search_rows(softmax(self.log_weight, 0).cumsum(0)[None, :-1], uniform)[0]
-        missing = empty((n_rows, self.architecture.n_columns), z)
-        missing[:] = math.nan
+        missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan
         return self.sample_given(missing, z, component, generator)
 
 
