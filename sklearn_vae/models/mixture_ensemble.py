@@ -96,7 +96,7 @@ class MixtureEnsemble:
         self.decoders = [FittedPerceptron(each, "decoder", n_hidden) for each in of_members]
         log_weight = log_softmax(weights["mixture_logit"][:, 0])  # (M, C)
         xp = namespace(log_weight)
-        chosen = xp.where(~(log_weight < 0.5 * LOG_ZERO_WEIGHT))  # the others are padding
+        chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
         self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
         self.first_component = xp.searchsorted(self.member, arange(n_members + 1, weight))
         self.ends: list[int] = self.first_component.tolist()

@@ -119,6 +119,8 @@ class MixtureVAE(StackedModule):
         row = self.split(x)
         chosen, white, log_c = self.draw_components(row, noise[..., -1], Whitening(self))
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        # by rounding, padding may be drawn: it is left out of fitted mixtures only
+        weights["mixture_logit"] = torch.zeros_like(self.mixture_logit)
         model = MixtureEnsemble(self.architecture, weights, q.new_ones(len(q)))
         component = (chosen + model.first_component[:-1, None, None]).flatten()
         observed, others, others_observed = (  # of each draw's row: (M K B, n)

@@ -374,6 +374,17 @@ def test_the_bound_of_a_model_that_has_diverged_is_nan(iris):
     )
 
 
+def test_padding_that_is_drawn_by_rounding_has_a_density(iris, monkeypatch):
+    """As the last component of shares whose sum is below 1, though its own share is 0."""
+    model = make(anchors_of(iris, 3, "full"), n_mixture=4)
+    last = torch.full((1, 5, len(iris)), 3)
+    monkeypatch.setattr("sklearn_vae.models.mixture_vae.draw_components", lambda *_: last)
+    draws = model.log_weights(torch.as_tensor(iris)[None], noise_of(5, model))
+
+    expected = stats.multivariate_normal(np.zeros(4)).logpdf(iris)
+    np.testing.assert_allclose(draws.log_prob[0], np.tile(expected, (5, 1)))
+
+
 def test_draws_of_components_follow_their_shares():
     share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
     generator = torch.Generator().manual_seed(0)
