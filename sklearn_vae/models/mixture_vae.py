@@ -76,8 +76,6 @@ class MixtureVAE(StackedModule):
         self.decoder = MLP(
             n_members, n_latent + n_mixture, sum(architecture.decoder_sizes), hidden[::-1]
         )
-        # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
-        self.before = torch.ones(n_real, n_real).triu(1).repeat(architecture.n_shears, 1)
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
         self.mixture_logit = nn.Parameter(torch.zeros(n_members, 1, n_mixture))
         self.loc: Tensor

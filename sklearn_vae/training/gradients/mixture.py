@@ -170,10 +170,12 @@ class RealColumns:
         self.least_tanh = least if (least > -1).any() else None
         self.whiten, self.is_full, self.log_det = model.whiten, model.is_full, model.log_det
         self.is_independent = model.architecture.is_independent  # without matrices
-        self.constant = self.shift.shape[1] * HALF_LOG_2PI
         self.shears, self.grad_shears = buffers.view(model.shears)
-        self.has_shears, before = bool(model.architecture.n_shears), model.before.to(raw)
-        self.before, self.after = before, -before
+        n_shears, n_real = self.mix.shape[1], self.shift.shape[1]
+        self.has_shears = n_shears > 0
+        # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
+        self.before = raw.new_ones(n_real, n_real).triu(1).repeat(n_shears, 1)
+        self.after, self.constant = -self.before, n_real * HALF_LOG_2PI
 
     def forward(self, white: Tensor, component: Tensor, observed: Tensor | None) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B).
