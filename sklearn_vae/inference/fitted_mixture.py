@@ -19,7 +19,7 @@ from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array
+from sklearn_vae.numerics.array_api import Array, concatenate
 from sklearn_vae.numerics.row_subsets import batches
 
 # Rows of one chunk, at most.
@@ -64,10 +64,10 @@ class FittedMixture:
 
         def make() -> MixtureEnsemble:
             architecture = cast(MixtureArchitecture, self.members[0].architecture)
-            weights = [
-                {name: convert(value) for name, value in member.weights.items()}
-                for member in self.members
-            ]
+            weights = {
+                name: concatenate((convert(each.weights[name]) for each in self.members), 0)
+                for name in self.members[0].weights
+            }
             return MixtureEnsemble(architecture, weights, convert(self.weight), limits)
 
         return keep(self._cache, key, make, (member.weights for member in self.members))
@@ -131,6 +131,6 @@ class FittedMixture:
         points = first.points(n_draws, scrambling).last(model.architecture.n_components)
         function = partial(function, points=points.map(backend.convert))
         # rows whose draws, and codes of each component, fit in memory
-        n_numbers = max(n_draws, len(model.log_weight)) * model.n_columns
+        n_numbers = max(n_draws, len(model.log_weight)) * model.architecture.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
         return backend.map(function, X, n_rows, first.columns.transform)

@@ -33,8 +33,7 @@ from sklearn_vae.inference.log_density import (
     sample_prior,
 )
 from sklearn_vae.likelihoods.columnwise import Parameters
-from sklearn_vae.likelihoods.draws import Generator
-from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, Standardized
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -84,7 +83,7 @@ class GivenComponent:
     """p(x | z, c) of rows x, as a model whose rows are pairs of a component and a row.
 
     Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
-    the parts of ``Standardized``, which depend on x, too.
+    those of ``MixtureEnsemble.standardize``, which depend on x, too.
 
     Parameters
     ----------
@@ -155,34 +154,25 @@ class GivenComponent:
 
     def log_prob(self, params: list[Parameters], pairs: Array, observed: None) -> Array:
         """Log p(x | z, c) in nats: (1, K, N)."""
-        log_prob = self._log_prob_of_real(params[0])
+        (standard, log_scale, log_det), *of_others = params
+        log_prob = log_normal(standard, log_scale, log_det[..., 0], -1)
         if self.model.others.blocks:
-            log_prob = log_prob + self.model.others.log_prob(params[1:], *self._others(pairs))
+            log_prob = log_prob + self.model.others.log_prob(of_others, *self._others(pairs))
         return log_prob
 
     def expand(
         self, params: list[Parameters], slopes: list[Parameters], pairs: Array, observed: None
     ) -> tuple[Array, Array, Array]:
         """Expand ``log_prob`` quadratically in z, as ``Columnwise.expand``."""
-        (standard, _, _), (of_standard, of_scale, _), others = (
-            params[0],
-            slopes[0],
-            self.model.others,
-        )
-        log_prob = self._log_prob_of_real(params[0])
+        (standard, log_scale, log_det), (of_standard, of_scale, _) = params[0], slopes[0]
+        log_prob = log_normal(standard, log_scale, log_det[..., 0], -1)
         gradient = -(of_standard * standard).sum(-1) - of_scale.sum(-1)
         features = concatenate([of_standard, of_scale])
-        if others.blocks:
-            parts = others.expand(params[1:], slopes[1:], *self._others(pairs))
+        if self.model.others.blocks:
+            parts = self.model.others.expand(params[1:], slopes[1:], *self._others(pairs))
             log_prob, gradient = log_prob + parts[0], gradient + parts[1]
             features = concatenate([features, parts[2]])
         return log_prob, gradient, features
-
-    def _log_prob_of_real(self, params: Parameters) -> Array:
-        """Log-density of the real columns: (..., d), (..., d), (..., 1) -> (...)."""
-        axes = namespace(params[0]).moveaxis
-        standard, log_scale, log_det = (axes(part, -1, 0) for part in params)
-        return self.model.log_prob_of_real(Standardized(standard, log_scale, None, log_det[0]))
 
     def _others(self, pairs: Array) -> tuple[Array, Array | None]:
         """Other columns of the rows, and the mask of their observed values: (N, n)."""
@@ -325,17 +315,6 @@ class PosteriorDraws(NamedTuple):
             blocks = model.others.split_params(params)
             filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
         return filled
-
-    def sample(
-        self, model: MixtureEnsemble, x: Array, row: Array, draw: Array, generator: Generator
-    ) -> Array:
-        """Draw rows given the observed values of rows, at some of their S K draws.
-
-        (B, n_columns), (n,), (n,) -> (n, n_columns).
-        """
-        n_draws = self.codes.z.shape[1]
-        at = chosen, _, _ = draw // n_draws, draw % n_draws, row
-        return model.sample_given(x[row], self.codes.z[at], self.component[chosen, row], generator)
 
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:

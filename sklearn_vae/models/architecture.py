@@ -278,6 +278,12 @@ class MixtureArchitecture(Architecture):
         return others.least_params(scales)
 
     @cached_property
+    def decoder_sizes(self) -> list[int]:
+        """Numbers of the decoder's shifts, scales, weights of shears, and other parameters."""
+        n_real = int(self.is_normal.sum())
+        return [n_real, n_real, self.n_shears, self.others.n_params]
+
+    @cached_property
     def n_noise(self) -> int:
         """Standard normal numbers per draw: one per latent dimension, one for the component."""
         return self.n_components + 1

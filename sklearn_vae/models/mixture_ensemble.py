@@ -6,10 +6,9 @@ both libraries are faster so. The weights are those of
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,12 +27,13 @@ from sklearn_vae.numerics.array_api import (
     concatenate,
     diagonal_matrix,
     empty,
-    logsumexp,
+    log_softmax,
     namespace,
     search_rows,
     softmax,
     solve_lower,
     take,
+    zeros,
 )
 from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
@@ -41,33 +41,14 @@ from sklearn_vae.numerics.model_constants import (
     HALF_LOG_2PI,
     LOG_ZERO_WEIGHT,
     MAX_REDRAWS,
-    POSTERIOR_LOG_SCALE_BOUND,
 )
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.posteriors import DiagonalGaussian
 
 # Codes that are decoded at a time, at most, and numbers in their matrices, if each code needs one:
 # they fit the cache.
 CODES_PER_CHUNK = 1 << 11
 MATRICES_PER_CHUNK = 1 << 20
-
-
-class Standardized(NamedTuple):
-    """Rows as seen by p(x|z, c), for draws of z and c. Features lie before the draws.
-
-    Attributes
-    ----------
-    standard, log_scale : array of shape (..., d, draws)
-        Real columns standardized given those before them, and logarithms of their scales.
-    params : array of shape (..., n_params, draws)
-        Parameters of the other columns.
-    log_det : array of shape (..., draws)
-        The rest of the log-determinant.
-    """
-
-    standard: Array
-    log_scale: Array
-    params: Array
-    log_det: Array
 
 
 class MixtureEnsemble:
@@ -79,25 +60,21 @@ class MixtureEnsemble:
     ----------
     architecture : MixtureArchitecture
         Columns and shapes, of all members.
-    members : sequence of dict of array
-        Parameters of each member by name, with an axis of length 1 in front.
-    weight : array of shape (n_members,)
+    weights : mapping of str to array
+        Parameters of ``MixtureVAE`` by name, with the member axis in front.
+    weight : array of shape (M,)
         Weights of the members.
     limits : Limits, optional
         Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
 
     Attributes
     ----------
-    components : tuple of array of shape (C,)
-        Member of each component, and its index there; components that pad a member are left out.
     member : array of shape (C,)
-        Member of each component, in ascending order.
+        Member of each component, in ascending order; components that pad a member are left out.
     ends : list of int
         First component of each member, and the number of components.
     log_weight : array of shape (C,)
         Log-weight of each component.
-    n_columns : int
-        Columns of encoded rows.
     real_columns, other_columns : array of int
         Those with a normal distribution, and the others.
     """
@@ -105,59 +82,51 @@ class MixtureEnsemble:
     def __init__(
         self,
         architecture: MixtureArchitecture,
-        members: Sequence[dict[str, Array]],
+        weights: Mapping[str, Array],
         weight: Array,
         limits: Limits | None = None,
     ):
-        self.architecture, self.members = architecture, members
-        n_hidden = len(architecture.hidden_layer_sizes)
-        self.encoders, self.decoders = (
-            [FittedPerceptron(weights, name, n_hidden) for weights in members]
-            for name in ("encoder", "decoder")
-        )
-        logit = self._stacked("mixture_logit")[:, 0]
-        xp, log_weight = namespace(logit), logit - logsumexp(logit, 1)[:, None]
+        self.architecture, self.others, self.weights = architecture, architecture.others, weights
+        n_hidden, n_members = len(architecture.hidden_layer_sizes), len(weight)
+        self.encoder = FittedPerceptron(weights, "encoder", n_hidden)
+        of_members = [
+            {name: value[member : member + 1] for name, value in weights.items()}
+            for member in range(n_members)
+        ]
+        self.decoders = [FittedPerceptron(each, "decoder", n_hidden) for each in of_members]
+        log_weight = log_softmax(weights["mixture_logit"][:, 0])  # (M, C)
+        xp = namespace(log_weight)
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
-        self.components = chosen
         self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
-        self.first_component = xp.searchsorted(self.member, arange(len(members) + 1, logit))
+        self.first_component = xp.searchsorted(self.member, arange(n_members + 1, weight))
         self.ends: list[int] = self.first_component.tolist()
         self.of_code, self.of_component = self._first_layers(chosen)
         self.loc, self.whiten, self.log_det = (
-            self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det")
+            weights[name][chosen] for name in ("loc", "whiten", "log_det")
         )
-        self.params = self._stacked("params")[chosen].swapaxes(0, 1)
-        self.others, is_real_value = architecture.others, architecture.is_real_value
-        widths = [likelihood.width for likelihood, n in architecture.blocks for _ in range(n)]
-        is_real = np.repeat(is_real_value, widths)
-        self.n_columns = len(is_real)
+        params = weights["params"][chosen]
+        self.params, self.least_params = (
+            part.swapaxes(0, 1) for part in (params, least_params(architecture, params))
+        )
+        least = least_log_scale(architecture, self.whiten, weights["min_log_scale"][chosen])
+        self.least_log_scale = least.swapaxes(0, 1)  # (d, C)
+        self.has_least_scales = bool((least > -COMPONENT_LOG_SCALE_BOUND).any())
         self.real_columns, self.other_columns = (
-            as_array(np.flatnonzero(mask), logit) for mask in (is_real, ~is_real)
+            as_array(np.flatnonzero(mask), weight)
+            for mask in (architecture.is_normal, ~architecture.is_normal)
         )
         if limits is not None:
+            is_real = as_array(architecture.is_real_value, weight)
             self.limits, self.others.limits = (
-                Limits._make(limit[mask] for limit in limits)
-                for mask in (as_array(is_real_value, logit), as_array(~is_real_value, logit))
+                Limits._make(limit[mask] for limit in limits) for mask in (is_real, ~is_real)
             )
-        n_real, n_shears = self.loc.shape[1], architecture.n_shears
-        ends = np.cumsum([0, n_real, n_real, n_shears, self.others.n_params]).tolist()
-        self.outputs = list(map(slice, ends, ends[1:]))
-        self.n_out = ends[-1]
-        shears = self._stacked("shears").reshape(len(members), n_shears, n_real, n_real)
+        ends = np.cumsum([0, *architecture.decoder_sizes]).tolist()
+        self.outputs, self.n_out = list(map(slice, ends, ends[1:])), ends[-1]
+        n_real, n_shears = architecture.decoder_sizes[1:3]
+        shears = weights["shears"].reshape(n_members, n_shears, n_real, n_real)
         # (M, e, S d): of column e, and of the columns d before it
-        shape = len(members), n_real, n_shears * n_real
+        shape = n_members, n_real, n_shears * n_real
         self.shears = xp.moveaxis(xp.triu(shears, 1), 3, 1).reshape(shape)
-        self.least_log_scale = self._least_log_scale(self._stacked("min_log_scale")[chosen])
-        self.has_least_scales = bool((self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any())
-        self.is_scale_param, least_params = (
-            as_array(part[:, None], logit)
-            for part in (self.others.is_scale_param, architecture.least_params)
-        )
-        self.least_params = as_type(least_params, logit)
-
-    def _stacked(self, name: str) -> Array:
-        """Parameters of all members: (M, ...)."""
-        return concatenate((weights[name] for weights in self.members), 0)
 
     def _first_layers(self, components: tuple[Array, ...]) -> tuple[Array, Array]:
         """Weights of codes (M, n, l) and biases of components (n, C), whose inputs are one-hot.
@@ -166,21 +135,12 @@ class MixtureEnsemble:
         """
         names = ["linear", "hidden.0"][: 1 + bool(self.architecture.hidden_layer_sizes)]
         weight, bias = (
-            concatenate(self._stacked(f"decoder.{name}.{part}") for name in names)
+            concatenate(self.weights[f"decoder.{name}.{part}"] for name in names)
             for part in ("weight", "bias")
         )
         n_latent = self.architecture.n_components
         of_component = bias[components[0], 0] + weight[:, n_latent:][components]  # (C, n)
         return weight[:, :n_latent].swapaxes(1, 2), of_component.swapaxes(0, 1)
-
-    def _least_log_scale(self, min_log_scale: Array) -> Array:
-        """Bounds of log-scales, of recording steps and small components: (C,) -> (d, C)."""
-        xp, whiten = namespace(self.whiten), self.whiten
-        root = whiten.diagonal(0, 1, 2) if whiten.ndim == 3 else whiten
-        least = self.architecture.least_scales[self.architecture.is_real_value]
-        with np.errstate(divide="ignore"):
-            of_steps = xp.log(as_type(as_array(least, root), root) * root)
-        return xp.maximum(of_steps, min_log_scale[:, None]).swapaxes(0, 1)
 
     # -- networks --------------------------------------------------------------------
 
@@ -194,21 +154,20 @@ class MixtureEnsemble:
     @cached_property
     def depends_on_code(self) -> bool:
         """True if p(x|z, c) depends on z: it does not before the first gradient step."""
-        matrices = [self._stacked("decoder.linear.weight")[:, : self.architecture.n_components]]
+        matrices = [self.weights["decoder.linear.weight"][:, : self.architecture.n_components]]
         if self.architecture.hidden_layer_sizes:
-            matrices.append(self._stacked("decoder.last"))
+            matrices.append(self.weights["decoder.last"])
         return any(bool((matrix != 0).any()) for matrix in matrices)
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
-        inputs = self.architecture.encoder_input(x)[None]
-        out = concatenate((encoder(inputs) for encoder in self.encoders), 0)
-        n_latent = self.architecture.n_components
-        return out[..., :n_latent], bounded(out[..., n_latent:], POSTERIOR_LOG_SCALE_BOUND)
+        inputs = self.architecture.encoder_input(x)
+        inputs = namespace(x).broadcast_to(inputs, (len(self.decoders), *inputs.shape))
+        return DiagonalGaussian().split(self.encoder(inputs))
 
     def _by_member(self, function: Callable[..., Array], component: Array, *arrays: Array) -> Array:
         """Apply a function of a member to the numbers of its codes: (..., N) -> (..., N)."""
-        if len(self.members) == 1 or not len(component):
+        if len(self.decoders) == 1 or not len(component):
             return function(0, *arrays)
         ends = namespace(component).searchsorted(component, self.first_component).tolist()
         parts = [
@@ -231,8 +190,7 @@ class MixtureEnsemble:
     def decoded_components(self) -> tuple[Array, ...]:
         """Outputs of the decoder at the code 0 of all components: (..., C) each."""
         component = arange(len(self.log_weight), self.loc)
-        z = empty((len(component), self.architecture.n_components), self.loc)
-        z[:] = 0
+        z = zeros((len(component), self.architecture.n_components), self.loc)
         return self.decode_codes(z, component)
 
     def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
@@ -250,10 +208,8 @@ class MixtureEnsemble:
         if self.has_least_scales:
             log_scale = xp.maximum(log_scale, take(self.least_log_scale, chosen, 1))
         if self.others.blocks:
-            added = xp.where(
-                self.is_scale_param, xp.clip(params, -COMPONENT_LOG_SCALE_BOUND, None), params
-            )
-            params = xp.maximum(take(self.params, chosen, 1) + added, self.least_params)
+            start, least = (take(part, chosen, 1) for part in (self.params, self.least_params))
+            params = xp.maximum(start + params, least)
         return shift, log_scale, mix, params
 
     def _decoder(self, member: int, z: Array, first: Array) -> Array:
@@ -276,16 +232,16 @@ class MixtureEnsemble:
         return xp.moveaxis(self.whiten @ xp.moveaxis(residual, 1, 0), 0, 1)
 
     def standardize(
-        self,
-        white: Array,
-        decoded: Sequence[Array],
-        component: Array,
-        observed: Array | None,
-    ) -> Standardized:
+        self, white: Array, decoded: Sequence[Array], component: Array, observed: Array | None
+    ) -> tuple[Array, Array, Array, Array]:
         """Rows (d, N) in the coordinates where p(x|z, c) is standard normal.
 
         Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
         Without a mask, none is missing.
+
+        Return real columns standardized given those before them, and logarithms of their scales
+        (d, N), parameters of the other columns (n_params, N), and the rest of the log-determinant
+        (N,).
         """
         xp, (shift, log_scale, mix, params) = namespace(white), decoded
         residual = white - shift
@@ -309,7 +265,7 @@ class MixtureEnsemble:
             )
             # ``log_prob_of`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
-        return Standardized(standard, log_scale, params, log_det)
+        return standard, log_scale, params, log_det
 
     def _shear(self, member: int, residual: Array, mix: Array) -> Array:
         """Sum of the shears of each column by those before it: (d, N), (S, N) -> (d, N)."""
@@ -322,26 +278,20 @@ class MixtureEnsemble:
         diagonal = xp.exp(-log_scale.swapaxes(0, 1))
         if not self.architecture.n_shears:
             return diagonal
-        shears = self.shears.reshape(len(self.members), n_real, -1, n_real)  # (M, e, S, d)
+        shears = self.shears.reshape(len(self.decoders), n_real, -1, n_real)  # (M, e, S, d)
         of_shears = self._by_member(
             lambda member, mix: xp.einsum("esd,sn->edn", shears[member], mix), component, mix
         )
         return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
 
-    def log_prob_of(self, parts: Standardized, others: Array, observed: Array | None) -> Array:
+    def log_prob_of(self, parts: Sequence[Array], others: Array, observed: Array | None) -> Array:
         """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns: (N,)."""
-        log_prob = self.log_prob_of_real(parts)
+        standard, log_scale, params, log_det = parts
+        log_prob = log_normal(standard, log_scale, log_det, 0)
         if not self.others.blocks:
             return log_prob
-        blocks = self.others.split_params(parts.params.swapaxes(0, 1))
+        blocks = self.others.split_params(params.swapaxes(0, 1))
         return log_prob + self.others.log_prob(blocks, others, observed)
-
-    @staticmethod
-    def log_prob_of_real(parts: Standardized) -> Array:
-        """Log-density of the real columns, in nats: (N,)."""
-        square = namespace(parts.standard).square(parts.standard)
-        constant = len(parts.standard) * HALF_LOG_2PI
-        return parts.log_det - (0.5 * square + parts.log_scale).sum(0) - constant
 
     # -- samples and missing values --------------------------------------------------
 
@@ -412,9 +362,37 @@ class MixtureEnsemble:
         z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
         uniform = draw_uniform(empty((n_rows,), self.loc), generator)
         component = search_rows(softmax(self.log_weight, 0).cumsum(0)[None, :-1], uniform)[0]
-        missing = empty((n_rows, self.n_columns), z)
-        missing[:] = math.nan
+        missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan
         return self.sample_given(missing, z, component, generator)
+
+
+def least_log_scale(
+    architecture: MixtureArchitecture, whiten: Array, min_log_scale: Array
+) -> Array:
+    """Least log-scales of components, of recording steps and few rows: (..., d).
+
+    A component of few rows does not become narrower: it would suit these rows alone.
+    """
+    xp, is_full = namespace(whiten), architecture.covariance_type == "full"
+    root = whiten.diagonal(0, -2, -1) if is_full else whiten
+    least = as_array(architecture.least_scales[architecture.is_real_value], root)
+    with np.errstate(divide="ignore"):
+        of_steps = xp.log(as_type(least, root) * root)
+    return xp.maximum(of_steps, min_log_scale[..., None])
+
+
+def least_params(architecture: MixtureArchitecture, params: Array) -> Array:
+    """Least parameters of the other columns in components: (..., n_params)."""
+    xp, is_scale = namespace(params), as_array(architecture.others.is_scale_param, params)
+    least = as_type(as_array(architecture.least_params, params), params)
+    return xp.where(is_scale, xp.maximum(params - COMPONENT_LOG_SCALE_BOUND, least), least)
+
+
+def log_normal(standard: Array, log_scale: Array, log_det: Array, axis: int) -> Array:
+    """Log-density of standardized real columns along an axis, in nats."""
+    square = namespace(standard).square(standard)
+    constant = standard.shape[axis] * HALF_LOG_2PI
+    return log_det - (0.5 * square + log_scale).sum(axis) - constant
 
 
 def _matrices(roots: Array) -> Array:

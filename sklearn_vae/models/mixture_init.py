@@ -87,17 +87,16 @@ def fit_mixture(
     mixture.fit(mixture.clusters(n_mixture, seed, n_class_columns))
     rounding = np.zeros(x.shape[1]) if steps is None else np.square(steps) / 12
     floor = np.maximum(rounding[architecture.is_normal] - MIN_VARIANCE, 0)
-    whiten = _whitening(mixture.covariance(shrinks=n_mixture == 1).numpy(), floor)
-    least = architecture.least_scales[architecture.is_real_value]
+    covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
+    least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
+    is_small = (mixture.weight * mixture.row_weight.sum() < MIN_ROWS).numpy()
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
-        whiten=_widened(whiten, ABOVE_LEAST * least),
+        whiten=_whitening(covariance, floor, least),
         params=np.maximum(mixture.params.numpy(), least_params),
-        min_log_scale=np.where(
-            mixture.is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND
-        ),
+        min_log_scale=np.where(is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND),
     )
 
 
@@ -117,26 +116,11 @@ class _PatternBlocks(NamedTuple):
 
 
 class EM:
-    """Expectation-maximization of a mixture, in double precision.
+    """Expectation-maximization of a mixture, in double precision; parameters of ``fit_mixture``."""
 
-    Parameters
-    ----------
-    x, weight, architecture, covariance_type
-        As of ``fit_mixture``.
-
-    Attributes
-    ----------
-    weight : Tensor of shape (C,)
-        Weights of the components.
-    loc : Tensor of shape (C, d)
-        Means of the real columns.
-    params : Tensor of shape (C, n_params)
-        Parameters of the other columns.
-    """
-
-    weight: Tensor
-    loc: Tensor
-    params: Tensor
+    weight: Tensor  # of the components: (C,)
+    loc: Tensor  # means of the real columns: (C, d)
+    params: Tensor  # of the other columns: (C, n_params)
 
     def __init__(
         self,
@@ -249,11 +233,6 @@ class EM:
         self._precision = torch.cholesky_inverse(self._root)
         self.rows = rows
 
-    @property
-    def is_small(self) -> Tensor:
-        """Mask of components of fewer than ``MIN_ROWS`` rows: (C,)."""
-        return self.weight * self.row_weight.sum() < MIN_ROWS
-
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
         if not (shrinks and self.is_full and self.filled.shape[1]):
@@ -359,17 +338,15 @@ def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor
     return (1 - shrinkage) * covariance + shrinkage * mean * eye
 
 
-def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """Root of each precision: lower triangular (C, d, d), or (C, d) for variances."""
+def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:
+    """Root of each precision: lower triangular (C, d, d), or (C, d) for variances.
+
+    Variances are raised by ``floor``, and scales of columns, given those before them, to the least.
+    """
     if covariance.ndim == 2:
-        return 1 / np.sqrt(covariance + floor)
-    lower = np.linalg.cholesky(covariance + np.diag(floor))
-    return np.tril(np.linalg.inv(lower))
-
-
-def _widened(whiten: np.ndarray, least_scale: np.ndarray) -> np.ndarray:
-    """Increase the scales of columns, given those before them, to at least these."""
-    if whiten.ndim == 2:
+        whiten = 1 / np.sqrt(covariance + floor)
         return whiten / np.maximum(whiten * least_scale, 1)
+    lower = np.linalg.cholesky(covariance + np.diag(floor))
+    whiten = np.tril(np.linalg.inv(lower))
     diagonal = np.diagonal(whiten, axis1=1, axis2=2)  # (C, d)
     return whiten / np.maximum(diagonal * least_scale, 1)[..., None]

@@ -16,10 +16,10 @@ from skorch.callbacks import Callback
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.estimators.density import stacking_weights
+from sklearn_vae.inference.mixture_log_density import GivenComponent
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.mixture_vae import Whitening, pick
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import Constant
 from sklearn_vae.training.dataset import Dataset
@@ -106,38 +106,17 @@ def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
     )
 
 
-def module_of(member):
-    """The model as it is trained, in double precision."""
-    model = build(member.architecture).double().requires_grad_(False)
-    model.load(member.weights)
-    return model
-
-
 def exact_log_density(density, X, most=9, n=601):
-    """By the trapezoidal rule over the one code of each member's components."""
-    z = torch.linspace(-most, most, n, dtype=torch.double)
-    fitted = density._predictor()
-    scores = []
-    for member in fitted.members:
-        model = module_of(member)
-        row = model.split(torch.as_tensor(member.columns.transform(X))[None])
-        white, _ = Whitening(model)(row)
-        codes = z[None, :, None, None].expand(-1, -1, len(X), -1)
-        parts = []
-        with torch.no_grad():
-            for component, log_share in enumerate(model.mixture_logit[0, 0].log_softmax(0)):
-                chosen = torch.full(codes.shape[:3], component)
-                shown = pick(white, chosen)
-                standardized = model.standardize(
-                    shown, model.decode(codes, chosen), chosen, row.real_observed
-                )
-                log_joint = model.log_prob_of(standardized, row.others[:, None])[0] + log_share
-                log_joint += torch.distributions.Normal(0, 1).log_prob(z)[:, None]
-                parts.append(log_joint.logsumexp(0) + np.log(2 * most / (n - 1)))
-        scores.append(
-            torch.stack(parts).logsumexp(0).numpy() + member.columns.log_abs_det_jacobian(X)
-        )
-    return logsumexp(np.stack(scores), axis=0, b=fitted.weight[:, None])
+    """By the trapezoidal rule over the one code of each component."""
+    z = np.linspace(-most, most, n).repeat(len(X))[:, None]
+    fitted, row = density._predictor(), np.tile(np.arange(len(X)), n)
+    model, columns = fitted.build("numpy", lambda value: value.astype(float)), fitted.columns.joint
+    given, parts = GivenComponent(model, columns.transform(X)), []
+    for component, log_weight in enumerate(model.log_weight):
+        log_prob = given.log_likelihood(z, np.full(len(z), component), row)
+        log_joint = (log_prob + stats.norm.logpdf(z[:, 0])).reshape(n, len(X))
+        parts.append(log_weight + logsumexp(log_joint, axis=0) + np.log(2 * most / (n - 1)))
+    return logsumexp(parts, axis=0) + columns.log_abs_det_jacobian(X)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +422,9 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
     assert start.history_ == []
     assert start.n_iter_ == 0
     assert trained.score(passengers) > start.score(passengers) - 0.01
-    model = module_of(start._predictor().members[0])
+    member = start._predictor().members[0]
+    model = build(member.architecture).double().requires_grad_(False)
+    model.load(member.weights)
     assert all((part == 0).all() for part in (model.decoder.linear.weight, model.decoder.last))
     assert np.isfinite(start.score_samples(test)).all()
 

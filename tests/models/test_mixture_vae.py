@@ -73,7 +73,7 @@ def ensemble_of(model):
     bound, none = torch.full((n_values,), math.inf), torch.empty(n_values, 0)
     limits = Limits(-bound, bound, none, torch.zeros(n_values))
     weight = torch.ones(1).double()
-    return MixtureEnsemble(model.architecture, [model.state_dict()], weight, limits)
+    return MixtureEnsemble(model.architecture, model.state_dict(), weight, limits)
 
 
 def log_density(model, X, n_draws=64):
@@ -364,6 +364,27 @@ def test_the_training_bound_lies_below_the_density():
     assert many < exact
 
 
+def test_the_bound_of_a_model_that_has_diverged_is_nan(iris):
+    model = make(anchors_of(iris, 3, "full"), n_mixture=4)
+    for parameter in model.parameters():
+        parameter.fill_(math.nan)
+
+    assert (
+        model.log_weights(torch.as_tensor(iris)[None], noise_of(5, model)).log_weight.isnan().all()
+    )
+
+
+def test_padding_that_is_drawn_by_rounding_has_a_density(iris, monkeypatch):
+    """As the last component of shares whose sum is below 1, though its own share is 0."""
+    model = make(anchors_of(iris, 3, "full"), n_mixture=4)
+    last = torch.full((1, 5, len(iris)), 3)
+    monkeypatch.setattr("sklearn_vae.models.mixture_vae.draw_components", lambda *_: last)
+    draws = model.log_weights(torch.as_tensor(iris)[None], noise_of(5, model))
+
+    expected = stats.multivariate_normal(np.zeros(4)).logpdf(iris)
+    np.testing.assert_allclose(draws.log_prob[0], np.tile(expected, (5, 1)))
+
+
 def test_draws_of_components_follow_their_shares():
     share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
     generator = torch.Generator().manual_seed(0)
@@ -424,14 +445,17 @@ def mixed_model():
 
 def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
     model, generator = mixed_model(), torch.Generator().manual_seed(1)
-    start, added = 6 * torch.randn(2, 1, model.others.n_params, 4, 5, generator=generator).double()
-    is_scale = torch.as_tensor(model.others.is_scale_param).view(-1, 1, 1)
-    least = torch.as_tensor(model.architecture.least_params).view(-1, 1, 1)
+    z, component = 6 * torch.randn(20, 2, generator=generator).double(), torch.arange(20) % 3
+    inputs = torch.cat([z, torch.eye(3)[component]], dim=1)
+    added = model.decoder(inputs[None])[0].T[-model.others.n_params :]
+    start = model.params[0, component].T
+    is_scale = torch.as_tensor(model.others.is_scale_param)[:, None]
+    least = torch.as_tensor(model.architecture.least_params)[:, None]
     held = torch.maximum(start + added.clamp(min=-3), least)
-    found = model.bounded_params(added, start)
+    *_, found = ensemble_of(model).decode(z, component)
 
-    assert (found > start + added).any()
-    torch.testing.assert_close(found, torch.where(is_scale, held, start + added), rtol=0, atol=0)
+    assert (found > start + added + 1).any()
+    torch.testing.assert_close(found, torch.where(is_scale, held, start + added))
 
 
 def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monkeypatch):
@@ -463,7 +487,7 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     free, held = (make(anchors, steps=own, n_shears=0) for own in ((), steps))
     for model in (free, held):
         model.decoder.linear.bias[0, 0, 3:] = -50.0
-    _, log_scale, *_ = free.decode(torch.zeros(1, 1, 1, 2).double(), torch.zeros(1, 1, 1).long())
+    _, log_scale, *_ = ensemble_of(free).decode(torch.zeros(1, 2).double(), torch.zeros(1).long())
     assert log_scale.exp().max() < 0.051
 
     mode = log_density(held, X.mean(axis=0)[None])[0]
