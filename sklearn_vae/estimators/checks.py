@@ -61,6 +61,17 @@ def check_run(estimator: Any) -> None:
         check_checkpoint(estimator)
 
 
+def check_network(estimator: Any) -> None:
+    """Name CustomNetwork to users who give a module of their own."""
+    network = getattr(estimator, "network", "mlp")
+    if not isinstance(network, str | Network):
+        expected = (
+            f"be one of {sorted(NETWORKS)} or a network of sklearn_vae.networks; "
+            f"CustomNetwork(encoder=..., decoder=...) takes modules of your own"
+        )
+        raise invalid_parameter(estimator, "network", expected, network)
+
+
 def check_callbacks(estimator: Any) -> None:
     """Check that the callbacks are ones that skorch can call."""
     for entry in estimator.callbacks:

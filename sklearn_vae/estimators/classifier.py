@@ -52,8 +52,9 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         Sorted classes.
     priors_ : ndarray of shape (n_classes,)
         Probabilities of the classes.
-    estimator_ : VAETransformer or VAEDensity
-        Fitted model, whose y are indices of ``classes_``.
+    estimator_, columns_, n_components_, n_iter_
+        The model, whose y are indices of ``classes_``, its columns, latent dimensions and
+        iterations.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)

@@ -297,21 +297,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             folds.append((half._predictor(), is_new))
         return folds
 
-    @property
-    def columns_(self) -> TableEncoder:
-        """Distribution of each column in the model."""
-        return self.estimator_.columns_
-
-    @property
-    def n_components_(self) -> int:
-        """Number of latent dimensions of the model."""
-        return self.estimator_.n_components_
-
-    @property
-    def n_iter_(self) -> int:
-        """Number of iterations of the model's training."""
-        return self.estimator_.n_iter_
-
     # -- scores ------------------------------------------------------------------------
 
     @accepts_source

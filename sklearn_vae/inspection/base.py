@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae.metrics.models import final_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,14 +78,7 @@ class DisplayMixin:
         It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
-        final = estimator
-        while isinstance(final, Pipeline) or hasattr(final, "best_estimator_"):
-            if isinstance(final, Pipeline):
-                X = final[:-1].transform(X) if X is not None and len(final) > 1 else X
-                final = final[-1]
-            else:
-                final = final.best_estimator_
+        final, X = final_step(estimator, X)
         if not all(hasattr(estimator if name in CODES else final, name) for name in requires):
             raise TypeError(
                 f"{cls.__name__} needs an estimator with {', '.join(requires)}, such as {such_as}. "
