@@ -57,7 +57,8 @@ for name, model in {"VAEOutlierDetector": detector, "IsolationForest": forest}.i
 # Name the cells
 # --------------
 # ``report`` lists the rows that are flagged, the most anomalous first. ``column`` is the one with
-# the largest attribution, and ``expected`` its expected value given the row's other cells.
+# the largest attribution, ``expected`` its expected value given the row's other cells, and
+# ``share`` its share of the row's attributions.
 
 report = detector.report(table)
 report["was changed"] = [changed.get(row, "") for row in report["row"]]

@@ -125,15 +125,20 @@ def softplus_attribution(
     return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))
 
 
-def largest_cells(attributions: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the columns of the largest attributions of each row: rows, columns.
+def largest_cells(
+    attributions: np.ndarray, n_columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the columns of the largest attributions of each row: rows, columns, shares.
 
-    Beside the first one, attributions are positive.
+    Beside the first one, attributions are positive. A share is of the positive ones of the row.
     """
     columns = np.argsort(-attributions, axis=1, kind="stable")[:, :n_columns]
     is_listed = np.take_along_axis(attributions, columns, axis=1) > 0
     is_listed[:, 0] = True
-    return np.nonzero(is_listed)[0], columns[is_listed]
+    positive = np.maximum(attributions, 0.0)
+    total = np.maximum(positive.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    shares = np.take_along_axis(positive / total, columns, axis=1)
+    return np.nonzero(is_listed)[0], columns[is_listed], shares[is_listed]
 
 
 def describe(name: Name, value: object, expected: object, p_value: float) -> str:

@@ -32,7 +32,7 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_row_lengths, check_run
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.parts import resolve_widths
@@ -269,6 +269,7 @@ class TableEstimator(
         raise NotImplementedError
 
     def _validate_params(self) -> None:
+        check_network(self)
         super()._validate_params()
         check_run(self)
         if self.n_components != "auto" and self.n_components > self._max_components:

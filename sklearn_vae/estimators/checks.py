@@ -54,6 +54,17 @@ CONSTRAINTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def check_network(estimator: BaseEstimator) -> None:
+    """Name CustomNetwork to users who give a module of their own."""
+    network = getattr(estimator, "network", "mlp")
+    if not isinstance(network, str | Network):
+        expected = (
+            f"be one of {sorted(NETWORKS)} or a network of sklearn_vae.networks; "
+            f"CustomNetwork(encoder=..., decoder=...) takes modules of your own"
+        )
+        raise invalid_parameter(estimator, "network", expected, network)
+
+
 def check_run(estimator: BaseEstimator) -> None:
     """Check the callbacks of a training, and that its checkpoint has a seed to resume by."""
     for entry in estimator.callbacks or ():

@@ -54,10 +54,13 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         Sorted classes.
     priors_ : ndarray of shape (n_classes,)
         Probabilities of the classes.
-    estimator_ : VAETransformer or VAEDensity
-        Fitted model, whose y are indices of ``classes_``.
-    n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
-        Number of columns of X, and their names, where X has any.
+    estimator_, columns_, n_components_, n_iter_
+        The model, whose y are indices of ``classes_``, its columns, latent dimensions and
+        iterations.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of the columns, where X has any.
 
     See Also
     --------

@@ -68,10 +68,11 @@ MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IG
 MAX_MISSING_TEXTS = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
 NINES = 10.0 ** np.arange(2, 16) - 1
-# Numbers are dates, or times of day, if so many different ones are possible as such: of other
-# numbers, one in 25 and three in five are.
+# Numbers are dates if so many different ones are possible as such: of other numbers, one in 25 is.
 MIN_DATES = 5
-MIN_TIMES = 20
+# Numbers are times of day if other numbers of their range are all possible as such, by chance, with
+# at most this probability: 20 different ones of several hours, as three in five are.
+MAX_CHANCE_OF_TIMES = 1e-4
 # Columns of a class, at least; and columns and rows that are searched, at most.
 MIN_ONE_HOT = 3
 MAX_ONE_HOT = 256
@@ -144,9 +145,10 @@ def _of_digits(column: np.ndarray) -> Iterator[str]:
     is_date = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1)
     if len(values) >= MIN_DATES and (is_date & (day <= 31)).all():
         yield DATES_AS_NUMBERS
-    is_long = (values >= 100).sum() >= MIN_TIMES and (values % 50 != 0).any()
-    if is_long and values[-1] < 2400 and (values % 100 < 60).all():
-        yield TIMES_AS_NUMBERS
+    if values[-1] < 2400 and (values % 100 < 60).all() and (values % 50 != 0).any():
+        possible = np.arange(max(values[0], 100), values[-1] + 1) % 100 < 60
+        if possible.mean() ** (values >= 100).sum() < MAX_CHANCE_OF_TIMES:
+            yield TIMES_AS_NUMBERS
 
 
 def _one_hot_groups(X: np.ndarray, schema: Schema | None) -> Iterator[list[int]]:

@@ -75,8 +75,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     Attributes
     ----------
-    estimator_ : VAETransformer or VAEDensity
-        Fitted model.
+    estimator_, columns_, n_components_, n_iter_
+        The model and its columns, latent dimensions and iterations.
     mixture_, mixture_weight_ : VAEDensity or None, float
         Mixture beside it, and its weight; with 100 to 5,000 rows.
     trees_, trees_weight_ : BoostedTrees or None, float

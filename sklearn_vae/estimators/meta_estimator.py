@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from sklearn_vae._typing import Rows
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
@@ -24,6 +25,21 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
     random_state: RandomState
     estimator_: DensityEstimator
     n_features_in_: int
+
+    @property
+    def columns_(self) -> TableEncoder:
+        """Distribution of each column in the model."""
+        return self.estimator_.columns_
+
+    @property
+    def n_components_(self) -> int:
+        """Number of latent dimensions of the model."""
+        return self.estimator_.n_components_
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of iterations of the model's training."""
+        return self.estimator_.n_iter_
 
     def _clone(self, estimator: DensityEstimator) -> DensityEstimator:
         """Return an unfitted copy, with this estimator's seed unless it has one."""

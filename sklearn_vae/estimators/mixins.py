@@ -1,7 +1,10 @@
-"""Mixins of estimators of tables: nested parameters, tags of their input."""
+"""Mixins of estimators of tables: names and nested parameters, display, tags of their input."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from functools import wraps
+from inspect import signature
 from typing import Any, Self
 
 from sklearn.utils import Tags
@@ -11,8 +14,61 @@ from sklearn_vae.estimators.parts import resolve
 # How the default estimator, None, gets nested parameters.
 ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
 
+# Names of parameters in other libraries, and those that they have here.
+NAMES_HERE = {
+    **dict.fromkeys(
+        ("latent_dim", "latent_dims", "latent_size", "n_latent", "z_dim"), "n_components"
+    ),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "n_iter"), "max_iter"),
+    **dict.fromkeys(("hidden_dims", "hidden_units", "hidden_layers"), "hidden_layer_sizes"),
+    **dict.fromkeys(("lr", "learning_rate_init"), "learning_rate"),
+    **dict.fromkeys(("seed", "random_seed"), "random_state"),
+    "patience": "n_iter_no_change",
+    "kl_weight": "beta",
+}
+# Fitted attributes that are no answer to a user's question.
+INTERNAL = (
+    "architecture_", "attribution_baseline_", "calibration_scores_", "code_range_",
+    "condition_encoder_", "decoder_correction_", "distance_encoder_", "dtype_", "history_",
+    "indicated_", "module_", "optimizer_state_", "reference_samples_", "repeated_values_",
+    "schema_", "scorer_", "seed_", "state_dict_", "trees_",
+)  # fmt: skip
 
-class NestedParamsMixin:
+
+class NamesHereMixin:
+    """An estimator that answers the names of parameters in other libraries with those here."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
+
+
+def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor's error of an unknown parameter name the one that is meant."""
+    names = signature(init).parameters
+
+    @wraps(init)
+    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs.keys() - names.keys():
+            if (here := NAMES_HERE.get(name)) in names:
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
+        init(self, *args, **kwargs)
+
+    return named_init
+
+
+class ReprMixin:
+    """An estimator whose display in a notebook leaves out internal attributes."""
+
+    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
+        attributes = super()._get_fitted_attr_html(*args, **kwargs)  # type: ignore[misc]
+        for name in INTERNAL:
+            attributes.pop(name, None)
+        return attributes
+
+
+class NestedParamsMixin(NamesHereMixin):
     """An estimator whose parameters may have nested parameters.
 
     Fields of dataclasses are parameters of the estimator, such as ``prior__n_components``, as the
@@ -95,7 +151,7 @@ def _fields_of(name: str, value: object) -> dict[str, object]:
     return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
 
 
-class TableTagsMixin:
+class TableTagsMixin(ReprMixin):
     """An estimator of tables with categories and missing values, or of sparse matrices."""
 
     def __sklearn_tags__(self) -> Tags:

@@ -295,21 +295,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             folds.append((half._predictor(), is_new))
         return folds
 
-    @property
-    def columns_(self) -> TableEncoder:
-        """Distribution of each column in the model."""
-        return self.estimator_.columns_
-
-    @property
-    def n_components_(self) -> int:
-        """Number of latent dimensions of the model."""
-        return self.estimator_.n_components_
-
-    @property
-    def n_iter_(self) -> int:
-        """Number of iterations of the model's training."""
-        return self.estimator_.n_iter_
-
     # -- scores ------------------------------------------------------------------------
 
     @accepts_source
@@ -364,8 +349,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         DataFrame
             A line per cell, the most anomalous rows first: ``row`` (its label in pandas, else its
             position), ``column``, ``value``, ``expected`` given the other cells of the row,
-            ``p_value`` of the row, and a ``sentence`` to read. It is of the library of X; of
-            pandas, if it is installed, for an array. In polars and pyarrow, values of several
+            ``share`` of the row's positive attributions, ``p_value`` of the row, and a
+            ``sentence`` to read. It has no lines if no row is flagged. It is of the library of X;
+            of pandas, if it is installed, for an array. In polars and pyarrow, values of several
             types are texts.
         """
         check_is_fitted(self)
@@ -376,7 +362,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         order = np.argsort(scores, kind="stable")
         flagged = order[margins(scores[order], self.offset_) < 0]
         cells = rows.X[flagged]
-        position, columns = largest_cells(self._attribute(cells, -scores[flagged]), n_columns)
+        attributions = self._attribute(cells, -scores[flagged])
+        position, columns, shares = largest_cells(attributions, n_columns)
         unique, column = np.unique(columns, return_inverse=True)
         table = model._restore_table(self._expected(cells, unique), columns=unique)
         expected = cells_of(table, position.tolist(), column.tolist())
@@ -390,6 +377,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 "column": names,
                 "value": values,
                 "expected": expected,
+                "share": shares,
                 "p_value": p_values,
                 "sentence": list(map(describe, names, values, expected, p_values)),
             },

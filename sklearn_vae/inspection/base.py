@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._typing import Rows
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.metrics.models import final_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,14 +81,7 @@ class DisplayMixin:
         It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
-        final = estimator
-        while isinstance(final, Pipeline) or hasattr(final, "best_estimator_"):
-            if isinstance(final, Pipeline):
-                X = final[:-1].transform(X) if X is not None and len(final) > 1 else X
-                final = final[-1]
-            else:
-                final = final.best_estimator_
+        final, X = final_step(estimator, X)
         if not all(hasattr(estimator if name in CODES else final, name) for name in requires):
             raise TypeError(
                 f"{cls.__name__} needs an estimator with {', '.join(requires)}, such as {such_as}. "

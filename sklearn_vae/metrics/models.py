@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._typing import Rows, Target
@@ -32,7 +33,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
 
     Parameters
     ----------
-    estimator : VAETransformer
+    estimator : VAETransformer, or a search or Pipeline that ends with one
         A fitted estimator. An ensemble is represented by its best member.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
@@ -60,6 +61,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
     >>> kl_per_dimension(vae, X).shape
     (2,)
     """
+    estimator, X = final_step(estimator, X)
     check_is_model(estimator, "kl_per_dimension", has_codes=True)
     posterior = estimator.architecture_.posterior
     if not posterior.has_per_dimension_kl:
@@ -81,7 +83,7 @@ def active_units(
 
     Parameters
     ----------
-    estimator : VAETransformer
+    estimator : VAETransformer, or a search or Pipeline that ends with one
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
@@ -105,6 +107,7 @@ def active_units(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
+    estimator, X = final_step(estimator, X)
     active = kl_per_dimension(estimator, X, y) > threshold
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= MIN_ACTIVE_FRACTION * n_components:
@@ -165,9 +168,10 @@ def pit_calibration(
 
     Parameters
     ----------
-    estimator : VAETransformer or VAEDensity
-        A fitted estimator; an ensemble predicts the mixture of its members. VAEDensity has
-        marginal distributions only, whatever y, estimated from ``n_draws`` samples.
+    estimator : VAETransformer or VAEDensity, or a search or Pipeline that ends with one
+        A fitted estimator, whose columns are those of its last step; an ensemble predicts the
+        mixture of its members. VAEDensity has marginal distributions only, whatever y, estimated
+        from ``n_draws`` samples.
     X : array-like of shape (n_samples, n_features)
         Held-out rows, in the units of the training rows.
     y : scalar or array-like of shape (n_samples,), default=None
@@ -210,6 +214,7 @@ def pit_calibration(
 
     is_conditional = distribution == "conditional"
     metric = "pit_calibration" + " with distribution='conditional'" * is_conditional
+    estimator, X = final_step(estimator, X)
     check_is_model(estimator, metric, has_codes=is_conditional)
     if distribution not in ("marginal", "conditional"):
         raise ValueError(
@@ -232,16 +237,26 @@ def pit_calibration(
     return PITCalibration(pit, statistic, pvalue)
 
 
-def check_is_model(estimator: BaseEstimator, metric: str, *, has_codes: bool = False) -> None:
-    """Raise an error unless the estimator is fitted, and a model rather than one that holds one."""
+def final_step(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
+    """Return the fitted model that a search or Pipeline ends in, and the rows that it gets."""
     check_is_fitted(estimator)
+    while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
+        if isinstance(estimator, Pipeline):
+            X = estimator[:-1].transform(X) if X is not None and len(estimator) > 1 else X
+            estimator = estimator[-1]
+        else:
+            estimator = estimator.best_estimator_
+    return estimator, X
+
+
+def check_is_model(estimator: BaseEstimator, metric: str, *, has_codes: bool = False) -> None:
+    """Raise an error unless the estimator is a model, rather than one that holds one."""
     method = "transform" if has_codes else "score"
     if not (hasattr(estimator, "_predictor") and hasattr(estimator, method)):
         kind = "with codes" if has_codes else "of densities"
         raise TypeError(
             f"{metric} needs an estimator {kind}, such as VAETransformer. Got "
-            f"{type(estimator).__name__} instead. Of a search or Pipeline, give best_estimator_ or "
-            f"the last step."
+            f"{type(estimator).__name__} instead."
         )
 
 

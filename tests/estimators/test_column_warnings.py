@@ -51,6 +51,7 @@ def test_dates_and_times_as_numbers_are_warned_of(dtype):
             "time": moments.dt.strftime("%H%M").astype(dtype),
             "year": moments.dt.year.astype(dtype),
             "amount": rng.integers(100, 2400, 80).astype(dtype),
+            "weight": rng.integers(911, 947, 80).astype(dtype),  # no gaps in one hour
         }
     )
     with pytest.warns(UserWarning, match="as numbers such as") as caught:

@@ -110,3 +110,14 @@ def test_ctrl_c_names_the_estimator_that_was_called_once(cls, action):
         check_names(estimator, message)
     assert estimator.estimator_.interrupted_
     assert len(use(estimator)(X)) == len(X)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_the_reading_of_columns_is_that_of_the_model(cls, kind):
+    """Users look at ``columns_`` after any fit, whatever model is within."""
+    fitted = cls(MODELS[kind]).fit(FRAME, Y)
+
+    for name in ("columns_", "n_components_", "n_iter_"):
+        assert getattr(fitted, name) is getattr(fitted.estimator_, name)
+        assert not hasattr(cls(), name)

@@ -497,7 +497,10 @@ def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
     flagged = np.flatnonzero(detector.predict(wrong) == -1)
     scores = detector.score_samples(wrong)
 
-    assert [*report.columns] == ["row", "column", "value", "expected", "p_value", "sentence"]
+    names = ["row", "column", "value", "expected", "share", "p_value", "sentence"]
+    assert [*report.columns] == names
+    assert report["share"].between(0, 1).all()
+    assert report["share"].idxmax() == report["row"].tolist().index(7)  # others are rare wines
     assert report["row"].tolist() == flagged[np.argsort(scores[flagged])].tolist()
     np.testing.assert_allclose(report["p_value"], detector.p_values(wrong)[report["row"]])
     (cell,) = report[report["row"] == 7].to_dict("records")
@@ -517,6 +520,8 @@ def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine
 
     assert report["column"].iloc[:3].tolist() == names.tolist()
     assert (report.groupby("row").size() == 3).all()
+    every = fitted.report(X, n_columns=99).groupby("row")["share"].sum()
+    np.testing.assert_allclose(every, 1.0)
     assert fitted.report(X, n_columns=99).groupby("row").size().max() <= 13
     with pytest.raises(ValueError, match="n_columns must be an integer"):
         fitted.report(X, n_columns=0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,9 +23,20 @@ def test_an_unfitted_estimator_is_refused(metric):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_holds_a_model_is_refused(metric):
-    """A Pipeline or search scores other rows than those of its model; a detector has no codes."""
+    """A detector has no codes and no density."""
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
+    with pytest.raises(TypeError, match=r"needs an estimator .* Got VAEOutlierDetector instead"):
+        metric(detector, X)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_pipeline_and_a_search_give_the_metric_of_their_last_step(metric):
+    """The rows of their X get there by the steps before."""
     pipeline = make_pipeline(StandardScaler(), VAETransformer(1, max_iter=1, random_state=0))
-    for estimator in (pipeline, VAEOutlierDetector(max_iter=1, random_state=0)):
-        name = type(estimator).__name__
-        with pytest.raises(TypeError, match=rf"needs an estimator .* Got {name} instead"):
-            metric(estimator.fit(X), X)
+    search = GridSearchCV(pipeline, {"vaetransformer__beta": [1.0]}, cv=2).fit(X)
+    scaler, vae = search.best_estimator_
+
+    expected = metric(vae, scaler.transform(X))
+
+    for estimator in (search, search.best_estimator_):
+        np.testing.assert_array_equal(expected[0], metric(estimator, X)[0])

@@ -148,6 +148,15 @@ def test_a_value_that_makes_no_module_is_refused_by_name(encoder):
         CustomNetwork(encoder=encoder)
 
 
+@pytest.mark.parametrize("network", [nn.Linear, nn.Linear(2, 2)])
+def test_a_module_in_place_of_a_network_is_answered_with_its_wrapper(network):
+    """The most natural mistake names the class that takes modules."""
+    with pytest.raises(
+        ValueError, match=r"CustomNetwork\(encoder=..., decoder=...\) takes modules"
+    ):
+        VAETransformer(1, network=network).fit(np.eye(4))
+
+
 @pytest.mark.parametrize("encoder", [Wide, partial(Wide, width=5)])
 def test_pickles_hold_it_by_name(encoder):
     """As pickle holds any class: where the class is at hand, bits come back."""
