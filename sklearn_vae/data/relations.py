@@ -190,6 +190,11 @@ class OneToOne:
         check_array("source_values", self.source_values, "f", (None,))
         check_array("derived_values", self.derived_values, "f", self.source_values.shape)
 
+    @property
+    def sources(self) -> np.ndarray:
+        """Indices of the columns that it follows from: (1,)."""
+        return np.array([self.source])
+
     def fill(self, X: np.ndarray) -> None:
         """Replace missing values of either column by those of the other one, in place."""
         for column, values, other, other_values in (

@@ -16,6 +16,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
@@ -55,6 +56,8 @@ class TableEncoder:
         Columns that are derived from others: their groups are those of constants.
     many_to_one : list of ManyToOne
         Labels that follow from codes, those of the most codes first.
+    linear_relations : list of LinearRelation
+        Numbers that are derived from others: their groups are those of constants, too.
     equal_cells : list of EqualCells
         Columns with a point mass at the value of another column, which comes first.
     """
@@ -67,6 +70,7 @@ class TableEncoder:
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
     many_to_one: list[ManyToOne] = field(default_factory=list)
+    linear_relations: list[LinearRelation] = field(default_factory=list)
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
@@ -108,6 +112,11 @@ class TableEncoder:
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
         return tuple(blocks) or ((find("Gaussian")(), 0),)
+
+    @property
+    def derivations(self) -> list[OneToOne | LinearRelation]:
+        """Columns that are derived from others."""
+        return [*self.one_to_one, *self.linear_relations]
 
     @property
     def _varying_groups(self) -> list[Columns]:
@@ -268,9 +277,13 @@ class TableEncoder:
             if dequantized is not values:
                 noisy = X.copy() if noisy is X else noisy  # a memory map is not copied
                 noisy[:, group.indices] = dequantized
-        for equal in self.equal_cells if noisy is not X else ():
+        if noisy is X:
+            return X
+        for equal in self.equal_cells:
             rows = equal.holds(X)
             noisy[rows, equal.column] = noisy[rows, equal.partner]
+        for relation in self.linear_relations:
+            relation.decode(noisy, rounds=False, rows=relation.agrees(X))
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -311,9 +324,9 @@ class TableEncoder:
 
         Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
         """
-        X = self._fill_one_to_one(X)
+        X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
-        if not self.many_to_one:
+        if not (self.many_to_one or self.linear_relations):
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
@@ -325,11 +338,16 @@ class TableEncoder:
                 each.derive(rows, known)
         for pair in self.one_to_one:
             pair.decode(rows)
+        for relation in self.linear_relations:
+            relation.adjust(rows, known, lambda X: self.on_steps(self.within_bounds(X)))
         return np.where(np.isnan(X), filled, X)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
-        return self._by_group(lambda group, x: group.on_steps(x), X)
+        rounded = self._by_group(lambda group, x: group.on_steps(x), X)
+        for relation in self.linear_relations:
+            relation.decode(rounded, rounds=True, rows=relation.agrees(X))
+        return rounded
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
@@ -379,17 +397,21 @@ class TableEncoder:
             pair.decode(X)
         if self.equal_cells:
             self._decode_equal(X, values, observed)
+        for relation in self.linear_relations:
+            relation.decode(X, rounds=is_sample)
         if is_sample and self.many_to_one:
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
-    def _fill_one_to_one(self, X: np.ndarray) -> np.ndarray:
-        """Replace missing values that another column determines: (n, d) -> (n, d)."""
-        if self.one_to_one:
-            X = X.copy()
-            for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
-                pair.fill(X)
-        return X
+    def _fill_derived(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values that other columns determine: (n, d) -> (n, d)."""
+        relations = self.derivations
+        filled = X.copy() if relations else X
+        for each in 2 * relations:  # a source that is filled last fills the others
+            each.fill(filled)
+        if self.linear_relations:  # differences have rounding errors
+            filled = np.where(np.isnan(X), self.on_steps(filled), X)
+        return filled
 
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
@@ -434,10 +456,10 @@ class TableEncoder:
 
     def _encode_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
-        if self.one_to_one:
+        if relations := self.derivations:
             X = X.copy()
-            for pair in self.one_to_one:
-                pair.encode(X)
+            for each in relations:
+                each.encode(X)
         return X
 
     def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
@@ -449,6 +471,8 @@ class TableEncoder:
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
         rows, X, log_det = X, self._encode_derived(X), np.zeros(len(X))
+        for relation in self.linear_relations:
+            log_det += relation.log_density(rows)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)
@@ -487,7 +511,7 @@ class TableEncoder:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
         incomplete = np.empty(len(X), dtype=bool)
         for rows in small_batches(X):
-            some = self._fill_one_to_one(X[rows])
+            some = self._fill_derived(X[rows])
             incomplete[rows] = np.isnan(some[:, self.order]).any(axis=1)
             for group in self._varying_groups:
                 values = group.take(some)
@@ -522,9 +546,10 @@ class TableEncoder:
 
     def describe_reason(self, j: int, fields: Sequence[Field] | None) -> str:
         """Describe why values of a column are unseen, by the values that it had in ``fit``."""
-        for pair in self.one_to_one:
-            if pair.derived == j:
-                return f"no row with its value of column {self.names[pair.source]!r} had in fit"
+        for each in self.derivations:
+            if each.derived == j:
+                sources = " and ".join(repr(self.names[k]) for k in each.sources.tolist())
+                return f"no row with its values of {sources} had in fit"
         group = next(group for group in self.groups if j in group.indices)
         column, field = group.indices.tolist().index(j), _coded_field(fields, j)
         name, possible = "constant column", group.describe_values(column)
@@ -541,6 +566,8 @@ class TableEncoder:
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
+        for relation in self.linear_relations:
+            texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
         for each in self.many_to_one[::-1]:
