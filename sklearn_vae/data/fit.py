@@ -20,7 +20,7 @@ from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
-from sklearn_vae.data.linear_relations import find_linear_relations
+from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
     Followers,
     ManyToOne,

@@ -205,14 +205,14 @@ class OneToOne:
             is_filled = np.isnan(X[:, column]) & (code >= 0)
             X[is_filled, column] = values[code[is_filled]]
 
-    def encode(self, X: np.ndarray) -> None:
-        """Fill in the source, and replace the derived values by 0 or 1, in place."""
-        is_missing = np.isnan(X[:, self.derived])
-        self.fill(X)
+    def encode(self, X: np.ndarray, has_value: np.ndarray) -> None:
+        """Replace the derived values by 0 or 1, in place, but for missing ones.
+
+        Rows X are filled; ``has_value`` (n,) is a mask of those that had a derived value.
+        """
         code = _look_up(X[:, self.derived], self.derived_values)
         agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
-        X[:, self.derived] = np.where(agrees, 0, CONTRADICTION)
-        X[is_missing, self.derived] = np.nan
+        X[:, self.derived] = np.where(has_value, np.where(agrees, 0, CONTRADICTION), np.nan)
 
     def decode(self, X: np.ndarray) -> None:
         """Derive the column from the source, in place; linearly between two values."""

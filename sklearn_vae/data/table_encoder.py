@@ -410,7 +410,12 @@ class TableEncoder:
         for each in 2 * relations:  # a source that is filled last fills the others
             each.fill(filled)
         if self.linear_relations:  # differences have rounding errors
-            filled = np.where(np.isnan(X), self.on_steps(filled), X)
+            values = X[:, : self.n_features]
+            rows = np.flatnonzero(
+                (np.isnan(values) & ~np.isnan(filled[:, : self.n_features])).any(1)
+            )
+            values, rounded = values[rows], self.on_steps(filled[rows])
+            filled[rows, : self.n_features] = np.where(np.isnan(values), rounded, values)
         return filled
 
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
@@ -457,9 +462,9 @@ class TableEncoder:
     def _encode_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
         if relations := self.derivations:
-            X = X.copy()
+            has_value, X = ~np.isnan(X), self._fill_derived(X)
             for each in relations:
-                each.encode(X)
+                each.encode(X, has_value[:, each.derived])
         return X
 
     def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
