@@ -29,10 +29,10 @@ MAX_LOST = 0.05
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
+# Difference of coefficients that is due to rounding.
+TIE = 1e-6
 # Largest denominators of coefficients, as fractions, in the order in which they are tried.
 DENOMINATORS = 12, 1000
-# Larger values are in no relation: their squares overflow.
-LARGEST = 1e100
 
 
 def find_linear_relations(
@@ -77,15 +77,14 @@ class _Search:
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows), MAX_ROWS)]
         values = np.unique(X[np.ix_(rows, columns)].astype(np.float64), axis=0)
-        is_used = (np.abs(values).max(axis=0, initial=0) < LARGEST) & (values[:1] != values).any(0)
-        if is_log:
-            is_used &= (values > 0).all(axis=0)
+        with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
+            linked = np.log(values) if is_log else values
+            scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
+        varies = (values[:1] != values).any(axis=0) & np.isfinite(scale) & (scale > 0)
         self.X, self.weight, self.is_log = X, weight, is_log
-        self.columns, self.values = np.array(columns)[is_used], values[:, is_used]
-        linked = np.log(self.values) if is_log else self.values
-        self.mean, self.scale = linked.sum(axis=0) / max(len(linked), 1), np.zeros(0)
-        if len(linked):
-            self.scale = linked.std(axis=0)
+        self.columns, self.values = np.array(columns)[varies], values[:, varies]
+        linked, self.scale = linked[:, varies], scale[varies]
+        self.mean = linked.sum(axis=0) / max(len(linked), 1)
         self.Z = (linked - self.mean) / self.scale
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
@@ -122,7 +121,7 @@ class _Search:
             if self.columns[derived] in used or not (fit := self._fit(derived, sources)):
                 continue
             largest_part, relation = fit
-            if best is None or largest_part < best[0]:
+            if best is None or largest_part < best[0] - TIE:
                 best = largest_part, derived, relation
         if best is None:
             return None
@@ -132,8 +131,7 @@ class _Search:
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, float]:
         """Least squares, in standard deviations: coefficients (k,) and the largest error."""
         z = self.Z[:, sources]
-        q, r = np.linalg.qr(z)
-        coefficients = np.linalg.solve(r, q.T @ self.Z[:, derived])
+        coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
         return coefficients, float(np.abs(self.Z[:, derived] - z @ coefficients).max())
 
     def _fit(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation] | None:

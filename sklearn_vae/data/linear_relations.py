@@ -74,15 +74,21 @@ class LinearRelation:
             raise ValueError("coefficients must not be 0, width and scale must be above 0")
 
     def describe(self, names: Sequence[str]) -> str:
-        """Describe the function, by the names of the columns: ``0.5 a + 0.5 b``, ``a^1 b^-1``."""
-        pairs = [(float(c), names[j]) for c, j in zip(self.coefficients, self.sources, strict=True)]
-        if self.is_log:
-            factor = [f"{np.exp(self.intercept):.4g}"] if self.intercept else []
-            return " ".join([*factor, *(f"{name}^{c:.4g}" for c, name in pairs)])
-        terms = [f"{c:+.4g} {name}" for c, name in pairs]
-        if self.intercept:
-            terms.append(f"{self.intercept:+.4g}")
-        return " ".join(terms).removeprefix("+")
+        """Describe the function, by the names of the columns: ``net + tax``, ``price * pieces``."""
+        text = ""
+        for c, j in zip(self.coefficients.tolist(), self.sources.tolist(), strict=True):
+            size, is_first = abs(c), not text
+            if self.is_log:
+                sign = ("" if c > 0 else "1 / ") if is_first else (" * " if c > 0 else " / ")
+                text += sign + names[j] + ("" if size == 1 else f"^{size:.4g}")
+            else:
+                sign = ("" if c > 0 else "-") if is_first else (" + " if c > 0 else " - ")
+                text += sign + ("" if size == 1 else f"{size:.4g} ") + names[j]
+        if self.is_log and self.intercept:
+            text += f" * {np.exp(self.intercept):.4g}"
+        elif self.intercept:
+            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.4g}"
+        return text
 
     @property
     def columns(self) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Columns that follow from others by an equation: totals, products, changes of units."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -137,7 +139,7 @@ def test_scores_are_those_without_the_columns(fitted, table):
         fit(type(fitted), reduced).score_samples(reduced) + seen - log_width,
         rtol=1e-9,
     )
-    assert names[total.derived] == "gross"
+    assert re.search(r"gross +(net \+ tax|tax \+ net)\n", repr(fitted.columns_))
 
 
 def test_a_missing_part_is_known(fitted, table):
