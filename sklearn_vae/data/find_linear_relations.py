@@ -54,13 +54,12 @@ def find_linear_relations(
         derived = {relation.derived for relation in found}
         search = _Search(X, [j for j in columns if j not in derived], weight, is_log=is_log)
         for k in np.argsort(search.scale, kind="stable").tolist():
-            used = {j for relation in found for j in relation.sources.tolist()}
-            relation = search.relation_with(k, used) if search.is_near(k) else None
+            relation = search.relation_with(k) if search.is_near(k) else None
             if relation is None:
                 search.add(k)
             else:
                 found.append(relation)
-    return found
+    return found[::-1]
 
 
 class _Search:
@@ -107,22 +106,19 @@ class _Search:
             self.basis.append(k)
             self.span = np.column_stack([self.span, z / norm])
 
-    def relation_with(self, k: int, used: set[int]) -> LinearRelation | None:
+    def relation_with(self, k: int) -> LinearRelation | None:
         """Return a relation of a column with those of the basis, if there is one.
 
-        The derived column is none of those with the indices ``used``. The other ones stay in the
-        basis.
+        The derived column leaves the basis, and the others are in it.
         """
         coefficients, _ = self._solve(k, self.basis)
         near = np.array(self.basis)[np.abs(coefficients) > LARGE_PART].tolist()
         best: tuple[float, int, LinearRelation] | None = None
         for derived in (k, *near):
             sources = [j for j in (*self.basis, k) if j != derived]
-            if self.columns[derived] in used or not (fit := self._fit(derived, sources)):
-                continue
-            largest_part, relation = fit
-            if best is None or largest_part < best[0] - TIE:
-                best = largest_part, derived, relation
+            fit = self._fit(derived, sources)
+            if fit is not None and (best is None or fit[0] < best[0] - TIE):
+                best = fit[0], derived, fit[1]
         if best is None:
             return None
         self.basis = [k if j == best[1] else j for j in self.basis]

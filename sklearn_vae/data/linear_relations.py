@@ -133,60 +133,55 @@ class LinearRelation:
         largest = np.finfo(X.dtype).max
         X[rows, self.derived] = np.clip(values, -largest, largest)
 
-    # -- encoding --------------------------------------------------------------------
-
-    def fill(self, X: np.ndarray) -> None:
-        """Replace the one value that is missing by what the others say, in place.
-
-        It stays missing if it would have a sign that its column does not have.
-        """
-        missing = np.isnan(X[:, self.columns])
-        is_single = missing.sum(axis=1) == 1
-        self.decode(X, rounds=True, rows=is_single & missing[:, -1])
-        for k, (source, sign) in enumerate(zip(self.sources.tolist(), self.signs, strict=True)):
-            rows = np.flatnonzero(is_single & missing[:, k])
-            X[rows, source] = 1 if self.is_log else 0
-            values = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
-            is_possible = sign * values * abs(self.coefficients[k]) > -0.5 * self.width
-            X[rows, source] = np.where(is_possible & np.isfinite(values), values, np.nan)
-
     @np.errstate(all="ignore")
     def _gap(self, X: np.ndarray) -> np.ndarray:
         """Derived values less the function's, in the units of the equation: (n, d) -> (n,)."""
         linked = self._link(X, self.sources) @ self.coefficients + self.intercept
         return self._link(X, self.derived) - linked
 
-    def encode(self, X: np.ndarray, has_value: np.ndarray) -> None:
-        """Replace the derived values by 0 or 1, in place, but for missing ones.
-
-        Rows X are filled, ``has_value`` (n,) is a mask of those that had a derived value. With more
-        than one missing source it is replaced by NaN.
-        """
-        has_value = has_value & (np.isnan(X[:, self.sources]).sum(axis=1) < 2)
-        agrees = np.where(self.agrees(X), 0, CONTRADICTION)
-        X[:, self.derived] = np.where(has_value, agrees, np.nan)
+    # -- encoding --------------------------------------------------------------------
 
     @np.errstate(all="ignore")
-    def log_density(self, X: np.ndarray) -> np.ndarray:
-        """Return the log-density of the derived values given the sources: (n, d) -> (n,).
+    def resolve(
+        self,
+        X: np.ndarray,
+        codes: np.ndarray,
+        log_p: np.ndarray,
+        round_values: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 
-        Where one source is missing, the density of its value, which follows, is changed to that of
-        the derived value. Contradictions have the density of a Cauchy distribution, beside the
+        ``codes`` (n,) are NaN of rows that are still to be resolved. They become infinite where the
+        derived value is filled in, 0 where it agrees, 1 where it contradicts. To ``log_p`` (n,) the
+        log-density of the derived value is added. If a source is filled in, it is that of the
+        source's value, which follows, with the change of variables; ``round_values`` (n, d) -> (n,
+        d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside the
         probability of unseen values.
         """
-        missing, filled = np.isnan(X[:, self.columns]), X.copy()
-        self.fill(filled)
-        log_p = np.where(missing.any(axis=1), 0.0, -np.log(self.width))
-        slope = np.broadcast_to(np.abs(self.coefficients), missing[:, :-1].shape)
-        if self.is_log:
-            slope = slope * filled[:, [self.derived]] / filled[:, self.sources]
-        is_filled = missing[:, :-1] & ~np.isnan(filled[:, self.sources])
-        is_filled &= ~missing[:, [-1]]
-        log_p -= np.where(is_filled, np.log(slope), 0.0).sum(axis=1)
-        rows = ~missing.any(axis=1) & ~self.agrees(X)
-        error = X[rows, self.derived] - self.predict(X[rows])
-        log_p[rows] = cauchy_log_density(np.nan_to_num(error), 0.0, 0.0, self.scale)
-        return log_p
+        missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
+        n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
+        rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
+        self.decode(X, rounds=True, rows=rows)
+        codes[rows] = np.inf
+        rows = np.flatnonzero(n_missing == 0)
+        agrees = self.agrees(X[rows])
+        codes[rows] = np.where(agrees, 0, CONTRADICTION)
+        error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
+        log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
+        log_p[rows] += np.where(agrees, -np.log(self.width), log_contradiction)
+        for k, source in enumerate(self.sources.tolist()):
+            rows = np.flatnonzero((n_missing == 1) & missing[:, k])
+            X[rows, source] = 1 if self.is_log else 0
+            X[rows, source] = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
+            values = round_values(X[rows])[:, source]
+            slope = np.full(len(rows), abs(self.coefficients[k]))
+            if self.is_log:
+                slope *= X[rows, self.derived] / X[rows, source]
+            X[rows, source] = values
+            agrees = self.agrees(X[rows]) & (values * self.signs[k] >= 0)
+            X[rows[~agrees], source] = np.nan
+            codes[rows] = np.where(agrees, 0, CONTRADICTION)
+            log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
 
     def adjust(
         self, X: np.ndarray, known: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
@@ -194,8 +189,7 @@ class LinearRelation:
         """Change values that are not known such that the relation holds, in place.
 
         A known total moves its imputed parts by their regression on it [1]_, within their bounds
-        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. A total that is not known
-        follows.
+        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then known.
 
         References
         ----------
@@ -220,4 +214,4 @@ class LinearRelation:
                 rounded = round_values(some)
                 some = np.where(known[rows], some, rounded)
             X[np.ix_(rows, self.sources)] = some[:, self.sources]
-        self.decode(X, rounds=True, rows=~known[:, self.derived])
+        known[np.ix_(rows, self.sources)] = True

@@ -205,14 +205,11 @@ class OneToOne:
             is_filled = np.isnan(X[:, column]) & (code >= 0)
             X[is_filled, column] = values[code[is_filled]]
 
-    def encode(self, X: np.ndarray, has_value: np.ndarray) -> None:
-        """Replace the derived values by 0 or 1, in place, but for missing ones.
-
-        Rows X are filled; ``has_value`` (n,) is a mask of those that had a derived value.
-        """
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Return 0 for values that agree, 1 for others: (n, d) -> (n,)."""
         code = _look_up(X[:, self.derived], self.derived_values)
         agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
-        X[:, self.derived] = np.where(has_value, np.where(agrees, 0, CONTRADICTION), np.nan)
+        return np.where(agrees, 0, CONTRADICTION)
 
     def decode(self, X: np.ndarray) -> None:
         """Derive the column from the source, in place; linearly between two values."""

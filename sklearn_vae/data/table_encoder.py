@@ -57,7 +57,8 @@ class TableEncoder:
     many_to_one : list of ManyToOne
         Labels that follow from codes, those of the most codes first.
     linear_relations : list of LinearRelation
-        Numbers that are derived from others: their groups are those of constants, too.
+        Numbers that are derived from others: their groups are those of constants, too. A source
+        may be derived by a relation before.
     equal_cells : list of EqualCells
         Columns with a point mass at the value of another column, which comes first.
     """
@@ -338,16 +339,22 @@ class TableEncoder:
                 each.derive(rows, known)
         for pair in self.one_to_one:
             pair.decode(rows)
+        for relation in self.linear_relations[::-1]:  # totals before their parts
+            relation.adjust(rows, known, lambda X: self._on_steps(self.within_bounds(X)))
         for relation in self.linear_relations:
-            relation.adjust(rows, known, lambda X: self.on_steps(self.within_bounds(X)))
+            relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
-        rounded = self._by_group(lambda group, x: group.on_steps(x), X)
+        rounded = self._on_steps(X)
         for relation in self.linear_relations:
             relation.decode(rounded, rounds=True, rows=relation.agrees(X))
         return rounded
+
+    def _on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Round numbers as ``on_steps``, but those that are derived: (n, n_features) -> same."""
+        return self._by_group(lambda group, x: group.on_steps(x), X)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
@@ -405,18 +412,32 @@ class TableEncoder:
 
     def _fill_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values that other columns determine: (n, d) -> (n, d)."""
-        relations = self.derivations
-        filled = X.copy() if relations else X
-        for each in 2 * relations:  # a source that is filled last fills the others
-            each.fill(filled)
-        if self.linear_relations:  # differences have rounding errors
-            values = X[:, : self.n_features]
-            rows = np.flatnonzero(
-                (np.isnan(values) & ~np.isnan(filled[:, : self.n_features])).any(1)
-            )
-            values, rounded = values[rows], self.on_steps(filled[rows])
-            filled[rows, : self.n_features] = np.where(np.isnan(values), rounded, values)
-        return filled
+        return self._resolve(X)[0] if self.derivations else X
+
+    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
+        """Fill rows, replace derived values by 0, or 1 for contradictions: (n, d) -> (n, d)."""
+        return self._resolve(X)[1] if self.derivations else X
+
+    def _resolve(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return filled rows, rows with encoded derived columns, and the latter's log-density.
+
+        Missing derived values are not encoded. (n, d) -> (n, d), (n, d), (n,).
+        """
+        filled, log_p = X.copy(), np.zeros(len(X))
+        for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
+            pair.fill(filled)
+        codes = np.full((len(self.linear_relations), len(X)), np.nan)
+        for _ in self.linear_relations:  # a value that is filled last determines others
+            for relation, of_relation in zip(self.linear_relations, codes, strict=True):
+                relation.resolve(filled, of_relation, log_p, self._on_steps)
+        encoded = filled.copy()
+        for pair in self.one_to_one:
+            encoded[:, pair.derived] = pair.encode(filled)
+        for relation, of_relation in zip(self.linear_relations, codes, strict=True):
+            encoded[:, relation.derived] = of_relation
+        for each in self.derivations:
+            encoded[np.isnan(X[:, each.derived]), each.derived] = np.nan
+        return filled, encoded, log_p
 
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
@@ -459,14 +480,6 @@ class TableEncoder:
             mixed = equal.mix(X[:, a], X[:, b], p)
             X[:, a] = np.where(np.isnan(observed[:, a]), mixed, X[:, a])
 
-    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
-        """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
-        if relations := self.derivations:
-            has_value, X = ~np.isnan(X), self._fill_derived(X)
-            for each in relations:
-                each.encode(X, has_value[:, each.derived])
-        return X
-
     def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
         """Log-abs-det-Jacobian of the encoding (log-det-Jacobian): (n, n_features) -> (n,).
 
@@ -475,9 +488,9 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        rows, X, log_det = X, self._encode_derived(X), np.zeros(len(X))
-        for relation in self.linear_relations:
-            log_det += relation.log_density(rows)
+        rows, log_det = X, np.zeros(len(X))
+        if self.derivations:
+            _, X, log_det = self._resolve(X)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)

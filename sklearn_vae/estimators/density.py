@@ -12,7 +12,6 @@ from scipy.special import logsumexp
 from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -108,7 +107,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
-        rows on; smaller tables are trained for one iteration, and members weigh the same.
+        rows on; smaller tables are trained for two iterations, and members weigh the same.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
@@ -180,6 +179,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         "mixtures": [StrOptions({"auto"}), list, tuple],
     }  # fmt: skip
 
+    _iterations_of_small_tables: ClassVar[int] = 2
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
 
     seed_: int
@@ -324,7 +324,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:
-            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+            max_iter = min(max_iter, self._iterations_of_small_tables)
         config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,

@@ -85,7 +85,7 @@ def test_products_and_changes_of_units_are_found():
     celsius = rng.normal(15, 8, 300).round(1)
     price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
     X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
-    fahrenheit, amount = find_linear_relations(X, [*range(5)])
+    amount, fahrenheit = find_linear_relations(X, [*range(5)])
 
     assert (fahrenheit.derived, fahrenheit.sources.tolist(), fahrenheit.is_log) == (1, [0], False)
     assert fahrenheit.coefficients == 1.8
@@ -96,10 +96,34 @@ def test_products_and_changes_of_units_are_found():
 
 
 def test_two_totals_of_the_same_parts():
-    """Each is derived from parts, and none from another derived column."""
+    """Each is derived, the sources of the one before the others."""
     a, b, c = np.random.default_rng(0).normal(size=(3, 200))
 
     assert derived(np.column_stack([a, b, c, a + b, a + b + c])).keys() == {3, 4}
+
+
+def test_totals_of_derived_columns():
+    """An amount of pieces and prices, and its total with shipping: any one missing is known."""
+    rng = np.random.default_rng(0)
+    price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
+    amount, shipping = (price * pieces).round(2), rng.choice([0, 3.9, 4.9, 6.9], 400)
+    X = np.column_stack([price, pieces, amount, shipping, (amount + shipping).round(2)])
+    first, last = find_linear_relations(X, [*range(5)])
+    assert (first.derived, last.derived) == (2, 4)
+
+    model = fit(VAEDensity, X)
+    score, seen = model.score_samples(X), np.log(401 / 402)
+    for j in range(5):
+        holed = X.copy()
+        holed[:, j] = np.nan
+        np.testing.assert_allclose(model.impute(holed), X, rtol=1e-12)
+        # the density of a cell, 1 / width of a derived one or 1 / slope, is that of the others
+        slope = {0: X[:, 2] / X[:, 0], 1: X[:, 2] / X[:, 1]}.get(j, 1.0)
+        log_ratio = np.log(0.01) - np.log(slope) - seen * (j in (2, 4))
+        np.testing.assert_allclose(model.score_samples(holed), score + log_ratio, atol=1e-9)
+    sample = model.sample(300, random_state=0)
+    np.testing.assert_allclose(sample[:, 0] * sample[:, 1], sample[:, 2], rtol=1e-12)
+    np.testing.assert_allclose(sample[:, 2] + sample[:, 3], sample[:, 4], rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", ["exception", "near", "few rows", "few values", "bounds"])
