@@ -528,8 +528,8 @@ class TableEstimator(
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
                     f"of fewer than {MIN_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
-                    f"{self._iterations_of_small_tables} of them. Set early_stopping=False to train "
-                    f"for max_iter iterations, or True to set rows aside."
+                    f"{self._iterations_of_small_tables} of them. Set early_stopping=False to "
+                    f"train for max_iter iterations, or True to set rows aside."
                 )
         if not has_validation:
             return 0
