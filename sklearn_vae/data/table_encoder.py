@@ -439,6 +439,19 @@ class TableEncoder:
             encoded[np.isnan(X[:, each.derived]), each.derived] = np.nan
         return filled, encoded, log_p
 
+    def check_sources(self, X: np.ndarray) -> None:
+        """Refuse rows of a derived column that lack two of its sources: (n, n_features)."""
+        encoded = self._encode_derived(X)
+        for each in self.linear_relations:
+            values, code = X[:, each.derived], encoded[:, each.derived]
+            if np.isnan(code).all() and not np.isnan(values).all():
+                names = [str(name) for name in self.names]
+                raise ValueError(
+                    f"Column {names[each.derived]!r} follows from others "
+                    f"({each.describe(names)}) and has no density of its own: the 'columns' "
+                    f"parameter must name all of these but one, or none."
+                )
+
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
         if not self.equal_cells:

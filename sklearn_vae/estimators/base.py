@@ -337,7 +337,9 @@ class TableEstimator(
             check_row_lengths(self.architecture_, rows)
         if columns is None:
             return rows
-        return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
+        rows = np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
+        self.columns_.check_sources(rows)
+        return rows
 
     def _to_numbers(
         self, X: Any, *, reset: bool, columns: np.ndarray | None = None, ensure_min_samples: int = 1

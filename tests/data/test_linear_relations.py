@@ -237,6 +237,17 @@ def test_given_values_are_kept(fitted):
         fitted.sample(5, given={"gross": 60.0, "net": 50.0, "tax": 5.0})
 
 
+def test_a_total_alone_has_no_density(fitted, table):
+    """It is refused; with one of its parts it stands for the other."""
+    with pytest.raises(ValueError, match=r"'gross' follows from others \((net \+ tax|tax \+ net)"):
+        fitted.score_samples(table, columns=["gross", "pieces"])
+    np.testing.assert_allclose(
+        fitted.score_samples(table, columns=["gross", "net"]),
+        fitted.score_samples(table, columns=["tax", "net"]) + np.log((N_ROWS + 1) / (N_ROWS + 2)),
+        rtol=1e-9,
+    )
+
+
 def test_estimators_that_use_the_model(table):
     """The detector names the wrong cell's row; imputations of the average keep the equations."""
     wrong = table.copy()
