@@ -57,7 +57,7 @@ class TableEncoderModule(nn.Module):
         is_bent = any(
             isinstance(group, RealColumns) and (group.n_knots > 0).any() for group in columns.groups
         )
-        if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.one_to_one:
+        if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.derivations:
             raise ValueError(
                 "to_onnx supports normal, binary and constant columns, without normal scores and "
                 "none derived from another. Fit numbers with likelihood='gaussian'."

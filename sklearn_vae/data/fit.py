@@ -1,5 +1,6 @@
 """Fit of a table encoder: the likelihood and the units of each column."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
+from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
     Followers,
     ManyToOne,
@@ -83,10 +85,16 @@ def fit_encoder(
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
     numbers = [j for j in free if fields[j].categories is None]
+    linear = find_linear_relations(X, numbers, sample_weight)
+    derived = {relation.derived for relation in linear}
+    free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
     equal_cells = find_equal_cells(X, numbers, sample_weight)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     options = []
     for j, requested in enumerate(requests):
+        if j in derived:
+            options.append([(_derived_column(j, X), 0.0, math.inf)])
+            continue
         # of rows in C order, a column is slow to read again and again
         values, weights = np.ascontiguousarray(X[:, j]), sample_weight
         column = TrainingColumn(
@@ -117,6 +125,7 @@ def fit_encoder(
         allows_missing=allows_missing,
         one_to_one=pairs,
         many_to_one=labels,
+        linear_relations=linear,
         equal_cells=equal_cells,
     )
     return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
@@ -222,10 +231,13 @@ def _relations(
     followers = [Followers.find(X, j, labels[labels != j], weight) for j in classes.tolist()]
     pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
-        columns[pair.derived] = ConstantColumns(
-            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
-        )
+        columns[pair.derived] = _derived_column(pair.derived, X)
     return pairs, find_many_to_one(followers, _classes(columns))
+
+
+def _derived_column(j: int, X: np.ndarray) -> Columns:
+    """Return a column whose value is 0 where it follows from others."""
+    return ConstantColumns(np.array([j]), None, np.zeros((1, 1), X.dtype))
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

@@ -190,6 +190,11 @@ class OneToOne:
         check_array("source_values", self.source_values, "f", (None,))
         check_array("derived_values", self.derived_values, "f", self.source_values.shape)
 
+    @property
+    def sources(self) -> np.ndarray:
+        """Indices of the columns that it follows from: (1,)."""
+        return np.array([self.source])
+
     def fill(self, X: np.ndarray) -> None:
         """Replace missing values of either column by those of the other one, in place."""
         for column, values, other, other_values in (
@@ -200,14 +205,11 @@ class OneToOne:
             is_filled = np.isnan(X[:, column]) & (code >= 0)
             X[is_filled, column] = values[code[is_filled]]
 
-    def encode(self, X: np.ndarray) -> None:
-        """Fill in the source, and replace the derived values by 0 or 1, in place."""
-        is_missing = np.isnan(X[:, self.derived])
-        self.fill(X)
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Return 0 for values that agree, 1 for others: (n, d) -> (n,)."""
         code = _look_up(X[:, self.derived], self.derived_values)
         agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
-        X[:, self.derived] = np.where(agrees, 0, CONTRADICTION)
-        X[is_missing, self.derived] = np.nan
+        return np.where(agrees, 0, CONTRADICTION)
 
     def decode(self, X: np.ndarray) -> None:
         """Derive the column from the source, in place; linearly between two values."""

@@ -16,6 +16,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
@@ -55,6 +56,9 @@ class TableEncoder:
         Columns that are derived from others: their groups are those of constants.
     many_to_one : list of ManyToOne
         Labels that follow from codes, those of the most codes first.
+    linear_relations : list of LinearRelation
+        Numbers that are derived from others: their groups are those of constants, too. A source
+        may be derived by a relation before.
     equal_cells : list of EqualCells
         Columns with a point mass at the value of another column, which comes first.
     """
@@ -67,6 +71,7 @@ class TableEncoder:
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
     many_to_one: list[ManyToOne] = field(default_factory=list)
+    linear_relations: list[LinearRelation] = field(default_factory=list)
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
@@ -108,6 +113,11 @@ class TableEncoder:
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
         return tuple(blocks) or ((find("Gaussian")(), 0),)
+
+    @property
+    def derivations(self) -> list[OneToOne | LinearRelation]:
+        """Columns that are derived from others."""
+        return [*self.one_to_one, *self.linear_relations]
 
     @property
     def _varying_groups(self) -> list[Columns]:
@@ -268,9 +278,13 @@ class TableEncoder:
             if dequantized is not values:
                 noisy = X.copy() if noisy is X else noisy  # a memory map is not copied
                 noisy[:, group.indices] = dequantized
-        for equal in self.equal_cells if noisy is not X else ():
+        if noisy is X:
+            return X
+        for equal in self.equal_cells:
             rows = equal.holds(X)
             noisy[rows, equal.column] = noisy[rows, equal.partner]
+        for relation in self.linear_relations:
+            relation.decode(noisy, rounds=False, rows=relation.agrees(X))
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -311,9 +325,9 @@ class TableEncoder:
 
         Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
         """
-        X = self._fill_one_to_one(X)
+        X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
-        if not self.many_to_one:
+        if not (self.many_to_one or self.linear_relations):
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
@@ -325,10 +339,21 @@ class TableEncoder:
                 each.derive(rows, known)
         for pair in self.one_to_one:
             pair.decode(rows)
+        for relation in self.linear_relations[::-1]:  # totals before their parts
+            relation.adjust(rows, known, lambda X: self._on_steps(self.within_bounds(X)))
+        for relation in self.linear_relations:
+            relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""
+        rounded = self._on_steps(X)
+        for relation in self.linear_relations:
+            relation.decode(rounded, rounds=True, rows=relation.agrees(X))
+        return rounded
+
+    def _on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Round numbers as ``on_steps``, but those that are derived: (n, n_features) -> same."""
         return self._by_group(lambda group, x: group.on_steps(x), X)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
@@ -379,17 +404,53 @@ class TableEncoder:
             pair.decode(X)
         if self.equal_cells:
             self._decode_equal(X, values, observed)
+        for relation in self.linear_relations:
+            relation.decode(X, rounds=is_sample)
         if is_sample and self.many_to_one:
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
-    def _fill_one_to_one(self, X: np.ndarray) -> np.ndarray:
-        """Replace missing values that another column determines: (n, d) -> (n, d)."""
-        if self.one_to_one:
-            X = X.copy()
-            for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
-                pair.fill(X)
-        return X
+    def _fill_derived(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values that other columns determine: (n, d) -> (n, d)."""
+        return self._resolve(X)[0] if self.derivations else X
+
+    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
+        """Fill rows, replace derived values by 0, or 1 for contradictions: (n, d) -> (n, d)."""
+        return self._resolve(X)[1] if self.derivations else X
+
+    def _resolve(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return filled rows, rows with encoded derived columns, and the latter's log-density.
+
+        Missing derived values are not encoded. (n, d) -> (n, d), (n, d), (n,).
+        """
+        filled, log_p = X.copy(), np.zeros(len(X))
+        for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
+            pair.fill(filled)
+        codes = np.full((len(self.linear_relations), len(X)), np.nan)
+        for _ in self.linear_relations:  # a value that is filled last determines others
+            for relation, of_relation in zip(self.linear_relations, codes, strict=True):
+                relation.resolve(filled, of_relation, log_p, self._on_steps)
+        encoded = filled.copy()
+        for pair in self.one_to_one:
+            encoded[:, pair.derived] = pair.encode(filled)
+        for relation, of_relation in zip(self.linear_relations, codes, strict=True):
+            encoded[:, relation.derived] = of_relation
+        for each in self.derivations:
+            encoded[np.isnan(X[:, each.derived]), each.derived] = np.nan
+        return filled, encoded, log_p
+
+    def check_sources(self, X: np.ndarray) -> None:
+        """Refuse rows of a derived column that lack two of its sources: (n, n_features)."""
+        encoded = self._encode_derived(X)
+        for each in self.linear_relations:
+            values, code = X[:, each.derived], encoded[:, each.derived]
+            if np.isnan(code).all() and not np.isnan(values).all():
+                names = [str(name) for name in self.names]
+                raise ValueError(
+                    f"Column {names[each.derived]!r} follows from others "
+                    f"({each.describe(names)}) and has no density of its own: the 'columns' "
+                    f"parameter must name all of these but one, or none."
+                )
 
     def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
         """Columns with partners, and the model's inputs of their point masses, partners' last."""
@@ -432,14 +493,6 @@ class TableEncoder:
             mixed = equal.mix(X[:, a], X[:, b], p)
             X[:, a] = np.where(np.isnan(observed[:, a]), mixed, X[:, a])
 
-    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
-        """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
-        if self.one_to_one:
-            X = X.copy()
-            for pair in self.one_to_one:
-                pair.encode(X)
-        return X
-
     def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
         """Log-abs-det-Jacobian of the encoding (log-det-Jacobian): (n, n_features) -> (n,).
 
@@ -448,7 +501,9 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        rows, X, log_det = X, self._encode_derived(X), np.zeros(len(X))
+        rows, log_det = X, np.zeros(len(X))
+        if self.derivations:
+            _, X, log_det = self._resolve(X)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)
@@ -487,7 +542,7 @@ class TableEncoder:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
         incomplete = np.empty(len(X), dtype=bool)
         for rows in small_batches(X):
-            some = self._fill_one_to_one(X[rows])
+            some = self._fill_derived(X[rows])
             incomplete[rows] = np.isnan(some[:, self.order]).any(axis=1)
             for group in self._varying_groups:
                 values = group.take(some)
@@ -522,9 +577,10 @@ class TableEncoder:
 
     def describe_reason(self, j: int, fields: Sequence[Field] | None) -> str:
         """Describe why values of a column are unseen, by the values that it had in ``fit``."""
-        for pair in self.one_to_one:
-            if pair.derived == j:
-                return f"no row with its value of column {self.names[pair.source]!r} had in fit"
+        for each in self.derivations:
+            if each.derived == j:
+                sources = " and ".join(repr(self.names[k]) for k in each.sources.tolist())
+                return f"no row with its values of {sources} had in fit"
         group = next(group for group in self.groups if j in group.indices)
         column, field = group.indices.tolist().index(j), _coded_field(fields, j)
         name, possible = "constant column", group.describe_values(column)
@@ -541,6 +597,8 @@ class TableEncoder:
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
+        for relation in self.linear_relations:
+            texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
         for each in self.many_to_one[::-1]:

@@ -58,7 +58,7 @@ class AverageFitter:
         self.likelihoods = columns.likelihoods
         imputation = AveragedImputation(model._impute, None, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
-        self.has_classes = ~self.is_number & ~columns.is_empty
+        self.has_classes = ~self.is_number & ~columns.is_constant
         self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
         self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)

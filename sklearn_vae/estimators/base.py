@@ -66,9 +66,6 @@ FULLY_CONNECTED: Network = NETWORKS["mlp"]
 MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
 MIN_ROWS_TO_VALIDATE = 100
-# Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
-# some tables and lose several on others (docs/research/models.md).
-ITERATIONS_OF_SMALL_TABLES = 1
 # Products of all rows and weights, up to which double precision costs no time: the default
 # network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
@@ -125,6 +122,9 @@ class TableEstimator(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
+    # maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
+    # some tables and lose several on others (docs/research/models.md)
+    _iterations_of_small_tables: ClassVar[int] = 1
     # Whether a fit warns of values so far out that they alone decide the scale of a column.
     _warns_of_extremes: bool = True
 
@@ -328,7 +328,9 @@ class TableEstimator(
             check_row_lengths(self.architecture_, rows)
         if columns is None:
             return rows
-        return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
+        rows = np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
+        self.columns_.check_sources(rows)
+        return rows
 
     def _to_numbers(
         self,
@@ -524,8 +526,8 @@ class TableEstimator(
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
                     f"of fewer than {MIN_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
-                    f"{ITERATIONS_OF_SMALL_TABLES} iteration. Set early_stopping=False to train "
-                    f"for max_iter iterations, or True to set rows aside."
+                    f"{self._iterations_of_small_tables} of them. Set early_stopping=False to "
+                    f"train for max_iter iterations, or True to set rows aside."
                 )
         if not has_validation:
             return 0

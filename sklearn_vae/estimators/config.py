@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
@@ -66,7 +66,7 @@ def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Tra
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = table.n_weighted_rows
     if vae.early_stopping == "auto" and n_rows < MIN_ROWS_TO_VALIDATE:
-        max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+        max_iter = min(max_iter, vae._iterations_of_small_tables)
         beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up
     batch_size = vae.batch_size
     if batch_size == "auto":

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae._typing import Target, Weights
 from sklearn_vae.data.fields import Name
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, FitRows
+from sklearn_vae.estimators.base import FitRows
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -112,7 +112,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
-        rows on; smaller tables are trained for one iteration, and members weigh the same.
+        rows on; smaller tables are trained for two iterations, and members weigh the same.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
@@ -175,6 +175,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         "mixtures": [StrOptions({"auto"}), list, tuple],
     }  # fmt: skip
 
+    _iterations_of_small_tables: ClassVar[int] = 2
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
 
     seed_: int
@@ -319,7 +320,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:
-            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+            max_iter = min(max_iter, self._iterations_of_small_tables)
         config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,

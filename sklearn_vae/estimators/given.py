@@ -70,13 +70,12 @@ def given_row(
         if encoder.is_unseen(value_alone).any():
             raise ValueError(f"{message}, which {encoder.describe_reason(int(j), fields)}.")
     is_unseen = encoder.is_unseen(row[None])[0]
-    for pair in encoder.one_to_one:
-        if is_unseen[pair.derived]:
-            column, source = names[pair.derived], names[pair.source]
+    for each in encoder.derivations:
+        if is_unseen[each.derived]:
+            column = names[each.derived]
             raise ValueError(
                 f"The 'given' parameter of {caller} contradicts itself: column {column!r} has the "
-                f"value {given[column]!r}, which no row with its value of column {source!r} had in "
-                f"fit."
+                f"value {given[column]!r}, which {encoder.describe_reason(each.derived, fields)}."
             )
     _warn_of_far_values(row, given, names, fields, encoder, caller)
     return row.astype(dtype)

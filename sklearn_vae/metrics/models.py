@@ -237,7 +237,7 @@ def pit_calibration(
     return PITCalibration(pit, statistic, pvalue)
 
 
-def final_step(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
+def final_step(estimator: BaseEstimator, X: Rows | None) -> tuple[BaseEstimator, Rows | None]:
     """Return the fitted model that a search or Pipeline ends in, and the rows that it gets."""
     check_is_fitted(estimator)
     while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):

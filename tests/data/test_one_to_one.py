@@ -128,7 +128,7 @@ def test_a_missing_value_is_that_of_the_other_column(fitted, table):
 def test_given_values_fill_each_other_and_must_agree(fitted):
     """A row drawn given a code has its label."""
     assert set(fitted.sample(20, given={"code": 3}, random_state=0)["name"]) == {"third"}
-    with pytest.raises(ValueError, match=r"contradicts itself.*value of column 'name'"):
+    with pytest.raises(ValueError, match=r"contradicts itself.*values of 'name'"):
         fitted.sample(1, given={"code": 3, "name": "first"})
 
 

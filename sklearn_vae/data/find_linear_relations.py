@@ -1,0 +1,230 @@
+"""Search for columns that follow from others by a linear equation, or that of logarithms."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from sklearn_vae.data.fields import Field
+from sklearn_vae.data.linear_relations import LinearRelation
+from sklearn_vae.data.training_column import TrainingColumn, recording
+from sklearn_vae.numerics.row_subsets import small_batches, spread_out
+
+# Columns among which relations are looked for, and rows by which they are found, at most.
+MAX_COLUMNS = 128
+MAX_ROWS = 2048
+# Evidence for a relation, at least, in nats: chance would give it with e^-20.
+MIN_EVIDENCE = 20.0
+# Distinct values of a column that follows from others, at least.
+MIN_VALUES = 10
+# Width of the values that agree, as a fraction of the largest one, where none is recorded in steps:
+# sums in single precision are that exact.
+RELATIVE_WIDTH = 2.0**-18
+# Error of a relation, in standard deviations of the column, beyond which values agree by chance.
+MAX_ERROR = 0.125
+# Fraction of missing values of a column in a relation, at most.
+MAX_MISSING = 0.5
+# Rows in which a relation is of no use, as two of its columns are missing, at most.
+MAX_LOST = 0.05
+# Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
+# second one on, it may be derived in place of the other column.
+SMALL_PART, LARGE_PART = 0.001, 0.05
+# Difference of coefficients that is due to rounding.
+TIE = 1e-6
+# Largest denominators of coefficients, as fractions, in the order in which they are tried.
+DENOMINATORS = 12, 1000
+
+
+def find_linear_relations(
+    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+) -> list[LinearRelation]:
+    """Find columns that follow from others in all rows that have all of them.
+
+    Columns are those with the indices ``columns``. Of those in a relation, one is derived whose
+    samples keep to its bounds; of several, the one that varies most: a total, not a part. The
+    weight (n,) is the number of times that each row counts.
+    """
+    found: list[LinearRelation] = []
+    if not 1 < len(columns) <= MAX_COLUMNS:
+        return found
+    weight = np.ones(len(X)) if weight is None else weight
+    n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
+    columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
+    for is_log in (False, True):
+        derived = {relation.derived for relation in found}
+        search = _Search(X, [j for j in columns if j not in derived], weight, is_log=is_log)
+        for k in np.argsort(search.scale, kind="stable").tolist():
+            relation = search.relation_with(k) if search.is_near(k) else None
+            if relation is None:
+                search.add(k)
+            else:
+                found.append(relation)
+    return found[::-1]
+
+
+class _Search:
+    """Search for relations, column by column; those that do not follow from others are a basis.
+
+    Columns are known by their position among those that vary in the rows without missing values.
+    """
+
+    def __init__(self, X: np.ndarray, columns: list[int], weight: np.ndarray, *, is_log: bool):
+        complete = [
+            rows.start + np.flatnonzero(~np.isnan(X[rows][:, columns]).any(axis=1))
+            for rows in small_batches(X)
+        ]
+        rows = np.concatenate(complete)
+        rows = rows[spread_out(len(rows), MAX_ROWS)]
+        values = np.unique(X[np.ix_(rows, columns)].astype(np.float64), axis=0)
+        with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
+            linked = np.log(values) if is_log else values
+            scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
+        varies = (values[:1] != values).any(axis=0) & np.isfinite(scale) & (scale > 0)
+        self.X, self.weight, self.is_log = X, weight, is_log
+        self.columns, self.values = np.array(columns)[varies], values[:, varies]
+        linked, self.scale = linked[:, varies], scale[varies]
+        self.mean = linked.sum(axis=0) / max(len(linked), 1)
+        self.Z = (linked - self.mean) / self.scale
+        self.basis: list[int] = []
+        self.span = np.zeros((len(linked), 0))  # orthonormal
+
+    def _residual(self, k: int) -> np.ndarray:
+        """Return what the basis does not explain of a column: (m,)."""
+        z = self.Z[:, k]
+        for _ in range(2):  # the second time takes rounding errors off
+            z = z - self.span @ (self.span.T @ z)
+        return z
+
+    def is_near(self, k: int) -> bool:
+        """Return whether the basis explains a column nearly."""
+        return bool(np.abs(self._residual(k)).max() < MAX_ERROR)
+
+    def add(self, k: int) -> None:
+        """Add a column to the basis, unless it is one already."""
+        z = self._residual(k)
+        if (norm := np.linalg.norm(z)) > RELATIVE_WIDTH:
+            self.basis.append(k)
+            self.span = np.column_stack([self.span, z / norm])
+
+    def relation_with(self, k: int) -> LinearRelation | None:
+        """Return a relation of a column with those of the basis, if there is one.
+
+        The derived column leaves the basis, and the others are in it.
+        """
+        coefficients, _ = self._solve(k, self.basis)
+        near = np.array(self.basis)[np.abs(coefficients) > LARGE_PART].tolist()
+        best: tuple[float, int, LinearRelation] | None = None
+        for derived in (k, *near):
+            sources = [j for j in (*self.basis, k) if j != derived]
+            fit = self._fit(derived, sources)
+            if fit is not None and (best is None or fit[0] < best[0] - TIE):
+                best = fit[0], derived, fit[1]
+        if best is None:
+            return None
+        self.basis = [k if j == best[1] else j for j in self.basis]
+        return best[2]
+
+    def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, float]:
+        """Least squares, in standard deviations: coefficients (k,) and the largest error."""
+        z = self.Z[:, sources]
+        coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
+        return coefficients, float(np.abs(self.Z[:, derived] - z @ coefficients).max())
+
+    def _fit(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation] | None:
+        """Return a column's relation with as few sources as it needs, and its largest coefficient.
+
+        It is in standard deviations.
+        """
+        coefficients, error = self._solve(derived, sources)
+        if error > MAX_ERROR or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+            return None
+        large = [j for j, c in zip(sources, coefficients, strict=True) if abs(c) > SMALL_PART]
+        found = self._relation(derived, large) or self._relation(derived, sources)
+        if found is None:
+            return None
+        fewer: tuple[float, LinearRelation] | None = found
+        while fewer is not None:
+            found = fewer
+            sources = np.flatnonzero(np.isin(self.columns, found[1].sources)).tolist()
+            coefficients, _ = self._solve(derived, sources)
+            del sources[int(np.abs(coefficients).argmin())]
+            fewer = self._relation(derived, sources) if sources else None
+        return found if self._is_useful(found[1]) else None
+
+    def _evidence(self, derived: int, n_sources: int) -> float:
+        """Evidence for a relation of so many sources that holds in all rows, in nats."""
+        counts = np.unique(self.values[:, derived], return_counts=True)[1]
+        if len(counts) < MIN_VALUES:
+            return 0.0
+        log_chance = np.log(np.square(counts / len(self.Z)).sum())
+        return float(-log_chance * (len(self.Z) - n_sources - 1))
+
+    def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation] | None:
+        """Return the relation with all of these sources, and its largest coefficient, if it holds.
+
+        Coefficients are fractions if they serve.
+        """
+        x = self.X[:, self.columns[derived]]
+        x = x[~np.isnan(x)]
+        field = Field("", "number", None, str(x.dtype))
+        decimals, step = recording(TrainingColumn(0, x, None, len(x), field))
+        width, scale = step or RELATIVE_WIDTH * float(np.abs(x).max()), float(x.std())
+        if width > 2 * MAX_ERROR * scale:
+            return None
+        parts, _ = self._solve(derived, sources)
+        units = self.scale[derived] / self.scale[sources]
+        linked = self.Z[:, sources] * self.scale[sources]
+        observed = self.X[:, self.columns[sources]]
+        low, high = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
+        for denominator in (*DENOMINATORS, None):
+            coefficients = _to_fractions(parts * units, denominator)
+            intercept = self.mean[derived] - self.mean[sources] @ coefficients
+            factor = np.exp(intercept) if self.is_log else intercept
+            factor = _to_fractions(np.array([factor]), denominator)[0]
+            if coefficients.all() and (factor or not self.is_log):
+                relation = LinearRelation(
+                    int(self.columns[derived]),
+                    self.columns[sources],
+                    self.is_log,
+                    coefficients,
+                    float(np.log(factor) if self.is_log else factor),
+                    np.atleast_2d(np.cov(linked.T)),
+                    (low >= 0).astype(int) - ((high <= 0) & (low < 0)),
+                    np.array([x.min(), step], dtype=np.float64),
+                    decimals,
+                    width,
+                    scale,
+                )
+                if self._holds(relation):
+                    return float(np.abs(parts).max()), relation
+        return None
+
+    def _holds(self, relation: LinearRelation) -> bool:
+        """Return whether a relation holds in all rows that have all of its columns."""
+        for rows in small_batches(self.X):
+            X = self.X[rows]
+            is_complete = ~np.isnan(X[:, relation.columns]).any(axis=1)
+            if not relation.agrees(X)[is_complete].all():
+                return False
+        return True
+
+    def _is_useful(self, relation: LinearRelation) -> bool:
+        """Return whether derived values keep to the column's sign, and few known ones are lost."""
+        X = self.X[:, relation.columns]
+        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+        corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
+        least, most = np.sort(corners, axis=0).sum(axis=1) + relation.intercept
+        keeps_sign = (low[-1] < 0 or least > -relation.width) and (
+            high[-1] > 0 or most < relation.width
+        )
+        missing = np.isnan(X)
+        is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
+        has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
+        return (keeps_sign or relation.is_log) and bool(has_few_lost)
+
+
+def _to_fractions(values: np.ndarray, denominator: int | None) -> np.ndarray:
+    """Return the nearest fractions whose denominators are at most this one; None for the values."""
+    if denominator is None:
+        return values
+    return np.array([float(Fraction(x).limit_denominator(denominator)) for x in values.tolist()])

@@ -1,0 +1,217 @@
+"""Numbers that follow from others by a linear equation, or that of logarithms.
+
+Totals are sums of parts, amounts are products of prices and quantities.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_vae.data.columns.base import cauchy_log_density
+from sklearn_vae.data.relations import CONTRADICTION
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
+
+# Times that the parts of a known total are moved towards it.
+N_PASSES = 8
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class LinearRelation:
+    """A column whose values are a function of those of other columns, its sources.
+
+    Only the sources have a likelihood. The derived column is a constant: its values are replaced
+    by 0 where they agree with the sources, and by 1 where they contradict them.
+
+    Attributes
+    ----------
+    derived : int
+        Index of the derived column in X.
+    sources : ndarray of shape (k,)
+        Indices of the sources.
+    is_log : bool
+        Whether the equation is that of logarithms: of a product, of powers.
+    coefficients : ndarray of shape (k,)
+        Coefficients of the sources.
+    intercept : float
+        Constant of the equation.
+    covariance : ndarray of shape (k, k)
+        Covariance of the sources, or of their logarithms.
+    signs : ndarray of shape (k,)
+        1 for sources without negative values, -1 for those without positive ones, otherwise 0.
+    lattice : ndarray of shape (2,)
+        A value of the derived column, and its recording step, 0 if there is none.
+    decimals : int
+        Decimals of the derived column, -1 if there are more.
+    width : float
+        Its step, or its rounding error: values up to half of it from the function's agree.
+    scale : float
+        Its standard deviation.
+    """
+
+    derived: int
+    sources: np.ndarray
+    is_log: bool
+    coefficients: np.ndarray
+    intercept: float
+    covariance: np.ndarray
+    signs: np.ndarray
+    lattice: np.ndarray
+    decimals: int
+    width: float
+    scale: float
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("sources", self.sources, "i", (None,))
+        check_array("coefficients", self.coefficients, "f", self.sources.shape)
+        check_array("covariance", self.covariance, "f", 2 * self.sources.shape)
+        check_array("signs", self.signs, "i", self.sources.shape)
+        check_array("lattice", self.lattice, "f", (2,))
+        if not (self.coefficients.all() and self.width > 0 and self.scale > 0):
+            raise ValueError("coefficients must not be 0, width and scale must be above 0")
+
+    def describe(self, names: Sequence[str]) -> str:
+        """Describe the function, by the names of the columns: ``net + tax``, ``price * pieces``."""
+        text = ""
+        for c, j in zip(self.coefficients.tolist(), self.sources.tolist(), strict=True):
+            size, is_first = abs(c), not text
+            if self.is_log:
+                sign = ("" if c > 0 else "1 / ") if is_first else (" * " if c > 0 else " / ")
+                text += sign + names[j] + ("" if size == 1 else f"^{size:.4g}")
+            else:
+                sign = ("" if c > 0 else "-") if is_first else (" + " if c > 0 else " - ")
+                text += sign + ("" if size == 1 else f"{size:.4g} ") + names[j]
+        if self.is_log and self.intercept:
+            text += f" * {np.exp(self.intercept):.4g}"
+        elif self.intercept:
+            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.4g}"
+        return text
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Indices of the sources, then that of the derived column: (k + 1,)."""
+        return np.append(self.sources, self.derived)
+
+    # -- the function ----------------------------------------------------------------
+
+    def _link(self, X: np.ndarray, columns: int | np.ndarray) -> np.ndarray:
+        """Values of columns in the equation, logarithms or themselves: (n, d) -> (n, ...)."""
+        values = X[:, columns].astype(np.float64)
+        return np.log(values) if self.is_log else values
+
+    def _inverse_link(self, values: np.ndarray) -> np.ndarray:
+        return np.exp(values) if self.is_log else values
+
+    @np.errstate(all="ignore")  # numbers near the largest ones, and those that have no logarithm
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Values of the derived column, not rounded: (n, d) -> (n,)."""
+        linked = self._link(X, self.sources) @ self.coefficients + self.intercept
+        return self._inverse_link(linked)
+
+    @np.errstate(all="ignore")
+    def agrees(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with all columns in which the relation holds: (n, d) -> (n,)."""
+        values, expected = X[:, self.derived].astype(np.float64), self.predict(X)
+        largest = np.abs(expected)
+        if not self.is_log:
+            largest = np.abs(self._link(X, self.sources)) @ np.abs(self.coefficients)
+        tolerance = 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
+        return np.abs(values - expected) <= tolerance
+
+    def decode(
+        self, X: np.ndarray, *, rounds: bool, rows: np.ndarray | slice = slice(None)
+    ) -> None:
+        """Derive the column, in place; values are rounded as those in ``fit``, or not."""
+        values, (origin, step) = self.predict(X[rows]), self.lattice
+        if rounds and step:
+            values = origin + step * np.rint((values - origin) / step)
+        if rounds and self.decimals >= 0:
+            values = np.round(values, self.decimals) + 0.0  # not -0.0
+        largest = np.finfo(X.dtype).max
+        X[rows, self.derived] = np.clip(values, -largest, largest)
+
+    @np.errstate(all="ignore")
+    def _gap(self, X: np.ndarray) -> np.ndarray:
+        """Derived values less the function's, in the units of the equation: (n, d) -> (n,)."""
+        linked = self._link(X, self.sources) @ self.coefficients + self.intercept
+        return self._link(X, self.derived) - linked
+
+    # -- encoding --------------------------------------------------------------------
+
+    @np.errstate(all="ignore")
+    def resolve(
+        self,
+        X: np.ndarray,
+        codes: np.ndarray,
+        log_p: np.ndarray,
+        round_values: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        """Fill in a single missing value of rows X (n, d), compare the others, all in place.
+
+        ``codes`` (n,) are NaN of rows that are still to be resolved. They become infinite where the
+        derived value is filled in, 0 where it agrees, 1 where it contradicts. To ``log_p`` (n,) the
+        log-density of the derived value is added. If a source is filled in, it is that of the
+        source's value, which follows, with the change of variables; ``round_values`` (n, d) -> (n,
+        d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside the
+        probability of unseen values.
+        """
+        missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
+        n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
+        rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
+        self.decode(X, rounds=True, rows=rows)
+        codes[rows] = np.inf
+        rows = np.flatnonzero(n_missing == 0)
+        agrees = self.agrees(X[rows])
+        codes[rows] = np.where(agrees, 0, CONTRADICTION)
+        error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
+        log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
+        log_p[rows] += np.where(agrees, -np.log(self.width), log_contradiction)
+        for k, source in enumerate(self.sources.tolist()):
+            rows = np.flatnonzero((n_missing == 1) & missing[:, k])
+            X[rows, source] = 1 if self.is_log else 0
+            X[rows, source] = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
+            values = round_values(X[rows])[:, source]
+            slope = np.full(len(rows), abs(self.coefficients[k]))
+            if self.is_log:
+                slope *= X[rows, self.derived] / X[rows, source]
+            X[rows, source] = values
+            agrees = self.agrees(X[rows]) & (values * self.signs[k] >= 0)
+            X[rows[~agrees], source] = np.nan
+            codes[rows] = np.where(agrees, 0, CONTRADICTION)
+            log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
+
+    def adjust(
+        self, X: np.ndarray, known: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """Change values that are not known such that the relation holds, in place.
+
+        A known total moves its imputed parts by their regression on it [1]_, within their bounds
+        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then known.
+
+        References
+        ----------
+        .. [1] Y. Hoffman and E. Ribak, "Constrained Realizations of Gaussian Fields", The
+           Astrophysical Journal 380, 1991.
+        """
+        is_free = ~known[:, self.sources]
+        rows = np.flatnonzero(known[:, self.derived] & is_free.any(axis=1))
+        is_free = is_free[rows]
+        gain = (is_free * self.coefficients) @ self.covariance * is_free
+        gain /= (gain * self.coefficients).sum(axis=1, keepdims=True)
+        # the last one to change is that with the largest share of the total
+        share = is_free * np.abs(self.coefficients * self._link(X[rows], self.sources))
+        last = np.eye(len(self.sources), dtype=bool)[share.argmax(axis=1)] / self.coefficients
+        for step in [gain] * N_PASSES + [last]:
+            some = X[rows]
+            moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
+            some[:, self.sources] = np.where(
+                step != 0, self._inverse_link(moved), some[:, self.sources]
+            )
+            if step is gain:
+                rounded = round_values(some)
+                some = np.where(known[rows], some, rounded)
+            X[np.ix_(rows, self.sources)] = some[:, self.sources]
+        known[np.ix_(rows, self.sources)] = True

@@ -1,0 +1,272 @@
+"""Columns that follow from others by an equation: totals, products, changes of units."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae.data.find_linear_relations import find_linear_relations
+
+pd = pytest.importorskip("pandas")
+
+N_ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Cents, whole numbers, a class, a total of cents and a product."""
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=N_ROWS)
+    table = pd.DataFrame(
+        {
+            "net": np.exp(3 + 0.5 * v + 0.3 * rng.normal(size=N_ROWS)).round(2),
+            "tax": np.exp(1 + 0.4 * rng.normal(size=N_ROWS)).round(2),
+            "pieces": 1 + rng.poisson(4, N_ROWS),
+            "shop": rng.choice(list("xyz"), N_ROWS),
+        }
+    )
+    table["gross"] = (table.net + table.tax).round(2)
+    table["weight"] = (table.pieces * (0.5 + rng.random(N_ROWS)).round(1)).round(1)
+    table["each"] = (table.weight / table.pieces).round(1)
+    return table
+
+
+def fit(model, X):
+    return model(2, random_state=0, max_iter=2).fit(X)
+
+
+@pytest.fixture(scope="module", params=[VAETransformer, VAEDensity])
+def fitted(request, table):
+    return fit(request.param, table)
+
+
+def is_total(table):
+    """Rows in which the total is that of its parts, up to the last digit."""
+    return np.abs(table.net + table.tax - table.gross) < 1e-9
+
+
+def is_product(table):
+    """Rows in which the weight is that of all pieces, up to the last digit."""
+    return np.abs(table.pieces * table.each - table.weight) < 1e-9
+
+
+def derived(X):
+    X = np.asarray(X, dtype=float)
+    return {
+        relation.derived: dict(
+            zip(relation.sources.tolist(), relation.coefficients.tolist(), strict=True)
+        )
+        for relation in find_linear_relations(X, [*range(X.shape[1])])
+    }
+
+
+@pytest.mark.parametrize(
+    ("sign", "derives"), [(1, {2: {0: 1.0, 1: 1.0}}), (-1, {2: {0: 1.0, 1: -1.0}})]
+)
+def test_totals_and_differences_are_found(sign, derives):
+    """Whatever the order of the columns, beside others, with holes, in single precision."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 200)).astype(np.float32)
+    b = 0.5 * b
+    X = np.column_stack([a, b, a + np.float32(sign) * b, c])
+
+    assert derived(X) == derives
+    assert derived(X[:, ::-1]) == {1: {2: float(sign), 3: 1.0}}
+    assert derived(1e6 * X) == derives
+    X[::7, 0], X[1::7, 2] = np.nan, np.nan
+    assert derived(X) == derives
+
+
+def test_products_and_changes_of_units_are_found():
+    """Rounded ones, too: degrees of one scale from those of the other, amounts from prices."""
+    rng = np.random.default_rng(0)
+    celsius = rng.normal(15, 8, 300).round(1)
+    price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
+    X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
+    amount, fahrenheit = find_linear_relations(X, [*range(5)])
+
+    assert (fahrenheit.derived, fahrenheit.sources.tolist(), fahrenheit.is_log) == (1, [0], False)
+    assert fahrenheit.coefficients == 1.8
+    assert fahrenheit.intercept == 32
+    assert (amount.derived, sorted(amount.sources), amount.is_log) == (4, [2, 3], True)
+    np.testing.assert_array_equal(amount.coefficients, [1, 1])
+    assert amount.intercept == 0
+
+
+def test_two_totals_of_the_same_parts():
+    """Each is derived, the sources of the one before the others."""
+    a, b, c = np.random.default_rng(0).normal(size=(3, 200))
+
+    assert derived(np.column_stack([a, b, c, a + b, a + b + c])).keys() == {3, 4}
+
+
+def test_totals_of_derived_columns():
+    """An amount of pieces and prices, and its total with shipping: any one missing is known."""
+    rng = np.random.default_rng(0)
+    price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
+    amount, shipping = (price * pieces).round(2), rng.choice([0, 3.9, 4.9, 6.9], 400)
+    X = np.column_stack([price, pieces, amount, shipping, (amount + shipping).round(2)])
+    first, last = find_linear_relations(X, [*range(5)])
+    assert (first.derived, last.derived) == (2, 4)
+
+    model = fit(VAEDensity, X)
+    score, seen = model.score_samples(X), np.log(401 / 402)
+    for j in range(5):
+        holed = X.copy()
+        holed[:, j] = np.nan
+        np.testing.assert_allclose(model.impute(holed), X, rtol=1e-12)
+        # the density of a cell, 1 / width of a derived one or 1 / slope, is that of the others
+        slope = {0: X[:, 2] / X[:, 0], 1: X[:, 2] / X[:, 1]}.get(j, 1.0)
+        log_ratio = np.log(0.01) - np.log(slope) - seen * (j in (2, 4))
+        np.testing.assert_allclose(model.score_samples(holed), score + log_ratio, atol=1e-9)
+    sample = model.sample(300, random_state=0)
+    np.testing.assert_allclose(sample[:, 0] * sample[:, 1], sample[:, 2], rtol=1e-12)
+    np.testing.assert_allclose(sample[:, 2] + sample[:, 3], sample[:, 4], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["exception", "near", "few rows", "few values", "bounds"])
+def test_others_are_not(case):
+    """One exception, an error beyond rounding, agreement by chance, or samples beyond bounds."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 100, size=(2, 200)).astype(float)
+    total = a + b
+    if case == "exception":
+        total[17] += 2
+    elif case == "near":
+        total += rng.choice([-1, 0, 1], 200)
+    elif case == "few rows":
+        a, b, total = a[:5], b[:5], total[:5]
+    elif case == "few values":
+        a, b = a // 50, b // 50
+        total = a + b
+    X = np.column_stack([a, b, total])
+    if case == "bounds":  # shares of a whole: samples of two may be more than it
+        X = rng.dirichlet([1, 1, 1], size=200)
+
+    assert derived(X) == {}
+
+
+def test_scores_are_those_without_the_columns(fitted, table):
+    """But for the steps of the columns, and the probability that a row contradicts none."""
+    (_, total), (_, amount) = sorted(
+        (relation.is_log, relation) for relation in fitted.columns_.linear_relations
+    )
+    names = [*table.columns]
+    reduced = table.drop(columns=[names[total.derived], names[amount.derived]])
+    log_width = np.log(total.width) + np.log(amount.width)
+    seen = 2 * np.log((N_ROWS + 1) / (N_ROWS + 2))
+
+    np.testing.assert_allclose(
+        fitted.score_samples(table),
+        fit(type(fitted), reduced).score_samples(reduced) + seen - log_width,
+        rtol=1e-9,
+    )
+    assert re.search(r"gross +(net \+ tax|tax \+ net)\n", repr(fitted.columns_))
+
+
+def test_a_missing_part_is_known(fitted, table):
+    """Its density is that of the total; a total that is missing adds nothing to its parts'."""
+    score, seen = fitted.score_samples(table), np.log((N_ROWS + 1) / (N_ROWS + 2))
+    total, amount = sorted(fitted.columns_.linear_relations, key=lambda each: each.is_log)
+    source = table.columns[amount.sources[0]]
+    derived, x = (table[table.columns[j]].to_numpy() for j in (amount.derived, amount.sources[0]))
+    slope = np.abs(amount.coefficients[0]) * derived / x
+
+    np.testing.assert_allclose(
+        fitted.score_samples(table.assign(tax=np.nan)), score + np.log(total.width), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        fitted.score_samples(table.assign(gross=np.nan)),
+        score + np.log(total.width) - seen,
+        rtol=1e-9,
+    )
+    # a value that is recorded in steps follows up to its step
+    np.testing.assert_allclose(
+        fitted.score_samples(table.assign(**{source: np.nan})),
+        score + np.log(amount.width) - np.log(slope),
+        atol=1e-6,
+    )
+
+
+def test_a_contradiction_is_unseen(fitted, table):
+    """Its density is one in n + 2 of a Cauchy density at its distance."""
+    wrong = table.assign(gross=table.gross + 1)
+    scale = table.gross.std(ddof=0)
+    expected = np.log(N_ROWS + 1) - np.log(0.01) + np.log(np.pi * scale * (1 + scale**-2))
+
+    np.testing.assert_allclose(
+        fitted.score_samples(table) - fitted.score_samples(wrong), expected, rtol=1e-6
+    )
+
+
+def test_samples_and_imputations_keep_the_equations(fitted, table):
+    """Exactly, on the columns' steps and without negative values."""
+    sample = fitted.sample(500, random_state=0)
+    assert (is_total(sample) & is_product(sample)).all()
+    assert (sample.drop(columns="shop") >= 0).all().all()
+
+    holed = table.mask(np.random.default_rng(1).random(table.shape) < 0.3)
+    imputed, known = fitted.impute(holed), holed.notna()
+    assert imputed.where(known, table).equals(table.astype(imputed.dtypes))
+    # a weight is not always a product of whole pieces and tenths
+    has_factors = known[["pieces", "each"]].any(axis=1) | ~known.weight
+    for table in (imputed, *fitted.impute(holed, n_imputations=2, random_state=0)):
+        assert is_total(table).all()
+        assert is_product(table)[has_factors].all()
+
+
+def test_a_known_total_moves_its_parts():
+    """Of two normal parts, the mean given the total is that of the normal distribution."""
+    rng = np.random.default_rng(0)
+    a, b = 2 * rng.normal(size=4000), 1.0 * rng.normal(size=4000)
+    X = np.column_stack([a, b, a + b])
+    imputed = fit(VAEDensity, X).impute([[np.nan, np.nan, 5.0]])
+
+    assert norm.cdf(abs(imputed[0, 0] - 4.0), scale=0.2) < 0.995
+    assert imputed.sum() == pytest.approx(10)
+
+
+def test_given_values_are_kept(fitted):
+    """Of a total, too; a contradiction is refused."""
+    sample = fitted.sample(50, given={"gross": 60.0}, random_state=0)
+    assert (sample.gross == 60).all()
+    assert is_total(sample).all()
+    with pytest.raises(ValueError, match=r"'gross' has the value 60\.0, which no row with its val"):
+        fitted.sample(5, given={"gross": 60.0, "net": 50.0, "tax": 5.0})
+
+
+def test_a_total_alone_has_no_density(fitted, table):
+    """It is refused; with one of its parts it stands for the other."""
+    with pytest.raises(ValueError, match=r"'gross' follows from others \((net \+ tax|tax \+ net)"):
+        fitted.score_samples(table, columns=["gross", "pieces"])
+    np.testing.assert_allclose(
+        fitted.score_samples(table, columns=["gross", "net"]),
+        fitted.score_samples(table, columns=["tax", "net"]) + np.log((N_ROWS + 1) / (N_ROWS + 2)),
+        rtol=1e-9,
+    )
+
+
+def test_estimators_that_use_the_model(table):
+    """The detector names the wrong cell's row; imputations of the average keep the equations."""
+    wrong = table.copy()
+    wrong.loc[7, "gross"] += 3
+    detector = VAEOutlierDetector(random_state=0).fit(table)
+    assert detector.score_samples(wrong).argmin() == 7
+    assert detector.explain(wrong.iloc[[7]]).iloc[0].idxmax() == "gross"
+    assert detector.expected_values(wrong.iloc[[7]]).gross.item() == table.gross[7]
+
+    holed = table.mask(np.random.default_rng(2).random(table.shape) < 0.2)
+    assert is_total(VAEImputer(random_state=0).fit_transform(holed)).all()
+
+
+def test_files(fitted, table, tmp_path):
+    """A saved model has the same relations, with and without PyTorch."""
+    fitted.save(tmp_path / "model.vae")
+    score = fitted.score_samples(table)
+
+    np.testing.assert_array_equal(load(tmp_path / "model.vae").score_samples(table), score)
+    np.testing.assert_allclose(
+        runtime.load(tmp_path / "model.vae").score_samples(table), score, rtol=1e-6
+    )
