@@ -1,7 +1,7 @@
 """Metrics of fitted models: posterior collapse, calibration, scores that one row cannot decide."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -237,7 +237,7 @@ def pit_calibration(
     return PITCalibration(pit, statistic, pvalue)
 
 
-def final_step(estimator: BaseEstimator, X: Rows | None) -> tuple[BaseEstimator, Rows | None]:
+def final_step(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
     """Return the fitted model that a search or Pipeline ends in, and the rows that it gets."""
     check_is_fitted(estimator)
     while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
