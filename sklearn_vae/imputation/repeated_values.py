@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -19,12 +20,13 @@ class RepeatedValues:
     """The values of columns whose values repeat, as of a rating or a rounded measurement."""
 
     columns: np.ndarray  # (k,)
-    values: tuple[np.ndarray, ...]  # of each column, in order
+    n_values: np.ndarray  # (k,)
+    values: np.ndarray  # (sum of n_values,): the values of one column after the other, in order
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray | None, is_number: np.ndarray) -> Self:
         """Find the columns of the mask ``is_number`` (n_features,) whose observed values repeat."""
-        columns, values = [], []
+        columns, values = [], [X[:0, 0]]
         for column in np.flatnonzero(is_number).tolist():
             observed = ~np.isnan(X[:, column])
             unique = np.unique(X[observed, column])
@@ -32,23 +34,28 @@ class RepeatedValues:
             if 0 < len(unique) <= min(MAX_VALUES, n_rows / MIN_ROWS_PER_VALUE):
                 columns.append(column)
                 values.append(unique)
-        return cls(np.array(columns, dtype=int), tuple(values))
+        n_values = np.array([len(part) for part in values[1:]], dtype=int)
+        return cls(np.array(columns, dtype=int), n_values, np.concatenate(values))
 
     def round(self, X: np.ndarray) -> np.ndarray:
         """Replace numbers of these columns by the nearest values: (..., n_features)."""
         rounded = X.copy()
-        for column, values in zip(self.columns.tolist(), self.values, strict=True):
+        for k, part in parts_of_columns(self.n_values):
+            column, values = self.columns[k], self.values[part]
             midpoints = 0.5 * values[1:] + 0.5 * values[:-1]
             rounded[..., column] = values[np.searchsorted(midpoints, X[..., column])]
         return rounded
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("columns", self.columns, "i", (len(self.values),))
-        for values in self.values:
-            check_array("values", values, "f", (None,))
-            if not len(values) or (np.diff(values) <= 0).any():
-                raise ValueError("'values' of a column must be in order, and one at least")
+        check_array("columns", self.columns, "i", (None,))
+        check_array("n_values", self.n_values, "i", (len(self.columns),))
+        if (self.n_values < 1).any():
+            raise ValueError("'n_values' must be at least 1")
+        check_array("values", self.values, "f", (int(self.n_values.sum()),))
+        last = np.cumsum(self.n_values)[:-1] - 1
+        if (np.delete(np.diff(self.values), last) <= 0).any():
+            raise ValueError("'values' of a column must be in order")
 
     def check_columns(self, n_features: int) -> None:
         """Check that the columns are those of a table, after reading both from a file."""

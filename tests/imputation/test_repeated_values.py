@@ -32,7 +32,8 @@ def test_values_are_those_of_columns_whose_values_repeat(X):
     repeated = fit(X)
 
     assert repeated.columns.tolist() == [0, 2, 3]
-    assert [values.tolist() for values in repeated.values] == [[1, 2, 4], [0.5, 9], [0]]
+    assert repeated.n_values.tolist() == [3, 2, 1]
+    assert repeated.values.tolist() == [1, 2, 4, 0.5, 9, 0]
     assert fit(X, without=[2]).columns.tolist() == [0, 3]
 
 
@@ -59,10 +60,11 @@ def test_the_largest_numbers_are_rounded():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("columns", np.array([0, 1]), "columns"),
-        ("values", (np.ones(1), np.ones(0), np.ones(1)), "one at least"),
-        ("values", (np.ones(1), np.ones(2), np.ones(1)), "in order"),
-        ("values", (np.ones(1), np.full(1, np.nan), np.ones(1)), "values"),
+        ("columns", np.array([0, 1]), "n_values"),
+        ("n_values", np.array([3, 0, 3]), "at least 1"),
+        ("n_values", np.array([3, 2, 2]), "values"),
+        ("values", np.array([1, 2, 2, 0.5, 9, 0]), "in order"),
+        ("values", np.array([1, np.nan, 4, 0.5, 9, 0]), "values"),
     ],
 )
 def test_wrong_attributes_are_refused(X, field, value, message):
