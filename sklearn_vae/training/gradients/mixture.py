@@ -7,11 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.incomplete_normal import MissingBlock
 from sklearn_vae.models.mixture_ensemble import least_log_scale, least_params
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, pick
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.numerics.array_api import in_double
+from sklearn_vae.numerics.array_api import cholesky, in_double
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
 from sklearn_vae.objectives import IWAE, Minibatch, Objective
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
@@ -254,13 +253,13 @@ class RealColumns:
                 self.sheared = shears[self.member].to(root)  # (I, S, d, d)
                 self.mix_of_rows = self.mix[at[0], :, :, at[1]].to(root)  # (I, S, K)
                 root = root + torch.einsum("isk,isde->iked", self.mix_of_rows, self.sheared)
-            block = MissingBlock.of(whiten, observed, root)
-            of_missing = whiten.take_along_dim(block.columns.unsqueeze(-2), -1)
-            self.gain = of_missing @ torch.cholesky_solve(
-                block.root.mT, block.lower
-            )  # (I, K, d, d)
+            whiten = whiten * ~observed.unsqueeze(2)
+            slope = root @ whiten
+            # 1 on the diagonal at observed values
+            lower = cholesky(slope.mT @ slope + torch.diag_embed(observed.to(root)))
+            self.gain = whiten @ torch.cholesky_solve(slope.mT, lower)  # (I, K, d, d)
             change = (self.gain @ root @ residual.unsqueeze(-1)).squeeze(-1)
-            log_det = block.lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            log_det = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         white[at[0], :, :, at[1]] -= change.mT.to(white)
         return (log_det - HALF_LOG_2PI * (~observed).to(log_det).sum(-1)).to(white)
 
