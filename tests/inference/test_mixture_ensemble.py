@@ -161,7 +161,9 @@ def test_importance_sampling_agrees_on_a_mixed_table():
     )
     X[rng.random(X.shape) < 0.2] = np.nan
     kinds = ["gaussian", "poisson", "zero_inflated", "categorical"]
-    density = VAEDensity(1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0)
+    density = VAEDensity(
+        1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0, random_state=0
+    )
     predictor = density.fit(X)._predictor()
     member = predictor.members[0]
     model, x = predictor.model(X.dtype), torch.from_numpy(member.columns.transform(X))
