@@ -43,8 +43,9 @@ def as_source(X: Any) -> "BatchSource | None":
     if isinstance(X, str | PathLike):
         raise TypeError(
             f"X is a path, {X!r:.100}. Read the table, as with pandas.read_csv, or pass a "
-            f"callable that reads it in batches, as lambda: pandas.read_csv(path, chunksize=100_000) "
-            f"or pyarrow.dataset.dataset(path).to_batches."
+            f"callable that reads it in batches, as "
+            f"lambda: pandas.read_csv(path, chunksize=100_000) or "
+            f"pyarrow.dataset.dataset(path).to_batches."
         )
     if callable(X):
         return BatchSource(X)

@@ -57,7 +57,7 @@ CONSTRAINTS: dict[str, Any] = {
 def check_network(estimator: BaseEstimator) -> None:
     """Name CustomNetwork to users who give a module of their own."""
     network = getattr(estimator, "network", "mlp")
-    if not isinstance(network, str | Network):
+    if callable(network) and not isinstance(network, Network):
         expected = (
             f"be one of {sorted(NETWORKS)} or a network of sklearn_vae.networks; "
             f"CustomNetwork(encoder=..., decoder=...) takes modules of your own"
