@@ -171,6 +171,8 @@ class LinearRelation:
         log_p[rows] += np.where(agrees, -np.log(self.width), log_contradiction)
         for k, source in enumerate(self.sources.tolist()):
             rows = np.flatnonzero((n_missing == 1) & missing[:, k])
+            if not len(rows):
+                continue
             X[rows, source] = 1 if self.is_log else 0
             X[rows, source] = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
             values = round_values(X[rows])[:, source]
@@ -183,6 +185,7 @@ class LinearRelation:
             codes[rows] = np.where(agrees, 0, CONTRADICTION)
             log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
 
+    @np.errstate(all="ignore")
     def adjust(
         self, X: np.ndarray, known: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
     ) -> None:
@@ -207,11 +210,10 @@ class LinearRelation:
         for step in [gain] * N_PASSES + [last]:
             some = X[rows]
             moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
-            some[:, self.sources] = np.where(
-                step != 0, self._inverse_link(moved), some[:, self.sources]
-            )
+            moved = self._inverse_link(moved)
+            is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
+            some[:, self.sources] = np.where(is_moved, moved, some[:, self.sources])
             if step is gain:
-                rounded = round_values(some)
-                some = np.where(known[rows], some, rounded)
+                some = np.where(known[rows], some, round_values(some))
             X[np.ix_(rows, self.sources)] = some[:, self.sources]
         known[np.ix_(rows, self.sources)] = True

@@ -228,6 +228,15 @@ def test_a_known_total_moves_its_parts():
     assert imputed.sum() == pytest.approx(10)
 
 
+def test_impossible_totals_leave_finite_imputations(fitted, table):
+    """A known weight of 0 or less has no logarithm, and its factors are imputed as without it."""
+    holed = table.iloc[:3].assign(pieces=np.nan, each=np.nan, net=np.nan, tax=np.nan)
+    imputed = fitted.impute(holed.assign(weight=[0.0, -2.5, 1e6], gross=[-5.0, 0.0, 1e9]))
+
+    assert np.isfinite(imputed.drop(columns="shop")).all().all()
+    assert (imputed[["pieces", "each", "net", "tax"]] >= 0).all().all()
+
+
 def test_given_values_are_kept(fitted):
     """Of a total, too; a contradiction is refused."""
     sample = fitted.sample(50, given={"gross": 60.0}, random_state=0)
