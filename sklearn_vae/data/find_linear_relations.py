@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import compress
 
 import numpy as np
 
@@ -51,15 +52,14 @@ def find_linear_relations(
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
     for is_log in (False, True):
-        derived = {relation.derived for relation in found}
-        search = _Search(X, [j for j in columns if j not in derived], weight, is_log=is_log)
-        for k in np.argsort(search.scale, kind="stable").tolist():
+        search = _Search(X, columns, weight, found, is_log=is_log)
+        for k in search.in_order():
             relation = search.relation_with(k) if search.is_near(k) else None
             if relation is None:
                 search.add(k)
             else:
                 found.append(relation)
-    return found[::-1]
+    return _sources_first(found) or []
 
 
 class _Search:
@@ -68,7 +68,15 @@ class _Search:
     Columns are known by their position among those that vary in the rows without missing values.
     """
 
-    def __init__(self, X: np.ndarray, columns: list[int], weight: np.ndarray, *, is_log: bool):
+    def __init__(
+        self,
+        X: np.ndarray,
+        columns: list[int],
+        weight: np.ndarray,
+        found: list[LinearRelation],
+        *,
+        is_log: bool,
+    ):
         complete = [
             rows.start + np.flatnonzero(~np.isnan(X[rows][:, columns]).any(axis=1))
             for rows in small_batches(X)
@@ -80,13 +88,21 @@ class _Search:
             linked = np.log(values) if is_log else values
             scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
         varies = (values[:1] != values).any(axis=0) & np.isfinite(scale) & (scale > 0)
-        self.X, self.weight, self.is_log = X, weight, is_log
+        self.X, self.weight, self.found, self.is_log = X, weight, found, is_log
         self.columns, self.values = np.array(columns)[varies], values[:, varies]
         linked, self.scale = linked[:, varies], scale[varies]
         self.mean = linked.sum(axis=0) / max(len(linked), 1)
         self.Z = (linked - self.mean) / self.scale
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
+
+    def in_order(self) -> list[int]:
+        """Return the columns to search, parts before totals; derived ones are in the basis."""
+        order, derived = np.argsort(self.scale, kind="stable").tolist(), _derived(self.found)
+        for k in order:
+            if self.columns[k] in derived and not self.is_near(k):
+                self.add(k)
+        return [k for k in order if self.columns[k] not in derived]
 
     def _residual(self, k: int) -> np.ndarray:
         """Return what the basis does not explain of a column: (m,)."""
@@ -116,8 +132,12 @@ class _Search:
         best: tuple[float, int, LinearRelation] | None = None
         for derived in (k, *near):
             sources = [j for j in (*self.basis, k) if j != derived]
+            if self.columns[derived] in _derived(self.found):
+                continue
             fit = self._fit(derived, sources)
-            if fit is not None and (best is None or fit[0] < best[0] - TIE):
+            if fit is None or _sources_first([*self.found, fit[1]]) is None:
+                continue
+            if best is None or fit[0] < best[0] - TIE:
                 best = fit[0], derived, fit[1]
         if best is None:
             return None
@@ -221,6 +241,25 @@ class _Search:
         is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
         has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
         return (keeps_sign or relation.is_log) and bool(has_few_lost)
+
+
+def _derived(relations: list[LinearRelation]) -> set[int]:
+    """Indices of the columns that are derived."""
+    return {relation.derived for relation in relations}
+
+
+def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | None:
+    """Sort relations such that a derived source comes before; None if they go in a circle."""
+    ordered: list[LinearRelation] = []
+    left = relations
+    while left:
+        missing = _derived(left)
+        is_ready = [missing.isdisjoint(relation.sources.tolist()) for relation in left]
+        if not any(is_ready):
+            return None
+        ordered += compress(left, is_ready)
+        left = [relation for relation, ready in zip(left, is_ready, strict=True) if not ready]
+    return ordered
 
 
 def _to_fractions(values: np.ndarray, denominator: int | None) -> np.ndarray:

@@ -85,7 +85,7 @@ def test_products_and_changes_of_units_are_found():
     celsius = rng.normal(15, 8, 300).round(1)
     price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
     X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
-    amount, fahrenheit = find_linear_relations(X, [*range(5)])
+    fahrenheit, amount = find_linear_relations(X, [*range(5)])
 
     assert (fahrenheit.derived, fahrenheit.sources.tolist(), fahrenheit.is_log) == (1, [0], False)
     assert fahrenheit.coefficients == 1.8
@@ -124,6 +124,22 @@ def test_totals_of_derived_columns():
     sample = model.sample(300, random_state=0)
     np.testing.assert_allclose(sample[:, 0] * sample[:, 1], sample[:, 2], rtol=1e-12)
     np.testing.assert_allclose(sample[:, 2] + sample[:, 3], sample[:, 4], rtol=1e-12)
+
+
+def test_a_derived_column_is_a_source():
+    """A price of an amount that follows from others; and no circle where all follow from all."""
+    rng = np.random.default_rng(0)
+    price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
+    amount = (price * pieces).round(2)
+    discount = np.where(rng.random(400) < 0.5, 0, (amount * rng.random(400)).round(2))
+    X = np.column_stack([price, pieces, amount, discount, (amount - discount).round(2)])
+    first, last = find_linear_relations(X, [*range(5)])
+
+    assert (first.derived, sorted(first.sources)) == (2, [3, 4])
+    assert (last.derived, sorted(last.sources)) == (0, [1, 2])
+    sample = fit(VAEDensity, X).sample(200, random_state=0)
+    assert (np.abs(sample[:, 0] - sample[:, 2] / sample[:, 1]) < 0.0051).all()
+    assert derived(np.column_stack([price, 2 * price, 3 * price])).keys() == {1, 2}
 
 
 @pytest.mark.parametrize("case", ["exception", "near", "few rows", "few values", "bounds"])
