@@ -127,22 +127,17 @@ class _Search:
 
         The derived column leaves the basis, and the others are in it.
         """
-        coefficients, _ = self._solve(k, self.basis)
-        near = np.array(self.basis)[np.abs(coefficients) > LARGE_PART].tolist()
-        best: tuple[float, int, LinearRelation] | None = None
-        for derived in (k, *near):
-            sources = [j for j in (*self.basis, k) if j != derived]
-            if self.columns[derived] in _derived(self.found):
+        parts = np.abs(self._solve(k, self.basis)[0])
+        near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
+        derived_before = _derived(self.found)
+        for part, derived in sorted(near, reverse=True):  # the column that varies most
+            if part < LARGE_PART or self.columns[derived] in derived_before:
                 continue
-            fit = self._fit(derived, sources)
-            if fit is None or _sources_first([*self.found, fit[1]]) is None:
-                continue
-            if best is None or fit[0] < best[0] - TIE:
-                best = fit[0], derived, fit[1]
-        if best is None:
-            return None
-        self.basis = [k if j == best[1] else j for j in self.basis]
-        return best[2]
+            relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
+            if relation is not None and _sources_first([*self.found, relation]) is not None:
+                self.basis = [k if j == derived else j for j in self.basis]
+                return relation
+        return None
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, float]:
         """Least squares, in standard deviations: coefficients (k,) and the largest error."""
@@ -150,26 +145,21 @@ class _Search:
         coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
         return coefficients, float(np.abs(self.Z[:, derived] - z @ coefficients).max())
 
-    def _fit(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation] | None:
-        """Return a column's relation with as few sources as it needs, and its largest coefficient.
-
-        It is in standard deviations.
-        """
+    def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
+        """Return a column's relation with as few of the sources as it needs, if there is one."""
         coefficients, error = self._solve(derived, sources)
         if error > MAX_ERROR or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
             return None
         large = [j for j, c in zip(sources, coefficients, strict=True) if abs(c) > SMALL_PART]
         found = self._relation(derived, large) or self._relation(derived, sources)
-        if found is None:
-            return None
-        fewer: tuple[float, LinearRelation] | None = found
+        fewer = found
         while fewer is not None:
             found = fewer
-            sources = np.flatnonzero(np.isin(self.columns, found[1].sources)).tolist()
+            sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
             coefficients, _ = self._solve(derived, sources)
             del sources[int(np.abs(coefficients).argmin())]
             fewer = self._relation(derived, sources) if sources else None
-        return found if self._is_useful(found[1]) else None
+        return found if found is not None and self._is_useful(found) else None
 
     def _evidence(self, derived: int, n_sources: int) -> float:
         """Evidence for a relation of so many sources that holds in all rows, in nats."""
@@ -179,8 +169,8 @@ class _Search:
         log_chance = np.log(np.square(counts / len(self.Z)).sum())
         return float(-log_chance * (len(self.Z) - n_sources - 1))
 
-    def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation] | None:
-        """Return the relation with all of these sources, and its largest coefficient, if it holds.
+    def _relation(self, derived: int, sources: list[int]) -> LinearRelation | None:
+        """Return the relation with all of these sources, if it holds.
 
         Coefficients are fractions if they serve.
         """
@@ -216,7 +206,7 @@ class _Search:
                     scale,
                 )
                 if self._holds(relation):
-                    return float(np.abs(parts).max()), relation
+                    return relation
         return None
 
     def _holds(self, relation: LinearRelation) -> bool:
