@@ -158,12 +158,10 @@ def find_equal_cells(
 
 def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
     """Find the common values and the recording step of a column."""
-    from sklearn_vae.data.fields import Field
     from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
     from sklearn_vae.data.training_column import TrainingColumn
 
-    observed, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
-    values = Values.of(TrainingColumn(0, x[observed], weight[observed], len(x), field))
+    values = Values.of(TrainingColumn.of_numbers(x, weight))
     return _Column(x, values.values[is_common(values)], len(values.values), values.step)
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import compress
+from functools import partial
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.training_column import TrainingColumn, recording
 from sklearn_vae.numerics.row_subsets import small_batches, spread_out
@@ -147,18 +146,25 @@ class _Search:
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with as few of the sources as it needs, if there is one."""
-        coefficients, error = self._solve(derived, sources)
+        parts, error = self._solve(derived, sources)
         if error > MAX_ERROR or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
             return None
-        large = [j for j, c in zip(sources, coefficients, strict=True) if abs(c) > SMALL_PART]
-        found = self._relation(derived, large) or self._relation(derived, sources)
+        column = TrainingColumn.of_numbers(self.X[:, self.columns[derived]])
+        decimals, step = recording(column)
+        width = step or RELATIVE_WIDTH * float(np.abs(column.values).max())
+        scale = float(column.values.std())
+        if width > 2 * MAX_ERROR * scale:
+            return None
+        lattice = np.array([column.values.min(), step], dtype=np.float64)
+        find = partial(self._relation, derived, (lattice, decimals, width, scale))
+        large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
+        found = find(large) or find(sources)
         fewer = found
         while fewer is not None:
             found = fewer
             sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
-            coefficients, _ = self._solve(derived, sources)
-            del sources[int(np.abs(coefficients).argmin())]
-            fewer = self._relation(derived, sources) if sources else None
+            del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
+            fewer = find(sources) if sources else None
         return found if found is not None and self._is_useful(found) else None
 
     def _evidence(self, derived: int, n_sources: int) -> float:
@@ -169,25 +175,21 @@ class _Search:
         log_chance = np.log(np.square(counts / len(self.Z)).sum())
         return float(-log_chance * (len(self.Z) - n_sources - 1))
 
-    def _relation(self, derived: int, sources: list[int]) -> LinearRelation | None:
+    def _relation(
+        self, derived: int, units: tuple[np.ndarray, int, float, float], sources: list[int]
+    ) -> LinearRelation | None:
         """Return the relation with all of these sources, if it holds.
 
-        Coefficients are fractions if they serve.
+        Coefficients are fractions if they serve. The derived column's units are its lattice,
+        decimals, width and scale.
         """
-        x = self.X[:, self.columns[derived]]
-        x = x[~np.isnan(x)]
-        field = Field("", "number", None, str(x.dtype))
-        decimals, step = recording(TrainingColumn(0, x, None, len(x), field))
-        width, scale = step or RELATIVE_WIDTH * float(np.abs(x).max()), float(x.std())
-        if width > 2 * MAX_ERROR * scale:
-            return None
         parts, _ = self._solve(derived, sources)
-        units = self.scale[derived] / self.scale[sources]
+        slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
         observed = self.X[:, self.columns[sources]]
         low, high = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
         for denominator in (*DENOMINATORS, None):
-            coefficients = _to_fractions(parts * units, denominator)
+            coefficients = _to_fractions(slopes, denominator)
             intercept = self.mean[derived] - self.mean[sources] @ coefficients
             factor = np.exp(intercept) if self.is_log else intercept
             factor = _to_fractions(np.array([factor]), denominator)[0]
@@ -200,10 +202,7 @@ class _Search:
                     float(np.log(factor) if self.is_log else factor),
                     np.atleast_2d(np.cov(linked.T)),
                     (low >= 0).astype(int) - ((high <= 0) & (low < 0)),
-                    np.array([x.min(), step], dtype=np.float64),
-                    decimals,
-                    width,
-                    scale,
+                    *units,
                 )
                 if self._holds(relation):
                     return relation
@@ -244,11 +243,11 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
     left = relations
     while left:
         missing = _derived(left)
-        is_ready = [missing.isdisjoint(relation.sources.tolist()) for relation in left]
-        if not any(is_ready):
+        ready = [each for each in left if missing.isdisjoint(each.sources.tolist())]
+        if not ready:
             return None
-        ordered += compress(left, is_ready)
-        left = [relation for relation, ready in zip(left, is_ready, strict=True) if not ready]
+        ordered += ready
+        left = [each for each in left if each not in ready]
     return ordered
 
 

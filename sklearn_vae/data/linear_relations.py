@@ -106,10 +106,14 @@ class LinearRelation:
         return np.exp(values) if self.is_log else values
 
     @np.errstate(all="ignore")  # numbers near the largest ones, and those that have no logarithm
+    def _linear(self, X: np.ndarray) -> np.ndarray:
+        """Values of the function, in the units of the equation: (n, d) -> (n,)."""
+        return self._link(X, self.sources) @ self.coefficients + self.intercept
+
+    @np.errstate(all="ignore")
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Values of the derived column, not rounded: (n, d) -> (n,)."""
-        linked = self._link(X, self.sources) @ self.coefficients + self.intercept
-        return self._inverse_link(linked)
+        return self._inverse_link(self._linear(X))
 
     @np.errstate(all="ignore")
     def agrees(self, X: np.ndarray) -> np.ndarray:
@@ -136,8 +140,7 @@ class LinearRelation:
     @np.errstate(all="ignore")
     def _gap(self, X: np.ndarray) -> np.ndarray:
         """Derived values less the function's, in the units of the equation: (n, d) -> (n,)."""
-        linked = self._link(X, self.sources) @ self.coefficients + self.intercept
-        return self._link(X, self.derived) - linked
+        return self._link(X, self.derived) - self._linear(X)
 
     # -- encoding --------------------------------------------------------------------
 
@@ -151,18 +154,18 @@ class LinearRelation:
     ) -> None:
         """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 
-        ``codes`` (n,) are NaN of rows that are still to be resolved. They become infinite where the
-        derived value is filled in, 0 where it agrees, 1 where it contradicts. To ``log_p`` (n,) the
+        ``codes`` (n,) are NaN of rows that are still to be resolved. They become 0 where the
+        derived value is filled in or agrees, 1 where it contradicts. To ``log_p`` (n,) the
         log-density of the derived value is added. If a source is filled in, it is that of the
-        source's value, which follows, with the change of variables; ``round_values`` (n, d) -> (n,
-        d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside the
-        probability of unseen values.
+        source's value, which follows, with the change of variables; ``round_values`` (n, d) ->
+        (n, d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside
+        the probability of unseen values.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
         rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
         self.decode(X, rounds=True, rows=rows)
-        codes[rows] = np.inf
+        codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
         agrees = self.agrees(X[rows])
         codes[rows] = np.where(agrees, 0, CONTRADICTION)

@@ -1,7 +1,7 @@
 """A column of the training rows: its values, their recording step, and rounding errors."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -96,6 +96,12 @@ class TrainingColumn:
     marginal: Marginal | None = None
     groups_levels: bool = True
     is_equal: np.ndarray | None = None
+
+    @classmethod
+    def of_numbers(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Self:
+        """Make a column of numbers that no one has requested a likelihood for: (n,), (n,)."""
+        observed, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
+        return cls(0, x[observed], None if weight is None else weight[observed], len(x), field)
 
     @property
     def n_values(self) -> float:
