@@ -13,7 +13,7 @@ from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.fitted_vae import Backend
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import posterior_draws
-from sklearn_vae.inference.predictor import Predictor, is_few, to_tensor
+from sklearn_vae.inference.predictor import Predictor, is_in_numpy, on_threads, to_tensor
 from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
@@ -40,8 +40,9 @@ class EnsemblePredictor(FittedMixture):
 
     def backend(self, X: np.ndarray) -> Backend:
         """Return the models in the library that computes rows."""
-        is_small = is_few(X, self.members[0].device)
-        return super().backend(X) if is_small else self.in_torch(X.dtype)
+        if is_in_numpy(X, self.members[0].device):
+            return on_threads(super().backend(X))
+        return self.in_torch(X.dtype)
 
     def in_torch(self, dtype: np.dtype, seed: int | None = None) -> Backend:
         """Return the models in PyTorch; with a seed, chunks have generators."""

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
+# Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
+# up to twice this size, for the next arrays; it would return that of every score to the system.
+FREED_BYTES = 1 << 24
 
 Key = TypeVar("Key", bound=Hashable)
 Model = TypeVar("Model")
@@ -51,6 +54,7 @@ def keep(
     The arrays become read-only: a change would not reach the model.
     """
     if key not in cache:
+        np.empty(FREED_BYTES, np.uint8)
         model, arrays = make(), [value for values in weights for value in values.values()]
         if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
             return model
@@ -77,7 +81,8 @@ class Backend(NamedTuple):
         """Apply a function (model, encoded rows, generator if any) to rows, chunk by chunk."""
 
         def evaluate(chunk: np.ndarray, *generator: Any) -> np.ndarray:
-            result = function(self.model, self.convert(encode(chunk)), *generator)
+            with np.errstate(all="ignore"):
+                result = function(self.model, self.convert(encode(chunk)), *generator)
             return result if isinstance(result, np.ndarray) else result.cpu().numpy()
 
         return self.map_chunks(evaluate, rows, rows_per_chunk)
@@ -88,7 +93,7 @@ def map_in_numpy(
 ) -> np.ndarray:
     """Apply a function to chunks of rows, and join their results."""
     results = []
-    with np.errstate(all="ignore"), one_blas_thread():
+    with one_blas_thread():
         for chunk in batches(len(rows), rows_per_chunk):
             results.append(function(rows[chunk]))
             advance(chunk.stop - chunk.start)

@@ -27,14 +27,15 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance
 
-# Up to so many rows are computed in numpy, whose calls take less time than PyTorch's.
-FEW_ROWS = 8
+
+def is_in_numpy(X: np.ndarray, device: torch.device) -> bool:
+    """Return True if numpy computes rows, faster than PyTorch: in double precision, on a CPU."""
+    return X.dtype == np.float64 and device.type == "cpu"
 
 
-def is_few(X: np.ndarray, device: torch.device) -> bool:
-    """Return True if numpy computes rows: few, in double precision."""
-    # the rounding of single precision would show
-    return len(X) <= FEW_ROWS and X.dtype == np.float64 and device.type == "cpu"
+def on_threads(backend: Backend) -> Backend:
+    """Compute chunks of rows in numpy on several threads."""
+    return backend._replace(map_chunks=partial(map_chunks, is_thread_safe=True))
 
 
 @default_modes()
@@ -76,8 +77,8 @@ class Predictor(FittedVAE):
 
     def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
         """Return the first members, or all, in the library that computes rows."""
-        if self.architecture.is_textbook and is_few(X, self.device):
-            return super().backend(X, n_members)
+        if self.architecture.is_textbook and is_in_numpy(X, self.device):
+            return on_threads(super().backend(X, n_members))
         return self.in_torch(X.dtype, n_members)
 
     def in_torch(

@@ -31,10 +31,6 @@ from sklearn_vae.runtime.models import (
     TransformerModel,
 )
 
-# Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
-# up to twice this size, for the next arrays; it would return that of every score to the system.
-FREED_BYTES = 1 << 24
-
 # Names of the classes that a file may hold.
 PARTS = {
     part.__name__
@@ -137,7 +133,6 @@ def load(path: file_format.PathLike) -> Any:
     >>> bool(abs(model.transform(X) - vae.transform(X)).max() < 1e-6)
     True
     """
-    np.empty(FREED_BYTES, np.uint8)
     model, unsupported = read_model(path, _read_model)
     if unsupported:
         raise ValueError(
