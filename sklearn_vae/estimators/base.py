@@ -34,7 +34,7 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
 from sklearn_vae.estimators.column_warnings import warn_of_columns
-from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.estimator_base import EstimatorBase
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
@@ -49,7 +49,6 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.system.progress import show_progress
@@ -112,9 +111,7 @@ class ValidatedRows:
 FitRows = Rows | ValidatedRows
 
 
-class TableEstimator(
-    TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator, Generic[PredictorT, RowsT]
-):
+class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
     A subclass defines ``_make_jobs``, ``_select``, ``_set_results`` and ``_make_predictor``.

@@ -1,4 +1,4 @@
-"""Mixins of estimators of tables: names and nested parameters, display, tags of their input."""
+"""Base of all estimators: names and nested parameters, display, tags of their input."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,9 +7,11 @@ from functools import wraps
 from inspect import signature
 from typing import Any, Self
 
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
 from sklearn_vae.estimators.parts import resolve
+from sklearn_vae.persistence.estimators import SerializationMixin
 
 # How the default estimator, None, gets nested parameters.
 ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
@@ -35,46 +37,31 @@ INTERNAL = (
 )  # fmt: skip
 
 
-class NamesHereMixin:
-    """An estimator that answers the names of parameters in other libraries with those here."""
+class EstimatorBase(SerializationMixin, BaseEstimator):
+    """Base of an estimator of tables, whose parameters may have nested parameters.
+
+    Fields of dataclasses are parameters of the estimator, such as ``prior__n_components``, as the
+    parameters of a Pipeline's steps are. Dataclasses are frozen: setting a field replaces the
+    object.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
 
-
-def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor's error of an unknown parameter name the one that is meant."""
-    names = signature(init).parameters
-
-    @wraps(init)
-    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs.keys() - names.keys():
-            if (here := NAMES_HERE.get(name)) in names:
-                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
-        init(self, *args, **kwargs)
-
-    return named_init
-
-
-class ReprMixin:
-    """An estimator whose display in a notebook leaves out internal attributes."""
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags
 
     def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
-        attributes = super()._get_fitted_attr_html(*args, **kwargs)  # type: ignore[misc]
+        attributes = super()._get_fitted_attr_html(*args, **kwargs)
         for name in INTERNAL:
             attributes.pop(name, None)
         return attributes
-
-
-class NestedParamsMixin(NamesHereMixin):
-    """An estimator whose parameters may have nested parameters.
-
-    Fields of dataclasses are parameters of the estimator, such as ``prior__n_components``, as the
-    parameters of a Pipeline's steps are. Dataclasses are frozen: setting a field replaces the
-    object.
-    """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
@@ -89,12 +76,10 @@ class NestedParamsMixin(NamesHereMixin):
         dict
             Values by name.
         """
-        params = super().get_params(deep)  # type: ignore[misc]
-        if not deep:
-            return params
+        params: dict[str, Any] = super().get_params(deep)
         nested = {
             f"{name}__{field}": nested_value
-            for name, value in params.items()
+            for name, value in (params.items() if deep else ())
             for field, nested_value in _fields_of(name, value).items()
         }
         return {**params, **nested}
@@ -117,14 +102,14 @@ class NestedParamsMixin(NamesHereMixin):
         ValueError
             If there is no parameter of that name, or its object refuses the value.
         """
-        names = super().get_params(deep=False)  # type: ignore[misc]
+        names = super().get_params(deep=False)
         nested: dict[str, dict[str, object]] = defaultdict(dict)
         for key in list(params):
             name, separator, field = key.partition("__")
             value = params.get(name, names.get(name))
             if separator and name in names and not hasattr(value, "set_params"):
                 nested[name][field] = params.pop(key)
-        super().set_params(**params)  # type: ignore[misc]
+        super().set_params(**params)
         for name, changes in nested.items():
             self._check_fields(name, changes)
             setattr(self, name, replace(resolve(name, getattr(self, name)), **changes))
@@ -151,12 +136,15 @@ def _fields_of(name: str, value: object) -> dict[str, object]:
     return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
 
 
-class TableTagsMixin(ReprMixin):
-    """An estimator of tables with categories and missing values, or of sparse matrices."""
+def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor's error of an unknown parameter name the one that is meant."""
+    names = signature(init).parameters
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
+    @wraps(init)
+    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs.keys() - names.keys():
+            if (here := NAMES_HERE.get(name)) in names:
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
+        init(self, *args, **kwargs)
+
+    return named_init
