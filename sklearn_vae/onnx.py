@@ -55,7 +55,7 @@ class TableEncoderModule(nn.Module):
         super().__init__()
         likelihoods = {type(likelihood) for likelihood in columns.likelihoods} - {type(None)}
         is_bent = any(
-            isinstance(group, RealColumns) and (group.n_knots > 0).any() for group in columns.groups
+            isinstance(group, RealColumns) and group.has_knots.any() for group in columns.groups
         )
         if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.derivations:
             raise ValueError(

@@ -206,10 +206,10 @@ def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colu
         return columns
     shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
     likelihood = Categorical(len(shared))
-    return [
-        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
-        for j, column in enumerate(columns)
-    ]
+    joined = columns.copy()
+    for j in categories:
+        joined[j] = CategoricalColumns(columns[j].indices, likelihood, shared[None], [None])
+    return joined
 
 
 def _classes(columns: list[Columns]) -> np.ndarray:

@@ -13,6 +13,7 @@ a Cauchy density.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -82,12 +83,12 @@ class Columns(ABC):
     @classmethod
     def concatenate(cls, columns: list["Columns"]) -> Self:
         """Join columns of this class and of one likelihood."""
-        arrays = {
-            field.name: np.concatenate([getattr(part, field.name) for part in columns])
-            for field in fields(cls)
-            if field.name != "likelihood"
-        }
-        return cls(likelihood=columns[0].likelihood, **arrays)
+        joined: dict[str, Any] = {"likelihood": columns[0].likelihood}
+        for name in [field.name for field in fields(cls) if field.name != "likelihood"]:
+            parts = [getattr(part, name) for part in columns]
+            is_list = isinstance(parts[0], list)
+            joined[name] = list(chain(*parts)) if is_list else np.concatenate(parts)
+        return cls(**joined)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
