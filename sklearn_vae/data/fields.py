@@ -124,12 +124,6 @@ class Field:
         return self.logical_type == "number" and self.is_numeric
 
     @property
-    def may_lose_digits(self) -> bool:
-        """True if the dtype has values that are no floating-point numbers in double precision."""
-        holds_more = self.dtype.lower().startswith(("decimal", "object")) and not self.categories
-        return self.is_integer or time_type(self.dtype) is not None or holds_more
-
-    @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest number of the dtype; of dates and durations in seconds."""
         if self.is_integer:

@@ -179,8 +179,7 @@ class Schema:
         fraction among integers, becomes one of float64.
         """
         if self.container == "object":
-            is_kept = [field.holds_any_text or field.may_lose_digits for field in self.fields]
-            return np.where(missing | ~np.array(is_kept), table, np.asarray(X, dtype=object))
+            return np.where(missing, table, np.asarray(X, dtype=object))
         if self.container not in LIBRARIES:
             return table
         library, is_alike = LIBRARIES[self.container], type(table) is type(X)
@@ -194,7 +193,7 @@ class Schema:
             numbers = _lost_numbers(filled, cells, is_missing)
             if numbers is not None:
                 columns.append(nw.new_series(filled.name, numbers, backend=frame.implementation))
-            elif is_alike and (field.may_lose_digits or field.holds_any_text):
+            elif is_alike and (field.categories is None or field.holds_any_text):
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
                 if len(dtypes) == 1 or are_texts:
