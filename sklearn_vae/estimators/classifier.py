@@ -102,7 +102,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self.n_draws = n_draws
         self.random_state = random_state
 
-    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         check_is_table(X, type(self).__name__)
         labels: Any = as_dense(y)
         if labels is None:

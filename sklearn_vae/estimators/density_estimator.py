@@ -18,11 +18,9 @@ from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table,
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import (
     FULLY_CONNECTED,
-    FitRows,
     PredictorT,
     RowsT,
     TableEstimator,
-    ValidatedRows,
 )
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
@@ -31,6 +29,7 @@ from sklearn_vae.estimators.checks import (
     check_random_state,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
+from sklearn_vae.estimators.estimator_base import FitRows, ValidatedRows
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS

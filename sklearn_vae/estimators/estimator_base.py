@@ -2,16 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
+from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.system.device import default_modes
 
 # How the default estimator, None, gets nested parameters.
 ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
@@ -35,6 +38,19 @@ INTERNAL = (
     "indicated_", "module_", "optimizer_state_", "reference_samples_", "repeated_values_",
     "schema_", "scorer_", "seed_", "state_dict_", "trees_",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ValidatedRows:
+    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``."""
+
+    rows: np.ndarray  # (n, n_features), all or some of them
+    validated_by: Any  # the estimator that has read the table
+    weight: np.ndarray | None = None  # (n,), their sample weights
+
+
+# Rows to fit.
+FitRows = Rows | ValidatedRows
 
 
 class EstimatorBase(SerializationMixin, BaseEstimator):
@@ -62,6 +78,38 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         for name in INTERNAL:
             attributes.pop(name, None)
         return attributes
+
+    def fit(self, X: FitRows, y: Target = None, sample_weight: Weights = None) -> Self:
+        """Fit the model to the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units. A table that exceeds memory may be a callable that
+            returns a new iterator of arrays or data frames, but for VAEClassifier.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Classes for VAEClassifier; with ``conditional=True``, classes, or numbers of a
+            floating-point type. Else ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of times that each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid. The estimator is then as before.
+        """
+        with default_modes():
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Target, sample_weight: Weights) -> None:
+        """Set the fitted attributes; an error restores them."""
+        raise NotImplementedError
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.

@@ -145,7 +145,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
             expected = (
                 f"be False with n_imputations={self.n_imputations}, which make several tables"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
 
 import numpy as np
 from sklearn.base import clone
@@ -14,7 +13,6 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import EstimatorBase
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.numerics.random import RandomState
-from sklearn_vae.system.device import default_modes
 from sklearn_vae.training.callbacks import raise_interruption
 
 
@@ -48,41 +46,18 @@ class MetaEstimator(EstimatorBase):
             model.random_state = self.random_state  # a subclass may have fewer parameters
         return model
 
-    def fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
-        """Fit the model to the rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows; but for VAEClassifier, also a source of batches as ``VAETransformer.fit``
-            takes.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows, for VAEClassifier. Else ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter, X or y is invalid. The estimator is then as before.
-        """
-        with default_modes(), called(self), restore_on_error(self):
+    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        with called(self), restore_on_error(self):
             self._validate_params()
-            self._fit(X, y, sample_weight)
+            self._train(X, y, sample_weight)
         if self.estimator_.interrupted_:
             raise_interruption(
                 f"{type(self).__name__}.fit was interrupted. It keeps what was fitted by then: "
                 f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True."
             )
-        return self
 
-    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
-        """Set the fitted attributes; an error restores them."""
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        """Set the fitted attributes."""
         raise NotImplementedError
 
     @contextmanager

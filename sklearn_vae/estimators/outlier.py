@@ -34,9 +34,10 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
+from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
+from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -157,7 +158,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         check_run(self)
         source = as_source(X)
         if source is not None and sample_weight is None:

@@ -18,11 +18,11 @@ from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import FitRows
 from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
+from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
