@@ -169,19 +169,14 @@ class TableEncoder:
         )
 
     @property
-    def is_binary(self) -> np.ndarray:
-        """Mask of binary columns: (n_features,)."""
-        return self._mask(BinaryColumns)
-
-    @property
     def is_positive(self) -> np.ndarray:
         """Mask of columns of positive numbers: (n_features,)."""
-        return self._mask(PositiveColumns)
+        return self.mask(PositiveColumns)
 
     @property
     def is_constant(self) -> np.ndarray:
         """Mask of constant columns: (n_features,)."""
-        return self._mask(ConstantColumns)
+        return self.mask(ConstantColumns)
 
     @property
     def has_discrete_values(self) -> np.ndarray:
@@ -189,43 +184,21 @@ class TableEncoder:
 
         Those are columns of one value, of two, or of categories. (n_features,).
         """
-        return self._mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
+        return self.mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
 
     @property
-    def is_categorical(self) -> np.ndarray:
-        """Mask of columns of three or more categories without an order: (n_features,)."""
-        return self._mask(CategoricalColumns)
-
-    @property
-    def is_class(self) -> np.ndarray:
-        """Mask of columns of two values, or of categories without an order: (n_features,)."""
-        return self._mask(BinaryColumns, CategoricalColumns)
-
-    @property
-    def is_class_input(self) -> np.ndarray:
-        """Mask of the model's inputs of these columns: (n_columns,)."""
-        classes = BinaryColumns, CategoricalColumns
-        return self._by_input(lambda group: type(group) in classes, bool)
-
-    @property
-    def has_scale(self) -> np.ndarray:
-        """Mask of the model's inputs of real numbers: (n_columns,)."""
-        return self._by_input(lambda group: group.likelihood.scale_param is not None, bool)
+    def column_of_input(self) -> np.ndarray:
+        """Index in X of the column of each of the model's inputs: (n_columns,)."""
+        widths = [group.width for group in self._varying_groups for _ in group.indices]
+        return self.order.repeat(widths)
 
     @property
     def distance_scale(self) -> np.ndarray:
-        """Factor of the model's inputs in distances between rows: (n_columns,).
-
-        It is 1 for standardized columns.
-        """
-        return self._by_input(lambda group: group.distance_scale, float)
-
-    def _by_input(self, value: Callable[[Columns], Any], dtype: type) -> np.ndarray:
-        """Repeat a value of each group for the model's inputs of its columns: (n_columns,)."""
-        parts = [
-            [value(group)] * (group.width * len(group.indices)) for group in self._varying_groups
-        ]
-        return np.array([each for part in parts for each in part], dtype)
+        """Factor of each column in distances between rows, 1 if standardized: (n_features,)."""
+        factors = np.ones(self.n_features)
+        for group in self.groups:
+            factors[group.indices] = group.distance_scale
+        return factors
 
     @property
     def is_empty(self) -> np.ndarray:
@@ -234,7 +207,8 @@ class TableEncoder:
         empty = [group.indices[np.isnan(group.categories[:, 0])] for group in constants]
         return np.isin(np.arange(self.n_features), [j for some in empty for j in some])
 
-    def _mask(self, *classes: type[Columns]) -> np.ndarray:
+    def mask(self, *classes: type[Columns]) -> np.ndarray:
+        """Mask of the columns of these kinds: (n_features,)."""
         mask = np.zeros(self.n_features, dtype=bool)
         for group in self.groups:
             mask[group.indices] = type(group) in classes
@@ -251,14 +225,6 @@ class TableEncoder:
         for group in self.groups:
             values[:, group.indices] = function(group, group.take(X))
         return values
-
-    @property
-    def units(self) -> np.ndarray:
-        """Power of two by which a column is divided first, shift and scale: (3, n_features)."""
-        units = np.empty((3, self.n_features))
-        for group in self.groups:
-            units[:, group.indices] = group.units()
-        return units
 
     # -- encoding --------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Columns(ABC):
 
     A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
     base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
-    ``is_unseen``, ``values``, ``units``, ``limits``, ``log_unseen_density`` and
+    ``is_unseen``, ``values``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
 
     Attributes
@@ -123,23 +123,16 @@ class Columns(ABC):
         """Find values that the likelihood gives no probability: (n, k) -> (n, k)."""
         return np.zeros(X.shape, dtype=bool)
 
-    def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray | float:
-        """Return the model's input in place of unseen values, in X's units: (n, k) -> (n, k).
-
-        It is NaN if the model allows missing values, otherwise a similar possible value.
-        """
-        return np.nan if allows_missing else self.nearest(X)
-
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return a possible value similar to each unseen one: (n, k) -> (n, k)."""
         raise NotImplementedError
 
     def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Replace unseen values by their substitutes: (n, k) -> (n, k)."""
+        """Replace unseen values by NaN if the model allows it, or by possible ones: (n, k)."""
         if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
             return X
         X = X.copy()
-        np.copyto(X, self.substitute(X, allows_missing=allows_missing), where=unseen)
+        np.copyto(X, np.nan if allows_missing else self.nearest(X), where=unseen)
         return X
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray | float:
@@ -190,14 +183,6 @@ class Columns(ABC):
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""
         return X
-
-    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the power of two, the shift and the scale of the encoding: (k,) each.
-
-        Columns are divided by the power of two first, so that no square overflows.
-        """
-        k = len(self.indices)
-        return np.zeros(k, dtype=int), np.zeros(k), np.ones(k)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return limits of samples in the model's units.

@@ -127,10 +127,6 @@ class RealColumns(Columns):
         if (np.abs(self.decimals) > MAX_DECIMALS).any():
             raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
-    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the power of two, the mean and the standard deviation: (k,) each."""
-        return self.exponent, self.shift, self.scale
-
     def _normal_scores(self) -> list[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
         return [(column, knots) for column, knots in enumerate(self.knots) if knots is not None]
