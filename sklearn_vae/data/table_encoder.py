@@ -3,7 +3,7 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
@@ -418,24 +419,16 @@ class TableEncoder:
                     f"parameter must name all of these but one, or none."
                 )
 
-    def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
-        """Columns with partners, and the model's inputs of their point masses, partners' last."""
-        if not self.equal_cells:
-            return
-        masses, first = {}, 0
-        for group in self._varying_groups:
-            for j in group.indices.tolist():
-                masses[j] = slice(first, first + group.width - 1)  # behind is the number
-                first += group.width
-        for equal in self.equal_cells:
-            yield equal, masses[equal.column]
+    def _inputs_of_masses(self, column: int) -> np.ndarray:
+        """Indices of the model's inputs of a column's point masses, a partner's last: (S,)."""
+        return np.flatnonzero(self.column_of_input == column)[:-1]  # behind is the number
 
     def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
         """Encode cells that equal their partners' as such, in place."""
-        for equal, masses in self._partnered_inputs():
-            rows = np.flatnonzero(equal.holds(X))
-            values[rows, masses] = 0
-            values[rows, masses.stop - 1] = 1
+        for equal in self.equal_cells:
+            masses = self._inputs_of_masses(equal.column)
+            values[np.ix_(equal.holds(X), masses)] = 0
+            values[equal.holds(X), masses[-1]] = 1
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -445,8 +438,8 @@ class TableEncoder:
         """
         observed = np.full_like(X, np.nan) if observed is None else observed.copy()
         pairs = [
-            (equal, values[:, masses.stop - 1].clip(0, 1))
-            for equal, masses in self._partnered_inputs()
+            (equal, values[:, self._inputs_of_masses(equal.column)[-1]].clip(0, 1))
+            for equal in self.equal_cells
         ]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
@@ -548,12 +541,13 @@ class TableEncoder:
                 sources = " and ".join(repr(self.names[k]) for k in each.sources.tolist())
                 return f"no row with its values of {sources} had in fit"
         group = next(group for group in self.groups if j in group.indices)
-        column, field = group.indices.tolist().index(j), _coded_field(fields, j)
-        name, possible = "constant column", group.describe_values(column)
-        if group.likelihood is not None:
-            name = f"column of {group.likelihood}"
-        if field is not None and isinstance(group, BinaryColumns | CategoricalColumns):
-            possible = shorten(field.decode(group.values(column)).tolist())
+        values, field = group.values(group.indices.tolist().index(j)), _coded_field(fields, j)
+        is_constant, possible = group.likelihood is None, group.possible_values
+        name = "constant column" if is_constant else f"column of {group.likelihood}"
+        if values is not None and field is not None and not isinstance(group, PointMassColumns):
+            possible = shorten(field.decode(values).tolist())
+        elif values is not None:
+            possible = ", ".join(map(str, values.tolist()))
         return f"a {name} cannot have; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------

@@ -143,11 +143,6 @@ class Columns(ABC):
         """Return the values of one column, by its index in ``indices``, if they are few."""
         return None
 
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values of one column, by its index in ``indices``."""
-        values = self.values(column)
-        return self.possible_values if values is None else ", ".join(map(str, values.tolist()))
-
     # -- encoding --------------------------------------------------------------------
 
     @abstractmethod
