@@ -139,7 +139,11 @@ def _choose_columns(
     numbers = [j for j, (first, *_) in enumerate(fitted) if isinstance(first, RealColumns)]
     rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
     chosen = choose_encodings(
-        [(each.scores(X[np.ix_(rows, each.indices)])[:, 0] for each in fitted[j]) for j in numbers],
+        # with point masses, the number comes last, which they have, too
+        [
+            (each.encode(X[np.ix_(rows, each.indices)])[:, -1] for each in fitted[j])
+            for j in numbers
+        ],
         [[log_density for _, log_density, _ in options[j]] for j in numbers],
         [[max_gain for _, _, max_gain in options[j]] for j in numbers],
         np.ones(len(rows)) if weights is None else weights[rows],

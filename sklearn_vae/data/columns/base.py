@@ -149,13 +149,6 @@ class Columns(ABC):
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
-    def scores(self, X: np.ndarray) -> np.ndarray:
-        """Encode each value as one number, of which relations between columns are measured.
-
-        Columns whose encoding is more numbers have other scores. (n, k) -> (n, k).
-        """
-        return self.encode(X)
-
     @abstractmethod
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Decode means or samples in X's units: (n, k * width) -> (n, k).

@@ -57,13 +57,8 @@ class PointMassColumns(RealColumns):
         has_scale = len(np.unique(numbers.values)) > 1
         if column.is_equal is not None:  # the encoder reads equal values as numbers, too
             numbers, point_masses = column, np.append(point_masses, np.nan)
-        columns = cls._with_units_of(
-            numbers if has_scale else column, likelihood, point_masses=point_masses[None]
-        )
-        if len(numbers.values):
-            columns._fit_samples(numbers)
-            if marginal is not None:
-                columns._set_knots(marginal)
+        scaled = numbers if has_scale else column
+        columns = cls._fit(scaled, numbers, likelihood, point_masses=point_masses[None])
         # a point mass is spread over the step of all values
         columns.steps = np.array([recording_step(column)])
         return columns
@@ -112,10 +107,6 @@ class PointMassColumns(RealColumns):
         values[..., -1] = super().encode(X)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
-
-    def scores(self, X: np.ndarray) -> np.ndarray:
-        """Return point masses as the numbers that they are: (n, k) -> (n, k)."""
-        return super().encode(X)
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""

@@ -10,7 +10,6 @@ from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_densi
 from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
-    Marginal,
     TrainingColumn,
     recording,
     times_power_of_two,
@@ -64,51 +63,41 @@ class RealColumns(Columns):
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
-        columns = cls._with_units_of(column, likelihood)
-        columns._fit_samples(column)
-        if column.marginal is not None:
-            columns._set_knots(column.marginal)
-        return columns
+        return cls._fit(column, column, likelihood)
 
     @classmethod
-    def _with_units_of(
-        cls, column: TrainingColumn, likelihood: "Likelihood | None", **point_masses: np.ndarray
+    def _fit(
+        cls,
+        column: TrainingColumn,
+        numbers: TrainingColumn,
+        likelihood: "Likelihood | None",
+        **point_masses: np.ndarray,
     ) -> Self:
-        """Fit power of two, mean and standard deviation only; samples keep to nothing yet."""
-        values, weights = column.values, column.weights
+        """Fit the units to the values of a column, and what samples keep to, to its numbers."""
+        values = column.values.astype(np.float64)
         is_linear = cls.link is np.positive  # logarithms do not overflow
-        largest = np.float64(max(values.max(), -values.min()))
-        exponent = int(np.frexp(largest)[1]) if is_linear else 0
-        linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
-        mean, variance = weighted_moments(linked, weights)
+        exponent = int(np.frexp(np.abs(values).max())[1]) if is_linear else 0
+        shift, variance = weighted_moments(np.ldexp(cls.link(values), -exponent), column.weights)
+        scale, knots = np.sqrt(variance), None
+        bounds, decimals, step = (np.nan, np.nan), -1, 0.0
+        if len(numbers.values):
+            bounds = float(numbers.values.min()), float(numbers.values.max())
+            decimals, step = recording(numbers)
+            if (marginal := column.marginal) is not None and len(marginal.knots):
+                knots = marginal.knots
+                shift, scale = np.ldexp([marginal.loc, marginal.scale], -exponent)
         return cls(
             indices=np.array([column.index]),
             likelihood=likelihood,
             exponent=np.array([exponent]),
-            shift=np.array([mean]),
-            scale=np.array([np.sqrt(variance)]),
-            bounds=np.full((1, 2), np.nan),
-            decimals=np.array([-1]),
-            steps=np.zeros(1),
-            knots=[None],
+            shift=np.array([shift]),
+            scale=np.array([scale]),
+            bounds=np.array([bounds]),
+            decimals=np.array([decimals]),
+            steps=np.array([step]),
+            knots=[knots],
             **point_masses,
         )
-
-    def _set_knots(self, marginal: Marginal) -> None:
-        """Set the normal scores of a single column, if it has any, and the units of its knots."""
-        if not len(marginal.knots):
-            return
-        self.knots = [marginal.knots]
-        self.shift, self.scale = (
-            np.ldexp([unit], -self.exponent) for unit in (marginal.loc, marginal.scale)
-        )
-
-    def _fit_samples(self, column: TrainingColumn) -> None:
-        """Fit what samples of a single column keep to: its range and its recording step."""
-        values = column.values.astype(np.float64)
-        self.bounds = np.array([[values.min(), values.max()]])
-        decimals, step = recording(column)
-        self.decimals, self.steps = np.array([decimals]), np.array([step])
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
