@@ -127,7 +127,11 @@ class Field:
     def limits(self) -> tuple[float, float]:
         """Smallest and largest number of the dtype; of dates and durations in seconds."""
         if self.is_integer:
-            return _limits_of_integers(self.dtype)
+            bits = int("".join(filter(str.isdigit, self.dtype)))
+            is_unsigned = "u" in self.dtype.lower()
+            low, end = (0, 2**bits) if is_unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+            # the largest integer may be no floating-point number, and the next one would not fit
+            return float(low), min(float(end - 1), math.nextafter(float(end), 0))
         if (time := time_type(self.dtype)) is not None:
             low, high = YEARS_1_TO_9999 if time == "date" else (-LONGEST, LONGEST)
             if _time_unit(self.dtype) == "ns":
@@ -301,13 +305,6 @@ def precision(dtype: str) -> np.dtype:
     if (match := SINGLE.match(dtype)) is None:
         return DOUBLE
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
-
-
-def _limits_of_integers(dtype: str) -> tuple[float, float]:
-    bits = int("".join(filter(str.isdigit, dtype)))
-    low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-    # the largest integer may be no floating-point number, and the next one would not fit
-    return float(low), min(float(end - 1), math.nextafter(float(end), 0))
 
 
 def rounded_columns(fields: Sequence[Field] | None, n_features: int) -> np.ndarray:

@@ -22,8 +22,7 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
     """
     frame = nw.from_native(like, pass_through=True)
     is_frame = isinstance(frame, nw.DataFrame)
-    installed = [library for library in FRAMES if find_spec(library) is not None]
-    library: Any = frame.implementation.value if is_frame else (installed or FRAMES)[0]
+    library: Any = frame.implementation.value if is_frame else _installed()
     if library == "pandas":
         import pandas as pd
 
@@ -40,6 +39,16 @@ def cells_of(X: Any, rows: Sequence[int], columns: Sequence[int]) -> list[Any]:
         return [series[j][i] for i, j in zip(rows, columns, strict=True)]
     table = np.asarray(as_array(X), dtype=object)
     return [table[i, j] for i, j in zip(rows, columns, strict=True)]
+
+
+def _installed() -> str:
+    for library in FRAMES:
+        if find_spec(library) is not None:
+            return library
+    raise ImportError(
+        f"A data frame needs one of {', '.join(FRAMES)}, and none is installed. "
+        f"`pip install pandas` installs the first."
+    )
 
 
 def _one_type(values: list[Any]) -> list[Any]:

@@ -363,7 +363,8 @@ def _normal_scores(values: Values) -> list[Candidate]:
     standard, half = (values.scaled - loc) / scale, 0.5 * values.scaled_step / scale
     cells = np.stack([standard - half, standard + half])
     candidates: list[Candidate] = []
-    for n_knots in _numbers_of_knots(n_rows, has_far_values=values.has_far_values):
+    few = [n for n, least in FEW_KNOTS.items() if values.has_far_values and n_rows >= least]
+    for n_knots in (*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)):
         knots = fit_knots(cells, rows, n_knots)
         if not len(knots):
             continue
@@ -375,12 +376,6 @@ def _normal_scores(values: Values) -> list[Candidate]:
         marginal = Marginal(knots=knots, loc=units[0], scale=units[1])
         candidates.append((marginal, log_density - _penalty(len(knots), n_rows)))
     return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
-
-
-def _numbers_of_knots(n_rows: float, *, has_far_values: bool) -> list[int]:
-    """Numbers of knots that a column of so many rows may have."""
-    few = [n for n, least in FEW_KNOTS.items() if has_far_values and n_rows >= least]
-    return [*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)]
 
 
 def _moments(

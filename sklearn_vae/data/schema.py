@@ -60,7 +60,7 @@ class Schema:
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
         table = read_table(X)
-        return cls(table.fields(), table.container)
+        return cls(tuple(column.field() for column in table.columns), table.container)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

@@ -528,20 +528,17 @@ class VAETransformer(
         check_is_fitted(self)
         n_steps = check_count("n_steps", n_steps)
         self._check_y_is_used(y, "interpolate")
-        ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
-        start, end = self._predictor().codes(ends)
+        ends = []
+        for name, x in (("x0", x0), ("x1", x1)):
+            try:
+                ends.append(self._validate_with_conditions(as_row(x), y))
+            except ValueError as error:
+                raise ValueError(f"{name} must be one row: {error}") from error
+            if len(ends[-1]) != 1:
+                raise ValueError(f"{name} must be one row. Got {len(ends[-1])} instead.")
+        start, end = self._predictor().codes(np.vstack(ends))
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
         return self.inverse_transform((1 - t) * start + t * end, y)
-
-    def _validate_row(self, name: str, x: Target, y: Target) -> np.ndarray:
-        """Validate one row, with its condition: (1, n_features + n_y)."""
-        try:
-            row = self._validate_with_conditions(as_row(x), y)
-        except ValueError as error:
-            raise ValueError(f"{name} must be one row: {error}") from error
-        if len(row) != 1:
-            raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
-        return row
 
     # -- fitted attributes -------------------------------------------------------------
 
