@@ -162,18 +162,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     _is_joint: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: CONSTRAINTS[name]
-            for name in (
-                "n_components", "hidden_layer_sizes", "likelihood", "conditional",
-                "batch_size", "learning_rate", "weight_decay", "early_stopping",
-                "validation_fraction", "n_iter_no_change", "refit", "callbacks",
-                "checkpoint", "device", "random_state", "verbose",
-            )
-        },
+        **CONSTRAINTS,
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
-    }  # fmt: skip
+    }
 
     _iterations_of_small_tables: ClassVar[int] = 2
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component

@@ -105,19 +105,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: CONSTRAINTS[name]
-            for name in (
-                "n_components", "hidden_layer_sizes", "max_iter", "callbacks", "checkpoint",
-                "device", "random_state", "verbose",
-            )
-        },
+        **CONSTRAINTS,
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
         "method": [StrOptions({"auto", "neighbors", *METHODS})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
-    }  # fmt: skip
+    }
 
     estimator_: VAETransformer
     distance_encoder_: TableEncoder
