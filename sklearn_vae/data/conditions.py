@@ -24,20 +24,11 @@ class ConditionEncoder:
 
     A column of floating-point numbers holds numbers, which are standardized. Any other one
     (integers, booleans, strings, categories) holds classes, which are one-hot encoded.
-
-    Attributes
-    ----------
-    categories_ : list of ndarray or None
-        Classes of each column of y, in order; None for a column of numbers.
-    encoder : TableEncoder
-        Encoder of the codes and numbers.
-    class_prior : ndarray of shape (n_classes,)
-        Relative frequency of each class, if y is one column of classes; otherwise empty.
     """
 
-    categories_: list[np.ndarray | None]
-    encoder: TableEncoder
-    class_prior: np.ndarray
+    categories_: list[np.ndarray | None]  # classes of each column, in order; None for numbers
+    encoder: TableEncoder  # of the codes and numbers
+    class_prior: np.ndarray  # (n_classes,), their frequencies; empty but for one column of them
 
     @classmethod
     def fit(

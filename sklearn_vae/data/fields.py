@@ -49,33 +49,18 @@ NANOSECONDS = 9223372036.0
 @serializable
 @dataclass(frozen=True)
 class Field:
-    """Schema of one column.
+    """Schema of one column."""
 
-    Attributes
-    ----------
-    name : hashable
-        Name of the column, or its index if it has none; a tuple of a MultiIndex.
-    logical_type : {"number", "integer", "boolean", "category", "ordered"}
-        Type of the values. Only data frames have integers: an array has one dtype for all
-        columns. Dates, durations and decimals are numbers.
-    categories : tuple or None
-        Values of a boolean, a category or an ordered category, in order; a value's code is its
-        index here. They are those of the dtype if it declares any, otherwise the unique
-        values, sorted.
-    dtype : str
-        Dtype of the values that ``inverse_transform`` returns.
-    has_whole_days : bool, default=False
-        Whether all values in ``fit`` were midnights of dates without a time zone.
-    is_empty : bool, default=False
-        Whether a column of numbers had none in ``fit``: later values may be of any type.
-    """
-
-    name: Name
+    name: Name  # or index if the column has no name; a tuple of a MultiIndex
+    # one of ``LOGICAL_TYPES``; dates, durations and decimals are numbers, and so are integers of
+    # arrays, which have one dtype for all columns
     logical_type: str
+    # in the order of their codes: those of the dtype if it declares any, otherwise the unique
+    # values, sorted; None for numbers
     categories: tuple | None
-    dtype: str
-    has_whole_days: bool = False
-    is_empty: bool = False
+    dtype: str  # of the values that ``inverse_transform`` returns
+    has_whole_days: bool = False  # whether all values in ``fit`` were midnights without time zone
+    is_empty: bool = False  # whether a column of numbers had none: later values are of any type
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

@@ -23,15 +23,9 @@ FieldValues = list[tuple[Field, np.ndarray]]
 
 
 class Library(ABC):
-    """A library of data frames.
+    """A library of data frames."""
 
-    Attributes
-    ----------
-    double : str
-        Its dtype of numbers in double precision.
-    """
-
-    double: str
+    double: str  # its dtype of numbers in double precision
 
     @abstractmethod
     def dtype(self, series: Any) -> str:

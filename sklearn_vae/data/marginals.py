@@ -154,21 +154,12 @@ Candidate = tuple[Marginal, np.ndarray]
 
 
 class Evidence(NamedTuple):
-    """A marginal distribution and its evidence.
+    """A marginal distribution and its evidence."""
 
-    Attributes
-    ----------
-    marginal : Marginal
-        What the encoding follows.
-    log_density : float
-        Log-density per row, less the penalty of the parameters.
-    max_gain : float
-        What other columns may add to it, at most: a probability is at most 1, and counts vary by
-        Poisson's variance at least.
-    """
-
-    marginal: Marginal
-    log_density: float
+    marginal: Marginal  # what the encoding follows
+    log_density: float  # per row, less the penalty of the parameters
+    # what other columns may add to it, at most: a probability is at most 1, and counts vary by
+    # Poisson's variance at least
     max_gain: float
 
 

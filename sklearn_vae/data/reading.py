@@ -236,31 +236,16 @@ class _FrameColumn(Column):
 
 @dataclass
 class TableReader:
-    """A table of any library.
+    """A table of any library."""
 
-    Attributes
-    ----------
-    container : str
-        Type of the table, as in ``Schema``.
-    shape : tuple of int
-        Numbers of rows and of columns.
-    make_columns : callable
-        Returns the columns. In a wide table of numbers this takes longer than to read all of
-        them as one matrix.
-    dtypes : set of numpy.dtype, default=empty
-        Dtypes of the columns, if all are NumPy's numbers.
-    matrix : callable or None
-        Returns the matrix of all columns in a floating-point dtype, if all are numbers.
-    names : list or None
-        Names of the columns of a data frame.
-    """
-
-    container: str
-    shape: tuple[int, int]
+    container: str  # type of the table, as in ``Schema``
+    shape: tuple[int, int]  # numbers of rows and of columns
+    # in a wide table of numbers, this takes longer than to read all columns as one matrix
     make_columns: Callable[[], list[Column]]
-    dtypes: Set[np.dtype] = frozenset()
+    dtypes: Set[np.dtype] = frozenset()  # those of the columns, if all are NumPy's numbers
+    # returns all columns in a floating-point dtype, if all are numbers
     matrix: Callable[[type], np.ndarray] | None = None
-    names: list[Name] | None = None
+    names: list[Name] | None = None  # those of the columns of a data frame
 
     @cached_property
     def columns(self) -> list[Column]:

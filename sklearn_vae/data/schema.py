@@ -25,32 +25,11 @@ RELATIVE_ROUNDING = 1e-2
 @serializable
 @dataclass(frozen=True)
 class Schema:
-    """Dtypes and categories of a table's columns, to convert it to numbers and back.
+    """Dtypes and categories of a table's columns, to convert it to numbers and back."""
 
-    Attributes
-    ----------
-    fields : tuple of Field
-        The columns, in order.
-    container : {"array", "object", "pandas", "polars", "pyarrow"}
-        Type of the table; ``"object"`` is an array or a list with strings, or an array of
-        Python objects. Other data frames that narwhals supports are read as pandas'.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_vae.data.schema import Schema
-    >>> X = np.array([["red", 1.5], ["blue", None]], dtype=object)
-    >>> schema = Schema.fit(X)
-    >>> [(field.logical_type, field.categories) for field in schema.fields]
-    [('category', ('blue', 'red')), ('number', None)]
-    >>> schema.transform(X)
-    array([[1. , 1.5],
-           [0. , nan]])
-    >>> schema.inverse_transform(np.array([[0, 2.5]]))
-    array([['blue', 2.5]], dtype=object)
-    """
-
-    fields: tuple[Field, ...]
+    fields: tuple[Field, ...]  # the columns, in order
+    # "array", "object" (an array or list with strings or objects), "pandas", "polars" or "pyarrow";
+    # other data frames that narwhals supports are read as pandas'
     container: str
 
     @classmethod

@@ -37,42 +37,23 @@ class TableEncoder:
     root; binary columns are encoded as 0 and 1, ordered categories as evenly spaced numbers from
     0 to 1, others one-hot; constant columns are no input. Columns of one likelihood are adjacent
     in the model's input. A missing value is NaN.
-
-    Attributes
-    ----------
-    names : list of hashable
-        Names of the columns, or their indices if they have none; tuples of a MultiIndex.
-    groups : list of Columns
-        Columns of one likelihood each, in the order of the model's input.
-    log_unseen : float
-        Log-probability of unseen values in a column, by the rule of succession.
-    has_missing : bool
-        Whether values were missing in ``fit``.
-    allows_missing : bool
-        Whether the model takes missing values: unseen ones are then missing in its input,
-        otherwise the nearest possible ones.
-    conditions : TableEncoder or None
-        Encoder of the columns of y, which come after those of X.
-    one_to_one : list of OneToOne
-        Columns that are derived from others: their groups are those of constants.
-    many_to_one : list of ManyToOne
-        Labels that follow from codes, those of the most codes first.
-    linear_relations : list of LinearRelation
-        Numbers that are derived from others: their groups are those of constants, too. A source
-        may be derived by a relation before.
-    equal_cells : list of EqualCells
-        Columns with a point mass at the value of another column, which comes first.
     """
 
-    names: list[Name]
-    groups: list[Columns]
-    log_unseen: float
-    has_missing: bool = False
+    names: list[Name]  # or indices if columns have none; tuples of a MultiIndex
+    groups: list[Columns]  # of one likelihood each, in the order of the model's input
+    log_unseen: float  # log-probability of unseen values in a column, by the rule of succession
+    has_missing: bool = False  # whether values were missing in ``fit``
+    # whether the model takes missing values: unseen ones are then missing in its input, otherwise
+    # the nearest possible ones
     allows_missing: bool = True
-    conditions: "TableEncoder | None" = None
+    conditions: "TableEncoder | None" = None  # columns of y, which come after those of X
+    # columns that are derived from others: their groups are those of constants
     one_to_one: list[OneToOne] = field(default_factory=list)
+    # labels that follow from codes, those of the most codes first
     many_to_one: list[ManyToOne] = field(default_factory=list)
+    # numbers that are derived from others, constants, too; a source may be derived before
     linear_relations: list[LinearRelation] = field(default_factory=list)
+    # columns with a point mass at the value of another column, which comes first
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:

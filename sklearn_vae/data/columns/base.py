@@ -42,17 +42,10 @@ class Columns(ABC):
     base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
     ``is_unseen``, ``values``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
-
-    Attributes
-    ----------
-    indices : ndarray of shape (k,)
-        Indices of the columns in X.
-    likelihood : Likelihood or None
-        Their likelihood; None for constant columns, of which the model has no input.
     """
 
-    indices: np.ndarray
-    likelihood: Any
+    indices: np.ndarray  # (k,), those of the columns in X
+    likelihood: Any  # None for constant columns, of which the model has no input
 
     # names of the likelihoods that the columns may have: encoding needs no torch
     likelihoods: ClassVar[tuple[str, ...]]

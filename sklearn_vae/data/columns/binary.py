@@ -18,15 +18,9 @@ if TYPE_CHECKING:
 @serializable
 @dataclass(eq=False)
 class BinaryColumns(Columns):
-    """Two values, encoded as 0 and 1.
+    """Two values, encoded as 0 and 1."""
 
-    Attributes
-    ----------
-    categories : ndarray of shape (k, 2)
-        The lower and the higher value, in the dtype of the rows in ``fit``.
-    """
-
-    categories: np.ndarray
+    categories: np.ndarray  # (k, 2), lower and higher value, in the dtype of the rows in ``fit``
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Bernoulli",)
 

@@ -31,18 +31,12 @@ class CategoricalColumns(Columns):
     """Categories without an order, one-hot encoded.
 
     Many categories (*levels*) share fewer classes, which are what is encoded.
-
-    Attributes
-    ----------
-    categories : ndarray of shape (k, C)
-        Categories of each column, in order, in the dtype of the rows in ``fit``; of a column with
-        many levels, the most frequent level of each class.
-    levels : list of Levels or None
-        Levels of each column that has many; None if each category is a class.
     """
 
+    # (k, C), categories of each column, in order, in the dtype of the rows in ``fit``; of a column
+    # with many levels, the most frequent level of each class
     categories: np.ndarray
-    levels: list[Levels | None]
+    levels: list[Levels | None]  # of each column that has many; None if each is a class
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
     groups_levels: ClassVar[bool] = True

@@ -26,21 +26,11 @@ LOG_CONCENTRATION = (-7.0, 7.0)
 @serializable
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """Levels of one column, with their classes.
+    """Levels of one column, with their classes."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (L,)
-        The levels, in order.
-    classes : ndarray of shape (L,)
-        Class of each level, from 0 to C - 1.
-    probabilities : ndarray of shape (L,)
-        Probability of each level in its class.
-    """
-
-    values: np.ndarray
-    classes: np.ndarray
-    probabilities: np.ndarray
+    values: np.ndarray  # (L,), the levels in order
+    classes: np.ndarray  # (L,), class of each level, from 0 to C - 1
+    probabilities: np.ndarray  # (L,), probability of each level in its class
 
     @classmethod
     def fit(cls, values: np.ndarray, counts: np.ndarray, n_classes: int) -> Self:

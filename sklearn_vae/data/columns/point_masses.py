@@ -35,14 +35,10 @@ class PointMassColumns(RealColumns):
     """Real numbers of which some values are common, as 0 among prices.
 
     Values are encoded one-hot for the point masses, followed by the standardized number.
-
-    Attributes
-    ----------
-    point_masses : ndarray of shape (k, S)
-        Common values, in order; NaN, at last, is the value of another column, by which
-        ``TableEncoder`` encodes and decodes it.
     """
 
+    # (k, S), common values, in order; NaN, at last, is the value of another column, by which
+    # ``TableEncoder`` encodes and decodes it
     point_masses: np.ndarray
 
     likelihoods: ClassVar[tuple[str, ...]] = ("ZeroInflated",)

@@ -30,28 +30,15 @@ LARGEST = MAX_ENCODED[np.dtype(np.float64)]
 @serializable
 @dataclass(eq=False)
 class RealColumns(Columns):
-    """Real numbers, standardized; far ones on a logarithmic scale.
+    """Real numbers, standardized; far ones on a logarithmic scale."""
 
-    Attributes
-    ----------
-    exponent, shift, scale : ndarray of shape (k,)
-        Power of two, mean and standard deviation.
-    bounds : ndarray of shape (k, 2)
-        Bounds of samples, in X's units; NaN for columns of point masses only.
-    decimals : ndarray of shape (k,)
-        Decimals of samples; -1 if they are not rounded.
-    steps : ndarray of shape (k,)
-        Recording steps of samples, counted from the lower bound; 0 for columns without.
-    knots : list of ndarray of shape (n_knots, 2) or None
-        Standardized values and their normal scores; None for columns without.
-    """
-
-    exponent: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
-    bounds: np.ndarray
-    decimals: np.ndarray
-    steps: np.ndarray
+    exponent: np.ndarray  # (k,), power of two
+    shift: np.ndarray  # (k,), mean
+    scale: np.ndarray  # (k,), standard deviation
+    bounds: np.ndarray  # (k, 2), of samples, in X's units; NaN with point masses only
+    decimals: np.ndarray  # (k,), of samples; -1 if they are not rounded
+    steps: np.ndarray  # (k,), recording steps, from the lower bound; 0 for columns without
+    # standardized values and their normal scores, (n_knots, 2) each; None for columns without
     knots: list[np.ndarray | None]
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian",)
