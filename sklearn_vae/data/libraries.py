@@ -208,7 +208,6 @@ def _arrow_array(field: Field, values: np.ndarray, dtype: "pa.DataType") -> "pa.
 
 
 def _arrow_type(text: str) -> "pa.DataType":
-    """Parse a dtype."""
     import pyarrow as pa
 
     if match := re.fullmatch(r"timestamp\[(\w+), tz=(.*)\]", text):

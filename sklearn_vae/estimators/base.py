@@ -402,14 +402,12 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
         With ``is_plain``, numbers are standardized and no more.
         """
-        names = self._column_names()
-        fields = self._fields
         encoder = fit_encoder(
             sample_of(rows),
             weight,
             likelihood,
-            names,
-            fields,
+            self._column_names(),
+            self._fields,
             is_plain=is_plain or structure.shared_scale,
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),

@@ -235,7 +235,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     @property
     def _imputation(self) -> AveragedImputation:
-        """Imputation by all models."""
         model, mixture = self.estimator_, self.mixture_
         return AveragedImputation(
             model._impute,

@@ -71,7 +71,6 @@ class MetaEstimator(EstimatorBase):
             self.estimator_.interrupted_ = True
 
     def _validate(self, X: Rows) -> np.ndarray:
-        """Validate rows, and convert them to numbers."""
         with called(self):
             return self.estimator_._validate(X)
 

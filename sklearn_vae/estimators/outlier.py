@@ -177,7 +177,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self.estimator_.set_params(callbacks=None, checkpoint=None)
 
     def _make_model(self, seed: int, **params: Any) -> VAETransformer:
-        """Make an unfitted model."""
         return VAETransformer(
             self.n_components,
             hidden_layer_sizes=self.hidden_layer_sizes,

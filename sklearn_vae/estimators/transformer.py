@@ -414,7 +414,6 @@ class VAETransformer(
 
     @property
     def _parts(self) -> ModelParts:
-        """Objects that the parameters stand for."""
         # a subclass may have fewer parameters, and sets the others itself
         return ModelParts.from_params(vars(self), caller_name(self))
 

@@ -114,7 +114,6 @@ class SearchRun:
         return prepared, reasons
 
     def _prepare_one(self, estimator: BaseEstimator, candidate: int, split: int) -> FitTask:
-        """Prepare one fit."""
         # a subclass may override fit
         is_pipeline = type(estimator) is Pipeline
         name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
