@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -61,10 +61,14 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
     object.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]]
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
+            shared, names = cls._parameter_constraints, signature(cls.__init__).parameters
+            cls._parameter_constraints = {name: shared[name] for name in names if name in shared}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
