@@ -26,6 +26,7 @@ from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.functional import log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.system.blas import one_blas_thread
 from sklearn_vae.system.progress import advance
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def map_in_numpy(
 ) -> np.ndarray:
     """Apply a function to chunks of rows, and join their results."""
     results = []
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), one_blas_thread():
         for chunk in batches(len(rows), rows_per_chunk):
             results.append(function(rows[chunk]))
             advance(chunk.stop - chunk.start)

@@ -277,21 +277,23 @@ def refine(
         rows = rows[chosen]
 
 
-def add_first(sampler: ImportanceSampler, z: Array, noise: Array) -> None:
-    """Add a Laplace approximation at the mode next to codes (M, B, l).
+def first_proposals(
+    target: Target, z: Array, noise: Array, rows_per_chunk: int
+) -> list[tuple[NormalProposal, Array]]:
+    """Laplace approximations at the modes next to codes (M, B, l), and a wider one.
 
     A last step of a small gain is taken without an expansion there: curvatures differ little. A
     larger one, of a row whose search has not ended, may lead away from the mode.
     """
-    z, local = find_modes(sampler.target.expand, z, tol=FIRST_CONVERGED)
+    z, local = find_modes(target.expand, z, FIRST_CONVERGED, rows_per_chunk)
     is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
     step = namespace(z).where(is_small[..., None], local.step, 0.0)
-    sampler.add(*laplace_proposals(z + step, local.information, local.prior_precision, noise))
+    return list(laplace_proposals(z + step, local.information, local.prior_precision, noise))
 
 
 def laplace_proposals(
     z: Array, information: Array, prior_precision: Array, noise: Array
-) -> Iterator[tuple[Proposal, Array]]:
+) -> Iterator[tuple[NormalProposal, Array]]:
     """Yield the Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
     for scale, part in zip((PROPOSAL_SCALE, wide_scale(z.shape[-1])), _split(noise), strict=True):
         if part.shape[1]:

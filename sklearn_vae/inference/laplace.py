@@ -7,6 +7,7 @@ K draws, B rows, l latent dimensions.
 """
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,12 +18,14 @@ from sklearn_vae.numerics.array_api import (
     as_type,
     cholesky,
     cholesky_solve,
+    concatenate,
     diagonal_matrix,
     namespace,
     softmax,
     take,
 )
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
+from sklearn_vae.numerics.row_subsets import batches
 
 
 class Expansion(NamedTuple):
@@ -126,18 +129,27 @@ class NormalProposal(NamedTuple):
 
 
 def find_modes(
-    expand: Callable[[Array, Array], Expansion], z: Array, tol: float = CONVERGED
+    expand: Callable[[Array, Array], Expansion],
+    z: Array,
+    tol: float = CONVERGED,
+    rows_per_chunk: int = sys.maxsize,
 ) -> tuple[Array, Expansion]:
     """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
-    ``expand`` is a function of codes (M, R, l) and of the indices of their rows (R,). Return codes
-    near the modes, and the expansion there. A row takes no further step that gains less than half
-    of ``tol`` nats.
+    ``expand`` is a function of codes (M, R, l) and of the indices of up to ``rows_per_chunk`` rows
+    (R,). Return codes near the modes, and the expansion there. A row takes no further step that
+    gains less than half of ``tol`` nats.
     """
     xp = namespace(z)
+
+    def expand_all(z: Array, rows: Array) -> Expansion:
+        """Expand all rows, a chunk at a time."""
+        chunks = [expand(z[:, part], rows[part]) for part in batches(len(rows), rows_per_chunk)]
+        return Expansion(*(concatenate(parts, 1) for parts in zip(*chunks, strict=True)))
+
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
     rows, size = arange(z.shape[1], z), xp.ones_like(z[..., 0])
-    local = expand(z, rows)
+    local = expand_all(z, rows)
     for _ in range(MAX_STEPS):
         active = Expansion(*(take(part, rows, 1) for part in local))
         step = active.step
@@ -150,7 +162,7 @@ def find_modes(
             break
         rows = rows[chosen]
         candidate = z[:, rows] + size[:, rows, None] * step[:, chosen]
-        ahead = expand(candidate, rows)
+        ahead = expand_all(candidate, rows)
         is_better = ahead.log_joint > local.log_joint[:, rows]
         size[:, rows] = xp.where(is_better, 1.0, BACKTRACKING * size[:, rows])
         for old, new in zip((z, *local), (candidate, *ahead), strict=True):

@@ -24,13 +24,14 @@ from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
     WeightedCodes,
-    add_first,
     add_modes,
+    first_proposals,
     refine,
 )
 from sklearn_vae.inference.laplace import Expansion, expand_prior, find_modes
 from sklearn_vae.numerics.array_api import (
     Array,
+    arange,
     as_type,
     concatenate,
     empty,
@@ -164,21 +165,20 @@ def log_evidence(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
-    xp, prior = namespace(x), sample_prior(model, points.prior)
-    log_p, poor = empty((len(prior.z), x.shape[1]), prior.z), []
-    for rows in batches(x.shape[1], rows_per_chunk):
-        chunk = x[:, rows]
-        sampler = _first_proposals(model, chunk, points, prior, has_few=True)
+    xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
+    log_p, poor = empty((len(first.prior.z), n_rows), first.prior.z), []
+    for part in batches(n_rows, rows_per_chunk):
+        rows = arange(n_rows, x)[part]
+        sampler = first.of(rows, has_few=True)
         log_p[:, rows] = sampler.log_evidence()
         if refines:
-            poor.append(rows.start + xp.where(_is_poor(sampler, model, chunk))[0])
+            poor.append(rows[_is_poor(sampler, model, take(x, rows, 1))])
     # the poor rows of all chunks together, with all draws from the prior
-    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=prior)
+    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=first.prior)
     for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
-        chunk = take(x, rows, 1)
-        sampler = _first_proposals(model, chunk, points, prior)
-        is_poor = _is_poor(sampler, model, chunk)
+        sampler = first.of(rows)
+        is_poor = _is_poor(sampler, model, take(x, rows, 1))
         for index, refined in refine(sampler, is_poor, points.further, add):
             log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
@@ -194,10 +194,10 @@ def sample_posterior(
     With ``refines_incomplete``, all rows with missing values get further proposals; otherwise those
     with uneven weights do.
     """
-    prior = sample_prior(model, points.prior)
-    sampler = _first_proposals(model, x, points, prior)
+    first = FirstSampler(model, x, points, x.shape[1])
+    sampler = first.of(arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
-    codes, add = WeightedCodes(sampler.z, sampler.log_weight), partial(add_modes, prior=prior)
+    codes, add = WeightedCodes(sampler.z, sampler.log_weight), partial(add_modes, prior=first.prior)
     for rows, refined in refine(sampler, is_poor, points.further, add):
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes
@@ -218,18 +218,29 @@ def sample_prior(model: Any, noise: Array) -> PriorProposal:
     return PriorProposal(prior, namespace(noise).broadcast_to(noise, shape))
 
 
-def _first_proposals(
-    model: Any, x: Array, points: Points, prior: PriorProposal, *, has_few: bool = False
-) -> ImportanceSampler:
-    """First draws of rows; with ``has_few``, in many dimensions few are from the prior."""
-    target = JointDensity(model, prior.prior, *model.likelihood.split_missing(x))
-    sampler = ImportanceSampler(target)
-    add_first(sampler, model.mean_code(x), points.first)
-    _, n_prior, _, n_latent = prior.z.shape
-    if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or model.architecture.decodes_per_row:
-        n_prior = -(-n_prior // PRIOR_ONE_IN)
-    sampler.add((prior, prior.z[:, :n_prior]))
-    return sampler
+class FirstSampler:
+    """First draws of rows: from Laplace approximations next to the encoder's means, and the prior.
+
+    The modes of all rows are found at the beginning. ``rows_per_chunk`` rows are decoded at a time,
+    with all their draws.
+    """
+
+    def __init__(self, model: Any, x: Array, points: Points, rows_per_chunk: int):
+        self.architecture, self.prior = model.architecture, sample_prior(model, points.prior)
+        self.target = JointDensity(model, self.prior.prior, *model.likelihood.split_missing(x))
+        z, n_draws = model.mean_code(x), points.first.shape[1]
+        n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
+        self.normals = first_proposals(self.target, z, points.first, n_rows)
+
+    def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
+        """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""
+        sampler = ImportanceSampler(self.target.select(rows))
+        sampler.add(*((normal.select(rows), noise) for normal, noise in self.normals))
+        _, n_prior, _, n_latent = self.prior.z.shape
+        if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:
+            n_prior = -(-n_prior // PRIOR_ONE_IN)
+        sampler.add((self.prior, self.prior.z[:, :n_prior]))
+        return sampler
 
 
 def _is_poor(

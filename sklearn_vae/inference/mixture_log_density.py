@@ -228,16 +228,15 @@ class LikelyComponents:
 
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
-        xp, n_latent = namespace(mask), self.loc.shape[-1]
-        component, row = xp.where(mask)
-        for part in batches(len(row), max(self.given.codes_per_chunk // (1 + n_latent), 1)):
-            at = component[part], row[part]
-            z, local = find_modes(self.given.target(*at).expand, self.loc[at][None])
-            log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
-            good = xp.isfinite(log_evidence)
-            at = at[0][good], at[1][good]
-            self.log_joint[at], self.loc[at] = log_evidence[good], z[0, good]
-            self.information[at] = local.information[0, good]
+        xp, at = namespace(mask), namespace(mask).where(mask)
+        n_pairs = max(self.given.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
+        expand = self.given.target(*at).expand
+        z, local = find_modes(expand, self.loc[at][None], rows_per_chunk=n_pairs)
+        log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
+        good = xp.isfinite(log_evidence)
+        at = at[0][good], at[1][good]
+        self.log_joint[at], self.loc[at] = log_evidence[good], z[0, good]
+        self.information[at] = local.information[0, good]
 
     def _search_far(self) -> None:
         """Search the modes of far rows from many starts: the encoders have not seen such rows."""

@@ -102,6 +102,8 @@ def argsort(x: Array, axis: int) -> Array:
 
 def logsumexp(x: Array, axis: int) -> Array:
     """Log of a sum of exponentials along an axis; -inf where all terms are."""
+    if x.shape[axis] == 1:
+        return x.squeeze(axis)
     if not isinstance(x, np.ndarray):
         return x.logsumexp(axis)
     axes = [*range(x.ndim)]

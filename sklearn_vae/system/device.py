@@ -5,14 +5,19 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from sklearn_vae.system.blas import one_blas_thread
 from sklearn_vae.system.warnings import warn
 
 
 @contextmanager
 def default_modes() -> Iterator[None]:
-    """Compute as without the user's inference mode, automatic mixed precision or default device."""
+    """Compute as without the user's inference mode, automatic mixed precision or default device.
+
+    Numpy's matrix operations have one thread: see ``one_blas_thread``.
+    """
     cpu = torch.device("cpu")
     with ExitStack() as stack:  # each mode takes time to enter
+        stack.enter_context(one_blas_thread())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):
