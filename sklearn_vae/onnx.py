@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.columns.real import TAIL, RealColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
@@ -55,7 +56,7 @@ class TableEncoderModule(nn.Module):
         super().__init__()
         likelihoods = {type(likelihood) for likelihood in columns.likelihoods} - {type(None)}
         is_bent = any(
-            isinstance(group, RealColumns) and (group.n_knots > 0).any() for group in columns.groups
+            isinstance(group, RealColumns) and group.has_knots.any() for group in columns.groups
         )
         if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.derivations:
             raise ValueError(
@@ -67,7 +68,12 @@ class TableEncoderModule(nn.Module):
                 "to_onnx supports rows without missing values, and the model was fitted to rows "
                 "with missing values."
             )
-        exponent, shift, scale = columns.units
+        exponent, shift, scale = units = np.empty((3, columns.n_features))
+        for group in columns.groups:
+            if isinstance(group, RealColumns):
+                units[:, group.indices] = group.exponent, group.shift, group.scale
+            elif isinstance(group, BinaryColumns):
+                units[:, group.indices] = group.units()
         half = exponent // 2  # 2 to the whole exponent could overflow
         buffers = {
             "divide": np.exp2([-half, half - exponent]),
@@ -75,7 +81,7 @@ class TableEncoderModule(nn.Module):
             "shift": shift,
             "scale": scale,
             "order": columns.order,
-            "is_binary": columns.is_binary,
+            "is_binary": columns.mask(BinaryColumns),
             "is_constant": columns.is_constant,
             # index of each column of X among the model's columns, followed by the constant ones
             "inverse_order": np.argsort([*columns.order, *np.flatnonzero(columns.is_constant)]),

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from sklearn_vae.data.columns.binary import BinaryColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns
+from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.row_subsets import spread_out
 
@@ -70,7 +73,7 @@ class ScoredRows:
         """
         new, reference = self.select(is_new), self.select(~is_new)
         new.reference = reference.reference = reference
-        for j in np.flatnonzero(self.columns.is_categorical).tolist():
+        for j in np.flatnonzero(self.columns.mask(CategoricalColumns)).tolist():
             reference.mark_unknown(new.X, j)
         return new, reference
 
@@ -108,7 +111,7 @@ class ScoredRows:
         unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * columns.is_unseen(self.as_new)
         unseen = unseen[:, columns.has_discrete_values]
         values, is_missing = self._filled()
-        values *= columns.distance_scale
+        values *= columns.distance_scale[columns.column_of_input]
         values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])
 
@@ -125,7 +128,7 @@ class ScoredRows:
     @cached_property
     def class_columns(self) -> np.ndarray:
         """Indices of the k columns of X that are Booleans or have not too many categories: (k,)."""
-        columns = np.flatnonzero(self.columns.is_class)
+        columns = np.flatnonzero(self.columns.mask(BinaryColumns, CategoricalColumns))
         n_values = [len(self.reference.value_counts[j][0]) for j in columns]
         return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]
 
@@ -141,7 +144,8 @@ class ScoredRows:
     @cached_property
     def numbers(self) -> np.ndarray:
         """Standardized rows without these columns: (n, f)."""
-        is_class = self.columns.is_class_input
+        is_class = self.columns.mask(BinaryColumns, CategoricalColumns)
+        is_class = is_class[self.columns.column_of_input]
         return self.inputs[:, : len(is_class)][:, ~is_class]
 
     @cached_property
@@ -190,7 +194,8 @@ class ScoredRows:
     @cached_property
     def numbers_of_columns(self) -> dict[int, "NormalScores"]:
         """Normal scores of these rows' numbers, by the index of a column of ``inputs``."""
-        columns = np.flatnonzero(self.columns.has_scale).tolist()
+        is_number = self.columns.mask(RealColumns)[self.columns.column_of_input]
+        columns = np.flatnonzero(is_number).tolist()
         return {j: NormalScores(self.inputs[:, j]) for j in columns}
 
     @cached_property
@@ -213,7 +218,7 @@ class ScoredRows:
     @cached_property
     def unique_classes(self) -> dict[int, np.ndarray]:
         """Classes that one row alone has, by the index of a column of three or more classes."""
-        columns = np.flatnonzero(self.columns.is_categorical).tolist()
+        columns = np.flatnonzero(self.columns.mask(CategoricalColumns)).tolist()
         values_and_counts = ((j, *self.value_counts[j]) for j in columns)
         unique = {j: x[(counts == 1) & ~np.isnan(x)] for j, x, counts in values_and_counts}
         return {j: classes for j, classes in unique.items() if len(classes)}

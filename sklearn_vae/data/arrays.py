@@ -1,7 +1,7 @@
 """Input of any array library as numpy arrays, with missing cells as NaN."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -124,16 +124,6 @@ def weighted_moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, 
     """Mean and variance of values, with weights if any: (n,), (n,)."""
     mean = np.average(x, weights=weights)
     return mean, np.average(np.square(x - mean), weights=weights)
-
-
-def parts_of_columns(lengths: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Return where the values of each column are in an array of all: (k,).
-
-    Columns without values are left out.
-    """
-    ends = lengths.cumsum()
-    for column in np.flatnonzero(lengths).tolist():
-        yield column, slice(ends[column] - lengths[column], ends[column])
 
 
 def within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

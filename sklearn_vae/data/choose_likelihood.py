@@ -9,7 +9,6 @@ the log-determinant of the correlations.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
 
 import numpy as np
 
@@ -31,9 +30,6 @@ from sklearn_vae.likelihoods import (
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
-
-# Kind of columns whose likelihood follows from their distribution.
-NUMBERS: Final = "numbers"
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
@@ -119,40 +115,34 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
     Numbers may have several, between which the other columns decide; with ``is_plain`` they are
     standardized.
     """
-    likelihood = _likelihood_of(column)
-    if is_plain and likelihood is NUMBERS:
+    values, field = column.values, column.field
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    is_one_of_two = (values == low) | (values == high)
+    has_rows = round(column.n_rows) >= MIN_ROWS_FOR_BINARY or (low == 0 and high == 1)
+    likelihood: Likelihood | None
+    if equal_up_to_rounding(low, high):
+        likelihood = None
+    elif column.requested is not None:
+        likelihood = _likelihood_as_requested(column)
+    elif field.categories is not None:
+        kind = "Ordinal" if field.logical_type == "ordered" else "Categorical"
+        likelihood = COLUMNS[kind].resolve(column)
+    elif has_rows and is_one_of_two.all():
+        likelihood = Bernoulli()
+    elif is_plain:
         likelihood = Gaussian()
-    if likelihood is not NUMBERS:
-        return [(_fit(column, likelihood), 0.0, math.inf)]
-    options = []
-    for marginal, log_density, max_gain in candidate_marginals(column):
-        likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
-        fitted = _fit(replace(column, marginal=marginal), likelihood)
-        options.append((fitted, log_density, max_gain))
-    return options
+    else:
+        options = []
+        for marginal, log_density, max_gain in candidate_marginals(column):
+            likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
+            fitted = _fit(replace(column, marginal=marginal), likelihood)
+            options.append((fitted, log_density, max_gain))
+        return options
+    return [(_fit(column, likelihood), 0.0, math.inf)]
 
 
 def _fit(column: TrainingColumn, likelihood: Likelihood | None) -> Columns:
     return COLUMNS[type(likelihood).__name__].fit(column, likelihood)
-
-
-def _likelihood_of(column: TrainingColumn) -> Any:
-    """Likelihood of classes, of few values or as requested, or else ``NUMBERS``."""
-    values, field = column.values, column.field
-    if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):
-        return None
-    if column.requested is not None:
-        return _likelihood_as_requested(column)
-    if field.categories is not None:
-        return COLUMNS["Ordinal" if field.logical_type == "ordered" else "Categorical"].resolve(
-            column
-        )
-    low, high = values.min(), values.max()
-    is_0_or_1 = low == 0 and high == 1
-    has_two_values = bool(((values == low) | (values == high)).all())
-    if has_two_values and (is_0_or_1 or round(column.n_rows) >= MIN_ROWS_FOR_BINARY):
-        return Bernoulli()
-    return NUMBERS
 
 
 def _likelihood_of_marginal(marginal: Marginal, *, has_partner: bool) -> Likelihood:

@@ -24,20 +24,11 @@ class ConditionEncoder:
 
     A column of floating-point numbers holds numbers, which are standardized. Any other one
     (integers, booleans, strings, categories) holds classes, which are one-hot encoded.
-
-    Attributes
-    ----------
-    categories_ : list of ndarray or None
-        Classes of each column of y, in order; None for a column of numbers.
-    encoder : TableEncoder
-        Encoder of the codes and numbers.
-    class_prior : ndarray of shape (n_classes,)
-        Relative frequency of each class, if y is one column of classes; otherwise empty.
     """
 
-    categories_: list[np.ndarray | None]
-    encoder: TableEncoder
-    class_prior: np.ndarray
+    categories_: list[np.ndarray | None]  # classes of each column, in order; None for numbers
+    encoder: TableEncoder  # of the codes and numbers
+    class_prior: np.ndarray  # (n_classes,), their frequencies; empty but for one column of them
 
     @classmethod
     def fit(
@@ -71,18 +62,27 @@ class ConditionEncoder:
         encoder = fit_encoder(codes, sample_weight, likelihood, names, fields, groups_levels=False)
         return cls(categories, encoder, class_prior)
 
-    def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:
-        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y)."""
+    def transform(
+        self, y: Sequence[np.ndarray], names: Sequence[Name] | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y).
+
+        Other ``names`` than in ``fit`` are refused.
+        """
+        if names and self.encoder.names[0] != "y[0]":
+            check_column_names("y", names, self.encoder.names, "y in fit")
         if len(y) != len(self.categories_):
             raise ValueError(
                 f"y must have {len(self.categories_)} columns, as in fit. Got {len(y)} instead."
             )
-        return _codes(y, self.categories_)
-
-    def check_names(self, names: Sequence[Name] | None) -> None:
-        """Refuse a data frame with other columns than in ``fit``, or in another order."""
-        if names and self.encoder.names[0] != "y[0]":
-            check_column_names("y", names, self.encoder.names, "y in fit")
+        codes = _codes(y, self.categories_)
+        largest = float(np.abs(codes).max(initial=0))
+        if largest > float(np.finfo(dtype).max):
+            raise ValueError(
+                f"y has numbers up to {largest:.3g}, beyond the range of {dtype}, the precision of "
+                f"X in fit. Give X in double precision, or y in another unit."
+            )
+        return codes.astype(dtype)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -192,19 +192,17 @@ def _codes(y: Sequence[np.ndarray], categories: Sequence[np.ndarray | None]) -> 
     for j, (column, classes) in enumerate(zip(y, categories, strict=True)):
         if classes is None and column.dtype.kind not in "biuf":
             raise ValueError(f"y must hold numbers, as in fit. Got {column[0].item()!r} instead.")
-        codes[:, j] = column if classes is None else _class_codes(column, classes)
+        if classes is None:
+            codes[:, j] = column
+            continue
+        code_of = {value: code for code, value in enumerate(classes.tolist())}
+        unique, inverse = np.unique(column, return_inverse=True)
+        unknown = [value for value in unique.tolist() if value not in code_of]
+        if unknown:
+            raise ValueError(
+                f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
+                f"{shorten(classes.tolist(), MAX_LISTED)}. Leave such rows out, or fit with rows "
+                f"of this class."
+            )
+        codes[:, j] = np.array([code_of[value] for value in unique.tolist()])[inverse]
     return codes
-
-
-def _class_codes(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Encode values as indices of the classes: (n,) -> (n,)."""
-    code_of = {value: code for code, value in enumerate(classes.tolist())}
-    unique, inverse = np.unique(values, return_inverse=True)
-    unknown = [value for value in unique.tolist() if value not in code_of]
-    if unknown:
-        raise ValueError(
-            f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
-            f"{shorten(classes.tolist(), MAX_LISTED)}. Leave such rows out, or fit with rows of "
-            f"this class."
-        )
-    return np.array([code_of[value] for value in unique.tolist()], dtype=np.float64)[inverse]

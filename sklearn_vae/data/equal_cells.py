@@ -29,28 +29,15 @@ FEW_ROWS_FRACTION = 0.025
 @serializable
 @dataclass(frozen=True, eq=False)
 class EqualCells:
-    """A column with a point mass at the value of another column, its partner.
+    """A column with a point mass at the value of another column, its partner."""
 
-    Attributes
-    ----------
-    column, partner : int
-        Indices of the two columns in X.
-    fraction : float
-        Fraction of the rows with both in which they are equal, of other values than common ones.
-    bounds : ndarray of shape (2,)
-        Smallest and largest value at which they are.
-    step : float
-        Recording step of the column, over which the point mass is spread; 0 if there is none.
-    common : ndarray of shape (m,)
-        Values that are common in the column: they are equal to the partner's by themselves.
-    """
-
-    column: int
-    partner: int
+    column: int  # index of the column in X
+    partner: int  # index of its partner
+    # fraction of the rows with both in which they are equal, of other values than common ones
     fraction: float
-    bounds: np.ndarray
-    step: float
-    common: np.ndarray
+    bounds: np.ndarray  # (2,), smallest and largest value at which they are equal
+    step: float  # recording step, over which the point mass is spread; 0 without one
+    common: np.ndarray  # (m,), common values, which are equal to the partner's by themselves
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

@@ -49,33 +49,18 @@ NANOSECONDS = 9223372036.0
 @serializable
 @dataclass(frozen=True)
 class Field:
-    """Schema of one column.
+    """Schema of one column."""
 
-    Attributes
-    ----------
-    name : hashable
-        Name of the column, or its index if it has none; a tuple of a MultiIndex.
-    logical_type : {"number", "integer", "boolean", "category", "ordered"}
-        Type of the values. Only data frames have integers: an array has one dtype for all
-        columns. Dates, durations and decimals are numbers.
-    categories : tuple or None
-        Values of a boolean, a category or an ordered category, in order; a value's code is its
-        index here. They are those of the dtype if it declares any, otherwise the unique
-        values, sorted.
-    dtype : str
-        Dtype of the values that ``inverse_transform`` returns.
-    has_whole_days : bool, default=False
-        Whether all values in ``fit`` were midnights of dates without a time zone.
-    is_empty : bool, default=False
-        Whether a column of numbers had none in ``fit``: later values may be of any type.
-    """
-
-    name: Name
+    name: Name  # or index if the column has no name; a tuple of a MultiIndex
+    # one of ``LOGICAL_TYPES``; dates, durations and decimals are numbers, and so are integers of
+    # arrays, which have one dtype for all columns
     logical_type: str
+    # in the order of their codes: those of the dtype if it declares any, otherwise the unique
+    # values, sorted; None for numbers
     categories: tuple | None
-    dtype: str
-    has_whole_days: bool = False
-    is_empty: bool = False
+    dtype: str  # of the values that ``inverse_transform`` returns
+    has_whole_days: bool = False  # whether all values in ``fit`` were midnights without time zone
+    is_empty: bool = False  # whether a column of numbers had none: later values are of any type
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -124,16 +109,14 @@ class Field:
         return self.logical_type == "number" and self.is_numeric
 
     @property
-    def may_lose_digits(self) -> bool:
-        """True if the dtype has values that are no floating-point numbers in double precision."""
-        holds_more = self.dtype.lower().startswith(("decimal", "object")) and not self.categories
-        return self.is_integer or time_type(self.dtype) is not None or holds_more
-
-    @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest number of the dtype; of dates and durations in seconds."""
         if self.is_integer:
-            return _limits_of_integers(self.dtype)
+            bits = int("".join(filter(str.isdigit, self.dtype)))
+            is_unsigned = "u" in self.dtype.lower()
+            low, end = (0, 2**bits) if is_unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+            # the largest integer may be no floating-point number, and the next one would not fit
+            return float(low), min(float(end - 1), math.nextafter(float(end), 0))
         if (time := time_type(self.dtype)) is not None:
             low, high = YEARS_1_TO_9999 if time == "date" else (-LONGEST, LONGEST)
             if _time_unit(self.dtype) == "ns":
@@ -307,13 +290,6 @@ def precision(dtype: str) -> np.dtype:
     if (match := SINGLE.match(dtype)) is None:
         return DOUBLE
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
-
-
-def _limits_of_integers(dtype: str) -> tuple[float, float]:
-    bits = int("".join(filter(str.isdigit, dtype)))
-    low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-    # the largest integer may be no floating-point number, and the next one would not fit
-    return float(low), min(float(end - 1), math.nextafter(float(end), 0))
 
 
 def rounded_columns(fields: Sequence[Field] | None, n_features: int) -> np.ndarray:

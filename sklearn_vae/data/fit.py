@@ -55,29 +55,15 @@ def fit_encoder(
     groups_levels: bool = True,
     derives_columns: bool = False,
 ) -> TableEncoder:
-    """Choose the likelihood of each column, and fit its units.
+    """Choose the likelihood of each column of X (n, n_features), and fit its units.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, n_features)
-        Rows, finite or NaN; categories as codes.
-    sample_weight : ndarray of shape (n,) or None
-        Sample weights.
-    likelihood : str, Likelihood, list or dict
-        The estimator's parameter.
-    names, fields : sequences, optional
-        Names of the columns if they have any, and schemas if they are those of a data frame.
-    is_plain : bool, default=False
-        Whether all numbers are standardized, and their distribution is not looked at.
-    period : int or None, default=None
-        Every ``period``-th column has the same scale and the same categories, as pixels of one
-        channel and time steps of one variable.
-    allows_missing : bool, default=True
-        Whether the model takes missing values.
-    groups_levels : bool, default=True
-        Whether many categories of a column share classes; they do not with a ``period``.
-    derives_columns : bool, default=False
-        Whether relations between columns without a requested likelihood are looked for.
+    Numbers are finite or NaN, and categories are codes; ``names`` and ``fields`` are those of the
+    columns, if they have any, and ``likelihood`` is the estimator's parameter. With ``is_plain``,
+    all numbers are standardized, and their distribution is not looked at. Every ``period``-th
+    column has the same scale and categories, as pixels of one channel and time steps of one
+    variable. The model ``allows_missing`` values or not. Many categories share classes, unless
+    not ``groups_levels``. With ``derives_columns``, relations between columns without a requested
+    likelihood are looked for.
     """
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
@@ -139,7 +125,11 @@ def _choose_columns(
     numbers = [j for j, (first, *_) in enumerate(fitted) if isinstance(first, RealColumns)]
     rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
     chosen = choose_encodings(
-        [(each.scores(X[np.ix_(rows, each.indices)])[:, 0] for each in fitted[j]) for j in numbers],
+        # with point masses, the number comes last, which they have, too
+        [
+            (each.encode(X[np.ix_(rows, each.indices)])[:, -1] for each in fitted[j])
+            for j in numbers
+        ],
         [[log_density for _, log_density, _ in options[j]] for j in numbers],
         [[max_gain for _, _, max_gain in options[j]] for j in numbers],
         np.ones(len(rows)) if weights is None else weights[rows],
@@ -206,10 +196,10 @@ def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colu
         return columns
     shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
     likelihood = Categorical(len(shared))
-    return [
-        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
-        for j, column in enumerate(columns)
-    ]
+    joined = columns.copy()
+    for j in categories:
+        joined[j] = CategoricalColumns(columns[j].indices, likelihood, shared[None], [None])
+    return joined
 
 
 def _classes(columns: list[Columns]) -> np.ndarray:

@@ -23,15 +23,9 @@ FieldValues = list[tuple[Field, np.ndarray]]
 
 
 class Library(ABC):
-    """A library of data frames.
+    """A library of data frames."""
 
-    Attributes
-    ----------
-    double : str
-        Its dtype of numbers in double precision.
-    """
-
-    double: str
+    double: str  # its dtype of numbers in double precision
 
     @abstractmethod
     def dtype(self, series: Any) -> str:
@@ -214,7 +208,6 @@ def _arrow_array(field: Field, values: np.ndarray, dtype: "pa.DataType") -> "pa.
 
 
 def _arrow_type(text: str) -> "pa.DataType":
-    """Parse a dtype."""
     import pyarrow as pa
 
     if match := re.fullmatch(r"timestamp\[(\w+), tz=(.*)\]", text):

@@ -154,21 +154,12 @@ Candidate = tuple[Marginal, np.ndarray]
 
 
 class Evidence(NamedTuple):
-    """A marginal distribution and its evidence.
+    """A marginal distribution and its evidence."""
 
-    Attributes
-    ----------
-    marginal : Marginal
-        What the encoding follows.
-    log_density : float
-        Log-density per row, less the penalty of the parameters.
-    max_gain : float
-        What other columns may add to it, at most: a probability is at most 1, and counts vary by
-        Poisson's variance at least.
-    """
-
-    marginal: Marginal
-    log_density: float
+    marginal: Marginal  # what the encoding follows
+    log_density: float  # per row, less the penalty of the parameters
+    # what other columns may add to it, at most: a probability is at most 1, and counts vary by
+    # Poisson's variance at least
     max_gain: float
 
 
@@ -363,7 +354,8 @@ def _normal_scores(values: Values) -> list[Candidate]:
     standard, half = (values.scaled - loc) / scale, 0.5 * values.scaled_step / scale
     cells = np.stack([standard - half, standard + half])
     candidates: list[Candidate] = []
-    for n_knots in _numbers_of_knots(n_rows, has_far_values=values.has_far_values):
+    few = [n for n, least in FEW_KNOTS.items() if values.has_far_values and n_rows >= least]
+    for n_knots in (*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)):
         knots = fit_knots(cells, rows, n_knots)
         if not len(knots):
             continue
@@ -375,12 +367,6 @@ def _normal_scores(values: Values) -> list[Candidate]:
         marginal = Marginal(knots=knots, loc=units[0], scale=units[1])
         candidates.append((marginal, log_density - _penalty(len(knots), n_rows)))
     return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
-
-
-def _numbers_of_knots(n_rows: float, *, has_far_values: bool) -> list[int]:
-    """Numbers of knots that a column of so many rows may have."""
-    few = [n for n, least in FEW_KNOTS.items() if has_far_values and n_rows >= least]
-    return [*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)]
 
 
 def _moments(

@@ -190,11 +190,31 @@ class _FrameColumn(Column):
 
     @cached_property
     def logical_type(self) -> str:
-        return _logical_type_of_series(self.series, self.dtype, self.name)
+        dtype, native = self.series.dtype, self.series.to_native()
+        native_dtype = native.dtype if hasattr(native, "dtype") else native.type
+        if dtype in (nw.String, nw.Categorical, nw.Enum):
+            is_ordered = dtype == nw.Enum or getattr(native_dtype, "ordered", False)
+            return "ordered" if is_ordered else "category"
+        letter = getattr(native_dtype, "kind", "")  # narwhals has no half precision of pandas
+        if dtype == nw.Boolean or letter == "b":
+            return "boolean"
+        if dtype.is_integer() or letter in ("i", "u"):
+            return "integer"
+        is_number = dtype.is_numeric() or letter == "f" or DECIMAL.match(self.dtype) is not None
+        if is_number or time_type(self.dtype) is not None or self.dtype.lower() in NULL:
+            return "number"
+        if letter == "c":
+            raise ValueError(f"Complex data not supported\ncolumn {self.name!r}: {self.dtype}\n")
+        raise TypeError(
+            f"Column {self.name!r} of X has the dtype {self.dtype}. Give numbers, booleans, "
+            f"strings, categories, dates or durations."
+        )
 
     def numbers(self) -> np.ndarray:
         if time_type(self.dtype) is not None:
-            return _seconds(self.library.times(self.series.to_native()))
+            times = self.library.times(self.series.to_native())
+            is_date = times.dtype.kind == "M"
+            return (times.astype("datetime64[us]") - EPOCH if is_date else times) / SECOND
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
@@ -207,46 +227,30 @@ class _FrameColumn(Column):
 
     def codes(self) -> tuple[np.ndarray, list]:
         if self.logical_type in (*NUMBERS, "boolean"):
-            return _codes_of_numbers(self.numbers())
+            values = self.numbers()
+            codes, observed = np.full(len(values), -1, dtype=np.intp), ~np.isnan(values)
+            unique, codes[observed] = np.unique(values[observed], return_inverse=True)
+            return codes, unique.tolist()
         return self.library.codes(self.series.to_native())
 
 
 @dataclass
 class TableReader:
-    """A table of any library.
+    """A table of any library."""
 
-    Attributes
-    ----------
-    container : str
-        Type of the table, as in ``Schema``.
-    shape : tuple of int
-        Numbers of rows and of columns.
-    make_columns : callable
-        Returns the columns. In a wide table of numbers this takes longer than to read all of
-        them as one matrix.
-    dtypes : set of numpy.dtype, default=empty
-        Dtypes of the columns, if all are NumPy's numbers.
-    matrix : callable or None
-        Returns the matrix of all columns in a floating-point dtype, if all are numbers.
-    names : list or None
-        Names of the columns of a data frame.
-    """
-
-    container: str
-    shape: tuple[int, int]
+    container: str  # type of the table, as in ``Schema``
+    shape: tuple[int, int]  # numbers of rows and of columns
+    # in a wide table of numbers, this takes longer than to read all columns as one matrix
     make_columns: Callable[[], list[Column]]
-    dtypes: Set[np.dtype] = frozenset()
+    dtypes: Set[np.dtype] = frozenset()  # those of the columns, if all are NumPy's numbers
+    # returns all columns in a floating-point dtype, if all are numbers
     matrix: Callable[[type], np.ndarray] | None = None
-    names: list[Name] | None = None
+    names: list[Name] | None = None  # those of the columns of a data frame
 
     @cached_property
     def columns(self) -> list[Column]:
         """The columns, in their order."""
         return self.make_columns()
-
-    def fields(self) -> tuple[Field, ...]:
-        """Fit the schemas of the columns."""
-        return tuple(column.field() for column in self.columns)
 
     @property
     def dtype(self) -> type:
@@ -282,8 +286,13 @@ def read_table(X: Any) -> TableReader:
     library = LIBRARIES[container]
 
     def columns() -> list[Column]:
-        parts = zip(frame.columns, frame.iter_columns(), strict=True)
-        return [_column_of_series(name, series, library) for name, series in parts]
+        found: list[Column] = []
+        for name, series in zip(frame.columns, frame.iter_columns(), strict=True):
+            column: Column = _FrameColumn(name, series, library)
+            if column.dtype.lower() == "object":
+                column = _ArrayColumn(name, series.to_native().to_numpy(), column.dtype)
+            found.append(column)
+        return found
 
     reader = TableReader(container, frame.shape, columns, names=frame.columns)
     dtypes: set[Any] = set(native.dtypes) if container == "pandas" else {None}
@@ -322,55 +331,12 @@ def _read_array(X: Any) -> TableReader:
     )
 
 
-def _column_of_series(name: Name, series: nw.Series, library: Library) -> Column:
-    native = series.to_native()
-    dtype = library.dtype(native)
-    if dtype.lower() == "object":
-        return _ArrayColumn(name, native.to_numpy(), dtype)
-    return _FrameColumn(name, series, library)
-
-
-def _logical_type_of_series(series: nw.Series, dtype: str, name: Name) -> str:
-    native = series.to_native()
-    native_dtype = native.dtype if hasattr(native, "dtype") else native.type
-    if series.dtype in (nw.String, nw.Categorical, nw.Enum):
-        is_ordered = series.dtype == nw.Enum or getattr(native_dtype, "ordered", False)
-        return "ordered" if is_ordered else "category"
-    letter = getattr(native_dtype, "kind", "")  # narwhals has no half precision of pandas
-    if series.dtype == nw.Boolean or letter == "b":
-        return "boolean"
-    if series.dtype.is_integer() or letter in ("i", "u"):
-        return "integer"
-    is_number = series.dtype.is_numeric() or letter == "f" or DECIMAL.match(dtype) is not None
-    if is_number or time_type(dtype) is not None or dtype.lower() in NULL:
-        return "number"
-    if letter == "c":
-        raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")
-    raise TypeError(
-        f"Column {name!r} of X has the dtype {dtype}. Give numbers, booleans, strings, "
-        f"categories, dates or durations."
-    )
-
-
 def _advice(cls: type) -> str:
     """Return the advice on objects of a class that a dtype of data frames holds."""
     for time, function in ((date, "to_datetime"), (timedelta, "to_timedelta")):
         if issubclass(cls, time):
             return f" Convert the column of a data frame by pandas.{function}."
     return ""
-
-
-def _seconds(times: np.ndarray) -> np.ndarray:
-    """Convert dates, or durations, to seconds: (n,) -> (n,)."""
-    if times.dtype.kind == "M":
-        times = times.astype("datetime64[us]") - EPOCH
-    return times / SECOND
-
-
-def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
-    codes, observed = np.full(len(values), -1, dtype=np.intp), ~np.isnan(values)
-    unique, codes[observed] = np.unique(values[observed], return_inverse=True)
-    return codes, unique.tolist()
 
 
 def _sorted(values: list) -> list:

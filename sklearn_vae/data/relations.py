@@ -27,26 +27,13 @@ class ManyToOne:
     """A column of codes and the columns of labels that follow from it.
 
     The model has all of them; samples and imputations are made to agree.
-
-    Attributes
-    ----------
-    code : int
-        Index of the column of codes in X.
-    labels : ndarray of shape (m,)
-        Indices of the columns of labels.
-    codes : ndarray of shape (L,)
-        The codes, in order.
-    values : ndarray of shape (L, m)
-        Their labels; NaN where no row has both.
-    n_rows : ndarray of shape (L,)
-        Rows of each code, by weight.
     """
 
-    code: int
-    labels: np.ndarray
-    codes: np.ndarray
-    values: np.ndarray
-    n_rows: np.ndarray
+    code: int  # index of the column of codes in X
+    labels: np.ndarray  # (m,), indices of the columns of labels
+    codes: np.ndarray  # (L,), the codes in order
+    values: np.ndarray  # (L, m), their labels; NaN where no row has both
+    n_rows: np.ndarray  # (L,), rows of each code, by weight
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -94,18 +81,10 @@ class ManyToOne:
 
 
 class Followers(NamedTuple):
-    """Columns that follow from a column of codes: each code has one label in all rows with both.
+    """Columns that follow from a column of codes: each code has one label in all rows with both."""
 
-    Attributes
-    ----------
-    relation : ManyToOne
-        Code and labels, which may agree by chance.
-    n_rows : ndarray of shape (L, m)
-        Rows that have both a code and a label, by weight.
-    """
-
-    relation: ManyToOne
-    n_rows: np.ndarray
+    relation: ManyToOne  # code and labels, which may agree by chance
+    n_rows: np.ndarray  # (L, m), rows that have both a code and a label, by weight
 
     @classmethod
     def find(cls, X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray | None) -> Self:
@@ -171,19 +150,12 @@ class OneToOne:
 
     Only the source has a likelihood. The derived column is a constant: its values are replaced
     by 0 where they agree with the source, and by 1 where they contradict it.
-
-    Attributes
-    ----------
-    source, derived : int
-        Indices of the two columns in X.
-    source_values, derived_values : ndarray of shape (L,)
-        Their pairs of values, those of the source in order.
     """
 
-    source: int
-    derived: int
-    source_values: np.ndarray
-    derived_values: np.ndarray
+    source: int  # index of a column in X
+    derived: int  # index of the other one
+    source_values: np.ndarray  # (L,), values of the source in order
+    derived_values: np.ndarray  # (L,), the other column's values beside them
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

@@ -25,32 +25,11 @@ RELATIVE_ROUNDING = 1e-2
 @serializable
 @dataclass(frozen=True)
 class Schema:
-    """Dtypes and categories of a table's columns, to convert it to numbers and back.
+    """Dtypes and categories of a table's columns, to convert it to numbers and back."""
 
-    Attributes
-    ----------
-    fields : tuple of Field
-        The columns, in order.
-    container : {"array", "object", "pandas", "polars", "pyarrow"}
-        Type of the table; ``"object"`` is an array or a list with strings, or an array of
-        Python objects. Other data frames that narwhals supports are read as pandas'.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_vae.data.schema import Schema
-    >>> X = np.array([["red", 1.5], ["blue", None]], dtype=object)
-    >>> schema = Schema.fit(X)
-    >>> [(field.logical_type, field.categories) for field in schema.fields]
-    [('category', ('blue', 'red')), ('number', None)]
-    >>> schema.transform(X)
-    array([[1. , 1.5],
-           [0. , nan]])
-    >>> schema.inverse_transform(np.array([[0, 2.5]]))
-    array([['blue', 2.5]], dtype=object)
-    """
-
-    fields: tuple[Field, ...]
+    fields: tuple[Field, ...]  # the columns, in order
+    # "array", "object" (an array or list with strings or objects), "pandas", "polars" or "pyarrow";
+    # other data frames that narwhals supports are read as pandas'
     container: str
 
     @classmethod
@@ -60,7 +39,7 @@ class Schema:
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
         table = read_table(X)
-        return cls(table.fields(), table.container)
+        return cls(tuple(column.field() for column in table.columns), table.container)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -179,8 +158,7 @@ class Schema:
         fraction among integers, becomes one of float64.
         """
         if self.container == "object":
-            is_kept = [field.holds_any_text or field.may_lose_digits for field in self.fields]
-            return np.where(missing | ~np.array(is_kept), table, np.asarray(X, dtype=object))
+            return np.where(missing, table, np.asarray(X, dtype=object))
         if self.container not in LIBRARIES:
             return table
         library, is_alike = LIBRARIES[self.container], type(table) is type(X)
@@ -194,7 +172,7 @@ class Schema:
             numbers = _lost_numbers(filled, cells, is_missing)
             if numbers is not None:
                 columns.append(nw.new_series(filled.name, numbers, backend=frame.implementation))
-            elif is_alike and (field.may_lose_digits or field.holds_any_text):
+            elif is_alike and (field.categories is None or field.holds_any_text):
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
                 if len(dtypes) == 1 or are_texts:

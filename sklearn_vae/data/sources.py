@@ -117,15 +117,9 @@ def sample_rows(n_columns: int) -> int:
 
 @dataclass(frozen=True)
 class BatchSource:
-    """Batches of rows: arrays or data frames with the same columns.
+    """Batches of rows: arrays or data frames with the same columns."""
 
-    Attributes
-    ----------
-    read : callable
-        Returns a new iterable of the batches.
-    """
-
-    read: Callable[[], Iterable[Any]]
+    read: Callable[[], Iterable[Any]]  # returns a new iterable of the batches
 
     def __iter__(self) -> Iterator[Any]:
         """Read the batches that have rows; all batches must have the columns of the first."""
@@ -184,21 +178,11 @@ class BatchSource:
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Rows of a source with more rows than its sample: arrays of numbers.
+    """Rows of a source with more rows than its sample: arrays of numbers."""
 
-    Attributes
-    ----------
-    sample : ndarray of shape (n_sample, n_features)
-        The sample.
-    source : BatchSource
-        Source of all rows, in arrays of the sample's dtype.
-    n_rows : int
-        Number of all rows.
-    """
-
-    sample: np.ndarray
-    source: BatchSource
-    n_rows: int
+    sample: np.ndarray  # (n_sample, n_features)
+    source: BatchSource  # of all rows, in arrays of the sample's dtype
+    n_rows: int  # number of all rows
 
     def __len__(self) -> int:
         return self.n_rows

@@ -3,7 +3,7 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
@@ -36,42 +37,23 @@ class TableEncoder:
     root; binary columns are encoded as 0 and 1, ordered categories as evenly spaced numbers from
     0 to 1, others one-hot; constant columns are no input. Columns of one likelihood are adjacent
     in the model's input. A missing value is NaN.
-
-    Attributes
-    ----------
-    names : list of hashable
-        Names of the columns, or their indices if they have none; tuples of a MultiIndex.
-    groups : list of Columns
-        Columns of one likelihood each, in the order of the model's input.
-    log_unseen : float
-        Log-probability of unseen values in a column, by the rule of succession.
-    has_missing : bool
-        Whether values were missing in ``fit``.
-    allows_missing : bool
-        Whether the model takes missing values: unseen ones are then missing in its input,
-        otherwise the nearest possible ones.
-    conditions : TableEncoder or None
-        Encoder of the columns of y, which come after those of X.
-    one_to_one : list of OneToOne
-        Columns that are derived from others: their groups are those of constants.
-    many_to_one : list of ManyToOne
-        Labels that follow from codes, those of the most codes first.
-    linear_relations : list of LinearRelation
-        Numbers that are derived from others: their groups are those of constants, too. A source
-        may be derived by a relation before.
-    equal_cells : list of EqualCells
-        Columns with a point mass at the value of another column, which comes first.
     """
 
-    names: list[Name]
-    groups: list[Columns]
-    log_unseen: float
-    has_missing: bool = False
+    names: list[Name]  # or indices if columns have none; tuples of a MultiIndex
+    groups: list[Columns]  # of one likelihood each, in the order of the model's input
+    log_unseen: float  # log-probability of unseen values in a column, by the rule of succession
+    has_missing: bool = False  # whether values were missing in ``fit``
+    # whether the model takes missing values: unseen ones are then missing in its input, otherwise
+    # the nearest possible ones
     allows_missing: bool = True
-    conditions: "TableEncoder | None" = None
+    conditions: "TableEncoder | None" = None  # columns of y, which come after those of X
+    # columns that are derived from others: their groups are those of constants
     one_to_one: list[OneToOne] = field(default_factory=list)
+    # labels that follow from codes, those of the most codes first
     many_to_one: list[ManyToOne] = field(default_factory=list)
+    # numbers that are derived from others, constants, too; a source may be derived before
     linear_relations: list[LinearRelation] = field(default_factory=list)
+    # columns with a point mass at the value of another column, which comes first
     equal_cells: list[EqualCells] = field(default_factory=list)
 
     def check(self) -> None:
@@ -169,19 +151,14 @@ class TableEncoder:
         )
 
     @property
-    def is_binary(self) -> np.ndarray:
-        """Mask of binary columns: (n_features,)."""
-        return self._mask(BinaryColumns)
-
-    @property
     def is_positive(self) -> np.ndarray:
         """Mask of columns of positive numbers: (n_features,)."""
-        return self._mask(PositiveColumns)
+        return self.mask(PositiveColumns)
 
     @property
     def is_constant(self) -> np.ndarray:
         """Mask of constant columns: (n_features,)."""
-        return self._mask(ConstantColumns)
+        return self.mask(ConstantColumns)
 
     @property
     def has_discrete_values(self) -> np.ndarray:
@@ -189,43 +166,21 @@ class TableEncoder:
 
         Those are columns of one value, of two, or of categories. (n_features,).
         """
-        return self._mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
+        return self.mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
 
     @property
-    def is_categorical(self) -> np.ndarray:
-        """Mask of columns of three or more categories without an order: (n_features,)."""
-        return self._mask(CategoricalColumns)
-
-    @property
-    def is_class(self) -> np.ndarray:
-        """Mask of columns of two values, or of categories without an order: (n_features,)."""
-        return self._mask(BinaryColumns, CategoricalColumns)
-
-    @property
-    def is_class_input(self) -> np.ndarray:
-        """Mask of the model's inputs of these columns: (n_columns,)."""
-        classes = BinaryColumns, CategoricalColumns
-        return self._by_input(lambda group: type(group) in classes, bool)
-
-    @property
-    def has_scale(self) -> np.ndarray:
-        """Mask of the model's inputs of real numbers: (n_columns,)."""
-        return self._by_input(lambda group: group.likelihood.scale_param is not None, bool)
+    def column_of_input(self) -> np.ndarray:
+        """Index in X of the column of each of the model's inputs: (n_columns,)."""
+        widths = [group.width for group in self._varying_groups for _ in group.indices]
+        return self.order.repeat(widths)
 
     @property
     def distance_scale(self) -> np.ndarray:
-        """Factor of the model's inputs in distances between rows: (n_columns,).
-
-        It is 1 for standardized columns.
-        """
-        return self._by_input(lambda group: group.distance_scale, float)
-
-    def _by_input(self, value: Callable[[Columns], Any], dtype: type) -> np.ndarray:
-        """Repeat a value of each group for the model's inputs of its columns: (n_columns,)."""
-        parts = [
-            [value(group)] * (group.width * len(group.indices)) for group in self._varying_groups
-        ]
-        return np.array([each for part in parts for each in part], dtype)
+        """Factor of each column in distances between rows, 1 if standardized: (n_features,)."""
+        factors = np.ones(self.n_features)
+        for group in self.groups:
+            factors[group.indices] = group.distance_scale
+        return factors
 
     @property
     def is_empty(self) -> np.ndarray:
@@ -234,7 +189,8 @@ class TableEncoder:
         empty = [group.indices[np.isnan(group.categories[:, 0])] for group in constants]
         return np.isin(np.arange(self.n_features), [j for some in empty for j in some])
 
-    def _mask(self, *classes: type[Columns]) -> np.ndarray:
+    def mask(self, *classes: type[Columns]) -> np.ndarray:
+        """Mask of the columns of these kinds: (n_features,)."""
         mask = np.zeros(self.n_features, dtype=bool)
         for group in self.groups:
             mask[group.indices] = type(group) in classes
@@ -251,14 +207,6 @@ class TableEncoder:
         for group in self.groups:
             values[:, group.indices] = function(group, group.take(X))
         return values
-
-    @property
-    def units(self) -> np.ndarray:
-        """Power of two by which a column is divided first, shift and scale: (3, n_features)."""
-        units = np.empty((3, self.n_features))
-        for group in self.groups:
-            units[:, group.indices] = group.units()
-        return units
 
     # -- encoding --------------------------------------------------------------------
 
@@ -452,24 +400,16 @@ class TableEncoder:
                     f"parameter must name all of these but one, or none."
                 )
 
-    def _partnered_inputs(self) -> Iterator[tuple[EqualCells, slice]]:
-        """Columns with partners, and the model's inputs of their point masses, partners' last."""
-        if not self.equal_cells:
-            return
-        masses, first = {}, 0
-        for group in self._varying_groups:
-            for j in group.indices.tolist():
-                masses[j] = slice(first, first + group.width - 1)  # behind is the number
-                first += group.width
-        for equal in self.equal_cells:
-            yield equal, masses[equal.column]
+    def _inputs_of_masses(self, column: int) -> np.ndarray:
+        """Indices of the model's inputs of a column's point masses, a partner's last: (S,)."""
+        return np.flatnonzero(self.column_of_input == column)[:-1]  # behind is the number
 
     def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
         """Encode cells that equal their partners' as such, in place."""
-        for equal, masses in self._partnered_inputs():
-            rows = np.flatnonzero(equal.holds(X))
-            values[rows, masses] = 0
-            values[rows, masses.stop - 1] = 1
+        for equal in self.equal_cells:
+            masses = self._inputs_of_masses(equal.column)
+            values[np.ix_(equal.holds(X), masses)] = 0
+            values[equal.holds(X), masses[-1]] = 1
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -479,8 +419,8 @@ class TableEncoder:
         """
         observed = np.full_like(X, np.nan) if observed is None else observed.copy()
         pairs = [
-            (equal, values[:, masses.stop - 1].clip(0, 1))
-            for equal, masses in self._partnered_inputs()
+            (equal, values[:, self._inputs_of_masses(equal.column)[-1]].clip(0, 1))
+            for equal in self.equal_cells
         ]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
@@ -582,12 +522,13 @@ class TableEncoder:
                 sources = " and ".join(repr(self.names[k]) for k in each.sources.tolist())
                 return f"no row with its values of {sources} had in fit"
         group = next(group for group in self.groups if j in group.indices)
-        column, field = group.indices.tolist().index(j), _coded_field(fields, j)
-        name, possible = "constant column", group.describe_values(column)
-        if group.likelihood is not None:
-            name = f"column of {group.likelihood}"
-        if field is not None and isinstance(group, BinaryColumns | CategoricalColumns):
-            possible = shorten(field.decode(group.values(column)).tolist())
+        values, field = group.values(group.indices.tolist().index(j)), _coded_field(fields, j)
+        is_constant, possible = group.likelihood is None, group.possible_values
+        name = "constant column" if is_constant else f"column of {group.likelihood}"
+        if values is not None and field is not None and not isinstance(group, PointMassColumns):
+            possible = shorten(field.decode(values).tolist())
+        elif values is not None:
+            possible = ", ".join(map(str, values.tolist()))
         return f"a {name} cannot have; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------

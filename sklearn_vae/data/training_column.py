@@ -36,65 +36,32 @@ MAX_RECORDED = 1e300
 
 @dataclass(frozen=True, eq=False)
 class Marginal:
-    """What the encoding of a column follows.
+    """What the encoding of a column follows."""
 
-    Attributes
-    ----------
-    point_masses : ndarray of shape (S,), default=empty
-        Values with a probability of their own, in order.
-    is_log : bool, default=False
-        Whether the logarithms of the other values are normal.
-    knots : ndarray of shape (n_knots, 2), default=empty
-        Other values, in units of ``loc`` and ``scale``, and their normal scores, in order.
-    loc, scale : float
-        Location and scale of the other values; the median and the quartiles decide them where a
-        far value would.
-    counts : Likelihood or None
-        Distribution of counts, if the values are ones.
-    """
-
+    # (S,), values with a probability of their own, in order
     point_masses: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    is_log: bool = False
+    is_log: bool = False  # whether the logarithms of the other values are normal
+    # (n_knots, 2), the other values, in units of ``loc`` and ``scale``, and their normal scores
     knots: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    # units of the other values: by median and quartiles, where a far value would decide them
     loc: float = 0.0
     scale: float = 1.0
-    counts: "Likelihood | None" = None
+    counts: "Likelihood | None" = None  # distribution of counts, if the values are ones
 
 
 @dataclass(frozen=True)
 class TrainingColumn:
-    """A column of the training rows.
+    """A column of the training rows."""
 
-    Attributes
-    ----------
-    index : int
-        Index of the column in X.
-    values : ndarray of shape (n,)
-        Its observed values, in X's units.
-    weights : ndarray of shape (n,) or None
-        Their sample weights.
-    n_rows : float
-        Number of rows of the table, by weight.
-    field : Field
-        Its schema. If it has categories, the values are their codes 0, 1, ...
-    requested : Likelihood, type of Likelihood or None
-        Request by the parameter ``likelihood``; None for "auto".
-    marginal : Marginal or None
-        Distribution that the encoding follows; None for a plain encoding.
-    groups_levels : bool, default=True
-        Whether many categories share classes.
-    is_equal : ndarray of shape (n,), default=None
-        Mask of values that equal another column's, if they have a point mass of their own.
-    """
-
-    index: int
-    values: np.ndarray
-    weights: np.ndarray | None
-    n_rows: float
-    field: Field
-    requested: "Likelihood | type[Likelihood] | None" = None
-    marginal: Marginal | None = None
-    groups_levels: bool = True
+    index: int  # of the column in X
+    values: np.ndarray  # (n,), observed ones in X's units; codes 0, 1, ... of categories
+    weights: np.ndarray | None  # (n,), their sample weights
+    n_rows: float  # number of rows of the table, by weight
+    field: Field  # schema
+    requested: "Likelihood | type[Likelihood] | None" = None  # by the user; None for "auto"
+    marginal: Marginal | None = None  # what the encoding follows; None for a plain one
+    groups_levels: bool = True  # whether many categories share classes
+    # (n,), mask of values that equal another column's, if these have a point mass of their own
     is_equal: np.ndarray | None = None
 
     @classmethod

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE, ValidatedRows
+from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation, find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees

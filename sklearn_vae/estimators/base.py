@@ -1,13 +1,13 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from itertools import pairwise
 from operator import is_not
 from os import PathLike
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
@@ -34,7 +34,7 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
 from sklearn_vae.estimators.column_warnings import warn_of_columns
-from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.estimator_base import EstimatorBase, FitRows
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
@@ -49,9 +49,8 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.system.device import default_modes, device_to_score_on, resolve_device
+from sklearn_vae.system.device import device_to_score_on, resolve_device
 from sklearn_vae.system.progress import show_progress
 from sklearn_vae.system.warnings import warn
 from sklearn_vae.training.callbacks import InterruptHandler
@@ -99,22 +98,7 @@ def cached(
     return value
 
 
-@dataclass(frozen=True)
-class ValidatedRows:
-    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``."""
-
-    rows: np.ndarray  # (n, n_features), all or some of them
-    validated_by: "TableEstimator"  # the estimator that has read the table
-    weight: np.ndarray | None = None  # (n,), their sample weights
-
-
-# Rows to fit.
-FitRows = Rows | ValidatedRows
-
-
-class TableEstimator(
-    TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator, Generic[PredictorT, RowsT]
-):
+class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
     A subclass defines ``_make_jobs``, ``_select``, ``_set_results`` and ``_make_predictor``.
@@ -191,36 +175,13 @@ class TableEstimator(
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(self, X: FitRows, y: Target = None, sample_weight: Weights = None) -> Self:
-        """Fit the model to the rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. A table that exceeds memory may be a callable that
-            returns a new iterator of arrays or data frames.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            With ``conditional=True``, classes, or numbers of a floating-point type. Else ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or X is invalid. The estimator is then as before.
-        """
+    def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
         interrupt = InterruptHandler()
-        with default_modes(), interrupt.watch(self):
+        with interrupt.watch(self):
             with restore_on_error(self):
                 self._train(X, y, sample_weight, interrupt)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
-        return self
 
     def _train(
         self, X: FitRows, y: Target, sample_weight: Weights, interrupt: InterruptHandler
@@ -441,14 +402,12 @@ class TableEstimator(
 
         With ``is_plain``, numbers are standardized and no more.
         """
-        names = self._column_names()
-        fields = self._fields
         encoder = fit_encoder(
             sample_of(rows),
             weight,
             likelihood,
-            names,
-            fields,
+            self._column_names(),
+            self._fields,
             is_plain=is_plain or structure.shared_scale,
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),

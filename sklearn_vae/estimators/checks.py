@@ -23,6 +23,7 @@ from sklearn_vae.priors import PRIORS
 # Maximum of n_init: all initializations are in memory at once.
 MAX_STARTS = 1000
 
+# Of all parameters that estimators share; an estimator has the constraints of its own.
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "network": [StrOptions(set(NETWORKS)), Network],

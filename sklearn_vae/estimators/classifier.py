@@ -1,7 +1,7 @@
 """VAEClassifier: Bayes' rule applied to the densities of rows given their class."""
 
 from numbers import Integral
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae._typing import Rows, Table, Target, Weights
+from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
@@ -102,59 +102,35 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self.n_draws = n_draws
         self.random_state = random_state
 
-    def fit(self, X: Table, y: Target, sample_weight: Weights = None) -> Self:
-        """Learn the density of the rows of each class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows.
-        y : array-like of shape (n_samples,)
-            Classes of the rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
-
-        Returns
-        -------
-        self : object
-            The fitted classifier.
-
-        Raises
-        ------
-        ValueError
-            If a parameter, X or y is invalid. The classifier is then as before.
-        """
-        with self._watch_fit():
-            self._validate_params()
-            check_is_table(X, type(self).__name__)
-            labels: Any = as_dense(y)
-            if labels is None:
-                raise ValueError(
-                    f"{type(self).__name__} requires y to be passed, but the target y is None."
-                )
-            array = np.asarray(labels)
-            if array.dtype.kind == "O" and any(map(is_missing, array.ravel())):
-                raise ValueError("Input y contains missing values.")
-            assert_all_finite(labels, input_name="y")
-            check_classification_targets(labels)
-            labels = column_or_1d(labels, warn=True)
-            if len(labels) == num_samples(X):
-                classes, labels = np.unique(labels, return_inverse=True)
-                if self.priors is not None and sample_weight is None:  # before a long training
-                    self.classes_ = classes
-                    self._check_priors("priors", self.priors)
-            self.estimator_ = model = self._clone(self.estimator or VAETransformer())
-            model.conditional = True
-            with self._keep_interrupted():
-                model.fit(X, labels, sample_weight=sample_weight)
-            encoder = cast(ConditionEncoder, model.condition_encoder_)
-            self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
-            encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
-            self.priors_ = encoder.class_prior
-            if self.priors is not None:
-                self.priors_ = self._check_priors("priors", self.priors).copy()
-            copy_columns(model, self)
-        return self
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        check_is_table(X, type(self).__name__)
+        labels: Any = as_dense(y)
+        if labels is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        array = np.asarray(labels)
+        if array.dtype.kind == "O" and any(map(is_missing, array.ravel())):
+            raise ValueError("Input y contains missing values.")
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        labels = column_or_1d(labels, warn=True)
+        if len(labels) == num_samples(X):
+            classes, labels = np.unique(labels, return_inverse=True)
+            if self.priors is not None and sample_weight is None:  # before a long training
+                self.classes_ = classes
+                self._check_priors("priors", self.priors)
+        self.estimator_ = model = self._clone(self.estimator or VAETransformer())
+        model.conditional = True
+        with self._keep_interrupted():
+            model.fit(X, labels, sample_weight=sample_weight)
+        encoder = cast(ConditionEncoder, model.condition_encoder_)
+        self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
+        encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
+        self.priors_ = encoder.class_prior
+        if self.priors is not None:
+            self.priors_ = self._check_priors("priors", self.priors).copy()
+        copy_columns(model, self)
 
     def _check_settable(self) -> None:
         self.priors_ = self._check_priors("priors_", self.priors_)

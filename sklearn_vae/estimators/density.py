@@ -15,9 +15,9 @@ from skorch.callbacks import Callback
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae._typing import Target, Weights
 from sklearn_vae.data.fields import Name
-from sklearn_vae.estimators.base import FitRows
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
+from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
@@ -162,18 +162,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     _is_joint: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: CONSTRAINTS[name]
-            for name in (
-                "n_components", "hidden_layer_sizes", "likelihood", "conditional",
-                "batch_size", "learning_rate", "weight_decay", "early_stopping",
-                "validation_fraction", "n_iter_no_change", "refit", "callbacks",
-                "checkpoint", "device", "random_state", "verbose",
-            )
-        },
+        **CONSTRAINTS,
         "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
-    }  # fmt: skip
+    }
 
     _iterations_of_small_tables: ClassVar[int] = 2
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
@@ -281,7 +273,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = int(self._is_real().sum())
-        step_of_column = self._recording_steps()
+        columns = self.columns_.joint
+        is_last = np.diff(columns.column_of_input, append=-1) != 0  # after its point masses
+        step_of_column = columns.encoded_steps[is_last]
         steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
         n_components = self.n_components
         if n_components == "auto":
@@ -379,16 +373,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         ]
         self.n_iter_ = len(self.history_)
         self._warn_of_divergence(results, self.learning_rate)
-
-    def _recording_steps(self) -> np.ndarray:
-        """Recording step of each column in the model's units, 0 for those without a scale: (n,)."""
-        steps, per_block, first = self.columns_.joint.encoded_steps, [np.zeros(0)], 0
-        for likelihood, n in self.columns_.joint.blocks:
-            width, has_scale = likelihood.width, likelihood.scale_param is not None
-            # the number comes after the point masses
-            per_block.append(has_scale * steps[first + width - 1 : first + n * width : width])
-            first += n * width
-        return np.concatenate(per_block)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Return the Gaussian mixtures that the members are initialized with, by number of rows."""

@@ -18,11 +18,9 @@ from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table,
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import (
     FULLY_CONNECTED,
-    FitRows,
     PredictorT,
     RowsT,
     TableEstimator,
-    ValidatedRows,
 )
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import (
@@ -31,6 +29,7 @@ from sklearn_vae.estimators.checks import (
     check_random_state,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_extremes
+from sklearn_vae.estimators.estimator_base import FitRows, ValidatedRows
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
@@ -102,7 +101,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             columns = [column[is_positive] for column in columns]
         if reset:
             self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
-        codes = self._codes_of_conditions(y, columns, rows.dtype)
+        encoder = cast(ConditionEncoder, self.condition_encoder_)
+        codes = encoder.transform(columns, column_names(y), rows.dtype)
         return np.hstack([sample_of(rows), codes]), weight
 
     def _fit_encoder(
@@ -126,22 +126,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
         if self.condition_encoder_ is None:
             return None
-        return self._codes_of_conditions(y, self._condition_columns(y, n_rows), dtype)
-
-    def _codes_of_conditions(
-        self, y: Target, columns: list[np.ndarray], dtype: np.dtype
-    ) -> np.ndarray:
-        """Encode the columns of y (n,) as codes and numbers: (n, n_y)."""
-        encoder = cast(ConditionEncoder, self.condition_encoder_)
-        encoder.check_names(column_names(y))
-        codes = encoder.transform(columns)
-        largest = float(np.abs(codes).max(initial=0))
-        if largest > float(np.finfo(dtype).max):
-            raise ValueError(
-                f"y has numbers up to {largest:.3g}, beyond the range of {dtype}, the precision of "
-                f"X in fit. Give X in double precision, or y in another unit."
-            )
-        return codes.astype(dtype)
+        columns = self._condition_columns(y, n_rows)
+        return self.condition_encoder_.transform(columns, column_names(y), dtype)
 
     def _check_y_is_used(self, y: Target, method: str) -> None:
         """Refuse a y that the model would ignore."""

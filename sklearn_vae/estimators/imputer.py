@@ -3,7 +3,7 @@
 from functools import partial
 from itertools import compress
 from numbers import Integral
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import narwhals as nw
 import numpy as np
@@ -145,70 +145,46 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
-        """Fit the model to rows with missing cells.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, or a source of batches as ``VAETransformer.fit`` takes.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
-
-        Returns
-        -------
-        self : object
-            The fitted imputer.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or X is invalid. The imputer is then as before.
-        """
-        with self._watch_fit():
-            self._validate_params()
-            if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
-                expected = (
-                    f"be False with n_imputations={self.n_imputations}, which make several tables"
-                )
-                raise invalid_parameter(self, "add_indicator", expected, value=True)
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
+            expected = (
+                f"be False with n_imputations={self.n_imputations}, which make several tables"
+            )
+            raise invalid_parameter(self, "add_indicator", expected, value=True)
+        if sample_weight is not None:
+            check_is_table(X, "sample_weight")
+        weight = None
+        if (source := as_source(X)) is not None:
+            source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
+            table, n_rows = source.sample()
+            fitted: Any = table if table.shape[0] == n_rows else source
+        else:
+            table = replace_by_nan(as_array(X), self.missing_values)
             if sample_weight is not None:
-                check_is_table(X, "sample_weight")
-            weight = None
-            if (source := as_source(X)) is not None:
-                source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
-                table, n_rows = source.sample()
-                fitted: Any = table if table.shape[0] == n_rows else source
-            else:
-                table = replace_by_nan(as_array(X), self.missing_values)
-                if sample_weight is not None:
-                    table, weight = check_weights(table, sample_weight, MIN_ROWS)
-                fitted = table
-            model = self._model(table, weight)
-            first_weights = _FirstWeights()
-            if self.estimator is None:
-                model.set_params(callbacks=[first_weights])
-            self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
-            self.trees_, self.trees_weight_ = None, 0.0
-            self.spread_, self.repeated_values_ = None, None
-            with self._keep_interrupted():
-                model.fit(fitted, sample_weight=weight)
-                self._warn_of_empty_columns()
-                if self.estimator is None and fitted is table:
-                    self._fit_average(model._validate(table), weight, first_weights.best)
-            if self.estimator is None:
-                model.set_params(callbacks=None)
-            copy_columns(model, self)
-            self.indicated_ = np.array([], dtype=int)
-            if self.add_indicator:
-                batches = [table] if fitted is table else fitted
-                rows = (model._validate(batch) for batch in batches)
-                is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
-                self.indicated_ = np.flatnonzero(is_missing)
-                self._check_indicator_names()
-        return self
+                table, weight = check_weights(table, sample_weight, MIN_ROWS)
+            fitted = table
+        model = self._model(table, weight)
+        first_weights = _FirstWeights()
+        if self.estimator is None:
+            model.set_params(callbacks=[first_weights])
+        self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
+        self.trees_, self.trees_weight_ = None, 0.0
+        self.spread_, self.repeated_values_ = None, None
+        with self._keep_interrupted():
+            model.fit(fitted, sample_weight=weight)
+            self._warn_of_empty_columns()
+            if self.estimator is None and fitted is table:
+                self._fit_average(model._validate(table), weight, first_weights.best)
+        if self.estimator is None:
+            model.set_params(callbacks=None)
+        copy_columns(model, self)
+        self.indicated_ = np.array([], dtype=int)
+        if self.add_indicator:
+            batches = [table] if fitted is table else fitted
+            rows = (model._validate(batch) for batch in batches)
+            is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
+            self.indicated_ = np.flatnonzero(is_missing)
+            self._check_indicator_names()
 
     def _check_indicator_names(self) -> None:
         """Refuse indicators that would replace columns of their names."""
@@ -259,7 +235,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     @property
     def _imputation(self) -> AveragedImputation:
-        """Imputation by all models."""
         model, mixture = self.estimator_, self.mixture_
         return AveragedImputation(
             model._impute,

@@ -4,21 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
-from sklearn_vae._typing import Rows
+from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.mixins import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.estimator_base import EstimatorBase
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.numerics.random import RandomState
-from sklearn_vae.persistence.estimators import SerializationMixin
-from sklearn_vae.system.device import default_modes
 from sklearn_vae.training.callbacks import raise_interruption
 
 
-class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):
+class MetaEstimator(EstimatorBase):
     """Base of an estimator that fits another one to the rows, and is the one that messages name."""
 
     estimator: DensityEstimator | None
@@ -48,19 +46,19 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
             model.random_state = self.random_state  # a subclass may have fewer parameters
         return model
 
-    @contextmanager
-    def _watch_fit(self) -> Iterator[None]:
-        """Watch a ``fit``: an error restores the attributes, and Ctrl-C is raised at the end.
-
-        Within the block, ``_keep_interrupted`` catches it.
-        """
-        with default_modes(), called(self), restore_on_error(self):
-            yield
+    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        with called(self), restore_on_error(self):
+            self._validate_params()
+            self._train(X, y, sample_weight)
         if self.estimator_.interrupted_:
             raise_interruption(
                 f"{type(self).__name__}.fit was interrupted. It keeps what was fitted by then: "
                 f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True."
             )
+
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        """Set the fitted attributes."""
+        raise NotImplementedError
 
     @contextmanager
     def _keep_interrupted(self) -> Iterator[None]:
@@ -73,7 +71,6 @@ class MetaEstimator(TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseE
             self.estimator_.interrupted_ = True
 
     def _validate(self, X: Rows) -> np.ndarray:
-        """Validate rows, and convert them to numbers."""
         with called(self):
             return self.estimator_._validate(X)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
@@ -34,9 +34,10 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import MIN_ROWS, Cache, ValidatedRows, cached
+from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
+from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -104,19 +105,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: CONSTRAINTS[name]
-            for name in (
-                "n_components", "hidden_layer_sizes", "max_iter", "callbacks", "checkpoint",
-                "device", "random_state", "verbose",
-            )
-        },
+        **CONSTRAINTS,
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
         "method": [StrOptions({"auto", "neighbors", *METHODS})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
-    }  # fmt: skip
+    }
 
     estimator_: VAETransformer
     distance_encoder_: TableEncoder
@@ -157,57 +152,31 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    def fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
-        """Learn which rows are normal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, or a source of batches as in ``VAETransformer.fit``. Of more than 20,000
-            rows, a random sample is used.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts. Fractions are rounded to counts.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or X is invalid. The detector is then as before.
-        """
-        with self._watch_fit():
-            self._validate_params()
-            check_run(self)
-            source = as_source(X)
-            if source is not None and sample_weight is None:
-                X, _ = source.sample()
-            seed = draw_seed(self.random_state)
-            self.estimator_ = reader = self._make_model(seed)
-            reader._warns_of_extremes = False  # which the detector finds
-            rows, weights = reader._check_rows(X, sample_weight, reset=True)
-            copy_columns(reader, self)
-            calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
-            self.estimator_ = self._make_model(
-                seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        check_run(self)
+        source = as_source(X)
+        if source is not None and sample_weight is None:
+            X, _ = source.sample()
+        seed = draw_seed(self.random_state)
+        self.estimator_ = reader = self._make_model(seed)
+        reader._warns_of_extremes = False  # which the detector finds
+        rows, weights = reader._check_rows(X, sample_weight, reset=True)
+        copy_columns(reader, self)
+        calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
+        self.estimator_ = self._make_model(
+            seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
+        )
+        with self._keep_interrupted():
+            self.estimator_.fit(ValidatedRows(reference, reader))
+            self._calibrate(reference, calibration, reader)
+        if self.estimator_.interrupted_:
+            calibration, reference = (
+                X[spread_out(len(X), MAX_INTERRUPTED_ROWS)] for X in (calibration, reference)
             )
-            with self._keep_interrupted():
-                self.estimator_.fit(ValidatedRows(reference, reader))
-                self._calibrate(reference, calibration, reader)
-            if self.estimator_.interrupted_:
-                calibration, reference = (
-                    X[spread_out(len(X), MAX_INTERRUPTED_ROWS)] for X in (calibration, reference)
-                )
-                self._calibrate(reference, calibration)
-            self.estimator_.set_params(callbacks=None, checkpoint=None)
-        return self
+            self._calibrate(reference, calibration)
+        self.estimator_.set_params(callbacks=None, checkpoint=None)
 
     def _make_model(self, seed: int, **params: Any) -> VAETransformer:
-        """Make an unfitted model."""
         return VAETransformer(
             self.n_components,
             hidden_layer_sizes=self.hidden_layer_sizes,

@@ -18,11 +18,11 @@ from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import FitRows
 from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
+from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
@@ -414,7 +414,6 @@ class VAETransformer(
 
     @property
     def _parts(self) -> ModelParts:
-        """Objects that the parameters stand for."""
         # a subclass may have fewer parameters, and sets the others itself
         return ModelParts.from_params(vars(self), caller_name(self))
 
@@ -528,20 +527,17 @@ class VAETransformer(
         check_is_fitted(self)
         n_steps = check_count("n_steps", n_steps)
         self._check_y_is_used(y, "interpolate")
-        ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
-        start, end = self._predictor().codes(ends)
+        ends = []
+        for name, x in (("x0", x0), ("x1", x1)):
+            try:
+                ends.append(self._validate_with_conditions(as_row(x), y))
+            except ValueError as error:
+                raise ValueError(f"{name} must be one row: {error}") from error
+            if len(ends[-1]) != 1:
+                raise ValueError(f"{name} must be one row. Got {len(ends[-1])} instead.")
+        start, end = self._predictor().codes(np.vstack(ends))
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
         return self.inverse_transform((1 - t) * start + t * end, y)
-
-    def _validate_row(self, name: str, x: Target, y: Target) -> np.ndarray:
-        """Validate one row, with its condition: (1, n_features + n_y)."""
-        try:
-            row = self._validate_with_conditions(as_row(x), y)
-        except ValueError as error:
-            raise ValueError(f"{name} must be one row: {error}") from error
-        if len(row) != 1:
-            raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
-        return row
 
     # -- fitted attributes -------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -20,13 +19,12 @@ class RepeatedValues:
     """The values of columns whose values repeat, as of a rating or a rounded measurement."""
 
     columns: np.ndarray  # (k,)
-    n_values: np.ndarray  # (k,)
-    values: np.ndarray  # (sum of n_values,): the values of one column after the other, in order
+    values: list[np.ndarray]  # of each of these columns, in order
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray | None, is_number: np.ndarray) -> Self:
         """Find the columns of the mask ``is_number`` (n_features,) whose observed values repeat."""
-        columns, values = [], [X[:0, 0]]
+        columns, values = [], []
         for column in np.flatnonzero(is_number).tolist():
             observed = ~np.isnan(X[:, column])
             unique = np.unique(X[observed, column])
@@ -34,14 +32,12 @@ class RepeatedValues:
             if 0 < len(unique) <= min(MAX_VALUES, n_rows / MIN_ROWS_PER_VALUE):
                 columns.append(column)
                 values.append(unique)
-        n_values = np.array([len(part) for part in values[1:]], dtype=int)
-        return cls(np.array(columns, dtype=int), n_values, np.concatenate(values))
+        return cls(np.array(columns, dtype=int), values)
 
     def round(self, X: np.ndarray) -> np.ndarray:
         """Replace numbers of these columns by the nearest values: (..., n_features)."""
         rounded = X.copy()
-        for k, part in parts_of_columns(self.n_values):
-            column, values = self.columns[k], self.values[part]
+        for column, values in zip(self.columns.tolist(), self.values, strict=True):
             midpoints = 0.5 * values[1:] + 0.5 * values[:-1]
             rounded[..., column] = values[np.searchsorted(midpoints, X[..., column])]
         return rounded
@@ -49,13 +45,12 @@ class RepeatedValues:
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_array("columns", self.columns, "i", (None,))
-        check_array("n_values", self.n_values, "i", (len(self.columns),))
-        if (self.n_values < 1).any():
-            raise ValueError("'n_values' must be at least 1")
-        check_array("values", self.values, "f", (int(self.n_values.sum()),))
-        last = np.cumsum(self.n_values)[:-1] - 1
-        if (np.delete(np.diff(self.values), last) <= 0).any():
-            raise ValueError("'values' of a column must be in order")
+        for values in self.values:
+            check_array("values", values, "f", (None,))
+        if len(self.values) != len(self.columns) or any(
+            not len(values) or (np.diff(values) <= 0).any() for values in self.values
+        ):
+            raise ValueError("each column must have 'values', in order")
 
     def check_columns(self, n_features: int) -> None:
         """Check that the columns are those of a table, after reading both from a file."""

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-CODES = ("transform", "inverse_transform")
-
-
 class DisplayMixin:
     """Base of the displays, which import matplotlib when they draw.
 
@@ -81,13 +78,7 @@ class DisplayMixin:
         It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
         """
         cls._check_matplotlib()
-        final, X = final_step(estimator, X)
-        if not all(hasattr(estimator if name in CODES else final, name) for name in requires):
-            raise TypeError(
-                f"{cls.__name__} needs an estimator with {', '.join(requires)}, such as {such_as}. "
-                f"Got {type(final).__name__} instead."
-            )
-        return final, X
+        return final_step(estimator, X, cls.__name__, requires, such_as)
 
     @classmethod
     def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:

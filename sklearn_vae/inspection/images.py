@@ -10,7 +10,8 @@ from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 
 from sklearn_vae._typing import Rows, Table
-from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers
+from sklearn_vae.inspection.base import DisplayMixin, as_numbers
+from sklearn_vae.metrics.models import CODES
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ class ReconstructionDisplay(DisplayMixin):
         ReconstructionDisplay
             The display.
         """
-        vae, _ = cls._final_estimator(estimator, requires=CODES)
-        check_decodes_codes_alone(cls, vae)
+        cls._final_estimator(estimator, requires=CODES)
         display = cls(
             X=X,
             X_reconstructed=estimator.inverse_transform(estimator.transform(X)),
@@ -229,7 +229,6 @@ class ManifoldDisplay(DisplayMixin):
             The display.
         """
         vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
-        check_decodes_codes_alone(cls, vae)
         if vae.architecture_.posterior.has_categorical:
             raise ValueError(
                 f"ManifoldDisplay draws codes that are real numbers, and some of those of "
@@ -261,15 +260,6 @@ class ManifoldDisplay(DisplayMixin):
         ax.set_xticks(ticks, labels)
         ax.set_yticks(ticks, labels)
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
-
-
-def check_decodes_codes_alone(display: type, model: BaseEstimator) -> None:
-    """Refuse a conditional model, which decodes codes given y."""
-    if getattr(model, "condition_encoder_", None) is not None:
-        raise ValueError(
-            f"{display.__name__}.from_estimator decodes codes without y, and this "
-            f"{type(model).__name__} was fitted with conditional=True: it decodes them given y."
-        )
 
 
 def as_images(rows: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:

@@ -10,7 +10,8 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_vae._typing import Rows, Target
 from sklearn_vae.data.arrays import find_objects, is_missing
-from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers
+from sklearn_vae.inspection.base import DisplayMixin, as_numbers
+from sklearn_vae.metrics.models import CODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,14 +102,6 @@ class LatentSpaceDisplay(DisplayMixin):
             The display.
         """
         vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
-        encoder = vae.condition_encoder_
-        if encoder is not None and not len(encoder.class_prior):
-            raise ValueError(
-                f"{cls.__name__}.from_estimator encodes rows without their conditions, and this "
-                f"{type(vae).__name__} was fitted to a y of numbers or of several columns, over "
-                f"which no mean can be taken. Draw {cls.__name__}(codes=Z).plot() with two columns "
-                f"of Z = transform(X, y)."
-            )
         if y is not None:
             check_consistent_length(X, y)
         codes = as_numbers("transform(X)", vae.transform(rows))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ACTIVE_THRESHOLD = 0.1
 # A warning is due if a smaller fraction of the dimensions is active.
 MIN_ACTIVE_FRACTION = 0.5
+# Methods that a whole Pipeline has to have, not its last step alone.
+CODES = ("transform", "inverse_transform")
 # Share of the rows that a trimmed score leaves out.
 TRIMMED = 0.05
 
@@ -61,8 +63,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
     >>> kl_per_dimension(vae, X).shape
     (2,)
     """
-    estimator, X = final_step(estimator, X)
-    check_is_model(estimator, "kl_per_dimension", has_codes=True)
+    estimator, X = final_step(estimator, X, "kl_per_dimension", ("impute", "transform"))
     posterior = estimator.architecture_.posterior
     if not posterior.has_per_dimension_kl:
         raise ValueError(
@@ -107,7 +108,7 @@ def active_units(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
-    estimator, X = final_step(estimator, X)
+    estimator, X = final_step(estimator, X, "active_units", ("impute", "transform"))
     active = kl_per_dimension(estimator, X, y) > threshold
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= MIN_ACTIVE_FRACTION * n_components:
@@ -214,8 +215,8 @@ def pit_calibration(
 
     is_conditional = distribution == "conditional"
     metric = "pit_calibration" + " with distribution='conditional'" * is_conditional
-    estimator, X = final_step(estimator, X)
-    check_is_model(estimator, metric, has_codes=is_conditional)
+    requires = ("impute", "transform") if is_conditional else ("impute",)
+    estimator, X = final_step(estimator, X, metric, requires)
     if distribution not in ("marginal", "conditional"):
         raise ValueError(
             f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."
@@ -237,27 +238,31 @@ def pit_calibration(
     return PITCalibration(pit, statistic, pvalue)
 
 
-def final_step(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
-    """Return the fitted model that a search or Pipeline ends in, and the rows that it gets."""
+def final_step(
+    estimator: BaseEstimator,
+    X: Any,
+    caller: str,
+    requires: tuple[str, ...],
+    such_as: str = "VAETransformer",
+) -> tuple[BaseEstimator, Any]:
+    """Return the fitted model that a search or Pipeline ends in, and the rows that it gets.
+
+    It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
+    """
     check_is_fitted(estimator)
-    while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
-        if isinstance(estimator, Pipeline):
-            X = estimator[:-1].transform(X) if X is not None and len(estimator) > 1 else X
-            estimator = estimator[-1]
+    final = estimator
+    while isinstance(final, Pipeline) or hasattr(final, "best_estimator_"):
+        if isinstance(final, Pipeline):
+            X = final[:-1].transform(X) if X is not None and len(final) > 1 else X
+            final = final[-1]
         else:
-            estimator = estimator.best_estimator_
-    return estimator, X
-
-
-def check_is_model(estimator: BaseEstimator, metric: str, *, has_codes: bool = False) -> None:
-    """Raise an error unless the estimator is a model, rather than one that holds one."""
-    method = "transform" if has_codes else "score"
-    if not (hasattr(estimator, "_predictor") and hasattr(estimator, method)):
-        kind = "with codes" if has_codes else "of densities"
+            final = final.best_estimator_
+    if not all(hasattr(estimator if name in CODES else final, name) for name in requires):
         raise TypeError(
-            f"{metric} needs an estimator {kind}, such as VAETransformer. Got "
-            f"{type(estimator).__name__} instead."
+            f"{caller} needs an estimator with {', '.join(requires)}, such as {such_as}. Got "
+            f"{type(final).__name__} instead."
         )
+    return final, X
 
 
 def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:

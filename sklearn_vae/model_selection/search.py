@@ -262,7 +262,6 @@ class VAESearchCV(BaseSearchCV):
         return [tasks[batch[0] : batch[-1] + 1] for batch in indices]
 
     def _refit(self, X: Table, y: Target, fit_params: dict[str, object]) -> None:
-        """Fit the best candidate on all rows."""
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         start = time.perf_counter()
         self.best_estimator_ = best.fit(X, **({} if y is None else {"y": y}), **fit_params)

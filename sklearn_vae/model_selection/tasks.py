@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -96,10 +96,6 @@ class SearchRun:
         """All pairs of a candidate and a fold."""
         return list(product(range(len(self.candidates)), range(len(self.splits))))
 
-    def without_caches(self) -> Self:
-        """Return a copy with empty caches."""
-        return replace(self, folds={}, steps={}, tables={})
-
     def prepare(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
         """Prepare the fits that can be stacked; count the reasons of those that cannot."""
         prepared: dict[Task, FitTask] = {}
@@ -118,7 +114,6 @@ class SearchRun:
         return prepared, reasons
 
     def _prepare_one(self, estimator: BaseEstimator, candidate: int, split: int) -> FitTask:
-        """Prepare one fit."""
         # a subclass may override fit
         is_pipeline = type(estimator) is Pipeline
         name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
@@ -222,7 +217,8 @@ def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[st
     results: Results = {}
     reasons: Counter[str] = Counter()
     while folds:
-        fold_results, more = _evaluate_folds(run.without_caches(), folds)
+        with_empty_caches = replace(run, folds={}, steps={}, tables={})
+        fold_results, more = _evaluate_folds(with_empty_caches, folds)
         results |= fold_results
         reasons += more
     return results, reasons

@@ -99,20 +99,15 @@ def read(path: PathLike) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
         raise ValueError(f"{path}: damaged, the checksum does not match.")
     try:
         arrays = _parse_arrays(data[start:end], len(data))
-        header = _parse_header(str(data[_PREFIX.size : start], "ascii"))
+        text = str(data[_PREFIX.size : start], "ascii")
+        if _has_too_many_containers(text):
+            raise ValueError("the header has too many lists and objects")
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise ValueError("the header is not a JSON object")
     except (ValueError, RecursionError, SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: the contents cannot be read: {error}") from error
     return header, arrays
-
-
-def _parse_header(text: str) -> dict[str, Json]:
-    """Parse the header in bounded memory."""
-    if _has_too_many_containers(text):
-        raise ValueError("the header has too many lists and objects")
-    header = json.loads(text)
-    if not isinstance(header, dict):
-        raise ValueError("the header is not a JSON object")
-    return header
 
 
 def _parse_arrays(body: memoryview, n_bytes: int) -> dict[str, np.ndarray]:

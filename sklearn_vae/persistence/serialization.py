@@ -37,8 +37,7 @@ DTYPES = ("<f4", "<f8", ">f4", ">f8")
 
 
 def _pandas() -> ModuleType:
-    """Import pandas, which may not be installed."""
-    return import_module("pandas")
+    return import_module("pandas")  # may not be installed
 
 
 # Types that names and categories may have: what is stored of a value, and what makes it again.

@@ -134,8 +134,8 @@ class DensityModel(TableModel):
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
             raise ValueError("y is given, and the model was fitted with conditional=False.")
-        self.conditions.check_names(column_names(y))
-        return self.conditions.transform(split_columns(y, n_rows))
+        columns = split_columns(y, n_rows)
+        return self.conditions.transform(columns, column_names(y), np.dtype(np.float64))
 
     def _model_of(self, rows: np.ndarray) -> FittedVAE | FittedMixture | ClassMarginal:
         """Return the model of p(x|y), or of p(x) of rows that lack codes of y."""

@@ -66,8 +66,8 @@ def test_the_score_is_the_exact_density_however_few_draws(factor_rows):
     likelihood = vae.module_
     loadings = likelihood.decoder.linear.weight[0].numpy()
     scale = 7 * np.tanh(likelihood.free[0, 0].numpy() / 7)
-    exponent, _, unit = vae.columns_.units
-    sd = unit * 2.0**exponent
+    (group,) = vae.columns_.groups
+    sd = group.scale * 2.0**group.exponent
     mean = vae.columns_.inverse_transform(likelihood.decoder.linear.bias[0].numpy())[0]
     covariance = (loadings.T @ loadings + np.diag(np.exp(2 * scale))) * np.outer(sd, sd)
     exact = multivariate_normal(mean, covariance).logpdf(test).mean()

@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.inference import decoder_correction as module
 from sklearn_vae.inference.decoder_correction import decay, fit_ridge
 
@@ -114,7 +115,7 @@ def test_binary_columns_keep_their_probabilities(rng):
     X = rng.normal(size=(200, 3))
     X[:, 1] = X[:, 0] + X[:, 1] > 0
     vae = VAETransformer(1, max_iter=3, random_state=0).fit(X)
-    (place,) = np.flatnonzero(vae.columns_.is_binary[vae.columns_.order])
+    (place,) = np.flatnonzero(vae.columns_.mask(BinaryColumns)[vae.columns_.order])
 
     assert (vae.decoder_correction_[:, place] == 0).all()
     assert np.abs(np.delete(vae.decoder_correction_, place, axis=1)).max() > 0

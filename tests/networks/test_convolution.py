@@ -121,8 +121,8 @@ def test_pixels_have_one_unit_and_scores_are_in_the_units_of_the_images():
     vae, brighter = fit(DIGITS.reshape(160, -1)), fit(10 * DIGITS.reshape(160, -1))
     columns = vae.columns_
     real = [isinstance(kind, Gaussian) for kind in columns.likelihoods]
-    exponent, _, scale = columns.units
-    unit = (scale * 2.0**exponent)[real]
+    group = next(group for group in columns.groups if isinstance(group.likelihood, Gaussian))
+    unit = group.scale * 2.0**group.exponent
     pixels = DIGITS.reshape(160, -1)[:, real]
 
     assert np.ptp(unit) == 0

@@ -280,9 +280,8 @@ def test_values_of_a_step_have_units_of_their_own():
     """Two values per step, of which one is a thousand times the other."""
     rows = np.empty((160, 6))
     rows[:, ::2], rows[:, 1::2] = X[:, :3], 1000 * X[:, 3:]
-    columns = fit(rows, GRUNet((3, 2), n_units=4)).columns_
-    exponent, _, scale = columns.units
-    unit = scale * 2.0**exponent
+    (group,) = fit(rows, GRUNet((3, 2), n_units=4)).columns_.groups
+    unit = group.scale * 2.0**group.exponent
 
     np.testing.assert_allclose(unit[::2], unit[0])
     np.testing.assert_allclose(unit[1::2], unit[1])

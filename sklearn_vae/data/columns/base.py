@@ -13,6 +13,7 @@ a Cauchy density.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -39,19 +40,12 @@ class Columns(ABC):
 
     A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
     base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
-    ``is_unseen``, ``values``, ``units``, ``limits``, ``log_unseen_density`` and
+    ``is_unseen``, ``values``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
-
-    Attributes
-    ----------
-    indices : ndarray of shape (k,)
-        Indices of the columns in X.
-    likelihood : Likelihood or None
-        Their likelihood; None for constant columns, of which the model has no input.
     """
 
-    indices: np.ndarray
-    likelihood: Any
+    indices: np.ndarray  # (k,), those of the columns in X
+    likelihood: Any  # None for constant columns, of which the model has no input
 
     # names of the likelihoods that the columns may have: encoding needs no torch
     likelihoods: ClassVar[tuple[str, ...]]
@@ -82,12 +76,12 @@ class Columns(ABC):
     @classmethod
     def concatenate(cls, columns: list["Columns"]) -> Self:
         """Join columns of this class and of one likelihood."""
-        arrays = {
-            field.name: np.concatenate([getattr(part, field.name) for part in columns])
-            for field in fields(cls)
-            if field.name != "likelihood"
-        }
-        return cls(likelihood=columns[0].likelihood, **arrays)
+        joined: dict[str, Any] = {"likelihood": columns[0].likelihood}
+        for name in [field.name for field in fields(cls) if field.name != "likelihood"]:
+            parts = [getattr(part, name) for part in columns]
+            is_list = isinstance(parts[0], list)
+            joined[name] = list(chain(*parts)) if is_list else np.concatenate(parts)
+        return cls(**joined)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -122,23 +116,16 @@ class Columns(ABC):
         """Find values that the likelihood gives no probability: (n, k) -> (n, k)."""
         return np.zeros(X.shape, dtype=bool)
 
-    def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray | float:
-        """Return the model's input in place of unseen values, in X's units: (n, k) -> (n, k).
-
-        It is NaN if the model allows missing values, otherwise a similar possible value.
-        """
-        return np.nan if allows_missing else self.nearest(X)
-
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return a possible value similar to each unseen one: (n, k) -> (n, k)."""
         raise NotImplementedError
 
     def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Replace unseen values by their substitutes: (n, k) -> (n, k)."""
+        """Replace unseen values by NaN if the model allows it, or by possible ones: (n, k)."""
         if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
             return X
         X = X.copy()
-        np.copyto(X, self.substitute(X, allows_missing=allows_missing), where=unseen)
+        np.copyto(X, np.nan if allows_missing else self.nearest(X), where=unseen)
         return X
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray | float:
@@ -149,23 +136,11 @@ class Columns(ABC):
         """Return the values of one column, by its index in ``indices``, if they are few."""
         return None
 
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values of one column, by its index in ``indices``."""
-        values = self.values(column)
-        return self.possible_values if values is None else ", ".join(map(str, values.tolist()))
-
     # -- encoding --------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
-
-    def scores(self, X: np.ndarray) -> np.ndarray:
-        """Encode each value as one number, of which relations between columns are measured.
-
-        Columns whose encoding is more numbers have other scores. (n, k) -> (n, k).
-        """
-        return self.encode(X)
 
     @abstractmethod
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
@@ -189,14 +164,6 @@ class Columns(ABC):
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""
         return X
-
-    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the power of two, the shift and the scale of the encoding: (k,) each.
-
-        Columns are divided by the power of two first, so that no square overflows.
-        """
-        k = len(self.indices)
-        return np.zeros(k, dtype=int), np.zeros(k), np.ones(k)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return limits of samples in the model's units.

@@ -18,15 +18,9 @@ if TYPE_CHECKING:
 @serializable
 @dataclass(eq=False)
 class BinaryColumns(Columns):
-    """Two values, encoded as 0 and 1.
+    """Two values, encoded as 0 and 1."""
 
-    Attributes
-    ----------
-    categories : ndarray of shape (k, 2)
-        The lower and the higher value, in the dtype of the rows in ``fit``.
-    """
-
-    categories: np.ndarray
+    categories: np.ndarray  # (k, 2), lower and higher value, in the dtype of the rows in ``fit``
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Bernoulli",)
 
@@ -73,9 +67,10 @@ class BinaryColumns(Columns):
         """Find values that are neither of the two: (n, k) -> (n, k)."""
         return ~(np.isnan(X) | is_category(X, self.categories))
 
-    def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Return NaN for an unknown category, and numbers as they are: (n, k) -> (n, k)."""
-        return np.where((X == UNKNOWN) & allows_missing, np.nan, X)
+    def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+        """Replace unknown categories by NaN if the model allows it, not numbers: (n, k)."""
+        unknown = (X == UNKNOWN) & self.is_unseen(X) & allows_missing
+        return np.where(unknown, X.dtype.type(np.nan), X) if unknown.any() else X
 
     def values(self, column: int) -> np.ndarray:
         """Return the values of one column, by its index in ``indices``."""

@@ -4,13 +4,11 @@ In a data frame, ``Column.read_as`` (``data/reading.py``) has replaced them by i
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.data.columns.base import (
     CLASS_DISTANCE,
     Columns,
@@ -18,12 +16,7 @@ from sklearn_vae.data.columns.base import (
     one_hot,
     take_categories,
 )
-from sklearn_vae.data.columns.levels import (
-    MANY_LEVELS,
-    Levels,
-    count_classes,
-    group_by_frequency,
-)
+from sklearn_vae.data.columns.levels import MANY_LEVELS, Levels, count_classes
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
@@ -38,53 +31,25 @@ class CategoricalColumns(Columns):
     """Categories without an order, one-hot encoded.
 
     Many categories (*levels*) share fewer classes, which are what is encoded.
-
-    Attributes
-    ----------
-    categories : ndarray of shape (k, C)
-        Categories of each column, in order, in the dtype of the rows in ``fit``; of a column with
-        many levels, the most frequent level of each class.
-    n_levels : ndarray of shape (k,)
-        Number of levels of each column; 0 if each category is a class.
-    levels : ndarray of shape (n_levels.sum(),)
-        Levels of the columns that have many, in order.
-    level_classes : ndarray of shape (n_levels.sum(),)
-        Class of each level.
-    level_probabilities : ndarray of shape (n_levels.sum(),)
-        Probability of each level in its class.
     """
 
+    # (k, C), categories of each column, in order, in the dtype of the rows in ``fit``; of a column
+    # with many levels, the most frequent level of each class
     categories: np.ndarray
-    n_levels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    levels: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    level_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    level_probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    levels: list[Levels | None]  # of each column that has many; None if each is a class
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
     groups_levels: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not len(self.n_levels):  # no column has many levels
-            self.n_levels = np.zeros(len(self.indices), dtype=int)
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Any) -> Self:
         """Keep the categories, or group them if the likelihood has fewer classes."""
         index, values = np.array([column.index]), _levels_of(column)
         if len(values) <= likelihood.n_classes:
-            return cls(index, likelihood, values[None])
-        counts = _count(column, values)
-        groups = group_by_frequency(counts, likelihood.n_classes)
-        levels = Levels.from_groups(values, counts, groups)
-        return cls(
-            index,
-            type(likelihood)(int(levels.classes.max()) + 1),
-            levels.representatives[None],
-            np.array([len(values)]),
-            levels.values,
-            levels.classes,
-            levels.probabilities,
-        )
+            return cls(index, likelihood, values[None], [None])
+        levels = Levels.fit(values, _count(column, values), likelihood.n_classes)
+        likelihood = type(likelihood)(int(levels.classes.max()) + 1)
+        return cls(index, likelihood, levels.representatives[None], [levels])
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -114,25 +79,17 @@ class CategoricalColumns(Columns):
         super().check()
         k, n_classes = len(self.indices), self.likelihood.n_classes
         check_array("categories", self.categories, "f", (k, n_classes))
-        check_array("n_levels", self.n_levels, "i", (k,))
-        if (self.n_levels < 0).any():
-            raise ValueError("'n_levels' must not be below 0")
-        total = (int(self.n_levels.sum()),)
-        check_array("levels", self.levels, "f", total)
-        check_array("level_classes", self.level_classes, "i", total)
-        check_array("level_probabilities", self.level_probabilities, "f", total)
-        if not ((self.level_classes >= 0) & (self.level_classes < n_classes)).all():
-            raise ValueError("'level_classes' must be classes")
+        classes: list[Any] = [0, *(levels.classes for _, levels in self._many_levels())]
+        if len(self.levels) != k or not np.isin(np.hstack(classes), range(n_classes)).all():
+            raise ValueError("'levels' must be classes of each column")
 
-    def _many_levels(self) -> Iterator[tuple[int, Levels]]:
+    def _many_levels(self) -> list[tuple[int, Levels]]:
         """Columns with many levels, by their index in ``indices``, and the levels."""
-        parts = self.levels, self.level_classes, self.level_probabilities
-        for column, part in parts_of_columns(self.n_levels):
-            yield column, Levels(*(array[part] for array in parts))
+        return [(column, levels) for column, levels in enumerate(self.levels) if levels is not None]
 
     def values(self, column: int) -> np.ndarray:
         """Return the categories of one column, by its index in ``indices``: all its levels."""
-        levels = dict(self._many_levels()).get(column)
+        levels = self.levels[column]
         return self.categories[column] if levels is None else levels.values
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
@@ -148,10 +105,9 @@ class CategoricalColumns(Columns):
 
     def to_classes(self, X: np.ndarray) -> np.ndarray:
         """Replace levels by the categories that stand for their classes: (n, k) -> (n, k)."""
-        if not self.n_levels.any():
-            return X
-        X = X.copy()
-        for column, levels in self._many_levels():
+        many_levels = self._many_levels()
+        X = X.copy() if many_levels else X
+        for column, levels in many_levels:
             index = levels.index(X[:, column])
             category = self.categories[column, levels.classes[index]]
             X[:, column] = np.where(index >= 0, category, X[:, column])
@@ -167,9 +123,9 @@ class CategoricalColumns(Columns):
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
-        if self.n_levels.any():  # of categories, not of their classes
+        if many_levels := self._many_levels():  # of categories, not of their classes
             probability_in_class = np.ones(self.categories.shape)
-            for column, levels in self._many_levels():
+            for column, levels in many_levels:
                 index = levels.index(self.categories[column])
                 probability_in_class[column] = levels.probabilities[index]
             probability = probability * probability_in_class

@@ -14,15 +14,9 @@ from sklearn_vae.persistence.validation import check_array
 @serializable
 @dataclass(eq=False)
 class CountColumns(Columns):
-    """Counts, of which the model's input is the root, divided by a power of two.
+    """Counts, of which the model's input is the root, divided by a power of two."""
 
-    Attributes
-    ----------
-    bounds : ndarray of shape (k, 2)
-        Smallest and largest count in ``fit``.
-    """
-
-    bounds: np.ndarray
+    bounds: np.ndarray  # (k, 2), smallest and largest count in ``fit``
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Poisson", "NegativeBinomial")
     possible_values: ClassVar[str] = "whole numbers of 0 or more"

@@ -11,6 +11,8 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
 
 # Columns of more levels than these have fewer classes: at most so many, one for each level of at
 # least so many rows.
@@ -21,37 +23,38 @@ MIN_ROWS_OF_CLASS = 5
 LOG_CONCENTRATION = (-7.0, 7.0)
 
 
+@serializable
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """Levels of one column, with their classes.
+    """Levels of one column, with their classes."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (L,)
-        The levels, in order.
-    classes : ndarray of shape (L,)
-        Class of each level, from 0 to C - 1.
-    probabilities : ndarray of shape (L,)
-        Probability of each level in its class.
-    """
-
-    values: np.ndarray
-    classes: np.ndarray
-    probabilities: np.ndarray
+    values: np.ndarray  # (L,), the levels in order
+    classes: np.ndarray  # (L,), class of each level, from 0 to C - 1
+    probabilities: np.ndarray  # (L,), probability of each level in its class
 
     @classmethod
-    def from_groups(cls, values: np.ndarray, counts: np.ndarray, groups: np.ndarray) -> Self:
-        """Fit the probabilities of levels in groups, numbered by their most frequent levels.
+    def fit(cls, values: np.ndarray, counts: np.ndarray, n_classes: int) -> Self:
+        """Make the most frequent levels classes of their own, and all others one class.
 
-        Levels (L,) are in order; ``counts`` (L,) are the rows of each, by weight, and ``groups``
-        (L,) have any numbering without gaps.
+        Levels (L,) are in order; ``counts`` (L,) are the rows of each, by weight. Classes are in
+        the order of their most frequent levels.
         """
+        groups = np.full(len(counts), n_classes - 1)
+        groups[np.argsort(-counts, kind="stable")[: n_classes - 1]] = np.arange(n_classes - 1)
         order = np.lexsort((-counts, groups))  # the most frequent level of a group comes first
         _, first = np.unique(groups[order], return_index=True)
         classes = np.argsort(np.argsort(order[first]))[groups]
         is_shared = np.bincount(classes)[classes] > 1
         smoothed = counts + concentration(counts[is_shared])
         return cls(values, classes, smoothed / np.bincount(classes, smoothed)[classes])
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("values", self.values, "f", (None,))
+        check_array("classes", self.classes, "i", self.values.shape)
+        check_array("probabilities", self.probabilities, "f", self.values.shape)
+        if not len(self.values):
+            raise ValueError("there must be levels")
 
     @property
     def representatives(self) -> np.ndarray:
@@ -95,11 +98,3 @@ def count_classes(counts: np.ndarray) -> int:
     """Choose the number of classes of levels without an order, of which there are many."""
     n_frequent = int((counts >= MIN_ROWS_OF_CLASS).sum())
     return max(min(n_frequent + 1, MAX_CLASSES), 2)
-
-
-def group_by_frequency(counts: np.ndarray, n_classes: int) -> np.ndarray:
-    """Make the most frequent levels classes of their own, and the others one group: (L,)."""
-    groups = np.full(len(counts), n_classes - 1)
-    frequent = np.argsort(-counts, kind="stable")[: n_classes - 1]
-    groups[frequent] = np.arange(n_classes - 1)
-    return groups

@@ -35,14 +35,10 @@ class PointMassColumns(RealColumns):
     """Real numbers of which some values are common, as 0 among prices.
 
     Values are encoded one-hot for the point masses, followed by the standardized number.
-
-    Attributes
-    ----------
-    point_masses : ndarray of shape (k, S)
-        Common values, in order; NaN, at last, is the value of another column, by which
-        ``TableEncoder`` encodes and decodes it.
     """
 
+    # (k, S), common values, in order; NaN, at last, is the value of another column, by which
+    # ``TableEncoder`` encodes and decodes it
     point_masses: np.ndarray
 
     likelihoods: ClassVar[tuple[str, ...]] = ("ZeroInflated",)
@@ -57,13 +53,8 @@ class PointMassColumns(RealColumns):
         has_scale = len(np.unique(numbers.values)) > 1
         if column.is_equal is not None:  # the encoder reads equal values as numbers, too
             numbers, point_masses = column, np.append(point_masses, np.nan)
-        columns = cls._with_units_of(
-            numbers if has_scale else column, likelihood, point_masses=point_masses[None]
-        )
-        if len(numbers.values):
-            columns._fit_samples(numbers)
-            if marginal is not None:
-                columns._set_knots(marginal)
+        scaled = numbers if has_scale else column
+        columns = cls._fit(scaled, numbers, likelihood, point_masses=point_masses[None])
         # a point mass is spread over the step of all values
         columns.steps = np.array([recording_step(column)])
         return columns
@@ -112,10 +103,6 @@ class PointMassColumns(RealColumns):
         values[..., -1] = super().encode(X)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
-
-    def scores(self, X: np.ndarray) -> np.ndarray:
-        """Return point masses as the numbers that they are: (n, k) -> (n, k)."""
-        return super().encode(X)
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""

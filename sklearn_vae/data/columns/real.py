@@ -1,21 +1,15 @@
 """Columns of real numbers, standardized, and of positive ones, whose logarithms are."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import (
-    parts_of_columns,
-    weighted_moments,
-    within,
-)
+from sklearn_vae.data.arrays import weighted_moments, within
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
-    Marginal,
     TrainingColumn,
     recording,
     times_power_of_two,
@@ -36,32 +30,16 @@ LARGEST = MAX_ENCODED[np.dtype(np.float64)]
 @serializable
 @dataclass(eq=False)
 class RealColumns(Columns):
-    """Real numbers, standardized; far ones on a logarithmic scale.
+    """Real numbers, standardized; far ones on a logarithmic scale."""
 
-    Attributes
-    ----------
-    exponent, shift, scale : ndarray of shape (k,)
-        Power of two, mean and standard deviation.
-    bounds : ndarray of shape (k, 2)
-        Bounds of samples, in X's units; NaN for columns of point masses only.
-    decimals : ndarray of shape (k,)
-        Decimals of samples; -1 if they are not rounded.
-    steps : ndarray of shape (k,)
-        Recording steps of samples, counted from the lower bound; 0 for columns without.
-    n_knots : ndarray of shape (k,)
-        Number of knots of each column's normal scores; 0 for columns without.
-    knots : ndarray of shape (n_knots.sum(), 2)
-        Standardized values and their normal scores, column after column.
-    """
-
-    exponent: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
-    bounds: np.ndarray
-    decimals: np.ndarray
-    steps: np.ndarray
-    n_knots: np.ndarray
-    knots: np.ndarray
+    exponent: np.ndarray  # (k,), power of two
+    shift: np.ndarray  # (k,), mean
+    scale: np.ndarray  # (k,), standard deviation
+    bounds: np.ndarray  # (k, 2), of samples, in X's units; NaN with point masses only
+    decimals: np.ndarray  # (k,), of samples; -1 if they are not rounded
+    steps: np.ndarray  # (k,), recording steps, from the lower bound; 0 for columns without
+    # standardized values and their normal scores, (n_knots, 2) each; None for columns without
+    knots: list[np.ndarray | None]
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian",)
     has_unseen: ClassVar[bool] = False
@@ -72,52 +50,41 @@ class RealColumns(Columns):
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
-        columns = cls._with_units_of(column, likelihood)
-        columns._fit_samples(column)
-        if column.marginal is not None:
-            columns._set_knots(column.marginal)
-        return columns
+        return cls._fit(column, column, likelihood)
 
     @classmethod
-    def _with_units_of(
-        cls, column: TrainingColumn, likelihood: "Likelihood | None", **point_masses: np.ndarray
+    def _fit(
+        cls,
+        column: TrainingColumn,
+        numbers: TrainingColumn,
+        likelihood: "Likelihood | None",
+        **point_masses: np.ndarray,
     ) -> Self:
-        """Fit power of two, mean and standard deviation only; samples keep to nothing yet."""
-        values, weights = column.values, column.weights
+        """Fit the units to the values of a column, and what samples keep to, to its numbers."""
+        values = column.values.astype(np.float64)
         is_linear = cls.link is np.positive  # logarithms do not overflow
-        largest = np.float64(max(values.max(), -values.min()))
-        exponent = int(np.frexp(largest)[1]) if is_linear else 0
-        linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
-        mean, variance = weighted_moments(linked, weights)
+        exponent = int(np.frexp(np.abs(values).max())[1]) if is_linear else 0
+        shift, variance = weighted_moments(np.ldexp(cls.link(values), -exponent), column.weights)
+        scale, knots = np.sqrt(variance), None
+        bounds, decimals, step = (np.nan, np.nan), -1, 0.0
+        if len(numbers.values):
+            bounds = float(numbers.values.min()), float(numbers.values.max())
+            decimals, step = recording(numbers)
+            if (marginal := column.marginal) is not None and len(marginal.knots):
+                knots = marginal.knots
+                shift, scale = np.ldexp([marginal.loc, marginal.scale], -exponent)
         return cls(
             indices=np.array([column.index]),
             likelihood=likelihood,
             exponent=np.array([exponent]),
-            shift=np.array([mean]),
-            scale=np.array([np.sqrt(variance)]),
-            bounds=np.full((1, 2), np.nan),
-            decimals=np.array([-1]),
-            steps=np.zeros(1),
-            n_knots=np.zeros(1, dtype=int),
-            knots=np.zeros((0, 2)),
+            shift=np.array([shift]),
+            scale=np.array([scale]),
+            bounds=np.array([bounds]),
+            decimals=np.array([decimals]),
+            steps=np.array([step]),
+            knots=[knots],
             **point_masses,
         )
-
-    def _set_knots(self, marginal: Marginal) -> None:
-        """Set the normal scores of a single column, if it has any, and the units of its knots."""
-        if not len(marginal.knots):
-            return
-        self.knots, self.n_knots = marginal.knots, np.array([len(marginal.knots)])
-        self.shift, self.scale = (
-            np.ldexp([unit], -self.exponent) for unit in (marginal.loc, marginal.scale)
-        )
-
-    def _fit_samples(self, column: TrainingColumn) -> None:
-        """Fit what samples of a single column keep to: its range and its recording step."""
-        values = column.values.astype(np.float64)
-        self.bounds = np.array([[values.min(), values.max()]])
-        decimals, step = recording(column)
-        self.decimals, self.steps = np.array([decimals]), np.array([step])
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -129,21 +96,21 @@ class RealColumns(Columns):
         check_array("bounds", self.bounds, "f", (k, 2), allows_nan=True)
         check_array("decimals", self.decimals, "i", (k,))
         check_array("steps", self.steps, "f", (k,))
-        check_array("n_knots", self.n_knots, "i", (k,))
-        if not ((self.n_knots == 0) | (self.n_knots >= 2)).all() or (self.n_knots < 0).any():
-            raise ValueError("'n_knots' must be 0, or at least 2")
-        check_array("knots", self.knots, "f", (int(self.n_knots.sum()), 2))
+        for _, knots in self._normal_scores():
+            check_array("knots", knots, "f", (None, 2))
+        if len(self.knots) != k or any(len(knots) < 2 for _, knots in self._normal_scores()):
+            raise ValueError("'knots' must be None, or at least 2, of each column")
         if (np.abs(self.decimals) > MAX_DECIMALS).any():
             raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
-    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the power of two, the mean and the standard deviation: (k,) each."""
-        return self.exponent, self.shift, self.scale
-
-    def _normal_scores(self) -> Iterator[tuple[int, np.ndarray]]:
+    def _normal_scores(self) -> list[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
-        for column, part in parts_of_columns(self.n_knots):
-            yield column, self.knots[part]
+        return [(column, knots) for column, knots in enumerate(self.knots) if knots is not None]
+
+    @property
+    def has_knots(self) -> np.ndarray:
+        """Mask of columns with normal scores: (k,)."""
+        return np.array([knots is not None for knots in self.knots])
 
     def standardize(self, X: np.ndarray) -> np.ndarray:
         """Divide by the power of two, subtract the mean, divide by the scale: (n, k) -> (n, k)."""
@@ -167,7 +134,7 @@ class RealColumns(Columns):
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
         """Undo ``normalize`` up to the standardization: (n, k) -> (n, k)."""
         far, excess = _beyond_tail(values)
-        if not (len(self.knots) or far.any()):
+        if not (self._normal_scores() or far.any()):
             return values
         values = values.copy()
         distance = TAIL + np.expm1(np.minimum(excess, np.log(LARGEST)))
@@ -178,7 +145,7 @@ class RealColumns(Columns):
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values evenly over their recording step, for normal scores: (n, k) -> (n, k)."""
-        step = self.steps * (self.n_knots > 0)
+        step = self.steps * self.has_knots
         if not step.any():
             return X
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
@@ -199,7 +166,7 @@ class RealColumns(Columns):
             X = self.inverse_link(X)
         if not is_sample:
             # a mean of scores beyond those of all values would be anywhere
-            is_bent = (self.n_knots > 0) | (self.link is not np.positive)
+            is_bent = self.has_knots | (self.link is not np.positive)
             return within(X, *np.where(is_bent, self.bounds.T, np.nan))
         return self.on_steps(self.within_bounds(X))
 
@@ -224,7 +191,7 @@ class RealColumns(Columns):
 
         Of logarithms, whose steps differ, it is the least one, which the largest value has.
         """
-        has_steps = (self.steps > 0) & (self.n_knots == 0) & ~np.isnan(self.bounds[:, 1])
+        has_steps = (self.steps > 0) & ~self.has_knots & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
         step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
         return np.where(has_steps, np.minimum(step[0], LARGEST), 0.0)
@@ -237,7 +204,7 @@ class RealColumns(Columns):
             step = np.where(self.decimals >= 0, 0.5 * 10.0 ** -np.maximum(self.decimals, 0), 0)
             radius = np.ldexp(np.where(half > 0, half, step), -self.exponent) / self.scale
         # normal scores give the steps of common values next to no probability
-        radius[self.n_knots > 0] = 0
+        radius[self.has_knots] = 0
         low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
         return low, high, np.empty((len(low), 0)), radius
 

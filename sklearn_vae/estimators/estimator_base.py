@@ -1,15 +1,20 @@
-"""Mixins of estimators of tables: names and nested parameters, display, tags of their input."""
+"""Base of all estimators: names and nested parameters, display, tags of their input."""
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
+from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.estimators.parts import resolve
+from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.system.device import default_modes
 
 # How the default estimator, None, gets nested parameters.
 ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
@@ -35,46 +40,80 @@ INTERNAL = (
 )  # fmt: skip
 
 
-class NamesHereMixin:
-    """An estimator that answers the names of parameters in other libraries with those here."""
+@dataclass(frozen=True)
+class ValidatedRows:
+    """Rows of numbers that another estimator has read, in the place of a table X in ``fit``."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
-            cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
-
-
-def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor's error of an unknown parameter name the one that is meant."""
-    names = signature(init).parameters
-
-    @wraps(init)
-    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs.keys() - names.keys():
-            if (here := NAMES_HERE.get(name)) in names:
-                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
-        init(self, *args, **kwargs)
-
-    return named_init
+    rows: np.ndarray  # (n, n_features), all or some of them
+    validated_by: Any  # the estimator that has read the table
+    weight: np.ndarray | None = None  # (n,), their sample weights
 
 
-class ReprMixin:
-    """An estimator whose display in a notebook leaves out internal attributes."""
-
-    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
-        attributes = super()._get_fitted_attr_html(*args, **kwargs)  # type: ignore[misc]
-        for name in INTERNAL:
-            attributes.pop(name, None)
-        return attributes
+# Rows to fit.
+FitRows = Rows | ValidatedRows
 
 
-class NestedParamsMixin(NamesHereMixin):
-    """An estimator whose parameters may have nested parameters.
+class EstimatorBase(SerializationMixin, BaseEstimator):
+    """Base of an estimator of tables, whose parameters may have nested parameters.
 
     Fields of dataclasses are parameters of the estimator, such as ``prior__n_components``, as the
     parameters of a Pipeline's steps are. Dataclasses are frozen: setting a field replaces the
     object.
     """
+
+    _parameter_constraints: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
+            shared, names = cls._parameter_constraints, signature(cls.__init__).parameters
+            cls._parameter_constraints = {name: shared[name] for name in names if name in shared}
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
+        attributes = super()._get_fitted_attr_html(*args, **kwargs)
+        for name in INTERNAL:
+            attributes.pop(name, None)
+        return attributes
+
+    def fit(self, X: FitRows, y: Target = None, sample_weight: Weights = None) -> Self:
+        """Fit the model to the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units. A table that exceeds memory may be a callable that
+            returns a new iterator of arrays or data frames, but for VAEClassifier.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Classes for VAEClassifier; with ``conditional=True``, classes, or numbers of a
+            floating-point type. Else ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of times that each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid. The estimator is then as before.
+        """
+        with default_modes():
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Target, sample_weight: Weights) -> None:
+        """Set the fitted attributes; an error restores them."""
+        raise NotImplementedError
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
@@ -89,12 +128,10 @@ class NestedParamsMixin(NamesHereMixin):
         dict
             Values by name.
         """
-        params = super().get_params(deep)  # type: ignore[misc]
-        if not deep:
-            return params
+        params: dict[str, Any] = super().get_params(deep)
         nested = {
             f"{name}__{field}": nested_value
-            for name, value in params.items()
+            for name, value in (params.items() if deep else ())
             for field, nested_value in _fields_of(name, value).items()
         }
         return {**params, **nested}
@@ -117,14 +154,14 @@ class NestedParamsMixin(NamesHereMixin):
         ValueError
             If there is no parameter of that name, or its object refuses the value.
         """
-        names = super().get_params(deep=False)  # type: ignore[misc]
+        names = super().get_params(deep=False)
         nested: dict[str, dict[str, object]] = defaultdict(dict)
         for key in list(params):
             name, separator, field = key.partition("__")
             value = params.get(name, names.get(name))
             if separator and name in names and not hasattr(value, "set_params"):
                 nested[name][field] = params.pop(key)
-        super().set_params(**params)  # type: ignore[misc]
+        super().set_params(**params)
         for name, changes in nested.items():
             self._check_fields(name, changes)
             setattr(self, name, replace(resolve(name, getattr(self, name)), **changes))
@@ -151,12 +188,15 @@ def _fields_of(name: str, value: object) -> dict[str, object]:
     return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
 
 
-class TableTagsMixin(ReprMixin):
-    """An estimator of tables with categories and missing values, or of sparse matrices."""
+def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor's error of an unknown parameter name the one that is meant."""
+    names = signature(init).parameters
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
+    @wraps(init)
+    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs.keys() - names.keys():
+            if (here := NAMES_HERE.get(name)) in names:
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
+        init(self, *args, **kwargs)
+
+    return named_init
