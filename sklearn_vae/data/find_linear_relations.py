@@ -159,7 +159,8 @@ class _Search:
             column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
             decimals, step = recording(column)
             width = step or RELATIVE_WIDTH * float(np.abs(column.values).max())
-            lattice = np.array([column.values.min(), step], dtype=np.float64)
+            is_decimal = step == 10.0**-decimals  # ties are rounded as numpy does
+            lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
             self.units[k] = lattice, decimals, width, float(column.values.std())
         return self.units[k]
 
@@ -281,7 +282,10 @@ def _derived(relations: list[LinearRelation]) -> set[int]:
 
 
 def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | None:
-    """Sort relations such that a derived source comes before; None if they go in a circle."""
+    """Sort relations such that a derived source comes before; None if they go in a circle.
+
+    Those of many sources come before those of some of these, which are adjusted first.
+    """
     ordered: list[LinearRelation] = []
     left = relations
     while left:
@@ -289,7 +293,7 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
         ready = [each for each in left if missing.isdisjoint(each.sources.tolist())]
         if not ready:
             return None
-        ordered += ready
+        ordered += sorted(ready, key=lambda each: -len(each.sources))
         left = [each for each in left if each not in ready]
     return ordered
 

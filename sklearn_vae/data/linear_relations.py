@@ -42,7 +42,7 @@ class LinearRelation:
     signs : ndarray of shape (k,)
         1 for sources without negative values, -1 for those without positive ones, otherwise 0.
     lattice : ndarray of shape (2,)
-        A value of the derived column, and its recording step, 0 if there is none.
+        A value of the derived column, and its recording step, 0 if decimals say all.
     decimals : int
         Decimals of the derived column, -1 if there are more.
     width : float
