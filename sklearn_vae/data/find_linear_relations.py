@@ -33,8 +33,8 @@ TIE = 1e-6
 # Denominators of coefficients as fractions, and numbers of their digits, that are tried.
 DENOMINATORS = range(1, 13)
 DIGITS = range(1, 7)
-# Errors below this fraction of the largest possible one are as good as none.
-LEAST_ERROR = 0.001
+# Rounding errors up to this fraction of the width are none; others may be up to half of it.
+EXACT, HALF = 0.01, 0.5
 # The evidence for no relation.
 NONE: tuple[float, None] = (-np.inf, None)
 
@@ -100,6 +100,7 @@ class _Search:
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
+        self.least_width: dict[int, float] = {}
         self.units: dict[int, tuple[np.ndarray, int, float, float]] = {}
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
@@ -158,8 +159,10 @@ class _Search:
         if k not in self.units:
             column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
             decimals, step = recording(column)
-            width = step or RELATIVE_WIDTH * float(np.abs(column.values).max())
-            is_decimal = step == 10.0**-decimals  # ties are rounded as numpy does
+            relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
+            width = step or relative
+            self.least_width[k] = 10.0**-decimals if decimals >= 0 else relative
+            is_decimal = step == self.least_width[k]  # ties are rounded as numpy does
             lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
             self.units[k] = lattice, decimals, width, float(column.values.std())
         return self.units[k]
@@ -175,9 +178,9 @@ class _Search:
             return None
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
         most, found = self._relation(derived, sources)
-        if most >= 0:
-            fewer = self._relation(derived, large)
-            most, found = max((most, found), fewer, key=lambda pair: pair[0])
+        if most >= 0 and len(large) < len(sources):
+            without_small = self._relation(derived, large)
+            most, found = max((most, found), without_small, key=lambda pair: pair[0])
         while found is not None and len(found.sources) > 1:
             sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
             del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
@@ -217,40 +220,44 @@ class _Search:
         # no other coefficients have smaller squared errors
         if np.square(errors * self.scale[derived]).sum() > np.square(tolerance).sum():
             return NONE
+        sources_of_rows = self.rows[:, relation.sources].T
+        n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
+        best: tuple[float, LinearRelation | None] = NONE
         for cost, coefficients in _round_numbers(slopes):
             if coefficients.all():
                 intercept = float(self.mean[derived] - self.mean[sources] @ coefficients)
                 rounded = replace(relation, coefficients=coefficients, intercept=intercept)
-                evidence, found = self._with_intercept(rounded)
-                if found is not None and self._holds(found):
-                    return (
-                        (evidence - cost, found) if evidence - cost > MIN_EVIDENCE else (0.0, None)
-                    )
-        return 0.0, None
+                for intercept_cost, intercept, is_exact in self._intercepts(rounded):
+                    # against similar relations that do not hold: each row would with a probability
+                    # of this fraction, and those of a source's most common value always
+                    evidence = (n_common - len(self.rows)) * np.log(EXACT if is_exact else HALF)
+                    evidence -= cost + intercept_cost
+                    if evidence > best[0]:
+                        best = float(evidence), replace(rounded, intercept=intercept)
+        evidence, found = best
+        if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
+            return 0.0, None
+        if (width := self.least_width[derived]) < found.width:
+            exact = replace(found, width=width)
+            found = exact if self._holds(exact) else found
+        return evidence, found
 
     @np.errstate(all="ignore")
-    def _with_intercept(self, relation: LinearRelation) -> tuple[float, LinearRelation | None]:
-        """Return a relation with the simplest intercept with which it holds, and its evidence.
-
-        It is the evidence against similar relations that do not hold: a row tells little if its
-        error is near the largest possible one, and nothing of the coefficient of a source that
-        has its most common value.
-        """
+    def _intercepts(self, relation: LinearRelation) -> list[tuple[float, float, bool]]:
+        """Cost of each intercept with which a relation holds, it, and whether it does exactly."""
         y, tolerance = self.rows[:, relation.derived], relation.tolerance(self.rows)
         expected = replace(relation, intercept=0.0).predict(self.rows)
         bounds = np.stack([y - tolerance, y + tolerance])
         bounds = bounds / expected if self.is_log else bounds - expected
         low, high = bounds[0].max(), bounds[1].min()
-        for cost, (intercept,) in _round_numbers(np.array([low / 2 + high / 2])):
-            if low <= intercept <= high:
-                intercept = float(np.log(intercept) if self.is_log else intercept)
-                found = replace(relation, intercept=intercept)
-                error = 0.5 * (np.abs(y - found.predict(self.rows)) / tolerance).max()
-                sources = self.rows[:, found.sources].T
-                n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources)
-                per_row = -float(np.log(max(error, LEAST_ERROR)))
-                return (len(y) - n_common) * per_row - cost, found
-        return NONE
+        found = []
+        if np.isfinite([low, high]).all() and low <= high:
+            for cost, (x,) in _round_numbers(np.array([low / 2 + high / 2])):
+                if low <= x <= high:
+                    errors = np.abs(y - (expected * x if self.is_log else expected + x))
+                    is_exact = bool((errors <= 2 * EXACT * tolerance).all())
+                    found.append((cost, float(np.log(x) if self.is_log else x), is_exact))
+        return found
 
     def _holds(self, relation: LinearRelation) -> bool:
         """Return whether a relation holds in all rows that have all of its columns."""

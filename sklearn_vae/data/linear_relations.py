@@ -80,14 +80,14 @@ class LinearRelation:
             size, is_first = abs(c), not text
             if self.is_log:
                 sign = ("" if c > 0 else "1 / ") if is_first else (" * " if c > 0 else " / ")
-                text += sign + names[j] + ("" if size == 1 else f"^{size:.4g}")
+                text += sign + names[j] + ("" if size == 1 else f"^{size:.6g}")
             else:
                 sign = ("" if c > 0 else "-") if is_first else (" + " if c > 0 else " - ")
-                text += sign + ("" if size == 1 else f"{size:.4g} ") + names[j]
+                text += sign + ("" if size == 1 else f"{size:.6g} ") + names[j]
         if self.is_log and self.intercept:
-            text += f" * {np.exp(self.intercept):.4g}"
+            text += f" * {np.exp(self.intercept):.6g}"
         elif self.intercept:
-            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.4g}"
+            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.6g}"
         return text
 
     @property
@@ -186,7 +186,8 @@ class LinearRelation:
         codes[rows] = np.where(agrees, 0, CONTRADICTION)
         error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
         log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
-        log_p[rows] += np.where(agrees, -np.log(self.width), log_contradiction)
+        log_step = np.log(self.lattice[1] or self.width)
+        log_p[rows] += np.where(agrees, -log_step, log_contradiction)
         for k, source in enumerate(self.sources.tolist()):
             rows = np.flatnonzero((n_missing == 1) & missing[:, k])
             if not len(rows):
