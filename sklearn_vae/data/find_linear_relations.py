@@ -216,15 +216,19 @@ class _Search:
         tolerance = relation.tolerance(self.rows)
         if self.is_log:
             with np.errstate(all="ignore"):
-                tolerance = -np.log1p(-tolerance / self.rows[:, relation.derived])
-        # no other coefficients have smaller squared errors
-        if np.square(errors * self.scale[derived]).sum() > np.square(tolerance).sum():
+                fraction = tolerance / self.rows[:, relation.derived]
+                tolerance = -np.log1p(-np.minimum(fraction, 1))
+        # what other coefficients may add to the squared errors, of which these have the least
+        room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
+        if room < 0:
             return NONE
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
         best: tuple[float, LinearRelation | None] = NONE
         for cost, coefficients in _round_numbers(slopes):
-            if coefficients.all():
+            change = coefficients - slopes
+            added = (len(self.rows) - 1) * (change @ relation.covariance @ change)
+            if coefficients.all() and added <= room:
                 intercept = float(self.mean[derived] - self.mean[sources] @ coefficients)
                 rounded = replace(relation, coefficients=coefficients, intercept=intercept)
                 for intercept_cost, intercept, is_exact in self._intercepts(rounded):
