@@ -310,7 +310,7 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
 
 
 def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Return values (k,) as fractions, with few digits, and as they are, simplest first.
+    """Return values (k,) as they are, as fractions, and with few digits.
 
     Before each is its cost, the logarithm of the number of values that are as simple.
     """
@@ -322,4 +322,4 @@ def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
     for n_digits in DIGITS:
         cost = len(values) * n_digits * float(np.log(10))
         found.append((cost, np.array([float(f"{x:.{n_digits}g}") for x in values.tolist()])))
-    return sorted(found, key=lambda pair: pair[0])
+    return found
