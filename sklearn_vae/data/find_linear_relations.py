@@ -1,8 +1,7 @@
 """Search for columns that follow from others by a linear equation, or that of logarithms."""
 
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from sklearn_vae.numerics.row_subsets import small_batches, spread_out
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Evidence for a relation, at least, in nats: chance would give it with e^-20.
+# Evidence for a relation, at least, in nats: chance, or a similar one, would give it with e^-20.
 MIN_EVIDENCE = 20.0
 # Distinct values of a column that follows from others, at least.
 MIN_VALUES = 10
@@ -31,8 +30,13 @@ MAX_LOST = 0.05
 SMALL_PART, LARGE_PART = 0.001, 0.05
 # Difference of coefficients that is due to rounding.
 TIE = 1e-6
-# Largest denominators of coefficients, as fractions, in the order in which they are tried.
-DENOMINATORS = 12, 1000
+# Denominators of coefficients as fractions, and numbers of their digits, that are tried.
+DENOMINATORS = range(1, 13)
+DIGITS = range(1, 7)
+# Rounding errors up to this fraction of the width are none; others may be up to half of it.
+EXACT, HALF = 0.01, 0.5
+# The evidence for no relation.
+NONE: tuple[float, None] = (-np.inf, None)
 
 
 def find_linear_relations(
@@ -82,7 +86,9 @@ class _Search:
         ]
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows), MAX_ROWS)]
-        values = np.unique(X[np.ix_(rows, columns)].astype(np.float64), axis=0)
+        _, first = np.unique(X[np.ix_(rows, columns)], axis=0, return_index=True)
+        self.rows = X[rows[first]]
+        values = self.rows[:, columns].astype(np.float64)
         with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
             linked = np.log(values) if is_log else values
             scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
@@ -92,6 +98,10 @@ class _Search:
         linked, self.scale = linked[:, varies], scale[varies]
         self.mean = linked.sum(axis=0) / max(len(linked), 1)
         self.Z = (linked - self.mean) / self.scale
+        low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
+        self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
+        self.least_width: dict[int, float] = {}
+        self.units: dict[int, tuple[np.ndarray, int, float, float]] = {}
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -138,33 +148,46 @@ class _Search:
                 return relation
         return None
 
-    def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, float]:
-        """Least squares, in standard deviations: coefficients (k,) and the largest error."""
+    def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""
         z = self.Z[:, sources]
         coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
-        return coefficients, float(np.abs(self.Z[:, derived] - z @ coefficients).max())
+        return coefficients, self.Z[:, derived] - z @ coefficients
+
+    def _read(self, k: int) -> tuple[np.ndarray, int, float, float]:
+        """Lattice, decimals, width and standard deviation of a column, which is read once."""
+        if k not in self.units:
+            column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
+            decimals, step = recording(column)
+            relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
+            width = step or relative
+            self.least_width[k] = 10.0**-decimals if decimals >= 0 else relative
+            is_decimal = step == self.least_width[k]  # ties are rounded as numpy does
+            lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
+            self.units[k] = lattice, decimals, width, float(column.values.std())
+        return self.units[k]
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
-        """Return a column's relation with as few of the sources as it needs, if there is one."""
-        parts, error = self._solve(derived, sources)
-        if error > MAX_ERROR or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+        """Return a column's relation with the sources that it needs, if there is one."""
+        parts, errors = self._solve(derived, sources)
+        is_near = np.abs(errors).max() <= MAX_ERROR
+        if not is_near or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
             return None
-        column = TrainingColumn.of_numbers(self.X[:, self.columns[derived]])
-        decimals, step = recording(column)
-        width = step or RELATIVE_WIDTH * float(np.abs(column.values).max())
-        scale = float(column.values.std())
+        *_, width, scale = self._read(derived)
         if width > 2 * MAX_ERROR * scale:
             return None
-        lattice = np.array([column.values.min(), step], dtype=np.float64)
-        find = partial(self._relation, derived, (lattice, decimals, width, scale))
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
-        found = find(large) or find(sources)
-        fewer = found
-        while fewer is not None:
-            found = fewer
+        most, found = self._relation(derived, sources)
+        if most >= 0 and len(large) < len(sources):
+            without_small = self._relation(derived, large)
+            most, found = max((most, found), without_small, key=lambda pair: pair[0])
+        while found is not None and len(found.sources) > 1:
             sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
             del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
-            fewer = find(sources) if sources else None
+            evidence, fewer = self._relation(derived, sources)
+            if evidence < most:
+                break
+            most, found = evidence, fewer
         return found if found is not None and self._is_useful(found) else None
 
     def _evidence(self, derived: int, n_sources: int) -> float:
@@ -175,38 +198,70 @@ class _Search:
         log_chance = np.log(np.square(counts / len(self.Z)).sum())
         return float(-log_chance * (len(self.Z) - n_sources - 1))
 
-    def _relation(
-        self, derived: int, units: tuple[np.ndarray, int, float, float], sources: list[int]
-    ) -> LinearRelation | None:
-        """Return the relation with all of these sources, if it holds.
-
-        Coefficients are fractions if they serve. The derived column's units are its lattice,
-        decimals, width and scale.
-        """
-        parts, _ = self._solve(derived, sources)
+    def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
+        """Return the evidence for a relation with all of these sources, and it, if it holds."""
+        parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
-        observed = self.X[:, self.columns[sources]]
-        low, high = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
-        for denominator in (*DENOMINATORS, None):
-            coefficients = _to_fractions(slopes, denominator)
-            intercept = self.mean[derived] - self.mean[sources] @ coefficients
-            factor = np.exp(intercept) if self.is_log else intercept
-            factor = _to_fractions(np.array([factor]), denominator)[0]
-            if coefficients.all() and (factor or not self.is_log):
-                relation = LinearRelation(
-                    int(self.columns[derived]),
-                    self.columns[sources],
-                    self.is_log,
-                    coefficients,
-                    float(np.log(factor) if self.is_log else factor),
-                    np.atleast_2d(np.cov(linked.T)),
-                    (low >= 0).astype(int) - ((high <= 0) & (low < 0)),
-                    *units,
-                )
-                if self._holds(relation):
-                    return relation
-        return None
+        relation = LinearRelation(
+            int(self.columns[derived]),
+            self.columns[sources],
+            self.is_log,
+            slopes,
+            float(self.mean[derived] - self.mean[sources] @ slopes),
+            np.atleast_2d(np.cov(linked.T)),
+            self.signs[sources],
+            *self._read(derived),
+        )
+        tolerance = relation.tolerance(self.rows)
+        if self.is_log:
+            with np.errstate(all="ignore"):
+                fraction = tolerance / self.rows[:, relation.derived]
+                tolerance = -np.log1p(-np.minimum(fraction, 1))
+        # what other coefficients may add to the squared errors, of which these have the least
+        room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
+        if room < 0:
+            return NONE
+        sources_of_rows = self.rows[:, relation.sources].T
+        n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
+        best: tuple[float, LinearRelation | None] = NONE
+        for cost, coefficients in _round_numbers(slopes):
+            change = coefficients - slopes
+            added = (len(self.rows) - 1) * (change @ relation.covariance @ change)
+            if coefficients.all() and added <= room:
+                intercept = float(self.mean[derived] - self.mean[sources] @ coefficients)
+                rounded = replace(relation, coefficients=coefficients, intercept=intercept)
+                for intercept_cost, intercept, is_exact in self._intercepts(rounded):
+                    # against similar relations that do not hold: each row would with a probability
+                    # of this fraction, and those of a source's most common value always
+                    evidence = (n_common - len(self.rows)) * np.log(EXACT if is_exact else HALF)
+                    evidence -= cost + intercept_cost
+                    if evidence > best[0]:
+                        best = float(evidence), replace(rounded, intercept=intercept)
+        evidence, found = best
+        if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
+            return 0.0, None
+        if (width := self.least_width[derived]) < found.width:
+            exact = replace(found, width=width)
+            found = exact if self._holds(exact) else found
+        return evidence, found
+
+    @np.errstate(all="ignore")
+    def _intercepts(self, relation: LinearRelation) -> list[tuple[float, float, bool]]:
+        """Cost of each intercept with which a relation holds, it, and whether it does exactly."""
+        y, tolerance = self.rows[:, relation.derived], relation.tolerance(self.rows)
+        expected = replace(relation, intercept=0.0).predict(self.rows)
+        bounds = np.stack([y - tolerance, y + tolerance])
+        bounds = bounds / expected if self.is_log else bounds - expected
+        low, high = bounds[0].max(), bounds[1].min()
+        found = []
+        if np.isfinite([low, high]).all() and low <= high:
+            for cost, (x,) in _round_numbers(np.array([low / 2 + high / 2])):
+                if low <= x <= high:
+                    errors = np.abs(y - (expected * x if self.is_log else expected + x))
+                    is_exact = bool((errors <= 2 * EXACT * tolerance).all())
+                    found.append((cost, float(np.log(x) if self.is_log else x), is_exact))
+        return found
 
     def _holds(self, relation: LinearRelation) -> bool:
         """Return whether a relation holds in all rows that have all of its columns."""
@@ -238,7 +293,10 @@ def _derived(relations: list[LinearRelation]) -> set[int]:
 
 
 def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | None:
-    """Sort relations such that a derived source comes before; None if they go in a circle."""
+    """Sort relations such that a derived source comes before; None if they go in a circle.
+
+    Those of many sources come before those of some of these, which are adjusted first.
+    """
     ordered: list[LinearRelation] = []
     left = relations
     while left:
@@ -246,13 +304,22 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
         ready = [each for each in left if missing.isdisjoint(each.sources.tolist())]
         if not ready:
             return None
-        ordered += ready
+        ordered += sorted(ready, key=lambda each: -len(each.sources))
         left = [each for each in left if each not in ready]
     return ordered
 
 
-def _to_fractions(values: np.ndarray, denominator: int | None) -> np.ndarray:
-    """Return the nearest fractions whose denominators are at most this one; None for the values."""
-    if denominator is None:
-        return values
-    return np.array([float(Fraction(x).limit_denominator(denominator)) for x in values.tolist()])
+def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Return values (k,) as they are, as fractions, and with few digits.
+
+    Before each is its cost, the logarithm of the number of values that are as simple.
+    """
+    found = [(-len(values) * float(np.log(RELATIVE_WIDTH)), values)]
+    for denominator in DENOMINATORS:
+        numerators = np.rint(values * denominator)
+        cost = np.log(denominator * np.maximum(np.abs(numerators), 1)).sum()
+        found.append((float(cost), numerators / denominator))
+    for n_digits in DIGITS:
+        cost = len(values) * n_digits * float(np.log(10))
+        found.append((cost, np.array([float(f"{x:.{n_digits}g}") for x in values.tolist()])))
+    return found

@@ -42,7 +42,7 @@ class LinearRelation:
     signs : ndarray of shape (k,)
         1 for sources without negative values, -1 for those without positive ones, otherwise 0.
     lattice : ndarray of shape (2,)
-        A value of the derived column, and its recording step, 0 if there is none.
+        A value of the derived column, and its recording step, 0 if decimals say all.
     decimals : int
         Decimals of the derived column, -1 if there are more.
     width : float
@@ -80,14 +80,14 @@ class LinearRelation:
             size, is_first = abs(c), not text
             if self.is_log:
                 sign = ("" if c > 0 else "1 / ") if is_first else (" * " if c > 0 else " / ")
-                text += sign + names[j] + ("" if size == 1 else f"^{size:.4g}")
+                text += sign + names[j] + ("" if size == 1 else f"^{size:.6g}")
             else:
                 sign = ("" if c > 0 else "-") if is_first else (" + " if c > 0 else " - ")
-                text += sign + ("" if size == 1 else f"{size:.4g} ") + names[j]
+                text += sign + ("" if size == 1 else f"{size:.6g} ") + names[j]
         if self.is_log and self.intercept:
-            text += f" * {np.exp(self.intercept):.4g}"
+            text += f" * {np.exp(self.intercept):.6g}"
         elif self.intercept:
-            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.4g}"
+            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.6g}"
         return text
 
     @property
@@ -116,14 +116,26 @@ class LinearRelation:
         return self._inverse_link(self._linear(X))
 
     @np.errstate(all="ignore")
-    def agrees(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with all columns in which the relation holds: (n, d) -> (n,)."""
-        values, expected = X[:, self.derived].astype(np.float64), self.predict(X)
-        largest = np.abs(expected)
+    def _slopes(self, X: np.ndarray) -> np.ndarray:
+        """Absolute derivatives of the derived values by the sources: (n, d) -> (n, k)."""
+        slopes = np.abs(self.coefficients) * np.ones((len(X), 1))
+        return slopes * np.abs(X[:, [self.derived]] / X[:, self.sources]) if self.is_log else slopes
+
+    @np.errstate(all="ignore")
+    def agrees(self, X: np.ndarray, doubt: np.ndarray | float = 0.0) -> np.ndarray:
+        """Find rows with all columns in which the relation holds: (n, d) -> (n,).
+
+        The ``doubt`` (n,) is what the error may be beyond the rounding error.
+        """
+        return np.abs(X[:, self.derived] - self.predict(X)) <= self.tolerance(X) + doubt
+
+    @np.errstate(all="ignore")
+    def tolerance(self, X: np.ndarray) -> np.ndarray:
+        """Largest rounding error of derived values: (n, d) -> (n,)."""
+        largest = self.predict(X)
         if not self.is_log:
             largest = np.abs(self._link(X, self.sources)) @ np.abs(self.coefficients)
-        tolerance = 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
-        return np.abs(values - expected) <= tolerance
+        return 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
 
     def decode(
         self, X: np.ndarray, *, rounds: bool, rows: np.ndarray | slice = slice(None)
@@ -148,6 +160,7 @@ class LinearRelation:
     def resolve(
         self,
         X: np.ndarray,
+        doubt: np.ndarray,
         codes: np.ndarray,
         log_p: np.ndarray,
         round_values: Callable[[np.ndarray], np.ndarray],
@@ -159,34 +172,42 @@ class LinearRelation:
         log-density of the derived value is added. If a source is filled in, it is that of the
         source's value, which follows, with the change of variables; ``round_values`` (n, d) ->
         (n, d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside
-        the probability of unseen values.
+        the probability of unseen values. ``doubt`` (n, d) is the largest error of filled values:
+        a total that is rounded tells its parts up to a rounding error.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
         rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
         self.decode(X, rounds=True, rows=rows)
+        doubt[rows, self.derived] = self._doubt(X, doubt, rows)
         codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
-        agrees = self.agrees(X[rows])
+        agrees = self.agrees(X[rows], self._doubt(X, doubt, rows) + doubt[rows, self.derived])
         codes[rows] = np.where(agrees, 0, CONTRADICTION)
         error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
         log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
-        log_p[rows] += np.where(agrees, -np.log(self.width), log_contradiction)
+        log_step = np.log(self.lattice[1] or self.width)
+        log_p[rows] += np.where(agrees, -log_step, log_contradiction)
         for k, source in enumerate(self.sources.tolist()):
             rows = np.flatnonzero((n_missing == 1) & missing[:, k])
             if not len(rows):
                 continue
             X[rows, source] = 1 if self.is_log else 0
-            X[rows, source] = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
-            values = round_values(X[rows])[:, source]
-            slope = np.full(len(rows), abs(self.coefficients[k]))
-            if self.is_log:
-                slope *= X[rows, self.derived] / X[rows, source]
-            X[rows, source] = values
-            agrees = self.agrees(X[rows]) & (values * self.signs[k] >= 0)
+            X[rows, source] = exact = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
+            slope = self._slopes(X[rows])[:, k]
+            X[rows, source] = values = round_values(X[rows])[:, source]
+            error = self._doubt(X, doubt, rows) + doubt[rows, self.derived]
+            agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
+            doubt[rows, source] = np.abs(values - exact) + (error + 0.5 * self.width) / slope
             codes[rows] = np.where(agrees, 0, CONTRADICTION)
             log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
+
+    def _doubt(self, X: np.ndarray, doubt: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Largest error of derived values in some rows, by that of their sources: (m,)."""
+        return np.nan_to_num(
+            (self._slopes(X[rows]) * doubt[np.ix_(rows, self.sources)]).sum(axis=1)
+        )
 
     @np.errstate(all="ignore")
     def adjust(

@@ -371,13 +371,15 @@ class TableEncoder:
 
         Missing derived values are not encoded. (n, d) -> (n, d), (n, d), (n,).
         """
-        filled, log_p = X.copy(), np.zeros(len(X))
+        filled, doubt, log_p = X.copy(), np.zeros(X.shape), np.zeros(len(X))
         for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
             pair.fill(filled)
         codes = np.full((len(self.linear_relations), len(X)), np.nan)
+        pairs = zip(self.linear_relations, codes, strict=True)
+        finest_first = sorted(pairs, key=lambda pair: pair[0].width / pair[0].scale)
         for _ in self.linear_relations:  # a value that is filled last determines others
-            for relation, of_relation in zip(self.linear_relations, codes, strict=True):
-                relation.resolve(filled, of_relation, log_p, self._on_steps)
+            for relation, of_relation in finest_first:
+                relation.resolve(filled, doubt, of_relation, log_p, self._on_steps)
         encoded = filled.copy()
         for pair in self.one_to_one:
             encoded[:, pair.derived] = pair.encode(filled)

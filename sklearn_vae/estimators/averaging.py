@@ -180,10 +180,10 @@ class AverageFitter:
 
     def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
         """Columns that trees may predict: numbers that get means, and classes of large tables."""
-        columns, is_positive = [], self.model.columns_.is_positive
-        for j in range(rows.shape[1]):
+        columns, encoder = [], self.model.columns_
+        for j in np.flatnonzero(~(encoder.is_positive | encoder.is_constant)).tolist():
             values = rows[~np.isnan(rows[:, j]), j]
-            if not len(values) or is_positive[j]:
+            if not len(values):
                 continue
             max_classes = min(MAX_CLASSES_TO_CORRECT, len(values) // 2) if self.is_large else 0
             if self.has_classes[j] and len(np.unique(values)) > max_classes:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
 
 import numpy as np
@@ -116,7 +117,7 @@ def _to_number(value: object, field: Field, message: str) -> float:
             raise ValueError(f"{message}, whose categories were {categories} in fit.") from None
     if time_type(field.dtype) is not None:
         number = seconds(value, field, message)
-    elif not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+    elif not isinstance(value, Real | Decimal) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
     else:
         try:

@@ -85,7 +85,7 @@ def test_products_and_changes_of_units_are_found():
     celsius = rng.normal(15, 8, 300).round(1)
     price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
     X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
-    fahrenheit, amount = find_linear_relations(X, [*range(5)])
+    amount, fahrenheit = find_linear_relations(X, [*range(5)])
 
     assert (fahrenheit.derived, fahrenheit.sources.tolist(), fahrenheit.is_log) == (1, [0], False)
     assert fahrenheit.coefficients == 1.8
@@ -140,6 +140,40 @@ def test_a_derived_column_is_a_source():
     sample = fit(VAEDensity, X).sample(200, random_state=0)
     assert (np.abs(sample[:, 0] - sample[:, 2] / sample[:, 1]) < 0.0051).all()
     assert derived(np.column_stack([price, 2 * price, 3 * price])).keys() == {1, 2}
+
+
+def test_the_simplest_coefficients_that_hold():
+    """Rounding errors neither shift them nor drop a source that tells the last digits."""
+    rng = np.random.default_rng(0)
+    inch, year, month = rng.normal(66, 9, 900).round(), *rng.integers(1, 13, (2, 900)) * 1.0
+    for x, factor in ((inch, 2.54), (np.exp(rng.normal(4, 1, 900)).round(2), 1.0847)):
+        (found,) = find_linear_relations(np.column_stack([x, (factor * x).round(2)]), [0, 1])
+        assert found.coefficients == factor
+        assert found.intercept == 0
+    assert derived(np.column_stack([1e6 * inch, inch + year, 1e6 * inch + inch + year])) == {
+        2: {0: 1.0, 1: 1.0}
+    }
+    (found,) = find_linear_relations(np.column_stack([year, month, 12 * year + month]), [0, 1, 2])
+    assert sorted(found.coefficients) == [1, 12]
+
+
+@pytest.mark.parametrize("n_rows", [12, 16, 24, 40])
+def test_near_misses_in_few_rows(n_rows):
+    """No coefficients are found that hold in these rows only, as most others break them."""
+    rng = np.random.default_rng(n_rows)
+    for _ in range(20):
+        common, noise = 10 * rng.normal(size=(n_rows, 1)), rng.normal(size=(n_rows, 12))
+        assert derived(np.rint(common + 0.5 * noise)) == {}
+        a, b = rng.integers(0, 100, size=(2, n_rows))
+        error = np.eye(n_rows)[3]  # a column that is 0 but in this row would explain it
+        assert derived(np.column_stack([a, b, a + b + 586 * error, error])) == {}
+
+
+def test_steep_powers():
+    """A value that halves every year is near a power of the year, of any size."""
+    year = np.arange(2000.0, 2021.0)
+    for sign in (-1, 1):
+        assert derived(np.column_stack([year, 2.0 ** (sign * (year - 2000))])) == {}
 
 
 @pytest.mark.parametrize("case", ["exception", "near", "few rows", "few values", "bounds"])
@@ -217,6 +251,16 @@ def test_a_contradiction_is_unseen(fitted, table):
     )
 
 
+def test_values_between_the_steps_of_an_exact_column_contradict():
+    """A percentage of 50 points is even, and an odd one is wrong."""
+    points = np.random.default_rng(0).integers(0, 51, size=(200, 1)).astype(float)
+    X = np.hstack([points, 2 * points])
+    model = fit(VAEDensity, X)
+
+    assert not model.columns_.is_unseen(X).any()
+    assert model.columns_.is_unseen(X + [0, 1])[:, model.columns_.linear_relations[0].derived].all()
+
+
 def test_samples_and_imputations_keep_the_equations(fitted, table):
     """Exactly, on the columns' steps and without negative values."""
     sample = fitted.sample(500, random_state=0)
@@ -231,6 +275,47 @@ def test_samples_and_imputations_keep_the_equations(fitted, table):
     for table in (imputed, *fitted.impute(holed, n_imputations=2, random_state=0)):
         assert is_total(table).all()
         assert is_product(table)[has_factors].all()
+
+
+def test_any_missing_cell_agrees_with_the_others():
+    """The finest of several copies says most; rounding errors of the others are none of the row."""
+    rng = np.random.default_rng(0)
+    kg, cm = rng.normal(75, 14, 400).round(1), rng.normal(172, 9, 400).round()
+    X = np.column_stack(
+        [kg, (kg / 1000).round(3), (2.2 * kg).round(), 2 * kg, cm, (kg / (cm / 100) ** 2).round(1)]
+    )
+    for columns in ([0, 1, 2, 3], [0, 1, 2, 4, 5]):
+        table = X[:, columns]
+        model = fit(VAEDensity, table)
+        assert len(model.columns_.linear_relations) == 3
+        for j in range(table.shape[1]):
+            holed = table.copy()
+            holed[:, j] = np.nan
+            assert not model.columns_.is_unseen(holed).any()
+    model = fit(VAEDensity, X[:, :4])
+    np.testing.assert_allclose(model.impute(X[:, :4] * [np.nan, 1, 1, 1])[:, 0], kg)
+
+
+def test_totals_within_totals():
+    """Half-years and a year of quarters, of which any are missing."""
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.normal(5, 0.7, (200, 4))).round()
+    X = np.column_stack([X, X[:, :2].sum(axis=1), X[:, 2:].sum(axis=1), X.sum(axis=1)])
+    model = fit(VAEDensity, X)
+    imputed = model.impute(np.where(rng.random(X.shape) < 0.4, np.nan, X))
+
+    # derived totals of means are whole numbers
+    np.testing.assert_allclose(imputed[:, :2].sum(axis=1), imputed[:, 4], atol=0.5)
+    np.testing.assert_allclose(imputed[:, 2:4].sum(axis=1), imputed[:, 5], atol=0.5)
+    np.testing.assert_allclose(imputed[:, :4].sum(axis=1), imputed[:, 6], atol=0.5)
+
+
+def test_ties_are_rounded_as_by_numpy():
+    """Half a cent is rounded to the even one, whatever the smallest value is."""
+    hours = np.random.default_rng(0).uniform(5, 9, 200).round(2)
+    X = np.column_stack([hours, (15.5 * hours).round(2)])
+
+    np.testing.assert_array_equal(fit(VAEDensity, X).impute(X * [1, np.nan])[:, 1], X[:, 1])
 
 
 def test_a_known_total_moves_its_parts():
@@ -284,6 +369,23 @@ def test_estimators_that_use_the_model(table):
 
     holed = table.mask(np.random.default_rng(2).random(table.shape) < 0.2)
     assert is_total(VAEImputer(random_state=0).fit_transform(holed)).all()
+
+
+def test_files_of_imputers(tmp_path):
+    """Trees predict the columns that have a likelihood."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 200))
+    X = np.column_stack([a, np.sin(3 * a) + 0.1 * b, a**2 + 0.1 * rng.normal(size=200)])
+    X = np.column_stack([X, X[:, 1] + X[:, 2]])
+    imputer = VAEImputer(random_state=0).fit(X)
+    imputer.save(tmp_path / "imputer.vae")
+    X[::3, 1:] = np.nan
+
+    assert imputer.trees_ is not None
+    for read in (load, runtime.load):
+        np.testing.assert_allclose(
+            read(tmp_path / "imputer.vae").transform(X), imputer.transform(X), rtol=1e-6
+        )
 
 
 def test_files(fitted, table, tmp_path):

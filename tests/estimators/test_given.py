@@ -1,6 +1,7 @@
 """Marginal and conditional densities, and samples given values, by names of columns."""
 
 import datetime as dt
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -323,3 +324,12 @@ def test_samples_of_polars_are_given_values(passengers):
     assert isinstance(drawn, pl.DataFrame)
     assert set(drawn["siblings"]) == {1}
     assert model.score_samples(frame[["age"]], columns=["age"]).shape == (N,)
+
+
+def test_decimals_are_given_as_decimals():
+    """A value of the table itself is a value that may be given."""
+    a, b = np.random.default_rng(0).normal(100, 20, (2, 60)).round(2)
+    X = pd.DataFrame({"a": [Decimal(str(x)) for x in a], "b": b})
+    sample = VAEDensity(1, max_iter=2, random_state=0).fit(X).sample(5, given={"a": X["a"][3]})
+
+    assert (sample["a"] == a[3]).all()
