@@ -49,10 +49,7 @@ class FittedMixture:
     def build(
         self, key: str, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
     ) -> MixtureEnsemble:
-        """Return the models with arrays of one library, which are made at the first call.
-
-        The arrays of the weights become read-only: a change would not reach the models.
-        """
+        """Return the models with arrays of one library, which are made at the first call."""
 
         def make() -> MixtureEnsemble:
             architecture = cast(MixtureArchitecture, self.members[0].architecture)

@@ -100,10 +100,7 @@ class JointDensity(NamedTuple):
         return self.model.decode(z, self.x)
 
     def expand(self, z: Array, rows: Array) -> Expansion:
-        """Quadratic expansion around codes (M, R, l) of some rows (R,).
-
-        It is by finite differences of the decoder.
-        """
+        """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
         chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
         eye = as_type(xp.eye(n_latent), z)
         ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)

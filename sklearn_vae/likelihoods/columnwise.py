@@ -92,11 +92,6 @@ class Columnwise:
         ]
         return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *is_input]))
 
-    @property
-    def is_scale_output(self) -> np.ndarray:
-        """Mask of the decoder outputs that are scales."""
-        return self.is_scale_param[self.is_decoded]
-
     def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
         decoded = iter(split(outputs, self._decoder_sizes))

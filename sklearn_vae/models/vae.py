@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_vae.initialization.factor_analysis import ImputationLayer
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.likelihoods import Limits, Parameters
+from sklearn_vae.likelihoods import Parameters
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.models.stacked import StackedModule
@@ -170,10 +170,6 @@ class VAE(BaseVAE, StackedModule):
         draw = partial(self.likelihood.sample, generator=generator)
         rows = self._decode_rows(z, draw, x)[..., : self.likelihood.n_columns]  # of each member
         return rows[member.to(rows.device), torch.arange(n_rows, device=rows.device)]
-
-    def limit_draws(self, limits: Limits) -> None:
-        """Restrict draws to the limits of the columns."""
-        self.likelihood.limits = limits
 
     # -- initialization ---------------------------------------------------------------
 
