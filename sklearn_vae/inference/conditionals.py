@@ -17,7 +17,7 @@ from sklearn_vae.numerics.random import Stream, make_generator, sample_categoric
 
 
 def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """P(< value) and P(= value) by draws (M, K, l) from the prior: (M, B, n) -> (B, 2, n_columns)."""
+    """P(< value) and P(= value) by draws (M, K, l) of the prior: (M, B, n) -> (B, 2, n_columns)."""
     z = z.unsqueeze(2)
     if model.n_conditions:
         z = z.expand(-1, -1, x.shape[1], -1)
