@@ -125,7 +125,7 @@ class BaseVAE:
         return pad(x[..., -self.n_conditions :], self.likelihood.n_columns, 0)
 
     def residuals(self, x: Array) -> Array:
-        """``Columnwise.residual`` of reconstructions, 0 if missing: (M, B, n_columns) -> (M, B, n)."""
+        """Residuals of reconstructions, see ``Columnwise``, 0 if missing: (M, B, n_values)."""
         values, observed = self.likelihood.split_missing(x)
         params = self.decode(self.mean_code(x)[:, None])
         residual = self.likelihood.residual(params, values[:, None])[:, 0]
