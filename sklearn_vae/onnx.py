@@ -35,13 +35,7 @@ MAX_VALUE = 1e14
 
 
 class TableEncoderModule(nn.Module):
-    """Torch module that computes the methods of a TableEncoder.
-
-    Parameters
-    ----------
-    columns : TableEncoder
-        Encoder of real, binary and constant columns without missing values.
-    """
+    """Torch module that computes the methods of a TableEncoder without missing values."""
 
     divide: Tensor
     multiply: Tensor
@@ -92,7 +86,8 @@ class TableEncoderModule(nn.Module):
 
     def encode(self, X: Tensor) -> Tensor:
         """Rows in the model's units and single precision: (n, n_features) -> (1, n, n_columns)."""
-        values = (self._reduced(X) - self.shift) / self.scale
+        values = X.double() * self.divide[0] * self.divide[1]  # by two to the column's exponent
+        values = (values - self.shift) / self.scale
         excess = (values.abs() - TAIL).clamp(min=0)
         values = values.clamp(-TAIL, TAIL) + values.sign() * excess.log1p()
         values = torch.where(self.is_binary, (values > 0.5).double(), values)
@@ -105,10 +100,6 @@ class TableEncoderModule(nn.Module):
         excess = (values.abs() - TAIL).clamp(min=0)
         values = values.clamp(-TAIL, TAIL) + values.sign() * excess.expm1()
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
-
-    def _reduced(self, X: Tensor) -> Tensor:
-        """X divided by two to the column's exponent."""
-        return X.double() * self.divide[0] * self.divide[1]
 
 
 class Part(nn.Module):

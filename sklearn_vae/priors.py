@@ -121,11 +121,6 @@ class UniformCategorical(Prior):
     """Categorical variables of uniform probability, and independent standard normal dimensions.
 
     It is the meaning of ``prior="normal"`` for posteriors with categorical variables.
-
-    Parameters
-    ----------
-    n_variables, n_classes : int
-        Number of categorical variables, and of classes of each.
     """
 
     has_closed_form_kl = True

@@ -10,18 +10,10 @@ ROUNDING = 1e-9
 
 
 class ScoreLabels:
-    """Labels and p-values of rows by their scores, of an estimator and of its numpy counterpart.
+    """Labels and p-values of rows by their scores, of an estimator and of its numpy counterpart."""
 
-    Attributes
-    ----------
-    offset_ : float
-        Threshold of the score.
-    calibration_scores_ : ndarray of shape (n_calibration,)
-        Scores of the calibration rows in ascending order.
-    """
-
-    offset_: float
-    calibration_scores_: np.ndarray
+    offset_: float  # threshold of the score
+    calibration_scores_: np.ndarray  # (n_calibration,), of the calibration rows in ascending order
 
     def score_samples(self, X: Rows) -> np.ndarray:
         """Normality score of each row: higher is more normal."""

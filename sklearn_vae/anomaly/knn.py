@@ -86,7 +86,6 @@ class NeighborDistance(NeighborScorer):
             raise ValueError("the nearest neighbours must be a fraction of the reference rows")
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
-        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
         from scipy.spatial.distance import cdist
 
         n_reference, distances = len(self.reference), np.empty(len(x))
@@ -115,7 +114,6 @@ class HyperplaneDistance(NeighborScorer):
     """
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
-        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 

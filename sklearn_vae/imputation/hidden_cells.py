@@ -32,10 +32,7 @@ class HiddenCells(NamedTuple):
         return np.where(self.hidden, np.nan, self.rows)
 
     def best_weight(self, imputed: np.ndarray, other: np.ndarray) -> float:
-        """Weight of the other of two imputations, for the least squared error of their average.
-
-        It lies between 0 and 1.
-        """
+        """Weight from 0 to 1 of the other imputation, for the average's least squared error."""
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
             residual, difference = self.rows - imputed, other - imputed
             weight = np.nansum(self.precision * difference * residual) / np.nansum(

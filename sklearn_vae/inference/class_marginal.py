@@ -12,18 +12,10 @@ from sklearn_vae.numerics.random import Stream, stream_seed
 
 @dataclass(frozen=True)
 class ClassMarginal:
-    """The marginal density p(x), the sum of p(y) p(x|y) over the classes y.
+    """The marginal density p(x), the sum of p(y) p(x|y) over the classes y."""
 
-    Attributes
-    ----------
-    predictor : FittedVAE
-        The model of p(x|y), whose rows end with the code of their class.
-    class_prior : ndarray of shape (n_classes,)
-        Probability p(y) of each class.
-    """
-
-    predictor: Any
-    class_prior: np.ndarray
+    predictor: Any  # FittedVAE of p(x|y), whose rows end with the code of their class
+    class_prior: np.ndarray  # (n_classes,), p(y)
 
     def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x|y) + log p(y), in nats: (n, n_features) -> (n, n_classes)."""
@@ -62,15 +54,9 @@ class ClassMarginal:
 
 
 class ClassPredictions:
-    """Predictions by the probabilities of classes, of an estimator and of its numpy counterpart.
+    """Predictions by the probabilities of classes, of an estimator and of its numpy counterpart."""
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Sorted classes.
-    """
-
-    classes_: np.ndarray
+    classes_: np.ndarray  # (n_classes,), in order
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities."""

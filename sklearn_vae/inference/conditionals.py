@@ -17,10 +17,7 @@ from sklearn_vae.numerics.random import Stream, make_generator, sample_categoric
 
 
 def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """P(column < value) and P(column = value), by draws (M, K, l) from the prior.
-
-    (M, B, n) -> (B, 2, n_columns).
-    """
+    """P(< value) and P(= value) by draws (M, K, l) of the prior: (M, B, n) -> (B, 2, n_columns)."""
     z = z.unsqueeze(2)
     if model.n_conditions:
         z = z.expand(-1, -1, x.shape[1], -1)
@@ -29,10 +26,7 @@ def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
 
 
 def conditional_cdf(model: VAE, x: Tensor, points: Points) -> Tensor:
-    """P(column < value) and P(column = value) given the other columns.
-
-    (M, B, n) -> (B, 2, n_columns).
-    """
+    """P(< value) and P(= value) given the other columns: (M, B, n) -> (B, 2, n_columns)."""
     params, _, log_weight = _leave_one_out(model, x, points)
     weight = torch.softmax(log_weight, dim=0)
     below, equal = (p.flatten(0, 1) for p in model.likelihood.cdf(params, x[:1].unsqueeze(1)))

@@ -33,20 +33,12 @@ class FittedMixture:
     Rows of X with the columns of y behind them are conditional on y; without these, y is
     integrated out. (The ensemble of a ``VAETransformer`` is one ``FittedVAE``, whose weights have
     several members.)
-
-    Attributes
-    ----------
-    columns : TableEncoder
-        Encoder and decoder of rows.
-    members : tuple of FittedVAE
-        The models, which share the joint encoder of X and y, the seed and the device.
-    weight : ndarray of shape (n_members,)
-        Mixture weights, which sum to 1.
     """
 
-    columns: TableEncoder
+    columns: TableEncoder  # encoder and decoder of rows
+    # they share the joint encoder of X and y, the seed and the device
     members: tuple[FittedVAE, ...]
-    weight: np.ndarray
+    weight: np.ndarray  # (n_members,), mixture weights, which sum to 1
     _cache: dict[str, MixtureEnsemble] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -57,10 +49,7 @@ class FittedMixture:
     def build(
         self, key: str, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
     ) -> MixtureEnsemble:
-        """Return the models with arrays of one library, which are made at the first call.
-
-        The arrays of the weights become read-only: a change would not reach the models.
-        """
+        """Return the models with arrays of one library, which are made at the first call."""
 
         def make() -> MixtureEnsemble:
             architecture = cast(MixtureArchitecture, self.members[0].architecture)

@@ -102,33 +102,16 @@ def map_in_numpy(
 
 @dataclass(frozen=True)
 class FittedVAE:
-    """A fitted model: arrays, and methods on rows in X's own units.
+    """A fitted model: arrays, and methods on rows in X's own units."""
 
-    Attributes
-    ----------
-    columns : TableEncoder
-        Encoder and decoder of rows.
-    architecture : Architecture
-        Shapes of the weights.
-    weights : dict of ndarray
-        Parameters by name, with a member axis in front.
-    seed : int
-        Seed of the score's Sobol points.
-    device : torch.device or None
-        Device of the computation; None without PyTorch.
-    correction : ndarray of shape (1 + l, n_columns) or None
-        Offset and slopes of the decoder correction.
-    code_range : ndarray of shape (2, l) or None
-        Minimum and maximum of the codes that the correction was fitted to.
-    """
-
-    columns: TableEncoder
+    columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
-    weights: dict[str, np.ndarray]
-    seed: int
-    device: "torch.device | None" = None
+    weights: dict[str, np.ndarray]  # by name, with a member axis in front
+    seed: int  # of the score's Sobol points
+    device: "torch.device | None" = None  # of the computation; None without PyTorch
+    # (1 + l, n_columns), offset and slopes of the decoder correction
     correction: np.ndarray | None = None
-    code_range: np.ndarray | None = None
+    code_range: np.ndarray | None = None  # (2, l), least and largest codes that it was fitted to
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -74,18 +74,10 @@ class Proposal(Protocol):
 
 
 class PriorProposal(NamedTuple):
-    """The prior, whose draws all rows share.
+    """The prior, whose draws all rows share."""
 
-    Attributes
-    ----------
-    prior : distribution
-        p(z), with ``log_prob``.
-    z : array of shape (M, K, 1, l)
-        Codes drawn from it.
-    """
-
-    prior: Any
-    z: Array
+    prior: Any  # p(z), with ``log_prob``
+    z: Array  # (M, K, 1, l), codes drawn from it
 
     def draw(self, noise: Array) -> Array:
         """The first K draws, for noise (1, K, 1, n_noise): (M, K, 1, l)."""
@@ -101,18 +93,10 @@ class PriorProposal(NamedTuple):
 
 
 class WeightedCodes(NamedTuple):
-    """Codes of rows with importance weights.
+    """Codes of rows with importance weights."""
 
-    Attributes
-    ----------
-    z : array of shape (M, K, B, l)
-        The codes.
-    log_weight : array of shape (M, K, B)
-        Logarithms of weights whose sum is an estimate of p(x).
-    """
-
-    z: Array
-    log_weight: Array
+    z: Array  # (M, K, B, l)
+    log_weight: Array  # (M, K, B), of weights whose sum is an estimate of p(x)
 
     @property
     def weight(self) -> Array:
@@ -135,26 +119,13 @@ class WeightedCodes(NamedTuple):
 class ImportanceSampler:
     """Codes drawn from several proposals, weighted by the mixture of all proposals.
 
-    Parameters
-    ----------
-    target : Target
-        p(x, z) as a function of z.
-    tolerance : float or array of shape (B,), default=TOLERANCE
-        Bias of log p(x), in nats, that needs no further proposal.
-
-    Attributes
-    ----------
-    z : array of shape (M, K, B, l)
-        The codes.
-    log_joint : array of shape (M, K, B)
-        Log p(x, z) of each.
-    log_mixture : array of shape (M, K, B)
-        Log of the sum over proposals of their density times the number of their draws.
+    The target is p(x, z) as a function of z. A bias of log p(x) up to the tolerance, in nats, for
+    all rows or each (B,), needs no further proposal.
     """
 
-    z: Array
-    log_joint: Array
-    log_mixture: Array
+    z: Array  # (M, K, B, l), the codes
+    log_joint: Array  # (M, K, B), log p(x, z) of each
+    log_mixture: Array  # (M, K, B), log of the sum of the proposals' densities times their draws
 
     def __init__(self, target: Target, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance

@@ -29,27 +29,13 @@ from sklearn_vae.numerics.row_subsets import batches
 
 
 class Expansion(NamedTuple):
-    """Quadratic expansion of log p(x, z) around codes.
+    """Quadratic expansion of log p(x, z) around codes."""
 
-    Attributes
-    ----------
-    log_joint : array of shape (M, B)
-        Its value in nats.
-    gradient : array of shape (M, B, l)
-        Its gradient with respect to z.
-    information : array of shape (M, B, l, l)
-        Fisher information about z of p(x|z).
-    prior_precision : array of shape (M, B, l)
-        Precisions of p(z).
-    root : array of shape (M, B, l, l)
-        Cholesky factor of the sum of both; NaN where it overflows.
-    """
-
-    log_joint: Array
-    gradient: Array
-    information: Array
-    prior_precision: Array
-    root: Array
+    log_joint: Array  # (M, B), its value in nats
+    gradient: Array  # (M, B, l), with respect to z
+    information: Array  # (M, B, l, l), Fisher information about z of p(x|z)
+    prior_precision: Array  # (M, B, l), precisions of p(z)
+    root: Array  # (M, B, l, l), Cholesky factor of the sum of both; NaN where it overflows
 
     @classmethod
     def of(
@@ -76,18 +62,10 @@ class Expansion(NamedTuple):
 
 
 class NormalProposal(NamedTuple):
-    """A normal distribution of codes for each row.
+    """A normal distribution of codes for each row."""
 
-    Attributes
-    ----------
-    loc : array of shape (M, B, l)
-        Its means.
-    whiten : array of shape (M, B, l, l)
-        Upper triangular matrices: ``whiten @ (z - loc)`` is standard normal.
-    """
-
-    loc: Array
-    whiten: Array
+    loc: Array  # (M, B, l)
+    whiten: Array  # (M, B, l, l), upper triangular: ``whiten @ (z - loc)`` is standard normal
 
     @classmethod
     def of(

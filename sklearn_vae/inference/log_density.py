@@ -42,21 +42,11 @@ from sklearn_vae.numerics.row_subsets import batches
 
 
 class Points(NamedTuple):
-    """Random numbers of the proposals, shared by all rows.
+    """Standard normal draws of the proposals, shared by all rows."""
 
-    Attributes
-    ----------
-    first : array of shape (1, K, 1, l)
-        Standard normal draws for the first proposal.
-    prior : array of shape (1, K, 1, l)
-        Standard normal draws for the prior.
-    further : sequence of array of shape (1, K', 1, l)
-        Standard normal draws for each further proposal.
-    """
-
-    first: Array
-    prior: Array
-    further: Sequence[Array]
+    first: Array  # (1, K, 1, l), for the first proposal
+    prior: Array  # (1, K, 1, l), for the prior
+    further: Sequence[Array]  # of (1, K', 1, l), for each further proposal
 
     @classmethod
     def make(cls, n_draws: int, noise: Callable[[int, int], Array]) -> "Points":
@@ -80,23 +70,12 @@ class Points(NamedTuple):
 
 
 class JointDensity(NamedTuple):
-    """p(x, z) of rows as a function of z.
+    """p(x, z) of rows as a function of z."""
 
-    Attributes
-    ----------
-    model : VAE
-        The model, of PyTorch or of the runtime.
-    prior : distribution
-        p(z), with ``log_prob``.
-    x : array of shape (M or 1, B, n_columns + n_conditions)
-        Encoded rows, missing values replaced by zeros.
-    observed : array of shape (M or 1, B, n_values) or None
-        Mask of observed values; None if no value is missing.
-    """
-
-    model: Any
-    prior: Any
-    x: Array
+    model: Any  # VAE of PyTorch or of the runtime
+    prior: Any  # p(z), with ``log_prob``
+    x: Array  # (M or 1, B, n_columns + n_conditions), encoded, missing values replaced by zeros
+    # (M or 1, B, n_values), mask of observed values; None if none is missing
     observed: Array | None
 
     @classmethod
@@ -121,10 +100,7 @@ class JointDensity(NamedTuple):
         return self.model.decode(z, self.x)
 
     def expand(self, z: Array, rows: Array) -> Expansion:
-        """Quadratic expansion around codes (M, R, l) of some rows (R,).
-
-        It is by finite differences of the decoder.
-        """
+        """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
         chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
         eye = as_type(xp.eye(n_latent), z)
         ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)

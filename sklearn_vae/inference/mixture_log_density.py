@@ -80,22 +80,10 @@ MIN_PROBABILITY = 1e-9
 
 
 class GivenComponent:
-    """p(x | z, c) of rows x, as a model whose rows are pairs of a component and a row.
+    """p(x | z, c) of encoded rows x (B, n_columns), as a model whose rows are pairs (c, x).
 
     Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
     those of ``MixtureEnsemble.standardize``, which depend on x, too.
-
-    Parameters
-    ----------
-    model : MixtureEnsemble
-        The ensemble.
-    x : array of shape (B, n_columns)
-        Encoded rows.
-
-    Attributes
-    ----------
-    codes_per_chunk : int
-        Codes that are decoded at a time.
     """
 
     n_members = 1
@@ -184,26 +172,17 @@ class LikelyComponents:
     """Laplace approximations of p(z | x, c) for each component and row, and draws of likely pairs.
 
     The parameters are those of ``log_density``.
-
-    Attributes
-    ----------
-    log_joint : array of shape (C, B)
-        Laplace approximations of log p(x, c), in nats.
-    loc : array of shape (C, B, l)
-        Modes.
-    information : array of shape (C, B, l, l)
-        Fisher information about z of p(x | z, c) there.
-    component, row : array of shape (N,)
-        The likely pairs, in ascending order of the components.
     """
 
     def __init__(self, model: MixtureEnsemble, x: Array, points: Points):
         self.model, self.points, xp = model, points, namespace(x)
         self.given = GivenComponent(model, x)
+        # modes (C, B, l), which begin at the encoders' means
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
         # q(z|x) is the approximation of components that get no steps, as the only one of a member
         # does: its evidence is not needed before
-        self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]
+        self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]  # (C, B)
+        # Fisher information about z of p(x | z, c) at the modes: (C, B, l, l)
         self.information = diagonal_matrix(xp.exp(-2 * log_scale) - 1)
         sizes = np.diff(model.ends)
         component, row = self.given.all_pairs()
@@ -214,6 +193,7 @@ class LikelyComponents:
         self._fit(self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
         self._search_far()
         best = xp.amax(self.log_joint, 0)
+        # the N likely pairs, in ascending order of the components
         self.component, self.row = xp.where(~(self.log_joint < best - MAX_GAP))
 
     def _likeliest(self, n: int, max_gap: float = math.inf) -> Array:
@@ -285,18 +265,10 @@ class LikelyComponents:
 
 
 class PosteriorDraws(NamedTuple):
-    """Components and codes drawn given rows.
+    """Components and codes drawn given rows."""
 
-    Attributes
-    ----------
-    component : array of shape (S, B)
-        Up to S components of each row.
-    codes : WeightedCodes
-        K codes of each, (S, K, B, l).
-    """
-
-    component: Array
-    codes: WeightedCodes
+    component: Array  # (S, B), up to S of each row
+    codes: WeightedCodes  # (S, K, B, l), K of each component
 
     def conditional_mean(self, model: MixtureEnsemble, x: Array) -> Array:
         """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
@@ -346,14 +318,7 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
 def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
     """Log-density of an ensemble, in nats and units of x: (B,).
 
-    Parameters
-    ----------
-    model : MixtureEnsemble
-        The ensemble.
-    x : array of shape (B, n_columns)
-        Encoded rows.
-    points : Points
-        Random numbers of the proposals of each likely component.
+    Rows (B, n_columns) are encoded; points are those of the proposals of each likely component.
     """
     xp = namespace(x)
     if not model.depends_on_code:

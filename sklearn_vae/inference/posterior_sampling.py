@@ -17,14 +17,9 @@ from sklearn_vae.priors import StandardNormal
 
 
 class GivenClass:
-    """p(x|z, class) of real numbers z, where the class is a condition.
+    """p(x|z, class) of real numbers z, of a model whose codes are classes and real numbers.
 
     Its rows are all pairs of a row and a class, whose one-hot code lies behind the row.
-
-    Parameters
-    ----------
-    model : BaseVAE
-        The model, whose codes are classes and real numbers.
     """
 
     def __init__(self, model: BaseVAE):
@@ -39,10 +34,6 @@ class GivenClass:
         n_members, n_rows, _ = x.shape
         classes = self.classes.repeat(n_members, n_rows, 1)
         return concatenate([x.repeat_interleave(len(self.classes), 1), classes])
-
-    def by_class(self, values: Array) -> Array:
-        """Values of the pairs, by row and class: (..., B C) -> (..., B, C)."""
-        return values.unflatten(-1, (-1, len(self.classes)))
 
     def prior_distribution(self) -> StandardNormal:
         """p(z)."""
@@ -85,7 +76,8 @@ def log_evidence(
     log_p = log_density.log_evidence(
         given, given.pairs(x), points.last(given.n_latent), rows_per_chunk, refines=refines
     )
-    return given.by_class(log_p).logsumexp(-1) - math.log(len(given.classes))
+    n_classes = len(given.classes)
+    return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
 
 
 def sample_posterior(

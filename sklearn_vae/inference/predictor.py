@@ -60,15 +60,12 @@ class Predictor(FittedVAE):
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
         like, limits = next(model.parameters()), self.columns.limits()
-        model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
+        model.likelihood.limits = Limits._make(torch.as_tensor(limit).to(like) for limit in limits)
         return model.requires_grad_(False)
 
     @default_modes()  # its tensors serve other calls, too
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Return the torch module, which is built at the first call if threads can share it.
-
-        The arrays of the weights become read-only: a change would not reach the module.
-        """
+        """Return the torch module, which is built at the first call if threads can share it."""
         if not self.architecture.is_thread_safe:
             return self.build_module(dtype, n_members)
         key = np.dtype(dtype).name, n_members or self.n_members

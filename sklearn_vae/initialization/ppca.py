@@ -156,10 +156,7 @@ def _leading_axes(
     scale: np.ndarray,
     n_axes: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Compute the leading eigenvalues, their axes (d, n_axes) and the total variance.
-
-    Signs make each axis' largest entry positive.
-    """
+    """Compute the leading eigenvalues, their axes (d, n_axes) and the total variance."""
     n_rows, n_columns = x.shape
     # products by torch, whose number of threads the caller sets
     if n_columns <= n_rows:

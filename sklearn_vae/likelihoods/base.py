@@ -36,14 +36,9 @@ class Likelihood(ABC):
     Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
     ``maximum_likelihood``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
     of numpy's arrays: tensors have autograd.
-
-    Attributes
-    ----------
-    scale_param : int or None
-        Index of the parameter that is a scale, if one is.
     """
 
-    scale_param: ClassVar[int | None] = None
+    scale_param: ClassVar[int | None] = None  # index of the parameter that is a scale, if one is
 
     @property
     def has_fixed_scale(self) -> bool:
@@ -89,19 +84,8 @@ class Likelihood(ABC):
     ) -> Array:
         """Log-density of the rows in each component of a mixture.
 
-        Parameters
-        ----------
-        params : sequence of Array of shape (M, C, k * size)
-            Parameters of the components.
-        x : Array of shape (M, B, k * width)
-            Encoded rows; zeros where values are missing.
-        observed : Array of shape (M, B, k), bool, optional
-            Mask of observed values; by default, none is missing.
-
-        Returns
-        -------
-        Array of shape (M, C, B)
-            Nats, summed over the observed columns.
+        Parameters are (M, C, n size), rows (M, B, n width) with zeros where values are missing, and
+        ``observed`` (M, B, n) is the mask of the others: (M, C, B).
         """
         per_column = self.log_prob_per_column([part[:, :, None] for part in params], x[:, None])
         return (per_column if observed is None else per_column * observed[:, None]).sum(-1)
@@ -159,34 +143,17 @@ class Likelihood(ABC):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """Features whose inner products are the Fisher information about z.
 
-        Parameters
-        ----------
-        params : sequence of Array of shape (..., k * size)
-            Parameters of k columns.
-        slopes : sequence of Array of shape (l, ..., k * size)
-            Their derivatives in the dimensions of z.
-
-        Returns
-        -------
-        Array of shape (l, ..., k, n_features)
-            Features of each column. Degrees of freedom and the shape of counts add nothing.
+        Parameters are (..., n size), and ``slopes`` (l, ..., n size) their derivatives in the
+        dimensions of z; features are (l, ..., n, n_features). Degrees of freedom and the shape of
+        counts add nothing.
         """
 
     @abstractmethod
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Fit the parameters to weighted rows, once per set of weights.
 
-        Parameters
-        ----------
-        x : Array of shape (n, k * width)
-            Encoded values of k columns; NaN where they are missing.
-        weights : Array of shape (C, n)
-            Weights of the rows, above 0 for some observed value of each column.
-
-        Returns
-        -------
-        list of Array
-            Parameters of the columns, of shape (C, k * size) each.
+        Values (n_rows, n width) are NaN where they are missing. The weights (C, n_rows) are above 0
+        for some observed value of each column. Parameters are (C, n size) each.
         """
 
 

@@ -17,23 +17,14 @@ Parameters = Sequence[Array]
 
 
 class Limits(NamedTuple):
-    """Limits of samples of real columns.
+    """Limits of samples of real columns."""
 
-    Attributes
-    ----------
-    low, high : array of shape (n,)
-        Bounds.
-    excluded : array of shape (n, n_excluded)
-        Values with a probability of their own, which no continuous sample has; NaN where a
-        column has fewer.
-    radius : array of shape (n,)
-        Distance up to which a number counts as an excluded value.
-    """
-
-    low: Array
-    high: Array
+    low: Array  # (n,)
+    high: Array  # (n,)
+    # (n, n_excluded), values with a probability of their own, which no continuous sample has; NaN
+    # where a column has fewer
     excluded: Array
-    radius: Array
+    radius: Array  # (n,), distance up to which a number counts as an excluded value
 
     def exceeded(self, value: Array) -> Array:
         """Mask of the values beyond the limits: (..., n) -> (..., n)."""
@@ -57,23 +48,10 @@ def sample_truncated(draw: Callable[[], Array], limits: Limits | None) -> Array:
 class Columnwise:
     """Joint likelihood of columns with different likelihoods, independent given z.
 
-    Parameters
-    ----------
-    blocks : sequence of (likelihood, n)
-        Likelihoods, and the number of neighbouring columns of each.
-
-    Attributes
-    ----------
-    limits : Limits or None
-        Limits of the samples of all columns.
-    value_widths : list of int
-        Numbers that encode each value of a row.
-    is_decoded, is_scale_param : ndarray of bool of shape (n_params,)
-        Masks of the parameters of a row that the decoder returns, and of those that are scales, in
-        the order of ``split_params``.
+    Blocks are likelihoods, and the number of neighbouring columns of each.
     """
 
-    limits: Limits | None = None
+    limits: Limits | None = None  # of the samples of all columns
 
     def __init__(self, blocks: Sequence[tuple[Any, int]]):
         self.blocks = tuple(blocks)
@@ -81,7 +59,8 @@ class Columnwise:
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
         self.n_columns, self.n_values = sum(self.widths), len(self.value_widths)
-        # of each parameter: its size, whether the decoder returns it, and whether it is a scale
+        # of each parameter, in the order of ``split_params``: its size, whether the decoder returns
+        # it, and whether it is a scale
         params = [
             (n * size, depends, number == likelihood.scale_param)
             for likelihood, n in self.blocks
@@ -112,11 +91,6 @@ class Columnwise:
             for part, n in self.blocks
         ]
         return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *is_input]))
-
-    @property
-    def is_scale_output(self) -> np.ndarray:
-        """Mask of the decoder outputs that are scales."""
-        return self.is_scale_param[self.is_decoded]
 
     def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
@@ -226,25 +200,9 @@ class Columnwise:
     ) -> tuple[Array, Array, Array]:
         """Expand ``log_prob`` quadratically in z.
 
-        Parameters
-        ----------
-        params : sequence of sequence of Array of shape (..., size)
-            Parameters by block.
-        slopes : sequence of sequence of Array of shape (l, ..., size)
-            Their derivatives in the dimensions of z.
-        x : Array of shape (..., n_columns)
-            Rows, zeros for missing values.
-        observed : Array of shape (..., n), optional
-            Mask of the observed values.
-
-        Returns
-        -------
-        log_prob : Array of shape (...)
-            The log-density in nats.
-        gradient : Array of shape (l, ...)
-            Its gradient.
-        features : Array of shape (l, ..., F)
-            Features whose inner products are the Fisher information, see ``fisher_features``.
+        Slopes (l, ..., size) are the derivatives of the parameters (..., size) in the dimensions of
+        z. Rows (..., n_columns) have zeros for missing values. Return the log-density in nats
+        (...), its gradient (l, ...) and ``fisher_features`` (l, ..., F).
         """
         log_prob, of_params = self.value_and_gradient(params, x, observed)
         gradient = sum(

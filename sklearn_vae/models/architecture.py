@@ -31,39 +31,21 @@ from sklearn_vae.priors import PRIORS, Prior
 @serializable
 @dataclass(frozen=True)
 class Architecture:
-    """Everything that decides the shapes of a model's weights.
+    """Everything that decides the shapes of a model's weights."""
 
-    Attributes
-    ----------
-    n_components : int
-        Latent dimensions.
-    hidden_layer_sizes : tuple of int
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    blocks : tuple of (likelihood, n_columns)
-        Likelihoods of the columns of x, in order.
-    prior : prior, default=StandardNormal()
-        p(z).
-    n_factors : int, default=0
-        Factors of the imputation layer in front of the encoder, whose input also has the mask of
-        missing values; 0 for complete rows.
-    network : network, default=FullyConnected()
-        Encoder and decoder.
-    posterior : posterior, default=DiagonalGaussian()
-        q(z|x).
-    n_conditions : int, default=0
-        Columns of the conditions, behind those of x.
-    column_indices : tuple of int, default=()
-        Column of X of each column of x, for networks that need it; else empty.
-    """
-
-    n_components: int
+    n_components: int  # latent dimensions
+    # widths of the encoder's hidden layers; the decoder mirrors them
     hidden_layer_sizes: tuple[int, ...]
+    # likelihoods of the columns of x, in order, and the number of columns of each
     blocks: tuple[tuple[Likelihood, int], ...]
-    prior: Prior = PRIORS["normal"]
+    prior: Prior = PRIORS["normal"]  # p(z)
+    # of the imputation layer in front of the encoder, whose input also has the mask of missing
+    # values; 0 for complete rows
     n_factors: int = 0
-    network: Network = field(default_factory=FullyConnected)
-    posterior: Posterior = POSTERIORS["gaussian"]
-    n_conditions: int = 0
+    network: Network = field(default_factory=FullyConnected)  # encoder and decoder
+    posterior: Posterior = POSTERIORS["gaussian"]  # q(z|x)
+    n_conditions: int = 0  # columns of the conditions, behind those of x
+    # column of X of each column of x, for networks that need it; else empty
     column_indices: tuple[int, ...] = ()
 
     def check_sizes(self, weights: Sequence[int]) -> None:
@@ -206,37 +188,18 @@ class Architecture:
 @serializable
 @dataclass(frozen=True)
 class MixtureArchitecture(Architecture):
-    """Everything that decides the shapes of a ``MixtureVAE``'s parameters.
+    """Everything that decides the shapes of a ``MixtureVAE``'s parameters."""
 
-    Attributes
-    ----------
-    n_mixture : int, default=1
-        Components of the mixture.
-    covariance_type : {"full", "diag"}, default="full"
-        Their covariances.
-    n_shears : int, default=0
-        Learned triangular matrices of which each residual covariance is composed.
-    steps : tuple of float, default=()
-        Recording steps of the columns, which bound their scales from below: 0 for columns without
-        a scale, and empty for none at all.
-    has_missing : bool, default=False
-        Whether the encoder's input also has the mask of missing values.
-    """
-
-    n_mixture: int = 1
-    covariance_type: str = "full"
-    n_shears: int = 0
+    n_mixture: int = 1  # components of the mixture
+    covariance_type: str = "full"  # theirs: "full" or "diag"
+    n_shears: int = 0  # learned triangular matrices of which each residual covariance is composed
+    # recording steps of the columns, which bound their scales from below: 0 for columns without a
+    # scale, and empty for none at all
     steps: tuple[float, ...] = ()
-    has_missing: bool = False
+    has_missing: bool = False  # whether the encoder's input also has the mask of missing values
 
     def check_sizes(self, weights: Sequence[int]) -> None:
-        """Check sizes, and that each column has a step or none has.
-
-        Raises
-        ------
-        ValueError
-            If arrays of such sizes cannot be its weights, or steps are none.
-        """
+        """Check sizes, and that each column has a step or none has."""
         super().check_sizes(weights)
         n_values = sum(n for _, n in self.blocks)
         are_steps = all(0 <= step < math.inf for step in self.steps)

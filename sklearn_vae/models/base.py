@@ -28,41 +28,22 @@ from sklearn_vae.priors import Prior, PriorDistribution
 
 
 class BaseVAE:
-    """The forward pass: q(z|x), p(x|z) and p(z), for M ensemble members at once.
-
-    Attributes
-    ----------
-    architecture : Architecture
-        Shapes.
-    posterior, prior, likelihood : object
-        Distributions of its parameters.
-    encoder, decoder : callable
-        Networks: (M, rows, n_in) -> (M, rows, n_out).
-    filler : callable or None
-        Imputation of the encoder's input; None for models of complete rows.
-    free, least_free, least_outputs : array
-        Parameters of p(x|z) that no code changes, their least values, and those of the decoder's.
-    prior_weights : mapping of str to array
-        Parameters of the prior.
-    n_members : int
-        Number of members.
-    mask : array of shape (M, l) or None
-        Mask of each member's latent dimensions, as 0 and 1; None without padding.
-    """
+    """The forward pass: q(z|x), p(x|z) and p(z), for M ensemble members at once."""
 
     architecture: Architecture
     posterior: Any
     prior: Prior
     likelihood: Columnwise
-    encoder: Any
+    encoder: Any  # a network, as is the decoder: (M, rows, n_in) -> (M, rows, n_out)
     decoder: Any
+    # imputation of the encoder's input; None for models of complete rows
     filler: Callable[..., Array] | None
-    free: Array
-    least_free: Array
-    least_outputs: Array
-    prior_weights: Any
+    free: Array  # parameters of p(x|z) that no code changes
+    least_free: Array  # their least values
+    least_outputs: Array  # least values of the decoder's outputs
+    prior_weights: Any  # by name
     n_members: Any
-    mask: Any = None
+    mask: Any = None  # (M, l), 1 for latent dimensions and 0 for padding; None without padding
 
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
@@ -144,10 +125,7 @@ class BaseVAE:
         return pad(x[..., -self.n_conditions :], self.likelihood.n_columns, 0)
 
     def residuals(self, x: Array) -> Array:
-        """Residuals of reconstructions, 0 of missing values: (M, B, n_columns) -> (M, B, n_values).
-
-        They are those of ``Columnwise.residual``.
-        """
+        """Residuals of reconstructions, see ``Columnwise``, 0 if missing: (M, B, n_values)."""
         values, observed = self.likelihood.split_missing(x)
         params = self.decode(self.mean_code(x)[:, None])
         residual = self.likelihood.residual(params, values[:, None])[:, 0]
@@ -169,12 +147,7 @@ class BaseVAE:
 class ArrayVAE(BaseVAE):
     """The VAE of a fitted model's weights, of networks of the textbook: it computes with numpy.
 
-    Parameters
-    ----------
-    architecture : Architecture
-        Shapes.
-    weights : mapping of str to ndarray
-        Parameters by name, with the member axis in front.
+    The weights are the parameters by name, with the member axis in front.
     """
 
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):

@@ -20,20 +20,11 @@ from sklearn_vae.numerics.array_api import (
 
 
 class MissingBlock(NamedTuple):
-    """The missing values of normal rows given the observed ones, whose precision is a small block.
+    """Missing values of normal rows given the observed ones, whose precision is a small block."""
 
-    Attributes
-    ----------
-    columns : array of shape (..., M)
-        Columns of the missing values; observed ones where a row has fewer than M.
-    root : array of shape (..., d, M)
-        Columns of the root of the precision, 0 where values are observed.
-    lower : array of shape (..., M, M)
-        Cholesky factor of the precision, of the identity where values are observed.
-    """
-
-    columns: Array
-    root: Array
+    columns: Array  # (..., M), of the missing values; observed ones where a row has fewer than M
+    root: Array  # (..., d, M), columns of the root of the precision, 0 where values are observed
+    # (..., M, M), Cholesky factor of the precision, of the identity where values are observed
     lower: Array
 
     @classmethod

@@ -56,27 +56,9 @@ class MixtureEnsemble:
 
     Codes are in the order of their components' members.
 
-    Parameters
-    ----------
-    architecture : MixtureArchitecture
-        Columns and shapes, of all members.
-    weights : mapping of str to array
-        Parameters of ``MixtureVAE`` by name, with the member axis in front.
-    weight : array of shape (M,)
-        Weights of the members.
-    limits : Limits, optional
-        Limits of samples, see ``TableEncoder.limits``; they are needed to draw samples alone.
-
-    Attributes
-    ----------
-    member : array of shape (C,)
-        Member of each component, in ascending order; components that pad a member are left out.
-    ends : list of int
-        First component of each member, and the number of components.
-    log_weight : array of shape (C,)
-        Log-weight of each component.
-    real_columns, other_columns : array of int
-        Those with a normal distribution, and the others.
+    The weights are parameters of ``MixtureVAE`` by name, with the member axis in front; the members
+    have the weights ``weight`` (M,). Limits of samples, see ``TableEncoder.limits``, are needed to
+    draw samples alone.
     """
 
     def __init__(
@@ -97,9 +79,10 @@ class MixtureEnsemble:
         log_weight = log_softmax(weights["mixture_logit"][:, 0])  # (M, C)
         xp = namespace(log_weight)
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
+        # member of each component, in ascending order, and log-weight: (C,), (C,)
         self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
         self.first_component = xp.searchsorted(self.member, arange(n_members + 1, weight))
-        self.ends: list[int] = self.first_component.tolist()
+        self.ends: list[int] = self.first_component.tolist()  # and their number
         self.of_code, self.of_component = self._first_layers(chosen)
         self.loc, self.whiten, self.log_det = (
             weights[name][chosen] for name in ("loc", "whiten", "log_det")
@@ -298,25 +281,10 @@ class MixtureEnsemble:
     def conditional(
         self, x: Array, z: Array, component: Array, generator: Generator = None
     ) -> tuple[Array, Array]:
-        """Real columns given the observed ones, and parameters of the other columns.
+        """Real columns (N, d) given the observed ones, and parameters of the others (N, n_params).
 
-        Parameters
-        ----------
-        x : array of shape (N, n_columns)
-            Encoded rows, with NaN where a value is missing.
-        z : array of shape (N, l)
-            Codes.
-        component : array of shape (N,)
-            Components.
-        generator : torch.Generator or numpy.random.Generator, optional
-            Source of draws; by default, missing values are their conditional means.
-
-        Returns
-        -------
-        real : array of shape (N, d)
-            Observed values, and means or draws of the missing ones.
-        params : array of shape (N, n_params)
-            Parameters of the other columns.
+        Rows x (N, n_columns) are encoded, and NaN where a value is missing; codes are (N, l), and
+        components (N,). Missing values become draws of the generator, by default conditional means.
         """
         xp, real = namespace(x), take(x, self.real_columns, 1)
         shift, log_scale, mix, params = self.decode(z, component)

@@ -52,31 +52,10 @@ def fit_mixture(
 ) -> MixtureInit:
     """Fit a mixture by EM, from the clusters of k-means.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n, n_columns)
-        Encoded rows; NaN where values are missing.
-    weight : ndarray of shape (n,) or None
-        Sample weights.
-    architecture : MixtureArchitecture
-        Kinds of columns, and their smallest scales.
-    n_mixture : int
-        Number of components.
-    covariance_type : {"full", "diag"}
-        Covariances of the real columns. A single full one is that of Ledoit and Wolf [1]_,
-        which is not singular where rows are few.
-    seed : int
-        Seed of k-means.
-    n_class_columns : int, default=0
-        Last columns that encode classes: rows of different classes are in different clusters, if
-        there are as many clusters as classes.
-    steps : ndarray of shape (n_columns,), default=None
-        Recording steps of the encoded columns; None for none.
-
-    Returns
-    -------
-    MixtureInit
-        The mixture.
+    Rows x (n, n_columns) are encoded, and NaN where values are missing. A single full covariance is
+    that of Ledoit and Wolf [1]_, which is not singular where rows are few. The last
+    ``n_class_columns`` encode classes: rows of different classes are in different clusters, if
+    there are as many clusters as classes. ``steps`` (n_columns,) are the columns' recording steps.
 
     References
     ----------

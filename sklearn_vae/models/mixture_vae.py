@@ -50,13 +50,6 @@ class MixtureVAE(StackedModule):
     """A variational autoencoder that is initialized as a mixture, with a member axis.
 
     All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
-
-    Parameters
-    ----------
-    architecture : MixtureArchitecture
-        Shapes.
-    n_members : int, default=1
-        Number of models that are computed side by side.
     """
 
     architecture: MixtureArchitecture

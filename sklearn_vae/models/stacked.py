@@ -21,12 +21,8 @@ class StackedModule(nn.Module):
     For training, ``flatten`` moves all parameters into one tensor, ``flat`` of shape
     (M, P), of which the modules hold views.
 
-    Parameters
-    ----------
-    architecture : Architecture
-        Shapes.
-    sizes : ndarray of shape (M,)
-        Width of each member's noise; smaller for members with padded latent dimensions.
+    ``sizes`` (M,) are widths of each member's noise, smaller for members with padded latent
+    dimensions.
     """
 
     encoder: SkipNetwork

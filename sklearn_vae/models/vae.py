@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_vae.initialization.factor_analysis import ImputationLayer
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.likelihoods import Limits, Parameters
+from sklearn_vae.likelihoods import Parameters
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.models.stacked import StackedModule
@@ -21,21 +21,11 @@ from sklearn_vae.numerics.model_constants import NO_LEAST, STEPS_PER_SCALE
 
 
 class Draws(NamedTuple):
-    """Codes z drawn from q(z|x), and the terms of their importance weights.
+    """Codes z drawn from q(z|x), and the terms of their importance weights."""
 
-    Attributes
-    ----------
-    z : Tensor of shape (M, K, B, l)
-        The codes.
-    log_prob : Tensor of shape (M, K, B)
-        log p(x|z) in nats.
-    log_ratio : Tensor of shape (M, K, B)
-        log p(z) - log q(z|x) in nats.
-    """
-
-    z: Tensor
-    log_prob: Tensor
-    log_ratio: Tensor
+    z: Tensor  # (M, K, B, l)
+    log_prob: Tensor  # (M, K, B), log p(x|z) in nats
+    log_ratio: Tensor  # (M, K, B), log p(z) - log q(z|x) in nats
 
     @property
     def log_weight(self) -> Tensor:
@@ -48,15 +38,8 @@ class VAE(BaseVAE, StackedModule):
 
     All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
 
-    Parameters
-    ----------
-    architecture : Architecture
-        Shapes.
-    n_members : int, default=1
-        Number of models that are computed side by side.
-    sizes : sequence of int, optional
-        Latent dimensions of each member, if fewer than the architecture's. The parameters of
-        the padding are zero, and stay zero if its noise is zero.
+    ``sizes`` are the latent dimensions of each member, if fewer than the architecture's. Parameters
+    of the padding are zero, and stay zero if its noise is zero.
     """
 
     # names of the parameters whose last axis is the latent dimensions, and of those whose rows are
@@ -187,10 +170,6 @@ class VAE(BaseVAE, StackedModule):
         draw = partial(self.likelihood.sample, generator=generator)
         rows = self._decode_rows(z, draw, x)[..., : self.likelihood.n_columns]  # of each member
         return rows[member.to(rows.device), torch.arange(n_rows, device=rows.device)]
-
-    def limit_draws(self, limits: Limits) -> None:
-        """Restrict draws to the limits of the columns."""
-        self.likelihood.limits = limits
 
     # -- initialization ---------------------------------------------------------------
 

@@ -18,28 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowStructure:
-    """Structure of a row on which a network relies.
+    """Structure of a row on which a network relies."""
 
-    Attributes
-    ----------
-    shared_scale : bool, default=False
-        Columns at the same position of a time step, or all pixels, are standardized by one scale
-        and share their categories.
-    n_steps : int or None, default=None
-        Time steps of a row that is a sequence. Its missing values are whole steps at its end.
-    values_per_step : int, default=1
-        Neighbouring columns that make up a time step.
-    variable_length : bool, default=False
-        The encoder stops at the last observed step of each row.
-    is_autoregressive : bool, default=False
-        The decoder reads, at each time step, the steps before it.
-    """
-
+    # columns at the same position of a time step, or all pixels, are standardized by one scale and
+    # share their categories
     shared_scale: bool = False
+    # time steps of a row that is a sequence; its missing values are whole steps at its end
     n_steps: int | None = None
-    values_per_step: int = 1
-    variable_length: bool = False
-    is_autoregressive: bool = False
+    values_per_step: int = 1  # neighbouring columns that make up a time step
+    variable_length: bool = False  # the encoder stops at the last observed step of each row
+    is_autoregressive: bool = False  # the decoder reads, at each time step, the steps before it
 
     def check_missing(self, X: np.ndarray) -> None:
         """Refuse sequences (n, n_features) with a missing value, NaN, before their end."""
@@ -65,34 +53,19 @@ class Layout:
 
     Encoders read an encoded row, then, if values may be missing, its mask (1 is observed), and
     last the conditions. Decoders read a code and then the conditions.
-
-    Attributes
-    ----------
-    blocks : sequence of (n_columns, width, param_sizes)
-        Number of neighbouring columns of one likelihood, numbers of each that encoders read, and
-        sizes of its parameters that depend on z.
-    column_indices : sequence of int
-        Column of X of each column of the blocks; constant columns have none. If empty, the blocks
-        hold the columns of X in their order.
-    n_components : int
-        Latent dimensions.
-    n_conditions : int
-        Numbers that are given with a row and not modelled.
-    n_posterior_params : int
-        Parameters of q(z|x), which are the encoder's outputs.
-    has_missing : bool
-        Whether the encoder reads the mask of the observed values.
-    hidden_layer_sizes : tuple of int
-        Widths of the encoder's hidden layers; the decoder's are reversed.
     """
 
+    # number of neighbouring columns of one likelihood, numbers of each that encoders read, and
+    # sizes of its parameters that depend on z
     blocks: Sequence[tuple[int, int, Sequence[int]]]
+    # column of X of each column of the blocks; constant columns have none. If empty, the blocks
+    # hold the columns of X in their order.
     column_indices: Sequence[int]
-    n_components: int
-    n_conditions: int
-    n_posterior_params: int
-    has_missing: bool
-    hidden_layer_sizes: tuple[int, ...]
+    n_components: int  # latent dimensions
+    n_conditions: int  # numbers that are given with a row and not modelled
+    n_posterior_params: int  # parameters of q(z|x), which are the encoder's outputs
+    has_missing: bool  # whether the encoder reads the mask of the observed values
+    hidden_layer_sizes: tuple[int, ...]  # of the encoder; the decoder's are reversed
 
     @property
     def n_encoded(self) -> int:
@@ -133,14 +106,9 @@ class Layout:
 
 
 class Network(ABC):
-    """Architecture of encoder and decoder: a value that holds no weights.
+    """Architecture of encoder and decoder: a value that holds no weights."""
 
-    Attributes
-    ----------
-    supports_padding : bool
-        Whether models with fewer latent dimensions can be stacked with others.
-    """
-
+    # whether models with fewer latent dimensions can be stacked with others
     supports_padding: ClassVar[bool] = False
 
     @property
@@ -149,13 +117,7 @@ class Network(ABC):
         return RowStructure()
 
     def for_n_features(self, n_features: int) -> Self:
-        """Return the network for rows of ``n_features`` columns.
-
-        Raises
-        ------
-        ValueError
-            If rows cannot have that many columns.
-        """
+        """Return the network for rows of ``n_features`` columns, or refuse that number."""
         return self
 
     @abstractmethod

@@ -26,18 +26,10 @@ N_TEST_ROWS = 4
 @serializable
 @dataclass(frozen=True)
 class CustomModule:
-    """What builds a user's module.
+    """What builds a user's module."""
 
-    Attributes
-    ----------
-    made_by : type or callable
-        Builds the module from the widths of its input and output.
-    arguments : tuple of (str, value)
-        Further arguments, by name.
-    """
-
-    made_by: Any
-    arguments: tuple[tuple[str, Any], ...] = ()
+    made_by: Any  # type or callable that builds it from the widths of its input and output
+    arguments: tuple[tuple[str, Any], ...] = ()  # further arguments, by name
 
     def __repr__(self) -> str:
         """Show the callable by its name: checkpoints compare it with that of another process."""
@@ -52,13 +44,10 @@ class CustomModule:
         return getattr(self.made_by, "__name__", repr(self.made_by))
 
     def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
-        """Build the module of each member, and check its output.
+        """Build the module of each member.
 
-        Raises
-        ------
-        ValueError
-            If it cannot be built, draws random numbers, its output depends on other rows, or has
-            another shape.
+        It is refused if it cannot be built, draws random numbers, or if its output depends on other
+        rows or has another shape.
         """
         parameter = f"The '{parameter}' parameter of CustomNetwork"
         try:

@@ -18,13 +18,7 @@ from sklearn_vae.numerics.random import Stream, make_generator
 
 
 class Dense(nn.Module):
-    """A fully connected layer per member, zero until ``reset_parameters``.
-
-    Parameters
-    ----------
-    n_members, n_in, n_out : int
-        Number of members, width of the input and of the output.
-    """
+    """A fully connected layer per member, zero until ``reset_parameters``."""
 
     def __init__(self, n_members: int, n_in: int, n_out: int):
         super().__init__()
@@ -56,24 +50,14 @@ class SkipNetwork(nn.Module):
     """A network per member with a linear skip connection from its input to its output.
 
     The skip connection can start at the solution of a linear model.
-
-    Attributes
-    ----------
-    linear : Dense
-        The skip connection.
-    time_steps : list of Tensor or None
-        Indices of the columns of each time step, for an autoregressive decoder: it reads rows
-        beside codes, and of them the steps before each. None if it reads codes alone.
-    word_dropout : float
-        Rate at which training hides time steps from an autoregressive decoder.
-    has_dropout : bool
-        Whether training draws dropout masks.
     """
 
-    linear: Dense
+    linear: Dense  # the skip connection
+    # columns of each time step, for an autoregressive decoder: it reads rows beside codes, and of
+    # them the steps before each. None if it reads codes alone
     time_steps: list[Tensor] | None = None
-    word_dropout = 0.0
-    has_dropout = False
+    word_dropout = 0.0  # rate at which training hides time steps from it
+    has_dropout = False  # whether training draws dropout masks
     # one per member during an iteration of training; without them nothing is dropped
     dropout_generators: Sequence[torch.Generator] | None = None
 
@@ -108,12 +92,7 @@ class MLP(Perceptron, SkipNetwork):
     The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at
     zero, so that the network is linear before the first step and can start at a known solution.
 
-    Parameters
-    ----------
-    n_members, n_in, n_out : int
-        Number of members, width of the input and of the output.
-    hidden_layer_sizes : sequence of int
-        Widths between them; empty for the skip connection alone.
+    Without ``hidden_layer_sizes`` it is the skip connection alone.
     """
 
     def __init__(self, n_members: int, n_in: int, n_out: int, hidden_layer_sizes: Sequence[int]):

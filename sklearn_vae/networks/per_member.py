@@ -56,19 +56,10 @@ class PerMember(SkipNetwork):
     The output is ``linear(x) + gate * module(x)``. Either the module's own output starts at
     zero, or the gate does, so that the network starts at a known solution.
 
-    Parameters
-    ----------
-    n_members, n_in, n_out : int
-        Number of members, width of the input and of the output.
-    make : callable
-        Builds the module, its weights drawn from torch's global generator.
-    gated : bool, default=False
-        Whether there is a gate; else it is 1.
-    step : ndarray of shape (n_encoded,), optional
-        Time step of each number of an encoded row, if the module is autoregressive: it is called
-        with codes and rows, and its outputs for a step depend on the steps before it.
-    word_dropout : float, default=0.0
-        Rate at which training hides time steps from an autoregressive module.
+    ``make`` builds the module, its weights drawn from torch's global generator. An autoregressive
+    module, with the time step of each number of an encoded row (n_encoded,), is called with codes
+    and rows, and its outputs for a step depend on the steps before it. The word dropout is the rate
+    at which training hides time steps from it.
 
     References
     ----------
@@ -184,19 +175,7 @@ def zero_init_(layer: nn.Linear | nn.ConvTranspose2d) -> nn.Module:
 class Scatter(nn.Module):
     """Scatters an encoded row to the columns of X; constant columns become zeros.
 
-    Parameters
-    ----------
-    layout : Layout
-        Columns of the encoded row.
-    n_columns : int
-        Number of columns of X.
-    with_mask : bool, default=True
-        Whether the mask of observed values follows the row, if the layout has one.
-
-    Attributes
-    ----------
-    n_channels : int
-        Numbers per column; half of them are the mask, if there is one.
+    The mask of observed values follows the row, if the layout has one, unless not ``with_mask``.
     """
 
     source: Tensor
@@ -207,7 +186,7 @@ class Scatter(nn.Module):
         self.n_parts = 2 if with_mask and layout.has_missing else 1  # the row and its mask
         column, position = layout.inputs.T
         self.width = int(position.max(initial=0)) + 1
-        self.n_channels = self.n_parts * self.width
+        self.n_channels = self.n_parts * self.width  # per column
         # the index past the row's end is padded with a zero
         source = np.full((n_columns, self.width), self.n_encoded)
         source[column, position] = np.arange(self.n_encoded)
@@ -225,25 +204,14 @@ class Scatter(nn.Module):
 
 
 class Gather(nn.Module):
-    """Gathers the parameters of p(x|z) from the columns of X.
-
-    Parameters
-    ----------
-    layout : Layout
-        Columns of the decoder's outputs.
-
-    Attributes
-    ----------
-    n_channels : int
-        Parameters per column, of which a column may have fewer.
-    """
+    """Gathers the parameters of p(x|z) from the columns of X."""
 
     source: Tensor
 
     def __init__(self, layout: Layout):
         super().__init__()
         column, position = layout.outputs.T
-        self.n_channels = int(position.max(initial=0)) + 1
+        self.n_channels = int(position.max(initial=0)) + 1  # parameters per column, at most
         source = torch.as_tensor(column * self.n_channels + position)
         self.register_buffer("source", source, persistent=False)
 

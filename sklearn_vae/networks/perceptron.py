@@ -45,17 +45,7 @@ class Perceptron:
 
 
 class FittedPerceptron(Perceptron):
-    """A perceptron of a fitted model's weights.
-
-    Parameters
-    ----------
-    weights : mapping of str to array
-        Weights of the model by name.
-    name : {"encoder", "decoder"}
-        The perceptron's name.
-    n_hidden : int
-        Number of hidden layers.
-    """
+    """A perceptron of ``n_hidden`` layers, "encoder" or "decoder", of a fitted model's weights."""
 
     is_autoregressive = False
 

@@ -50,19 +50,11 @@ class TableModel:
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
     frame with categories or dates, rows are lists, object arrays or data frames of these.
-
-    Attributes
-    ----------
-    columns : TableEncoder
-        Encoder and decoder of rows.
-    schema : Schema
-        Types of the columns.
-    handle_unknown : {"error", "infrequent", "missing"}
-        Treatment of values that the model gives no probability.
     """
 
-    columns: TableEncoder
+    columns: TableEncoder  # encoder and decoder of rows
     schema: Schema
+    # "error", "infrequent" or "missing": treatment of values without a probability
     handle_unknown: str = "infrequent"
 
     @property

@@ -29,9 +29,8 @@ class TrainingConfig:
     batch_size: int  # rows in a batch, at most
     learning_rate: float  # Adam's, in the first stage
     beta: Schedule  # weight of the KL divergence by epoch
-    patience: (
-        int  # epochs without improvement that end the first stage; half as many end a later one
-    )
+    # epochs without improvement that end the first stage; half as many end a later one
+    patience: int
     weight_decay: float = 0.0  # of the weight matrices, decoupled
     # an epoch is one pass over the rows, or several where a pass has fewer gradient steps
     min_steps_per_epoch: int = MIN_STEPS

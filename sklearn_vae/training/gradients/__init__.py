@@ -53,7 +53,9 @@ class LossGradient:
         model = self.model
         if not members.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:
             return
-        is_frozen = members[:, None, None] & model.likelihood.is_scale_output
+        likelihood = model.likelihood
+        is_scale = likelihood.is_scale_param[likelihood.is_decoded]
+        is_frozen = members[:, None, None] & is_scale
         is_trained = torch.as_tensor(~is_frozen).to(model.flat)
         weights = [model.decoder.linear.weight, model.decoder.last]
         self.masks = [(cast(Tensor, w.grad), is_trained) for w in weights if w is not None]

@@ -24,18 +24,9 @@ from sklearn_vae.training.gradients.layers import (
 
 
 class MixtureGradient:
-    """The importance-weighted bound and its gradient for batches of one size.
+    """The importance-weighted bound and its gradient, for batches of ``n_rows`` rows.
 
     The gradient is the doubly reparameterized one [1]_.
-
-    Parameters
-    ----------
-    model : MixtureVAE
-        Model whose gradients are written in place.
-    objective : IWAE
-        Objective to differentiate.
-    n_rows : int
-        Rows in a batch.
 
     References
     ----------
@@ -147,14 +138,8 @@ class RealColumns:
     values' precision :math:`(R W)^T R W`: :math:`W` are their columns of the component's root, and
     :math:`R` is the root that the scales and shears make.
 
-    Parameters
-    ----------
-    model : MixtureVAE
-        The model.
-    outputs : sequence of (Tensor, Tensor) of shape (M, d or S, K, B)
-        Shifts, raw scales and weights of the shears, and where to write their gradients.
-    buffers : GradientBuffers
-        Buffers of the model.
+    ``outputs`` are shifts, raw scales and weights of the shears (M, d or S, K, B), and where to
+    write their gradients.
     """
 
     def __init__(
