@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
+# Rows whose modes are searched together, at most.
+MAX_ROWS = 1 << 11
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
@@ -231,9 +233,11 @@ class FittedVAE:
         # encoder has learned from rows of variable length
         is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
         log_p = np.empty(len(X), X.dtype)
+        n_squares = max(architecture.n_components, 1) ** 2  # of Laplace approximations
+        most = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
-                n_rows = spread_rows(int(mask.sum()), self.rows_per_chunk(self.n_members))
+                n_rows = spread_rows(int(mask.sum()), most)
                 log_p[mask] = self.map(
                     evaluate,
                     X,

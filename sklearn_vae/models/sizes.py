@@ -3,7 +3,7 @@
 import numpy as np
 
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
-CACHED_NUMBERS = 1 << 19
+CACHED_NUMBERS = 1 << 18
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
 # Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.

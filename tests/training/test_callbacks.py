@@ -323,10 +323,10 @@ def test_torchs_own_words_are_those(shape):
 @pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA"), MemoryError()])
 def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
     """Once with a warning, and the scores are the same."""
-    from sklearn_vae.models.vae import VAE
+    from sklearn_vae.models.base import BaseVAE
 
     model = VAETransformer(**SMALL, max_iter=1).fit(rows())
-    X, real = rows(500), VAE.encode
+    X, real = rows(500), BaseVAE.encode
     expected = model.score_samples(X)
 
     def small_memory(self, x):
@@ -334,7 +334,7 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
             raise error
         return real(self, x)
 
-    monkeypatch.setattr(VAE, "encode", small_memory)
+    monkeypatch.setattr(BaseVAE, "encode", small_memory)
     with pytest.warns(UserWarning, match="half as many rows") as told:
         found = model.score_samples(X)
 
@@ -344,14 +344,14 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
 
 def test_a_row_that_is_too_large_is_a_memory_error(monkeypatch):
     """There is nothing left to halve."""
-    from sklearn_vae.models.vae import VAE
+    from sklearn_vae.models.base import BaseVAE
 
     model = VAETransformer(**SMALL, max_iter=1).fit(rows())
 
     def no_memory(self, *args, **kwargs):
         raise out_of_memory()
 
-    monkeypatch.setattr(VAE, "encode", no_memory)
+    monkeypatch.setattr(BaseVAE, "encode", no_memory)
     with pytest.warns(UserWarning, match="half as many"), pytest.raises(MemoryError):
         model.score_samples(rows())
 
