@@ -94,7 +94,7 @@ class _Search:
             scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
         varies = (values[:1] != values).any(axis=0) & np.isfinite(scale) & (scale > 0)
         self.X, self.weight, self.found, self.is_log = X, weight, found, is_log
-        self.columns, self.values = np.array(columns)[varies], values[:, varies]
+        self.columns, self.values = np.array(columns, dtype=int)[varies], values[:, varies]
         linked, self.scale = linked[:, varies], scale[varies]
         self.mean = linked.sum(axis=0) / max(len(linked), 1)
         self.Z = (linked - self.mean) / self.scale
