@@ -249,7 +249,8 @@ class TableEncoder:
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
-        self._encode_equal(rows, values)
+        if self.equal_cells:
+            self._encode_equal(rows, values)
         return values
 
     def fill_missing(
@@ -402,16 +403,18 @@ class TableEncoder:
                     f"parameter must name all of these but one, or none."
                 )
 
-    def _inputs_of_masses(self, column: int) -> np.ndarray:
-        """Indices of the model's inputs of a column's point masses, a partner's last: (S,)."""
-        return np.flatnonzero(self.column_of_input == column)[:-1]  # behind is the number
+    def _inputs_of_masses(self) -> list[np.ndarray]:
+        """Inputs of the point masses of each column with a partner, the partner's last: (S,)."""
+        columns = self.column_of_input
+        # behind the masses is the number
+        return [np.flatnonzero(columns == equal.column)[:-1] for equal in self.equal_cells]
 
     def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
         """Encode cells that equal their partners' as such, in place."""
-        for equal in self.equal_cells:
-            masses = self._inputs_of_masses(equal.column)
-            values[np.ix_(equal.holds(X), masses)] = 0
-            values[equal.holds(X), masses[-1]] = 1
+        for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True):
+            rows = np.flatnonzero(equal.holds(X))
+            values[np.ix_(rows, masses)] = 0
+            values[rows, masses[-1]] = 1
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -421,8 +424,8 @@ class TableEncoder:
         """
         observed = np.full_like(X, np.nan) if observed is None else observed.copy()
         pairs = [
-            (equal, values[:, self._inputs_of_masses(equal.column)[-1]].clip(0, 1))
-            for equal in self.equal_cells
+            (equal, values[:, masses[-1]].clip(0, 1))
+            for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True)
         ]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner

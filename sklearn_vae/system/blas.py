@@ -13,11 +13,11 @@ def one_blas_thread() -> AbstractContextManager[None]:
     Their threads wait for each other after each of the many small operations of a fit, or of the
     scores of a few rows: on a busy machine these take up to two hundred times as long.
     """
-    return _blas().limit(limits=1)
+    return libraries_with_threads("blas").limit(limits=1)
 
 
 @cache
-def _blas() -> ThreadpoolController:
-    """Find the BLAS libraries."""
-    import_module("scipy.linalg")  # loads scipy's, which is another one than numpy's
-    return ThreadpoolController().select(user_api="blas")
+def libraries_with_threads(user_api: str) -> ThreadpoolController:
+    """Find the loaded libraries of ``"blas"`` or ``"openmp"``."""
+    import_module("scipy.linalg")  # loads scipy's BLAS, which is another one than numpy's
+    return ThreadpoolController().select(user_api=user_api)

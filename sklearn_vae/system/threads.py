@@ -13,7 +13,8 @@ from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
+
+from sklearn_vae.system.blas import libraries_with_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,7 +73,7 @@ def one_openmp_thread() -> Iterator[None]:
     Its thousands of short loops each wait for all threads: on a busy machine, two threads take
     3 to 200 times as long as one. The limit is that of the calling Python thread.
     """
-    with _openmp().limit(limits=1):
+    with libraries_with_threads("openmp").limit(limits=1):
         yield
 
 
@@ -109,12 +110,6 @@ def map_on_threads(
             yield futures.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-@cache
-def _openmp() -> ThreadpoolController:
-    """Find the OpenMP libraries, whose numbers of threads belong to the calling thread."""
-    return ThreadpoolController().select(user_api="openmp")
 
 
 @cache
