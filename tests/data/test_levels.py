@@ -164,3 +164,17 @@ def test_files_hold_the_levels(fitted, shops, tmp_path):
     pd.testing.assert_frame_equal(
         loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
     )
+
+
+@pytest.mark.parametrize("n_rows_each", [1, 4, 5, 9])
+@pytest.mark.parametrize("n_levels", [127, 128, 129, 140, 254, 255, 256, 300])
+def test_each_number_of_levels_has_its_inputs(n_levels, n_rows_each):
+    """With many rows of each level, with few, and with few of one level alone."""
+    levels = np.arange(float(n_levels)).repeat(n_rows_each)
+    field = Field(0, "category", tuple(range(n_levels)), "int64")
+    for x in (levels, levels[1:], np.append(levels, levels[-1])):
+        X = x[:, None]
+        encoder = fit_encoder(X, None, "auto", fields=[field])
+        encoded = encoder.transform(X)
+        assert encoded.shape == (len(X), encoder.n_columns)
+        assert (encoded.sum(axis=1) == 1).all()

@@ -97,4 +97,4 @@ def concentration(counts: np.ndarray) -> float:
 def count_classes(counts: np.ndarray) -> int:
     """Choose the number of classes of levels without an order, of which there are many."""
     n_frequent = int((counts >= MIN_ROWS_OF_CLASS).sum())
-    return max(min(n_frequent + 1, MAX_CLASSES), 2)
+    return max(min(n_frequent + 1, MAX_CLASSES, len(counts)), 2)
