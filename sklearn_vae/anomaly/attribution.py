@@ -92,16 +92,16 @@ def conditional_means(
 ) -> np.ndarray:
     """Mean, or likeliest class, of each value given the row's others: (n, n_selected).
 
+    Of a class that several columns hold, the others of these are not given.
     ``columns`` (n_selected,) are the indices of the columns. Means of those with mask
     ``is_rounded`` (n_features,) are rounded to possible values.
     """
-    n_cells = len(X) * len(columns)
+    n_cells, is_hidden = len(X) * len(columns), predictor.columns.is_told_by
     means = np.empty(n_cells, X.dtype)
     for batch in batches(n_cells, max(MAX_BATCH_CELLS // X.shape[1], 1)):
         row, selected = np.divmod(np.arange(n_cells)[batch], len(columns))
         cells = np.arange(len(row)), columns[selected]
-        rows = X[row]
-        rows[cells] = np.nan
+        rows = np.where(is_hidden[columns[selected]], np.nan, X[row])
         means[batch] = predictor.impute(rows, N_DRAWS, is_rounded)[cells]
     return means.reshape(len(X), len(columns))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
+from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.row_subsets import spread_out
@@ -33,6 +34,7 @@ MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
+CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
 # Least variance of a column without one of its rows, as a share of that of all rows: smaller ones
 # are rounding errors.
 LEAST_SHARE = 1e-12
@@ -128,7 +130,7 @@ class ScoredRows:
     @cached_property
     def class_columns(self) -> np.ndarray:
         """Indices of the k columns of X that are Booleans or have not too many categories: (k,)."""
-        columns = np.flatnonzero(self.columns.mask(BinaryColumns, CategoricalColumns))
+        columns = np.flatnonzero(self.columns.mask(*CLASSES))
         n_values = [len(self.reference.value_counts[j][0]) for j in columns]
         return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]
 
@@ -144,7 +146,7 @@ class ScoredRows:
     @cached_property
     def numbers(self) -> np.ndarray:
         """Standardized rows without these columns: (n, f)."""
-        is_class = self.columns.mask(BinaryColumns, CategoricalColumns)
+        is_class = self.columns.mask(*CLASSES)
         is_class = is_class[self.columns.column_of_input]
         return self.inputs[:, : len(is_class)][:, ~is_class]
 

@@ -16,6 +16,7 @@ from sklearn_vae.data.choose_likelihood import (
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.one_hot import find_one_hot
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import find_equal_cells
@@ -106,7 +107,7 @@ def fit_encoder(
     pairs, labels = _relations(columns, X, sample_weight, others) if derives_columns else ([], [])
     encoder = TableEncoder(
         column_names,
-        groups=_group(columns),
+        groups=_group(_join_one_hot(columns, X, sample_weight, free)),
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
         one_to_one=pairs,
@@ -223,6 +224,17 @@ def _relations(
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
     return pairs, find_many_to_one(followers, _classes(columns))
+
+
+def _join_one_hot(
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
+) -> list[Columns]:
+    """Join binary columns that exclude each other."""
+    binary = [each for each in map(columns.__getitem__, free) if type(each) is BinaryColumns]
+    groups = find_one_hot(X, binary, weight)
+    joined = {j for group in groups for j in group.indices.tolist()}
+    others = [column for j, column in enumerate(columns) if j not in joined]
+    return sorted([*others, *groups], key=lambda column: column.indices.min())
 
 
 def _derived_column(j: int, X: np.ndarray) -> Columns:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
@@ -102,6 +103,11 @@ class TableEncoder:
         return [*self.one_to_one, *self.linear_relations]
 
     @property
+    def _one_hot(self) -> list[OneHotColumns]:
+        """Columns that exclude each other."""
+        return [group for group in self.groups if isinstance(group, OneHotColumns)]
+
+    @property
     def _varying_groups(self) -> list[Columns]:
         """Columns that the model has an input of: all but constant ones."""
         return [group for group in self.groups if group.likelihood is not None]
@@ -166,7 +172,20 @@ class TableEncoder:
 
         Those are columns of one value, of two, or of categories. (n_features,).
         """
-        return self.mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
+        return self.mask(
+            BinaryColumns, OneHotColumns, ConstantColumns, CategoricalColumns, OrdinalColumns
+        )
+
+    @property
+    def is_told_by(self) -> np.ndarray:
+        """Mask of the columns that hold the class of a column, itself too: (d, n_features)."""
+        mask = np.eye(self.n_features, dtype=bool)
+        for group in self._one_hot:
+            for j in group.indices.tolist():
+                mask[j, group.beside(j)] = True
+        for pair in self.one_to_one:
+            mask[pair.source, pair.derived] = mask[pair.derived, pair.source] = True
+        return mask
 
     @property
     def column_of_input(self) -> np.ndarray:
@@ -276,6 +295,9 @@ class TableEncoder:
         """
         X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
+        for group in self._one_hot:
+            known, imputed = X[:, group.indices], values[..., group.indices]
+            filled[..., group.indices] = group.complete(known, imputed, generator)
         if not (self.many_to_one or self.linear_relations):
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
@@ -361,7 +383,13 @@ class TableEncoder:
 
     def _fill_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values that other columns determine: (n, d) -> (n, d)."""
-        return self._resolve(X)[0] if self.derivations else X
+        filled = self._resolve(X)[0] if self.derivations else X
+        for group in self._one_hot:
+            cells = group.take(filled)
+            if (full := group.fill(cells)) is not cells:
+                filled = filled.copy() if filled is X else filled
+                filled[:, group.indices] = full
+        return filled
 
     def _encode_derived(self, X: np.ndarray) -> np.ndarray:
         """Fill rows, replace derived values by 0, or 1 for contradictions: (n, d) -> (n, d)."""
@@ -534,7 +562,10 @@ class TableEncoder:
             possible = shorten(field.decode(values).tolist())
         elif values is not None:
             possible = ", ".join(map(str, values.tolist()))
-        return f"a {name} cannot have; in fit its values were {possible}"
+        beside = ""
+        if isinstance(group, OneHotColumns):
+            beside = f" beside those of {shorten([self.names[k] for k in group.beside(j)])}"
+        return f"a {name} cannot have{beside}; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, Name, first_of, shorten
+from sklearn_vae.data.fields import Field, Name, first_of
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.estimators.table_checks import is_finite_number
 from sklearn_vae.numerics.row_subsets import spread_out
@@ -42,10 +42,6 @@ TIMES_AS_NUMBERS = (
     "hold times of day as numbers such as 1545, between which there are gaps: {}. Convert them to "
     "minutes, as by column // 100 * 60 + column % 100."
 )
-ONE_HOT = (
-    "are one class that was one-hot encoded: {}. Samples may have none of them, or several. Pass "
-    "the class itself, as by pandas.from_dummies."
-)
 CONSTANT = (
     "Every column of X has one value in all rows, so there is nothing to learn from. Check that "
     "the right columns and rows were read."
@@ -73,10 +69,6 @@ MIN_DATES = 5
 # Numbers are times of day if other numbers of their range are all possible as such, by chance, with
 # at most this probability: 20 different ones of several hours, as three in five are.
 MAX_CHANCE_OF_TIMES = 1e-4
-# Columns of a class, at least; and columns and rows that are searched, at most.
-MIN_ONE_HOT = 3
-MAX_ONE_HOT = 256
-ROWS_OF_ONE_HOT = 4096
 # A value this many times as far from the median as the quartiles is an error, or a code for missing
 # values: of a Cauchy distribution, one value in a million is. Quartiles are of so many rows.
 EXTREME_FACTOR = 1e6
@@ -102,8 +94,6 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
             found += [(message, "") for message in _of_digits(X[:, j])]
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
-    for group in _one_hot_groups(X, schema):
-        columns.setdefault(ONE_HOT, []).append(shorten([names[j] for j in group]))
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
 
@@ -149,32 +139,6 @@ def _of_digits(column: np.ndarray) -> Iterator[str]:
         possible = np.arange(max(values[0], 100), values[-1] + 1) % 100 < 60
         if possible.mean() ** (values >= 100).sum() < MAX_CHANCE_OF_TIMES:
             yield TIMES_AS_NUMBERS
-
-
-def _one_hot_groups(X: np.ndarray, schema: Schema | None) -> Iterator[list[int]]:
-    """Yield groups of columns of which exactly one is 1 in each row, and the others are 0."""
-    rows = X[spread_out(len(X), ROWS_OF_ONE_HOT)]
-    is_number = [
-        schema is None or schema.fields[j].categories in (None, (False, True))
-        for j in range(X.shape[1])
-    ]
-    is_binary = np.isin(rows, (0, 1)).all(axis=0) & rows.any(axis=0) & np.array(is_number)
-    free = np.flatnonzero(is_binary)[:MAX_ONE_HOT].tolist()
-    overlap = rows[:, free].T @ rows[:, free] > 0
-    position = {j: k for k, j in enumerate(free)}
-    while free:
-        group: list[int] = []
-        total = np.zeros(len(rows))
-        for j in free:  # columns of a class are next to each other
-            if not overlap[position[j], [position[k] for k in group]].any():
-                group.append(j)
-                total += rows[:, j]
-                if total.all():
-                    break
-        is_class = len(group) >= MIN_ONE_HOT and bool(total.all())
-        if is_class:
-            yield group
-        free = [j for j in free if j not in group] if is_class else free[1:]
 
 
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:

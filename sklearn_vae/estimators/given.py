@@ -70,14 +70,11 @@ def given_row(
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
         if encoder.is_unseen(value_alone).any():
             raise ValueError(f"{message}, which {encoder.describe_reason(int(j), fields)}.")
-    is_unseen = encoder.is_unseen(row[None])[0]
-    for each in encoder.derivations:
-        if is_unseen[each.derived]:
-            column = names[each.derived]
-            raise ValueError(
-                f"The 'given' parameter of {caller} contradicts itself: column {column!r} has the "
-                f"value {given[column]!r}, which {encoder.describe_reason(each.derived, fields)}."
-            )
+    for j in np.flatnonzero(encoder.is_unseen(row[None])[0]).tolist():
+        raise ValueError(
+            f"The 'given' parameter of {caller} contradicts itself: column {names[j]!r} has the "
+            f"value {given[names[j]]!r}, which {encoder.describe_reason(j, fields)}."
+        )
     _warn_of_far_values(row, given, names, fields, encoder, caller)
     return row.astype(dtype)
 

@@ -38,7 +38,7 @@ class AveragedImputation:
         """Mask of the columns imputed by means, not by classes or one of two values."""
         names = np.array([type(likelihood).__name__ for likelihood in self.encoder.likelihoods])
         has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
-        return ~(has_classes | (self.is_rounded & (names == "Bernoulli")))
+        return ~(has_classes | (self.is_rounded & np.isin(names, ("Bernoulli", "OneHot"))))
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""

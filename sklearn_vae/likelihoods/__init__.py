@@ -8,6 +8,7 @@ from sklearn_vae.likelihoods.base import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
+from sklearn_vae.likelihoods.one_hot import OneHot
 from sklearn_vae.likelihoods.point_masses import ZeroInflated
 from sklearn_vae.likelihoods.real import Gaussian, LogNormal
 
@@ -22,6 +23,7 @@ __all__ = [
     "Limits",
     "LogNormal",
     "NegativeBinomial",
+    "OneHot",
     "Ordinal",
     "Parameters",
     "Poisson",

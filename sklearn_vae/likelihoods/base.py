@@ -75,9 +75,13 @@ class Likelihood(ABC):
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n width) -> (..., n)."""
 
-    def log_prob(self, params: Parameters, x: Array) -> Array:
-        """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
-        return self.log_prob_per_column(params, x).sum(-1)
+    def log_prob(self, params: Parameters, x: Array, observed: Array | None = None) -> Array:
+        """Log-density of the rows, summed over columns: (..., n width) -> (...).
+
+        With a mask ``observed`` (..., n) it is that of the observed values; others are 0 in x.
+        """
+        per_column = self.log_prob_per_column(params, x)
+        return (per_column if observed is None else per_column * observed).sum(-1)
 
     def log_prob_by_component(
         self, params: Parameters, x: Array, observed: Array | None = None
@@ -87,8 +91,8 @@ class Likelihood(ABC):
         Parameters are (M, C, n size), rows (M, B, n width) with zeros where values are missing, and
         ``observed`` (M, B, n) is the mask of the others: (M, C, B).
         """
-        per_column = self.log_prob_per_column([part[:, :, None] for part in params], x[:, None])
-        return (per_column if observed is None else per_column * observed[:, None]).sum(-1)
+        observed = None if observed is None else observed[:, None]
+        return self.log_prob([part[:, :, None] for part in params], x[:, None], observed)
 
     def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
         """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
@@ -104,6 +108,13 @@ class Likelihood(ABC):
             rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
             gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
         return gradient
+
+    def observed_gradient(
+        self, params: Parameters, x: np.ndarray, number: int, observed: np.ndarray
+    ) -> np.ndarray:
+        """Gradient of the log-density of observed values, as ``gradient``: (..., n size)."""
+        mask = observed.repeat(self.param_sizes[number], axis=-1)
+        return self.gradient(params, x, number) * mask
 
     def has_density(self, x: Array) -> Array:
         """Mask of encoded numbers with a normal density: (..., n width) -> (..., n width)."""

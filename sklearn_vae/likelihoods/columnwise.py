@@ -159,9 +159,8 @@ class Columnwise:
 
         With a mask ``observed`` (..., n) the density is that of the observed values.
         """
-        if observed is not None:
-            return (self.log_prob_per_column(params, x) * observed).sum(-1)
-        first, *rest = self._each("log_prob", params, self.split_blocks(x))
+        parts = params, self.split_blocks(x), self.split_mask(observed)
+        first, *rest = self._each("log_prob", *parts)
         return sum(rest, first)
 
     def value_and_gradient(
@@ -178,8 +177,9 @@ class Columnwise:
             gradient = [
                 [
                     likelihood.gradient(block, values, number)
-                    * (1 if mask is None else mask.repeat(size, axis=-1))
-                    for number, size in enumerate(likelihood.param_sizes)
+                    if mask is None
+                    else likelihood.observed_gradient(block, values, number, mask)
+                    for number in range(len(likelihood.param_sizes))
                 ]
                 for likelihood, block, values, mask in blocks
             ]

@@ -15,7 +15,7 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.fitted_vae import FittedVAE
-from sklearn_vae.likelihoods import LIKELIHOODS
+from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence import file_format
@@ -45,6 +45,7 @@ PARTS = {
         MixturePrior,
         NegativeLogLikelihood,
         NeighborDistance,
+        OneHot,
         ReconstructionError,
         StandardNormal,
         TailDistribution,

@@ -65,19 +65,6 @@ def test_dates_and_times_as_numbers_are_warned_of(dtype):
     )
 
 
-def test_one_hot_columns_are_warned_of():
-    """In every row one of them is 1. Flags are not warned of, nor a flag and its reverse."""
-    rng = np.random.default_rng(0)
-    kind = rng.integers(0, 4, 90)
-    table = pd.get_dummies(pd.Series(kind), prefix="kind", dtype=int)
-    table["flag"], table["x"] = rng.integers(0, 2, 90), rng.normal(size=90)
-    with pytest.warns(UserWarning, match="one-hot encoded: 'kind_0', 'kind_1', 'kind_2'"):
-        VAETransformer(1, **SMALL).fit(table)
-
-    VAETransformer(1, **SMALL).fit(table.drop(columns="kind_1"))  # a warning would be an error
-    VAETransformer(1, **SMALL).fit(table[["x", "flag"]].assign(other=1 - table["flag"]))
-
-
 def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
     """An amount that was typed with too many zeros, and a code for a missing value."""
     rng = np.random.default_rng(0)

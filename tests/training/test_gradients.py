@@ -14,6 +14,7 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     LogNormal,
     NegativeBinomial,
+    OneHot,
     Ordinal,
     Poisson,
     ZeroInflated,
@@ -54,6 +55,11 @@ BLOCKS = {
         (NegativeBinomial(unit=2.0), 2),
         (ZeroInflated(3), 1),
         (Poisson(), 1),
+    ],
+    "columns that exclude each other": [
+        (OneHot(3, has_none=True), 6),
+        (OneHot(2, has_none=False), 2),
+        (Gaussian("per_row"), 1),
     ],
 }
 
@@ -96,6 +102,10 @@ def disturbed(
 
 def possible_values(kind, x):
     """Values of this kind of column, from normal numbers (M, B, n * width)."""
+    if isinstance(kind, OneHot):
+        groups = x.unflatten(-1, (-1, kind.n_columns))
+        is_one = groups == groups.amax(-1, keepdim=True)
+        return (is_one & ((groups > -0.5) | (not kind.has_none))).double().flatten(-2)
     if isinstance(kind, Bernoulli):
         return (x > 0).double()
     if isinstance(kind, Categorical):

@@ -1,6 +1,6 @@
 """Columns of a table: one class per kind, which owns its check, encoding and likelihoods.
 
-A class that ``COLUMNS`` lists is a kind of column.
+A class that ``COLUMNS`` lists is a kind of column; those of ``one_hot.py`` are groups.
 """
 
 from sklearn_vae.data.columns.base import Columns

@@ -102,7 +102,7 @@ class Columns(ABC):
     def take(self, X: np.ndarray) -> np.ndarray:
         """Take these columns, without a copy if they are adjacent in X: (n, d) -> (n, k)."""
         first, last = int(self.indices[0]), int(self.indices[-1]) + 1
-        is_adjacent = last - first == len(self.indices)  # they are in order
+        is_adjacent = np.array_equal(self.indices, np.arange(first, last))
         return X[:, first:last] if is_adjacent else X[:, self.indices]
 
     # -- unseen values ---------------------------------------------------------------

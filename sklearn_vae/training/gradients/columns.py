@@ -15,6 +15,7 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     LogNormal,
     NegativeBinomial,
+    OneHot,
     ZeroInflated,
 )
 from sklearn_vae.numerics.model_constants import (
@@ -85,13 +86,8 @@ class AutogradCost:
                 param.detach().movedim(1, -1).contiguous().requires_grad_()
                 for param in self.columns.params
             ]
-            if self.observed is None:
-                cost = -likelihood.log_prob(self.params, self.x)
-            else:
-                per_column = likelihood.log_prob_per_column(self.params, self.x)
-                cost = -(per_column * self.observed).sum(-1)
-            self.cost = cost
-        return cost.detach()
+            self.cost = -likelihood.log_prob(self.params, self.x, self.observed)
+        return self.cost.detach()
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
@@ -161,45 +157,77 @@ class Softmax:
         torch.sub(self.probability, self.one_hot, out=self.grad).mul_(weight.unsqueeze(2))
 
 
+class SoftmaxWithRest:
+    """Cross-entropy of classes and of a rest, whose logit is 0.
+
+    Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), zero for the rest, mask of
+    observed values (M, d, 1, B). ``is_rest`` (M, d, 1, B) is the mask of the rest.
+    """
+
+    def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
+        self.logit, self.grad, self.one_hot, self.observed = logit, grad, one_hot, observed
+        sizes = list(logit.shape[2:]), list(one_hot.shape[2:])
+        for size in sizes:
+            size[0] += 1
+        logits = logit.new_zeros(*logit.shape[:2], *sizes[0])
+        grads, codes = empty_like(logits), one_hot.new_empty(*one_hot.shape[:2], *sizes[1])
+        self.logits, self.grads, self.codes = (part[:, :, :-1] for part in (logits, grads, codes))
+        self.is_rest = codes[:, :, -1]
+        mask = None if observed is None else observed.unsqueeze(2)
+        self.softmax = Softmax(logits, grads, codes, mask)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        self.logits.copy_(self.logit)
+        self.codes.copy_(self.one_hot)
+        torch.sum(self.one_hot, 2, out=self.is_rest).neg_()
+        self.is_rest.add_(1 if self.observed is None else self.observed)
+        return self.softmax.forward()
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
+        self.softmax.backward(weight)
+        self.grad.copy_(self.grads)
+
+
+def one_hot_cost(columns: ColumnViews) -> "Cost":
+    """Cross-entropy of groups of binary columns; with missing values by autograd."""
+    assert isinstance(columns.likelihood, OneHot)
+    if columns.observed is not None:
+        return AutogradCost(columns)
+    shape = (-1, columns.likelihood.n_columns)
+    logit, grad, x = (
+        tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
+    )
+    return (SoftmaxWithRest if columns.likelihood.has_none else Softmax)(logit, grad, x, None)
+
+
 class ZeroInflatedCost:
     """Cost of real columns with point masses: cross-entropy of the spikes, and that of numbers."""
 
     def __init__(self, columns: ColumnViews):
         assert isinstance(columns.likelihood, ZeroInflated)
-        n_spikes, self.observed = columns.likelihood.n_spikes, columns.observed
+        n_spikes = columns.likelihood.n_spikes
         x = columns.x.unflatten(1, (-1, n_spikes + 1))  # (M, d, S + 1, 1, B)
-        self.spike = x[:, :, :-1]
-        self.logit, self.grad_logit = (
+        logit, grad = (
             tensors[0].unflatten(1, (-1, n_spikes)) for tensors in (columns.params, columns.grads)
         )
-        # the density is one more class, whose logit is 0
-        n_members, n_columns, _, *shape = self.logit.shape
-        all_logits = self.logit.new_zeros(n_members, n_columns, n_spikes + 1, *shape)
-        grad, one_hot = empty_like(all_logits), empty_like(x)
-        self.logits_of_spikes, self.grads_of_spikes = all_logits[:, :, :-1], grad[:, :, :-1]
-        self.one_hot_of_spikes, self.is_number = one_hot[:, :, :-1], one_hot[:, :, -1]
-        observed = None if self.observed is None else self.observed.unsqueeze(2)
-        self.softmax = Softmax(all_logits, grad, one_hot, observed)
+        self.spikes = SoftmaxWithRest(logit, grad, x[:, :, :-1], columns.observed)
         numbers = columns._replace(
             params=columns.params[1:],
             grads=columns.grads[1:],
             x=x[:, :, -1],
-            observed=self.is_number,
+            observed=self.spikes.is_rest,
         )
         self.numbers = NormalCost(numbers)
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        self.logits_of_spikes.copy_(self.logit)
-        self.one_hot_of_spikes.copy_(self.spike)
-        torch.sum(self.spike, 2, out=self.is_number).neg_()
-        self.is_number.add_(1 if self.observed is None else self.observed)
-        return self.softmax.forward().add_(self.numbers.forward())
+        return self.spikes.forward().add_(self.numbers.forward())
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        self.softmax.backward(weight)
-        self.grad_logit.copy_(self.grads_of_spikes)
+        self.spikes.backward(weight)
         self.numbers.backward(weight)
 
 
@@ -275,11 +303,20 @@ class NegativeBinomialCost:
         self.log_shape_bound.backward(grad, out=self.grad_shape)
 
 
-Cost = AutogradCost | BernoulliCost | NegativeBinomialCost | NormalCost | Softmax | ZeroInflatedCost
+Cost = (
+    AutogradCost
+    | BernoulliCost
+    | NegativeBinomialCost
+    | NormalCost
+    | Softmax
+    | SoftmaxWithRest
+    | ZeroInflatedCost
+)
 COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
     Bernoulli: BernoulliCost,
     Categorical: categorical_cost,
     NegativeBinomial: NegativeBinomialCost,
+    OneHot: one_hot_cost,
     Gaussian: NormalCost,
     LogNormal: NormalCost,
     ZeroInflated: ZeroInflatedCost,

@@ -1,0 +1,211 @@
+"""Binary columns of which at most one has its higher value: those of a class that was encoded."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.columns.binary import BinaryColumns
+from sklearn_vae.data.training_column import times_power_of_two
+from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.persistence.validation import check_array
+
+# Evidence that a column excludes others, at least, in nats: chance would give it with e^-20.
+MIN_EVIDENCE = 20.0
+# Evidence from which on a column is in a group until all of its columns are known.
+LIKELY = 5.0
+# Columns that are compared, at most, and rows by which groups are found.
+MAX_COLUMNS = 256
+MAX_ROWS = 4096
+# Probability of the observed zeros, below which imputed ones are those of other columns.
+LEAST_REST = 1e-6
+
+
+@serializable
+@dataclass(eq=False)
+class OneHotColumns(BinaryColumns):
+    """Groups of binary columns, encoded as 0 and 1; at most one of a group is 1.
+
+    Of several ones, the first counts, and the others are unseen values. Columns of a group are in
+    the order of their frequencies.
+    """
+
+    frequency: np.ndarray  # (k,), of the higher values
+
+    likelihoods: ClassVar[tuple[str, ...]] = ("OneHot",)
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        super().check()
+        check_array("frequency", self.frequency, "f", self.indices.shape)
+        if len(self.indices) % self.likelihood.n_columns:
+            raise ValueError("groups of one-hot columns must be complete")
+
+    def beside(self, j: int) -> list[int]:
+        """Return the indices of the other columns of a column's group."""
+        groups = self._groups(self.indices)
+        group = groups[(groups == j).any(axis=1)][0]
+        return group[group != j].tolist()
+
+    def _groups(self, x: np.ndarray) -> np.ndarray:
+        """Split columns into groups: (..., k) -> (..., groups, size)."""
+        return x.reshape(*x.shape[:-1], -1, self.likelihood.n_columns)
+
+    def _is_one(self, X: np.ndarray) -> np.ndarray:
+        """Find higher values: (n, k) -> (n, groups, size)."""
+        return self._groups(np.equal(*in_coarser_dtype(X, self.categories[:, 1])))
+
+    def _is_empty(self, X: np.ndarray) -> np.ndarray:
+        """Find groups without a one, if each has one, and without a hole: (n, k) -> (n, groups)."""
+        is_filled = (self._is_one(X) | np.isnan(self._groups(X))).any(axis=-1)
+        return ~(is_filled | self.likelihood.has_none)
+
+    def is_unseen(self, X: np.ndarray) -> np.ndarray:
+        """Find other values, ones after the first one, and groups without any: (n, k) -> (n, k)."""
+        is_one = self._is_one(X)
+        excluded = is_one & (is_one.cumsum(axis=-1) > 1)
+        excluded[..., 0] |= self._is_empty(X)
+        return super().is_unseen(X) | excluded.reshape(X.shape)
+
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Encode as 0 and 1, also holes that follow from the other cells: (n, k) -> (n, k)."""
+        is_one, missing = self._is_one(X), np.isnan(self._groups(X))
+        is_one &= is_one.cumsum(axis=-1) == 1
+        if not self.likelihood.has_none:
+            is_last = missing & (missing.sum(axis=-1, keepdims=True) == 1)
+            is_one |= is_last & ~is_one.any(axis=-1, keepdims=True)
+            is_one[..., 0] |= self._is_empty(X)
+        is_open = missing & ~is_one.any(axis=-1, keepdims=True)
+        return np.where(is_open, np.nan, is_one).reshape(X.shape)
+
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """Fill holes that follow from the other cells: (n, k) -> (n, k)."""
+        if not np.isnan(X).any():
+            return X
+        low, high = self.categories.T
+        values = self.encode(X)
+        return np.where(np.isnan(X) & ~np.isnan(values), np.where(values == 1, high, low), X)
+
+    def _probability(self, X: np.ndarray) -> np.ndarray:
+        """Undo ``decode`` of means: (..., k) -> (..., groups, size)."""
+        exponent, low, scale = self.units()
+        return self._groups((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
+
+    def on_steps(self, X: np.ndarray) -> np.ndarray:
+        """Return the most probable groups, by means of the two values: (n, k) -> (n, k)."""
+        p = self._probability(X)
+        is_one = p == np.nan_to_num(p).max(axis=-1, keepdims=True)
+        is_one &= is_one.cumsum(axis=-1) == 1
+        if self.likelihood.has_none:
+            is_one &= p > 1 - p.sum(axis=-1, keepdims=True)
+        low, high = self.categories.T
+        return np.where(np.isnan(X), X, np.where(is_one.reshape(X.shape), high, low))
+
+    def complete(
+        self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None
+    ) -> np.ndarray:
+        """Replace holes of filled rows by values, given the zeros of the group: (..., k).
+
+        Where the values have a one at a known zero, it is drawn by the frequencies; without a
+        generator, the most frequent possible one is taken.
+        """
+        missing = np.broadcast_to(self._groups(np.isnan(X)), self._groups(values).shape)
+        p = self._probability(values)
+        rest = 1 - (p * ~missing).sum(axis=-1, keepdims=True)
+        p = p * missing / np.maximum(rest, LEAST_REST)
+        p /= np.maximum(p.sum(axis=-1, keepdims=True), 1)
+        is_lost = missing.any(axis=-1) & (rest[..., 0] < LEAST_REST)
+        if is_lost.any():
+            frequency = self._groups(self.frequency)
+            of_group = np.broadcast_to(frequency, p.shape)[is_lost] * missing[is_lost]  # (m, size)
+            none = np.broadcast_to(1 - frequency.sum(axis=-1), is_lost.shape)[is_lost]
+            of_classes = np.column_stack([of_group, none.clip(0) * self.likelihood.has_none])
+            share = of_classes.cumsum(axis=-1) / of_classes.sum(axis=-1, keepdims=True)
+            chosen = of_classes.argmax(axis=-1)
+            if generator is not None:
+                chosen = (generator.random((len(share), 1)) >= share[:, :-1]).sum(axis=-1)
+            p[is_lost] = chosen[:, None] == np.arange(p.shape[-1])
+        means = self.decode(p.reshape(values.shape), rounds=False, is_sample=False)
+        return np.where(np.isnan(X), means, X)
+
+
+def find_one_hot(
+    X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray | None = None
+) -> list[OneHotColumns]:
+    """Find groups of binary columns that exclude each other in all rows, and not by chance.
+
+    The weight (n,) is the number of times that each row counts.
+    """
+    if not 1 < len(columns) <= MAX_COLUMNS:
+        return []
+    cells = _Cells(X, columns, np.ones(len(X)) if weight is None else weight)
+    found, free = [], cells.in_order()
+    while free:
+        group = cells.group_of(free)
+        free = [k for k in free if k not in group]
+        if len(group) > 1:
+            found.append(cells.join(group))
+    return found
+
+
+class _Cells:
+    """Higher values of binary columns, which are known by their position."""
+
+    def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
+        self.X, self.columns, self.weight = X, columns, weight
+        some = spread_out(len(X), MAX_ROWS)
+        ones = [self.is_one(k, some) for k in range(len(columns))]
+        overlap = np.stack(ones, axis=1).astype(np.float32)
+        self.excludes = overlap.T @ overlap == 0  # in some rows
+        self.n_rows = np.array([weight @ self.is_observed(k) for k in range(len(columns))])
+        n_ones = np.array([weight @ self.is_one(k) for k in range(len(columns))])
+        self.frequency = n_ones / self.n_rows
+
+    def is_one(self, k: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Find higher values of a column: (n,)."""
+        column = self.columns[k]
+        values = self.X[rows, column.indices[0]]
+        return np.equal(*in_coarser_dtype(values, column.categories[0, 1]))
+
+    def is_observed(self, k: int) -> np.ndarray:
+        """Find values of a column: (n,)."""
+        return ~np.isnan(self.X[:, self.columns[k].indices[0]])
+
+    def in_order(self) -> list[int]:
+        """Return all columns, the most frequent first."""
+        return np.argsort(-self.frequency, kind="stable").tolist()
+
+    def evidence(self, k: int, has_one: np.ndarray) -> float:
+        """Evidence in nats that a column excludes those with ones in some rows (n,)."""
+        by_chance = self.frequency[k] * (self.weight @ (has_one & self.is_observed(k)))
+        return float(-self.n_rows[k] * np.log1p(-by_chance / self.n_rows[k]))
+
+    def group_of(self, free: list[int]) -> list[int]:
+        """Return the first column, and others that exclude it and each other."""
+        group, has_one = free[:1], self.is_one(free[0])
+        for k in free[1:]:
+            is_likely = self.excludes[k, group].all() and self.evidence(k, has_one) >= LIKELY
+            if is_likely and not (has_one & self.is_one(k)).any():
+                group.append(k)
+                has_one |= self.is_one(k)
+        while len(group) > 1:
+            evidence = [self.evidence(k, has_one & ~self.is_one(k)) for k in group]
+            least = int(np.argmin(evidence))
+            if evidence[least] >= MIN_EVIDENCE:
+                break
+            has_one &= ~self.is_one(group.pop(least))
+        return group or free[:1]
+
+    def join(self, group: list[int]) -> OneHotColumns:
+        """Join the columns of a group."""
+        columns = [self.columns[k] for k in group]
+        is_none = ~np.any([self.is_one(k) for k in group], axis=0)
+        is_none &= np.all([self.is_observed(k) for k in group], axis=0)
+        return OneHotColumns(
+            np.concatenate([column.indices for column in columns]),
+            find("OneHot")(len(group), bool(is_none.any())),
+            np.concatenate([column.categories for column in columns]),
+            self.frequency[group],
+        )

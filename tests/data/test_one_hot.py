@@ -1,0 +1,250 @@
+"""Binary columns of which at most one is 1: they are found, and read as one class."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.preprocessing import OneHotEncoder
+
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae.data.columns.one_hot import OneHotColumns
+from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.likelihoods import Bernoulli, OneHot
+
+pd = pytest.importorskip("pandas")
+
+N_ROWS = 300
+QUICK = {"max_iter": 20, "random_state": 0}
+DENSITIES = [VAETransformer(2, **QUICK), VAEDensity(2, mixtures=[(2, "diag")], **QUICK)]
+densities = pytest.mark.parametrize("estimator", DENSITIES, ids=lambda o: type(o).__name__)
+
+
+def make_table(n_rows=N_ROWS):
+    """A number, the columns of a class that has it, those of a class but one, and a flag."""
+    rng = np.random.default_rng(0)
+    kind = rng.choice(4, n_rows, p=[0.4, 0.3, 0.2, 0.1])
+    color = rng.choice(["blue", "green", "red"], n_rows)
+    table = pd.DataFrame({"x": (2.0 * kind + rng.normal(size=n_rows)).round(2)})
+    table["flag"] = (rng.random(n_rows) < 0.3).astype(int)
+    table = table.join(pd.get_dummies(pd.Series(kind), prefix="kind", dtype=int))
+    return table.join(pd.get_dummies(pd.Series(color), prefix="color", drop_first=True))
+
+
+KIND, COLOR = [f"kind_{k}" for k in range(4)], ["color_green", "color_red"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return make_table()
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return clone(DENSITIES[0]).fit(table)
+
+
+def likelihoods(X, **kwargs):
+    return fit_encoder(
+        np.asarray(X, float), None, "auto", derives_columns=True, **kwargs
+    ).likelihoods
+
+
+@pytest.mark.parametrize(("low", "scale"), [(0, 1), (-2, 3), (0, 1e-300), (-1e300, 2e300)])
+def test_groups_are_found(table, low, scale):
+    """In any units of 0 and 1, as long as the rare value is the higher one; flags are none."""
+    X = np.array(table, float)
+    X[:, 1:] = low + X[:, 1:] * scale
+    found = likelihoods(X)
+    assert found[1] == Bernoulli()
+    assert found[2:6] == [OneHot(4, has_none=False)] * 4
+    assert found[6:] == [OneHot(2, has_none=True)] * 2
+
+
+def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
+    """A row of weight 2 counts as two, and one of weight 0 is not there."""
+    rng = np.random.default_rng(1)
+    X = np.array(table, float)
+    holed = np.where(rng.random(X.shape) < 0.2, np.nan, X)
+    assert likelihoods(holed) == likelihoods(X)
+    assert likelihoods(X[:, ::-1])[::-1] == likelihoods(X)
+
+    few = X[:60]
+    assert likelihoods(few)[7] == Bernoulli()
+    encoder = fit_encoder(few, np.full(60, 4.0), "auto", derives_columns=True)
+    assert encoder.likelihoods == likelihoods(np.tile(few, (4, 1)))
+    assert encoder.likelihoods[7] == OneHot(2, has_none=True)
+
+
+def test_columns_that_exclude_each_other_by_chance_are_none(rng):
+    """Rare ones do in few rows; and one row that has both is enough."""
+    X = (rng.random((200, 12)) < 0.05).astype(float)
+    assert likelihoods(X) == [Bernoulli()] * 12
+
+    X = np.eye(3)[rng.integers(3, size=500)]
+    assert likelihoods(X) == [OneHot(3, has_none=False)] * 3
+    X[7, :2] = 1
+    assert likelihoods(X) == [Bernoulli()] * 3 or likelihoods(X)[2] == OneHot(2, has_none=True)
+
+
+def test_requested_likelihoods_are_kept(table):
+    """Only columns with the default one are in a group, and no user can ask for it."""
+    encoder = fit_encoder(np.array(table, float), None, {4: "bernoulli"}, derives_columns=True)
+    assert encoder.likelihoods[4] == Bernoulli()
+    assert encoder.likelihoods[2] == OneHot(3, has_none=True)
+    with pytest.raises(ValueError, match="OneHot for column 2"):
+        fit_encoder(np.array(table, float), None, {2: OneHot(4, has_none=False)})
+
+
+@densities
+def test_samples_have_one_class(estimator, table):
+    """And what is given holds."""
+    model = clone(estimator).fit(table)
+    for given in ({}, {"kind_0": 0, "kind_1": 0}, {"kind_3": 1}, {"color_red": 1}):
+        sample = model.sample(400, given=given or None)
+        assert (sample[KIND].sum(axis=1) == 1).all()
+        assert sample[COLOR].sum(axis=1).max() == 1
+        assert all((sample[name] == value).all() for name, value in given.items())
+    assert sample["color_red"].all()
+    free = model.sample(2000)
+    np.testing.assert_allclose(free[KIND].mean(), table[KIND].mean(), atol=0.06)
+    np.testing.assert_allclose(free.groupby(KIND)["x"].mean().sort_values(), [0, 2, 4, 6], atol=0.8)
+
+
+def test_contradictions_in_given_are_refused(fitted):
+    """Two classes, and none of all."""
+    with pytest.raises(ValueError, match=r"'kind_1' has the value 1, .* beside those of 'kind_0'"):
+        fitted.sample(3, given={"kind_0": 1, "kind_1": 1})
+    with pytest.raises(ValueError, match="contradicts itself: column 'kind_0' has the value 0"):
+        fitted.sample(3, given=dict.fromkeys(KIND, 0))
+    assert not fitted.sample(5, given=dict.fromkeys(COLOR, 0))[COLOR].to_numpy().any()
+
+
+@densities
+def test_the_density_of_holes_is_the_sum_over_what_they_may_be(estimator):
+    """Over all 2^6 rows of bits it is 1, but for that of unseen rows."""
+    rng = np.random.default_rng(0)
+    kind, color = rng.choice(3, 1000, p=[0.5, 0.3, 0.2]), rng.integers(4, size=1000)
+    color = np.where(rng.random(1000) < 0.6, kind, color)
+    X = np.hstack([np.eye(3)[kind], np.eye(4)[color][:, :3]])
+    model = clone(estimator).fit(X)
+    rows = np.array([*itertools.product([0.0, 1.0], repeat=6)])
+    log_p = model.score_samples(rows)
+    possible = (rows[:, :3].sum(axis=1) == 1) & (rows[:, 3:].sum(axis=1) <= 1)
+    assert np.isfinite(log_p).all()
+    assert np.exp(log_p[possible]).sum() == pytest.approx(1, abs=0.02)
+    assert log_p[~possible].max() < log_p[possible].max() - 3
+
+    for row in X[:12]:
+        holed = np.where(rng.random(6) < 0.5, np.nan, row)
+        agrees = possible & ((rows == holed) | np.isnan(holed)).all(axis=1)
+        assert model.score_samples(holed[None])[0] == pytest.approx(
+            logsumexp(log_p[agrees]), abs=0.05
+        )
+
+
+@densities
+def test_a_class_and_its_columns_have_one_density(estimator):
+    """One-hot encoded with all columns, or without the first one."""
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["a", "b", "c", "d"], 1500, p=[0.4, 0.3, 0.2, 0.1])
+    x = np.array([{"a": 0, "b": 3, "c": 0, "d": 6}[each] for each in kind]) + rng.normal(size=1500)
+    frame = pd.DataFrame({"x": x, "kind": kind})
+    scores = [estimator.fit(frame[:1000]).score(frame[1000:])]
+    for drop in (None, "first"):
+        encoder = OneHotEncoder(sparse_output=False, drop=drop)
+        X = np.column_stack([x, encoder.fit_transform(frame[["kind"]])])
+        scores.append(estimator.fit(X[:1000]).score(X[1000:]))
+    assert np.ptp(scores) < 0.1
+
+
+def test_holes_that_follow_are_filled(fitted, table):
+    """The others of a class are 0, and the last one left is 1."""
+    holed = table.astype(float)
+    holed.loc[0, KIND] = [1, np.nan, np.nan, np.nan]
+    holed.loc[1, KIND] = [0, np.nan, 0, 0]
+    imputed = fitted.impute(holed[:2])
+    np.testing.assert_array_equal(imputed[KIND], [[1, 0, 0, 0], [0, 1, 0, 0]])
+    scores = fitted.score_samples(imputed)
+    np.testing.assert_allclose(fitted.score_samples(holed[:2]), scores, atol=4 / N_ROWS)
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_imputations_have_one_class(dtype):
+    """Whole numbers are rounded together; means of an array add up."""
+    rng, table = np.random.default_rng(2), make_table(800)
+    holed = table.astype(dict.fromkeys(KIND, dtype)).astype(float)
+    holed = holed.mask(rng.random(holed.shape) < 0.25)
+    model = VAEImputer(VAETransformer(2, **QUICK), random_state=0).fit(holed)
+    imputed = model.transform(holed)
+    imputed = pd.DataFrame(np.asarray(imputed, float), columns=table.columns)
+    np.testing.assert_allclose(imputed[KIND].sum(axis=1), 1)
+    assert (imputed[COLOR].sum(axis=1) < 1 + 1e-9).all()
+    for draw in model.set_params(n_imputations=3).transform(holed):
+        draw = pd.DataFrame(np.asarray(draw, float), columns=table.columns)
+        assert (draw[KIND].sum(axis=1) == 1).all()
+        assert draw[COLOR].sum(axis=1).max() == 1
+
+    fitted = VAETransformer(2, **QUICK).fit(np.array(holed))
+    means = fitted.impute(np.array(holed))[:, 2:6]
+    np.testing.assert_allclose(means.sum(axis=1), 1, atol=1e-6)
+    known = ~np.isnan(np.array(holed)[:, 2:6])
+    np.testing.assert_array_equal(means[known], np.array(holed)[:, 2:6][known])
+
+
+def test_contradictions_are_outliers(table):
+    """Rows with two classes, and with none."""
+    model = VAEOutlierDetector(max_iter=5, random_state=0).fit(table)
+    rows = table[:40].copy()
+    rows.loc[:9, "kind_0"], rows.loc[:9, "kind_1"] = 1, 1
+    rows.loc[10:19, KIND] = 0
+    scores = model.score_samples(rows)
+    assert scores[:20].max() < np.sort(scores[20:])[4]
+
+
+def test_a_file_holds_them(fitted, table, tmp_path):
+    """Also for the runtime."""
+    fitted.save(tmp_path / "model.vae")
+    rows = table.astype(float).mask(np.random.default_rng(3).random(table.shape) < 0.2)
+    scores = fitted.score_samples(rows)
+    np.testing.assert_allclose(load(tmp_path / "model.vae").score_samples(rows), scores)
+    light = runtime.load(tmp_path / "model.vae")
+    np.testing.assert_allclose(light.score_samples(rows), scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("frequency", np.ones(2), "frequency"),
+        ("indices", np.arange(3), "shape|complete"),
+        ("likelihood", Bernoulli(), "cannot have"),
+    ],
+)
+def test_what_a_file_says_is_checked(name, value, message):
+    """As of other columns."""
+    columns = OneHotColumns(
+        np.arange(4), OneHot(2, has_none=True), np.tile([0.0, 1.0], (4, 1)), np.full(4, 0.2)
+    )
+    columns.check()
+    setattr(columns, name, value)
+    with pytest.raises(ValueError, match=message):
+        columns.check()
+
+
+def test_an_expected_class_does_not_follow_from_its_other_columns(table):
+    """A class that does not suit its number is named, and so is the one that would."""
+    model = VAEOutlierDetector(random_state=0).fit(table)
+    row = table[:1].copy()
+    row["x"], row[KIND] = 0.0, [[0, 0, 0, 1]]
+    expected = model.expected_values(row)
+    assert expected[KIND].iloc[0].tolist() == [1, 0, 0, 0]
+    assert model.explain(row)[[*KIND, "flag", *COLOR]].iloc[0].idxmax() == "kind_3"
+
+    names = pd.Series(["a", "b", "c", "d"])[table[KIND].to_numpy().argmax(axis=1)]
+    twice = pd.DataFrame({"x": table["x"], "code": table[KIND].to_numpy().argmax(axis=1)})
+    twice["name"] = names.to_numpy()
+    model = VAEOutlierDetector(random_state=0).fit(twice.astype({"code": "category"}))
+    row = pd.DataFrame({"x": [0.0], "code": [3], "name": ["d"]})
+    expected = model.expected_values(row)
+    assert (int(expected["code"].iloc[0]), expected["name"].iloc[0]) == (0, "a")
