@@ -55,7 +55,8 @@ class TableEncoderModule(nn.Module):
         if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.derivations:
             raise ValueError(
                 "to_onnx supports normal, binary and constant columns, without normal scores and "
-                "none derived from another. Fit numbers with likelihood='gaussian'."
+                "none derived from another. Fit numbers with likelihood='gaussian', and one-hot "
+                "columns with 'bernoulli'."
             )
         if columns.has_missing:
             raise ValueError(

@@ -196,7 +196,7 @@ class _Cells:
             if evidence[least] >= MIN_EVIDENCE:
                 break
             has_one &= ~self.is_one(group.pop(least))
-        return group or free[:1]
+        return group if len(group) > 1 else free[:1]
 
     def join(self, group: list[int]) -> OneHotColumns:
         """Join the columns of a group."""
