@@ -169,9 +169,10 @@ class _Search:
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
+        if self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+            return None
         parts, errors = self._solve(derived, sources)
-        is_near = np.abs(errors).max() <= MAX_ERROR
-        if not is_near or self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+        if np.abs(errors).max() > MAX_ERROR:
             return None
         *_, width, scale = self._read(derived)
         if width > 2 * MAX_ERROR * scale:
