@@ -208,13 +208,12 @@ def _read_transformer(saved: SavedEstimator) -> TransformerModel:
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    table, architecture, weight = _read_table(saved), saved["architecture_"], saved["weights_"]
-    columns, members = table["columns"], saved["state_dict_"]
-    check_array("weights_", weight, "f", (len(members),))
-    for weights in members:
-        _check_weights(architecture, weights)
-    fitted = (FittedVAE(columns.joint, architecture, each, saved["seed_"]) for each in members)
-    model = DensityModel(**table, predictor=FittedMixture(columns, tuple(fitted), weight))
+    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
+    _check_weights(architecture, weights)
+    weight = saved["weights_"]
+    check_array("weights_", weight, "f", (len(weights["mixture_logit"]),))
+    mixture = FittedMixture(table["columns"], architecture, weights, saved["seed_"], weight=weight)
+    model = DensityModel(**table, predictor=mixture)
     row = np.full((1, model.n_features_in_), np.nan)
     model.read(model.write(model.imputations(row)[0]))
     model.predictor.log_density(row, 1)
