@@ -243,11 +243,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         ]
         return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
 
-    def _keep_best(self) -> None:
-        """Keep the member of the largest weight alone."""
-        self.state_dict_ = {name: value[:1] for name, value in self.state_dict_.items()}
-        self.mixtures_, self.weights_ = self.mixtures_[:1], np.ones(1)
-
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
