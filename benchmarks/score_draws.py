@@ -30,7 +30,7 @@ from tables import DATA, load_table, split
 
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.estimators.density_estimator import STD_SCRAMBLINGS
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.functional import log_mean_exp
 
 MAX_ROWS = 60

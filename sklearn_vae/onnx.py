@@ -109,7 +109,7 @@ class Part(nn.Module):
     def __init__(self, fitted: Predictor):
         super().__init__()
         self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.build_module(np.dtype(np.float32), 1)
+        self.model = fitted.first_member.build_module(np.dtype(np.float32))
 
 
 class Encoder(Part):

@@ -15,7 +15,7 @@ from sklearn_vae.anomaly.scores import (
     Scorer,
     score_in_batches,
 )
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 

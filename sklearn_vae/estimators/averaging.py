@@ -1,4 +1,4 @@
-"""Fit what VAEImputer averages its model with: a mixture and trees, weighted on hidden cells."""
+"""Fit what VAEImputer averages its model with: boosted trees, weighted on hidden cells."""
 
 from copy import copy
 from dataclasses import replace
@@ -7,21 +7,19 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
-from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation, find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.imputation.repeated_values import RepeatedValues
-from sklearn_vae.inference.constants import MEAN_DRAWS
+from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine, show_progress
 
-# Rows of tables whose model is averaged with a mixture, at most.
-MAX_ROWS_TO_AVERAGE = 5_000
+# Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
+MAX_ROWS_TO_IMPUTE = 5_000
 # Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
 # square of the number of columns.
 MAX_COLUMNS_TO_CORRECT = 50
@@ -39,10 +37,10 @@ MIN_WEIGHT = 1e-6
 
 
 class AverageFitter:
-    """Fits a mixture and trees to the validated rows that a model was fitted to.
+    """Fits trees to the validated rows that a model was fitted to.
 
     ``first_weights`` are the model's weights before the refit: they have not seen held-out rows.
-    The results are ``mixture`` and ``imputation``, the imputation by all models.
+    The result is ``imputation``, by model and trees.
     """
 
     def __init__(
@@ -57,21 +55,20 @@ class AverageFitter:
         self.first_model.state_dict_ = first_weights
         columns = model.columns_
         self.likelihoods = columns.likelihoods
-        imputation = AveragedImputation(model._impute, None, columns, model._is_rounded)
+        imputation = AveragedImputation(model._impute, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
         self.has_classes = ~self.is_number & ~columns.is_constant
         self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
-        self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
         self.imputation = replace(imputation, repeated_values=repeated_values)
         n_rows = len(rows) if weight is None else round(weight.sum())
-        self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
+        self.is_large = n_rows > MAX_ROWS_TO_IMPUTE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
-        self.has_numbers = bool(self.is_number.any())
-        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and (self.has_trees or not self.is_large)
+        is_possible = self.has_trees if self.is_large else self.is_number.any()
+        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and is_possible
 
     def fit(self) -> None:
-        """Fit mixture and trees, and choose their weights."""
+        """Fit trees, and choose their weight and the spread of draws."""
         if not self.is_needed:
             return
         rows, weight, first_model = self.rows, self.weight, self.first_model
@@ -83,7 +80,7 @@ class AverageFitter:
             held_out = held_out.split(MAX_HELD_OUT, generator)[1]
         line = ProgressLine() if self.model.verbose else None
         if line is not None:
-            line.print("Averaging with a mixture and trees", is_last=True)
+            line.print("Fitting trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         hidden_cells = hide_cells(
             rows,
@@ -92,61 +89,24 @@ class AverageFitter:
             counts,
             self.model.seed_,
             is_number=self.is_number,
-            is_class=self.has_classes if self.is_large or not self.has_numbers else None,
+            is_class=self.has_classes if self.is_large else None,
         )
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
-        if self.is_large:
-            mean = first_model._impute(hidden_cells.incomplete)[0]
-            if self.has_trees:
-                self._fit_correction(left, hidden_cells, mean)
+        incomplete, draws = hidden_cells.incomplete, None
+        if self.is_large or not (hidden_cells.precision > 0)[:, self.is_real].any():
+            mean = first_model._impute(incomplete)[0]
         else:
-            self._fit_mixture(left, hidden_cells)
-        if line is not None:
-            weights = self.imputation
-            line.print(
-                f"Averaged: {weights.mixture_weight:.2f} of the mixture, then "
-                f"{weights.trees_weight:.2f} of the trees, {line.seconds:.1f} s",
-                is_last=True,
-            )
-
-    def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
-        """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""
-        model, seed = self.first_model, self.model.seed_
-        # the mixture of the best held-out rows: one that overfits would explain the others best
-        mixture = VAEDensity(max_iter=0, refit=False, random_state=seed)
-        mixture.fit(ValidatedRows(self.rows, model, self.weight))
-        mixture._keep_best()
-        self.mixture = mixture
-        self.imputation = replace(self.imputation, mixture=mixture._impute)
-        if self.has_numbers:
-            self._fit_numbers(mixture, left, hidden_cells)
-        else:
-            incomplete = hidden_cells.incomplete
-            draws = [each._impute(incomplete, N_DRAWS, seed) for each in (model, mixture)]
-            weight = hidden_cells.best_share(*draws)
-            self.imputation = replace(self.imputation, mixture_weight=weight)
-
-    def _fit_numbers(
-        self, mixture: VAEDensity, left: np.ndarray, hidden_cells: HiddenCells
-    ) -> None:
-        """Choose the mixture's weight and the spread; fit trees to the rows of weights ``left``."""
-        model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
-        draws = None
-        if (hidden_cells.precision > 0)[:, self.is_real].any():
-            with show_progress("Imputing", len(incomplete), model.verbose):
-                mean, draws = model._predictor().impute_and_sample(
-                    incomplete, N_DRAWS, MEAN_DRAWS, model._is_rounded, seed
+            with show_progress("Imputing", len(incomplete), first_model.verbose):
+                mean, draws = first_model._predictor().impute_and_sample(
+                    incomplete, N_DRAWS, MEAN_DRAWS, first_model._is_rounded, self.model.seed_
                 )
-        else:
-            mean = model._impute(incomplete)[0]
-        of_mixture = mixture._impute(incomplete)[0]
-        weight = hidden_cells.best_weight(mean, of_mixture)
-        self.imputation = replace(self.imputation, mixture_weight=weight)
-        mean = self.imputation.weighted_mean(incomplete, mean, of_mixture)
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
         if draws is not None:
             self._fit_spread(draws, hidden_cells, mean, trees)
+        if line is not None:
+            text = f"Averaged: {self.imputation.trees_weight:.2f} of the trees"
+            line.print(f"{text}, {line.seconds:.1f} s", is_last=True)
 
     def _fit_correction(
         self, left: np.ndarray, hidden_cells: HiddenCells, mean: np.ndarray
@@ -198,12 +158,8 @@ class AverageFitter:
         weight: np.ndarray | None,
         columns: np.ndarray,
     ) -> BoostedTrees:
-        """Fit trees to the observed values of some columns.
-
-        The other columns are imputed if there is a mixture; rows of large tables are incomplete.
-        """
-        average = replace(self.imputation, model=model._impute).average
-        inputs = rows if self.is_large else average(rows)
+        """Fit trees to the observed values of some columns, with imputed inputs in small tables."""
+        inputs = rows if self.is_large else model._impute(rows)[0]
         trees = fit_boosted_trees(inputs, ~np.isnan(rows), columns, weight, self.has_classes)
         is_ordered = np.array([isinstance(each, Ordinal) for each in self.likelihoods])
         return replace(trees, is_real=self.is_real, is_ordered=is_ordered)
@@ -217,11 +173,10 @@ class AverageFitter:
     ) -> None:
         """Choose factors of the spread of draws, so that intervals cover hidden cells.
 
-        ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
-        (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
+        ``draws`` (n_draws, n, n_features) of the model impute these cells, and so does their
+        ``mean`` (n, n_features). Neither the model nor ``trees`` have seen them.
         """
         is_real, rows = self.is_real, hidden_cells.incomplete
-        draws = self.imputation.draw_mixture(draws, rows, self.model.seed_)
         shift = find_shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():

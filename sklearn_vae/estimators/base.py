@@ -133,6 +133,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     history_: list[dict[str, Any]]
     interrupted_: bool
     seed_: int
+    state_dict_: dict[str, np.ndarray]
 
     # -- the fitted model ------------------------------------------------------------
 
@@ -143,14 +144,12 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
-        models: Any = self.state_dict_
-        models = models if isinstance(models, list) else [models]
         return cached(
             _PREDICTORS,
             self,
             lambda: self._make_predictor(device_to_score_on(self.device)),
             self.device,
-            *(weight for each in models for weight in each.values()),
+            *self.state_dict_.values(),
         )
 
     def _make_predictor(self, device: torch.device) -> PredictorT:

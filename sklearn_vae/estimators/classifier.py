@@ -21,7 +21,7 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
 from sklearn_vae.persistence.registry import serializable

@@ -20,7 +20,6 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
-from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
@@ -42,7 +41,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult, stack_weights
 
 # Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98
@@ -138,8 +137,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Losses of each iteration of each ``member`` in nats per row, for ``pandas.DataFrame``.
     n_iter_ : int
         Iterations of all members together.
-    state_dict_ : list of dict of ndarray
-        Each member's weights by name.
+    state_dict_ : dict of ndarray
+        The weights by name, with an axis of members in front.
     interrupted_ : bool
         Whether Ctrl-C ended the fit early. The best weights until then are kept.
     n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
@@ -174,7 +173,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     architecture_: MixtureArchitecture
     mixtures_: list[tuple[int, str]]
     weights_: np.ndarray
-    state_dict_: list[dict[str, np.ndarray]]
 
     def __init__(
         self,
@@ -244,11 +242,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             for mixture, seed in zip(self.mixtures_, seeds, strict=True)
         ]
         return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
-
-    def _keep_best(self) -> None:
-        """Keep the member of the largest weight alone."""
-        self.state_dict_, self.mixtures_ = self.state_dict_[:1], self.mixtures_[:1]
-        self.weights_ = np.ones(1)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
@@ -341,8 +334,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         if valid is None or n_members == 1:
             return np.full(n_members, 1 / n_members)
         model = build(self.architecture_, n_members).to(valid.like).requires_grad_(False)
-        for member, result in enumerate(results):
-            model.load(result.weights, member)
+        model.load(stack_weights(results))
         seed = stream_seed(self.seed_, Stream.SCORE)
         n_draws = power_of_two(
             WEIGHT_NUMBERS // max(self.architecture_.n_columns, 1), *WEIGHT_DRAWS
@@ -365,7 +357,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     def _set_results(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
     ) -> None:
-        self.state_dict_ = [result.weights for result in results]
+        self.state_dict_ = stack_weights(results)
         self.history_ = [
             {"member": member, **record}
             for member, result in enumerate(results)
@@ -421,12 +413,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     # -- the fitted model ------------------------------------------------------------
 
     def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
-        columns = self.columns_.joint
-        members = [
-            Predictor(columns, self.architecture_, dict(weights), self.seed_, device)
-            for weights in self.state_dict_
-        ]
-        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
+        weights, seed = dict(self.state_dict_), self.seed_
+        return EnsemblePredictor(
+            self.columns_, self.architecture_, weights, seed, device, weight=self.weights_
+        )
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

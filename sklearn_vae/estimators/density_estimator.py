@@ -32,7 +32,7 @@ from sklearn_vae.estimators.column_warnings import warn_of_extremes
 from sklearn_vae.estimators.estimator_base import FitRows, ValidatedRows
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
-from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
+from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.networks import Network

@@ -24,7 +24,7 @@ from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
-from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
+from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.density import VAEDensity
@@ -51,13 +51,13 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     It is fitted to the incomplete rows. Give columns of any type in their own units. Numbers get
     their mean, or their median in a positive column; ordered classes the median, and others the
-    likeliest class. In the default fit, a mixture and boosted trees take part where they help.
+    likeliest class. In the default fit, boosted trees take part where they help.
 
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, default=None
-        Unfitted model. None is a VAETransformer, and a mixture and trees beside it, weighted by
-        how well each fills hidden cells.
+        Unfitted model. None is a VAETransformer, and trees beside it, weighted by how well they
+        fill hidden cells.
     n_imputations : int, default=None
         Number of tables to draw, for multiple imputation; None makes one table of means. More than
         one make an array of shape (n_imputations, n_samples, n_features), or a list of data frames.
@@ -71,14 +71,12 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the fit, unless ``estimator`` has one, and of the draws.
     verbose : bool or int, default=False
-        True to print the progress of the default fit, and the weights of the models.
+        True to print the progress of the default fit, and the weight of the trees.
 
     Attributes
     ----------
     estimator_, columns_, n_components_, n_iter_
         The model and its columns, latent dimensions and iterations.
-    mixture_, mixture_weight_ : VAEDensity or None, float
-        Mixture beside it, and its weight; with 100 to 5,000 rows.
     trees_, trees_weight_ : BoostedTrees or None, float
         Boosted trees for columns of numbers and classes, and their weight; from 100 rows on, and
         up to 50 columns.
@@ -118,8 +116,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     }
 
     estimator_: VAETransformer | VAEDensity
-    mixture_: VAEDensity | None
-    mixture_weight_: float
     trees_: BoostedTrees | None
     trees_weight_: float
     spread_: np.ndarray | None
@@ -167,8 +163,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         first_weights = _FirstWeights()
         if self.estimator is None:
             model.set_params(callbacks=[first_weights])
-        self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
-        self.trees_, self.trees_weight_ = None, 0.0
+        self.estimator_, self.trees_, self.trees_weight_ = model, None, 0.0
         self.spread_, self.repeated_values_ = None, None
         with self._keep_interrupted():
             model.fit(fitted, sample_weight=weight)
@@ -202,7 +197,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         n_rows, n_columns = _shape(X, weight)
         n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
         if self.estimator is None:
-            is_large = n_rows > MAX_ROWS_TO_AVERAGE
+            is_large = n_rows > MAX_ROWS_TO_IMPUTE
             return VAETransformer(
                 n_components,
                 batch_size=BATCH_OF_LARGE_TABLES if is_large else "auto",
@@ -219,7 +214,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _fit_average(
         self, rows: np.ndarray, weight: np.ndarray | None, first_weights: dict[str, np.ndarray]
     ) -> None:
-        """Fit mixtures and trees to validated rows, and choose the weights in the average.
+        """Fit trees to validated rows, and choose their weight in the average.
 
         ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
         """
@@ -228,20 +223,17 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         try:
             fitter.fit()
         finally:  # an interrupted fit keeps what is complete
-            imputation, self.mixture_ = fitter.imputation, fitter.mixture
-            self.mixture_weight_ = imputation.mixture_weight
+            imputation = fitter.imputation
             self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
             self.spread_, self.repeated_values_ = imputation.spread, imputation.repeated_values
 
     @property
     def _imputation(self) -> AveragedImputation:
-        model, mixture = self.estimator_, self.mixture_
+        model = self.estimator_
         return AveragedImputation(
             model._impute,
-            None if mixture is None else mixture._impute,
             model.columns_,
             model._is_rounded,
-            mixture_weight=self.mixture_weight_,
             trees=self.trees_,
             trees_weight=self.trees_weight_,
             spread=self.spread_,
@@ -312,8 +304,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
-        if self.mixture_ is not None:
-            self._check_wrapped(self.mixture_)
         self._imputation.check()
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():

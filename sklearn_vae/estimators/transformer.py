@@ -40,7 +40,7 @@ from sklearn_vae.priors import Prior
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import add_mask_inputs, make_starts
-from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
 from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
 
 # Training and validation rows by number of validation rows and seed.
@@ -183,7 +183,6 @@ class VAETransformer(
     }
 
     beta_: float
-    state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None
     decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     code_range_: np.ndarray | None = None
@@ -432,10 +431,7 @@ class VAETransformer(
     ) -> None:
         """Set the fitted attributes; without rows, there is no decoder correction."""
         best = results[0]
-        self.state_dict_ = {
-            name: np.concatenate([result.weights[name] for result in results])
-            for name in best.weights
-        }
+        self.state_dict_ = stack_weights(results)
         self.decoder_correction_ = self.code_range_ = None
         if rows is not None:
             model = build(self.architecture_).to(rows.like)

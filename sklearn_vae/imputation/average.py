@@ -1,4 +1,4 @@
-"""Imputations of a model, averaged with a mixture's and corrected by trees, in numpy alone."""
+"""Imputations of a model, averaged with those of trees, in numpy alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +21,12 @@ Impute = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
-    """Imputation by a model averaged with a mixture, corrected by trees; see ``VAEImputer``."""
+    """Imputation by a model, averaged with predictions of trees; see ``VAEImputer``."""
 
     model: Impute
-    mixture: Impute | None
     encoder: TableEncoder
     is_rounded: np.ndarray  # (n_features,): mask of the columns whose dtype holds no means
-    mixture_weight: float = 0.0  # of the means, and the mixture's share of the draws
-    trees: BoostedTrees | None = None  # which correct the average
+    trees: BoostedTrees | None = None
     trees_weight: float = 0.0  # of their predictions
     spread: np.ndarray | None = None  # (n_features,): factor of the draws' distance from their mean
     repeated_values: RepeatedValues | None = None  # which draws are rounded to
@@ -42,60 +40,27 @@ class AveragedImputation:
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
-        return self.encoder.complete(rows, self._correct(rows))
+        return self.encoder.complete(rows, self._average(rows))
 
-    def _correct(self, rows: np.ndarray) -> np.ndarray:
-        """Impute by the average, corrected by trees: (n, n_features)."""
+    def _average(self, rows: np.ndarray) -> np.ndarray:
+        """Impute by the average of model and trees: (n, n_features)."""
         if self.trees is None:
-            return self.average(rows)
+            return self.model(rows)[0]
         known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
-        needs_average = self.trees.leaves_missing(known, self.trees_weight)
+        needs_model = self.trees.leaves_missing(known, self.trees_weight)
         imputed = rows.copy()
-        if needs_average.any():
-            imputed[needs_average] = self.average(rows[needs_average])
+        if needs_model.any():
+            imputed[needs_model] = self.model(rows[needs_model])[0]
         return self.trees.correct(rows, imputed, self.trees_weight)
-
-    def average(self, rows: np.ndarray) -> np.ndarray:
-        """Impute the weighted means of model and mixture, without trees: (n, n_features)."""
-        imputed = self.model(rows)[0]
-        has_average = self.mixture_weight > 0 and self.is_averaged.any()
-        if self.mixture is None or not has_average:
-            return imputed
-        return self.weighted_mean(rows, imputed, self.mixture(rows)[0])
-
-    def weighted_mean(
-        self, rows: np.ndarray, imputed: np.ndarray, of_mixture: np.ndarray
-    ) -> np.ndarray:
-        """Average the imputations of model and mixture: (n, n_features)."""
-        if self.mixture_weight == 0:  # numbers near the largest ones overflow
-            return imputed
-        averaged = self.is_averaged & np.isnan(rows)  # observed cells keep their bits
-        mean = imputed + self.mixture_weight * (of_mixture - imputed)
-        return np.where(averaged, mean, imputed)
 
     def draw(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw imputations: (n_draws, n, n_features)."""
-        is_of_model = ~self._is_of_mixture(n_draws, seed)
-        draws = np.empty((n_draws, *rows.shape), rows.dtype)
-        if is_of_model.any():
-            draws[is_of_model] = self.model(rows, int(is_of_model.sum()), seed)
-        draws = self.draw_mixture(draws, rows, seed)
+        draws = self.model(rows, n_draws, seed)
         has_shift = self.trees is not None and self.trees.is_real[self.trees.columns].any()
         if has_shift or self.spread is not None:
-            mean = self.average(rows)
+            mean = self.model(rows)[0]
             draws = self.move(draws, rows, mean, find_shift(self.trees, rows, mean), seed)
         return self.round(rows, draws)
-
-    def draw_mixture(self, draws: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-        """Replace the mixture's share of the draws of a model: (n_draws, n, n_features)."""
-        is_of_mixture = self._is_of_mixture(len(draws), seed)
-        if self.mixture is not None and is_of_mixture.any():
-            draws[is_of_mixture] = self.mixture(rows, int(is_of_mixture.sum()), seed)
-        return draws
-
-    def _is_of_mixture(self, n_draws: int, seed: int) -> np.ndarray:
-        """Mask of the draws that the mixture makes."""
-        return np.random.default_rng(seed).random(n_draws) < self.mixture_weight
 
     def move(
         self, draws: np.ndarray, rows: np.ndarray, mean: np.ndarray, shift: np.ndarray, seed: int
@@ -107,7 +72,7 @@ class AveragedImputation:
         Distances from the mean of all draws are then multiplied by ``spread``.
         """
         n_draws, share, spread = len(draws), self.trees_weight, self.spread
-        generator = np.random.default_rng((seed, 1))  # the seed alone chooses the mixture's draws
+        generator = np.random.default_rng((seed, 1))
         # as near to the share as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
         moved = draws.copy()
@@ -134,11 +99,8 @@ class AveragedImputation:
     def check(self) -> None:
         """Check that the parts are those of one table, as after reading them from a file."""
         n_features = len(self.is_averaged)
-        for name, weight in (("mixture", self.mixture_weight), ("trees", self.trees_weight)):
-            if not 0 <= weight <= 1:
-                raise ValueError(f"the weight of the {name} must lie between 0 and 1")
-        if self.mixture is None and self.mixture_weight:
-            raise ValueError("the weight of the mixture must be 0 without a mixture")
+        if not 0 <= self.trees_weight <= 1:
+            raise ValueError("the weight of the trees must lie between 0 and 1")
         if self.trees is not None:
             self.trees.check_columns(self.encoder, self.is_averaged)
         if self.spread is not None:

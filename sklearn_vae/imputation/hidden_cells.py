@@ -40,23 +40,6 @@ class HiddenCells(NamedTuple):
             )
         return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
-    def best_share(self, draws: np.ndarray, other: np.ndarray) -> float:
-        """Share of the other of two sets of draws of classes, for the least Brier score.
-
-        Draws are of shape (n_draws, n, n_features); the share lies between 0 and 1.
-        """
-
-        def agreement(values: np.ndarray, others: np.ndarray) -> float:
-            return float((self.weight * (values == others).mean(axis=0)).sum())
-
-        # two draws of a cell are as often equal as the product of their probabilities says
-        previous, previous_other = np.roll(draws, 1, axis=0), np.roll(other, 1, axis=0)
-        with_other = agreement(previous, other)
-        with_draws, of_other = agreement(previous, draws), agreement(previous_other, other)
-        distance = with_draws - 2 * with_other + of_other
-        gain = agreement(other, self.rows) - agreement(draws, self.rows) + with_draws - with_other
-        return float(np.clip(gain / distance, 0.0, 1.0)) if distance > 0 else 0.0
-
     def is_nearer(self, imputed: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Mask of the columns of numbers with smaller mean absolute errors: (n_features,)."""
         with np.errstate(all="ignore"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import softmax
 from sklearn_vae.numerics.random import Stream, stream_seed
 

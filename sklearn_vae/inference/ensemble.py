@@ -1,20 +1,16 @@
-"""A fitted weighted mixture of models that computes with PyTorch, or few rows with numpy."""
+"""A fitted weighted mixture of models that computes with PyTorch, or with numpy."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.conditionals import resample
 from sklearn_vae.inference.fitted_mixture import FittedMixture
-from sklearn_vae.inference.fitted_vae import Backend
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import posterior_draws
-from sklearn_vae.inference.predictor import Predictor, is_in_numpy, on_threads, to_tensor
-from sklearn_vae.likelihoods.columnwise import Limits
+from sklearn_vae.inference.predictor import TorchModel
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
@@ -24,34 +20,16 @@ from sklearn_vae.system.progress import advance, uncounted
 
 
 @dataclass(frozen=True)
-class EnsemblePredictor(FittedMixture):
-    """A fitted mixture that computes with PyTorch, or few rows with numpy."""
+class EnsemblePredictor(FittedMixture, TorchModel):
+    """A fitted mixture that computes with PyTorch, or with numpy where that is faster."""
 
-    members: tuple[Predictor, ...]
-
-    @default_modes()  # its tensors serve other calls, too
-    def model(self, dtype: np.dtype) -> MixtureEnsemble:
-        """Return the models as tensors."""
-        first, precision = self.members[0], np.dtype(dtype).name
-        like = torch.empty(0, dtype=getattr(torch, precision), device=first.device)
-        limits = Limits._make(torch.as_tensor(limit).to(like) for limit in first.columns.limits())
-        # a copy: as_tensor warns of read-only arrays
-        return self.build(precision, lambda value: torch.tensor(value).to(like), limits)
-
-    def backend(self, X: np.ndarray) -> Backend:
-        """Return the models in the library that computes rows."""
-        if is_in_numpy(X, self.members[0].device):
-            return on_threads(super().backend(X))
-        return self.in_torch(X.dtype)
-
-    def in_torch(self, dtype: np.dtype, seed: int | None = None) -> Backend:
-        """Return the models in PyTorch; with a seed, chunks have generators."""
-        device = self.members[0].device
-        return Backend(
-            self.model(dtype),
-            partial(to_tensor, dtype=dtype, device=device),
-            partial(map_chunks, is_thread_safe=device.type == "cpu", seed=seed),
-        )
+    def build_module(self, dtype: np.dtype) -> MixtureEnsemble:
+        """Build the mixture of tensors in one precision."""
+        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=self.device)
+        # copies: as_tensor warns of read-only arrays
+        weights = {name: torch.tensor(value).to(like) for name, value in self.weights.items()}
+        weight = torch.tensor(self.weight).to(like)
+        return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
 
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
@@ -75,7 +53,7 @@ class EnsemblePredictor(FittedMixture):
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""
-        seed, order = self.members[0].seed, self.columns.order
+        seed, order = self.seed, self.columns.order
         with uncounted():  # samples are no rows of X
             samples = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
         uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
@@ -94,25 +72,22 @@ class EnsemblePredictor(FittedMixture):
     @torch.no_grad()
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Draw rows: (n_samples, n_features)."""
-        model, generator = self.model(dtype), make_generator(seed, Stream.SAMPLE)
-        joint = self.members[0].columns
-        encoded = np.empty((n_samples, joint.n_columns), dtype)
-        for rows in batches(n_samples, self.members[0].rows_per_chunk()):
+        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
+        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
+        for rows in batches(n_samples, self.rows_per_chunk()):
             encoded[rows] = model.sample(rows.stop - rows.start, generator).cpu().numpy()
             advance(rows.stop - rows.start)
-        X = joint.inverse_transform(encoded, is_sample=True, seed=seed)
+        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
         return X[:, : self.columns.n_features]
 
     def check(self) -> None:
-        """Check that the arrays of a file are one model, and that each member scores and draws."""
-        if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        if not isinstance(self.architecture, MixtureArchitecture):
+            raise ValueError("the model is not a MixtureVAE")
+        self.check_arrays()
+        if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
             raise ValueError("there are not as many mixture weights as members, which sum to 1")
-        for member in self.members:
-            member.check_arrays()
-            if not isinstance(member.architecture, MixtureArchitecture):
-                raise ValueError("a member is not a MixtureVAE")
-            with np.errstate(all="ignore"):
-                row = member.columns.inverse_transform(np.zeros((1, member.architecture.n_columns)))
-                alone = EnsemblePredictor(self.columns, (member,), np.ones(1))
-                alone.log_density(row, 1)
-                alone.sample(1, member.seed, row.dtype)
+        with np.errstate(all="ignore"):
+            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            self.log_density(row, 1)
+            self.sample(1, self.seed, row.dtype)

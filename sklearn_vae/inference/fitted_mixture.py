@@ -1,4 +1,4 @@
-"""A fitted weighted mixture of models, such as VAEDensity's: its arrays, and densities of rows.
+"""A fitted weighted mixture of models, such as VAEDensity's: densities and means of rows.
 
 It computes with numpy; ``EnsemblePredictor`` does so with PyTorch, too. PyTorch is not imported:
 ``runtime`` needs none.
@@ -7,19 +7,18 @@ It computes with numpy; ``EnsemblePredictor`` does so with PyTorch, too. PyTorch
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.inference.fitted_vae import Backend, FittedVAE, keep, map_in_numpy
+from sklearn_vae.inference.fitted_vae import Backend, FittedModel
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
-from sklearn_vae.likelihoods.columnwise import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array, concatenate
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.row_subsets import batches
 
 # Rows of one chunk, at most.
@@ -27,44 +26,24 @@ MAX_ROWS = 1 << 8
 
 
 @dataclass(frozen=True)
-class FittedMixture:
+class FittedMixture(FittedModel):
     """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
 
     Rows of X with the columns of y behind them are conditional on y; without these, y is
-    integrated out. (The ensemble of a ``VAETransformer`` is one ``FittedVAE``, whose weights have
-    several members.)
+    integrated out.
     """
 
-    columns: TableEncoder  # encoder and decoder of rows
-    # they share the joint encoder of X and y, the seed and the device
-    members: tuple[FittedVAE, ...]
-    weight: np.ndarray  # (n_members,), mixture weights, which sum to 1
-    _cache: dict[str, MixtureEnsemble] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    architecture: MixtureArchitecture
+    weight: np.ndarray = field(kw_only=True)  # (n_members,), mixture weights, which sum to 1
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_cache": {}}
+    @property
+    def encoder(self) -> TableEncoder:
+        """Encoder of the columns of X and y."""
+        return self.columns.joint
 
-    def build(
-        self, key: str, convert: Callable[[np.ndarray], Array], limits: Limits | None = None
-    ) -> MixtureEnsemble:
-        """Return the models with arrays of one library, which are made at the first call."""
-
-        def make() -> MixtureEnsemble:
-            architecture = cast(MixtureArchitecture, self.members[0].architecture)
-            weights = {
-                name: concatenate((convert(each.weights[name]) for each in self.members), 0)
-                for name in self.members[0].weights
-            }
-            return MixtureEnsemble(architecture, weights, convert(self.weight), limits)
-
-        return keep(self._cache, key, make, (member.weights for member in self.members))
-
-    def backend(self, X: np.ndarray) -> Backend:
-        """Return the models in the library that computes rows."""
-        model = self.build("numpy", lambda value: value.astype(float))  # it draws no rows
-        return Backend(model, lambda x: x, map_in_numpy)
+    def make_model(self, weights: dict[str, np.ndarray]) -> MixtureEnsemble:
+        """Make the mixture of weights, which computes with numpy and draws no rows."""
+        return MixtureEnsemble(self.architecture, weights, self.weight.astype(float))
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
@@ -87,7 +66,7 @@ class FittedMixture:
         per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
         log_p = self.map(log_density, X, n_draws, scrambling)
-        for rows in batches(len(X), self.members[0].rows_per_chunk()):
+        for rows in batches(len(X), self.rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
 
@@ -112,14 +91,13 @@ class FittedMixture:
         backend: Backend | None = None,
     ) -> np.ndarray:
         """Apply a function (model, encoded rows, generator if any, points), chunk by chunk."""
-        first, backend = self.members[0], backend or self.backend(X)
+        backend, n_missing = backend or self.backend(X), self.encoder.n_features - X.shape[1]
         model: MixtureEnsemble = backend.model
-        if X.shape[1] < first.columns.n_features:  # y is integrated out
-            n_missing = first.columns.n_features - X.shape[1]
+        if n_missing > 0:  # y is integrated out
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
-        points = first.points(n_draws, scrambling).last(model.architecture.n_components)
+        points = self.points(n_draws, scrambling).last(model.architecture.n_components)
         function = partial(function, points=points.map(backend.convert))
         # rows whose draws, and codes of each component, fit in memory
         n_numbers = max(n_draws, len(model.log_weight)) * model.architecture.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
-        return backend.map(function, X, n_rows, first.columns.transform)
+        return backend.map(function, X, n_rows, self.encoder.transform)

@@ -1,13 +1,13 @@
-"""A fitted VAE: its arrays, and densities, codes and means of rows in X's own units.
+"""Fitted models: their arrays, and the library that computes rows; densities of rows of a VAE.
 
-It computes with numpy; ``Predictor`` does so with PyTorch, too. PyTorch is not imported:
-``runtime`` needs none.
+They compute with numpy; those of ``predictor.py`` do so with PyTorch, too. PyTorch is not
+imported: ``runtime`` needs none.
 """
 
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 
@@ -35,35 +35,13 @@ if TYPE_CHECKING:
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
-# Rows whose modes are searched together, at most.
-MAX_ROWS = 1 << 11
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
+# Rows whose modes are searched together, at most.
+MAX_ROWS = 1 << 11
 
-Key = TypeVar("Key", bound=Hashable)
 Model = TypeVar("Model")
-
-
-def keep(
-    cache: dict[Key, Model],
-    key: Key,
-    make: Callable[[], Model],
-    weights: Iterable[dict[str, np.ndarray]],
-) -> Model:
-    """Return what is made of weights, at the first call; it is kept unless they are large.
-
-    The arrays become read-only: a change would not reach the model.
-    """
-    if key not in cache:
-        np.empty(FREED_BYTES, np.uint8)
-        model, arrays = make(), [value for values in weights for value in values.values()]
-        if sum(value.size for value in arrays) > MAX_CACHED_NUMBERS:
-            return model
-        for value in arrays:
-            value.flags.writeable = False
-        cache[key] = model
-    return cache[key]
 
 
 class Backend(NamedTuple):
@@ -103,17 +81,14 @@ def map_in_numpy(
 
 
 @dataclass(frozen=True)
-class FittedVAE:
-    """A fitted model: arrays, and methods on rows in X's own units."""
+class FittedModel:
+    """A fitted model: arrays, and how rows are computed."""
 
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
     weights: dict[str, np.ndarray]  # by name, with a member axis in front
     seed: int  # of the score's Sobol points
     device: "torch.device | None" = None  # of the computation; None without PyTorch
-    # (1 + l, n_columns), offset and slopes of the decoder correction
-    correction: np.ndarray | None = None
-    code_range: np.ndarray | None = None  # (2, l), least and largest codes that it was fitted to
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,59 +99,38 @@ class FittedVAE:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
 
-    # -- the model, and chunks of rows -----------------------------------------------
+    @property
+    def encoder(self) -> TableEncoder:
+        """Encoder of the columns of which the model is a density."""
+        return self.columns
 
-    def array_model(self, n_members: int | None = None) -> ArrayVAE:
-        """Return the model of the first members, or of all, which is made at the first call."""
-        n_members = n_members or self.n_members
+    def make_model(self, weights: dict[str, np.ndarray]) -> Any:
+        """Make the model of weights, which computes with numpy."""
+        raise NotImplementedError
 
-        def make() -> ArrayVAE:
-            weights = {
-                name: value[:n_members].astype(float) for name, value in self.weights.items()
-            }
-            return ArrayVAE(self.architecture, weights)
+    def keep(self, key: str, make: Callable[[], Model]) -> Model:
+        """Return what is made of the weights, at the first call; it is kept unless they are large.
 
-        cache = self._cache.setdefault("models", {})
-        return keep(cache, ("numpy", n_members), make, [self.weights])
-
-    def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
-        """Return the first members, or all, in the library that computes rows."""
-        return Backend(self.array_model(n_members), lambda x: x, map_in_numpy)
-
-    def map(
-        self,
-        function: Callable[..., Array],
-        X: np.ndarray,
-        *,
-        n_members: int | None = None,
-        rows_per_chunk: int | None = None,
-        n_draws: int = 0,
-        scrambling: int = 0,
-        mask: np.ndarray | None = None,
-        encode: Callable[[np.ndarray], np.ndarray] | None = None,
-        backend: Backend | None = None,
-    ) -> np.ndarray:
-        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
-
-        With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
-        the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
-        the encoding of the columns, ``backend`` that of this method.
+        The arrays become read-only: a change would not reach the model.
         """
-        backend = backend or self.backend(X, n_members)
-        n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
-        transform = self.columns.transform if encode is None else encode
-        n_codes = 1
-        if n_draws:
-            points = self.points(n_draws, scrambling).map(backend.convert)
-            function, shape = partial(function, points=points), self.architecture
-            n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
+        if key not in self._cache:
+            np.empty(FREED_BYTES, np.uint8)
+            model = make()
+            if sum(value.size for value in self.weights.values()) > MAX_CACHED_NUMBERS:
+                return model
+            for value in self.weights.values():
+                value.flags.writeable = False
+            self._cache[key] = model
+        kept: Model = self._cache[key]
+        return kept
 
-        return backend.map(
-            function,
-            X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
-            rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
-            lambda rows: transform(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
-        )
+    def backend(self, X: np.ndarray) -> Backend:
+        """Return the model in the library that computes rows."""
+
+        def make() -> Any:
+            return self.make_model({name: w.astype(float) for name, w in self.weights.items()})
+
+        return Backend(self.keep("numpy", make), lambda x: x, map_in_numpy)
 
     def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
         """Rows that are computed at a time, with so many draws (or members) each.
@@ -186,7 +140,7 @@ class FittedVAE:
         """
         if shares_draws:
             return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
-        return rows_in_cache(max(self.architecture.widest, self.columns.n_features), n_draws)
+        return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_draws)
 
     def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
         """Sobol points of a proposal as standard normal draws: (1, K, 1, n_noise).
@@ -206,6 +160,62 @@ class FittedVAE:
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             self._cache["points"] = {n_draws: points}
         return points
+
+
+@dataclass(frozen=True)
+class FittedVAE(FittedModel):
+    """A fitted VAE, of whose members the densities are averaged."""
+
+    # (1 + l, n_columns), offset and slopes of the decoder correction
+    correction: np.ndarray | None = None
+    code_range: np.ndarray | None = None  # (2, l), least and largest codes that it was fitted to
+
+    def make_model(self, weights: dict[str, np.ndarray]) -> ArrayVAE:
+        """Make the VAE of weights, which computes with numpy."""
+        return ArrayVAE(self.architecture, weights)
+
+    @property
+    def first_member(self) -> Self:
+        """The model of the first member alone, whose codes are those of all."""
+        if self.n_members == 1:
+            return self
+        first = {name: value[:1] for name, value in self.weights.items()}
+        member: Self = self._cache.setdefault("first", replace(self, weights=first))
+        return member
+
+    def map(
+        self,
+        function: Callable[..., Array],
+        X: np.ndarray,
+        *,
+        rows_per_chunk: int | None = None,
+        n_draws: int = 0,
+        scrambling: int = 0,
+        mask: np.ndarray | None = None,
+        encode: Callable[[np.ndarray], np.ndarray] | None = None,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
+
+        With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
+        the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
+        the encoding of the columns, ``backend`` that of this method.
+        """
+        backend = backend or self.backend(X)
+        n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
+        transform = self.columns.transform if encode is None else encode
+        n_codes = 1
+        if n_draws:
+            points = self.points(n_draws, scrambling).map(backend.convert)
+            function, shape = partial(function, points=points), self.architecture
+            n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
+
+        return backend.map(
+            function,
+            X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
+            rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
+            lambda rows: transform(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
+        )
 
     # -- densities -------------------------------------------------------------------
 
@@ -269,10 +279,9 @@ class FittedVAE:
             (is_incomplete, infer, n_codes),
         ):
             if mask.any():
-                z[mask] = self.map(
+                z[mask] = self.first_member.map(
                     lambda model, x, function=function: function(model, x)[0],
                     X,
-                    n_members=1,
                     rows_per_chunk=self.rows_per_chunk(n_each),
                     mask=mask,
                 )
@@ -291,7 +300,7 @@ class FittedVAE:
             return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
 
         rows = z if y is None else np.hstack([z, y.astype(z.dtype)])
-        mean = self.map(reconstruct, rows, n_members=1, encode=encode)
+        mean = self.first_member.map(reconstruct, rows, encode=encode)
         if self.correction is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
@@ -309,11 +318,11 @@ class FittedVAE:
             return model.reconstruct(model.mean_code(x), x)[0]
 
         is_rounded = self.columns.has_discrete_values
-        return self.columns.fill_missing(X, self.map(reconstruct, X, n_members=1), is_rounded)
+        return self.columns.fill_missing(X, self.first_member.map(reconstruct, X), is_rounded)
 
     def residuals(self, X: np.ndarray) -> np.ndarray:
         """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
-        return self.map(lambda model, x: model.residuals(x)[0], X, n_members=1)
+        return self.first_member.map(lambda model, x: model.residuals(x)[0], X)
 
     # -- missing values --------------------------------------------------------------
 

@@ -20,19 +20,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
-from sklearn_vae.inference.constants import (
-    FAR_START,
-    FIRST_CONVERGED,
-    MAX_FACTOR,
-    MAX_START_DIMENSIONS,
-    MIN_STARTS,
-    OTHER_MODE_ONE_IN,
-    PROPOSAL_SCALE,
-    SAME_MODE,
-    TOLERANCE,
-    WIDE_ONE_IN,
-    wide_scale,
-)
 from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
 from sklearn_vae.numerics.array_api import (
     Array,
@@ -45,6 +32,29 @@ from sklearn_vae.numerics.array_api import (
     take,
     take_along,
 )
+
+# Bias of the log of an average of weights, in nats, that needs no further proposal.
+TOLERANCE = 0.015
+# Control variates change an estimate by no more than this factor.
+MAX_FACTOR = 1.5
+# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
+# and needs no expansion.
+FIRST_CONVERGED = 2.0
+# Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
+# likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
+PROPOSAL_SCALE = 1.2
+# One in so many draws from a Laplace approximation is from a wider one: heavier tails.
+WIDE_ONE_IN = 4
+# Every mode but the largest gets one in so many draws.
+OTHER_MODE_ONE_IN = 8
+# Two modes are the same within so many standard deviations (root mean square).
+SAME_MODE = 1.0
+# Starting points of the search for modes times latent dimensions, but at least so many starting
+# points.
+MAX_START_DIMENSIONS = 12
+MIN_STARTS = 3
+# Further starting points are so many times as far out as draws from the prior.
+FAR_START = 3.0
 
 
 class Target(Protocol):
@@ -266,7 +276,8 @@ def laplace_proposals(
     z: Array, information: Array, prior_precision: Array, noise: Array
 ) -> Iterator[tuple[NormalProposal, Array]]:
     """Yield the Laplace approximation at codes (M, B, l), and a wider one for a few draws."""
-    for scale, part in zip((PROPOSAL_SCALE, wide_scale(z.shape[-1])), _split(noise), strict=True):
+    scales = PROPOSAL_SCALE, 1 + 2 / math.sqrt(z.shape[-1])
+    for scale, part in zip(scales, _split(noise), strict=True):
         if part.shape[1]:
             yield NormalProposal.of(z, information, prior_precision, scale), part
 

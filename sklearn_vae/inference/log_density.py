@@ -12,14 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sklearn_vae.inference.constants import (
-    CODE_CONVERGED,
-    DIFFERENCE,
-    MAX_PRIOR_DIMENSIONS,
-    MAX_PROPOSALS,
-    MIN_DRAWS,
-    PRIOR_ONE_IN,
-)
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     PriorProposal,
@@ -39,6 +31,26 @@ from sklearn_vae.numerics.array_api import (
     take,
 )
 from sklearn_vae.numerics.row_subsets import batches
+
+# Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
+SCORE_DRAWS = 64
+# Weighted draws of the latent variables per row for imputation: a mean needs fewer of them than
+# several imputations do.
+MEAN_DRAWS = 128
+IMPUTE_DRAWS = 256
+# Further proposals per row at most, and the fewest draws from each.
+MAX_PROPOSALS = 6
+MIN_DRAWS = 128
+# In no more dimensions, draws from the prior find modes of p(z|x) that are far from the encoder's
+# mean. In more, the first scores of rows have so many times fewer, before poor ones are refined;
+# also where each draw is decoded separately for each row.
+MAX_PRIOR_DIMENSIONS = 3
+PRIOR_ONE_IN = 8
+# Twice the gain in nats that a further step to a mode is worth which is the code of a row with
+# missing values.
+CODE_CONVERGED = 1e-3
+# Distance of the finite differences of the decoder's outputs.
+DIFFERENCE = 0.05
 
 
 class Points(NamedTuple):

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.inference.constants import PRIOR_ONE_IN
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     WeightedCodes,
@@ -28,6 +27,7 @@ from sklearn_vae.inference.importance_sampling import (
 )
 from sklearn_vae.inference.laplace import find_modes
 from sklearn_vae.inference.log_density import (
+    PRIOR_ONE_IN,
     JointDensity,
     Points,
     sample_prior,

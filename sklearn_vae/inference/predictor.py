@@ -1,7 +1,8 @@
-"""A fitted model that computes with PyTorch, or few rows with numpy."""
+"""Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from sklearn_vae.inference.conditionals import (
     randomized_pit,
     sample_given_observed,
 )
-from sklearn_vae.inference.constants import SCORE_DRAWS
-from sklearn_vae.inference.fitted_vae import Backend, FittedVAE, keep
-from sklearn_vae.inference.log_density import JointDensity
+from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
+from sklearn_vae.inference.log_density import SCORE_DRAWS, JointDensity
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator
@@ -28,16 +28,6 @@ from sklearn_vae.system.device import default_modes
 from sklearn_vae.system.progress import advance
 
 
-def is_in_numpy(X: np.ndarray, device: torch.device) -> bool:
-    """Return True if numpy computes rows, faster than PyTorch: in double precision, on a CPU."""
-    return X.dtype == np.float64 and device.type == "cpu"
-
-
-def on_threads(backend: Backend) -> Backend:
-    """Compute chunks of rows in numpy on several threads."""
-    return backend._replace(map_chunks=partial(map_chunks, is_thread_safe=True))
-
-
 @default_modes()
 def to_tensor(x: np.ndarray, dtype: np.dtype, device: torch.device) -> Tensor:
     """Convert an array to a tensor."""
@@ -45,49 +35,88 @@ def to_tensor(x: np.ndarray, dtype: np.dtype, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Predictor(FittedVAE):
-    """A fitted model that computes with PyTorch, or few rows with numpy."""
+class TorchModel(FittedModel):
+    """A fitted model that computes with PyTorch, or with numpy where that is faster."""
 
     device: torch.device
 
-    # -- the torch module ------------------------------------------------------------
-
-    def build_module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Build the torch module in one precision, with the first members or all."""
-        n_members = n_members or self.n_members
-        model = build(self.architecture, n_members).to(
-            self.device, getattr(torch, np.dtype(dtype).name)
-        )
-        model.load({name: value[:n_members] for name, value in self.weights.items()})
-        like, limits = next(model.parameters()), self.columns.limits()
-        model.likelihood.limits = Limits._make(torch.as_tensor(limit).to(like) for limit in limits)
-        return model.requires_grad_(False)
+    def build_module(self, dtype: np.dtype) -> Any:
+        """Build the model in PyTorch, in one precision."""
+        raise NotImplementedError
 
     @default_modes()  # its tensors serve other calls, too
-    def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Return the torch module, which is built at the first call if threads can share it."""
+    def module(self, dtype: np.dtype) -> Any:
+        """Return the model in PyTorch, built at the first call if threads can share it."""
         if not self.architecture.is_thread_safe:
-            return self.build_module(dtype, n_members)
-        key = np.dtype(dtype).name, n_members or self.n_members
-        make = partial(self.build_module, dtype, n_members)
-        return keep(self._cache.setdefault("models", {}), key, make, [self.weights])
+            return self.build_module(dtype)
+        return self.keep(np.dtype(dtype).name, partial(self.build_module, dtype))
 
-    def backend(self, X: np.ndarray, n_members: int | None) -> Backend:
-        """Return the first members, or all, in the library that computes rows."""
-        if self.architecture.is_textbook and is_in_numpy(X, self.device):
-            return on_threads(super().backend(X, n_members))
-        return self.in_torch(X.dtype, n_members)
+    def backend(self, X: np.ndarray) -> Backend:
+        """Return the model in the library that computes rows: numpy in double precision on CPUs."""
+        is_in_numpy = X.dtype == np.float64 and self.device.type == "cpu"
+        if not is_in_numpy or not self.architecture.is_textbook:
+            return self.in_torch(X.dtype)
+        return super().backend(X)._replace(map_chunks=partial(map_chunks, is_thread_safe=True))
 
-    def in_torch(
-        self, dtype: np.dtype, n_members: int | None = None, seed: int | None = None
-    ) -> Backend:
-        """Return the first members, or all, in PyTorch; with a seed, chunks have generators."""
+    def in_torch(self, dtype: np.dtype, seed: int | None = None) -> Backend:
+        """Return the model in PyTorch; with a seed, chunks have generators."""
         is_thread_safe = self.architecture.is_thread_safe and self.device.type == "cpu"
         return Backend(
-            self.module(dtype, n_members),
+            self.module(dtype),
             partial(to_tensor, dtype=dtype, device=self.device),
             partial(map_chunks, is_thread_safe=is_thread_safe, seed=seed),
         )
+
+    def limits(self, like: Tensor) -> Limits:
+        """Return the limits of samples, as tensors."""
+        limits = self.encoder.limits()
+        return Limits._make(torch.as_tensor(limit).to(like) for limit in limits)
+
+    def check_arrays(self) -> None:
+        """Check the arrays' shapes and dtypes before the model is built."""
+        columns, architecture = self.encoder, self.architecture
+        for name, value in self.weights.items():
+            check_array(name, value, "f", (None,) * np.ndim(value))
+        members = {value.shape[:1] for value in self.weights.values()}
+        if len(members) != 1 or not min(members) or not self.n_members:
+            raise ValueError("the weights are not those of the same members")
+        check_integer(self, "seed", self.seed, 0, MAX_SEED)
+        architecture.check_sizes([value.size for value in self.weights.values()])
+        if architecture.blocks != columns.blocks:
+            raise ValueError("the model's columns are not those of the table")
+        if architecture.n_conditions != columns.n_conditions:
+            raise ValueError("the model's conditions are not those of the table")
+        architecture.network.for_n_features(columns.n_features)
+        column_indices = architecture.column_indices
+        if column_indices and column_indices != tuple(columns.order.tolist()):
+            raise ValueError("the model's column indices are not those of the table")
+        # without members, no weight takes any memory, whatever the architecture says
+        expected = build(architecture, 0).state_dict()
+        if expected.keys() != self.weights.keys():
+            raise ValueError("the names of the weights are not the architecture's")
+        for name, value in self.weights.items():
+            if not np.issubdtype(value.dtype, np.floating) or value.shape != (
+                self.n_members,
+                *expected[name].shape[1:],
+            ):
+                raise ValueError(
+                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
+                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
+                )
+
+
+@dataclass(frozen=True)
+class Predictor(TorchModel, FittedVAE):
+    """A fitted VAE that computes with PyTorch, or with numpy where that is faster."""
+
+    def build_module(self, dtype: np.dtype) -> VAE:
+        """Build the torch module in one precision."""
+        model = build(self.architecture, self.n_members).to(
+            self.device, getattr(torch, np.dtype(dtype).name)
+        )
+        model.load(self.weights)
+        model.likelihood.limits = self.limits(next(model.parameters()))
+        return model.requires_grad_(False)
 
     # -- densities -------------------------------------------------------------------
 
@@ -123,10 +152,11 @@ class Predictor(FittedVAE):
 
     def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
         """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
-        return self.map(
+        first = self.first_member
+        return first.map(
             lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
             X,
-            backend=self.in_torch(X.dtype, 1),
+            backend=first.in_torch(X.dtype),
         )
 
     # -- samples and missing values --------------------------------------------------
@@ -187,35 +217,8 @@ class Predictor(FittedVAE):
 
     def check_arrays(self) -> None:
         """Check the arrays' shapes and dtypes before the model is built."""
-        columns, architecture = self.columns, self.architecture
-        for name, value in self.weights.items():
-            check_array(name, value, "f", (None,) * np.ndim(value))
-        members = {value.shape[:1] for value in self.weights.values()}
-        if len(members) != 1 or not min(members) or not self.n_members:
-            raise ValueError("the weights are not those of the same members")
-        check_integer(self, "seed", self.seed, 0, MAX_SEED)
-        architecture.check_sizes([value.size for value in self.weights.values()])
-        if architecture.blocks != columns.blocks:
-            raise ValueError("the model's columns are not those of the table")
-        if architecture.n_conditions != columns.n_conditions:
-            raise ValueError("the model's conditions are not those of the table")
-        architecture.network.for_n_features(columns.n_features)
-        column_indices = architecture.column_indices
-        if column_indices and column_indices != tuple(columns.order.tolist()):
-            raise ValueError("the model's column indices are not those of the table")
-        # without members, no weight takes any memory, whatever the architecture says
-        expected = build(architecture, 0).state_dict()
-        if expected.keys() != self.weights.keys():
-            raise ValueError("the names of the weights are not the architecture's")
-        for name, value in self.weights.items():
-            if not np.issubdtype(value.dtype, np.floating) or value.shape != (
-                self.n_members,
-                *expected[name].shape[1:],
-            ):
-                raise ValueError(
-                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
-                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
-                )
+        super().check_arrays()
+        architecture = self.architecture
         if self.correction is not None:
             shape = (1 + architecture.n_components, architecture.n_columns)
             check_array("correction", self.correction, "f", shape)

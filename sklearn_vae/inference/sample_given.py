@@ -5,12 +5,16 @@ from typing import cast
 import numpy as np
 
 from sklearn_vae.inference.class_marginal import ClassMarginal
-from sklearn_vae.inference.constants import MAX_GIVEN_DRAWS, MIN_GIVEN_DRAWS
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.progress import advance, uncounted
+
+# Rows drawn from the same weighted draws of the latent variables, at most. There are as many
+# of these as rows, up to a power of two, and at least so many.
+MAX_DRAWS = 1 << 12
+MIN_DRAWS = 1 << 8
 
 
 def sample_given(
@@ -37,9 +41,9 @@ def sample_given(
     X = np.empty((n_samples, len(row)), row.dtype)
     for count in np.unique(counts).tolist():
         rows = counts == count
-        for batch in batches(count, MAX_GIVEN_DRAWS):
+        for batch in batches(count, MAX_DRAWS):
             size = batch.stop - batch.start
-            n_draws = max(1 << (size - 1).bit_length(), MIN_GIVEN_DRAWS)
+            n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
             batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
             with uncounted():
                 drawn = model.sample_missing(observed[rows], size, n_draws, batch_seed, batch_seed)

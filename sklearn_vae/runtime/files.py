@@ -71,16 +71,17 @@ class SavedEstimator:
         """Read a parameter."""
         return self.reader.read(self.parameters[name])
 
-    def wrapped(self, attribute: str) -> Self | None:
-        """Return the estimator that is an attribute, if it is not None."""
-        if (state := self.fitted[attribute]) is None:
+    @property
+    def wrapped(self) -> Self | None:
+        """The estimator that it has fitted, if it works by one."""
+        if (state := self.fitted.get("estimator_")) is None:
             return None
         return type(self)(state["@object"], state["parameters"], state["fitted"], self.reader)
 
-    def read_model(self, attribute: str = "estimator_") -> Any:
-        """Construct the model of an attribute that is an estimator, if it is not None."""
-        wrapped = self.wrapped(attribute)
-        return None if wrapped is None else READERS[wrapped.name](wrapped)
+    def read_model(self) -> Any:
+        """Construct the model of the estimator that it has fitted."""
+        wrapped: Any = self.wrapped
+        return READERS[wrapped.name](wrapped)
 
     def unsupported(self) -> set[str]:
         """Return the parts that the runtime does not have."""
@@ -91,8 +92,7 @@ class SavedEstimator:
             names.add(f"n_imputations={self.parameters['n_imputations']!r}")
         if not set(_part_names(self.fitted.get("scorer_"))) <= PARTS:
             names.add(f"method={self.parameters['method']!r}")
-        wrapped = self.wrapped("estimator_") if "estimator_" in self.fitted else None
-        if wrapped is not None:
+        if (wrapped := self.wrapped) is not None:
             return names | wrapped.unsupported()
         return names | set(_part_names(self.fitted["architecture_"])) - PARTS
 
@@ -209,13 +209,12 @@ def _read_transformer(saved: SavedEstimator) -> TransformerModel:
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    table, architecture, weight = _read_table(saved), saved["architecture_"], saved["weights_"]
-    columns, members = table["columns"], saved["state_dict_"]
-    check_array("weights_", weight, "f", (len(members),))
-    for weights in members:
-        _check_weights(architecture, weights)
-    fitted = (FittedVAE(columns.joint, architecture, each, saved["seed_"]) for each in members)
-    model = DensityModel(**table, predictor=FittedMixture(columns, tuple(fitted), weight))
+    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
+    _check_weights(architecture, weights)
+    weight = saved["weights_"]
+    check_array("weights_", weight, "f", (len(weights["mixture_logit"]),))
+    mixture = FittedMixture(table["columns"], architecture, weights, saved["seed_"], weight=weight)
+    model = DensityModel(**table, predictor=mixture)
     row = np.full((1, model.n_features_in_), np.nan)
     model.read(model.write(model.imputations(row)[0]))
     model.predictor.log_density(row, 1)
@@ -248,13 +247,11 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
 
 
 def _read_imputer(saved: SavedEstimator) -> ImputerModel:
-    model, mixture = saved.read_model(), saved.read_model("mixture_")
+    model = saved.read_model()
     imputation = AveragedImputation(
         model.imputations,
-        None if mixture is None else mixture.imputations,
         model.columns,
         model.is_rounded,
-        mixture_weight=float(saved["mixture_weight_"]),
         trees=saved["trees_"],
         trees_weight=float(saved["trees_weight_"]),
     )

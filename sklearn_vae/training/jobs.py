@@ -1,7 +1,7 @@
 """A training job is one model to train by its configuration; its result is weights and losses."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -75,6 +75,12 @@ class TrainingResult:
     diverged: bool = False  # whether a loss was ever not finite or far above its start
     starts_finite: bool = True  # whether the loss was finite before the first step
     n_steps: int = 0  # of the iterations in ``history``
+
+
+def stack_weights(results: Sequence[TrainingResult]) -> dict[str, np.ndarray]:
+    """Stack the weights of members, by name, along the member axis."""
+    weights = [result.weights for result in results]
+    return {name: np.concatenate([each[name] for each in weights]) for name in weights[0]}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The average of VAEImputer: a model, a mixture and trees, weighted on hidden cells."""
+"""The average of VAEImputer: a model and trees, weighted on hidden cells."""
 
 import warnings
 from dataclasses import replace
@@ -41,17 +41,6 @@ def imputer(clusters):
     return fit_briefly(clusters[1][:240])
 
 
-def test_the_average_imputes_new_rows_better_than_the_model(imputer, clusters):
-    """A mixture is the truth here, and a tenth of the error remains to be gained."""
-    X, incomplete = (rows[240:] for rows in clusters)
-
-    def error(imputed):
-        return np.sqrt(np.mean(np.square(imputed - X)[np.isnan(incomplete)]))
-
-    assert imputer.mixture_weight_ > 0.2
-    assert error(imputer.transform(incomplete)) < 0.9 * error(imputer.estimator_.impute(incomplete))
-
-
 def with_fitted(imputer, *, n_imputations=None, **attributes):
     """Make an imputer with the attributes of a fitted one, and other values of some."""
     same = VAEImputer(n_imputations=n_imputations, random_state=0)
@@ -60,32 +49,7 @@ def with_fitted(imputer, *, n_imputations=None, **attributes):
     return same
 
 
-def test_means_are_averaged_by_weight(imputer, clusters):
-    """Observed cells keep their bits."""
-    incomplete, weight = clusters[1][240:], imputer.mixture_weight_
-    imputed = with_fitted(imputer, trees_=None).transform(incomplete)
-    by_model, by_mixture = (
-        model.impute(incomplete) for model in (imputer.estimator_, imputer.mixture_)
-    )
-
-    np.testing.assert_allclose(imputed, (1 - weight) * by_model + weight * by_mixture, rtol=1e-12)
-    observed = ~np.isnan(incomplete)
-    np.testing.assert_array_equal(imputed[observed], incomplete[observed])
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
-    """At the ends of its range, all or none of the draws are those of one model."""
-    incomplete = clusters[1][240:]
-    same = with_fitted(imputer, n_imputations=3, mixture_weight_=weight, trees_=None, spread_=None)
-    model = imputer.mixture_ if weight else imputer.estimator_
-
-    np.testing.assert_array_equal(
-        same.transform(incomplete), model.impute(incomplete, 3, random_state=0)
-    )
-
-
-def test_an_interrupted_choice_of_the_spread_keeps_mixture_and_trees(clusters, monkeypatch):
+def test_an_interrupted_choice_of_the_spread_keeps_the_trees(clusters, monkeypatch):
     """Ctrl-C after the training: what is complete by then."""
 
     def press_ctrl_c(*_):
@@ -101,24 +65,15 @@ def test_an_interrupted_choice_of_the_spread_keeps_mixture_and_trees(clusters, m
     ):
         imputer.fit(clusters[1])
 
-    assert imputer.mixture_weight_ > 0.2
+    assert imputer.trees_ is not None
     assert imputer.repeated_values_ is not None
     assert imputer.spread_ is None
     assert not np.isnan(imputer.transform(clusters[1])).any()
 
 
-@pytest.mark.parametrize("load_file", [load, runtime.load])
-def test_a_weight_without_a_mixture_is_refused(load_file, imputer, tmp_path):
-    with_fitted(imputer, mixture_=None, mixture_weight_=0.5).save(tmp_path / "imputer.vae")
-
-    with pytest.raises(ValueError, match="without a mixture"):
-        load_file(tmp_path / "imputer.vae")
-
-
-@pytest.mark.parametrize("name", ["mixture_weight_", "trees_weight_"])
-def test_an_invalid_weight_is_refused(name, imputer, tmp_path):
-    """The weights lie between 0 and 1."""
-    same = with_fitted(imputer, **{name: 1.5})
+def test_an_invalid_weight_is_refused(imputer, tmp_path):
+    """The weight lies between 0 and 1."""
+    same = with_fitted(imputer, trees_weight_=1.5)
     same.save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -131,22 +86,22 @@ def test_a_given_model_is_not_averaged(estimator, clusters):
     incomplete = clusters[1]
     imputer = VAEImputer(estimator, random_state=0).fit(incomplete)
 
-    assert imputer.mixture_ is None
+    assert imputer.trees_ is None
     np.testing.assert_array_equal(
         imputer.transform(incomplete), imputer.estimator_.impute(incomplete)
     )
 
 
-def test_few_rows_have_no_mixtures(clusters):
+def test_few_rows_have_no_trees(clusters):
     """There are no held-out rows to weigh them by."""
     imputer = fit_briefly(clusters[1][:90])
 
-    assert imputer.mixture_ is None
-    assert imputer.mixture_weight_ == 0
+    assert imputer.trees_ is None
+    assert imputer.trees_weight_ == 0
 
 
 def test_a_fit_warns_once_of_texts_and_weights(clusters):
-    """The mixture is fitted to the rows and weights that the model has validated."""
+    """Trees are fitted to the rows and weights that the model has validated."""
     table = pd.DataFrame(np.tile(clusters[1], (2, 1)), columns=["a", "b", "c"])
     table["name"] = [f"name {row}" for row in range(600)]
     with warnings.catch_warnings(record=True) as caught:
@@ -154,7 +109,7 @@ def test_a_fit_warns_once_of_texts_and_weights(clusters):
         imputer = fit_briefly(table, np.full(600, 0.2))
     messages = [str(warning.message) for warning in caught]
 
-    assert imputer.mixture_ is not None
+    assert imputer.trees_ is not None
     assert [sum(text in m for m in messages) for text in ("sample_weight", "'name'")] == [1, 1]
 
 
@@ -166,38 +121,11 @@ def test_classes_are_the_models_own_in_a_data_frame(clusters):
     table["e"] = pd.Series(np.arange(300) % 3).map({0: "x", 1: "y", 2: "z"}).astype("category")
     table.loc[::5, "e"] = None
     imputer = fit_briefly(table)
-    imputer.mixture_weight_, imputer.trees_ = 1.0, None
-    imputer.mixture_ = imputer.mixture_ or VAEDensity(max_iter=0, random_state=0).fit(table)
-    imputed = imputer.transform(table)
+    imputed, by_model = imputer.transform(table), imputer.estimator_.impute(table)
 
-    numbers, classes = ["a", "b", "c"], ["d", "e"]
-    pd.testing.assert_frame_equal(imputed[classes], imputer.estimator_.impute(table)[classes])
-    pd.testing.assert_frame_equal(imputed[numbers], imputer.mixture_.impute(table)[numbers])
-
-
-@pytest.mark.slow
-def test_draws_of_a_table_of_classes_have_their_conditional_distribution():
-    """The model's own are too uncertain; its most probable classes are imputed as they are."""
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(4, size=(2, 1_200))
-    c = np.where(rng.random(1_200) < 0.8, (a + b) % 4, rng.integers(4, size=1_200))
-    table = pd.DataFrame(np.array(["w", "x", "y", "z"])[[a, b, c]].T, columns=["a", "b", "c"])
-    incomplete = table.mask(rng.random(table.shape) < 0.2)
-    imputer = VAEImputer(n_imputations=99, random_state=0).fit(incomplete)
-    rows = table[:200].assign(c=None)
-    matches = np.array(["w", "x", "y", "z"])[(a + b) % 4][:200]
-
-    def share_of_matches(draws):
-        return np.mean([draw["c"] == matches for draw in draws])
-
-    of_model = imputer.estimator_.impute(rows, 99, random_state=0)
-    assert share_of_matches(of_model) < 0.75
-    np.testing.assert_allclose(share_of_matches(imputer.transform(rows)), 0.85, atol=0.05)
-    assert (
-        imputer.set_params(n_imputations=None)
-        .transform(rows)
-        .equals(imputer.estimator_.impute(rows))
-    )
+    assert imputer.trees_weight_ > 0
+    pd.testing.assert_frame_equal(imputed[["d", "e"]], by_model[["d", "e"]])
+    assert not np.allclose(imputed["c"], by_model["c"])
 
 
 @pytest.fixture(scope="module")
@@ -211,20 +139,6 @@ def independent():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VAEImputer, "_model", lambda *_: model)
         return VAEImputer(n_imputations=39, random_state=0).fit(incomplete[:200]), X, incomplete
-
-
-def test_the_average_is_chosen_on_rows_that_neither_model_was_fitted_to(independent):
-    """Column means are best; on rows of its fit, a model that overfits would seem to be better."""
-    imputer, X, incomplete = independent
-    hidden = np.isnan(incomplete[200:])
-
-    def error(imputed):
-        return np.sqrt(np.mean(np.square(imputed - X[200:])[hidden]))
-
-    assert error(np.nanmean(incomplete[:200], axis=0)) < error(
-        imputer.estimator_.impute(incomplete[200:])
-    )
-    assert imputer.mixture_weight_ > 0.8
 
 
 def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
@@ -248,7 +162,7 @@ def ratings():
     incomplete = X.copy()
     incomplete[rng.random(600) < 0.3, 1] = np.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 399)
+        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 399)
         return fit_briefly(incomplete[:400]).set_params(n_imputations=39), X, incomplete
 
 
@@ -262,7 +176,6 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
         low, high = np.sort(draws, axis=0)[[1, -2]]
         return np.mean((low <= X[400:][hidden, 1]) & (X[400:][hidden, 1] <= high))
 
-    assert imputer.mixture_ is None
     assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
     assert cover(imputer) > 0.85
 
@@ -444,20 +357,19 @@ def large():
     incomplete.loc[rng.random(1_200) < 0.3, "c"] = np.nan
     incomplete.loc[rng.random(1_200) < 0.1, "a"] = np.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 799)
+        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 799)
         imputer = fit_briefly(incomplete[:800])
     return imputer, table[800:], incomplete[800:]
 
 
 def test_trees_impute_classes_of_large_tables(large):
-    """And numbers; there is no mixture, and the trees take rows with missing cells."""
+    """And numbers; the trees take rows with missing cells."""
     imputer, table, incomplete = large
     hidden = incomplete["label"].isna()
 
     def n_errors(same):
         return (same.transform(incomplete)["label"] != table["label"])[hidden].sum()
 
-    assert imputer.mixture_ is None
     assert imputer.trees_.takes_missing
     assert imputer.trees_weight_ == 1
     assert n_errors(imputer) < 0.8 * n_errors(with_fitted(imputer, trees_=None))
@@ -478,7 +390,7 @@ def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch):
     incomplete = table.copy()
     incomplete.loc[:99, "size"] = None
     incomplete.loc[50:149, "noise"] = np.nan
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 99)
     monkeypatch.setattr(HiddenCells, "has_no_more_errors", lambda *_: True)
     imputer = fit_briefly(incomplete)
 
@@ -505,7 +417,7 @@ def test_trees_of_large_tables_are_saved(large, tmp_path):
 
 def test_target_encodings_are_saved(monkeypatch, tmp_path):
     """Rows that share a value of one column impute each other, by the runtime, too."""
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 1_999)
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 1_999)
     rng = np.random.default_rng(0)
     group = rng.integers(700, size=2_000)
     X = np.column_stack([group, rng.normal(size=700)[group], rng.normal(size=2_000)])
@@ -572,9 +484,8 @@ def test_columns_of_many_classes_get_no_trees(monkeypatch):
     names = np.array([f"k{i}" for i in range(30)], dtype=object)[np.arange(150) % 30]
     names[40:] = None
     table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "name": names, "empty": np.nan})
-    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 99)
     imputer = fit_briefly(table)
 
-    assert imputer.mixture_ is None
     assert imputer.trees_ is None or not np.isin(imputer.trees_.columns, [2, 3]).any()
     assert not imputer.transform(table).isna().any(axis=None)

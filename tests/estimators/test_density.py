@@ -91,11 +91,12 @@ def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
         random_state=0,
     ).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
-    scores = []
-    for weights in density.state_dict_:
-        root = weights["whiten"][0]  # (C, d, d)
-        white = np.einsum("ncd,ced->nce", Z[:, None] - weights["loc"][0], root)
-        log_share = weights["mixture_logit"][0, 0] - logsumexp(weights["mixture_logit"][0, 0])
+    scores, weights = [], density.state_dict_
+    for root, loc, logit in zip(  # (C, d, d), (C, d), (1, C)
+        weights["whiten"], weights["loc"], weights["mixture_logit"], strict=True
+    ):
+        white = np.einsum("ncd,ced->nce", Z[:, None] - loc, root)
+        log_share = logit[0] - logsumexp(logit)
         log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
         half = 0.5 * (white**2).sum(axis=2) + 0.5 * 13 * np.log(2 * np.pi)
         scores.append(logsumexp(log_share + log_det - half, axis=1))
@@ -110,7 +111,7 @@ def exact_log_density(density, X, most=9, n=601):
     """By the trapezoidal rule over the one code of each component."""
     z = np.linspace(-most, most, n).repeat(len(X))[:, None]
     fitted, row = density._predictor(), np.tile(np.arange(len(X)), n)
-    model, columns = fitted.build("numpy", lambda value: value.astype(float)), fitted.columns.joint
+    model, columns = fitted.backend(X).model, fitted.encoder
     given, parts = GivenComponent(model, columns.transform(X)), []
     for component, log_weight in enumerate(model.log_weight):
         log_prob = given.log_likelihood(z, np.full(len(z), component), row)
@@ -169,7 +170,7 @@ def test_wide_tables_have_diagonal_mixtures():
 
     assert {kind for _, kind in density.mixtures_} == {"diag"}
     assert density.sample(3).shape == (3, 130)
-    assert density.state_dict_[0]["shears"].size == 0
+    assert density.state_dict_["shears"].size == 0
 
 
 def test_small_tables_have_no_rows_set_aside():
@@ -200,10 +201,15 @@ def test_members_are_weighted_by_their_log_densities_of_the_validation_rows():
     jobs, _ = clone(density)._make_jobs(X, None, None)
     rows = X[jobs[0].valid.indices().numpy()]
     predictor = density._make_predictor(torch.device("cpu"))
-    members = [replace(predictor, members=(m,), weight=np.ones(1)) for m in predictor.members]
-    scores = np.stack([member.log_density(rows, n_draws=256) for member in members])
+    scores = []
+    for member in range(2):
+        weights = {name: value[[member]] for name, value in predictor.weights.items()}
+        alone = replace(predictor, weights=weights, weight=np.ones(1))
+        scores.append(alone.log_density(rows, n_draws=256))
 
-    np.testing.assert_allclose(density.weights_, stacking_weights(scores, None), atol=0.02)
+    np.testing.assert_allclose(
+        density.weights_, stacking_weights(np.stack(scores), None), atol=0.02
+    )
 
 
 def test_members_of_small_weight_are_left_out():
@@ -422,9 +428,8 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
     assert start.history_ == []
     assert start.n_iter_ == 0
     assert trained.score(passengers) > start.score(passengers) - 0.01
-    member = start._predictor().members[0]
-    model = build(member.architecture).double().requires_grad_(False)
-    model.load(member.weights)
+    model = build(start.architecture_).double().requires_grad_(False)
+    model.load(start.state_dict_)
     assert all((part == 0).all() for part in (model.decoder.linear.weight, model.decoder.last))
     assert np.isfinite(start.score_samples(test)).all()
 

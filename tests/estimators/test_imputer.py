@@ -62,7 +62,7 @@ def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path):
 
 
 def test_an_interrupted_fit_keeps_its_model():
-    """Ctrl-C during the training: the best weights so far, without a mixture."""
+    """Ctrl-C during the training: the best weights so far, without trees."""
 
     def press_ctrl_c(_, net, **kwargs):
         if len(net.history) == 3:
@@ -80,7 +80,7 @@ def test_an_interrupted_fit_keeps_its_model():
     finally:
         signal.signal(signal.SIGINT, handler)
 
-    assert imputer.mixture_ is None
+    assert imputer.trees_ is None
     assert imputer.estimator_.callbacks is None
     assert not np.isnan(imputer.transform(X)).any()
 

@@ -18,7 +18,7 @@ class Identity:
 def imputation(n_features, **attributes):
     """Make an imputation of real columns, whose draws are given."""
     mask = np.ones(n_features, dtype=bool)
-    return AveragedImputation(None, None, Identity(), mask, **attributes)
+    return AveragedImputation(None, Identity(), mask, **attributes)
 
 
 def test_moved_draws_have_the_moments_of_a_mixture():

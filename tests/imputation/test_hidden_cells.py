@@ -44,28 +44,6 @@ def test_an_imputation_is_nearer_by_its_absolute_errors():
     assert cells.is_nearer(often, once).tolist() == [False, True, False]
 
 
-def test_the_best_share_of_draws_has_the_least_brier_score():
-    """By a search over shares of known probabilities; the weights of rows count."""
-    rng = np.random.default_rng(0)
-    of_model, of_other = rng.dirichlet([1, 1, 1], 2_000), rng.dirichlet([1, 1, 1], 2_000)
-    weight = rng.integers(0, 4, 2_000)
-    truth = draw_classes(0.7 * of_model + 0.3 * of_other, 1, rng)[0]
-    cells = HiddenCells(truth, truth >= 0, 0 * truth, weight[:, None], weight)
-    shares = np.linspace(0, 1, 1_001)[:, None, None]
-    probabilities = of_model + shares * (of_other - of_model)
-    brier = np.square(probabilities - np.eye(3)[truth[:, 0].astype(int)]).sum(axis=2) @ weight
-    draws = [draw_classes(each, 79, rng) for each in (of_model, of_other)]
-
-    np.testing.assert_allclose(cells.best_share(*draws), shares[brier.argmin(), 0, 0], atol=0.03)
-    assert cells.best_share(draws[0], draws[0]) == 0
-
-
-def draw_classes(probabilities, n_draws, rng):
-    """Draw the class of each row: (n, n_classes) -> (n_draws, n, 1)."""
-    uniform = rng.random((n_draws, len(probabilities), 1))
-    return (uniform > probabilities.cumsum(axis=1)).sum(axis=2)[:, :, None].astype(float)
-
-
 def test_the_cover_of_draws_is_that_of_intervals_between_them():
     """Weights count as copies of the rows do; the second column does not count."""
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.inference.predictor import TorchModel
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.numerics.random import Stream, make_generator
 
@@ -39,10 +40,11 @@ class Components:
 
     def __init__(self, density):
         self.density, self.weight, self.normals = density, [], []
-        for share, state in zip(density.weights_, density.state_dict_, strict=True):
-            logit = state["mixture_logit"][0, 0].astype(float)
-            parts = zip(np.exp(logit - logsumexp(logit)), state["loc"][0], strict=True)
-            for (weight, loc), whiten in zip(parts, state["whiten"][0].astype(float), strict=True):
+        weights = (density.state_dict_[name] for name in ("mixture_logit", "loc", "whiten"))
+        for share, logits, locs, roots in zip(density.weights_, *weights, strict=True):
+            logit = logits[0].astype(float)
+            parts = zip(np.exp(logit - logsumexp(logit)), locs, strict=True)
+            for (weight, loc), whiten in zip(parts, roots.astype(float), strict=True):
                 root = whiten if whiten.ndim == 2 else np.diag(whiten)
                 if weight > 1e-100:  # not padding
                     self.weight.append(share * weight)
@@ -95,7 +97,7 @@ def test_draws_of_missing_cells_have_the_moments_of_the_mixture(rows, mixture):
 
 def test_samples_have_the_moments_of_the_mixture(rows, mixture):
     """Of all members together, but for the limits of the table."""
-    model, components = copy(mixture._predictor().model(rows.dtype)), Components(mixture)
+    model, components = copy(mixture._predictor().module(rows.dtype)), Components(mixture)
     high, excluded = torch.full((3,), torch.inf), torch.full((3, 1), torch.nan)
     model.limits = Limits(-high, high, excluded, torch.zeros(3))
     samples = model.sample(50_000, make_generator(0, Stream.SAMPLE)).numpy()
@@ -114,8 +116,8 @@ def test_samples_have_the_moments_of_the_mixture(rows, mixture):
 def test_a_trained_density_depends_on_codes(rows, mixture):
     trained = VAEDensity(2, mixtures=[(1, "full")], max_iter=2, early_stopping=False).fit(rows)
 
-    assert not mixture._predictor().model(rows.dtype).depends_on_code
-    assert trained._predictor().model(rows.dtype).depends_on_code
+    assert not mixture._predictor().module(rows.dtype).depends_on_code
+    assert trained._predictor().module(rows.dtype).depends_on_code
 
 
 def test_rows_and_columns_without_values_have_the_probability_1(rows):
@@ -137,8 +139,8 @@ def test_far_rows_are_not_those_of_padding():
     mixtures = [(1, "full"), (4, "diag")]
     density = VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(X)
     alone = VAEDensity(2, mixtures=mixtures[:1], max_iter=0, random_state=0).fit(X)
-    density.mixtures_, density.state_dict_ = density.mixtures_[:1], density.state_dict_[:1]
-    density.weights_ = np.ones(1)
+    density.state_dict_ = {name: value[:1] for name, value in density.state_dict_.items()}
+    density.mixtures_, density.weights_ = density.mixtures_[:1], np.ones(1)
     if density.mixtures_ != [(1, "full")]:
         pytest.fail(f"the best mixture is {density.mixtures_}")
     far = np.array([[1, 40.0, np.nan], [1, 1.0, 60.0]])
@@ -165,9 +167,8 @@ def test_importance_sampling_agrees_on_a_mixed_table():
         1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0, random_state=0
     )
     predictor = density.fit(X)._predictor()
-    member = predictor.members[0]
-    model, x = predictor.model(X.dtype), torch.from_numpy(member.columns.transform(X))
-    points = member.points(2048).last(1).map(torch.from_numpy)
+    model, x = predictor.module(X.dtype), torch.from_numpy(predictor.encoder.transform(X))
+    points = predictor.points(2048).last(1).map(torch.from_numpy)
     exact, mean = log_density(model, x, points), posterior_draws(model, x, points)
     model.depends_on_code = True
 
@@ -184,6 +185,6 @@ def test_numpy_computes_what_torch_does(rows, monkeypatch):
     X = np.concatenate([X[:20], X[-20:]])
 
     scores, imputed = density.score_samples(X), density.impute(X)
-    monkeypatch.setattr("sklearn_vae.inference.ensemble.is_in_numpy", lambda X, device: False)
+    monkeypatch.setattr(TorchModel, "backend", lambda self, X: self.in_torch(X.dtype))
     np.testing.assert_allclose(scores, density.score_samples(X), rtol=1e-9)
     np.testing.assert_allclose(imputed, density.impute(X), rtol=1e-7, atol=1e-9)

@@ -151,5 +151,5 @@ def test_numpy_computes_what_torch_does(params, missing, X, monkeypatch):
         return np.column_stack(results)
 
     in_numpy = compute()
-    monkeypatch.setattr("sklearn_vae.inference.predictor.is_in_numpy", lambda X, device: False)
+    monkeypatch.setattr(predictor.TorchModel, "backend", lambda self, X: self.in_torch(X.dtype))
     np.testing.assert_allclose(in_numpy, compute(), rtol=1e-9, atol=1e-9)

@@ -68,10 +68,8 @@ def assert_equal(found, expected):
     """Bits of the weights, of all records and of scores."""
     models = [getattr(each, "estimator_", each) for each in (found, expected)]
     assert models[0].history_ == models[1].history_
-    parts = [own.state_dict_ if isinstance(own.state_dict_, list) else [own.state_dict_]
-             for own in models]  # fmt: skip
-    for own, other in zip(*parts, strict=True):
-        assert all((own[name] == other[name]).all() for name in other)
+    own, other = (model.state_dict_ for model in models)
+    assert all((own[name] == other[name]).all() for name in other)
     np.testing.assert_array_equal(found.score_samples(rows(9)), expected.score_samples(rows(9)))
 
 
