@@ -71,25 +71,20 @@ class NeighborScorer(Scorer):
 @serializable
 @dataclass(frozen=True)
 class NeighborDistance(NeighborScorer):
-    """Mean distance to a fraction of the reference rows, the nearest ones.
+    """Mean distance to half of the reference rows, the nearest ones.
+
+    They are more than a group of outliers, which would be each other's neighbours.
 
     At most 2,000 of the rows are the reference, so that time is linear in the rows.
     """
 
-    fraction: float = 0.5
     _max_reference: ClassVar[int | None] = 2000
-
-    def check(self) -> None:
-        """Validate the fields of a loaded scorer."""
-        super().check()
-        if not 0 <= self.fraction <= 1:
-            raise ValueError("the nearest neighbours must be a fraction of the reference rows")
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
         from scipy.spatial.distance import cdist
 
         n_reference, distances = len(self.reference), np.empty(len(x))
-        k = min(max(self.n_neighbors, round(self.fraction * n_reference)), n_reference - 1)
+        k = min(max(self.n_neighbors, round(n_reference / 2)), n_reference - 1)
         for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
             of_batch = cdist(x[batch], self.reference)
             of_batch[itself[batch, None] == np.arange(n_reference)] = np.inf

@@ -151,8 +151,7 @@ class CombinedScore(Scorer):
 Part = tuple[Scorer, float]
 # Ranks need no exact density.
 RANKING: Part = (NegativeLogLikelihood(n_draws=8, refines=False), 1.0)
-# Half of the rows: more than a group of outliers, which would be each other's neighbours.
-DISTANCE = NeighborDistance("deviations", 20, fraction=0.5)
+DISTANCE = NeighborDistance("deviations", 20)
 # Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
 # in tables with classes.
 CLEAN: tuple[Part, ...] = (

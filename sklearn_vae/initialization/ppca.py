@@ -35,22 +35,21 @@ class LinearGaussian:
     residual: np.ndarray  # (d,): standard deviations
     posterior_weights: np.ndarray  # (d, l): weights of the posterior mean
     posterior_scale: np.ndarray  # (l,): posterior standard deviations
+    intercept: np.ndarray  # (l,): posterior mean at x = 0, of normal x ``-loc @ posterior_weights``
     # factor model that imputes missing values: loc (d,), loadings (k, d), precisions (d,) and, with
     # conditions, their coefficients (n_conditions, d)
     imputation: tuple[np.ndarray, ...] | None = None
-    intercept: np.ndarray | None = None  # (l,), by default ``-loc @ posterior_weights``
     regression: ConditionRegression | None = None  # x is then its residual
 
     def padded(self, n_components: int) -> "LinearGaussian":
         """Add latent dimensions with zero loadings up to this number."""
         n_added = n_components - len(self.posterior_scale)
-        intercept = None if self.intercept is None else np.pad(self.intercept, (0, n_added))
         return replace(
             self,
             loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),
             posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, n_added)]),
             posterior_scale=np.pad(self.posterior_scale, (0, n_added), constant_values=1.0),
-            intercept=intercept,
+            intercept=np.pad(self.intercept, (0, n_added)),
         )
 
 
@@ -114,12 +113,14 @@ class CorrelationPCA:
 
         signal = np.maximum(variances - residual, 0)
         loadings = np.sqrt(signal)[:, None] * self.axes[:, :n_axes].T
+        posterior_weights = loadings.T / (signal + residual) / self.scale[:, None]
         return LinearGaussian(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
-            posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
+            posterior_weights=posterior_weights,
             posterior_scale=np.sqrt(residual / (signal + residual)),
+            intercept=-self.loc @ posterior_weights,
             imputation=self.imputation,
             regression=self.regression,
         ).padded(n_components)

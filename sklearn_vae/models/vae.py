@@ -196,8 +196,7 @@ class VAE(BaseVAE, StackedModule):
         first = encoder.weight.shape[1] - len(coef)
         encoder.weight[member, first:, :n_components].copy_(-effect)
         posterior_scale = torch.as_tensor(start.posterior_scale)
-        intercept = -loc[inputs] @ posterior_weights if start.intercept is None else start.intercept
-        code = torch.as_tensor(intercept) + mean @ effect
+        code = torch.as_tensor(start.intercept) + mean @ effect
         encoder.bias[member, 0].copy_(self.posterior.initial_params(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), coef])
@@ -225,7 +224,7 @@ class VAE(BaseVAE, StackedModule):
             posterior_weights=np.zeros_like(start.posterior_weights),
             posterior_scale=np.ones_like(start.posterior_scale),
             residual=residual,
-            intercept=None,
+            intercept=np.zeros_like(start.intercept),
         )
         self.initialize(member, at_prior)
         is_mean = self.architecture.layout.outputs[:, 1] == 0

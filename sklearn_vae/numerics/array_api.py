@@ -71,15 +71,11 @@ def split(x: Array, sizes: Sequence[int]) -> Sequence[Array]:
 
 def unflatten(x: Array, size: int) -> Array:
     """Split the last axis into two: (..., n * size) -> (..., n, size)."""
-    if not isinstance(x, np.ndarray):
-        return x.unflatten(-1, (-1, size))
     return x.reshape(*x.shape[:-1], x.shape[-1] // size, size)
 
 
 def flatten(x: Array) -> Array:
     """Join the last two axes: (..., n, size) -> (..., n * size)."""
-    if not isinstance(x, np.ndarray):
-        return x.flatten(-2)
     # no -1: an array of no rows has no shape that follows from the others
     return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 

@@ -146,8 +146,6 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
 def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     """Add the columns that the encoder does not read, whose loadings are regressions on codes."""
     inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
-    intercept = -model.loc @ model.posterior_weights if model.intercept is None else model.intercept
-    model = replace(model, intercept=intercept)
     if len(inputs) == n_columns:
         return model
     rows, weight, regression = _residuals(job, inputs_only=False)

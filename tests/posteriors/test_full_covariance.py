@@ -69,7 +69,8 @@ def linear_model(posterior, d=4):
     loadings[1] += 2 * loadings[0]
     covariance = np.linalg.inv(np.eye(2) + (loadings / residual**2) @ loadings.T)
     posterior_weights = (loadings / residual**2).T @ covariance
-    start = LinearGaussian(np.zeros(d), loadings, residual, posterior_weights, np.ones(2), residual)
+    scale, intercept = np.ones(2), np.zeros(2)
+    start = LinearGaussian(np.zeros(d), loadings, residual, posterior_weights, scale, intercept)
     model = VAE(Architecture(2, (), ((Gaussian("per_column"), d),), posterior=posterior))
     model = model.double()
     model.flatten()
