@@ -1,7 +1,7 @@
 """Samples of mixed tables judged by the protocol of TabSyn, TabDiff and TabPC.
 
     python benchmarks/synthesis.py                                      # both tables, all models
-    python benchmarks/synthesis.py --tables shoppers --models density,corrected --seeds 0,1,2
+    python benchmarks/synthesis.py --tables shoppers --models density --seeds 0,1,2
     python benchmarks/synthesis.py --quick                              # 3,000 rows, short training
 
 The tables are Online Shoppers with TabSyn's split (``mixed/shoppers_*.csv``) and UCI Adult as it
@@ -23,8 +23,7 @@ Published, each the mean of several runs [1]_ (c2st on shoppers and adult, then 
 TabDiff .736 .841, .917 .913; TabPC .894 .855, .897 .916; TabSyn .655 .794, .914 .910; a shallow
 mixture of 20,000 components .290 .773, .863 .902; TVAE 0 0. `real` (rows drawn with
 replacement), `columns` (every column shuffled by itself) and `tvae` (the package ``ctgan``) show
-what the judge makes of samples that are as good as rows, or bad. `corrected` is `density` with
-samples by `reference`.
+what the judge makes of samples that are as good as rows, or bad.
 
 References
 ----------
@@ -37,7 +36,6 @@ References
 import json
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -124,11 +122,9 @@ def columns(train: pd.DataFrame, seed: int, _params: dict[str, Any]) -> pd.DataF
     return pd.DataFrame({name: rng.permutation(train[name]) for name in train})
 
 
-def density(
-    train: pd.DataFrame, seed: int, params: dict[str, Any], *, corrects: bool = False
-) -> pd.DataFrame:
+def density(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
     model = VAEDensity(random_state=seed, **params).fit(train)
-    return model.sample(len(train), random_state=seed, reference=train if corrects else None)
+    return model.sample(len(train), random_state=seed)
 
 
 def tvae(train: pd.DataFrame, seed: int, params: dict[str, Any]) -> pd.DataFrame:
@@ -144,7 +140,6 @@ MODELS: dict[str, Model] = {
     "real": real,
     "columns": columns,
     "density": density,
-    "corrected": partial(density, corrects=True),
 }
 if find_spec("ctgan") is not None:
     MODELS["tvae"] = tvae
