@@ -45,17 +45,22 @@ with tempfile.TemporaryDirectory() as folder:
         vae.partial_fit(chunk)
         scores.append(vae.score(held_out))
 
+    whole = VAETransformer(n_components=2, random_state=0)
+    whole.fit(lambda: pd.read_csv(path, chunksize=500))
+    score_of_all = whole.score(held_out)
+
 # %%
 # ``fit`` trains on the first chunk until the score no longer improves; ``partial_fit`` passes once
 # over each of the others. The first of these lower the score: their steps are larger than the last
 # ones of ``fit``. With more rows it rises beyond that of the first chunk.
 #
-# ``fit`` takes all chunks at once, too, as a function that returns them:
-# ``fit(lambda: pd.read_csv(path, chunksize=500))`` keeps the rows in a temporary file, and passes
-# over them until the score no longer improves.
+# ``fit`` takes all chunks at once, too, as a function that returns them. It keeps the rows in a
+# temporary file, and passes over them until the score no longer improves: the dashed line.
 
 fig, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")
-ax.plot(range(1, len(scores) + 1), scores, "o-")
+ax.plot(range(1, len(scores) + 1), scores, "o-", label="partial_fit, chunk by chunk")
+ax.axhline(score_of_all, color="gray", ls="--", label="fit of all chunks")
+ax.legend(frameon=False, loc="lower right")
 ax.set(
     xticks=range(0, 21, 5), xlabel="chunks of 500 rows", ylabel="held-out log p(x), nats per row"
 )

@@ -2,15 +2,15 @@
 A saved model without PyTorch
 =============================
 
-A model is saved to a file, and read in another process without PyTorch: its codes,
-reconstructions and scores are those of the estimator.
+A model is saved to a file, and read by a module that needs no PyTorch: its codes and scores are
+those of the estimator.
 """
 
 # %%
 # Save and load
 # -------------
-# ``save`` writes data only: JSON and arrays, no code. ``sklearn_vae.load`` reads the estimator,
-# which computes with PyTorch, and ``sklearn_vae.runtime.load`` a model that computes with numpy.
+# ``save`` writes data only: JSON and arrays, no code. ``sklearn_vae.load`` reads the estimator, and
+# ``sklearn_vae.runtime.load`` a model that computes with numpy alone.
 
 import tempfile
 from pathlib import Path
@@ -45,12 +45,12 @@ for label, rows in {"known cultivars": y < 2, "unknown cultivar": y == 2}.items(
     ax.scatter(expected[rows], scores[rows], s=18, alpha=0.8, label=label)
 ends = [min(expected.min(), scores.min()), max(expected.max(), scores.max())]
 ax.plot(ends, ends, color="gray", lw=1, zorder=0)
-ax.set(xlabel="log p(x) by PyTorch (nats)", ylabel="log p(x) by numpy (nats)")
+ax.set(xlabel="log p(x) by the estimator (nats)", ylabel="by the file, without PyTorch")
 ax.legend(frameon=False)
 plt.show()
 
 # %%
-# The runtime needs no PyTorch, so the model fits a small container;
+# The module needs no PyTorch, so the model fits a small container;
 # ``benchmarks/runtime.py`` measures its import and its calls.
 
 for name, rows in {"known": y < 2, "unknown": y == 2}.items():
