@@ -178,13 +178,11 @@ class TableEncoder:
 
     @property
     def is_told_by(self) -> np.ndarray:
-        """Mask of the columns that hold the class of a column, itself too: (d, n_features)."""
+        """Mask of the one-hot columns of a column's class, and of itself: (d, n_features)."""
         mask = np.eye(self.n_features, dtype=bool)
         for group in self._one_hot:
             for j in group.indices.tolist():
                 mask[j, group.beside(j)] = True
-        for pair in self.one_to_one:
-            mask[pair.source, pair.derived] = mask[pair.derived, pair.source] = True
         return mask
 
     @property

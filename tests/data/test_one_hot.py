@@ -240,11 +240,3 @@ def test_an_expected_class_does_not_follow_from_its_other_columns(table):
     expected = model.expected_values(row)
     assert expected[KIND].iloc[0].tolist() == [1, 0, 0, 0]
     assert model.explain(row)[[*KIND, "flag", *COLOR]].iloc[0].idxmax() == "kind_3"
-
-    names = pd.Series(["a", "b", "c", "d"])[table[KIND].to_numpy().argmax(axis=1)]
-    twice = pd.DataFrame({"x": table["x"], "code": table[KIND].to_numpy().argmax(axis=1)})
-    twice["name"] = names.to_numpy()
-    model = VAEOutlierDetector(random_state=0).fit(twice.astype({"code": "category"}))
-    row = pd.DataFrame({"x": [0.0], "code": [3], "name": ["d"]})
-    expected = model.expected_values(row)
-    assert (int(expected["code"].iloc[0]), expected["name"].iloc[0]) == (0, "a")
