@@ -170,11 +170,10 @@ def test_holes_that_follow_are_filled(fitted, table):
     np.testing.assert_allclose(fitted.score_samples(holed[:2]), scores, atol=4 / N_ROWS)
 
 
-@pytest.mark.parametrize("dtype", [int, float])
-def test_imputations_have_one_class(dtype):
+def test_imputations_have_one_class():
     """Whole numbers are rounded together; means of an array add up."""
     rng, table = np.random.default_rng(2), make_table(800)
-    holed = table.astype(dict.fromkeys(KIND, dtype)).astype(float)
+    holed = table.astype(float)
     holed = holed.mask(rng.random(holed.shape) < 0.25)
     model = VAEImputer(VAETransformer(2, **QUICK), random_state=0).fit(holed)
     imputed = model.transform(holed)
