@@ -92,9 +92,9 @@ def conditional_means(
 ) -> np.ndarray:
     """Mean, or likeliest class, of each value given the row's others: (n, n_selected).
 
-    Of a class that several columns hold, the others of these are not given.
-    ``columns`` (n_selected,) are the indices of the columns. Means of those with mask
-    ``is_rounded`` (n_features,) are rounded to possible values.
+    ``columns`` (n_selected,) are the indices of the columns. Of a one-hot class, the other columns
+    are not given. Means of columns with mask ``is_rounded`` (n_features,) are rounded to possible
+    values.
     """
     n_cells, is_hidden = len(X) * len(columns), predictor.columns.is_told_by
     means = np.empty(n_cells, X.dtype)

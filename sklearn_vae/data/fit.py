@@ -230,7 +230,7 @@ def _join_one_hot(
     columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
 ) -> list[Columns]:
     """Join binary columns that exclude each other."""
-    binary = [each for each in map(columns.__getitem__, free) if type(each) is BinaryColumns]
+    binary = [each for j in free if type(each := columns[j]) is BinaryColumns]
     groups = find_one_hot(X, binary, weight)
     joined = {j for group in groups for j in group.indices.tolist()}
     others = [column for j, column in enumerate(columns) if j not in joined]

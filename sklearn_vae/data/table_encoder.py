@@ -181,8 +181,7 @@ class TableEncoder:
         """Mask of the one-hot columns of a column's class, and of itself: (d, n_features)."""
         mask = np.eye(self.n_features, dtype=bool)
         for group in self._one_hot:
-            for j in group.indices.tolist():
-                mask[j, group.beside(j)] = True
+            mask[group.groups[:, :, None], group.groups[:, None]] = True
         return mask
 
     @property
@@ -560,9 +559,8 @@ class TableEncoder:
             possible = shorten(field.decode(values).tolist())
         elif values is not None:
             possible = ", ".join(map(str, values.tolist()))
-        beside = ""
-        if isinstance(group, OneHotColumns):
-            beside = f" beside those of {shorten([self.names[k] for k in group.beside(j)])}"
+        others = [self.names[k] for k in np.flatnonzero(self.is_told_by[j]).tolist() if k != j]
+        beside = f" beside those of {shorten(others)}" if others else ""
         return f"a {name} cannot have{beside}; in fit its values were {possible}"
 
     # -- display ---------------------------------------------------------------------

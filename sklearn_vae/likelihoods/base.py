@@ -207,3 +207,28 @@ def class_cdf(probability: Array, one_hot: Array) -> tuple[Array, Array]:
     """Probabilities of the classes before a class, and of it: (..., K), (..., K) -> (...)."""
     at = (probability * one_hot).sum(-1)
     return (probability.cumsum(-1) * one_hot).sum(-1) - at, at
+
+
+def linear_logits(
+    slope: Array, probability: Array, *, has_rest: bool = False
+) -> tuple[Array, Array]:
+    """Slopes and values at z = 0 of logits, from those of the classes' probabilities.
+
+    Slopes are (l, ..., K), probabilities (..., K). With ``has_rest``, what is left of 1 is one more
+    class, whose logit is 0.
+    """
+    probability = probability.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    logit, of_logit = probability.log(), slope / probability
+    if has_rest:
+        rest = (1 - probability.sum(-1, keepdim=True)).clamp(min=MIN_PROBABILITY)
+        logit, of_logit = logit - rest.log(), of_logit + slope.sum(-1, keepdim=True) / rest
+    return of_logit.clamp(-MAX_SLOPE, MAX_SLOPE), logit
+
+
+def logits_of(frequency: Array, *, has_rest: bool = False) -> Array:
+    """Logits of the classes' frequencies (..., K), against the rest's as in ``linear_logits``."""
+    frequency = frequency.clamp(min=SMALLEST_PROBABILITY)
+    if not has_rest:
+        return frequency.log()
+    rest = (1 - frequency.sum(-1, keepdim=True)).clamp(min=SMALLEST_PROBABILITY)
+    return frequency.log() - rest.log()

@@ -13,6 +13,8 @@ from sklearn_vae.likelihoods.base import (
     LinearParameters,
     class_cdf,
     fisher_features_of_classes,
+    linear_logits,
+    logits_of,
     weighted_mean,
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
@@ -176,8 +178,7 @@ class Categorical(Likelihood):
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
-        probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        return [((loadings / probability).clamp(-MAX_SLOPE, MAX_SLOPE), probability.log())]
+        return [linear_logits(loadings, loc)]
 
     def log_prob_by_component(
         self, params: Parameters, x: Array, observed: Array | None = None
@@ -193,7 +194,7 @@ class Categorical(Likelihood):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logarithms of the classes' frequencies."""
-        return [weighted_mean(x, weights).clamp(min=SMALLEST_PROBABILITY).log()]
+        return [logits_of(weighted_mean(x, weights))]
 
 
 @serializable

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.likelihoods.base import (
-    MAX_SLOPE,
-    MIN_PROBABILITY,
-    SMALLEST_PROBABILITY,
     LinearParameters,
     fisher_features_of_classes,
+    linear_logits,
+    logits_of,
     weighted_mean,
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
@@ -23,6 +22,7 @@ from sklearn_vae.numerics.array_api import (
     logsumexp,
     namespace,
     pad,
+    softmax,
     unflatten,
 )
 from sklearn_vae.numerics.functional import one_hot
@@ -107,11 +107,11 @@ class OneHot(Bernoulli):
     ) -> np.ndarray:
         """Gradient of ``log_prob`` of the observed values in the logits: (..., n)."""
         log_p = log_softmax(self._with_none(params[0])) + self._log_possible(x, observed)
-        return self._of_columns(np.exp(log_softmax(log_p))) - self.mean(params)
+        return self._of_columns(softmax(log_p, -1)) - self.mean(params)
 
     def mean(self, params: Parameters) -> Array:
         """Probability of a one: (..., n)."""
-        return self._of_columns(namespace(params[0]).exp(log_softmax(self._with_none(params[0]))))
+        return self._of_columns(softmax(self._with_none(params[0]), -1))
 
     def mode(self, params: Parameters) -> Array:
         """Most probable group: (..., n)."""
@@ -122,26 +122,15 @@ class OneHot(Bernoulli):
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        p = namespace(params[0]).exp(log_softmax(self._with_none(params[0])))
+        p = softmax(self._with_none(params[0]), -1)
         codes = one_hot(draw_classes(p, generator), p.shape[-1], p.dtype, flat=False)
         return self._of_columns(codes)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
-        slope, log_p = self._log_linear(loadings, loc)
-        if self.has_none:  # relative to none
-            groups = unflatten(loc, self.n_columns), unflatten(loadings, self.n_columns)
-            none, of_none = 1 - groups[0].sum(-1, keepdim=True), -groups[1].sum(-1, keepdim=True)
-            of_none, log_none = self._log_linear(of_none, none)
-            slope = flatten(unflatten(slope, self.n_columns) - of_none)
-            log_p = flatten(unflatten(log_p, self.n_columns) - log_none)
-        return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), log_p)]
-
-    @staticmethod
-    def _log_linear(slope: Array, probability: Array) -> tuple[Array, Array]:
-        """Slopes and values of logarithms of probabilities."""
-        probability = probability.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        return slope / probability, probability.log()
+        slope, p = (unflatten(part, self.n_columns) for part in (loadings, loc))
+        slope, logit = linear_logits(slope, p, has_rest=self.has_none)
+        return [(flatten(slope), flatten(logit))]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, and one for none, in equal parts."""
@@ -156,9 +145,5 @@ class OneHot(Bernoulli):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logits of the frequencies of ones."""
-        groups = unflatten(weighted_mean(x, weights), self.n_columns)
-        logit = groups.clamp(min=SMALLEST_PROBABILITY).log()
-        if self.has_none:
-            none = (1 - groups.sum(-1, keepdim=True)).clamp(min=SMALLEST_PROBABILITY)
-            logit = logit - none.log()
-        return [flatten(logit)]
+        frequency = unflatten(weighted_mean(x, weights), self.n_columns)
+        return [flatten(logits_of(frequency, has_rest=self.has_none))]

@@ -7,13 +7,13 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_vae.likelihoods.base import (
-    MAX_SLOPE,
     MIN_PROBABILITY,
-    SMALLEST_PROBABILITY,
     Likelihood,
     LinearParameters,
     class_cdf,
     fisher_features_of_classes,
+    linear_logits,
+    logits_of,
     weighted_mean,
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
@@ -158,13 +158,12 @@ class ZeroInflated(Likelihood):
         """Frequencies of the spikes, and mean and scale of the other numbers."""
         (spike, number), (_, scale) = self._split(loc), self._split(scale)
         slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)
+        slope, logits = linear_logits(slope, spike, has_rest=True)
         weight = spike.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         rest = (1 - weight.sum(-1)).clamp(min=MIN_PROBABILITY)
-        logits = weight.log() - rest.log().unsqueeze(-1)
-        slope = slope / weight + slope.sum(-1, keepdim=True) / rest.unsqueeze(-1)
         log_scale = (scale / rest.sqrt()).log()
         return [
-            (slope.clamp(-MAX_SLOPE, MAX_SLOPE).flatten(-2), logits.flatten()),
+            (slope.flatten(-2), logits.flatten()),
             (number_slope, number / rest),
             (namespace(loc).zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
         ]
@@ -202,8 +201,6 @@ class ZeroInflated(Likelihood):
         """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
         spike, number = self._split(x)
         frequency = unflatten(weighted_mean(flatten(spike), weights), self.n_spikes)
-        frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, S)
-        rest = (1 - frequency.sum(-1, keepdim=True)).clamp(min=SMALLEST_PROBABILITY)
-        logits = frequency.log() - rest.log()
+        logits = logits_of(frequency, has_rest=True)  # (C, k, S)
         number = namespace(x).where(spike.sum(-1) > 0.5, math.nan, number)
         return [flatten(logits), *Gaussian().maximum_likelihood(number, weights)]

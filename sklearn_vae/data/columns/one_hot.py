@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import times_power_of_two
+from sklearn_vae.likelihoods.draws import draw_classes
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
@@ -43,11 +44,10 @@ class OneHotColumns(BinaryColumns):
         if len(self.indices) % self.likelihood.n_columns:
             raise ValueError("groups of one-hot columns must be complete")
 
-    def beside(self, j: int) -> list[int]:
-        """Return the indices of the other columns of a column's group."""
-        groups = self._groups(self.indices)
-        group = groups[(groups == j).any(axis=1)][0]
-        return group[group != j].tolist()
+    @property
+    def groups(self) -> np.ndarray:
+        """Indices of the columns in X of each group: (groups, size)."""
+        return self._groups(self.indices)
 
     def _groups(self, x: np.ndarray) -> np.ndarray:
         """Split columns into groups: (..., k) -> (..., groups, size)."""
@@ -122,10 +122,10 @@ class OneHotColumns(BinaryColumns):
             of_group = np.broadcast_to(frequency, p.shape)[is_lost] * missing[is_lost]  # (m, size)
             none = np.broadcast_to(1 - frequency.sum(axis=-1), is_lost.shape)[is_lost]
             of_classes = np.column_stack([of_group, none.clip(0) * self.likelihood.has_none])
-            share = of_classes.cumsum(axis=-1) / of_classes.sum(axis=-1, keepdims=True)
+            of_classes /= of_classes.sum(axis=-1, keepdims=True)
             chosen = of_classes.argmax(axis=-1)
             if generator is not None:
-                chosen = (generator.random((len(share), 1)) >= share[:, :-1]).sum(axis=-1)
+                chosen = draw_classes(of_classes, generator)
             p[is_lost] = chosen[:, None] == np.arange(p.shape[-1])
         means = self.decode(p.reshape(values.shape), rounds=False, is_sample=False)
         return np.where(np.isnan(X), means, X)
@@ -141,7 +141,7 @@ def find_one_hot(
     if not 1 < len(columns) <= MAX_COLUMNS:
         return []
     cells = _Cells(X, columns, np.ones(len(X)) if weight is None else weight)
-    found, free = [], cells.in_order()
+    found, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
     while free:
         group = cells.group_of(free)
         free = [k for k in free if k not in group]
@@ -173,10 +173,6 @@ class _Cells:
         """Find values of a column: (n,)."""
         return ~np.isnan(self.X[:, self.columns[k].indices[0]])
 
-    def in_order(self) -> list[int]:
-        """Return all columns, the most frequent first."""
-        return np.argsort(-self.frequency, kind="stable").tolist()
-
     def evidence(self, k: int, has_one: np.ndarray) -> float:
         """Evidence in nats that a column excludes those with ones in some rows (n,)."""
         by_chance = self.frequency[k] * (self.weight @ (has_one & self.is_observed(k)))
@@ -187,9 +183,9 @@ class _Cells:
         group, has_one = free[:1], self.is_one(free[0])
         for k in free[1:]:
             is_likely = self.excludes[k, group].all() and self.evidence(k, has_one) >= LIKELY
-            if is_likely and not (has_one & self.is_one(k)).any():
+            if is_likely and not (has_one & (is_one := self.is_one(k))).any():
                 group.append(k)
-                has_one |= self.is_one(k)
+                has_one |= is_one
         while len(group) > 1:
             evidence = [self.evidence(k, has_one & ~self.is_one(k)) for k in group]
             least = int(np.argmin(evidence))

@@ -125,12 +125,15 @@ class BernoulliCost:
 def categorical_cost(columns: ColumnViews) -> "Softmax":
     """Cross-entropy of the classes of categorical columns."""
     assert isinstance(columns.likelihood, Categorical)
-    shape = (-1, columns.likelihood.n_classes)
-    logit, grad, x = (
-        tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
-    )
-    observed = columns.observed
-    return Softmax(logit, grad, x, None if observed is None else observed.unsqueeze(2))
+    observed = None if columns.observed is None else columns.observed.unsqueeze(2)
+    return Softmax(*_split_classes(columns, columns.likelihood.n_classes), observed)
+
+
+def _split_classes(columns: ColumnViews, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split logits, their gradients and rows by class, behind the axis of the columns."""
+    tensors = (*columns.params, *columns.grads, columns.x)
+    logit, grad, x = (tensor.unflatten(1, (-1, size)) for tensor in tensors)
+    return logit, grad, x
 
 
 class Softmax:
@@ -166,11 +169,11 @@ class SoftmaxWithRest:
 
     def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
         self.logit, self.grad, self.one_hot, self.observed = logit, grad, one_hot, observed
-        sizes = list(logit.shape[2:]), list(one_hot.shape[2:])
-        for size in sizes:
-            size[0] += 1
-        logits = logit.new_zeros(*logit.shape[:2], *sizes[0])
-        grads, codes = empty_like(logits), one_hot.new_empty(*one_hot.shape[:2], *sizes[1])
+        logits, codes = (
+            part.new_zeros(*part.shape[:2], part.shape[2] + 1, *part.shape[3:])
+            for part in (logit, one_hot)
+        )
+        grads = empty_like(logits)
         self.logits, self.grads, self.codes = (part[:, :, :-1] for part in (logits, grads, codes))
         self.is_rest = codes[:, :, -1]
         mask = None if observed is None else observed.unsqueeze(2)
@@ -195,11 +198,8 @@ def one_hot_cost(columns: ColumnViews) -> "Cost":
     assert isinstance(columns.likelihood, OneHot)
     if columns.observed is not None:
         return AutogradCost(columns)
-    shape = (-1, columns.likelihood.n_columns)
-    logit, grad, x = (
-        tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
-    )
-    return (SoftmaxWithRest if columns.likelihood.has_none else Softmax)(logit, grad, x, None)
+    cost = SoftmaxWithRest if columns.likelihood.has_none else Softmax
+    return cost(*_split_classes(columns, columns.likelihood.n_columns), None)
 
 
 class ZeroInflatedCost:
