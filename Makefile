@@ -28,8 +28,9 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/density.py
 
+# -a writes all pages: the search would lose the index entries of those that are left.
 docs: $(VENV)/.installed-docs
-	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	$(BIN)/sphinx-build -a -W --keep-going -q docs docs/_build/html
 
 check: lint docs $(VENV)/.installed-test $(VENV)/.installed-browser versions
 	$(BIN)/python -m pytest -q -m "" --numprocesses auto --maxprocesses 8 --durations 30 $(PYTEST_ARGS)

@@ -126,7 +126,7 @@ BREAK = re.compile(r"(?<=[._])(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])")
 
 def skip_foreign(app, what, name, obj, skip, options):
     """Leave out what a class inherits from scikit-learn or torch: it is documented there."""
-    if name == "serialize":  # a hook of files
+    if name in ("from_file", "to_file"):  # hooks of files
         return True
     obj = getattr(obj, "fget", None) or obj
     origin = getattr(obj, "__module__", None) or ""

@@ -62,7 +62,8 @@ def as_source(X: Any) -> "BatchSource | None":
     if isinstance(X, Iterator) or type(X).__module__ == "pyarrow._dataset":
         raise ValueError(
             f"X is read more than once, and cannot be a {type(X).__name__}: pass a callable that "
-            f"returns a new iterator of batches, such as dataset.to_batches."
+            f"returns a new iterator of batches, such as "
+            f"lambda: pandas.read_csv(path, chunksize=100_000) or dataset.to_batches."
         )
     as_narwhals(X)  # refuses columns of one name
     return None

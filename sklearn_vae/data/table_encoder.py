@@ -6,6 +6,7 @@ In a data frame, the schema (``schema.py``) has replaced categories and dates by
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -565,7 +566,8 @@ class TableEncoder:
 
     # -- display ---------------------------------------------------------------------
 
-    def __repr__(self) -> str:
+    def _descriptions(self) -> list[tuple[str, str]]:
+        """Name and distribution of each column of X."""
         names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
@@ -577,10 +579,20 @@ class TableEncoder:
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
                 texts[label] = f"{texts[label]}, follows from {names[each.code]}"
-        width = max(map(len, names), default=0)
-        return "\n".join(
-            f"{name:<{width}}  {text}" for name, text in zip(names, texts, strict=True)
+        return list(zip(names, texts, strict=True))
+
+    def __repr__(self) -> str:
+        descriptions = self._descriptions()
+        width = max((len(name) for name, _ in descriptions), default=0)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in descriptions)
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
+            for name, text in self._descriptions()
         )
+        return f"<table><tr><th>column</th><th>distribution</th></tr>{rows}</table>"
 
 
 def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:

@@ -77,6 +77,9 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
+    def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
+        return super()._get_params_html(False, *args, **kwargs)  # no fields of dataclasses
+
     def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> dict[str, object]:
         attributes = super()._get_fitted_attr_html(*args, **kwargs)
         for name in INTERNAL:

@@ -291,3 +291,4 @@ def test_columns_print_as_a_table(mixed):
 
     assert str(columns).splitlines() == expected
     assert repr(columns) == str(columns)
+    assert "<tr><td>sex</td><td>Bernoulli()</td></tr>" in columns._repr_html_()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_vae import VAEClassifier, VAEImputer, VAETransformer
@@ -78,3 +78,12 @@ def test_searches_set_nested_parameters(search):
     assert len(set(found.cv_results_["mean_test_score"])) == 4
     assert found.best_estimator_.prior == MixturePrior(found.best_params_["prior__n_components"])
     assert found.best_estimator_.objective == IWAE(found.best_params_["objective__n_draws"])
+
+
+@pytest.mark.skipif(not hasattr(BaseEstimator, "_get_params_html"), reason="scikit-learn 1.6")
+def test_notebooks_show_the_parameters_of_the_constructor_only():
+    """Fields of a default, as of the objective, are none that the user has set."""
+    shown = VAETransformer()._get_params_html()
+
+    assert set(shown) == set(VAETransformer().get_params(deep=False))
+    assert shown.non_default == ()
