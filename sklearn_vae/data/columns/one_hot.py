@@ -9,6 +9,7 @@ from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
+from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
@@ -51,7 +52,7 @@ class OneHotColumns(BinaryColumns):
 
     def _groups(self, x: np.ndarray) -> np.ndarray:
         """Split columns into groups: (..., k) -> (..., groups, size)."""
-        return x.reshape(*x.shape[:-1], -1, self.likelihood.n_columns)
+        return unflatten(x, self.likelihood.n_columns)
 
     def _is_one(self, X: np.ndarray) -> np.ndarray:
         """Find higher values: (n, k) -> (n, groups, size)."""
