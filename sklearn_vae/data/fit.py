@@ -219,7 +219,12 @@ def _relations(
     others = [j for j in others if not isinstance(columns[j], ConstantColumns)]
     classes = _classes(columns)
     labels = np.union1d(classes, np.array(others, dtype=int))
-    followers = [Followers.find(X, j, labels[labels != j], weight) for j in classes.tolist()]
+    # a label does not follow from a code that is the same where it is lowest and highest
+    low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
+    followers = [
+        Followers.find(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
+        for j in classes.tolist()
+    ]
     pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)

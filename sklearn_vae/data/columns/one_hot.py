@@ -10,7 +10,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -18,9 +18,8 @@ from sklearn_vae.persistence.validation import check_array
 MIN_EVIDENCE = 20.0
 # Evidence from which on a column is in a group until all of its columns are known.
 LIKELY = 5.0
-# Columns that are compared, at most, and rows by which groups are found.
+# Columns that are compared, at most.
 MAX_COLUMNS = 256
-MAX_ROWS = 4096
 # Probability of the observed zeros, below which imputed ones are those of other columns.
 LEAST_REST = 1e-6
 
@@ -155,54 +154,52 @@ class _Cells:
     """Higher values of binary columns, which are known by their position."""
 
     def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
-        self.X, self.columns, self.weight = X, columns, weight
-        some = spread_out(len(X), MAX_ROWS)
-        ones = [self.is_one(k, some) for k in range(len(columns))]
-        overlap = np.stack(ones, axis=1).astype(np.float32)
-        self.excludes = overlap.T @ overlap == 0  # in some rows
-        self.n_rows = np.array([weight @ self.is_observed(k) for k in range(len(columns))])
-        n_ones = np.array([weight @ self.is_one(k) for k in range(len(columns))])
-        self.frequency = n_ones / self.n_rows
+        self.X, self.columns = X, columns
+        self.n_rows, self.n_ones = np.zeros((2, len(columns)))
+        # rows with ones of two columns, and those with a one of the first and any value of the other
+        self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
+        for rows in small_batches(X):
+            is_one, is_known = self.cells([*range(len(columns))], rows)
+            weighted = weight[rows, None] * is_one
+            self.n_rows += weight[rows] @ is_known
+            self.n_ones += weighted.sum(axis=0)
+            self.n_both += weighted.T @ is_one
+            self.n_beside += weighted.T @ is_known
+        np.fill_diagonal(self.n_beside, 0)
+        self.frequency = self.n_ones / self.n_rows
 
-    def is_one(self, k: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Find higher values of a column: (n,)."""
-        column = self.columns[k]
-        values = self.X[rows, column.indices[0]]
-        return np.equal(*in_coarser_dtype(values, column.categories[0, 1]))
+    def cells(self, group: list[int], rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of higher values and of known ones of columns: (n, k) each, as numbers."""
+        values = self.X[rows, [self.columns[k].indices[0] for k in group]]
+        high = np.array([self.columns[k].categories[0, 1] for k in group])
+        return (values == high).astype(np.float64), (~np.isnan(values)).astype(np.float64)
 
-    def is_observed(self, k: int) -> np.ndarray:
-        """Find values of a column: (n,)."""
-        return ~np.isnan(self.X[:, self.columns[k].indices[0]])
-
-    def evidence(self, k: int, has_one: np.ndarray) -> float:
-        """Evidence in nats that a column excludes those with ones in some rows (n,)."""
-        by_chance = self.frequency[k] * (self.weight @ (has_one & self.is_observed(k)))
-        return float(-self.n_rows[k] * np.log1p(-by_chance / self.n_rows[k]))
+    def evidence(self, columns: list[int], group: list[int]) -> np.ndarray:
+        """Evidence in nats that each column excludes the others of a group: (k,)."""
+        n_rows = self.n_rows[columns]
+        by_chance = self.frequency[columns] * self.n_beside[np.ix_(group, columns)].sum(axis=0)
+        return -n_rows * np.log1p(-by_chance / n_rows)
 
     def group_of(self, free: list[int]) -> list[int]:
         """Return the first column, and others that exclude it and each other."""
-        group, has_one = free[:1], self.is_one(free[0])
+        group = free[:1]
         for k in free[1:]:
-            is_likely = self.excludes[k, group].all() and self.evidence(k, has_one) >= LIKELY
-            if is_likely and not (has_one & (is_one := self.is_one(k))).any():
+            if not self.n_both[k, group].any() and self.evidence([k], group)[0] >= LIKELY:
                 group.append(k)
-                has_one |= is_one
-        while len(group) > 1:
-            evidence = [self.evidence(k, has_one & ~self.is_one(k)) for k in group]
-            least = int(np.argmin(evidence))
-            if evidence[least] >= MIN_EVIDENCE:
-                break
-            has_one &= ~self.is_one(group.pop(least))
+        while len(group) > 1 and (evidence := self.evidence(group, group)).min() < MIN_EVIDENCE:
+            group.pop(int(evidence.argmin()))
         return group if len(group) > 1 else free[:1]
 
     def join(self, group: list[int]) -> OneHotColumns:
         """Join the columns of a group."""
         columns = [self.columns[k] for k in group]
-        is_none = ~np.any([self.is_one(k) for k in group], axis=0)
-        is_none &= np.all([self.is_observed(k) for k in group], axis=0)
+        has_none = any(
+            ((1 - is_one) * is_known).all(axis=1).any()
+            for is_one, is_known in (self.cells(group, rows) for rows in small_batches(self.X))
+        )
         return OneHotColumns(
             np.concatenate([column.indices for column in columns]),
-            find("OneHot")(len(group), bool(is_none.any())),
+            find("OneHot")(len(group), has_none),
             np.concatenate([column.categories for column in columns]),
             self.frequency[group],
         )
