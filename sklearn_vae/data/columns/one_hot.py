@@ -156,7 +156,7 @@ class _Cells:
     def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
         self.X, self.columns = X, columns
         self.n_rows, self.n_ones = np.zeros((2, len(columns)))
-        # rows with ones of two columns, and those with a one of the first and any value of the other
+        # rows with ones of both columns, and of the first one where the second is known
         self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
         for rows in small_batches(X):
             is_one, is_known = self.cells([*range(len(columns))], rows)
