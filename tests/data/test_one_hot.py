@@ -77,6 +77,17 @@ def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
     assert encoder.likelihoods[7] == OneHot(2, has_none=True)
 
 
+@pytest.mark.parametrize("n_rows", [40, 1000])
+def test_rare_levels_belong_to_a_class_that_all_rows_have(n_rows):
+    """Few rows show it, as each column follows from the others; not where some rows have none."""
+    rng = np.random.default_rng(0)
+    level = np.append(rng.choice(3, n_rows - 2, p=[0.5, 0.3, 0.2]), [3, 3])
+    X = np.column_stack([rng.normal(size=n_rows), np.eye(4)[level]])
+
+    assert likelihoods(X)[1:] == [OneHot(4, has_none=False)] * 4
+    assert likelihoods(np.delete(X, 1, axis=1))[3] == Bernoulli()
+
+
 def test_columns_that_exclude_each_other_by_chance_are_none(rng):
     """Rare ones do in few rows; and one row that has both is enough."""
     X = (rng.random((200, 12)) < 0.05).astype(float)

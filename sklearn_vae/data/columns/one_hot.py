@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import entr
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
@@ -16,7 +17,8 @@ from sklearn_vae.persistence.validation import check_array
 
 # Evidence that a column excludes others, at least, in nats: chance would give it with e^-20.
 MIN_EVIDENCE = 20.0
-# Evidence from which on a column is in a group until all of its columns are known.
+# Evidence from which on a column is in a group until all of its columns are known, or in a group
+# in which every row has a one.
 LIKELY = 5.0
 # Columns that are compared, at most.
 MAX_COLUMNS = 256
@@ -154,7 +156,7 @@ class _Cells:
     """Higher values of binary columns, which are known by their position."""
 
     def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
-        self.X, self.columns = X, columns
+        self.X, self.columns, self.weight = X, columns, weight
         self.n_rows, self.n_ones = np.zeros((2, len(columns)))
         # rows with ones of both columns, and of the first one where the second is known
         self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
@@ -182,24 +184,46 @@ class _Cells:
 
     def group_of(self, free: list[int]) -> list[int]:
         """Return the first column, and others that exclude it and each other."""
-        group = free[:1]
-        for k in free[1:]:
-            if not self.n_both[k, group].any() and self.evidence([k], group)[0] >= LIKELY:
-                group.append(k)
+        if self._is_whole(group := self._grow(free, 0.0)):
+            return group
+        group = self._grow(free, LIKELY)
         while len(group) > 1 and (evidence := self.evidence(group, group)).min() < MIN_EVIDENCE:
             group.pop(int(evidence.argmin()))
         return group if len(group) > 1 else free[:1]
 
+    def _grow(self, free: list[int], least_evidence: float) -> list[int]:
+        """Return the first column, and others that have no one where it or another one has."""
+        group = free[:1]
+        for k in free[1:]:
+            if not self.n_both[k, group].any() and self.evidence([k], group)[0] >= least_evidence:
+                group.append(k)
+        return group
+
+    def _is_whole(self, group: list[int]) -> bool:
+        """Whether every row has a one in the group, and not by chance."""
+        n_known, has_none = self._known_rows(group)
+        p = self.frequency[group]
+        by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
+        all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
+        is_likely = by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE
+        return bool(is_likely and not has_none)
+
+    def _known_rows(self, group: list[int]) -> tuple[float, bool]:
+        """Number of rows whose columns of a group are known, and whether some have no one."""
+        n_known, has_none = 0.0, False
+        for rows in small_batches(self.X):
+            is_one, is_known = self.cells(group, rows)
+            is_whole = is_known.all(axis=1)
+            n_known += float(self.weight[rows] @ is_whole)
+            has_none |= bool((is_whole & ~is_one.any(axis=1)).any())
+        return n_known, has_none
+
     def join(self, group: list[int]) -> OneHotColumns:
         """Join the columns of a group."""
         columns = [self.columns[k] for k in group]
-        has_none = any(
-            ((1 - is_one) * is_known).all(axis=1).any()
-            for is_one, is_known in (self.cells(group, rows) for rows in small_batches(self.X))
-        )
         return OneHotColumns(
             np.concatenate([column.indices for column in columns]),
-            find("OneHot")(len(group), has_none),
+            find("OneHot")(len(group), self._known_rows(group)[1]),
             np.concatenate([column.categories for column in columns]),
             self.frequency[group],
         )
