@@ -85,7 +85,7 @@ def results(estimator, X):
         VAETransformer(objective="tc", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
-        VAEImputer(random_state=0),
+        VAEImputer(VAETransformer(max_iter=2), random_state=0),
     ],
 )
 def test_modes_of_torch_change_nothing(estimator, mode):

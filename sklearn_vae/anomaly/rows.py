@@ -82,10 +82,10 @@ class ScoredRows:
     def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
         """Replace classes that these rows do not have by ``UNKNOWN``: (n, n_features) -> the same.
 
-        A dtype may declare them. ``fields`` are the types of the columns, if they are not all
-        numbers.
+        Rows are then in double precision, as these are. A dtype may declare classes. ``fields`` are
+        the types of the columns, if they are not all numbers.
         """
-        X = X.copy()
+        X = X.astype(np.float64)
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             self.mark_unknown(X, j)
         return X

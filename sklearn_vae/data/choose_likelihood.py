@@ -1,21 +1,12 @@
-"""Choice of each column's likelihood, as requested or by evidence, and of its encoding.
+"""Choice of each column's likelihood, as requested or by evidence."""
 
-A transform such as the logarithm may suit a column's own distribution and bend its relation with
-others, or straighten it. So encodings are chosen by the evidence of all columns together, that of
-a joint normal distribution of the encoded columns: the sum of the marginal log-densities, less half
-the log-determinant of the correlations.
-"""
-
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.marginals import candidate_marginals
+from sklearn_vae.data.marginals import choose_marginal
 from sklearn_vae.data.training_column import Marginal, TrainingColumn, equal_up_to_rounding
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
@@ -33,12 +24,6 @@ MIN_ROWS_FOR_BINARY = 10
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
-# Beyond so many columns, each is chosen alone.
-MAX_COLUMNS = 128
-# Passes over the columns, at most.
-MAX_PASSES = 10
-# Added to the diagonal of correlations, of which some are 1.
-RIDGE = 1e-6
 
 
 def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Request | None]:
@@ -105,15 +90,10 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     return columns.resolve(column)
 
 
-# A fitted column, its marginal log-density per row, and what other columns may add to it at most.
-Option = tuple[Columns, float, float]
-
-
-def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> list[Option]:
+def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
     """Choose the likelihood of a column and fit it: as requested, or by the dtype and the values.
 
-    Numbers may have several, between which the other columns decide; with ``is_plain`` they are
-    standardized.
+    With ``is_plain``, numbers are standardized.
     """
     values, field = column.values, column.field
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
@@ -132,16 +112,9 @@ def likelihood_options(column: TrainingColumn, *, is_plain: bool = False) -> lis
     elif is_plain:
         likelihood = Gaussian()
     else:
-        options = []
-        for marginal, log_density, max_gain in candidate_marginals(column):
-            likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
-            fitted = _fit(replace(column, marginal=marginal), likelihood)
-            options.append((fitted, log_density, max_gain))
-        return options
-    return [(_fit(column, likelihood), 0.0, math.inf)]
-
-
-def _fit(column: TrainingColumn, likelihood: Likelihood | None) -> Columns:
+        marginal = choose_marginal(column)
+        likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
+        column = replace(column, marginal=marginal)
     return COLUMNS[type(likelihood).__name__].fit(column, likelihood)
 
 
@@ -151,74 +124,3 @@ def _likelihood_of_marginal(marginal: Marginal, *, has_partner: bool) -> Likelih
     if n_spikes := len(marginal.point_masses) + has_partner:
         return ZeroInflated(n_spikes)
     return LogNormal() if marginal.is_log else Gaussian()
-
-
-def choose_encodings(
-    encodings: Sequence[Iterable[np.ndarray]],
-    log_density: Sequence[Sequence[float]],
-    max_gain: Sequence[Sequence[float]],
-    weights: np.ndarray,
-) -> list[int]:
-    """Choose one encoding of each column, by index.
-
-    Each column has encodings (n,), NaN where values are missing, which are computed if needed;
-    their marginal log-densities per row; and what the other columns may add to each, at most.
-    """
-    best_alone = [int(np.argmax(each)) for each in log_density]
-    if len(encodings) > MAX_COLUMNS or all(len(each) == 1 for each in log_density):
-        return best_alone
-    correlation = _correlation(np.stack([z for each in encodings for z in each]), weights)
-    first = np.cumsum([0, *(len(each) for each in log_density)])[:-1]
-    marginal, limit = (np.concatenate([*map(np.array, part)]) for part in (log_density, max_gain))
-    starts = [[0] * len(encodings), best_alone]
-    found = [_ascend(correlation, marginal, limit, first, np.array(start)) for start in starts]
-    return max(found, key=lambda pair: pair[0])[1].tolist()
-
-
-def _correlation(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Correlations of encodings (D, n), shrunk by one pseudo-observation per encoding: (D, D)."""
-    observed = ~np.isnan(z)
-    weight = np.where(observed, weights, 0.0)
-    total = np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    z = np.where(observed, z, 0.0)
-    z = np.where(observed, z - (weight * z).sum(axis=1, keepdims=True) / total, 0.0)
-    z *= np.sqrt(weights)
-    scale = np.linalg.norm(z, axis=1, keepdims=True)
-    z /= np.where(scale > 0, scale, 1.0)
-    n_rows = weights.sum()
-    correlation = z @ z.T * (n_rows / (n_rows + len(z)))
-    np.fill_diagonal(correlation, 1 + RIDGE)
-    return correlation
-
-
-def _ascend(
-    correlation: np.ndarray,
-    marginal: np.ndarray,
-    limit: np.ndarray,
-    first: np.ndarray,
-    chosen: np.ndarray,
-) -> tuple[float, np.ndarray]:
-    """Change encodings one by one as long as the evidence rises; return it and the choice."""
-    ends = np.append(first[1:], len(marginal))
-    precision = np.linalg.inv(correlation[np.ix_(first + chosen, first + chosen)])
-    for _ in range(MAX_PASSES):
-        is_changed = False
-        for j in np.flatnonzero(ends - first > 1).tolist():
-            options, current = np.arange(first[j], ends[j]), first + chosen
-            # variances given the other columns, whose precision is that of all without column j
-            covariance = np.delete(correlation[np.ix_(current, options)], j, axis=0)
-            others = np.delete(np.delete(precision, j, axis=0), j, axis=1)
-            beside = np.delete(precision[j], j)
-            explained = (covariance * (others @ covariance)).sum(axis=0)
-            explained -= np.square(beside @ covariance) / precision[j, j]
-            residual = np.maximum(1 + RIDGE - explained, RIDGE)
-            gain = np.minimum(-0.5 * np.log(residual), limit[options])
-            best = int(np.argmax(marginal[options] + gain))
-            if best != chosen[j]:
-                chosen[j], is_changed = best, True
-                precision = np.linalg.inv(correlation[np.ix_(first + chosen, first + chosen)])
-        if not is_changed:
-            break
-    current = first + chosen
-    _, log_det = np.linalg.slogdet(correlation[np.ix_(current, current)])
-    return float(marginal[current].sum() - 0.5 * log_det), chosen

@@ -243,7 +243,8 @@ class _Search:
         if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
             return 0.0, None
         if (width := self.least_width[derived]) < found.width:
-            exact = replace(found, width=width)
+            lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
+            exact = replace(found, width=width, lattice=lattice)
             found = exact if self._holds(exact) else found
         return evidence, found
 

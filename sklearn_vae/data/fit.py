@@ -1,16 +1,13 @@
 """Fit of a table encoder: the likelihood and the units of each column."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from sklearn_vae.data.choose_likelihood import (
-    Option,
     Request,
-    choose_encodings,
-    likelihood_options,
+    fit_column,
     requested_likelihoods,
 )
 from sklearn_vae.data.columns.base import Columns
@@ -37,10 +34,6 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     Ordinal,
 )
-from sklearn_vae.numerics.row_subsets import spread_out
-
-# Rows by which the encodings of columns are chosen together, at most.
-MAX_ROWS_OF_ENCODINGS = 20_000
 
 
 def fit_encoder(
@@ -77,10 +70,10 @@ def fit_encoder(
     free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
     equal_cells = find_equal_cells(X, numbers, sample_weight)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
-    options = []
+    columns = []
     for j, requested in enumerate(requests):
         if j in derived:
-            options.append([(_derived_column(j, X), 0.0, math.inf)])
+            columns.append(_derived_column(j, X))
             continue
         # of rows in C order, a column is slow to read again and again
         values, weights = np.ascontiguousarray(X[:, j]), sample_weight
@@ -96,8 +89,7 @@ def fit_encoder(
         )
         if (missing := np.isnan(values)).any():
             column = column.select(~missing)
-        options.append(likelihood_options(column, is_plain=is_plain))
-    columns = _choose_columns(options, X, sample_weight)
+        columns.append(fit_column(column, is_plain=is_plain))
     for first in range(period or 0):
         _share_scale(columns[first::period])
         is_coded = [field.categories is not None for field in fields[first::period]]
@@ -116,29 +108,6 @@ def fit_encoder(
         equal_cells=equal_cells,
     )
     return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
-
-
-def _choose_columns(
-    options: list[list[Option]], X: np.ndarray, weights: np.ndarray | None
-) -> list[Columns]:
-    """Choose the encoding of each column that suits all columns together best."""
-    fitted = [[columns for columns, _, _ in some] for some in options]
-    numbers = [j for j, (first, *_) in enumerate(fitted) if isinstance(first, RealColumns)]
-    rows = spread_out(len(X), MAX_ROWS_OF_ENCODINGS)
-    chosen = choose_encodings(
-        # with point masses, the number comes last, which they have, too
-        [
-            (each.encode(X[np.ix_(rows, each.indices)])[:, -1] for each in fitted[j])
-            for j in numbers
-        ],
-        [[log_density for _, log_density, _ in options[j]] for j in numbers],
-        [[max_gain for _, _, max_gain in options[j]] for j in numbers],
-        np.ones(len(rows)) if weights is None else weights[rows],
-    )
-    columns = [first for first, *_ in fitted]
-    for j, choice in zip(numbers, chosen, strict=True):
-        columns[j] = fitted[j][choice]
-    return columns
 
 
 def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> None:
@@ -219,7 +188,12 @@ def _relations(
     others = [j for j in others if not isinstance(columns[j], ConstantColumns)]
     classes = _classes(columns)
     labels = np.union1d(classes, np.array(others, dtype=int))
-    followers = [Followers.find(X, j, labels[labels != j], weight) for j in classes.tolist()]
+    # a label does not follow from a code that is the same where it is lowest and highest
+    low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
+    followers = [
+        Followers.find(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
+        for j in classes.tolist()
+    ]
     pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)

@@ -53,9 +53,12 @@ def _installed() -> str:
 
 def _one_type(values: list[Any]) -> list[Any]:
     """Return values of one type; text in the place of several types."""
-    types = {float if isinstance(value, Real) else type(value) for value in values}
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    types = set(map(type, values))
     if len(types) <= 1:
-        return [value.item() if isinstance(value, np.generic) else value for value in values]
+        return values
+    if types == {int, float}:
+        return [*map(float, values)]
     return [None if is_missing(value) else format_value(value) for value in values]
 
 

@@ -15,10 +15,8 @@ References
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
@@ -56,8 +54,6 @@ MAX_UNIQUE = 1 << 18
 MAX_COUNT = 1000
 # A variance may exceed the mean by such a share of it by chance.
 OVERDISPERSION = 0.1
-# Variance of the root of a Poisson count.
-VARIANCE_OF_ROOT = 0.25
 # Quantiles that a mixture of two normal distributions is fitted to; its first and its least scale,
 # in standard deviations.
 N_QUANTILES = 500
@@ -153,55 +149,39 @@ class Values:
 Candidate = tuple[Marginal, np.ndarray]
 
 
-class Evidence(NamedTuple):
-    """A marginal distribution and its evidence."""
+def choose_marginal(column: TrainingColumn) -> Marginal:
+    """Choose the distribution of a column of numbers, of at least two values, by evidence.
 
-    marginal: Marginal  # what the encoding follows
-    log_density: float  # per row, less the penalty of the parameters
-    # what other columns may add to it, at most: a probability is at most 1, and counts vary by
-    # Poisson's variance at least
-    max_gain: float
-
-
-def candidate_marginals(column: TrainingColumn) -> list[Evidence]:
-    """Find candidates for the distribution of a column of numbers, of at least two values.
-
-    The normal distribution is the first; the other columns decide between them. Of a column with
-    values that equal another column's, they are those of its other values.
+    Of a column with values that equal another column's, it is that of its other values.
     """
     values, is_whole = Values.of(column.unequal), column.is_equal is None
     if len(values.values) == 1:
-        return [Evidence(Marginal(values.values), 0.0, 0.0)]
-    found = []
-    for marginal, log_density in _candidates(values):
-        if not is_whole and marginal.counts is not None:
-            continue  # numbers alone have point masses
-        mean = float(values.rows @ log_density) / values.n_rows
-        limit = -np.log(values.step) - mean if values.step else np.inf
-        if marginal.counts is not None:
-            _, variance = weighted_moments(np.sqrt(values.values), values.rows)
-            limit = 0.5 * np.log(max(variance / VARIANCE_OF_ROOT, 1.0))
-        if marginal.is_log and (not is_whole or len(marginal.point_masses)):
-            marginal = _log_knots(values, marginal)
-        found.append(Evidence(marginal, mean, max(float(limit), 0.0)))
-    return found
+        return Marginal(values.values)
+    found = find_candidates(values)
+    if not is_whole:  # numbers alone have point masses
+        found = [each for each in found if each[0].counts is None]
+    chosen, _ = max(found, key=lambda each: float(values.rows @ each[1]))
+    if chosen.is_log and (not is_whole or len(chosen.point_masses)):
+        return _log_knots(values, chosen)
+    return chosen
 
 
-def _candidates(values: Values) -> Iterator[Candidate]:
+def find_candidates(values: Values) -> list[Candidate]:
+    """Find distributions of a column and their log-densities less a penalty."""
     common = is_common(values)
     if not values.step:
-        yield from _with_point_masses(values, common)  # without a step, only atoms occur again
-        return
-    yield from _with_point_masses(values, np.zeros_like(common))
+        return _with_point_masses(values, common)  # without a step, only atoms occur again
+    found = _with_point_masses(values, np.zeros_like(common))
     if common.any():
-        yield from _with_point_masses(values, common)
-    yield from _counts(values)
+        found += _with_point_masses(values, common)
+    found += _counts(values)
     if len(values.values) <= MAX_VALUES:
         ((marginal, log_density),) = _with_point_masses(values, np.ones_like(common))
         repeated = values.rows >= 2
         if (~repeated).sum() >= MIN_NOT_REPEATED:  # these are numbers, near to some values
             marginal = replace(marginal, point_masses=values.values[repeated])
-        yield marginal, log_density
+        found.append((marginal, log_density))
+    return found
 
 
 def _penalty(n_params: int, n_rows: float) -> float:

@@ -12,7 +12,6 @@ from sklearn_vae.imputation.average import AveragedImputation, find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
-from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
@@ -55,12 +54,10 @@ class AverageFitter:
         self.first_model.state_dict_ = first_weights
         columns = model.columns_
         self.likelihoods = columns.likelihoods
-        imputation = AveragedImputation(model._impute, columns, model._is_rounded)
-        self.is_number = imputation.is_averaged
+        self.imputation = AveragedImputation(model._impute, columns, model._is_rounded)
+        self.is_number = self.imputation.is_averaged
         self.has_classes = ~self.is_number & ~columns.is_constant
         self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
-        repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
-        self.imputation = replace(imputation, repeated_values=repeated_values)
         n_rows = len(rows) if weight is None else round(weight.sum())
         self.is_large = n_rows > MAX_ROWS_TO_IMPUTE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
@@ -182,7 +179,7 @@ class AverageFitter:
         for factor in SPREADS.tolist():
             tried = replace(self.imputation, spread=np.where(is_real, factor, 1.0))
             moved = tried.move(draws, rows, mean, shift, self.model.seed_)
-            covers.append(hidden_cells.cover(tried.round(rows, moved), is_real))
+            covers.append(hidden_cells.cover(moved, is_real))
         # for each column the smallest one with this cover, or the largest one
         spread = [np.interp(COVER, cover, SPREADS) for cover in np.maximum.accumulate(covers).T]
         self.imputation = replace(self.imputation, spread=np.where(is_real, spread, 1.0))

@@ -35,7 +35,7 @@ NAMES_HERE = {
 INTERNAL = (
     "architecture_", "attribution_baseline_", "calibration_scores_", "code_range_",
     "condition_encoder_", "decoder_correction_", "distance_encoder_", "dtype_", "history_",
-    "indicated_", "module_", "optimizer_state_", "reference_samples_", "repeated_values_",
+    "indicated_", "module_", "optimizer_state_", "reference_samples_",
     "schema_", "scorer_", "seed_", "state_dict_", "trees_",
 )  # fmt: skip
 

@@ -33,7 +33,6 @@ from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
-from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
@@ -82,8 +81,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         up to 50 columns.
     spread_ : ndarray of shape (``n_features_in_``,) or None
         Factor of the spread of draws in each column, by which intervals cover hidden cells.
-    repeated_values_ : RepeatedValues or None
-        Values of columns whose values repeat; draws are rounded to them.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)
@@ -119,7 +116,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     trees_: BoostedTrees | None
     trees_weight_: float
     spread_: np.ndarray | None
-    repeated_values_: RepeatedValues | None
     indicated_: np.ndarray
 
     def __init__(
@@ -163,8 +159,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         first_weights = _FirstWeights()
         if self.estimator is None:
             model.set_params(callbacks=[first_weights])
-        self.estimator_, self.trees_, self.trees_weight_ = model, None, 0.0
-        self.spread_, self.repeated_values_ = None, None
+        self.estimator_, self.trees_, self.trees_weight_, self.spread_ = model, None, 0.0, None
         with self._keep_interrupted():
             model.fit(fitted, sample_weight=weight)
             self._warn_of_empty_columns()
@@ -225,7 +220,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         finally:  # an interrupted fit keeps what is complete
             imputation = fitter.imputation
             self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
-            self.spread_, self.repeated_values_ = imputation.spread, imputation.repeated_values
+            self.spread_ = imputation.spread
 
     @property
     def _imputation(self) -> AveragedImputation:
@@ -237,7 +232,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             trees=self.trees_,
             trees_weight=self.trees_weight_,
             spread=self.spread_,
-            repeated_values=self.repeated_values_,
         )
 
     def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:

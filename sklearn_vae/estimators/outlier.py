@@ -430,7 +430,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         knows better.
         """
         reference = self._reference_rows()
-        X = reference.match(X.astype(np.float64, copy=False), self.estimator_._fields)
+        X = reference.match(X, self.estimator_._fields)
         are_new = may_be_new and bool(self.novelty) and reference.are_often_repeated
         return ScoredRows(X, reference.columns, reference.model, reference, are_new=are_new)
 

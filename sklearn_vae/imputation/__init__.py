@@ -1,1 +1,1 @@
-"""Boosted trees, repeated values and hidden cells: parts of the average of VAEImputer."""
+"""Boosted trees and hidden cells: parts of the average of VAEImputer."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
-from sklearn_vae.imputation.repeated_values import RepeatedValues
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array
 
@@ -29,7 +28,6 @@ class AveragedImputation:
     trees: BoostedTrees | None = None
     trees_weight: float = 0.0  # of their predictions
     spread: np.ndarray | None = None  # (n_features,): factor of the draws' distance from their mean
-    repeated_values: RepeatedValues | None = None  # which draws are rounded to
 
     @cached_property
     def is_averaged(self) -> np.ndarray:
@@ -57,10 +55,10 @@ class AveragedImputation:
         """Draw imputations: (n_draws, n, n_features)."""
         draws = self.model(rows, n_draws, seed)
         has_shift = self.trees is not None and self.trees.is_real[self.trees.columns].any()
-        if has_shift or self.spread is not None:
-            mean = self.model(rows)[0]
-            draws = self.move(draws, rows, mean, find_shift(self.trees, rows, mean), seed)
-        return self.round(rows, draws)
+        if not has_shift and self.spread is None:
+            return draws
+        mean = self.model(rows)[0]
+        return self.move(draws, rows, mean, find_shift(self.trees, rows, mean), seed)
 
     def move(
         self, draws: np.ndarray, rows: np.ndarray, mean: np.ndarray, shift: np.ndarray, seed: int
@@ -90,12 +88,6 @@ class AveragedImputation:
             part[is_moved] = kept.reshape(part.shape)[is_moved]
         return moved
 
-    def round(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Round draws to values that repeat; the model draws real numbers beside them."""
-        if self.repeated_values is None:
-            return draws
-        return np.where(np.isnan(rows), self.repeated_values.round(draws), draws)
-
     def check(self) -> None:
         """Check that the parts are those of one table, as after reading them from a file."""
         n_features = len(self.is_averaged)
@@ -107,8 +99,6 @@ class AveragedImputation:
             check_array("spread_", self.spread, "f", (n_features,))
             if not (self.spread > 0).all():
                 raise ValueError("'spread_' must be positive")
-        if self.repeated_values is not None:
-            self.repeated_values.check_columns(n_features)
 
 
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:

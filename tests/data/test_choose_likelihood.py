@@ -269,7 +269,7 @@ def test_the_density_of_a_mixed_table_is_near_the_true_density(mixed):
     assert [type(kind) for kind in vae.columns_.likelihoods] == [
         Bernoulli,
         Categorical,
-        ZeroInflated,  # the counts of two groups are no negative binomial distribution
+        NegativeBinomial,  # of two groups' counts
         Gaussian,
     ]
     assert vae.score(test) == pytest.approx(truth(test).mean(), abs=0.03)

@@ -1,14 +1,13 @@
-"""Marginal distributions by evidence, and the joint choice of encodings."""
+"""Marginal distributions by evidence."""
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from sklearn_vae.data.choose_likelihood import choose_encodings
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.data.marginals import candidate_marginals
+from sklearn_vae.data.marginals import Values, find_candidates
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import NegativeBinomial, Poisson, ZeroInflated
 
@@ -19,11 +18,14 @@ def fit(values, *, weight=None, likelihood="auto"):
 
 
 def candidates(values, weights=None):
-    """Candidates for the distribution of a column."""
+    """Candidates for the distribution of a column, and the evidence for each in nats per row."""
     n_rows = len(values) if weights is None else weights.sum()
-    return candidate_marginals(
-        TrainingColumn(0, values, weights, n_rows, Field(0, "number", None, ""))
-    )
+    column = TrainingColumn(0, values, weights, n_rows, Field(0, "number", None, ""))
+    unique = Values.of(column)
+    return [
+        (marginal, float(unique.rows @ log_density) / unique.n_rows)
+        for marginal, log_density in find_candidates(unique)
+    ]
 
 
 def bic_per_row(log_density, n_params):
@@ -32,11 +34,10 @@ def bic_per_row(log_density, n_params):
 
 
 def by_kind(found):
-    """Candidates by what they are: point masses, logarithm, knots, counts."""
+    """Evidence by what candidates are: point masses, logarithm, knots, counts."""
     return {
         (len(m.point_masses), m.is_log, len(m.knots) > 0, type(m.counts)): evidence
-        for evidence in found
-        for m in [evidence.marginal]
+        for m, evidence in found
     }
 
 
@@ -54,8 +55,8 @@ def test_the_evidence_is_the_log_density_less_schwarz_penalty(rng):
     normal = bic_per_row(stats.norm.logpdf(x, x.mean(), x.std()), 2)
     log_normal = bic_per_row(stats.norm.logpdf(log, log.mean(), log.std()) - log, 3)
 
-    assert found[0, False, False, NONE].log_density == pytest.approx(normal, abs=0.02)
-    assert found[0, True, False, NONE].log_density == pytest.approx(log_normal, rel=1e-9)
+    assert found[0, False, False, NONE] == pytest.approx(normal, abs=0.02)
+    assert found[0, True, False, NONE] == pytest.approx(log_normal, rel=1e-9)
 
 
 def test_two_clusters_are_two_normal_distributions(rng):
@@ -65,7 +66,7 @@ def test_two_clusters_are_two_normal_distributions(rng):
     mixture = GaussianMixture(2, covariance_type="tied", random_state=0).fit(x[:, None])
     expected = -0.5 * mixture.bic(x[:, None]) / len(x)
 
-    assert found[0, False, False, NONE].log_density == pytest.approx(expected, abs=0.01)
+    assert found[0, False, False, NONE] == pytest.approx(expected, abs=0.01)
     assert not fit(x).groups[0].has_knots.any()
 
 
@@ -76,7 +77,7 @@ def test_two_clusters_are_two_normal_distributions(rng):
 def test_counts_have_the_evidence_of_their_distribution(expected, mean, dist, rng):
     """By scipy, at the moments of the column."""
     x = (rng.poisson(mean, 3000) if dist is None else rng.negative_binomial(dist, 0.1, 3000)) * 1.0
-    found = next(e for e in candidates(x) if e.marginal.counts is not None)
+    counts, evidence = next((m.counts, e) for m, e in candidates(x) if m.counts is not None)
     shape = x.mean() ** 2 / (x.var() - x.mean())
     log_prob = (
         stats.poisson(x.mean()).logpmf(x)
@@ -84,8 +85,8 @@ def test_counts_have_the_evidence_of_their_distribution(expected, mean, dist, rn
         else stats.nbinom(shape, shape / (shape + x.mean())).logpmf(x)
     )
 
-    assert type(found.marginal.counts) is expected
-    assert found.log_density == pytest.approx(bic_per_row(log_prob, 1 + (dist is not None)))
+    assert type(counts) is expected
+    assert evidence == pytest.approx(bic_per_row(log_prob, 1 + (dist is not None)))
 
 
 @pytest.mark.parametrize("step", [1.0, 0.25])
@@ -99,14 +100,7 @@ def test_a_point_mass_has_the_probability_of_its_rows_by_the_others(step, rng):
     ]
     expected = bic_per_row(np.array(left_out) - np.log(step), 5)
 
-    assert found.log_density == pytest.approx(expected, rel=1e-9)
-
-
-def test_no_density_of_a_recorded_value_exceeds_its_probability(rng):
-    """What other columns may add ends there."""
-    x = np.repeat([0.0, 0.25, 0.5], [500, 400, 100])
-    for found in candidates(x):
-        assert found.log_density + found.max_gain <= np.log(1 / 0.25) + 1e-9
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 TABLES = {
@@ -134,9 +128,24 @@ def test_order_weights_and_dtype_decide_nothing(name, rng):
         others.append(candidates(np.repeat(x, weights).astype(np.float32)))
     for found in others:
         assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert one.log_density == pytest.approx(other.log_density, rel=1e-6)
-            np.testing.assert_array_equal(one.marginal.point_masses, other.marginal.point_masses)
+        for (one, evidence), (other, expected_evidence) in zip(found, expected, strict=True):
+            assert evidence == pytest.approx(expected_evidence, rel=1e-6)
+            np.testing.assert_array_equal(one.point_masses, other.point_masses)
+
+
+def test_other_columns_decide_nothing(rng):
+    """Also those that follow from a column."""
+    columns = np.column_stack([rng.choice(make(rng), 300) for make in TABLES.values()])
+    columns = np.hstack([columns, np.exp(columns[:, :2])])
+    together = fit(columns)
+    encoded = np.split(
+        together.transform(columns), np.flatnonzero(np.diff(together.column_of_input)) + 1, axis=1
+    )
+
+    for j, of_column in zip(together.order, encoded, strict=True):
+        alone = fit(columns[:, j])
+        assert alone.likelihoods[0] == together.likelihoods[j]
+        np.testing.assert_array_equal(alone.transform(columns[:, [j]]), of_column)
 
 
 @pytest.mark.parametrize("code", [-1.0, 999.0, 99991231.0])
@@ -149,32 +158,6 @@ def test_far_values_that_occur_again_are_point_masses(code, rng):
     assert columns.groups[0].point_masses.tolist() == [[code]]
     numbers = columns.transform(np.array([[45.0], [55.0]]))[:, -1]
     np.testing.assert_allclose(numbers, [-1, 1], atol=0.15)
-
-
-# -- all columns together ------------------------------------------------------------------------
-
-
-def test_a_transform_that_bends_a_relation_is_not_taken(rng):
-    """A column that suits normal scores alone stays linear beside a sum that it is part of."""
-    a, b = rng.gamma(3.0, size=(2, 10_000))
-
-    assert fit(np.column_stack([a, b])).groups[0].has_knots.all()
-    together = fit(np.column_stack([a, a + 0.02 * b]))
-    assert not together.groups[0].has_knots.any()
-
-
-def test_an_encoding_is_chosen_by_all_columns():
-    """Of two encodings, the one that another column follows; the gain is bounded."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=1000)
-    bent, straight, other = z**3, z, z + 0.1 * rng.normal(size=1000)
-    encodings, weights = [[bent, straight], [other]], np.ones(1000)
-
-    def chosen(log_density, max_gain):
-        return choose_encodings(encodings, log_density, max_gain, weights)
-
-    assert chosen([[0.0, -0.5], [0.0]], [[9.0, 9.0], [9.0]]) == [1, 0]
-    assert chosen([[0.0, -5.0], [0.0]], [[9.0, 9.0], [9.0]]) == [0, 0]
 
 
 # -- point masses ------------------------------------------------------------------------

@@ -66,7 +66,6 @@ def test_an_interrupted_choice_of_the_spread_keeps_the_trees(clusters, monkeypat
         imputer.fit(clusters[1])
 
     assert imputer.trees_ is not None
-    assert imputer.repeated_values_ is not None
     assert imputer.spread_ is None
     assert not np.isnan(imputer.transform(clusters[1])).any()
 
@@ -178,23 +177,6 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
 
     assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
     assert cover(imputer) > 0.85
-
-
-def test_repeated_values_are_saved(ratings, tmp_path):
-    imputer, X, incomplete = ratings
-    imputer.save(tmp_path / "imputer.vae")
-
-    draws = load(tmp_path / "imputer.vae").transform(incomplete[400:])
-    assert set(draws[:, :, 1].ravel()) <= set(X[:, 1])
-
-
-def test_repeated_values_of_columns_that_do_not_exist_are_refused(ratings, tmp_path):
-    imputer = ratings[0]
-    repeated = replace(imputer.repeated_values_, columns=np.array([2]))
-    with_fitted(imputer, repeated_values_=repeated).save(tmp_path / "imputer.vae")
-
-    with pytest.raises(ValueError, match="less than 2"):
-        load(tmp_path / "imputer.vae")
 
 
 def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independent):

@@ -102,7 +102,7 @@ def people(n=300):
     return pd.DataFrame({**numbers, **classes})
 
 
-@pytest.mark.parametrize("has_classes", [True, False])
+@pytest.mark.parametrize("has_classes", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("column", people().columns[:7])
 def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_classes):
     """In a training row, which is part of what the model learns, and in a new row."""

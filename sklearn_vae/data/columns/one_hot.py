@@ -4,22 +4,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import entr
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.array_api import unflatten
+from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Evidence that a column excludes others, at least, in nats: chance would give it with e^-20.
 MIN_EVIDENCE = 20.0
-# Evidence from which on a column is in a group until all of its columns are known.
+# Evidence from which on a column is in a group until all of its columns are known, or in a group
+# in which every row has a one.
 LIKELY = 5.0
-# Columns that are compared, at most, and rows by which groups are found.
+# Columns that are compared, at most.
 MAX_COLUMNS = 256
-MAX_ROWS = 4096
 # Probability of the observed zeros, below which imputed ones are those of other columns.
 LEAST_REST = 1e-6
 
@@ -51,7 +53,7 @@ class OneHotColumns(BinaryColumns):
 
     def _groups(self, x: np.ndarray) -> np.ndarray:
         """Split columns into groups: (..., k) -> (..., groups, size)."""
-        return x.reshape(*x.shape[:-1], -1, self.likelihood.n_columns)
+        return unflatten(x, self.likelihood.n_columns)
 
     def _is_one(self, X: np.ndarray) -> np.ndarray:
         """Find higher values: (n, k) -> (n, groups, size)."""
@@ -155,53 +157,73 @@ class _Cells:
 
     def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
         self.X, self.columns, self.weight = X, columns, weight
-        some = spread_out(len(X), MAX_ROWS)
-        ones = [self.is_one(k, some) for k in range(len(columns))]
-        overlap = np.stack(ones, axis=1).astype(np.float32)
-        self.excludes = overlap.T @ overlap == 0  # in some rows
-        self.n_rows = np.array([weight @ self.is_observed(k) for k in range(len(columns))])
-        n_ones = np.array([weight @ self.is_one(k) for k in range(len(columns))])
-        self.frequency = n_ones / self.n_rows
+        self.n_rows, self.n_ones = np.zeros((2, len(columns)))
+        # rows with ones of both columns, and of the first one where the second is known
+        self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
+        for rows in small_batches(X):
+            is_one, is_known = self.cells([*range(len(columns))], rows)
+            weighted = weight[rows, None] * is_one
+            self.n_rows += weight[rows] @ is_known
+            self.n_ones += weighted.sum(axis=0)
+            self.n_both += weighted.T @ is_one
+            self.n_beside += weighted.T @ is_known
+        np.fill_diagonal(self.n_beside, 0)
+        self.frequency = self.n_ones / self.n_rows
 
-    def is_one(self, k: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Find higher values of a column: (n,)."""
-        column = self.columns[k]
-        values = self.X[rows, column.indices[0]]
-        return np.equal(*in_coarser_dtype(values, column.categories[0, 1]))
+    def cells(self, group: list[int], rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of higher values and of known ones of columns: (n, k) each, as numbers."""
+        values = self.X[rows, [self.columns[k].indices[0] for k in group]]
+        high = np.array([self.columns[k].categories[0, 1] for k in group])
+        return (values == high).astype(np.float64), (~np.isnan(values)).astype(np.float64)
 
-    def is_observed(self, k: int) -> np.ndarray:
-        """Find values of a column: (n,)."""
-        return ~np.isnan(self.X[:, self.columns[k].indices[0]])
-
-    def evidence(self, k: int, has_one: np.ndarray) -> float:
-        """Evidence in nats that a column excludes those with ones in some rows (n,)."""
-        by_chance = self.frequency[k] * (self.weight @ (has_one & self.is_observed(k)))
-        return float(-self.n_rows[k] * np.log1p(-by_chance / self.n_rows[k]))
+    def evidence(self, columns: list[int], group: list[int]) -> np.ndarray:
+        """Evidence in nats that each column excludes the others of a group: (k,)."""
+        n_rows = self.n_rows[columns]
+        by_chance = self.frequency[columns] * self.n_beside[np.ix_(group, columns)].sum(axis=0)
+        return -n_rows * np.log1p(-by_chance / n_rows)
 
     def group_of(self, free: list[int]) -> list[int]:
         """Return the first column, and others that exclude it and each other."""
-        group, has_one = free[:1], self.is_one(free[0])
-        for k in free[1:]:
-            is_likely = self.excludes[k, group].all() and self.evidence(k, has_one) >= LIKELY
-            if is_likely and not (has_one & (is_one := self.is_one(k))).any():
-                group.append(k)
-                has_one |= is_one
-        while len(group) > 1:
-            evidence = [self.evidence(k, has_one & ~self.is_one(k)) for k in group]
-            least = int(np.argmin(evidence))
-            if evidence[least] >= MIN_EVIDENCE:
-                break
-            has_one &= ~self.is_one(group.pop(least))
+        if self._is_whole(group := self._grow(free, 0.0)):
+            return group
+        group = self._grow(free, LIKELY)
+        while len(group) > 1 and (evidence := self.evidence(group, group)).min() < MIN_EVIDENCE:
+            group.pop(int(evidence.argmin()))
         return group if len(group) > 1 else free[:1]
+
+    def _grow(self, free: list[int], least_evidence: float) -> list[int]:
+        """Return the first column, and others that have no one where it or another one has."""
+        group = free[:1]
+        for k in free[1:]:
+            if not self.n_both[k, group].any() and self.evidence([k], group)[0] >= least_evidence:
+                group.append(k)
+        return group
+
+    def _is_whole(self, group: list[int]) -> bool:
+        """Whether every row has a one in the group, and not by chance."""
+        n_known, has_none = self._known_rows(group)
+        p = self.frequency[group]
+        by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
+        all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
+        is_likely = by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE
+        return bool(is_likely and not has_none)
+
+    def _known_rows(self, group: list[int]) -> tuple[float, bool]:
+        """Number of rows whose columns of a group are known, and whether some have no one."""
+        n_known, has_none = 0.0, False
+        for rows in small_batches(self.X):
+            is_one, is_known = self.cells(group, rows)
+            is_whole = is_known.all(axis=1)
+            n_known += float(self.weight[rows] @ is_whole)
+            has_none |= bool((is_whole & ~is_one.any(axis=1)).any())
+        return n_known, has_none
 
     def join(self, group: list[int]) -> OneHotColumns:
         """Join the columns of a group."""
         columns = [self.columns[k] for k in group]
-        is_none = ~np.any([self.is_one(k) for k in group], axis=0)
-        is_none &= np.all([self.is_observed(k) for k in group], axis=0)
         return OneHotColumns(
             np.concatenate([column.indices for column in columns]),
-            find("OneHot")(len(group), bool(is_none.any())),
+            find("OneHot")(len(group), self._known_rows(group)[1]),
             np.concatenate([column.categories for column in columns]),
             self.frequency[group],
         )
