@@ -88,13 +88,18 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
 
 
 def conditional_means(
-    predictor: Predictor, X: np.ndarray, columns: np.ndarray, is_rounded: np.ndarray
+    predictor: Predictor,
+    X: np.ndarray,
+    columns: np.ndarray,
+    is_rounded: np.ndarray,
+    *,
+    on_steps: bool,
 ) -> np.ndarray:
     """Mean, or likeliest class, of each value given the row's others: (n, n_selected).
 
     ``columns`` (n_selected,) are the indices of the columns. Of a one-hot class, the other columns
     are not given. Means of columns with mask ``is_rounded`` (n_features,) are rounded to possible
-    values.
+    values, and with ``on_steps`` those of the others to their recording steps.
     """
     n_cells, is_hidden = len(X) * len(columns), predictor.columns.is_told_by
     means = np.empty(n_cells, X.dtype)
@@ -102,7 +107,8 @@ def conditional_means(
         row, selected = np.divmod(np.arange(n_cells)[batch], len(columns))
         cells = np.arange(len(row)), columns[selected]
         rows = np.where(is_hidden[columns[selected]], np.nan, X[row])
-        means[batch] = predictor.impute(rows, N_DRAWS, is_rounded)[cells]
+        imputed = predictor.impute(rows, N_DRAWS, is_rounded)
+        means[batch] = (predictor.columns.on_steps(imputed) if on_steps else imputed)[cells]
     return means.reshape(len(X), len(columns))
 
 

@@ -175,8 +175,8 @@ class _Search:
         if np.abs(errors).max() > MAX_ERROR:
             return None
         *_, width, scale = self._read(derived)
-        if width > 2 * MAX_ERROR * scale:
-            return None
+        if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
+            return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
         most, found = self._relation(derived, sources)
         if most >= 0 and len(large) < len(sources):

@@ -228,16 +228,17 @@ class LinearRelation:
         is_free = is_free[rows]
         gain = (is_free * self.coefficients) @ self.covariance * is_free
         gain /= (gain * self.coefficients).sum(axis=1, keepdims=True)
-        # the last one to change is that with the largest share of the total
-        share = is_free * np.abs(self.coefficients * self._link(X[rows], self.sources))
-        last = np.eye(len(self.sources), dtype=bool)[share.argmax(axis=1)] / self.coefficients
-        for step in [gain] * N_PASSES + [last]:
+        # what rounding leaves is taken by one part after the other, the most variable one first
+        order = np.argsort(-np.abs(gain * self.coefficients), axis=1).T
+        one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
+        steps = [(step, True) for step in [gain] * N_PASSES + one_by_one]
+        for step, rounds in [*steps, (one_by_one[0], False)]:
             some = X[rows]
             moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
             some[:, self.sources] = np.where(is_moved, moved, some[:, self.sources])
-            if step is gain:
+            if rounds:
                 some = np.where(known[rows], some, round_values(some))
             X[np.ix_(rows, self.sources)] = some[:, self.sources]
         known[np.ix_(rows, self.sources)] = True

@@ -293,10 +293,7 @@ class TableEncoder:
         """
         X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
-        for group in self._one_hot:
-            known, imputed = X[:, group.indices], values[..., group.indices]
-            filled[..., group.indices] = group.complete(known, imputed, generator)
-        if not (self.many_to_one or self.linear_relations):
+        if not (self._one_hot or self.many_to_one or self.linear_relations):
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
@@ -306,6 +303,10 @@ class TableEncoder:
                     each.choose(rows, known, generator)
                     known[:, each.code] = True
                 each.derive(rows, known)
+        for group in self._one_hot:
+            given = np.where(known[:, group.indices], rows[:, group.indices], np.nan)
+            imputed = values.reshape(rows.shape)[:, group.indices]
+            rows[:, group.indices] = group.complete(group.fill(given), imputed, generator)
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts

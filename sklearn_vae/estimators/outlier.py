@@ -411,12 +411,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _expected(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
         model = self.estimator_
-        means = conditional_means(model._predictor(), rows, columns, model._is_rounded)
-        if model.schema_ is None:
-            return means
-        rows = rows.copy()
-        rows[:, columns] = means
-        return model.columns_.on_steps(rows)[:, columns]
+        return conditional_means(
+            model._predictor(),
+            rows,
+            columns,
+            model._is_rounded,
+            on_steps=model.schema_ is not None,
+        )
 
     @accepts_source
     def _training_scores(self, X: Rows) -> np.ndarray:

@@ -95,6 +95,7 @@ class BinaryColumns(Columns):
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
             X = times_power_of_two(values * scale + shift, exponent)
+        X = np.where(values == 1, self.categories[:, -1], X)  # without a rounding error
         return self.on_steps(X) if rounds or is_sample else X
 
 

@@ -108,12 +108,12 @@ class OneHotColumns(BinaryColumns):
     def complete(
         self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None
     ) -> np.ndarray:
-        """Replace holes of filled rows by values, given the zeros of the group: (..., k).
+        """Replace holes of filled rows by values, given the zeros of the group: (n, k).
 
         Where the values have a one at a known zero, it is drawn by the frequencies; without a
         generator, the most frequent possible one is taken.
         """
-        missing = np.broadcast_to(self._groups(np.isnan(X)), self._groups(values).shape)
+        missing = self._groups(np.isnan(X))
         p = self._probability(values)
         rest = 1 - (p * ~missing).sum(axis=-1, keepdims=True)
         p = p * missing / np.maximum(rest, LEAST_REST)
