@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import entr
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
@@ -201,6 +200,8 @@ class _Cells:
 
     def _is_whole(self, group: list[int]) -> bool:
         """Whether every row has a one in the group, and not by chance."""
+        from scipy.special import entr
+
         n_known, has_none = self._known_rows(group)
         p = self.frequency[group]
         by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
