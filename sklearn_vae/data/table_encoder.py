@@ -459,7 +459,9 @@ class TableEncoder:
             own = np.where(equal.is_common(observed), np.nan, observed[:, a])
             mixed = equal.mix(X[:, b], own, p)
             observed[:, b] = np.where(np.isnan(observed[:, b]), mixed, observed[:, b])
-        np.copyto(X, observed, where=~np.isnan(observed))
+        # of other columns, draws of a one-hot class tell what its observed cells leave
+        both = sorted({j for equal, _ in pairs for j in (equal.column, equal.partner)})
+        X[:, both] = np.where(np.isnan(observed[:, both]), X[:, both], observed[:, both])
         for equal, p in pairs:
             a, b = equal.column, equal.partner
             mixed = equal.mix(X[:, a], X[:, b], p)

@@ -43,6 +43,8 @@ def test_a_frame_has_the_library_of_another_one(library):
     assert cells_of(frame, [0, 1], [0, 0]) == [0, 1]
     first, second = cells_of(frame, [0, 1], [1, 1])
     assert (str(first), second) == ("1.5", "b")
+    numbers = make_frame({"value": [1, np.float64(2.5)]}, like)
+    assert cells_of(numbers, [0, 1], [0, 0]) == [1.0, 2.5]
 
 
 def test_without_a_library_of_frames_the_error_names_one(monkeypatch):

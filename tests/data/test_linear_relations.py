@@ -397,3 +397,28 @@ def test_files(fitted, table, tmp_path):
     np.testing.assert_allclose(
         runtime.load(tmp_path / "model.vae").score_samples(table), score, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+def test_sums_of_items_of_two_values(estimator):
+    """As scores of questionnaires; also if the sum is known and some items are not."""
+    rng = np.random.default_rng(0)
+    ability, difficulty = rng.normal(size=(500, 1)), np.linspace(-2, 2, 10)
+    items = (rng.random((500, 10)) < 1 / (1 + np.exp(difficulty - 1.5 * ability))).astype(float)
+    X = np.column_stack([items, items.sum(axis=1)])
+    holed = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    model = fit(estimator, X)
+
+    for rows in (model.sample(300), *model.impute(holed, 2, random_state=0)):
+        np.testing.assert_array_equal(rows[:, :10].sum(axis=1), rows[:, 10])
+        assert np.isin(rows[:, :10], [0, 1]).all()
+
+
+def test_a_mean_is_not_rounded_to_its_steps():
+    """All recorded means are whole tens; those of samples are what their parts have."""
+    rng = np.random.default_rng(0)
+    low = 10.0 * rng.integers(10, 60, 400)
+    high = low + 20.0 * rng.integers(0, 20, 400)
+    samples = fit(VAEDensity, np.column_stack([low, high, (low + high) / 2])).sample(300)
+
+    np.testing.assert_allclose(samples[:, :2].mean(axis=1), samples[:, 2], rtol=1e-9)

@@ -250,3 +250,44 @@ def test_an_expected_class_does_not_follow_from_its_other_columns(table):
     expected = model.expected_values(row)
     assert expected[KIND].iloc[0].tolist() == [1, 0, 0, 0]
     assert model.explain(row)[[*KIND, "flag", *COLOR]].iloc[0].idxmax() == "kind_3"
+
+
+def test_no_rows_have_groups(fitted, table):
+    """As a chunk of a file may have none."""
+    columns = fitted.columns_
+    X = np.asarray(table, float)[:0]
+
+    assert columns.inverse_transform(columns.transform(X)).shape == X.shape
+    assert columns.complete(X, X).shape == X.shape
+
+
+@pytest.mark.parametrize("beside", ["class", "equal cells"])
+@densities
+def test_groups_beside_other_relations_are_whole(estimator, beside):
+    """A class beside its columns, some of which follow from it; numbers that are often equal."""
+    rng = np.random.default_rng(1)
+    kind = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
+    table = pd.DataFrame(np.eye(4)[kind], columns=KIND)
+    if beside == "class":
+        table["kind"] = kind * 1.5
+    else:
+        table["bill"] = np.exp(kind + rng.normal(size=400))
+        table["paid"] = np.where(rng.random(400) < 0.3, table.bill, np.exp(rng.normal(size=400)))
+    X = np.asarray(table)
+    holed = X.copy()
+    holed[:, :4][rng.random((400, 4)) < 0.4] = np.nan
+    model = clone(estimator).set_params(max_iter=2).fit(X)
+    ones = [model.sample(200), *model.impute(holed, 3, random_state=0)]
+
+    assert [type(each) for each in model.columns_.likelihoods[:2]] == [OneHot] * 2
+    for rows in ones:
+        np.testing.assert_array_equal(rows[:, :4].sum(axis=1), 1)
+    np.testing.assert_allclose(model.impute(holed)[:, :4].sum(axis=1), 1)
+
+
+def test_an_expected_class_is_the_same_with_few_columns_and_all(table):
+    model = VAEOutlierDetector(max_iter=2, random_state=0).fit(table)
+    expected = model.expected_values(table[:20])
+    for name in KIND:
+        of_column = model.expected_values(table[:20], columns=[name])
+        np.testing.assert_array_equal(of_column[name], expected[name])

@@ -102,3 +102,15 @@ def test_a_method_that_numpy_does_not_have_is_refused(tmp_path):
     estimator = VAEOutlierDetector(method="reconstruction_probability", **SMALL).fit(rows())
     with pytest.raises(ValueError, match="support method='reconstruction_probability'"):
         saved(estimator, tmp_path)
+
+
+def test_rows_in_single_precision_score_as_in_double(tmp_path):
+    """Values of training rows are found again, and so are those that are unseen."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=200), rng.choice([0.1, 0.7, 1.3], 200)])
+    X = X.astype(np.float32).astype(float)
+    estimator = VAEOutlierDetector(**SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+
+    scores = model.score_samples(X)
+    np.testing.assert_allclose(model.score_samples(X.astype(np.float32)), scores, rtol=1e-9)
