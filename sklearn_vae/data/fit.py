@@ -5,11 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_vae.data.choose_likelihood import (
-    Request,
-    fit_column,
-    requested_likelihoods,
-)
+from sklearn_vae.data.choose_likelihood import Request, fit_column, requested_likelihoods
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns

@@ -231,14 +231,14 @@ class LinearRelation:
         # what rounding leaves is taken by one part after the other, the most variable one first
         order = np.argsort(-np.abs(gain * self.coefficients), axis=1).T
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
-        steps = [(step, True) for step in [gain] * N_PASSES + one_by_one]
-        for step, rounds in [*steps, (one_by_one[0], False)]:
+        steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
+        for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
             some = X[rows]
             moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
             some[:, self.sources] = np.where(is_moved, moved, some[:, self.sources])
-            if rounds:
+            if n_left:  # the last one takes what is off all steps
                 some = np.where(known[rows], some, round_values(some))
             X[np.ix_(rows, self.sources)] = some[:, self.sources]
         known[np.ix_(rows, self.sources)] = True

@@ -156,20 +156,19 @@ class _Cells:
 
     def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
         self.X, self.columns, self.weight = X, columns, weight
-        self.n_rows, self.n_ones = np.zeros((2, len(columns)))
+        self.n_rows = np.zeros(len(columns))
         # rows with ones of both columns, and of the first one where the second is known
         self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
         for rows in small_batches(X):
             is_one, is_known = self.cells([*range(len(columns))], rows)
             weighted = weight[rows, None] * is_one
             self.n_rows += weight[rows] @ is_known
-            self.n_ones += weighted.sum(axis=0)
             self.n_both += weighted.T @ is_one
             self.n_beside += weighted.T @ is_known
         np.fill_diagonal(self.n_beside, 0)
-        self.frequency = self.n_ones / self.n_rows
+        self.frequency = self.n_both.diagonal() / self.n_rows
 
-    def cells(self, group: list[int], rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    def cells(self, group: list[int], rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Masks of higher values and of known ones of columns: (n, k) each, as numbers."""
         values = self.X[rows, [self.columns[k].indices[0] for k in group]]
         high = np.array([self.columns[k].categories[0, 1] for k in group])
@@ -202,6 +201,8 @@ class _Cells:
         """Whether every row has a one in the group, and not by chance."""
         from scipy.special import entr
 
+        if len(group) < 2:
+            return False
         n_known, has_none = self._known_rows(group)
         p = self.frequency[group]
         by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
