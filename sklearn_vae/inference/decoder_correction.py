@@ -45,9 +45,10 @@ def fit_decoder_correction(
             mean = model.reconstruct(z, encoded)
             residual[rows] = (encoded[..., :n_columns] - mean)[0].cpu().numpy()
             residual[rows] *= model.likelihood.has_density(x[rows])
+    np.nan_to_num(residual, copy=False)
     weight = np.ones(len(x)) if weight is None else weight
     code_range = np.stack([codes.min(axis=0), codes.max(axis=0)])
-    return fit_ridge(codes, np.nan_to_num(residual), weight), code_range
+    return fit_ridge(codes, residual, weight), code_range
 
 
 def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -70,7 +71,6 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     """
     total, share = weight.sum(), weight / weight.sum()
     mean_code, mean_residual = share @ codes, share @ residual
-    residual = residual - mean_residual
     spread = np.maximum(np.sqrt(share @ np.square(codes - mean_code)), MIN_SPREAD)
     scaled = (codes - mean_code) / spread
     variances, axes = np.linalg.eigh((scaled.T * share) @ scaled)
@@ -80,7 +80,8 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     gain = 1 / (variances + PENALTIES[:, None])  # (n_penalties, l)
     freedom = 1 + (variances * gain).sum(axis=1)
     explained = (gain * (2 - variances * gain)) @ np.square(rotated).sum(axis=1)
-    unexplained = share @ np.square(residual).sum(axis=1) - explained
+    variance = share @ np.einsum("nd,nd->n", residual, residual) - mean_residual @ mean_residual
+    unexplained = variance - explained
     is_determined = 2 * freedom < total
     if not is_determined.any():
         return np.zeros((1 + codes.shape[1], residual.shape[1]))

@@ -362,7 +362,7 @@ def test_estimators_that_use_the_model(table):
     """The detector names the wrong cell's row; imputations of the average keep the equations."""
     wrong = table.copy()
     wrong.loc[7, "gross"] += 3
-    detector = VAEOutlierDetector(random_state=0).fit(table)
+    detector = VAEOutlierDetector(max_iter=10, random_state=0).fit(table)
     assert detector.score_samples(wrong).argmin() == 7
     assert detector.explain(wrong.iloc[[7]]).iloc[0].idxmax() == "gross"
     assert detector.expected_values(wrong.iloc[[7]]).gross.item() == table.gross[7]

@@ -167,7 +167,7 @@ def test_importance_sampling_agrees_on_a_mixed_table():
         1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0, random_state=0
     )
     predictor = density.fit(X)._predictor()
-    model, x = predictor.module(X.dtype), torch.from_numpy(predictor.encoder.transform(X[:100]))
+    model, x = predictor.module(X.dtype), torch.from_numpy(predictor.encoder.transform(X[:40]))
     points = predictor.points(2048).last(1).map(torch.from_numpy)
     exact, mean = log_density(model, x, points), posterior_draws(model, x, points)
     model.depends_on_code = True

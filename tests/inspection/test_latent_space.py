@@ -25,7 +25,7 @@ def test_codes_of_a_conditional_model_are_averaged_over_the_classes(digits):
     """As transform does without y; the y of the display is a colour."""
     X, y, _ = digits
     vae = VAETransformer(3, conditional=True, **QUICK).fit(X, y)
-    X, y = X[:60], y[:60]
+    X, y = X[:20], y[:20]
     display = LatentSpaceDisplay.from_estimator(vae, X, y, components=(2, 0))
 
     np.testing.assert_allclose(display.codes, vae.transform(X)[:, [2, 0]])

@@ -187,7 +187,7 @@ def test_saved_models_have_the_same_bits(network, tmp_path):
     vae.save(tmp_path / "model")
     for again in (load(tmp_path / "model"), pickle.loads(pickle.dumps(vae))):
         assert again.network == network
-        np.testing.assert_array_equal(again.score_samples(X), vae.score_samples(X))
+        np.testing.assert_array_equal(again.score_samples(X[:20]), vae.score_samples(X[:20]))
         np.testing.assert_array_equal(again.sample(3), vae.sample(3))
 
 

@@ -277,7 +277,7 @@ def test_a_fit_that_fails_anywhere_leaves_the_old_model_or_none(name, seed, monk
     before = pickle.dumps(old)
     monkeypatch.undo()
 
-    for place in rng.integers(1, n_calls + 1, size=3):
+    for place in rng.integers(1, n_calls + 1, size=2):
         new = clone(FAULTY[name])
         for model in (old, new):
             with monkeypatch.context() as patch:
