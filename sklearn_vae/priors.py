@@ -82,11 +82,8 @@ class Prior:
         """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
         return {}
 
-    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> PriorDistribution:
-        """Make p(z) of parameters, by default the prior itself.
-
-        The mask (M, l) is 0 where dimensions pad.
-        """
+    def distribution(self, params: Params, encode: Encode) -> PriorDistribution:
+        """Make p(z) of parameters, by default the prior itself."""
         return cast(PriorDistribution, self)
 
 
@@ -252,12 +249,9 @@ class MixturePrior(_Mixture):
         variance = variance + np.exp(2 * log_scale.detach().double().cpu().numpy()).mean(axis=0)
         return weight, mean, np.sqrt(variance)
 
-    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> "DiagonalMixture":
-        """Make the mixture; padding dimensions are standard normal and have no gradient."""
-        loc, log_scale = params["loc"], params["log_scale"]
-        if mask is not None:
-            loc, log_scale = loc * mask.unsqueeze(1), log_scale * mask.unsqueeze(1)
-        return DiagonalMixture(params["logit"].squeeze(1), loc, log_scale)
+    def distribution(self, params: Params, encode: Encode) -> "DiagonalMixture":
+        """Make the mixture."""
+        return DiagonalMixture(params["logit"].squeeze(1), params["loc"], params["log_scale"])
 
 
 class DiagonalMixture:
@@ -355,8 +349,8 @@ class VampPrior(_Mixture):
         """Initialize at the rows (M, C, n_columns)."""
         return {"pseudo_input": x.nan_to_num()}
 
-    def distribution(self, params: Params, encode: Encode, mask: Array | None) -> DiagonalMixture:
-        """Make the mixture of posteriors; the encoder applies the mask."""
+    def distribution(self, params: Params, encode: Encode) -> DiagonalMixture:
+        """Make the mixture of posteriors."""
         loc, log_scale = encode(params["pseudo_input"])
         return DiagonalMixture(zeros(loc.shape[:2], loc), loc, log_scale)
 

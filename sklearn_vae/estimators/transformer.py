@@ -39,7 +39,7 @@ from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.system.device import default_modes
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.initialize import add_mask_inputs, make_starts
+from sklearn_vae.training.initialize import add_mask_inputs, make_initializer, make_starts
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
 from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
 
@@ -314,7 +314,8 @@ class VAETransformer(
                 previous = TrainingResult({}, history=self.history_, n_steps=self.n_steps_)
                 job = replace(job, previous=previous)
             with threads_for_jobs([job]):
-                trainer = make_trainer([job], callbacks=self.callbacks, verbose=int(self.verbose))
+                options = {"callbacks": self.callbacks, "verbose": int(self.verbose)}
+                trainer = make_trainer([job], make_initializer(), **options)
                 optimizer_state = self.optimizer_state_ if is_fitted else None
                 (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
             self._set_results([job], [job.finish(result)], None)

@@ -73,15 +73,6 @@ class Architecture:
             raise ValueError("the codes do not fit into the latent space")
 
     @cached_property
-    def supports_padding(self) -> bool:
-        """True if members with fewer latent dimensions can be padded and stacked with others."""
-        return (
-            self.network.supports_padding
-            and self.posterior.is_diagonal_gaussian
-            and not self.n_conditions
-        )
-
-    @cached_property
     def is_thread_safe(self) -> bool:
         """True if threads can share a module: in others, ``functional_call`` replaces weights."""
         return type(self.network) is FullyConnected

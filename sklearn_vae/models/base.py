@@ -43,7 +43,6 @@ class BaseVAE:
     least_outputs: Array  # least values of the decoder's outputs
     prior_weights: Any  # by name
     n_members: Any
-    mask: Any = None  # (M, l), 1 for latent dimensions and 0 for padding; None without padding
 
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
@@ -61,9 +60,8 @@ class BaseVAE:
 
     def encode(self, x: Array) -> Array:
         """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, n_params)."""
-        params, mask = self.encoder(self.encoder_input(x)), self.mask
-        # the padding is zero anyway; the mask cuts its gradient
-        return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
+        params: Array = self.encoder(self.encoder_input(x))
+        return params
 
     def encoder_input(self, x: Array) -> Array:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
@@ -89,7 +87,7 @@ class BaseVAE:
     def prior_distribution(self) -> PriorDistribution:
         """p(z), with ``log_prob`` and ``sample``."""
         weights = dict(self.prior_weights.items())
-        return self.prior.distribution(weights, self.posterior_params, self.mask)
+        return self.prior.distribution(weights, self.posterior_params)
 
     def decode(self, z: Array, x: Array | None = None) -> list[list[Array]]:
         """Parameters of p(x|z): (M, K, B, l) -> arrays (M, K, B, columns of a block).

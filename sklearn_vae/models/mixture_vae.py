@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +54,7 @@ class MixtureVAE(StackedModule):
     architecture: MixtureArchitecture
 
     def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
-        super().__init__(architecture, np.full(n_members, architecture.n_noise))
+        super().__init__(architecture, n_members)
         self.posterior, self.prior = DiagonalGaussian(), StandardNormal()
         is_real = torch.as_tensor(architecture.is_normal)
         # plain tensors, not parameters: the architecture determines them
@@ -248,7 +247,5 @@ def pick(of_components: Tensor, chosen: Tensor) -> Tensor:
 
 
 @build.register
-def _(
-    architecture: MixtureArchitecture, n_members: int = 1, _sizes: Sequence[int] | None = None
-) -> MixtureVAE:
+def _(architecture: MixtureArchitecture, n_members: int = 1) -> MixtureVAE:
     return MixtureVAE(architecture, n_members)

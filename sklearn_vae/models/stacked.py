@@ -13,6 +13,9 @@ from sklearn_vae.networks import SkipNetwork
 # changes over the inputs. Above this number of inputs, their sum of learning rates is limited.
 WIDE_INPUT = 128
 MAX_SUM_OF_RATES = 1.28
+# Each member's parameters are padded to a multiple of this length, so that vector instructions
+# begin at the same parameters, and round alike, as if the member were alone.
+ALIGNMENT = 16
 
 
 class StackedModule(nn.Module):
@@ -20,18 +23,15 @@ class StackedModule(nn.Module):
 
     For training, ``flatten`` moves all parameters into one tensor, ``flat`` of shape
     (M, P), of which the modules hold views.
-
-    ``sizes`` (M,) are widths of each member's noise, smaller for members with padded latent
-    dimensions.
     """
 
     encoder: SkipNetwork
     decoder: SkipNetwork
 
-    def __init__(self, architecture: Architecture, sizes: np.ndarray):
+    def __init__(self, architecture: Architecture, n_members: int):
         super().__init__()
         self.architecture = architecture
-        self.sizes = sizes
+        self.n_members = n_members
 
     @property
     def dtype(self) -> torch.dtype:
@@ -42,11 +42,6 @@ class StackedModule(nn.Module):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(self.parameters()).device
-
-    @property
-    def mask(self) -> Tensor | None:
-        """Mask of each member's latent dimensions; None if all members have all of them."""
-        return None
 
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters in the order of ``flat``."""
@@ -60,9 +55,9 @@ class StackedModule(nn.Module):
     @torch.no_grad()
     def select(self, members: Tensor) -> None:
         """Keep these members only, by index or mask."""
-        self.sizes = self.sizes[members.cpu().numpy()]
         for tensor in [*self.parameters(), *self.buffers()]:
             tensor.data = tensor.data[members]
+        self.n_members = len(next(self.parameters()))
         self.flatten()
 
     # -- weights ---------------------------------------------------------------------
@@ -71,13 +66,16 @@ class StackedModule(nn.Module):
         """Move all parameters into one tensor ``flat`` and their gradients into another.
 
         A layer's bias follows its weights, and the skip connection the last layer, so that each
-        layer is one block of rows. ``decays`` is the mask of numbers with weight decay, and
-        ``lr_spans`` has the parts of ``flat`` by the limits of their learning rates. Call it
-        again after moving the module to another device or dtype.
+        layer is one block of rows. Zeros follow up to a multiple of ``ALIGNMENT``. ``decays`` is
+        the mask of numbers with weight decay, and ``lr_spans`` has the parts of ``flat`` by the
+        limits of their learning rates. Call it again after moving the module to another device or
+        dtype.
         """
         params = self.flat_parameters()
-        n_members = len(self.sizes)
-        self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
+        parts = [param.detach().flatten(1) for param in params]
+        n_params = sum(part.shape[1] for part in parts)
+        self.padding = parts[0].new_zeros(self.n_members, -n_params % ALIGNMENT)
+        self.flat = torch.cat([*parts, self.padding], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
         matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}

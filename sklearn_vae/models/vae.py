@@ -37,25 +37,10 @@ class VAE(BaseVAE, StackedModule):
     """A variational autoencoder with a member axis.
 
     All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
-
-    ``sizes`` are the latent dimensions of each member, if fewer than the architecture's. Parameters
-    of the padding are zero, and stay zero if its noise is zero.
     """
 
-    # names of the parameters whose last axis is the latent dimensions, and of those whose rows are
-    _after_encoder = (
-        "encoder.linear.weight",
-        "encoder.linear.bias",
-        "encoder.last",
-        "prior_weights.loc",
-        "prior_weights.log_scale",
-    )
-    _before_decoder = "decoder.linear.weight", "decoder.hidden.0.weight"
-
-    def __init__(
-        self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
-    ):
-        super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
+    def __init__(self, architecture: Architecture, n_members: int = 1):
+        super().__init__(architecture, n_members)
         self.set_parts(architecture)
         if self.selected_inputs is not None:
             self.selected_inputs = torch.as_tensor(self.selected_inputs)
@@ -80,11 +65,6 @@ class VAE(BaseVAE, StackedModule):
         n_outputs, n_free = self.likelihood.n_decoder_outputs, self.likelihood.n_free
         self.register_buffer("least_outputs", torch.full((n_members, 1, n_outputs), NO_LEAST))
         self.register_buffer("least_free", torch.full((n_members, 1, n_free), NO_LEAST))
-
-    @property
-    def n_members(self) -> int:
-        """Number of members."""
-        return len(self.sizes)
 
     # -- density ---------------------------------------------------------------------
 
@@ -173,16 +153,9 @@ class VAE(BaseVAE, StackedModule):
 
     # -- initialization ---------------------------------------------------------------
 
-    def reset_parameters(self, member: int, seed: int) -> None:
-        """Initialize one member's hidden layers at random, without inputs of the padding."""
-        n_inputs = int(self.sizes[member]) + self.n_conditions
-        self.encoder.reset_parameters(member, seed, side=0)
-        self.decoder.reset_parameters(member, seed, side=1, n_in=n_inputs)
-
     @torch.no_grad()
     def initialize(self, member: int, start: LinearGaussian) -> None:
         """Initialize one member as a linear Gaussian model, exact for Gaussian columns."""
-        start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         posterior_weights = torch.as_tensor(start.posterior_weights)  # (d, l)
         regression = start.regression or ConditionRegression(np.zeros(0), np.zeros((0, len(loc))))
@@ -228,7 +201,7 @@ class VAE(BaseVAE, StackedModule):
         )
         self.initialize(member, at_prior)
         is_mean = self.architecture.layout.outputs[:, 1] == 0
-        means = np.arange(self.sizes[member]), np.flatnonzero(is_mean)
+        means = np.arange(self.architecture.n_components), np.flatnonzero(is_mean)
         for side, network in enumerate((self.encoder, self.decoder)):
             cast(MLP, network).reset_last_layer(member, seed, side, means[side])
 
@@ -248,39 +221,15 @@ class VAE(BaseVAE, StackedModule):
         for name, value in self.prior.initial_params(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
 
-    # -- members ---------------------------------------------------------------------
-
-    @property
-    def mask(self) -> Tensor | None:
-        """Mask of each member's latent dimensions, as 0 and 1: (M, l); None without padding."""
-        n_components = self.architecture.n_components
-        if (self.sizes == n_components).all():
-            return None
-        has = np.arange(n_components) < self.sizes[:, None]
-        return torch.as_tensor(has).to(self.free)
+    # -- weights ---------------------------------------------------------------------
 
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters in the order of ``flat``."""
         networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
         return [*networks, self.free, *self.prior_weights.values()]
 
-    def weights(self, member: int = 0) -> dict[str, np.ndarray]:
-        """Copy one member's parameters without padding, by name, with a member axis of 1."""
-        n_components, size = self.architecture.n_components, self.sizes[member]
-        state = {}
-        for name, value in self.state_dict().items():
-            array = value[member : member + 1]
-            if size < n_components and name in self._after_encoder:
-                array = array.unflatten(-1, (-1, n_components))[..., :size].flatten(-2)
-            if size < n_components and name in self._before_decoder:
-                array = array[:, :size]
-            state[name] = array.cpu().numpy().copy()
-        return state
-
 
 @singledispatch
-def build(
-    architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
-) -> Any:  # the class of the model follows from the class of the architecture
+def build(architecture: Architecture, n_members: int = 1) -> Any:  # its class follows from that
     """Build the model of an architecture, all parameters zero."""
-    return VAE(architecture, n_members, sizes)
+    return VAE(architecture, n_members)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -108,9 +108,6 @@ class Layout:
 class Network(ABC):
     """Architecture of encoder and decoder: a value that holds no weights."""
 
-    # whether models with fewer latent dimensions can be stacked with others
-    supports_padding: ClassVar[bool] = False
-
     @property
     def row_structure(self) -> RowStructure:
         """Structure of a row on which the network relies; by default none."""
@@ -137,8 +134,6 @@ class Network(ABC):
 @dataclass(frozen=True)
 class FullyConnected(Network):
     """Multilayer perceptron of fully connected layers; ``network="mlp"``."""
-
-    supports_padding: ClassVar[bool] = True
 
     def build_encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
         """Build encoders."""

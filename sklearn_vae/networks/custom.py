@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -126,8 +126,6 @@ class CustomNetwork(FullyConnected):
     >>> CustomNetwork(encoder=nn.Linear)
     CustomNetwork(encoder=torch.nn.modules.linear.Linear, decoder=None)
     """
-
-    supports_padding: ClassVar[bool] = False
 
     encoder: Any = None
     decoder: Any = None

@@ -30,20 +30,15 @@ class Dense(nn.Module):
         return dense(self, x)
 
     @torch.no_grad()
-    def reset_parameters(
-        self, member: int, generator: torch.Generator, n_in: int | None = None
-    ) -> None:
-        """Draw one member's weights, uniform with variance 1 / n_in.
-
-        A member with a narrower input has only its first ``n_in`` rows drawn.
-        """
-        n_in, n_out = n_in or self.weight.shape[1], self.weight.shape[2]
+    def reset_parameters(self, member: int, generator: torch.Generator) -> None:
+        """Draw one member's weights, uniform with variance 1 / n_in."""
+        n_in, n_out = self.weight[0].shape
         bound = 1 / math.sqrt(max(n_in, 1))
         # row by row, weights before biases: a narrower input draws a prefix of the same numbers
         n_numbers = n_out + n_in * n_out
         uniform = 2 * torch.rand(n_numbers, generator=generator, dtype=torch.float) - 1
         self.bias[member, 0].copy_(uniform[:n_out] * bound)
-        self.weight[member, :n_in] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
+        self.weight[member] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
 
 
 class SkipNetwork(nn.Module):
@@ -78,11 +73,8 @@ class SkipNetwork(nn.Module):
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
 
-    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
-        """Draw one member's weights from its seed: side 0 is the encoder, 1 the decoder.
-
-        A member with a narrower input has only its first ``n_in`` rows drawn.
-        """
+    def reset_parameters(self, member: int, seed: int, side: int) -> None:
+        """Draw one member's weights from its seed: side 0 is the encoder, 1 the decoder."""
         raise NotImplementedError
 
 
@@ -119,12 +111,11 @@ class MLP(Perceptron, SkipNetwork):
         last = [] if self.last is None else [self.last]
         return [*hidden, *last, self.linear.weight, self.linear.bias]
 
-    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+    def reset_parameters(self, member: int, seed: int, side: int) -> None:
         """Draw one member's hidden layers, each from its own random stream."""
         for number, layer in enumerate(self.hidden):
             generator = make_generator(seed, Stream.WEIGHTS, side, number)
-            layer.reset_parameters(member, generator, n_in)
-            n_in = None  # only the first layer sees the input
+            layer.reset_parameters(member, generator)
 
     @torch.no_grad()
     def reset_last_layer(self, member: int, seed: int, side: int, columns: np.ndarray) -> None:

@@ -146,7 +146,7 @@ class PerMember(SkipNetwork):
         return F.pad(hidden, (0, uniform.shape[-1] - len(first)))
 
     @torch.no_grad()
-    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+    def reset_parameters(self, member: int, seed: int, side: int) -> None:
         """Draw one member's module: side 0 is the encoder, 1 the decoder."""
         with seeded(stream_seed(seed, Stream.WEIGHTS, side)):
             fresh = dict(self.make().named_parameters())

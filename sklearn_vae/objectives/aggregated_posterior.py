@@ -47,8 +47,8 @@ class AggregatedPosterior:
        stratified sampling of pairs.
     """
 
-    z: Tensor  # (M, K, B, l): draws from each row's posterior; 0 in dimensions that a member lacks
-    loc: Tensor  # (M, B, l): the posteriors; 0 in dimensions that a member lacks
+    z: Tensor  # (M, K, B, l): draws from each row's posterior
+    loc: Tensor  # (M, B, l): the posteriors
     log_scale: Tensor  # (M, B, l)
     weight: Tensor  # (M or 1, B): weights of the rows, 1 on average over the table
     n_rows: float  # of the table
@@ -56,13 +56,10 @@ class AggregatedPosterior:
     @classmethod
     def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch) -> Self:
         """Sample the posteriors q (M, B, 2 l) of the rows of a batch."""
-        noise, weight = batch.noise, batch.weight
-        if (mask := model.mask) is not None:
-            noise = noise * mask[:, None, None]
-        weight = q.new_ones(1, q.shape[1]) if weight is None else weight
+        weight = q.new_ones(1, q.shape[1]) if batch.weight is None else batch.weight
         # a batch of rows of weight 0: its term is any finite number, which has weight 0
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
-        z = model.posterior.rsample(q, noise)
+        z = model.posterior.rsample(q, batch.noise)
         loc, log_scale = model.posterior.split(q)
         return cls(z, loc, log_scale, weight, batch.n_rows or q.shape[1])
 
@@ -122,11 +119,11 @@ class AggregatedPosteriorPenalty(ELBO):
     def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
         """Weighted divergence of the aggregated posterior: (M,)."""
         parts = AggregatedPosterior.from_batch(model, q, batch).split()
-        values = [weight * self.divergence(part, model.mask) for part, weight in parts]
+        values = [weight * self.divergence(part) for part, weight in parts]
         return self.weight * torch.stack(values).sum(0)
 
-    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
-        """Compute the divergence of q(z), where mask (M, l) is 0 for padding dimensions: (M,)."""
+    def divergence(self, q: AggregatedPosterior) -> Tensor:
+        """Compute the divergence of q(z): (M,)."""
         raise NotImplementedError
 
 
@@ -172,7 +169,7 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
 
     weight: float = 5.0
 
-    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
+    def divergence(self, q: AggregatedPosterior) -> Tensor:
         """Estimate the total correlation of q(z) at the draws, in nats: (M,)."""
         log_joint = log_weights = q.log_mixture_weights().unsqueeze(1)  # (M or 1, 1, B, B)
         log_marginals = torch.zeros_like(q.z[..., 0])  # (M, K, B)
@@ -192,16 +189,15 @@ KERNEL_VARIANCES = (0.25, 1.0, 4.0)
 
 
 def _mean_kernel(
-    points: Tensor, q: AggregatedPosterior, variance: Tensor, point_variance: float, mask: Tensor
+    points: Tensor, q: AggregatedPosterior, variance: float, point_variance: float
 ) -> Tensor:
     """Mean kernel between normal distributions at points (M, K, P, l) and the posteriors.
 
     The kernel is exp(-|z - z'|^2 / (2 variance)). The result has the shape (M, K, P, B).
     """
     total_variance = variance + point_variance + (2 * q.log_scale).exp()  # (M, B, l)
-    mask = mask.unsqueeze(1)
-    log_norm = 0.5 * (mask * (variance / total_variance).log()).sum(-1)  # (M, B)
-    precision = mask / total_variance
+    log_norm = 0.5 * (variance / total_variance).log().sum(-1)  # (M, B)
+    precision = 1 / total_variance
     # squared distances as one product of matrices
     powers = torch.cat([points.square(), points], dim=-1).flatten(1, 2)
     coefs = torch.cat([-0.5 * precision, precision * q.loc], dim=-1)
@@ -253,21 +249,20 @@ class MMD(AggregatedPosteriorPenalty):
 
     weight: float = 100.0
 
-    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
+    def divergence(self, q: AggregatedPosterior) -> Tensor:
         """Compute the squared MMD of q(z) from the standard normal: (M,).
 
         Gaussian kernels have closed-form integrals over normal distributions: one code of each
         pair is a draw, the other and the prior are integrated.
         """
-        mask = torch.ones_like(q.loc[:, 0]) if mask is None else mask
         total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
-        n_dims = mask.sum(1)
+        n_dims = q.loc.shape[2]
         for per_dimension in KERNEL_VARIANCES:
-            variance = per_dimension * n_dims.view(-1, 1, 1)  # (M, 1, 1)
-            q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0, mask) * weights).sum(3))
-            origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
-            kernel = _mean_kernel(origin, q, variance, 1.0, mask)[:, 0, 0]
+            variance = per_dimension * n_dims
+            q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0) * weights).sum(3))
+            origin = q.loc.new_zeros(len(q.loc), 1, 1, n_dims)
+            kernel = _mean_kernel(origin, q, variance, 1.0)[:, 0, 0]
             q_p = (kernel * q.normalized_weight).sum(1)
-            p_p = (variance / (variance + 2)).flatten() ** (n_dims / 2)
+            p_p = (variance / (variance + 2)) ** (n_dims / 2)
             total = total + (q_q - 2 * q_p + p_p) / len(KERNEL_VARIANCES)
         return total

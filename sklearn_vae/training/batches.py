@@ -39,45 +39,42 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
-    The batches of a pass differ in size by one row at most, and none is dropped. The configuration
-    is that of any member: batch sizes are equal for all. There is a batch for each of the S
-    distinct seeds, which with the number of the epoch determine order and noise. The noise has
+    All have one size, so that a batch may end one pass and begin the next. The configuration is
+    that of any member: batch sizes are equal for all. There is a batch for each of the S distinct
+    seeds, which with the number of the epoch determine order and noise. The noise has
     ``n_components`` dimensions, and dtype and device of ``like``. ``rows_per_window`` neighbouring
     rows are shuffled, by default all; windows keep their order.
     """
-    sizes = _batch_sizes(config, n_rows)
+    size, n_steps = min(config.batch_size, n_rows), config.n_steps(n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, sizes, like.device)
+    batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, size, like.device)
     n_draws = config.objective.n_draws
-    batches_per_block = max(NOISE_ROWS // (config.batch_size * n_draws), 1)
-    for block, first in enumerate(range(0, len(sizes), batches_per_block)):
-        block_sizes = sizes[first : first + batches_per_block]
-        if config.is_full_batch(n_rows):
-            block_sizes = [config.batch_size] * len(block_sizes)
-        lengths = [n_draws * size for size in block_sizes]
+    length = n_draws * config.batch_size
+    steps_per_block = max(NOISE_ROWS // length, 1)
+    for block, first in enumerate(range(0, n_steps, steps_per_block)):
+        n_numbers = length * min(steps_per_block, n_steps - first)
         generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
         noise = torch.stack(
             [
-                normal_rows(n_components, sum(lengths), generator, like.dtype).T
+                normal_rows(n_components, n_numbers, generator, like.dtype).T
                 for generator in generators
             ]
         ).to(like.device)  # (S, draws of all batches, l)
-        for draws in noise.split(lengths, dim=1):
-            by_draw = draws.view(len(seeds), n_draws, -1, n_components)
-            yield Batch(next(batch_rows), by_draw)
+        for draws in noise.split(length, dim=1):
+            yield Batch(next(batch_rows), draws.view(len(seeds), n_draws, -1, n_components))
 
 
 def _batch_rows(
     generators: Sequence[torch.Generator],
     n_rows: int,
     rows_per_window: int,
-    sizes: Sequence[int],
+    size: int,
     device: torch.device,
 ) -> Iterator[Tensor]:
     """Yield the row indices of batches (S, size): windows in random orders, pass after pass."""
     windows = cycle(range(0, n_rows, rows_per_window))
     rows = torch.empty(len(generators), 0, dtype=torch.long, device=device)
-    for size in sizes:
+    while True:
         while rows.shape[1] < size:
             first = next(windows)
             n_shuffled = min(rows_per_window, n_rows - first)
@@ -85,15 +82,6 @@ def _batch_rows(
             rows = torch.cat([rows, (first + torch.stack(orders)).to(device)], dim=1)
         yield rows[:, :size]
         rows = rows[:, size:]
-
-
-def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
-    """Return the sizes of an epoch's batches; those of a pass differ by one at most."""
-    n_batches = -(-n_rows // config.batch_size)
-    size, n_larger = divmod(n_rows, n_batches)
-    one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
-    n_steps = config.n_steps(n_rows)
-    return (one_pass * -(-n_steps // n_batches))[:n_steps]
 
 
 class Augmentation:

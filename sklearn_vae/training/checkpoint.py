@@ -114,7 +114,7 @@ def origin_of(net: Trainer) -> dict[str, object]:
         "rows": rows,
         "settings": settings,
         "starting weights (of the model, or by random_state)": (
-            repr((module.architecture, module.sizes)),
+            repr((module.architecture, module.n_members)),
             _array(module.flat),
         ),
     }

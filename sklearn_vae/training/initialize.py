@@ -116,21 +116,20 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
     return float(excess * np.sqrt(n_rows / (8 * moment)))
 
 
-def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussian]:
-    """Make a function of jobs that fits their linear models; jobs on the same rows share them.
-
-    ``n_components`` are those of the largest model.
-    """
-    linear: dict[int, CorrelationPCA] = {}
-    clusters: dict[tuple[int, int], LinearGaussian] = {}
+def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
+    """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
+    factors: dict[int, FactorModel] = {}
+    linear: dict[tuple[int, int], CorrelationPCA] = {}
+    clusters: dict[tuple[int, int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
-        table, architecture, codes = id(job.train), job.architecture, job.architecture.codes
+        architecture, codes = job.architecture, job.architecture.codes
+        table = id(job.train), architecture.n_components
         if table not in linear and (architecture.n_factors or not codes.n_variables):
-            linear[table] = _linear_model(job, n_components)
+            linear[table] = _linear_model(job, factors)
         if not codes.n_variables:
             return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
-        key = table, job.config.seed
+        key = *table, job.config.seed
         if key not in clusters:
             seed = stream_seed(job.config.seed, Stream.CLUSTERS)
             x, weight, regression = _residuals(job)
@@ -187,15 +186,23 @@ def _residuals(
     return x if len(inputs) == n_columns else x[:, inputs], weight, regression
 
 
-def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA:
-    """Fit the linear model of a job's training rows, given their conditions if there are any."""
-    (x, weight, regression), n_factors = _residuals(job), job.architecture.n_factors
+def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> CorrelationPCA:
+    """Fit the linear model of a job's training rows, given their conditions if there are any.
+
+    ``factors`` are the factor models of tables with missing values, to which that of this one is
+    added: they do not depend on the number of components.
+    """
+    n_components, n_factors = job.architecture.n_components, job.architecture.n_factors
+    if n_factors and id(job.train) in factors:
+        return factors[id(job.train)].pca(n_components)
+    x, weight, regression = _residuals(job)
     min_residual = 0.0 if regression is None else MIN_RESIDUAL
     if n_factors:
-        factors = FactorModel.fit(x, weight, n_factors, min_residual)
-        return replace(factors, regression=regression).pca(n_components)
-    model = CorrelationPCA.fit(x, weight, n_components, min_residual)
-    return replace(model, regression=regression)
+        model = FactorModel.fit(x, weight, n_factors, min_residual)
+        factors[id(job.train)] = replace(model, regression=regression)
+        return factors[id(job.train)].pca(n_components)
+    pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+    return replace(pca, regression=regression)
 
 
 def add_mask_inputs(
@@ -216,8 +223,7 @@ def add_mask_inputs(
     n_factors = n_imputation_factors(job.train.n_weighted_rows, n_columns)
     architecture = replace(job.architecture, n_factors=n_factors)
     model = build(architecture)
-    initializer = make_initializer(architecture.n_components)
-    model.initialize(0, initializer(replace(job, architecture=architecture)))
+    model.initialize(0, make_initializer()(replace(job, architecture=architecture)))
     params = {}
     for name, initial in model.weights().items():
         value = state_dict.get(name, initial)

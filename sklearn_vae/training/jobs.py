@@ -146,11 +146,9 @@ class TrainingJob:
     @property
     def shape(self) -> Hashable:
         """Key of jobs that can be trained as members of one stacked model."""
-        n_rows, architecture = len(self.train), self.architecture
-        if architecture.supports_padding:
-            architecture = replace(architecture, n_components=0)
+        n_rows = len(self.train)
         return (
-            (architecture, self.config.objective),
+            (self.architecture, self.config.objective),
             (n_rows, self.config.batch_size, self.config.n_steps(n_rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.like.device),

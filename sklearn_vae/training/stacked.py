@@ -1,11 +1,11 @@
 """Stacked training: jobs whose models have one shape are trained as members of one model.
 
-Members differ in rows, seeds, latent sizes and hyperparameters. Jobs with other widths, kinds of
-columns, lengths of tables, batch sizes or precision are trained as another stacked model. So are
-more members than fit in the cache. Bytes and multiplications are approximate.
+Members differ in rows, seeds and hyperparameters of training. Jobs with other latent sizes, widths,
+kinds of columns, lengths of tables, batch sizes or precision are trained as another stacked model.
+So are more members than fit in the cache. Bytes and multiplications are approximate.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -35,25 +35,26 @@ def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     trainer: callbacks, verbose.
     """
     results: dict[int, TrainingResult] = {}
+    linear_model_of = make_initializer()
     for indices in group_jobs(jobs):
         group = [jobs[index] for index in indices]
         with threads_for_jobs(group):
             valid = [job.valid for job in group if job.valid is not None]
-            outcomes = make_trainer(group, **kwargs).train(
+            outcomes = make_trainer(group, linear_model_of, **kwargs).train(
                 Dataset.stack([job.train for job in group]), Dataset.stack(valid) if valid else None
             )
         results |= zip(indices, map(TrainingJob.finish, group, outcomes), strict=True)
     return [results[index] for index in range(len(jobs))]
 
 
-def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
+def make_trainer(
+    jobs: Sequence[TrainingJob],
+    linear_model_of: Callable[[TrainingJob], LinearGaussian],
+    **kwargs: Any,
+) -> Trainer:
     """Make the trainer of a group of jobs, with the initial weights of every member."""
-    largest = max(jobs, key=lambda job: job.architecture.n_components)
-    sizes = [job.architecture.n_components for job in jobs]
-    like = jobs[0].train.like
-    model = build(largest.architecture, len(jobs), sizes).to(like)
+    model = build(jobs[0].architecture, len(jobs)).to(jobs[0].train.like)
     model.flatten()
-    linear_model_of = make_initializer(max(sizes))
     n_rows, rows = model.prior.n_rows, []
     for member, job in enumerate(jobs):
         if job.weights is None:

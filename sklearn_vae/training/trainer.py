@@ -231,8 +231,6 @@ class Trainer(NeuralNet):
         self._configs = [self.configs[member] for member in self.members_.tolist()]
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
         self._augmentation = Augmentation(self._configs, self.module_)
-        mask = self.module_.mask
-        self._mask = None if mask is None else mask[:, None, None]  # (M, 1, 1, l)
         self._gradient = LossGradient(self.module_, self.criterion_)
 
     # -- epochs ----------------------------------------------------------------------
@@ -271,8 +269,6 @@ class Trainer(NeuralNet):
         if self.ranks_ is not None:
             ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
             noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
-        if self._mask is not None:
-            noise = noise * self._mask
         x, weight = train.take(rows)
         decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
@@ -304,10 +300,7 @@ class Trainer(NeuralNet):
         )
         are_shared = n_draws >= MAX_VALIDATION_DRAWS
         n_points = 1 if are_shared else min(n_rows, VALIDATION_DRAWS // n_draws)
-        noise = [
-            self._validation_noise(config, n_noise, n_draws, n_points)
-            for config, n_noise in zip(configs, model.sizes.tolist(), strict=True)
-        ]
+        noise = [self._validation_noise(config, n_draws, n_points) for config in configs]
         beta = torch.as_tensor(self.final_beta_).to(model.flat)
         rows = torch.arange(n_rows, device=model.flat.device)
         chunks: Sequence[Tensor] = rows.split(n_together)
@@ -328,17 +321,15 @@ class Trainer(NeuralNet):
             total += terms
         return total
 
-    def _validation_noise(
-        self, config: TrainingConfig, n_noise: int, n_draws: int, n_points: int
-    ) -> Tensor:
-        """Sobol points of a member, for rows in turn: (n_draws, n_points, n_noise of the model)."""
+    def _validation_noise(self, config: TrainingConfig, n_draws: int, n_points: int) -> Tensor:
+        """Sobol points of a member, for rows in turn: (n_draws, n_points, n_noise)."""
         seed = config.seed if config.validation_seed is None else config.validation_seed
-        key = seed, n_noise, n_draws, n_points
+        key = seed, n_draws, n_points
         if key not in self.validation_noise_:
+            n_noise = self.module_.architecture.n_noise
             points = sobol_normal(n_points * n_draws, n_noise, stream_seed(seed, Stream.VALIDATION))
-            noise = np.zeros((n_points, n_draws, self.module_.architecture.n_noise))
-            noise[..., :n_noise] = points.reshape(n_points, n_draws, n_noise)
-            self.validation_noise_[key] = torch.as_tensor(noise).to(self.module_.flat).movedim(1, 0)
+            noise = torch.as_tensor(points).view(n_points, n_draws, n_noise)
+            self.validation_noise_[key] = noise.to(self.module_.flat).movedim(1, 0)
         return self.validation_noise_[key]
 
     def _has_diverged(self, loss: np.ndarray) -> np.ndarray:

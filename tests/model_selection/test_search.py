@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 import sklearn
 from numpy.testing import assert_allclose
 from scipy.stats import loguniform
@@ -110,10 +111,19 @@ def test_cv_results_equal_those_of_grid_search_cv(found):
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
 
 
-def test_scores_in_single_precision_agree_to_1e_3_nats():
-    """Tables of several batches are trained in float32."""
-    grid = {"n_components": [1, 2], "learning_rate": [1e-3, 1e-2]}
-    both(make_vae(batch_size=32, max_iter=3), grid, X=VALIDATED, atol=1e-3)
+def test_members_round_as_fits_that_are_alone():
+    """Training amplifies a last bit: after hundreds of iterations scores would differ by nats."""
+    a, b = torch.rand(4, 64, 65), torch.rand(4, 65, 128)
+    if not all((torch.bmm(a, b)[[i]] == torch.bmm(a[[i]], b[[i]])).all() for i in range(4)):
+        pytest.skip("matrix products of several members round otherwise on this machine")
+    rng = np.random.default_rng(0)
+    price = np.exp(rng.normal(3, 1.5, 600))
+    table = pd.DataFrame({"price": price, "age": rng.normal(40, 9, 600)})
+    table["rent"] = price * np.exp(rng.normal(0, 0.3, 600))
+    holed = table.mask(rng.random(table.shape) < 0.05)
+    grid = {"n_components": [1, 2], "beta": [0.5]}
+    for rows in (table, holed):
+        both(make_vae(max_iter=1, hidden_layer_sizes=(64, 64)), grid, X=rows, atol=0)
 
 
 def test_candidates_in_one_stacked_model_may_differ():
@@ -514,8 +524,8 @@ def test_ctrl_c_stops_the_search(monkeypatch):
 # -- it is one program -----------------------------------------------------------------------
 
 
-def test_the_whole_grid_is_one_stacked_model(monkeypatch):
-    """Four candidates on three folds of one size are twelve members."""
+def test_candidates_of_one_latent_size_are_one_stacked_model(monkeypatch):
+    """Two of them on three folds of one size are six members."""
     sizes = []
     begin = Trainer.begin
 
@@ -526,4 +536,4 @@ def test_the_whole_grid_is_one_stacked_model(monkeypatch):
     monkeypatch.setattr(Trainer, "begin", seen)
     VAESearchCV(make_vae(early_stopping=False), GRID, cv=3, refit=False).fit(X)
 
-    assert sizes == [12]
+    assert sizes == [6, 6]

@@ -268,7 +268,7 @@ def test_total_correlation_is_that_of_the_mixture_of_posteriors(weighted, n_rows
         joint = shares[i] @ by_dimension.prod(axis=1)
         ratio = np.log(joint / np.prod(shares[i] @ by_dimension))
         expected += ratio * count[i] / count.sum() / len(z)
-    found = TotalCorrelation().divergence(as_aggregate(z, loc, scales, count, n_rows), None)
+    found = TotalCorrelation().divergence(as_aggregate(z, loc, scales, count, n_rows))
 
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
@@ -280,10 +280,10 @@ def test_total_correlation_of_normal_codes_is_known():
     scale = np.sqrt(np.diag(covariance))
     expected = -0.5 * np.log(np.linalg.det(covariance / np.outer(scale, scale)))
     z, loc, scales = posteriors(2000, 2, 1, 0.5, loadings=loadings)
-    whole = TotalCorrelation().divergence(as_aggregate(z, loc, scales), None).item()
+    whole = TotalCorrelation().divergence(as_aggregate(z, loc, scales)).item()
     batches = [
         TotalCorrelation()
-        .divergence(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc)), None)
+        .divergence(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc)))
         .item()
         for own in np.split(np.arange(2000), 10)
     ]
@@ -314,7 +314,7 @@ def test_discrepancy_of_points_is_that_of_the_kernels():
         among = kernel(points, points, own)
         expected += among.mean() - 2 * np.prod(across, axis=1).mean() + within
     narrow = np.full_like(points, 1e-6)
-    found = MMD().divergence(as_aggregate(points[None], points, narrow), None)
+    found = MMD().divergence(as_aggregate(points[None], points, narrow))
 
     assert found.item() == pytest.approx(expected / len(KERNEL_VARIANCES), rel=1e-5)
 
@@ -323,11 +323,10 @@ def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
     """Whether each row's posterior is the prior, or all rows' are narrow and spread like it."""
     rng = np.random.default_rng(0)
     zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
-    has = torch.ones(1, 3).double()
-    silent = MMD().divergence(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
+    silent = MMD().divergence(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones))
     places = np.asarray(sobol_normal(1024, 3, 0))
-    spread = MMD().divergence(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
-    beside = MMD().divergence(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
+    spread = MMD().divergence(as_aggregate(places[None], places, np.full_like(places, 0.01)))
+    beside = MMD().divergence(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)))
 
     assert abs(silent.item()) < 2e-3
     assert abs(spread.item()) < 2e-3

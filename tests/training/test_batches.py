@@ -19,19 +19,17 @@ def steps(config=CONFIG, iteration=0, n_rows=103, n_components=2):
 
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(103, 25), (100, 25), (7, 25), (1, 1), (9, 1)])
 def test_each_pass_sees_each_row_once(n_rows, batch_size):
-    """A last batch is never dropped, nor is it a batch of one row beside full ones."""
+    """All batches have one size: one may end a pass and begin the next."""
     n_batches = -(-n_rows // batch_size)
     found = steps(
         replace(CONFIG, min_steps_per_epoch=3 * n_batches, batch_size=batch_size), n_rows=n_rows
     )
-    sizes = [step.rows.shape[1] for step in found]
 
     assert len(found) == 3 * n_batches
-    assert max(sizes) <= batch_size
-    assert max(sizes) - min(sizes) <= 1
-    for first in range(0, 3 * n_batches, n_batches):
-        seen = torch.cat([step.rows[0] for step in found[first : first + n_batches]])
-        assert sorted(seen.tolist()) == list(range(n_rows))
+    assert {step.rows.shape[1] for step in found} == {min(batch_size, n_rows)}
+    rows = torch.cat([step.rows[0] for step in found])
+    for passed in rows[: 3 * n_rows].split(n_rows):
+        assert sorted(passed.tolist()) == list(range(n_rows))
 
 
 @pytest.mark.parametrize("batch_size", [7, 25, 60, 103])
@@ -39,7 +37,7 @@ def test_windows_keep_their_order_and_are_shuffled(batch_size):
     """Rows 0 to 39 come first, then 40 to 79, then the rest, in each of two passes."""
     config = replace(CONFIG, batch_size=batch_size, min_steps_per_epoch=2 * -(-103 // batch_size))
     found = iterate_batches(config, [0, 1], 0, 103, 2, LIKE, rows_per_window=40)
-    rows = torch.cat([batch.rows for batch in found], dim=1)
+    rows = torch.cat([batch.rows for batch in found], dim=1)[:, :206]
 
     assert rows.shape == (2, 206)
     for seed in range(2):

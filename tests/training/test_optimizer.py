@@ -140,5 +140,6 @@ def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
     for weight in (model.encoder.hidden[0].weight, model.encoder.linear.weight):
         is_wide[model.offsets[id(weight)] :][: weight[0].numel()] = True
 
-    limits = torch.where(is_wide, 1.28 / 512, 1.0).double()
-    torch.testing.assert_close(model.flat, steps.minimum(limits))
+    limits, n_padding = torch.where(is_wide, 1.28 / 512, 1.0).double(), model.padding.shape[1]
+    limits[len(limits) - n_padding :] = 0
+    torch.testing.assert_close(model.flat[:, :-n_padding], steps.minimum(limits)[:, :-n_padding])

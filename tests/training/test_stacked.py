@@ -38,11 +38,11 @@ def different_runs(**table):
     return [
         make_run(a, va),
         make_run(b, vb, seed=5),
-        make_run(a, va, n_components=1, beta=Constant(0.3)),
-        make_run(b, vb, n_components=3, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
+        make_run(a, va, beta=Constant(0.3)),
+        make_run(b, vb, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
         make_run(a, va, patience=1),
-        make_run(b, vb, n_components=1, learning_rate=1e200, n_iter_per_stage=(2, 1, 0)),
+        make_run(b, vb, learning_rate=1e200, n_iter_per_stage=(2, 1, 0)),
     ]
 
 
@@ -102,7 +102,7 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
     ids=repr,
 )
 def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size, weighted):
-    """They have no written-out gradient; a member with fewer dimensions is there as well."""
+    """They have no written-out gradient."""
     runs = [
         replace(
             run,
@@ -229,7 +229,7 @@ def test_the_last_remaining_member_trains_on_its_rows(weighted):
 
 
 def test_jobs_of_other_shapes_are_not_stacked():
-    """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
+    """Latent sizes, widths, columns, lengths, batches, precision, prior, objective; no more."""
     table = make_rows(0)
     runs = [make_run(table), make_run(table, batch_size=32), make_run(make_rows(0, 61))]
     runs.append(make_run(make_rows(0, dtype=torch.float32)))
@@ -238,10 +238,11 @@ def test_jobs_of_other_shapes_are_not_stacked():
     runs.append(make_run(table, prior="mixture"))
     runs.append(make_run(table, prior=MixturePrior(3)))
     runs.append(make_run(table, objective=IWAE(3)))
+    runs.append(make_run(table, n_components=1))
     runs += different_runs()
 
     together = sorted(map(sorted, stacked.group_jobs(runs)))
-    assert together == [[0], [1], [2], [3], [4], [5, *range(9, 16)], [6], [7], [8]]
+    assert together == [[0], [1], [2], [3], [4], [5, *range(10, 17)], [6], [7], [8], [9]]
 
 
 def test_autograd_trains_stacked_members(monkeypatch):

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.stacked import ALIGNMENT, StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.array_api import in_double
@@ -38,7 +38,7 @@ class ELBOGradient:
 
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
         n_members, like = len(model.flat), model.flat
-        self.model, self.objective, self.mask = model, objective, model.mask
+        self.model, self.objective = model, objective
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, like)
         n_latent = model.architecture.n_components
@@ -108,15 +108,12 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
-        torch.sum(self.objective.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
+        torch.sum(self.objective.apply_free_bits(kl_per_dimension), 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
         if self.objective.free_bits:
             kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
-        grad = self.latent.backward(noise, kl_weight)
-        if self.mask is not None:  # the padding of a smaller member is not trained
-            grad.unflatten(1, (2, -1)).mul_(self.mask[:, None, :, None])
-        self.encoder.backward(grad)
+        self.encoder.backward(self.latent.backward(noise, kl_weight))
         self.buffers.flush()
         self.latent.write_prior_gradient()
         return self.terms
@@ -153,12 +150,14 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     )
     if not is_shared or len(first_rows) * rows.n_rows * n_inputs > MAX_IMPUTED:
         return None
-    positions = torch.arange(rows.n_rows, device=rows.like.device).expand(n_members, -1)
+    n_aligned = -(-rows.n_rows // ALIGNMENT) * ALIGNMENT  # the last row fills the last chunk
+    positions = torch.arange(n_aligned, device=rows.like.device).clamp(max=rows.n_rows - 1)
+    size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
     inputs = [
         model.encoder_input(rows.take(chunk)[0])[member]
-        for chunk in positions.split(max(CHUNK_ROWS // n_members, 1), dim=1)
+        for chunk in positions.expand(n_members, -1).split(size, dim=1)
     ]
-    x = torch.cat(inputs, dim=1).flatten(0, 1)
+    x = torch.cat(inputs, dim=1)[:, : rows.n_rows].flatten(0, 1)
     return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
 
@@ -241,7 +240,6 @@ class MixturePriorLatent(GaussianSample):
     def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
         super().__init__(encoder, decoder, n_draws=1)
         self.weights = model.prior_weights
-        self.prior_mask = None if model.mask is None else model.mask.unsqueeze(1)
         n_members, self.n_latent, _, n_rows = self.z.shape
         n_components = self.weights["loc"].shape[1]
         self.powers = in_double(self.z.new_empty(n_members, 2 * self.n_latent, n_rows))
@@ -260,10 +258,8 @@ class MixturePriorLatent(GaussianSample):
 
     def _log_prior(self) -> Tensor:
         """Compute log p(z), a quadratic function of z for each component: (M, 1, B)."""
-        loc, log_scale, n_latent = self.weights["loc"], self.weights["log_scale"], self.n_latent
-        if self.prior_mask is not None:
-            loc, log_scale = loc * self.prior_mask, log_scale * self.prior_mask
-        self.prior_loc, log_scale = in_double(loc), in_double(log_scale)
+        n_latent, log_scale = self.n_latent, in_double(self.weights["log_scale"])
+        self.prior_loc = in_double(self.weights["loc"])
         square, z = self.powers.split(n_latent, 1)
         z.copy_(self.z.squeeze(2))
         torch.mul(z, z, out=square)
@@ -301,8 +297,6 @@ class MixturePriorLatent(GaussianSample):
         grad_loc = self.precision * (first - loc * total)
         moment = square - 2 * loc * first + loc.square() * total
         grad_log_scale = self.precision * moment - total
-        if self.prior_mask is not None:
-            grad_loc, grad_log_scale = grad_loc * self.prior_mask, grad_log_scale * self.prior_mask
         grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
         self.prior_grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
 

@@ -50,7 +50,8 @@ class GradientBuffers:
     def flush(self) -> None:
         """Copy all gradients to the model."""
         if not self.is_direct:
-            torch.cat(self.blocks, dim=1, out=self.model.flat_grad)
+            blocks = [*self.blocks, self.model.padding]
+            torch.cat(blocks, dim=1, out=self.model.flat_grad)
 
 
 class HandWrittenMLP:
