@@ -25,6 +25,8 @@ MAX_ERROR = 0.125
 MAX_MISSING = 0.5
 # Rows in which a relation is of no use, as two of its columns are missing, at most.
 MAX_LOST = 0.05
+# Surprise of missing parts that are all 0, in nats, above which a total does not count them.
+MAX_SURPRISE = 4.0
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
@@ -286,7 +288,16 @@ class _Search:
         missing = np.isnan(X)
         is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
         has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
-        return (keeps_sign or relation.is_log) and bool(has_few_lost)
+        return (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation)
+
+    def _skips(self, relation: LinearRelation) -> bool:
+        """Return whether a total leaves missing parts out: all would follow as 0, a rare value."""
+        missing = np.isnan(self.X[:, relation.columns])
+        rows = np.flatnonzero((missing.sum(axis=1) == 1) & ~missing[:, -1])
+        is_zero = self.X[:, relation.sources] == 0
+        share = (1 + is_zero.sum(axis=0)) / (2 + (~missing[:, :-1]).sum(axis=0))
+        surprise = -np.log(share) @ missing[rows, :-1].sum(axis=0)
+        return bool(surprise > MAX_SURPRISE and relation.agrees(np.nan_to_num(self.X[rows])).all())
 
 
 def _derived(relations: list[LinearRelation]) -> set[int]:

@@ -358,6 +358,18 @@ def test_a_total_alone_has_no_density(fitted, table):
     )
 
 
+@pytest.mark.parametrize("zeros", [0, 0.3])
+def test_a_total_that_leaves_missing_parts_out_tells_nothing_of_them(zeros):
+    """As of pandas: its sum of parts is that of those which are there. True totals do tell."""
+    rng = np.random.default_rng(0)
+    parts = pd.DataFrame(rng.gamma(2, 30, (N_ROWS, 3)).round(2), columns=list("abc"))
+    parts = parts.mask(rng.random(parts.shape) < zeros, 0)
+    holed = parts.mask(rng.random(parts.shape) < 0.05)
+
+    assert derived(holed.assign(total=parts.sum(axis=1))) == {3: {0: 1, 1: 1, 2: 1}}
+    assert derived(holed.assign(total=holed.sum(axis=1))) == {}
+
+
 def test_estimators_that_use_the_model(table):
     """The detector names the wrong cell's row; imputations of the average keep the equations."""
     wrong = table.copy()
