@@ -145,7 +145,7 @@ def test_unseen_dates_are_refused_with_the_dates_in_fit():
     table = pd.DataFrame({"day": np.resize(days, 60)})
     model = VAETransformer(1, handle_unknown="error", **QUICK).fit(table)
 
-    with pytest.raises(ValueError, match="2021-05-05.* in fit its values were 2020-01-01"):
+    with pytest.raises(ValueError, match=r"2021-05-05.* in fit its values were 2020-01-01"):
         model.score_samples(pd.DataFrame({"day": pd.to_datetime(["2021-05-05"])}))
 
 
