@@ -15,7 +15,6 @@ from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.one_hot import OneHotColumns
-from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
@@ -559,7 +558,7 @@ class TableEncoder:
         values, field = group.values(group.indices.tolist().index(j)), _coded_field(fields, j)
         is_constant, possible = group.likelihood is None, group.possible_values
         name = "constant column" if is_constant else f"column of {group.likelihood}"
-        if values is not None and field is not None and not isinstance(group, PointMassColumns):
+        if values is not None and field is not None:
             possible = shorten(field.decode(values).tolist())
         elif values is not None:
             possible = ", ".join(map(str, values.tolist()))

@@ -285,7 +285,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)
         if self.architecture_.network.row_structure.n_steps is not None:
-            check_row_lengths(self.architecture_, rows)
+            check_row_lengths(self.architecture_, rows, self.columns_.is_empty)
         if columns is None:
             return rows
         rows = np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)

@@ -102,15 +102,18 @@ def check_allows_missing(estimator: BaseEstimator, method: str) -> None:
         )
 
 
-def check_row_lengths(architecture: Architecture, X: np.ndarray) -> None:
-    """Refuse sequences with gaps, and shorter ones if all training rows had full length."""
+def check_row_lengths(architecture: Architecture, X: np.ndarray, is_empty: np.ndarray) -> None:
+    """Refuse sequences with gaps, and shorter ones if all training rows had one length.
+
+    Columns of the mask ``is_empty`` (n_features,) lie beyond the end of all training rows.
+    """
     structure = architecture.network.row_structure
     structure.check_missing(X)
-    if structure.variable_length and not architecture.n_factors and np.isnan(X).any():
-        row = int(np.isnan(X).any(axis=1).argmax())
+    ends_early = np.isnan(X[:, ~is_empty]).any(axis=1)
+    if structure.variable_length and not architecture.n_factors and ends_early.any():
         raise ValueError(
-            f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "
-            f"several lengths to have such rows scored."
+            f"Row {int(ends_early.argmax())} of X ends early, and all rows in fit had one length. "
+            f"Fit rows of several lengths to have such rows scored."
         )
 
 

@@ -5,6 +5,7 @@ from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import narwhals as nw
 import numpy as np
@@ -204,7 +205,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 f"leaves {len(X) - n_calibration} of {len(X)} rows to train on; at least "
                 f"{MIN_ROWS} are needed."
             )
-        return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT))
+        # by the rows, too: else those of the same ranks would be held out of every table
+        rows_seed = crc32(np.nan_to_num(X).tobytes())
+        return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT, rows_seed))
 
     def _calibrate(
         self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None

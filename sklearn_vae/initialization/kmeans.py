@@ -94,6 +94,8 @@ def ordered_k_means(
     x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit k-means, with clusters in an order that does not depend on that of the rows."""
+    if not x.shape[1]:  # every column of the table is constant
+        return np.zeros((n_clusters, 0)), np.zeros(len(x), dtype=int)
     centres, labels = k_means(x, weight, n_clusters, seed, N_INIT, tol=0)
     order = np.lexsort(centres.T)
     return centres[order], np.argsort(order)[labels]

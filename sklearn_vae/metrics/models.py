@@ -273,7 +273,7 @@ def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
 
     Parameters
     ----------
-    estimator : VAETransformer, VAEDensity or a Pipeline that ends with one
+    estimator : VAETransformer or VAEDensity, or a search or Pipeline that ends with one
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Held-out rows.
@@ -296,8 +296,7 @@ def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
     >>> bool(vae.score(far) < trimmed_score(vae, far) - 0.3)
     True
     """
-    is_conditional = getattr(estimator, "conditional", False)
-    scores = np.sort(
-        estimator.score_samples(X, y) if is_conditional else estimator.score_samples(X)
-    )
+    final, X = final_step(estimator, X, "trimmed_score", ("score_samples",))
+    given = (y,) if getattr(final, "conditional", False) else ()
+    scores = np.sort(final.score_samples(X, *given))
     return float(scores[math.ceil(TRIMMED * len(scores)) :].mean())

@@ -139,6 +139,16 @@ def test_handle_unknown_error_refuses_unseen_values(column, value, people):
         model.score_samples(table.head(3).assign(**{column: value}))
 
 
+def test_unseen_dates_are_refused_with_the_dates_in_fit():
+    """And not with the seconds that the model has for them."""
+    days = pd.to_datetime(["2020-01-01", "2020-02-07", "2020-03-15"])
+    table = pd.DataFrame({"day": np.resize(days, 60)})
+    model = VAETransformer(1, handle_unknown="error", **QUICK).fit(table)
+
+    with pytest.raises(ValueError, match=r"2021-05-05.* in fit its values were 2020-01-01"):
+        model.score_samples(pd.DataFrame({"day": pd.to_datetime(["2021-05-05"])}))
+
+
 def test_imputation_replaces_unknown_categories_and_keeps_unseen_numbers(people):
     """The dtype of a column has no unknown category."""
     table = people.drop(index=[7]).astype({"cell": "category"})

@@ -169,6 +169,17 @@ def test_conformal_p_values_are_valid():
         assert np.mean(rates) > alpha - 3 * error
 
 
+def test_the_most_extreme_row_is_held_out_as_often_as_any_other():
+    """Over tables, whatever the seed: it makes p-values large, and without it they are small."""
+    rng, detector = np.random.default_rng(0), VAEOutlierDetector(calibration="conformal")
+    held_out = []
+    for X in rng.normal(size=(400, 20, 1)):
+        calibration, _ = detector._choose_rows(X, None, seed=0)
+        held_out.append(X.max() in calibration)
+
+    assert np.mean(held_out) == pytest.approx(0.2, abs=0.06)  # three standard errors
+
+
 @pytest.mark.filterwarnings("ignore:contamination=0.001:UserWarning")  # the rate is 1 / 200
 @pytest.mark.parametrize("contamination", [0.001, 0.1])
 def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(contamination):

@@ -201,6 +201,14 @@ def test_ends_that_no_row_had_in_fit_are_refused():
         vae.transform(ended(X[:3], [6, 4, 6]))
 
 
+def test_steps_beyond_all_rows_in_fit_change_little():
+    """Training rows of one length score as without the padding, which the encoder reads as 0."""
+    padded = np.hstack([X, np.full((len(X), 2), np.nan)])
+    scores = fit(padded).score_samples(padded)
+
+    np.testing.assert_allclose(scores, fit(X).score_samples(X), atol=0.05)
+
+
 # -- words ---------------------------------------------------------------------------
 
 

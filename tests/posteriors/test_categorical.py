@@ -138,6 +138,17 @@ def test_weights_of_k_means_count_as_copies_do():
     np.testing.assert_array_equal(labels_of_copies, np.repeat(labels, weight)[::-1])
 
 
+@pytest.mark.parametrize("posterior", ["categorical", GaussianCategorical(n_classes=2)])
+def test_rows_without_any_number_that_varies_have_all_classes_alike(posterior):
+    """A table of constants has nothing to cluster."""
+    X = np.full((6, 2), 3.0)
+    vae = VAETransformer(3, posterior=posterior, max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match="nothing to learn from"):
+        codes = vae.fit_transform(X)
+
+    assert np.ptp(codes[:, :2]) == 0
+
+
 # -- models --------------------------------------------------------------------------
 
 BLOBS, KIND = make_blobs(300, centers=5, n_features=4, random_state=3)
