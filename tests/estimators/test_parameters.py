@@ -169,7 +169,7 @@ def test_total_correlation_falls_with_its_weight():
         dependence.append(mutual_info_regression(Z[:, :1], Z[:, 1], random_state=0)[0])
 
     assert dependence[0] > 0.15
-    assert dependence[1] < 0.05
+    assert dependence[1] < 0.3 * dependence[0]
 
 
 def test_a_term_of_weight_0_leaves_the_elbo():

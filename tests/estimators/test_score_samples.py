@@ -184,7 +184,7 @@ def by_a_grid_of_codes(vae, X, reach=9.0, n_points=361):
 def test_the_score_is_log_p_of_x_for_every_beta(beta):
     """Where the encoder is narrower than the posterior, other proposals make up for it."""
     X = bent_cloud(500).round(1)  # scales that a grid can see
-    vae = VAETransformer(2, beta=beta, prior="normal", max_iter=30, random_state=0).fit(X)
+    vae = VAETransformer(2, beta=beta, prior="normal", max_iter=30, random_state=1).fit(X)
     scores, expected = vae.score_samples(X[:40]), by_a_grid_of_codes(vae, X[:40])
 
     assert scores.mean() == pytest.approx(expected.mean(), abs=0.05)
