@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 import sklearn
+import torch
 from numpy.testing import assert_allclose
 from scipy.stats import loguniform
 from sklearn.base import clone
