@@ -177,6 +177,9 @@ class _Search:
         *_, width, scale = self._read(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
+        # a rounded value does not tell a source that varies less than its rounding errors
+        is_told = np.abs(parts) > np.abs(errors).max()
+        sources, parts = np.array(sources)[is_told].tolist(), parts[is_told]
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
         most, found = self._relation(derived, sources)
         if most >= 0 and len(large) < len(sources):
