@@ -167,7 +167,7 @@ class RealColumns(Columns):
         if not is_sample:
             # a mean of scores beyond those of all values would be anywhere
             is_bent = self.has_knots | (self.link is not np.positive)
-            return within(X, *np.where(is_bent, self.bounds.T, np.nan))
+            return np.where(is_bent, self.within_bounds(X), X)
         return within(self.on_steps(X), *self.bounds.T)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
