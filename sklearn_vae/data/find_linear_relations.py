@@ -202,7 +202,7 @@ class _Search:
         return float(-log_chance * (len(self.Z) - n_sources - 1))
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
-        """Return the evidence for a relation with all of these sources, and it, if it holds."""
+        """Return the evidence for a relation with the needed ones of these sources, and it."""
         parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
@@ -225,6 +225,11 @@ class _Search:
         room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
         if room < 0:
             return NONE
+        # a rounded value tells nothing of a source that varies less than its rounding errors
+        is_told = np.abs(parts) > np.abs(errors).max()
+        if not is_told.all():
+            told = np.array(sources)[is_told].tolist()
+            return self._relation(derived, told) if told else NONE
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
         best: tuple[float, LinearRelation | None] = NONE

@@ -132,9 +132,9 @@ class LinearRelation:
     @np.errstate(all="ignore")
     def tolerance(self, X: np.ndarray) -> np.ndarray:
         """Largest rounding error of derived values: (n, d) -> (n,)."""
-        largest = self.predict(X)
-        if not self.is_log:
-            largest = np.abs(self._link(X, self.sources)) @ np.abs(self.coefficients)
+        largest = np.abs(self._link(X, self.sources)) @ np.abs(self.coefficients)
+        if self.is_log:
+            largest = (1 + largest) * self.predict(X)
         return 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
 
     def decode(
@@ -164,16 +164,18 @@ class LinearRelation:
         codes: np.ndarray,
         log_p: np.ndarray,
         round_values: Callable[[np.ndarray], np.ndarray],
+        within_bounds: Callable[[np.ndarray], np.ndarray],
     ) -> None:
         """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 
         ``codes`` (n,) are NaN of rows that are still to be resolved. They become 0 where the
         derived value is filled in or agrees, 1 where it contradicts. To ``log_p`` (n,) the
         log-density of the derived value is added. If a source is filled in, it is that of the
-        source's value, which follows, with the change of variables; ``round_values`` (n, d) ->
-        (n, d) keeps its steps. Contradictions have the density of a Cauchy distribution, beside
-        the probability of unseen values. ``doubt`` (n, d) is the largest error of filled values:
-        a total that is rounded tells its parts up to a rounding error.
+        source's value, which follows, with the change of variables; ``round_values`` and
+        ``within_bounds``, both (n, d) -> (n, d), keep its steps and its range. Contradictions
+        have the density of a Cauchy distribution, beside the probability of unseen values.
+        ``doubt`` (n, d) is the largest error of filled values: a total that is rounded tells its
+        parts up to a rounding error.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
@@ -195,11 +197,15 @@ class LinearRelation:
             X[rows, source] = 1 if self.is_log else 0
             X[rows, source] = exact = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
             slope = self._slopes(X[rows])[:, k]
-            X[rows, source] = values = round_values(X[rows])[:, source]
             error = self._doubt(X, doubt, rows) + doubt[rows, self.derived]
+            margin = (error + 0.5 * self.width) / slope
+            X[rows, source] = values = round_values(X[rows])[:, source]
+            # where the derived value was rounded, a number above 0 may be filled in as 0
+            inside = within_bounds(X[rows])[:, source]
+            X[rows, source] = values = np.where(np.abs(inside - exact) <= margin, inside, values)
             agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
-            doubt[rows, source] = np.abs(values - exact) + (error + 0.5 * self.width) / slope
+            doubt[rows, source] = np.abs(values - exact) + margin
             codes[rows] = np.where(agrees, 0, CONTRADICTION)
             log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
 

@@ -169,8 +169,9 @@ def choose_marginal(column: TrainingColumn) -> Marginal:
 def find_candidates(values: Values) -> list[Candidate]:
     """Find distributions of a column and their log-densities less a penalty."""
     common = is_common(values)
-    if not values.step:
-        return _with_point_masses(values, common)  # without a step, only atoms occur again
+    if not values.step:  # only atoms occur again
+        is_few = len(common) <= min(MAX_VALUES, values.n_rows / COMMON_ROWS)
+        return _with_point_masses(values, common | (is_few & (values.rows >= 2)))
     found = _with_point_masses(values, np.zeros_like(common))
     if common.any():
         found += _with_point_masses(values, common)

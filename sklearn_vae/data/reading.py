@@ -32,7 +32,7 @@ MISSING = ("NoneType", "NAType", "NaTType")
 # Dtypes of columns without values, in lower case.
 NULL = ("null", "null[pyarrow]")
 # Dtypes that declare categories: pandas', polars' and pyarrow's.
-DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*>")
+DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*, ordered=1>")
 EPOCH, SECOND = np.datetime64(0, "us"), np.timedelta64(1, "s")
 # Types of categories, beside pandas' intervals.
 CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)

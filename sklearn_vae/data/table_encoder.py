@@ -309,7 +309,7 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts
-            relation.adjust(rows, known, lambda X: self._on_steps(self.within_bounds(X)))
+            relation.adjust(rows, known, lambda X: self.within_bounds(self._on_steps(X)))
         for relation in self.linear_relations:
             relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
@@ -406,7 +406,9 @@ class TableEncoder:
         finest_first = sorted(pairs, key=lambda pair: pair[0].width / pair[0].scale)
         for _ in self.linear_relations:  # a value that is filled last determines others
             for relation, of_relation in finest_first:
-                relation.resolve(filled, doubt, of_relation, log_p, self._on_steps)
+                relation.resolve(
+                    filled, doubt, of_relation, log_p, self._on_steps, self.within_bounds
+                )
         encoded = filled.copy()
         for pair in self.one_to_one:
             encoded[:, pair.derived] = pair.encode(filled)

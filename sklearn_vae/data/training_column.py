@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
 # Values that differ by a smaller fraction of themselves are equal.
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
+ROUNDING_ULPS = 8
+ROUNDING = ROUNDING_ULPS * float(np.finfo(np.float64).eps)
 # Size of the sample that is tested first: few columns that are not rounded pass.
 SAMPLE_SIZE = 1024
 # Fraction of the distinct values that may have more decimals than the others.
@@ -176,6 +177,11 @@ def _decimals(unique: np.ndarray) -> int:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _has_decimals(values: np.ndarray, decimals: int, max_exceptions: float) -> bool:
-    """Test whether values, but for such a fraction, are rounded to so many decimals."""
-    rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
-    return bool((rounded != values).mean() <= max_exceptions)
+    """Test whether values, but for such a fraction, are rounded to so many decimals.
+
+    Sums and products of such values have rounding errors.
+    """
+    x = values.astype(np.float64)
+    rounding = ROUNDING_ULPS * np.finfo(values.dtype).eps * np.abs(x)
+    tolerance = np.minimum(rounding, MAX_ROUNDING * 10.0**-decimals)
+    return bool((np.abs(np.round(x, decimals) - x) > tolerance).mean() <= max_exceptions)

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
 from sklearn_vae.data.find_linear_relations import find_linear_relations
+from sklearn_vae.data.fit import fit_encoder
 
 pd = pytest.importorskip("pandas")
 
@@ -434,3 +435,30 @@ def test_a_mean_is_not_rounded_to_its_steps():
     samples = fit(VAEDensity, np.column_stack([low, high, (low + high) / 2])).sample(300)
 
     np.testing.assert_allclose(samples[:, :2].mean(axis=1), samples[:, 2], rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_hole_makes_no_row_a_contradiction(scale, rng):
+    """Of a rounded total, a part that is next to 0 is known up to half a step, and above 0."""
+    part, other = np.exp(rng.normal(size=300)) * scale, rng.integers(1, 500, 300) * scale
+    X = np.column_stack([part, other, (part / scale + other / scale).round() * scale])
+    columns = fit_encoder(X, None, "auto", derives_columns=True)
+    assert columns.linear_relations
+
+    for j in range(3):
+        holed = X.copy()
+        holed[:, j] = np.nan
+        assert not columns.is_unseen(holed).any()
+        filled = columns.complete(holed, X)
+        assert not columns.is_unseen(filled).any()
+        np.testing.assert_allclose(filled, X, atol=0.5 * scale)
+
+
+@pytest.mark.parametrize("seed", [11, 16, 28])
+def test_a_source_that_varies_less_than_rounding_errors_is_none(seed):
+    """It would follow from these errors, where it is missing."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.gamma(2, 5, 100).round(1), np.exp(rng.normal(size=100))
+
+    X = np.column_stack([-a, b, (-a - b).round(), (-a / 2.54).round(1)])
+    assert derived(X).get(3, {0: 1 / 2.54}).keys() == {0}

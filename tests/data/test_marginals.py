@@ -9,7 +9,7 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.marginals import Values, find_candidates
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.likelihoods import NegativeBinomial, Poisson, ZeroInflated
+from sklearn_vae.likelihoods import Gaussian, NegativeBinomial, Poisson, ZeroInflated
 
 
 def fit(values, *, weight=None, likelihood="auto"):
@@ -177,3 +177,60 @@ def test_few_values_are_point_masses_with_a_density_per_step(step, rng):
     np.testing.assert_array_equal(group.point_masses[0], unique)
     encoded = columns.transform(unique[:, None])
     np.testing.assert_array_equal(columns.inverse_transform(encoded, is_sample=True)[:, 0], unique)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.log1p([0.0, 1, 2, 3, 4]),  # of counts
+        np.random.default_rng(0).normal(size=9),  # means of classes
+        [0.123456789, 1.7320508, 9.8696044],
+    ],
+    ids=["logarithms", "encoded classes", "irregular"],
+)
+def test_values_that_recur_without_a_step_are_point_masses(values, rng):
+    """All of them, and not those alone whose neighbours are rare; measured numbers are none."""
+    share = 0.5 ** np.arange(len(values)) + 0.02
+    recurring = rng.choice(values, 600, p=share / share.sum())
+    measured = np.append(recurring, rng.normal(size=12))
+    for x in (recurring, measured):
+        (columns,) = fit(x).groups
+        assert columns.point_masses.tolist() == [sorted(values)]
+    assert not columns.is_unseen(rng.normal(size=(9, 1))).any()
+
+
+def test_numbers_that_recur_a_few_times_are_no_point_masses(rng):
+    """As those of a bootstrap sample."""
+    assert fit(rng.choice(rng.normal(size=400), 400)).likelihoods == [Gaussian()]
+
+
+BESIDE = {
+    "0 below amounts": lambda rng: np.where(rng.random(400) < 0.4, 0, rng.uniform(20, 60, 400)),
+    "0 below skewed amounts": lambda rng: np.where(
+        rng.random(400) < 0.4, 0, np.exp(3 + rng.normal(size=400)).round(2) + 1
+    ),
+    "a code above": lambda rng: np.where(rng.random(400) < 0.3, 999, rng.normal(50, 9, 400)),
+    "off the steps": lambda rng: np.where(
+        rng.random(400) < 0.2, 9481.469, rng.integers(0, 999, 400)
+    ),
+    "more decimals": lambda rng: np.array([float(f"{x:.3g}") for x in rng.weibull(0.5, 300)]),
+}
+
+
+@pytest.mark.parametrize("name", [*TABLES, *BESIDE])
+def test_values_of_the_training_rows_are_possible(name, rng):
+    """As means, as imputed ones and as results of rounding; samples are between the extremes."""
+    x = (TABLES | BESIDE)[name](rng)[:, None]
+    columns = fit(x)
+    encoded = columns.transform(x)
+    filled = columns.fill_missing(np.full_like(x, np.nan), encoded, np.array([False]))
+    far = columns.inverse_transform(
+        np.tile(np.sign(encoded - encoded.mean()) * 50, (2, 1)), is_sample=True
+    )
+
+    for possible in (filled, columns.within_bounds(x)):
+        np.testing.assert_allclose(possible, x, rtol=1e-9, atol=1e-9)
+    masses = np.isin(x, getattr(columns.groups[0], "point_masses", []))
+    np.testing.assert_array_equal(columns.on_steps(x)[masses], x[masses])
+    if columns.groups[0].width == 1:
+        assert x.min() <= far.min() <= far.max() <= x.max()

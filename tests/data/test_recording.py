@@ -34,6 +34,8 @@ def test_multiplication_by_a_power_of_two_is_ldexp(exponent, rng):
         ([0.0, 2.0, 5.0, 5.0], 1.0),
         (np.array([0.1, 0.3, 0.3, 0.7], dtype=np.float32), 0.1),
         (0.01 * np.array([101, 102, 102, 250]) / 3, 0.01 / 3),
+        (0.1 * np.arange(1, 40) * 3, 0.3),  # as 0.8999999999999999
+        (np.float32(0.1) * np.arange(1, 40, dtype=np.float32), 0.1),
         ([0.0, 1.0, 1.0, np.pi], 0.0),
         ([1.0, 2.0, 3.0], 1.0),
     ],

@@ -365,6 +365,14 @@ def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
     np.testing.assert_array_equal(schema.transform(table)[:, 0], [0, nan, 1, 0])
 
 
+def test_the_order_of_rows_is_no_order_of_categories():
+    """A dictionary of pyarrow has its values as they come, unless it is ordered."""
+    table = pa.table({"a": pa.array(["b", "c", "a", None]).dictionary_encode()})
+
+    for rows in (table, table.take([2, 0, 3, 1])):
+        assert Schema.fit(rows).fields[0].categories == ("a", "b", "c")
+
+
 WRONG = {
     "strings for integers": (
         {"i": ["1", "2", "3"]},

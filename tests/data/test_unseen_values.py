@@ -201,3 +201,15 @@ def test_partial_fit_warns_of_unseen_values_and_scores_them(is_frame):
     assert np.isfinite(model.score_samples(chunks[1])).all()
     assert np.isfinite([row["loss"] for row in model.history_]).all()
     assert model.score(chunks[1]) < model.score(chunks[0]) - 10
+
+
+def test_a_constant_up_to_rounding_errors_is_seen():
+    """As 100 * part / total of equal columns; all rows are those of the fit."""
+    X = np.column_stack([100 * (0.1 * np.arange(1.0, 41) / (0.1 * np.arange(1.0, 41))), np.eye(40)])
+    X[:, 0] = 0.1 + 0.2
+    X[::2, 0] = 0.3
+    columns = VAETransformer(1, **QUICK).fit(X).columns_
+
+    assert columns.is_constant[0]
+    assert not columns.is_unseen(X).any()
+    assert columns.is_unseen(X + 1e-9)[:, 0].all()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, is_category
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, in_coarser_dtype, is_category
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.data.training_column import TrainingColumn, times_power_of_two
+from sklearn_vae.data.training_column import ROUNDING, TrainingColumn, times_power_of_two
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -112,6 +112,13 @@ class ConstantColumns(BinaryColumns):
         values = column.values
         value = values[:1] if len(values) else np.full(1, np.nan, values.dtype)
         return cls(np.array([column.index]), likelihood, value[None])
+
+    def is_unseen(self, X: np.ndarray) -> np.ndarray:
+        """Find values that differ by more than rounding errors: (n, k) -> (n, k)."""
+        X, categories = in_coarser_dtype(X, self.categories)
+        with np.errstate(over="ignore"):
+            is_seen = np.abs(X - categories.T) <= ROUNDING * np.abs(categories.T)
+        return ~(np.isnan(X) | is_seen)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

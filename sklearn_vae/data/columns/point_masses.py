@@ -126,11 +126,16 @@ class PointMassColumns(RealColumns):
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the steps of their columns, or to point masses if these are all."""
         is_restricted = self.is_restricted & (self.steps > 0)
-        X = super().on_steps(X)
+        X = np.where(is_category(X, self.point_masses), X, super().on_steps(X))
         if is_restricted.any():
             nearest = self.nearest(X)
             X = np.where(is_restricted & ~np.isnan(X), nearest, X)
         return X
+
+    def within_bounds(self, X: np.ndarray) -> np.ndarray:
+        """Clip to the range of point masses and numbers in ``fit``: (n, k) -> (n, k)."""
+        seen = np.column_stack([self.bounds, self.point_masses])
+        return np.clip(X, np.nanmin(seen, axis=1), np.nanmax(seen, axis=1))
 
     def encoded_steps(self) -> np.ndarray:
         """Return the recording steps of the numbers beside point masses: (k * (S + 1),)."""

@@ -167,8 +167,8 @@ class RealColumns(Columns):
         if not is_sample:
             # a mean of scores beyond those of all values would be anywhere
             is_bent = self.has_knots | (self.link is not np.positive)
-            return within(X, *np.where(is_bent, self.bounds.T, np.nan))
-        return self.on_steps(self.within_bounds(X))
+            return np.where(is_bent, self.within_bounds(X), X)
+        return within(self.on_steps(X), *self.bounds.T)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip numbers to the range of the values in ``fit``: (n, k) -> (n, k)."""
