@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.stacked import ALIGNMENT, StackedModule
 from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
 from sklearn_vae.training.jobs import TrainingConfig
@@ -39,17 +39,17 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
-    All have one size, so that a batch may end one pass and begin the next. The configuration is
+    All have one size, so that one may end a pass and begin the next. The configuration is
     that of any member: batch sizes are equal for all. There is a batch for each of the S distinct
     seeds, which with the number of the epoch determine order and noise. The noise has
     ``n_components`` dimensions, and dtype and device of ``like``. ``rows_per_window`` neighbouring
     rows are shuffled, by default all; windows keep their order.
     """
-    size, n_steps = min(config.batch_size, n_rows), config.n_steps(n_rows)
+    size, n_steps = _batch_size(config, n_rows), config.n_steps(n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
     batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, size, like.device)
     n_draws = config.objective.n_draws
-    length = n_draws * config.batch_size
+    length = n_draws * (config.batch_size if config.is_full_batch(n_rows) else size)
     steps_per_block = max(NOISE_ROWS // length, 1)
     for block, first in enumerate(range(0, n_steps, steps_per_block)):
         n_numbers = length * min(steps_per_block, n_steps - first)
@@ -62,6 +62,13 @@ def iterate_batches(
         ).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(length, dim=1):
             yield Batch(next(batch_rows), draws.view(len(seeds), n_draws, -1, n_components))
+
+
+def _batch_size(config: TrainingConfig, n_rows: int) -> int:
+    """Return the size of all batches: as if a pass had equal ones, up to ``ALIGNMENT``."""
+    n_batches = -(-n_rows // config.batch_size)
+    size = -(-n_rows // (n_batches * ALIGNMENT)) * ALIGNMENT
+    return min(size, config.batch_size, n_rows)
 
 
 def _batch_rows(
