@@ -29,6 +29,7 @@ from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_co
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.models.sizes import rows_in_cache
+from sklearn_vae.models.stacked import ALIGNMENT
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
@@ -567,9 +568,9 @@ class VAETransformer(
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
         if self.optimizer_state_ is not None:
-            n_weights = sum(w[0].size for w in self.state_dict_.values())
+            n_most = sum(w[0].size for w in self.state_dict_.values()) + ALIGNMENT
             if any(
-                np.size(self.optimizer_state_[name]) > n_weights
+                np.size(self.optimizer_state_[name]) > n_most
                 for name in ("mean", "square", "count")
             ):
                 raise ValueError("the optimizer's state is larger than the weights")

