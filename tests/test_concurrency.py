@@ -258,19 +258,19 @@ models = (VAETransformer(hidden_layer_sizes=(16,), max_iter=1),
           VAEDensity(hidden_layer_sizes=(16,), max_iter=1, mixtures=[(1, "full")]),
           VAEOutlierDetector(hidden_layer_sizes=(16,), max_iter=1))
 found = []
-for seeds in (range(100), range(100, 300)):
+for seeds in (range(100), range(100, 200), range(200, 300)):
     for model in models:
         for seed in seeds:
             model.set_params(random_state=seed).fit(X).score_samples(X)
     found.append(resident() / 2**20)
-print(json.dumps(found[1] - found[0]))
+print(json.dumps(found))
 """
 
 
 @pytest.mark.slow
-def test_two_hundred_fits_grow_by_less_than_two_mib():
-    """Two hundred of each estimator, after a hundred that fill what is kept on purpose."""
-    assert run_alone(GROWTH) < 2
+def test_a_hundred_fits_grow_by_less_than_one_mib():
+    """A leak grows in each hundred; what is loaded or kept once, in one of them."""
+    assert min(np.diff(run_alone(GROWTH))) < 1
 
 
 PEAK = """
