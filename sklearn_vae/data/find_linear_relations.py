@@ -293,11 +293,15 @@ class _Search:
         missing = np.isnan(X)
         is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
         has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
-        return (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation)
+        return (
+            (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation, missing)
+        )
 
-    def _skips(self, relation: LinearRelation) -> bool:
-        """Return whether a total leaves missing parts out: all would follow as 0, a rare value."""
-        missing = np.isnan(self.X[:, relation.columns])
+    def _skips(self, relation: LinearRelation, missing: np.ndarray) -> bool:
+        """Return whether a total leaves missing parts out: all would follow as 0, a rare value.
+
+        ``missing`` (n, k + 1) is the mask of the relation's columns.
+        """
         rows = np.flatnonzero((missing.sum(axis=1) == 1) & ~missing[:, -1])
         is_zero = self.X[:, relation.sources] == 0
         share = (1 + is_zero.sum(axis=0)) / (2 + (~missing[:, :-1]).sum(axis=0))

@@ -28,8 +28,7 @@ from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.models.sizes import rows_in_cache
-from sklearn_vae.models.stacked import ALIGNMENT
+from sklearn_vae.models.sizes import aligned, rows_in_cache
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
@@ -568,7 +567,7 @@ class VAETransformer(
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
         if self.optimizer_state_ is not None:
-            n_most = sum(w[0].size for w in self.state_dict_.values()) + ALIGNMENT
+            n_most = aligned(sum(w[0].size for w in self.state_dict_.values()))
             if any(
                 np.size(self.optimizer_state_[name]) > n_most
                 for name in ("mean", "square", "count")

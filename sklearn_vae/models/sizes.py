@@ -15,6 +15,14 @@ VALIDATION_DRAWS = 4096
 MAX_VALIDATION_DRAWS = 16
 VALIDATION_DRAWS_AT_A_TIME = 2048
 VALIDATION_NUMBERS = 1 << 20
+# Rows of a batch and parameters of a member are multiples of two vectors of AVX-512, so that
+# vector instructions treat the same numbers alike, and members round as one alone does.
+ALIGNMENT = 32
+
+
+def aligned(n: int) -> int:
+    """Round up to a multiple of ``ALIGNMENT``."""
+    return -(-n // ALIGNMENT) * ALIGNMENT
 
 
 def rows_in_cache(width: int, n_draws: int = 1) -> int:

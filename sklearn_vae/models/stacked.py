@@ -7,15 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.sizes import aligned
 from sklearn_vae.networks import SkipNetwork
 
 # A step of Adam moves each weight by about the learning rate, and an output by the sum of these
 # changes over the inputs. Above this number of inputs, their sum of learning rates is limited.
 WIDE_INPUT = 128
 MAX_SUM_OF_RATES = 1.28
-# Each member's parameters are padded to a multiple of this length, so that vector instructions
-# begin at the same parameters, and round alike, as if the member were alone.
-ALIGNMENT = 32
 
 
 class StackedModule(nn.Module):
@@ -28,10 +26,14 @@ class StackedModule(nn.Module):
     encoder: SkipNetwork
     decoder: SkipNetwork
 
-    def __init__(self, architecture: Architecture, n_members: int):
+    def __init__(self, architecture: Architecture):
         super().__init__()
         self.architecture = architecture
-        self.n_members = n_members
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(next(self.parameters()))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,7 +59,6 @@ class StackedModule(nn.Module):
         """Keep these members only, by index or mask."""
         for tensor in [*self.parameters(), *self.buffers()]:
             tensor.data = tensor.data[members]
-        self.n_members = len(next(self.parameters()))
         self.flatten()
 
     # -- weights ---------------------------------------------------------------------
@@ -66,15 +67,14 @@ class StackedModule(nn.Module):
         """Move all parameters into one tensor ``flat`` and their gradients into another.
 
         A layer's bias follows its weights, and the skip connection the last layer, so that each
-        layer is one block of rows. Zeros follow up to a multiple of ``ALIGNMENT``. ``decays`` is
-        the mask of numbers with weight decay, and ``lr_spans`` has the parts of ``flat`` by the
-        limits of their learning rates. Call it again after moving the module to another device or
-        dtype.
+        layer is one block of rows. Zeros follow, to an aligned length. ``decays`` is the mask of
+        numbers with weight decay, and ``lr_spans`` has the parts of ``flat`` by the limits of their
+        learning rates. Call it again after moving the module to another device or dtype.
         """
         params = self.flat_parameters()
         parts = [param.detach().flatten(1) for param in params]
         n_params = sum(part.shape[1] for part in parts)
-        self.padding = parts[0].new_zeros(self.n_members, -n_params % ALIGNMENT)
+        self.padding = parts[0].new_zeros(self.n_members, aligned(n_params) - n_params)
         self.flat = torch.cat([*parts, self.padding], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])

@@ -40,7 +40,7 @@ class VAE(BaseVAE, StackedModule):
     """
 
     def __init__(self, architecture: Architecture, n_members: int = 1):
-        super().__init__(architecture, n_members)
+        super().__init__(architecture)
         self.set_parts(architecture)
         if self.selected_inputs is not None:
             self.selected_inputs = torch.as_tensor(self.selected_inputs)

@@ -8,7 +8,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import ALIGNMENT, StackedModule
+from sklearn_vae.models.sizes import aligned
+from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
 from sklearn_vae.training.jobs import TrainingConfig
@@ -65,10 +66,9 @@ def iterate_batches(
 
 
 def _batch_size(config: TrainingConfig, n_rows: int) -> int:
-    """Return the size of all batches: as if a pass had equal ones, up to ``ALIGNMENT``."""
+    """Return the size of all batches: that of equal ones in a pass, aligned."""
     n_batches = -(-n_rows // config.batch_size)
-    size = -(-n_rows // (n_batches * ALIGNMENT)) * ALIGNMENT
-    return min(size, config.batch_size, n_rows)
+    return min(aligned(-(-n_rows // n_batches)), config.batch_size, n_rows)
 
 
 def _batch_rows(

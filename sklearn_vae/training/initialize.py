@@ -192,17 +192,16 @@ def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> Correlat
     ``factors`` are the factor models of tables with missing values, to which that of this one is
     added: they do not depend on the number of components.
     """
-    n_components, n_factors = job.architecture.n_components, job.architecture.n_factors
-    if n_factors and id(job.train) in factors:
-        return factors[id(job.train)].pca(n_components)
-    x, weight, regression = _residuals(job)
-    min_residual = 0.0 if regression is None else MIN_RESIDUAL
-    if n_factors:
-        model = FactorModel.fit(x, weight, n_factors, min_residual)
-        factors[id(job.train)] = replace(model, regression=regression)
-        return factors[id(job.train)].pca(n_components)
-    pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
-    return replace(pca, regression=regression)
+    table, n_components = id(job.train), job.architecture.n_components
+    if table not in factors:
+        x, weight, regression = _residuals(job)
+        min_residual = 0.0 if regression is None else MIN_RESIDUAL
+        if not job.architecture.n_factors:
+            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+            return replace(pca, regression=regression)
+        model = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
+        factors[table] = replace(model, regression=regression)
+    return factors[table].pca(n_components)
 
 
 def add_mask_inputs(

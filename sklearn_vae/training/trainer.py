@@ -240,7 +240,7 @@ class Trainer(NeuralNet):
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
         self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
-        total, n_rows = flat.new_zeros(len(REPORTED), len(flat)), 0
+        total = flat.new_zeros(len(REPORTED), len(flat))
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
             config,
@@ -255,11 +255,9 @@ class Trainer(NeuralNet):
         threads = threads_for(len(flat) * n_decoded * architecture.n_products)
         with self._augmentation.epoch(epoch), threads:
             for batch in batches:
-                batch_size = batch.rows.shape[1]
-                total.add_(self.train_step(train, batch), alpha=batch_size)
-                n_rows += batch_size
+                total += self.train_step(train, batch)
         # 0 * sum is not finite where a parameter is not, though the last loss may still be
-        return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+        return (total / config.n_steps(len(train)) + 0 * flat.sum(1)).double().cpu().numpy()
 
     def train_step(self, train: Dataset, batch: Batch) -> Tensor:
         """Take one gradient step for all members; return their loss terms (3, M)."""

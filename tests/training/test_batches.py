@@ -33,6 +33,14 @@ def test_each_pass_sees_each_row_once(n_rows, batch_size):
         assert sorted(passed.tolist()) == list(range(n_rows))
 
 
+@pytest.mark.parametrize(("n_rows", "size"), [(128, 128), (129, 96), (142, 96), (300, 128)])
+def test_batches_of_a_pass_are_nearly_equal(n_rows, size):
+    """As many rows as equal batches have, up to a multiple of two vectors."""
+    found = steps(replace(CONFIG, batch_size=128), n_rows=n_rows)
+
+    assert {step.rows.shape[1] for step in found} == {size}
+
+
 @pytest.mark.parametrize("batch_size", [7, 25, 60, 103])
 def test_windows_keep_their_order_and_are_shuffled(batch_size):
     """Rows 0 to 39 come first, then 40 to 79, then the rest, in each of two passes."""

@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import ALIGNMENT, StackedModule
+from sklearn_vae.models.sizes import ALIGNMENT, aligned
+from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.numerics.array_api import in_double
@@ -150,8 +151,8 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     )
     if not is_shared or len(first_rows) * rows.n_rows * n_inputs > MAX_IMPUTED:
         return None
-    n_aligned = -(-rows.n_rows // ALIGNMENT) * ALIGNMENT  # the last row fills the last chunk
-    positions = torch.arange(n_aligned, device=rows.like.device).clamp(max=rows.n_rows - 1)
+    positions = torch.arange(aligned(rows.n_rows), device=rows.like.device)
+    positions = positions.clamp(max=rows.n_rows - 1)  # the last row fills the last chunk
     size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
     inputs = [
         model.encoder_input(rows.take(chunk)[0])[member]
