@@ -197,6 +197,24 @@ def test_mixed_tables_are_lists_of_their_values(tmp_path):
     np.testing.assert_allclose(unknown, reference[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("of", ["dates", "intervals"])
+def test_categories_that_are_neither_text_nor_numbers_are_read(of, tmp_path):
+    """Those of ``pd.cut``, or of dates: a file with them could be written, and not be read."""
+    x = np.random.default_rng(0).normal(size=60)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.digitize(x, [-1, 1]), "D")
+    frame = pd.DataFrame({"x": x, "band": pd.cut(x, 4) if of == "intervals" else days})
+    frame["band"] = frame["band"].astype("category").mask(frame.index % 7 == 0)
+    estimator = VAETransformer(2, **SMALL).fit(frame)
+    estimator.save(tmp_path / "categories.vae")
+    model = runtime.load(tmp_path / "categories.vae")
+
+    expected = estimator.score_samples(frame)
+    for table in (frame, frame.astype(object).to_numpy().tolist()):
+        np.testing.assert_allclose(model.score_samples(table), expected, rtol=1e-6)
+    bands = model.impute(frame)[:, 1].tolist()
+    assert bands == estimator.impute(frame)["band"].tolist()
+
+
 def test_unsupported_parts_are_named(tmp_path):
     """A file that needs torch says so, and what of it does."""
     X = rows()[:, [0, 1, 8]]
