@@ -47,7 +47,7 @@ class CustomModule:
         """Build the module of each member.
 
         It is refused if it cannot be built, draws random numbers, or if its output depends on other
-        rows or has another shape.
+        rows, has another shape or is not finite.
         """
         parameter = f"The '{parameter}' parameter of CustomNetwork"
         try:
@@ -75,9 +75,12 @@ class CustomModule:
                 f"{(N_TEST_ROWS, n_in)}, an output of shape {(N_TEST_ROWS, n_out)}. "
                 f"{self.name} gave {_describe(out)}. {WIDTHS}"
             )
-        depends_on_rows = not torch.allclose(
-            out, torch.cat(halves), rtol=1e-3, atol=1e-5, equal_nan=True
-        )
+        if not torch.isfinite(out).all():
+            raise ValueError(
+                f"{parameter} must give finite numbers: of rows of numbers from -1 to 1, "
+                f"{self.name} gave {out[~torch.isfinite(out)][0].item()}."
+            )
+        depends_on_rows = not torch.allclose(out, torch.cat(halves), rtol=1e-3, atol=1e-5)
         if is_random or depends_on_rows:
             random = (
                 "draws from torch's global generator; of torch's layers only nn.Dropout has ours"

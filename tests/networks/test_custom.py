@@ -67,6 +67,13 @@ class Narrow(nn.Module):
         return self.layer(x)
 
 
+class Infinite(nn.Linear):
+    """A module that takes a logarithm of 0."""
+
+    def forward(self, x):
+        return super().forward(x).relu().log()
+
+
 X = bent_rows()
 
 
@@ -130,6 +137,8 @@ def test_a_function_may_return_copies_of_a_pretrained_module():
         ({"encoder": Pair}, r"2 outputs.*torch\.cat\(\[location, log_scale\], dim=1\)"),
         ({"encoder": Narrow}, r"'encoder'.*must give 4 numbers per row.*\(4, 3\)"),
         ({"decoder": partial(Wide, wide=3)}, "'decoder'.*unexpected keyword"),
+        ({"encoder": Infinite}, "'encoder'.*finite numbers.*Infinite gave -inf"),
+        ({"decoder": Infinite}, "'decoder'.*finite numbers.*Infinite gave -inf"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(own, said):
