@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_vae.inspection.base import DisplayMixin
+from sklearn_vae.persistence.validation import invalid_parameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +89,10 @@ class LossCurveDisplay(DisplayMixin):
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         from matplotlib import pyplot as plt
 
+        is_list = isinstance(self.history, Sequence) and len(self.history) > 0
+        if not is_list or any("iteration" not in record for record in self.history):
+            expected = "be a list of records with an 'iteration', as history_ of an estimator"
+            raise invalid_parameter(self, "history", expected, self.history)
         if ax is None:
             size = WIDTH * len(TERMS), HEIGHT
             self.axes_ = plt.subplots(1, len(TERMS), figsize=size, layout="constrained")[1]

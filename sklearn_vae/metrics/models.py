@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._typing import Rows, Target
 from sklearn_vae.numerics.random import MAX_DRAWS
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.persistence.validation import check_count, check_number
 from sklearn_vae.system.progress import show_progress
 from sklearn_vae.system.warnings import warn
 
@@ -108,6 +108,7 @@ def active_units(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
+    check_number("active_units", "threshold", threshold)
     estimator, X = final_step(estimator, X, "active_units", ("impute", "transform"))
     active = kl_per_dimension(estimator, X, y) > threshold
     n_active, n_components = int(active.sum()), len(active)

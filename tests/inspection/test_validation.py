@@ -7,6 +7,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import (
     ExplanationDisplay,
     LatentSpaceDisplay,
+    LossCurveDisplay,
     ManifoldDisplay,
     ReconstructionDisplay,
 )
@@ -63,6 +64,9 @@ def draw_images(vae, X, image_shape=(8, 8), **options):
             lambda vae, X: ExplanationDisplay(attributions=X[0], n_columns=0).plot(),
             "n_columns must be",
         ),
+        (lambda vae, X: LossCurveDisplay(history=3).plot(), "'history' .* Got 3 instead"),
+        (lambda vae, X: LossCurveDisplay(history=[]).plot(), r"'history' .* Got \[\] instead"),
+        (lambda vae, X: LossCurveDisplay(history=[{"loss": 1.0}]).plot(), "with an 'iteration'"),
     ],
 )
 def test_invalid_arguments_are_named(digits, draw, match):

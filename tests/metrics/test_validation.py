@@ -40,3 +40,11 @@ def test_a_pipeline_and_a_search_give_the_metric_of_their_last_step(metric):
 
     for estimator in (search, search.best_estimator_):
         np.testing.assert_array_equal(expected[0], metric(estimator, X)[0])
+
+
+@pytest.mark.parametrize("threshold", [-1, np.nan, "high", None])
+def test_a_threshold_that_is_no_number_of_nats_is_refused(threshold):
+    """All dimensions are above a negative one, and none above NaN."""
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=f"'threshold' .* >= 0. Got {threshold!r} instead"):
+        active_units(vae, X, threshold=threshold)
