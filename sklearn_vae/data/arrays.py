@@ -46,7 +46,12 @@ def array_of_list(values: Any) -> np.ndarray:
 
 
 def as_frame(X: Any) -> Any:
-    """Convert what narwhals does not read: record batches of pyarrow, sparse columns of pandas."""
+    """Convert what narwhals does not read: record batches of pyarrow, sparse columns of pandas.
+
+    Lazy tables, as of polars and dask, are refused.
+    """
+    if isinstance(as_narwhals(X), nw.LazyFrame):
+        raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")
     if pa is not None and isinstance(X, pa.RecordBatch):
         return pa.Table.from_batches([X])

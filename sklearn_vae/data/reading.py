@@ -277,8 +277,6 @@ def _time(dtype: str) -> tuple[str | None, bool]:
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
     frame = as_narwhals(as_frame(X))
-    if isinstance(frame, nw.LazyFrame):
-        raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):
         return _read_array(X)
     if str(frame.implementation.value) not in LIBRARIES:

@@ -41,3 +41,16 @@ def test_three_dimensional_arrays_are_refused_with_advice(estimator):
     """Three dimensions are one too many."""
     with pytest.raises(ValueError, match=r"dim 3.*X\.reshape\(len\(X\), -1\)"):
         estimator.fit(load_digits().images)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("library", ["polars", "dask.dataframe"])
+def test_lazy_tables_are_refused_with_advice(estimator, library):
+    """numpy would make objects of them, or an array without the names of the columns."""
+    lazy = pytest.importorskip(library)
+    frame = pd.DataFrame(X, columns=list("abc"))
+    table = lazy.from_pandas(frame, 1) if library != "polars" else lazy.from_pandas(frame).lazy()
+    fitted = VAETransformer(1, **SMALL).fit(X)
+    for call in (estimator.fit, fitted.score_samples):
+        with pytest.raises(TypeError, match=r"X is a lazy table; call collect\(\)"):
+            call(table)
