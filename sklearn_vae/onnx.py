@@ -182,7 +182,7 @@ def to_onnx(
     if not isinstance(estimator, VAETransformer):
         raise ValueError(f"estimator must be a VAETransformer. Got {estimator!r} instead.")
     check_is_fitted(estimator)
-    check_not_autoregressive(estimator, "to_onnx")
+    check_not_autoregressive(estimator.architecture_.network, "to_onnx")
     example_dtype = _torch_dtype(dtype)
     try:
         import onnx  # noqa: F401

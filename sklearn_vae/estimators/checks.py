@@ -81,9 +81,8 @@ def check_run(estimator: BaseEstimator) -> None:
         )
 
 
-def check_not_autoregressive(estimator: BaseEstimator, method: str) -> None:
+def check_not_autoregressive(network: Network, method: str) -> None:
     """Refuse an autoregressive decoder in a method that needs columns independent given z."""
-    network = estimator.architecture_.network
     if network.row_structure.is_autoregressive:
         raise ValueError(
             f"{method} needs columns that are independent given a code, and those of {network!r} "
@@ -93,8 +92,8 @@ def check_not_autoregressive(estimator: BaseEstimator, method: str) -> None:
 
 def check_allows_missing(estimator: BaseEstimator, method: str) -> None:
     """Refuse a network that does not allow missing values anywhere in a row."""
-    check_not_autoregressive(estimator, method)
     network = estimator.architecture_.network
+    check_not_autoregressive(network, method)
     if network.row_structure.variable_length:
         raise ValueError(
             f"{method} needs rows that may have missing values anywhere, and those of {network!r} "

@@ -396,7 +396,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         self, rows: np.ndarray, n_imputations: int | None = None, random_state: RandomState = None
     ) -> np.ndarray:
         """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
-        check_not_autoregressive(self, "impute")
+        check_not_autoregressive(self.architecture_.network, "impute")
         rows = without_unknown(rows, self._fields)
         is_incomplete = has_missing_values(rows)
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations or 1, axis=0)

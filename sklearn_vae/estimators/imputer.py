@@ -27,13 +27,16 @@ from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.caller import copy_columns
+from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
+from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
@@ -201,6 +204,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 verbose=self.verbose,
             )
         model = cast(VAETransformer | VAEDensity, self._clone(self.estimator))
+        network = resolve("network", getattr(model, "network", "mlp"))
+        if isinstance(network, Network):  # others are refused by the model's fit
+            check_not_autoregressive(network, "VAEImputer")
         is_free = getattr(model, "posterior", None) in ("gaussian", "full")
         if is_free and model.n_components == "auto":
             model.n_components = n_components

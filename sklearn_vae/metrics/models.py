@@ -223,7 +223,7 @@ def pit_calibration(
             f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."
         )
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-    check_not_autoregressive(estimator, "pit_calibration")
+    check_not_autoregressive(estimator.architecture_.network, "pit_calibration")
     rows = estimator._validate_with_conditions(X, y)
     fitted = estimator._predictor()
     transform = fitted.conditional_pit if is_conditional else fitted.marginal_pit

@@ -300,11 +300,12 @@ def test_values_of_a_step_have_units_of_their_own():
     "asked",
     [
         lambda vae: vae.impute(SHORT),
-        lambda vae: VAEImputer(vae).fit(SHORT).transform(SHORT),
+        lambda vae: VAEImputer(vae).fit(SHORT),  # before the training
+        lambda vae: VAEImputer(VAETransformer(network="gru")).fit(SHORT),
         lambda vae: pit_calibration(vae, SHORT),
         to_onnx,
     ],
-    ids=["impute", "VAEImputer", "pit_calibration", "to_onnx"],
+    ids=["impute", "VAEImputer", "VAEImputer by name", "pit_calibration", "to_onnx"],
 )
 def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
     """These need columns that are independent given the code."""
