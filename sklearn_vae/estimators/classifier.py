@@ -168,7 +168,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         rows = self._validate(X)
         self._check_settable()
         marginal = ClassMarginal(self.estimator_._predictor(), self.priors_)
-        return log_softmax(marginal.joint_log_density(rows, self.n_draws))
+        return log_softmax(marginal.joint_log_density(rows, int(self.n_draws)))
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)

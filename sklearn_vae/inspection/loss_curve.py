@@ -89,10 +89,11 @@ class LossCurveDisplay(DisplayMixin):
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         from matplotlib import pyplot as plt
 
-        is_list = isinstance(self.history, Sequence) and len(self.history) > 0
-        if not is_list or any("iteration" not in record for record in self.history):
+        history: Any = self.history
+        is_list = isinstance(history, Sequence) and len(history) > 0
+        if not is_list or any("iteration" not in record for record in history):
             expected = "be a list of records with an 'iteration', as history_ of an estimator"
-            raise invalid_parameter(self, "history", expected, self.history)
+            raise invalid_parameter(self, "history", expected, history)
         if ax is None:
             size = WIDTH * len(TERMS), HEIGHT
             self.axes_ = plt.subplots(1, len(TERMS), figsize=size, layout="constrained")[1]

@@ -300,4 +300,5 @@ def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
     final, X = final_step(estimator, X, "trimmed_score", ("score_samples",))
     given = (y,) if getattr(final, "conditional", False) else ()
     scores = np.sort(final.score_samples(X, *given))
-    return float(scores[math.ceil(TRIMMED * len(scores)) :].mean())
+    n_trimmed = min(math.ceil(TRIMMED * len(scores)), len(scores) - 1)
+    return float(scores[n_trimmed:].mean())

@@ -114,8 +114,7 @@ class IWAE(Objective):
     n_draws: int = 5
 
     def __post_init__(self) -> None:
-        n_draws = check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
-        object.__setattr__(self, "n_draws", n_draws)
+        check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
 
     def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.

@@ -22,9 +22,13 @@ LONGEST_TEXT = 200
 
 def check_integer(
     owner: object, name: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT
-) -> int:
-    """Return a field of ``owner`` as an int; refuse anything but an integer in a range."""
-    return check_count(f"The '{name}' parameter of {type(owner).__name__}", value, minimum, maximum)
+) -> None:
+    """Make a field of ``owner`` an int; refuse anything but an integer in a range.
+
+    numpy's integers of few bits would overflow.
+    """
+    parameter = f"The '{name}' parameter of {type(owner).__name__}"
+    object.__setattr__(owner, name, check_count(parameter, value, minimum, maximum))
 
 
 def check_count(name: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT) -> int:

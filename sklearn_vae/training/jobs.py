@@ -50,6 +50,10 @@ class TrainingConfig:
     # they would otherwise fit single rows before the means fit the manifold
     is_homoscedastic: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("max_iter", "batch_size", "patience"):  # numpy's int8 may overflow
+            object.__setattr__(self, name, int(getattr(self, name)))
+
     def n_steps(self, n_rows: int) -> int:
         """Return the number of gradient steps in an epoch over ``n_rows`` rows."""
         return max(-(-n_rows // self.batch_size), self.min_steps_per_epoch)

@@ -6,11 +6,12 @@ import torch
 from sklearn.feature_selection import mutual_info_regression
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import ELBO, IWAE, MMD, LinearWarmup, TotalCorrelation
-from sklearn_vae.posteriors import RelaxedCategorical
-from sklearn_vae.priors import MixturePrior
+from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.priors import MixturePrior, VampPrior
 from tests.conftest import bent_rows
 
 X = bent_rows(400)
@@ -301,3 +302,34 @@ def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
 
     for table in (rows, rng.permutation(rows)):
         assert VAETransformer(max_iter=1).fit_transform(table).shape[1] == 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        lambda n: {"batch_size": n, "max_iter": n, "n_iter_no_change": n},
+        lambda n: {"network": GRUNet(n_units=n)},
+        lambda n: {"prior": MixturePrior(n)},
+        lambda n: {"prior": VampPrior(n)},
+        lambda n: {"n_components": n, "posterior": RelaxedCategorical(n // 100)},
+        lambda n: {"n_components": n, "posterior": GaussianCategorical(n // 10)},
+    ],
+)
+def test_integers_of_8_bits_do_not_overflow(params):
+    """As those of a grid ``np.array([50, 100], dtype=np.int8)``."""
+    fits = [
+        VAETransformer(**{"n_components": 2, "max_iter": 1, "random_state": 0, **params(n)}).fit(X)
+        for n in (100, np.int8(100))
+    ]
+
+    np.testing.assert_array_equal(*(vae.score_samples(X[:9]) for vae in fits))
+
+
+def test_draws_of_a_classifier_may_be_an_integer_of_8_bits():
+    """Sizes of arrays are products of it."""
+    model, y = VAEClassifier(VAETransformer(2, max_iter=1, random_state=0)), X[:, 0] > 0
+    expected = model.set_params(n_draws=100).fit(X, y).predict_proba(X)
+
+    actual = model.set_params(n_draws=np.int8(100)).predict_proba(X)
+
+    np.testing.assert_array_equal(actual, expected)

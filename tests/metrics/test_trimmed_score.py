@@ -26,6 +26,14 @@ def test_the_trimmed_score_is_the_mean_without_the_lowest_twentieth(rng):
     assert trimmed_score(make_pipeline(of_classes), X, y) == given_y
 
 
+def test_the_trimmed_score_of_one_row_is_its_score(rng):
+    """A twentieth of it would leave nothing."""
+    X = rng.normal(size=(30, 3))
+    vae = SMALL.fit(X)
+
+    assert trimmed_score(vae, X[:1]) == vae.score(X[:1])
+
+
 def test_a_far_row_does_not_decide_a_search(rng):
     """In any fold, and at the end of a Pipeline."""
     X = np.vstack([rng.normal(size=(90, 3)), [1e4, 0, 0]])
