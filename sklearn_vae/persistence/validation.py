@@ -113,9 +113,10 @@ def check_annotations(owner: object, names: Iterable[str]) -> None:
         if not hasattr(owner, name):
             raise ValueError(f"{type(owner).__name__} has no {name!r}")
         value = getattr(owner, name)
-        if not matches(value, hints[name]):
+        if not matches(value, hint := hints[name]):
+            expected = "a finite number" if hint is float else hint
             raise ValueError(
-                f"{name!r} of {type(owner).__name__} must be {hints[name]}. "
+                f"{name!r} of {type(owner).__name__} must be {expected}. "
                 f"Got {value!r:.100} instead."
             )
 
