@@ -265,7 +265,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     def _architecture(self) -> MixtureArchitecture:
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
-        n_real = int(self._is_real().sum())
+        n_real = self._n_real
         columns = self.columns_.joint
         is_last = np.diff(columns.column_of_input, append=-1) != 0  # after its point masses
         step_of_column = columns.encoded_steps[is_last]
@@ -385,16 +385,15 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     def _default_mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Mixtures of ``mixtures="auto"``, by the number of training rows."""
-        is_real = self._is_real()
         max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
         largest = 2 ** int(math.log2(max(max_components, 1)))
         smaller = min(max(largest // 4, 8), largest)
         mixtures = [(1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag")]
-        if is_real.all():
+        if self._n_real == len(self.columns_.joint.order):
             mixtures.insert(1, INDEPENDENT)
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
             mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
-        if is_real.sum() > MAX_COLUMNS_FOR_FULL:
+        if self._n_real > MAX_COLUMNS_FOR_FULL:
             mixtures = [pair for pair in mixtures if pair[1] == "diag"]
         unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
         return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
@@ -404,11 +403,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         """Number of classes of y; 0 if it is not one column of classes."""
         return 0 if self.condition_encoder_ is None else len(self.condition_encoder_.class_prior)
 
-    def _is_real(self) -> np.ndarray:
-        """Mask of columns with a normal distribution, in the order of the model's input: (n,)."""
-        columns = self.columns_.joint
-        likelihoods = columns.likelihoods
-        return np.array([isinstance(likelihoods[j], Gaussian) for j in columns.order], bool)
+    @property
+    def _n_real(self) -> int:
+        """Number of columns with a normal distribution."""
+        blocks = self.columns_.joint.blocks
+        return sum(n for likelihood, n in blocks if isinstance(likelihood, Gaussian))
 
     # -- the fitted model ------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class FactorModel:
             rows = rows[np.lexsort(np.isnan(x[rows]).T)]
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
-        loc, variance = _moments(subset, subset_weight)
+        loc, variance = observed_moments(subset, subset_weight)
         completed = np.where(np.isnan(subset), loc, subset)
         start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
         loadings, noise = start.loadings, np.square(start.residual)
@@ -140,7 +140,7 @@ class ImputationLayer(nn.Module):
             buffer[member] = torch.as_tensor(value)
 
 
-def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def observed_moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute means and variances of the observed values; 0 and 1 where there are none."""
     observed = ~np.isnan(x)
     total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)

@@ -16,7 +16,7 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.numerics.array_api import Array, in_double, lgamma, log_sigmoid, namespace
+from sklearn_vae.numerics.array_api import Array, in_double, lgamma, namespace, softplus
 from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
@@ -215,7 +215,7 @@ class NegativeBinomial(Counts):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
-        root = namespace(log_rate).exp(0.5 * (log_rate + log_sigmoid(log_shape - log_rate)))
+        root = namespace(log_rate).exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:

@@ -25,7 +25,6 @@ from sklearn_vae.numerics.array_api import (
     as_type,
     concatenate,
     flatten,
-    log_sigmoid,
     log_softmax,
     logsumexp,
     namespace,
@@ -248,8 +247,8 @@ class Ordinal(Likelihood):
         xp, (loc, raw) = namespace(params[0]), params
         distance = self._thresholds(raw) - loc[..., None]  # (..., n, K-1)
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
-        log_up_to = pad(log_sigmoid(distance), 0, 1)
-        log_from = pad(log_sigmoid(-distance), 1, 0)
+        log_up_to = pad(-softplus(-distance), 0, 1)
+        log_from = pad(-softplus(distance), 1, 0)
         gap = xp.log(-xp.expm1(distance[..., :-1] - distance[..., 1:]))
         return log_up_to + log_from + pad(gap, 1, 1)
 

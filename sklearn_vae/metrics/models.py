@@ -182,7 +182,7 @@ def pit_calibration(
         one given all other columns of its row.
     n_draws : int, default=4096
         Codes over which distributions are averaged: drawn from p(z), or with
-        ``distribution="conditional"`` from a widened q(z|x), with importance weights. They
+        ``distribution="conditional"`` from p(z|x), with importance weights. They
         follow from the estimator's ``random_state``.
 
     Returns
@@ -299,4 +299,5 @@ def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
     final, X = final_step(estimator, X, "trimmed_score", ("score_samples",))
     given = (y,) if getattr(final, "conditional", False) else ()
     scores = np.sort(final.score_samples(X, *given))
-    return float(scores[math.ceil(TRIMMED * len(scores)) :].mean())
+    n_trimmed = min(math.ceil(TRIMMED * len(scores)), len(scores) - 1)
+    return float(scores[n_trimmed:].mean())

@@ -128,7 +128,7 @@ class OneHotColumns(BinaryColumns):
             if generator is not None:
                 chosen = draw_classes(of_classes, generator)
             p[is_lost] = chosen[:, None] == np.arange(p.shape[-1])
-        means = self.decode(p.reshape(values.shape), rounds=False, is_sample=False)
+        means = self.decode(p.reshape(values.shape), rounds=np.array(False), is_sample=False)
         return np.where(np.isnan(X), means, X)
 
 

@@ -104,7 +104,7 @@ class PointMassColumns(RealColumns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""
         cells = values.reshape(len(values), len(self.indices), self.width)
         probability, number = cells[..., :-1], self.unnormalize(cells[..., -1])
