@@ -82,10 +82,10 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 
 @serializable
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
-    """Estimate the density of rows of any table, draw new rows and fill gaps.
+    """Estimate the density of rows of any table, draw new rows and fill in missing values.
 
     Its scores and samples are better than those of :class:`VAETransformer`, which has codes. It is
-    a weighted mean of mixture models that networks refine. Missing cells are integrated out.
+    a weighted mean of mixture models that networks refine. Missing values are integrated out.
 
     Parameters
     ----------
@@ -96,15 +96,15 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Mixture of each member: number of components and type of covariance. ``"auto"`` chooses up
         to seven by the number of rows; see ``mixtures_``.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
-        Widths of the encoder's hidden layers, which the decoder mirrors.
+        Widths of the encoder's hidden layers, which the decoder mirrors. Smaller ones are faster.
     likelihood : str, Likelihood, list or dict, default="auto"
-        Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
+        Distributions of the columns, as of :class:`VAETransformer`, but no ``Gaussian(scale=...)``.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     max_iter : int, default=60
         Longest training in iterations; 0 keeps the mixtures alone.
     batch_size : int, default=128
-        Rows in a gradient step.
+        Rows in a gradient step. Seldom needs a change.
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.0
@@ -113,11 +113,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
         rows on; smaller tables are trained for two iterations, and members weigh the same.
     validation_fraction : float, default=0.15
-        Fraction of the rows to hold out.
+        Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=10
-        Iterations without progress after which the training of a member stops.
+        Iterations without progress after which the training of a member stops. 5 for speed.
     refit : bool, default=True
-        Whether to train further on all rows, the held-out ones included.
+        Whether to train further on all rows, the held-out ones included. False for speed.
     callbacks, checkpoint, device, verbose : default=None, None, "auto", False
         As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None

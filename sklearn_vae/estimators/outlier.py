@@ -280,7 +280,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, or a source of batches as in ``fit``. Training rows are scored as new ones are.
+            Rows, or a source of chunks as in ``fit``. Training rows are scored as new ones are.
 
         Returns
         -------

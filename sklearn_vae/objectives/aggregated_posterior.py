@@ -120,7 +120,7 @@ class AggregatedPosteriorPenalty(ELBO):
 @serializable
 @dataclass(frozen=True)
 class TotalCorrelation(AggregatedPosteriorPenalty):
-    r"""The ELBO minus a weight times the total correlation of the codes (β-TCVAE).
+    r"""For independent latent dimensions: the ELBO with a penalty of their dependence (β-TCVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
@@ -199,7 +199,7 @@ def _mean_kernel(
 @serializable
 @dataclass(frozen=True)
 class MMD(AggregatedPosteriorPenalty):
-    r"""The ELBO minus a weight times the MMD of q(z) from the prior (InfoVAE).
+    r"""For informative codes that are distributed as the prior: the ELBO with an MMD (InfoVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)) - w \, MMD^2(q(z), p(z)),

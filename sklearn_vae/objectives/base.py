@@ -71,7 +71,7 @@ Schedule = Callable[[int], float]
 @serializable
 @dataclass(frozen=True)
 class LinearWarmup:
-    """Linear warm-up of the KL weight (KL annealing).
+    """A beta that rises in the first iterations (KL annealing).
 
     Parameters
     ----------
