@@ -4,8 +4,8 @@ import numpy as np
 
 from sklearn_vae._typing import Rows
 
-# Scores that differ by less, as a fraction or in their unit, are equal: rounding errors depend on
-# the other rows of a batch, and are not to break ties.
+# Scores that differ by less, as a fraction or in their unit, are equal, and so are logarithms:
+# rounding errors depend on the other rows of a batch, and are not to break ties.
 ROUNDING = 1e-9
 
 

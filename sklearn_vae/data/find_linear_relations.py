@@ -6,14 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae.data.linear_relations import LinearRelation
-from sklearn_vae.data.training_column import TrainingColumn, recording
+from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.row_subsets import small_batches, spread_out
 
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Evidence for a relation, at least, in nats: chance, or a similar one, would give it with e^-20.
-MIN_EVIDENCE = 20.0
 # Distinct values of a column that follows from others, at least.
 MIN_VALUES = 10
 # Width of the values that agree, as a fraction of the largest one, where none is recorded in steps:

@@ -203,7 +203,6 @@ class Predictor(TorchModel, FittedVAE):
         if self.correction is not None:
             shape = (1 + architecture.n_components, architecture.n_columns)
             check_array("correction", self.correction, "f", shape)
-        if self.code_range is not None:
             shape = (2, architecture.n_components)
             check_array("range of the codes", self.code_range, "f", shape)
 

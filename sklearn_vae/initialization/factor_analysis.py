@@ -29,7 +29,7 @@ RESIDUAL_PRIOR_ROWS = 0.1
 MIN_RESIDUAL_FRACTION = 1e-4
 # EM uses a subset of the rows with about this many entries, of at least so many rows.
 MAX_ENTRIES = 1 << 20
-MIN_ROWS = 2048
+MIN_EM_ROWS = 2048
 CHUNK_ROWS = 2048
 # The number of factors: maximum root-mean-square error of approximation (RMSEA) of a close fit.
 CLOSE_FIT = 0.06
@@ -69,7 +69,7 @@ class FactorModel:
 
         Standard deviations of residuals are at least ``min_residual``.
         """
-        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_ROWS))
+        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_EM_ROWS))
         if len(rows) > CHUNK_ROWS:  # rows with the same missing values follow one another
             rows = rows[np.lexsort(np.isnan(x[rows]).T)]
         subset = x[rows].astype(np.float64)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Standardized values are clipped here, so that their squares stay finite.
 MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
+# Probability of values other than those that are ruled out, at least: means are divided by it.
+LEAST_REST = 1e-6
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 MAX_DISTANCE = 1e300
 # Squared distance of rows that differ in the class of one column, the mean one of two standardized

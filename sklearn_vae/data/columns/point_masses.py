@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
+    LEAST_REST,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 COMMON_FROM = 0.02
 MAX_POINT_MASSES = 12
 FEW_VALUES = 24
-# Probability, at least, that a value is none of another column, where a mean is divided by it.
-LEAST_REST = 1e-6
 
 
 @serializable
