@@ -28,8 +28,8 @@ X_train, X_test = train_test_split(X, random_state=0)
 vae = VAETransformer(n_components=4, random_state=0).fit(X_train)
 
 
-def draw_calibration(model, **options):
-    result = pit_calibration(model, X_test, **options)
+def draw_calibration(model):
+    result = pit_calibration(model, X_test)
     _, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     u, width = np.linspace(0, 1, 101), kstwo.ppf(0.95, len(X_test))
     ax.fill_between(u, np.maximum(u - width, 0), np.minimum(u + width, 1), color="0.85")
@@ -52,11 +52,3 @@ linear = VAETransformer(
 ).fit(X_train)
 
 draw_calibration(linear)
-
-# %%
-# Now each value is predicted from the other values of its row. Radius, perimeter and area determine
-# each other almost exactly. The predicted distributions of the model are too wide for them, so PITs
-# are concentrated in the middle, where their curves are steep. Curves that are steep at both ends
-# would mean predicted distributions that are too narrow.
-
-draw_calibration(vae, distribution="conditional", n_draws=1024)

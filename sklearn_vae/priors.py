@@ -25,7 +25,7 @@ from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.requirements import Requirement, no_free_bits
+from sklearn_vae.requirements import Requirement, needs_diagonal_gaussian, no_free_bits
 
 if TYPE_CHECKING:
     import torch
@@ -325,12 +325,7 @@ class VampPrior(_Mixture):
     """
 
     requirements = (
-        Requirement(
-            "posterior",
-            lambda posterior: posterior.is_diagonal_gaussian,
-            "'gaussian'",
-            "which is a mixture of diagonal Gaussian posteriors",
-        ),
+        needs_diagonal_gaussian("which is a mixture of diagonal Gaussian posteriors"),
         NO_FREE_BITS,
     )
 

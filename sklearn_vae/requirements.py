@@ -31,6 +31,22 @@ def no_free_bits(reason: str) -> Requirement:
     return Requirement("objective", lambda objective: not objective.free_bits, allowed, reason)
 
 
+def needs_elbo(reason: str) -> Requirement:
+    """Return the condition that the objective is an ELBO without a penalty."""
+    return Requirement("objective", lambda objective: objective.is_elbo, "'elbo'", reason)
+
+
+def needs_normal_prior(reason: str) -> Requirement:
+    """Return the condition that the prior is a standard normal distribution."""
+    return Requirement("prior", lambda prior: prior.is_standard_normal, "'normal'", reason)
+
+
+def needs_diagonal_gaussian(reason: str) -> Requirement:
+    """Return the condition that q(z|x) is a diagonal Gaussian."""
+    is_met = lambda posterior: posterior.is_diagonal_gaussian  # noqa: E731
+    return Requirement("posterior", is_met, "'gaussian'", reason)
+
+
 def are_met(requirements: Iterable[Requirement], resolved: Mapping[str, Any]) -> bool:
     """Whether the values of parameters meet requirements."""
     return all(is_met(resolved[parameter]) for parameter, is_met, *_ in requirements)

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.anomaly.calibration import ROUNDING
 from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
@@ -25,9 +26,6 @@ BODY_FRACTION = 0.8
 # scale of zero, and a score of zero has no logarithm.
 MIN_SCALE = 1e-2
 MIN_RELATIVE_SCORE = 1e-6
-# Smaller scores are rounding errors of zero: distances of equal rows, in standard deviations.
-# Logarithms that differ by less are equal.
-ROUNDING = 1e-9
 
 
 @serializable

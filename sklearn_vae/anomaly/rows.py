@@ -79,16 +79,18 @@ class ScoredRows:
             reference.mark_unknown(new.X, j)
         return new, reference
 
-    def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
-        """Replace classes that these rows do not have by ``UNKNOWN``: (n, n_features) -> the same.
+    def match(
+        self, X: np.ndarray, fields: Sequence[Field] | None, *, are_new: bool = False
+    ) -> "ScoredRows":
+        """Rows (n, n_features) whose reference are these, in double precision.
 
-        Rows are then in double precision, as these are. A dtype may declare classes. ``fields`` are
-        the types of the columns, if they are not all numbers.
+        Classes that these rows do not have, as a dtype may declare them, are ``UNKNOWN``.
+        ``fields`` are the types of the columns, if they are not all numbers.
         """
         X = X.astype(np.float64)
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             self.mark_unknown(X, j)
-        return X
+        return ScoredRows(X, self.columns, self.model, self, are_new=are_new)
 
     def mark_unknown(self, X: np.ndarray, column: int) -> None:
         """Replace classes of a column that these rows do not have, in place: (n, n_features)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows, one_hot
+from sklearn_vae.data.columns.base import CLASS_SQUARED_DISTANCE
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
@@ -29,8 +30,6 @@ BANDWIDTH_FRACTION = 0.05
 MIN_BANDWIDTH = 0.01
 # Weight of a class's frequency among all reference rows.
 MARGINAL_WEIGHT = 0.05
-# Squared distance of rows that differ in one class, the mean one of two standardized numbers.
-CLASS_SQUARED_DISTANCE = 2.0
 # Smallest probability with a logarithm.
 TINY = 1e-300
 

@@ -6,14 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae.data.linear_relations import LinearRelation
-from sklearn_vae.data.training_column import TrainingColumn, recording
+from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.row_subsets import small_batches, spread_out
 
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Evidence for a relation, at least, in nats: chance, or a similar one, would give it with e^-20.
-MIN_EVIDENCE = 20.0
 # Distinct values of a column that follows from others, at least.
 MIN_VALUES = 10
 # Width of the values that agree, as a fraction of the largest one, where none is recorded in steps:
@@ -230,14 +228,30 @@ class _Search:
         if not is_told.all():
             told = np.array(sources)[is_told].tolist()
             return self._relation(derived, told) if told else NONE
+        evidence, found = self._simplest(relation, self.mean[sources], room)
+        if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
+            return 0.0, None
+        if (width := self.least_width[derived]) < found.width:
+            lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
+            exact = replace(found, width=width, lattice=lattice)
+            found = exact if self._holds(exact) else found
+        return evidence, found
+
+    def _simplest(
+        self, relation: LinearRelation, mean: np.ndarray, room: float
+    ) -> tuple[float, LinearRelation | None]:
+        """Round the coefficients of a relation, as far as its squared errors leave room.
+
+        ``mean`` (k,) is that of the sources. Return the evidence for the likeliest one, and it.
+        """
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
         best: tuple[float, LinearRelation | None] = NONE
-        for cost, coefficients in _round_numbers(slopes):
-            change = coefficients - slopes
+        for cost, coefficients in _round_numbers(relation.coefficients):
+            change = coefficients - relation.coefficients
             added = (len(self.rows) - 1) * (change @ relation.covariance @ change)
             if coefficients.all() and added <= room:
-                intercept = float(self.mean[derived] - self.mean[sources] @ coefficients)
+                intercept = float(relation.intercept - mean @ change)
                 rounded = replace(relation, coefficients=coefficients, intercept=intercept)
                 for intercept_cost, intercept, is_exact in self._intercepts(rounded):
                     # against similar relations that do not hold: each row would with a probability
@@ -246,14 +260,7 @@ class _Search:
                     evidence -= cost + intercept_cost
                     if evidence > best[0]:
                         best = float(evidence), replace(rounded, intercept=intercept)
-        evidence, found = best
-        if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
-            return 0.0, None
-        if (width := self.least_width[derived]) < found.width:
-            lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
-            exact = replace(found, width=width, lattice=lattice)
-            found = exact if self._holds(exact) else found
-        return evidence, found
+        return best
 
     @np.errstate(all="ignore")
     def _intercepts(self, relation: LinearRelation) -> list[tuple[float, float, bool]]:

@@ -172,10 +172,7 @@ def find_candidates(values: Values) -> list[Candidate]:
     if not values.step:  # only atoms occur again
         is_few = len(common) <= min(MAX_VALUES, values.n_rows / COMMON_ROWS)
         return _with_point_masses(values, common | (is_few & (values.rows >= 2)))
-    found = _with_point_masses(values, np.zeros_like(common))
-    if common.any():
-        found += _with_point_masses(values, common)
-    found += _counts(values)
+    found = [*_with_point_masses(values, common), *_counts(values)]
     if len(values.values) <= MAX_VALUES:
         ((marginal, log_density),) = _with_point_masses(values, np.ones_like(common))
         repeated = values.rows >= 2

@@ -7,11 +7,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
+from sklearn_vae.data.training_column import MIN_EVIDENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
-# Evidence that labels follow from a code, at least, in nats: chance would give it with e^-20.
-MIN_EVIDENCE = 20.0
 # Rows that are looked at first: few refuse most labels.
 FEW_ROWS = 64, 1024
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns

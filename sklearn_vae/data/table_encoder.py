@@ -277,10 +277,7 @@ class TableEncoder:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
         X = X[:, : self.n_features]
-        values = self.inverse_transform(encoded, observed=X)
-        if is_rounded.any():
-            rounded = self.inverse_transform(encoded, rounds=True, observed=X)
-            values = np.where(is_rounded, rounded, values)
+        values = self.inverse_transform(encoded, is_rounded=is_rounded, observed=X)
         return self.complete(X, self.within_bounds(values))
 
     def complete(
@@ -343,19 +340,21 @@ class TableEncoder:
         self,
         values: np.ndarray,
         *,
-        rounds: bool = False,
+        is_rounded: np.ndarray | bool = False,
         is_sample: bool = False,
         seed: int | None = None,
         observed: np.ndarray | None = None,
     ) -> np.ndarray:
         """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        With ``rounds``, means of binary columns and counts are rounded to possible values; those
-        of categories always are. Samples are rounded, and keep to the bounds and recording steps
-        of real columns. The seed draws levels that share a class; without one, each is the most
-        frequent. Cells that equal others do so where these are ``observed`` (n, n_features), too.
+        Means of binary columns and counts with mask ``is_rounded`` (n_features,) are rounded to
+        possible values; those of categories always are. Samples are rounded, and keep to the
+        bounds and recording steps of real columns. The seed draws levels that share a class;
+        without one, each is the most frequent. Cells that equal others do so where these are
+        ``observed`` (n, n_features), too.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
+        is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
         generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
         first = 0
         for group in self.groups:
@@ -363,6 +362,7 @@ class TableEncoder:
             for some in small_batches(values):
                 encoded = values[some, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
+                    rounds = is_rounded[group.indices]
                     decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
                     if seed is not None:
                         decoded = group.draw_levels(decoded, generator)
@@ -527,17 +527,12 @@ class TableEncoder:
         return incomplete
 
     def check_values(
-        self,
-        X: np.ndarray,
-        fields: Sequence[Field] | None = None,
-        *,
-        unknown_is_missing: bool = False,
+        self, X: np.ndarray, fields: Sequence[Field] | None, handle_unknown: str
     ) -> np.ndarray:
-        """Refuse unseen values, or replace them by NaN: (n, n_features) -> (n, n_features)."""
-        unseen = self.is_unseen(X)
-        if not unseen.any():
+        """Refuse unseen values, keep them or replace them by NaN: (n, n_features) -> same."""
+        if handle_unknown == "infrequent" or not (unseen := self.is_unseen(X)).any():
             return X
-        if not unknown_is_missing:
+        if handle_unknown == "error":
             raise ValueError(f"{self.describe_unseen(X, fields)[0]}.")
         return np.where(unseen, np.nan, X)
 

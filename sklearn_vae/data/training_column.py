@@ -10,6 +10,8 @@ from sklearn_vae.data.fields import Field
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
+# Evidence for a relation between columns, at least, in nats: chance would give it with e^-20.
+MIN_EVIDENCE = 20.0
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING_ULPS = 8
 ROUNDING = ROUNDING_ULPS * float(np.finfo(np.float64).eps)

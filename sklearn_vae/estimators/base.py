@@ -281,9 +281,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         With ``columns`` (indices), the others become missing, and a data frame may lack them.
         """
         rows = self._to_numbers(X, reset=False, columns=columns)
-        if self.handle_unknown != "infrequent":
-            is_missing = self.handle_unknown == "missing"
-            rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)
+        rows = self.columns_.check_values(rows, self._fields, self.handle_unknown)
         if self.architecture_.network.row_structure.n_steps is not None:
             check_row_lengths(self.architecture_, rows, self.columns_.is_empty)
         if columns is None:

@@ -82,10 +82,10 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 
 @serializable
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
-    """Estimate the density of rows of any table, draw new rows and fill gaps.
+    """Estimate the density of rows of any table, draw new rows and fill in missing values.
 
     Its scores and samples are better than those of :class:`VAETransformer`, which has codes. It is
-    a weighted mean of mixture models that networks refine. Missing cells are integrated out.
+    a weighted mean of mixture models that networks refine. Missing values are integrated out.
 
     Parameters
     ----------
@@ -96,15 +96,15 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Mixture of each member: number of components and type of covariance. ``"auto"`` chooses up
         to seven by the number of rows; see ``mixtures_``.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
-        Widths of the encoder's hidden layers, which the decoder mirrors.
+        Widths of the encoder's hidden layers, which the decoder mirrors. Smaller ones are faster.
     likelihood : str, Likelihood, list or dict, default="auto"
-        Distributions of the columns, as of :class:`VAETransformer`. Scales are the mixtures'.
+        Distributions of the columns, as of :class:`VAETransformer`, but no ``Gaussian(scale=...)``.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     max_iter : int, default=60
         Longest training in iterations; 0 keeps the mixtures alone.
     batch_size : int, default=128
-        Rows in a gradient step.
+        Rows in a gradient step. Seldom needs a change.
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.0
@@ -113,11 +113,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
         rows on; smaller tables are trained for two iterations, and members weigh the same.
     validation_fraction : float, default=0.15
-        Fraction of the rows to hold out.
+        Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=10
-        Iterations without progress after which the training of a member stops.
+        Iterations without progress after which the training of a member stops. 5 for speed.
     refit : bool, default=True
-        Whether to train further on all rows, the held-out ones included.
+        Whether to train further on all rows, the held-out ones included. False for speed.
     callbacks, checkpoint, device, verbose : default=None, None, "auto", False
         As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None
@@ -265,7 +265,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     def _architecture(self) -> MixtureArchitecture:
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
-        n_real = int(self._is_real().sum())
+        n_real = self._n_real
         columns = self.columns_.joint
         is_last = np.diff(columns.column_of_input, append=-1) != 0  # after its point masses
         step_of_column = columns.encoded_steps[is_last]
@@ -385,16 +385,15 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     def _default_mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Mixtures of ``mixtures="auto"``, by the number of training rows."""
-        is_real = self._is_real()
         max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
         largest = 2 ** int(math.log2(max(max_components, 1)))
         smaller = min(max(largest // 4, 8), largest)
         mixtures = [(1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag")]
-        if is_real.all():
+        if self._n_real == len(self.columns_.joint.order):
             mixtures.insert(1, INDEPENDENT)
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
             mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
-        if is_real.sum() > MAX_COLUMNS_FOR_FULL:
+        if self._n_real > MAX_COLUMNS_FOR_FULL:
             mixtures = [pair for pair in mixtures if pair[1] == "diag"]
         unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
         return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
@@ -404,11 +403,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         """Number of classes of y; 0 if it is not one column of classes."""
         return 0 if self.condition_encoder_ is None else len(self.condition_encoder_.class_prior)
 
-    def _is_real(self) -> np.ndarray:
-        """Mask of columns with a normal distribution, in the order of the model's input: (n,)."""
-        columns = self.columns_.joint
-        likelihoods = columns.likelihoods
-        return np.array([isinstance(likelihoods[j], Gaussian) for j in columns.order], bool)
+    @property
+    def _n_real(self) -> int:
+        """Number of columns with a normal distribution."""
+        blocks = self.columns_.joint.blocks
+        return sum(n for likelihood, n in blocks if isinstance(likelihood, Gaussian))
 
     # -- the fitted model ------------------------------------------------------------
 

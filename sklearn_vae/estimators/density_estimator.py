@@ -176,7 +176,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score, or a source of batches as in ``fit``.
+            Rows to score, or a source of chunks as in ``fit``.
         y : array-like of shape (n_samples,), default=None
             Conditions of a model with ``conditional=True``, as in ``score_samples``; otherwise
             ignored.
@@ -215,7 +215,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score, or a source of batches as in ``fit``.
+            Rows to score, or a source of chunks as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions: the score is then log p(x|y). Without y it is
             log p(x), by the frequencies of the classes in ``fit``.
@@ -232,9 +232,15 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Nats per row. Binary and constant columns count as probabilities.
+            Nats per row. Classes, counts and constant columns count as probabilities.
         std : ndarray of shape (n_samples,)
             Only with ``return_std=True``. Intervals of 90 % cover 85 to 90 % of most tables' rows.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the columns of ``fit``, y is missing or not allowed, or another
+            argument is invalid.
         """
         check_is_fitted(self)
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
@@ -358,15 +364,16 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         random_state: RandomState = None,
         y: Target = None,
     ) -> Any:
-        """Fill missing cells by what the other cells of their rows suggest.
+        """Fill in missing values by what the other values of their rows suggest.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+            Rows, missing values of which are NaN (or None, or ``pandas.NA``).
         n_imputations : int, default=None
             Number of tables to draw, for multiple imputation, at most 65,536. None makes one table
-            of means, medians of ordered classes and the likeliest of others.
+            of means, medians of positive columns and of ordered classes, and the likeliest class of
+            others.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws; None takes the estimator's own.
         y : scalar or array-like of shape (n_samples,), default=None
@@ -375,7 +382,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
-            X without missing cells, of the type that X had in ``fit``. With ``n_imputations``, an
+            X without missing values, of the type that X had in ``fit``. With ``n_imputations``, an
             array of shape (n_imputations, n_samples, n_features), or a list of data frames.
         """
         check_is_fitted(self)

@@ -49,7 +49,7 @@ BATCH_OF_LARGE_TABLES = 512
 
 @serializable
 class VAEImputer(TransformerMixin, MetaEstimator):
-    """Fill missing cells by what the other cells of their rows suggest.
+    """Fill in missing values by what the other values of their rows suggest.
 
     It is fitted to the incomplete rows. Give columns of any type in their own units. Numbers get
     their mean, or their median in a positive column; ordered classes the median, and others the

@@ -26,6 +26,7 @@ from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
     conformal_threshold,
+    labels,
     margins,
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
@@ -219,7 +220,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """
         model = self.estimator_
         normal: Any = Gaussian("per_column")
-        if (fields := model._fields) is not None:  # the types of others decide
+        fields = model._fields
+        if fields is not None:  # the types of others decide
             normal = [normal if field.categories is None else "auto" for field in fields]
         self.distance_encoder_ = model._fit_encoder(X, None, normal, is_plain=True)
         self.reference_samples_ = X
@@ -237,7 +239,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            self.calibration_scores_ = np.sort(self._scores(self._scored_rows(calibration)))
+            are_new = bool(self.novelty) and reference.are_often_repeated
+            rows = reference.match(calibration, fields, are_new=are_new)
+            self.calibration_scores_ = np.sort(self._scores(rows))
             n_rows = len(self.calibration_scores_)
             smallest_rate = 1 / (1 + n_rows)
             if self.contamination != "auto" and contamination < smallest_rate:
@@ -247,7 +251,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                     f"{smallest_rate:.2g}. More rows or a larger calibration_fraction lower it."
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
-        self.attribution_baseline_ = AttributionBaseline.fit(reference, -scores)
+        self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
         del _REFERENCES[self]  # which has coordinates that are in the scorer by now
 
     def _fit_folds(
@@ -276,7 +280,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, or a source of batches as in ``fit``. Training rows are scored as new ones are.
+            Rows, or a source of chunks as in ``fit``. Training rows are scored as new ones are.
 
         Returns
         -------
@@ -304,7 +308,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             -1 for outliers, 1 for inliers.
         """
         self.fit(X, **params)
-        return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
+        return labels(self._training_scores(X), self.offset_)
 
     def report(self, X: Table, *, n_columns: int = 1) -> Any:
         """List the rows that ``predict`` flags, with the cells that make them anomalous.
@@ -434,9 +438,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         knows better.
         """
         reference = self._reference_rows()
-        X = reference.match(X, self.estimator_._fields)
         are_new = may_be_new and bool(self.novelty) and reference.are_often_repeated
-        return ScoredRows(X, reference.columns, reference.model, reference, are_new=are_new)
+        return reference.match(X, self.estimator_._fields, are_new=are_new)
 
     def _scores(self, rows: ScoredRows) -> np.ndarray:
         """Normality score of each row: (n,)."""

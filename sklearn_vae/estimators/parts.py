@@ -13,7 +13,7 @@ from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Sch
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.requirements import Requirement, are_met, check_requirements
+from sklearn_vae.requirements import Requirement, are_met, check_requirements, needs_elbo
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {
@@ -23,14 +23,7 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "objective": OBJECTIVES,
 }
 # Requirements of an autoregressive decoder, whose scales depend on the steps before.
-AUTOREGRESSIVE = (
-    Requirement(
-        "objective",
-        lambda objective: objective.is_elbo,
-        "'elbo'",
-        "whose decoder is autoregressive",
-    ),
-)
+AUTOREGRESSIVE = (needs_elbo("whose decoder is autoregressive"),)
 
 
 def resolve(parameter: str, value: object) -> Any:

@@ -65,29 +65,31 @@ ROWS_FOR_CORRECTION = 10_000
 class VAETransformer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor, Dataset]
 ):
-    """Compress the rows of a table to a few codes, score them, draw new ones and fill their gaps.
+    """Compress rows of a table to a few numbers, score and draw rows, fill in missing values.
 
     It has the methods of ``PCA`` and ``GaussianMixture``. Give columns of any type in their own
-    units, with or without missing cells: nothing needs encoding or scaling.
+    units, with or without missing values: nothing needs encoding or scaling.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number of codes per row. ``"auto"`` chooses at most 8; see ``n_components_``.
+        Length of a code. ``"auto"`` chooses it by the columns and rows; see ``n_components_``. Set
+        2 for a picture, more for better reconstructions.
     network : {"mlp", "conv", "gru"} or network, default="mlp"
         Network for tables, images (``"conv"``) or sequences (``"gru"``). Give an object to set its
         parameters, such as ``GRUNet(n_units=32)``, or to have modules of your own,
         ``CustomNetwork(encoder=..., decoder=...)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
-        Widths of the encoder's hidden layers, which the decoder mirrors. Empty for a linear model.
+        Widths of the encoder's hidden layers, which the decoder mirrors. Smaller ones are faster
+        and overfit less; empty for a linear model.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns, one for all or one each, in a dict by name or index:
         ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
         ``"categorical"``, ``"ordinal"``, ``"poisson"``, ``"negative_binomial"``, or objects.
         ``"auto"`` chooses them by the values; look at ``columns_``.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
-        Treatment of values that ``fit`` did not see: a small probability, a missing cell, or an
-        error.
+        Treatment of values that ``fit`` did not see: a small probability, a missing value, or
+        an error.
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     prior : {"auto", "mixture", "normal", "vamp"} or prior, default="auto"
@@ -101,12 +103,12 @@ class VAETransformer(
         are independent, ``"mmd"`` for informative ones. Give an object to set its parameters, such
         as ``ELBO(free_bits=0.2)`` where codes are not used.
     beta : float or callable, default=1.0
-        Weight of the KL. Below 1, reconstructions are better; above 1, fewer codes are used. A
-        function of the iteration, such as :class:`LinearWarmup`, changes it.
+        Weight of the KL. Below 1, reconstructions are better; above 1, fewer dimensions are
+        used. A function of the iteration, such as :class:`LinearWarmup`, changes it.
     max_iter : int, default=200
         Longest training in iterations, which early stopping seldom needs.
     batch_size : int or "auto", default="auto"
-        Rows in a gradient step. ``"auto"`` is 128 up to 3,200 rows, else 256.
+        Rows in a gradient step, seldom to be changed. ``"auto"`` is 128 up to 3,200 rows, else 256.
     learning_rate : float, default=1e-2
         Size of the first steps. Lower it if training diverges.
     weight_decay : float, default=0.01
@@ -115,17 +117,19 @@ class VAETransformer(
         Whether held-out rows end the training. ``"auto"`` does so from 100 rows on; smaller tables
         are trained for one iteration.
     validation_fraction : float, default=0.15
-        Fraction of the rows to hold out.
+        Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=8
         Iterations without progress after which the learning rate falls, and later training stops.
+        5 for speed.
     refit : bool, default=True
-        Whether to train further on all rows, the held-out ones included.
+        Whether to train further on all rows, the held-out ones included. False for speed.
     n_init : int or "auto", default="auto"
         Number of initializations; the best is kept. ``"auto"`` is one, or two for curved data.
+        Set 3 to 5 for rows on curved surfaces.
     ensemble : bool, default=False
         True to keep the models of all initializations as one density.
     callbacks : list of skorch callbacks, default=None
-        Called at every iteration.
+        Called at every iteration, to watch or to stop training.
     checkpoint : str or path-like, default=None
         File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
     device : str, default="auto"
@@ -139,7 +143,7 @@ class VAETransformer(
     Attributes
     ----------
     n_components_ : int
-        Number of codes per row.
+        Length of a code.
     prior_ : prior
         Prior of the codes.
     columns_ : TableEncoder
@@ -280,7 +284,7 @@ class VAETransformer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A chunk of rows, or a source of batches as in ``fit``.
+            A chunk of rows, or a source of chunks as in ``fit``.
         y : array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows; the first chunk must have all
             classes. Otherwise ignored.
@@ -458,7 +462,7 @@ class VAETransformer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows, or a source of batches as in ``fit``.
+            Rows, in the units of the training rows, or a source of chunks as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows. Classes may be left out.
 

@@ -6,6 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.numerics.row_subsets import batches
@@ -32,9 +35,9 @@ class AveragedImputation:
     @cached_property
     def is_averaged(self) -> np.ndarray:
         """Mask of the columns imputed by means, not by classes or one of two values."""
-        names = np.array([type(likelihood).__name__ for likelihood in self.encoder.likelihoods])
-        has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
-        return ~(has_classes | (self.is_rounded & np.isin(names, ("Bernoulli", "OneHot"))))
+        mask = self.encoder.mask
+        has_classes = mask(CategoricalColumns, OrdinalColumns, ConstantColumns)
+        return ~(has_classes | (self.is_rounded & mask(BinaryColumns, OneHotColumns)))
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""

@@ -107,8 +107,8 @@ def hide_cells(
 
     ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
     and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
-    and ``is_class`` (n_features,). With classes, a row gets no more missing cells than the other
-    row has, as trees have learned from as many, but one if all rows have equally many.
+    and ``is_class`` (n_features,). With classes, a row ends with as many missing cells as the
+    row that its pattern is from, and with one more if all rows miss equally many.
     """
     with np.errstate(all="ignore"):  # numbers near the largest ones overflow
         cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])

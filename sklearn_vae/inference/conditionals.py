@@ -1,11 +1,8 @@
-"""Distributions of columns given others: means and draws of missing values, log p, PIT values.
+"""Distributions of columns given others: means and draws of missing values, log p.
 
-They are averages over p(z|observed values), by importance sampling. The probability integral
-transform (PIT) of a value is its distribution function there, with the jumps of discrete columns
-filled in at random.
+They are averages over p(z|observed values), by importance sampling.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,55 +10,20 @@ from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.posterior_sampling import average, sample_posterior
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
-
-
-def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """P(< value) and P(= value) by draws (M, K, l) of the prior: (M, B, n) -> (B, 2, n_columns)."""
-    z = z.unsqueeze(2)
-    if model.n_conditions:
-        z = z.expand(-1, -1, x.shape[1], -1)
-    below, equal = model.likelihood.cdf(model.decode(z, x), x[:1])  # (M, K, B, d)
-    return torch.stack([below.mean((0, 1)), equal.mean((0, 1))]).movedim(0, 1)
-
-
-def conditional_cdf(model: VAE, x: Tensor, points: Points) -> Tensor:
-    """P(< value) and P(= value) given the other columns: (M, B, n) -> (B, 2, n_columns)."""
-    params, _, log_weight = _leave_one_out(model, x, points)
-    weight = torch.softmax(log_weight, dim=0)
-    below, equal = (p.flatten(0, 1) for p in model.likelihood.cdf(params, x[:1].unsqueeze(1)))
-    return torch.stack([(weight * below).sum(0), (weight * equal).sum(0)]).movedim(0, 1)
+from sklearn_vae.numerics.random import sample_categorical
 
 
 def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
     """Log p(column | other columns) in nats: (M, B, n) -> (B, n_columns)."""
-    _, log_prob, log_weight = _leave_one_out(model, x, points)
-    return torch.logsumexp(log_weight + log_prob, 0) - torch.logsumexp(log_weight, 0)
-
-
-def _leave_one_out(
-    model: VAE, x: Tensor, points: Points
-) -> tuple[list[list[Tensor]], Tensor, Tensor]:
-    """Draws of p(x|z), their log p(column|z), and their log-weights by all columns but one.
-
-    Parameters of p(x|z) are (M, K, B, ...), both of the others (M K, B, n_columns).
-    """
     codes = sample_posterior(model, x, points)
-    params = model.decode(codes.z, x)
     values, observed = model.likelihood.split_missing(x[:1].unsqueeze(1))
-    log_prob = model.likelihood.log_prob_per_column(params, values)  # (M, K, B, d)
+    log_prob = model.likelihood.log_prob_per_column(model.decode(codes.z, x), values)
     if observed is not None:
         log_prob = log_prob * observed
-    log_weight = codes.log_weight.unsqueeze(-1) - log_prob
-    return params, log_prob.flatten(0, 1), log_weight.flatten(0, 1)
-
-
-def randomized_pit(cdf: np.ndarray, seed: int) -> np.ndarray:
-    """PIT values from P(< value) and P(= value): (n, 2, d) -> (n, d)."""
-    below, equal = np.moveaxis(cdf.astype(np.float64), 1, 0)
-    generator = make_generator(seed, Stream.CALIBRATION, 1)
-    uniform = torch.rand(equal.shape, generator=generator, dtype=torch.float64).numpy()
-    return below + uniform * equal
+    # of draws of p(x|z), by all columns and by all but one: (M K, B, n_columns)
+    of_all = codes.log_weight.unsqueeze(-1).flatten(0, 1)
+    of_others = of_all - log_prob.flatten(0, 1)
+    return torch.logsumexp(of_all, 0) - torch.logsumexp(of_others, 0)
 
 
 def sample_given_observed(

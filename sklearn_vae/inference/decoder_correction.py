@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, as_type, namespace
+from sklearn_vae.numerics.array_api import Array, as_type
 from sklearn_vae.numerics.row_subsets import batches
 
 if TYPE_CHECKING:
@@ -91,15 +91,17 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     return np.vstack([mean_residual - mean_code @ slopes, slopes])
 
 
-def correction_at(codes: Array, correction: Array, code_range: Array | None) -> Array:
+def correction_at(codes: Array, correction: Array, code_range: Array) -> Array:
     """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
 
     ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) minimum and
-    maximum of the codes that they were fitted to.
+    maximum of the codes that they were fitted to. Beyond twice the range it stays as it is there: a
+    code far outside is no mean of q(z|x). The prior draws many of them in an inactive dimension.
     """
-    correction = as_type(correction, codes)
-    added = correction[0] + codes @ correction[1:]
-    return added if code_range is None else added * decay(codes, as_type(code_range, codes))
+    correction, (low, high) = as_type(correction, codes), as_type(code_range, codes)
+    middle, width = (low + high) / 2, (high - low).clip(min=MIN_SPREAD)
+    inside = codes.clip(middle - width, middle + width)
+    return correction[0] + inside @ correction[1:]
 
 
 def check_range(codes: np.ndarray) -> None:
@@ -112,17 +114,3 @@ def check_range(codes: np.ndarray) -> None:
             f"the prior, as products of larger ones overflow {codes.dtype}. Got codes up to "
             f"{largest:.3g} instead."
         )
-
-
-def decay(codes: Array, code_range: Array) -> Array:
-    """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
-
-    It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
-    falls with the square of the distance from the centre: a code far outside is not a mean of
-    q(z|x) of any row. The prior draws many such codes in an inactive dimension, whose means
-    hardly vary.
-    """
-    low, high = code_range
-    width = (high - low).clip(min=MIN_SPREAD)
-    distance = namespace(codes).abs(codes - (low + high) / 2) / width
-    return namespace(codes).amax(distance, 1)[:, None].clip(min=1.0) ** -2.0

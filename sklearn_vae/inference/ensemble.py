@@ -13,10 +13,10 @@ from sklearn_vae.inference.mixture_log_density import posterior_draws
 from sklearn_vae.inference.predictor import TorchModel
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.system.progress import advance, uncounted
+from sklearn_vae.system.progress import advance
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,6 @@ class EnsemblePredictor(FittedMixture, TorchModel):
 
         encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
         return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""
-        seed, order = self.seed, self.columns.order
-        with uncounted():  # samples are no rows of X
-            samples = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
-        uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
-            (len(X), len(order))
-        )
-        pit = np.empty_like(uniform)
-        for j, values in enumerate(X[:, order].T):
-            below = np.searchsorted(samples[:, j], values, "left")
-            up_to = np.searchsorted(samples[:, j], values, "right")
-            # the rank of the value among the samples and itself
-            pit[:, j] = (below + uniform[:, j] * (up_to - below + 1)) / (n_draws + 1)
-        advance(len(X))
-        return pit
 
     @default_modes()
     @torch.no_grad()

@@ -307,9 +307,9 @@ class FittedVAE(FittedModel):
         return self.columns.inverse_transform(mean)
 
     def encode_conditions(self, y: np.ndarray) -> np.ndarray:
-        """Encode conditions beside rows of zeros: (n, n_y) -> (n, n_columns + n_conditions)."""
-        rows = np.zeros((len(y), self.columns.n_features), y.dtype)
-        return self.columns.transform(np.hstack([rows, y]))
+        """Encode conditions: (n, n_y) -> (n, n_conditions)."""
+        conditions = self.columns.conditions
+        return y if conditions is None else conditions.transform(y)
 
     def fill(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""

@@ -70,19 +70,6 @@ class Target(Protocol):
         """Index-select the rows."""
 
 
-class Proposal(Protocol):
-    """A distribution of codes for each of B rows."""
-
-    def draw(self, noise: Array) -> Array:
-        """Codes of standard normal draws: (1, K, 1, n_noise) -> (M, K, B or 1, l)."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-
-    def select(self, rows: Array) -> "Proposal":
-        """Index-select the rows."""
-
-
 class PriorProposal(NamedTuple):
     """The prior, whose draws all rows share."""
 
@@ -124,6 +111,9 @@ class WeightedCodes(NamedTuple):
         all_log_weight = xp.concatenate([self.log_weight, xp.broadcast_to(zeros[1], more[:3])], 1)
         all_z[:, :, rows], all_log_weight[:, :, rows] = z, log_weight
         return WeightedCodes(all_z, all_log_weight)
+
+
+Proposal = NormalProposal | PriorProposal
 
 
 class ImportanceSampler:
@@ -206,7 +196,7 @@ class ImportanceSampler:
         for prior in proposals:
             if isinstance(prior, PriorProposal):
                 yield xp.exp(prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next((part for part in proposals if hasattr(part, "squared_distance")), None)
+        normal = next((part for part in proposals if isinstance(part, NormalProposal)), None)
         if normal is not None:
             excess = normal.squared_distance(self.z) - self.z.shape[-1]
             yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0

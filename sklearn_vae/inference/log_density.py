@@ -41,9 +41,8 @@ IMPUTE_DRAWS = 256
 # Further proposals per row at most, and the fewest draws from each.
 MAX_PROPOSALS = 6
 MIN_DRAWS = 128
-# In no more dimensions, draws from the prior find modes of p(z|x) that are far from the encoder's
-# mean. In more, the first scores of rows have so many times fewer, before poor ones are refined;
-# also where each draw is decoded separately for each row.
+# Up to so many dimensions, a row has all draws from the prior, as they find far modes. With more,
+# its first score has one in so many, and so has every draw that is decoded for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
 # Twice the gain in nats that a further step to a mode is worth which is the code of a row with

@@ -53,13 +53,13 @@ from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.priors import StandardNormal
 
-# Components with an evidence so many nats below the row's best at the encoder's mean get no steps,
-# and no more components of a member get any. Those so many nats below it at the mode get no draws:
-# their approximations are a part of scores, and codes given a row are not of them.
+# Components whose evidence at the encoder's mean is so many nats below the member's best get no
+# search, nor do more than so many per member. Those so many nats below the row's best at the mode
+# get no draws: scores take their approximations, draws leave them out.
 MAX_FIRST_GAP = 12.0
 MAX_COMPONENTS = 3
 MAX_GAP = 5.0
-# So many times as many codes are drawn at a time as are decoded in the search for modes.
+# Codes drawn at a time, as a multiple of those decoded in the search for modes.
 CHUNK_FACTOR = 3
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the

@@ -114,7 +114,7 @@ def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
 def class_probabilities(model: BaseVAE, x: Array) -> Array:
     """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
 
-    The posterior mean of categorical codes; q(z|x)'s of classes beside numbers.
+    It is the posterior mean of the classes; with numbers beside them, the encoder's mean.
     """
     if model.architecture.n_codes is None:
         return model.mean_code(x)

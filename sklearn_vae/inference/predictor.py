@@ -10,11 +10,8 @@ from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.conditionals import (
-    conditional_cdf,
     conditional_log_prob,
-    marginal_cdf,
     mean_and_sample,
-    randomized_pit,
     sample_given_observed,
 )
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
@@ -128,22 +125,6 @@ class Predictor(TorchModel, FittedVAE):
         log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
         return log_prob + self.columns.log_abs_det_jacobian(X), kl
 
-    def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """PIT values under each column's marginal distribution: (n, n_columns)."""
-        model, generator = self.module(X.dtype), make_generator(self.seed, Stream.CALIBRATION)
-        shape = self.n_members, n_draws, self.architecture.n_components
-        z = model.prior_distribution().sample(shape, generator, model.dtype)
-        function = partial(marginal_cdf, z=z.to(self.device))
-        rows_per_chunk = self.rows_per_chunk(n_draws * self.n_members, shares_draws=True)
-        backend = self.in_torch(X.dtype)
-        cdf = self.map(function, X, rows_per_chunk=rows_per_chunk, backend=backend)
-        return randomized_pit(cdf, self.seed)
-
-    def conditional_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """PIT values given the row's other columns: (n, n_columns)."""
-        cdf = self.map(conditional_cdf, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
-        return randomized_pit(cdf, self.seed)
-
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
         return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
@@ -222,7 +203,6 @@ class Predictor(TorchModel, FittedVAE):
         if self.correction is not None:
             shape = (1 + architecture.n_components, architecture.n_columns)
             check_array("correction", self.correction, "f", shape)
-        if self.code_range is not None:
             shape = (2, architecture.n_components)
             check_array("range of the codes", self.code_range, "f", shape)
 

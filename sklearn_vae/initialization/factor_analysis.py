@@ -29,7 +29,7 @@ RESIDUAL_PRIOR_ROWS = 0.1
 MIN_RESIDUAL_FRACTION = 1e-4
 # EM uses a subset of the rows with about this many entries, of at least so many rows.
 MAX_ENTRIES = 1 << 20
-MIN_ROWS = 2048
+MIN_EM_ROWS = 2048
 CHUNK_ROWS = 2048
 # The number of factors: maximum root-mean-square error of approximation (RMSEA) of a close fit.
 CLOSE_FIT = 0.06
@@ -69,12 +69,12 @@ class FactorModel:
 
         Standard deviations of residuals are at least ``min_residual``.
         """
-        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_ROWS))
+        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_EM_ROWS))
         if len(rows) > CHUNK_ROWS:  # rows with the same missing values follow one another
             rows = rows[np.lexsort(np.isnan(x[rows]).T)]
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
-        loc, variance = _moments(subset, subset_weight)
+        loc, variance = observed_moments(subset, subset_weight)
         completed = np.where(np.isnan(subset), loc, subset)
         start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
         loadings, noise = start.loadings, np.square(start.residual)
@@ -140,7 +140,7 @@ class ImputationLayer(nn.Module):
             buffer[member] = torch.as_tensor(value)
 
 
-def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def observed_moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute means and variances of the observed values; 0 and 1 where there are none."""
     observed = ~np.isnan(x)
     total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)

@@ -1,7 +1,7 @@
 """Probabilistic PCA in closed form, from which the model's linear path is initialized."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -40,17 +40,6 @@ class LinearGaussian:
     # conditions, their coefficients (n_conditions, d)
     imputation: tuple[np.ndarray, ...] | None = None
     regression: ConditionRegression | None = None  # x is then its residual
-
-    def padded(self, n_components: int) -> "LinearGaussian":
-        """Add latent dimensions with zero loadings up to this number."""
-        n_added = n_components - len(self.posterior_scale)
-        return replace(
-            self,
-            loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),
-            posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, n_added)]),
-            posterior_scale=np.pad(self.posterior_scale, (0, n_added), constant_values=1.0),
-            intercept=np.pad(self.intercept, (0, n_added)),
-        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +100,10 @@ class CorrelationPCA:
             residual = 0.5 * variances[-1] if n_columns else 1.0
         residual = max(residual, self.min_residual_variance)
 
-        signal = np.maximum(variances - residual, 0)
-        loadings = np.sqrt(signal)[:, None] * self.axes[:, :n_axes].T
+        n_added = n_components - n_axes
+        signal = np.pad(np.maximum(variances - residual, 0), (0, n_added))
+        axes = np.pad(self.axes[:, :n_axes], [(0, 0), (0, n_added)])
+        loadings = np.sqrt(signal)[:, None] * axes.T
         posterior_weights = loadings.T / (signal + residual) / self.scale[:, None]
         return LinearGaussian(
             loc=self.loc,
@@ -123,7 +114,7 @@ class CorrelationPCA:
             intercept=-self.loc @ posterior_weights,
             imputation=self.imputation,
             regression=self.regression,
-        ).padded(n_components)
+        )
 
 
 def axis_signs(axes: np.ndarray) -> np.ndarray:

@@ -143,11 +143,12 @@ class ReconstructionDisplay(DisplayMixin):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ManifoldDisplay(DisplayMixin):
-    """Decoded images of a grid of codes, at quantiles of the standard normal prior.
+    """Decoded images of a grid of codes, at quantiles of the standard normal distribution.
 
-    Each image represents an equal probability of the prior, so that codes are closer together
-    where there are more rows [1]_. Inactive components are of no use here: their codes are all
-    near 0. Use :meth:`from_estimator` to create one. All parameters are kept as attributes.
+    With ``prior="normal"``, each image represents an equal probability of the prior, so that codes
+    are closer together where there are more rows [1]_. Inactive components are of no use here:
+    their codes are all near 0. Use :meth:`from_estimator` to create one. All parameters are kept as
+    attributes.
 
     Parameters
     ----------

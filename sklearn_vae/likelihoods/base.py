@@ -34,8 +34,8 @@ class Likelihood(ABC):
     many neighbouring numbers as its encoding or its parameter has.
 
     Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
-    ``maximum_likelihood``, ``mode`` and ``cdf`` are of tensors alone, ``gradient``
-    of numpy's arrays: tensors have autograd.
+    ``maximum_likelihood`` and ``mode`` are of tensors alone, ``gradient`` of numpy's arrays:
+    tensors have autograd.
     """
 
     scale_param: ClassVar[int | None] = None  # index of the parameter that is a scale, if one is
@@ -137,10 +137,6 @@ class Likelihood(ABC):
         return (weights[..., None] * self.mean(params)).sum((0, 1))  # (B, n width)
 
     @abstractmethod
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n width) -> (..., n), (..., n)."""
-
-    @abstractmethod
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:
@@ -201,12 +197,6 @@ def bisect(function: Callable[[Array], Array], like: Array, bound: float) -> Arr
         is_above = function(middle) < 0
         low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
     return 0.5 * (low + high)
-
-
-def class_cdf(probability: Array, one_hot: Array) -> tuple[Array, Array]:
-    """Probabilities of the classes before a class, and of it: (..., K), (..., K) -> (...)."""
-    at = (probability * one_hot).sum(-1)
-    return (probability.cumsum(-1) * one_hot).sum(-1) - at, at
 
 
 def linear_logits(

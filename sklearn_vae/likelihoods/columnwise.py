@@ -264,11 +264,6 @@ class Columnwise:
         """Mean over draws of z too, with weights (M, K, B): (B, n_columns)."""
         return concatenate(self._each("average_over_draws", params, repeat(weights)))
 
-    def cdf(self, params: Sequence[Parameters], x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n_columns) -> (..., n), (..., n)."""
-        below, at = zip(*self._each("cdf", params, self.split_blocks(x)), strict=True)
-        return concatenate(below), concatenate(at)
-
     def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
         return concatenate(self._each("sample", params, repeat(generator), self._limits()))

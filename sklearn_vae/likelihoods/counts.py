@@ -16,7 +16,7 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.numerics.array_api import Array, in_double, lgamma, log_sigmoid, namespace
+from sklearn_vae.numerics.array_api import Array, in_double, lgamma, namespace, softplus
 from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
@@ -119,13 +119,6 @@ class Poisson(Counts):
         residual = self._counts(x) - self._rate(params)
         return residual * bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        xp, rate, at = namespace(x), self._rate(params), self.log_prob_per_column(params, x).exp()
-        rate, counts = xp.broadcast_tensors(rate, self._counts(x))
-        below = xp.special.gammaincc(counts.clamp(min=1), rate)
-        return xp.where(counts > 0, below, 0), at
-
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:
@@ -182,20 +175,6 @@ class NegativeBinomial(Counts):
         log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
 
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        from scipy import special  # the runtime goes without it
-
-        xp, at = namespace(x), self.log_prob_per_column(params, x).exp()
-        log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
-        probability = xp.sigmoid(log_shape - log_rate)  # s / (s + rate)
-        shape, probability, counts = (
-            tensor.detach().cpu().double().numpy()
-            for tensor in xp.broadcast_tensors(log_shape.exp(), probability, self._counts(x))
-        )
-        below = np.where(counts > 0, special.betainc(shape, np.maximum(counts, 1), probability), 0)
-        return xp.as_tensor(below).to(at), at
-
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:
@@ -215,7 +194,7 @@ class NegativeBinomial(Counts):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
-        root = namespace(log_rate).exp(0.5 * (log_rate + log_sigmoid(log_shape - log_rate)))
+        root = namespace(log_rate).exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:

@@ -11,7 +11,6 @@ from sklearn_vae.likelihoods.base import (
     SMALLEST_PROBABILITY,
     Likelihood,
     LinearParameters,
-    class_cdf,
     fisher_features_of_classes,
     linear_logits,
     logits_of,
@@ -25,7 +24,6 @@ from sklearn_vae.numerics.array_api import (
     as_type,
     concatenate,
     flatten,
-    log_sigmoid,
     log_softmax,
     logsumexp,
     namespace,
@@ -75,12 +73,6 @@ class Bernoulli(Likelihood):
     def mode(self, params: Parameters) -> Array:
         """Most probable value: (..., n)."""
         return self.mean(params).round()
-
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        probability = self.mean(params)
-        below = x * (1 - probability)
-        return below, x * probability + (1 - x) * (1 - probability)
 
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
@@ -165,10 +157,6 @@ class Categorical(Likelihood):
         probability = self._probabilities(params)
         return one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
 
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """Probabilities of the classes before x, and of x: (..., n K) -> (..., n), (..., n)."""
-        return class_cdf(self._probabilities(params), self._classes(x))
-
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:
@@ -248,8 +236,8 @@ class Ordinal(Likelihood):
         xp, (loc, raw) = namespace(params[0]), params
         distance = self._thresholds(raw) - loc[..., None]  # (..., n, K-1)
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
-        log_up_to = pad(log_sigmoid(distance), 0, 1)
-        log_from = pad(log_sigmoid(-distance), 1, 0)
+        log_up_to = pad(-softplus(-distance), 0, 1)
+        log_from = pad(-softplus(distance), 1, 0)
         gap = xp.log(-xp.expm1(distance[..., :-1] - distance[..., 1:]))
         return log_up_to + log_from + pad(gap, 1, 1)
 
@@ -282,10 +270,6 @@ class Ordinal(Likelihood):
         up_to = probability.sum((0, 1)).cumsum(-1)
         median = (up_to < 0.5 * up_to[..., -1:]).sum(-1)
         return as_type(median, probability) / (self.n_classes - 1)
-
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """Probabilities of the classes before x, and of x: (..., n) -> (..., n), (..., n)."""
-        return class_cdf(self._probabilities(params), self._one_hot(x))
 
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None

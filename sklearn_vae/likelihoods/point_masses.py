@@ -10,7 +10,6 @@ from sklearn_vae.likelihoods.base import (
     MIN_PROBABILITY,
     Likelihood,
     LinearParameters,
-    class_cdf,
     fisher_features_of_classes,
     linear_logits,
     logits_of,
@@ -135,15 +134,6 @@ class ZeroInflated(Likelihood):
         weight = joint.sum((0, 1))
         number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clip(min=1e-30)
         return flatten(concatenate([weight[..., :-1], number[..., None]]))
-
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value, with the spikes below all other numbers."""
-        spike, number = self._split(x)
-        weight = self._weights(params)
-        below, at = class_cdf(weight[..., :-1], spike)
-        density = Gaussian().cdf(params[1:], number)[0]
-        above = 1 - weight[..., -1] + weight[..., -1] * density
-        return namespace(x).where(spike.sum(-1) > 0.5, below, above), at
 
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None

@@ -96,12 +96,6 @@ class Gaussian(Likelihood):
         """Difference of each value from the mean: (..., n) -> (..., n)."""
         return x - params[0]
 
-    def cdf(self, params: Parameters, x: Array) -> tuple[Array, Array]:
-        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
-        xp, (loc, raw) = namespace(x), params
-        below = xp.special.ndtr((x - loc) * (-self._log_scale(raw)).exp())
-        return below, xp.zeros_like(below)
-
     def sample(
         self, params: Parameters, generator: Generator, limits: Limits | None = None
     ) -> Array:

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._typing import Rows, Target
-from sklearn_vae.numerics.random import MAX_DRAWS
+from sklearn_vae.numerics.random import MAX_DRAWS, Stream, stream_seed
 from sklearn_vae.persistence.validation import check_count, check_number
 from sklearn_vae.system.progress import show_progress
 from sklearn_vae.system.warnings import warn
@@ -31,7 +31,7 @@ TRIMMED = 0.05
 
 
 def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> np.ndarray:
-    """KL divergence of q(z|x) from the standard normal prior, per latent dimension.
+    """How much each latent dimension is used: the KL of q(z|x) from the standard normal.
 
     Parameters
     ----------
@@ -158,10 +158,9 @@ def pit_calibration(
     X: Rows,
     y: Target = None,
     *,
-    distribution: str = "marginal",
     n_draws: int = 4096,
 ) -> PITCalibration:
-    r"""Probability integral transforms of held-out rows, column by column.
+    r"""Test whether predicted distributions of held-out values are right, column by column.
 
     The transform of a value is the predicted cumulative probability :math:`F_j(x_j)`. The
     transforms of a calibrated model are uniform between 0 and 1. An excess near 0 and 1 means
@@ -171,20 +170,15 @@ def pit_calibration(
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, or a search or Pipeline that ends with one
-        A fitted estimator, whose columns are those of its last step; an ensemble predicts the
-        mixture of its members. VAEDensity has marginal distributions only, whatever y, estimated
-        from ``n_draws`` samples.
+        A fitted estimator, whose columns are those of its last step.
     X : array-like of shape (n_samples, n_features)
         Held-out rows, in the units of the training rows.
     y : scalar or array-like of shape (n_samples,), default=None
-        Conditions of the rows, if the estimator is conditional.
-    distribution : {"marginal", "conditional"}, default="marginal"
-        Predicted distribution of a value: the marginal one of its column, or the conditional
-        one given all other columns of its row.
+        Conditions of the rows, if a VAETransformer is conditional: the predicted distribution is
+        that of rows with these conditions.
     n_draws : int, default=4096
-        Codes over which distributions are averaged: drawn from p(z), or with
-        ``distribution="conditional"`` from a widened q(z|x), with importance weights. They
-        follow from the estimator's ``random_state``.
+        Samples that the predicted distribution of a column is estimated from, by the estimator's
+        ``random_state``.
 
     Returns
     -------
@@ -194,7 +188,7 @@ def pit_calibration(
     Raises
     ------
     ValueError
-        If ``distribution`` or ``n_draws`` is invalid.
+        If ``n_draws`` is invalid.
 
     References
     ----------
@@ -212,30 +206,26 @@ def pit_calibration(
     >>> pit_calibration(vae, X[1::2], n_draws=64).pit.shape
     (75, 4)
     """
-    from sklearn_vae.estimators.checks import check_not_autoregressive  # imports PyTorch
-
-    is_conditional = distribution == "conditional"
-    metric = "pit_calibration" + " with distribution='conditional'" * is_conditional
-    requires = ("impute", "transform") if is_conditional else ("impute",)
-    estimator, X = final_step(estimator, X, metric, requires)
-    if distribution not in ("marginal", "conditional"):
-        raise ValueError(
-            f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."
-        )
+    estimator, X = final_step(estimator, X, "pit_calibration", ("impute",))
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-    check_not_autoregressive(estimator.architecture_.network, "pit_calibration")
-    rows = estimator._validate_with_conditions(X, y)
-    fitted = estimator._predictor()
-    transform = fitted.conditional_pit if is_conditional else fitted.marginal_pit
-    columns, n_features = fitted.columns.order, fitted.columns.n_features
-    pit = np.full((len(rows), n_features), np.nan)
-    with show_progress("Computing", len(rows), estimator.verbose):
-        pit[:, columns] = transform(rows, n_draws)
-    pit[np.isnan(rows[:, :n_features])] = np.nan
+    rows, fitted = estimator._validate_with_conditions(X, y), estimator._predictor()
+    n_features = fitted.columns.n_features
+    values, conditions = rows[:, :n_features], rows[np.arange(n_draws) % len(rows), n_features:]
+    given = (conditions,) if conditions.shape[1] else ()
+    with show_progress("Sampling", n_draws, estimator.verbose):
+        samples = np.sort(fitted.sample(n_draws, fitted.seed, rows.dtype, *given), axis=0)
+    generator = np.random.default_rng(stream_seed(fitted.seed, Stream.CALIBRATION))
+    pit, uniform = np.full(values.shape, np.nan), generator.random(values.shape)
     statistic, pvalue = np.full((2, n_features), np.nan)
-    for column in columns:
-        if len(observed := pit[~np.isnan(pit[:, column]), column]):
-            statistic[column], pvalue[column] = stats.kstest(observed, "uniform")
+    for j in fitted.columns.order.tolist():
+        observed = ~np.isnan(values[:, j])
+        if observed.any():
+            below = np.searchsorted(samples[:, j], values[observed, j], "left")
+            up_to = np.searchsorted(samples[:, j], values[observed, j], "right")
+            # the rank of the value among the samples and itself
+            rank = below + uniform[observed, j] * (up_to - below + 1)
+            pit[observed, j] = rank / (n_draws + 1)
+            statistic[j], pvalue[j] = stats.kstest(pit[observed, j], "uniform")
     return PITCalibration(pit, statistic, pvalue)
 
 

@@ -144,11 +144,10 @@ class SearchRun:
         """Rows of one fold: X_train, y_train, X_test, y_test."""
         if split not in self.folds:
             train, test = self.splits[split]
-            fold = (
+            self.folds[split] = (
                 *safe_split(self.estimator, self.X, self.y, train),
                 *safe_split(self.estimator, self.X, self.y, test, train),
             )
-            self.folds.setdefault(split, fold)  # another thread may have set it
         return self.folds[split]
 
     def _fitted_steps(
@@ -164,7 +163,7 @@ class SearchRun:
             X, y, *_ = self._fold(split)
             pipeline = Pipeline(estimator.steps[:-1], memory=estimator.memory)
             rows = pipeline.fit_transform(X, y)
-            self.steps.setdefault(key, (pipeline.steps, rows))
+            self.steps[key] = pipeline.steps, rows
         return self.steps[key]
 
     def score(self, task: FitTask, fit_time: float) -> Scores:

@@ -139,6 +139,12 @@ class Architecture:
         return Columnwise(self.blocks).inputs
 
     @cached_property
+    def n_input_values(self) -> int:
+        """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
+        n_zeros = sum(n * (likelihood.input_width - 1) for likelihood, n in self.blocks)
+        return self.layout.encoder_sizes[0] - n_zeros
+
+    @cached_property
     def layout(self) -> Layout:
         """Widths of the networks, and the columns of X of their inputs and outputs."""
         return Layout(
@@ -252,6 +258,11 @@ class MixtureArchitecture(Architecture):
     def n_inputs(self) -> int:
         """Width of the encoder's input."""
         return self.n_columns * (1 + self.has_missing)
+
+    @cached_property
+    def n_input_values(self) -> int:
+        """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
+        return self.n_inputs - sum(n * (likelihood.width - 1) for likelihood, n in self.blocks)
 
     @cached_property
     def n_products(self) -> int:

@@ -1,7 +1,7 @@
 """Weighted mixture of fitted ``MixtureVAE`` models: all components of all members together.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. Of N codes, features lie first, (d, N):
-both libraries are faster so. The weights are those of
+Arrays are PyTorch's tensors, or in the runtime numpy's. N codes are stored as (d, N), features
+first, which is faster in both libraries. The weights are those of
 :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
 """
 
@@ -29,7 +29,6 @@ from sklearn_vae.numerics.array_api import (
     empty,
     log_softmax,
     namespace,
-    search_rows,
     softmax,
     solve_lower,
     take,
@@ -329,7 +328,8 @@ class MixtureEnsemble:
         """Draw rows: (n_rows, n_columns)."""
         z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
         uniform = draw_uniform(empty((n_rows,), self.loc), generator)
-        component = search_rows(softmax(self.log_weight, 0).cumsum(0)[None, :-1], uniform)[0]
+        ends = softmax(self.log_weight, 0).cumsum(0)[:-1]
+        component = namespace(ends).searchsorted(ends, uniform, side="right")
         missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan
         return self.sample_given(missing, z, component, generator)
 

@@ -26,7 +26,7 @@ from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
 # A component of fewer rows is completed to as many, by rows of the table's variances.
-MIN_ROWS = 5
+MIN_COMPONENT_ROWS = 5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
 # EM has converged when the mean log-density rises by less, in nats; and its maximum iterations.
@@ -69,7 +69,7 @@ def fit_mixture(
     covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
     least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
-    is_small = (mixture.weight * mixture.row_weight.sum() < MIN_ROWS).numpy()
+    is_small = (mixture.weight * mixture.row_weight.sum() < MIN_COMPONENT_ROWS).numpy()
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
@@ -296,12 +296,12 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
 
 
 def _completed(variance: Tensor, counts: Tensor, table_variance: Tensor) -> Tensor:
-    """Complete components of few rows to ``MIN_ROWS`` by rows of the table's variances: (C, ...).
+    """Complete components of few rows by rows of the table's variances: (C, ...).
 
     Without them, a component of one outlier would have a variance of 0, and the outlier the
     highest density of all rows.
     """
-    missing = (MIN_ROWS - counts).clamp(min=0)
+    missing = (MIN_COMPONENT_ROWS - counts).clamp(min=0)
     completed = (counts * variance + missing * table_variance) / (counts + missing)
     return torch.where(missing > 0, completed, variance)
 

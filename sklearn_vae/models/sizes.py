@@ -8,7 +8,7 @@ CACHED_NUMBERS = 1 << 18
 MAX_NUMBERS = 1 << 22
 # Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
 N_CHUNKS = 8
-MIN_ROWS = 64
+MIN_CHUNK_ROWS = 64
 # Draws of z for all validation rows together, and for one row at most; draws that are computed at a
 # time, and numbers in the widest layer.
 VALIDATION_DRAWS = 4096
@@ -37,7 +37,7 @@ def rows_in_memory(numbers_per_row: int) -> int:
 
 def spread_rows(n_rows: int, max_rows: int) -> int:
     """Rows of a chunk: few enough that short tables, too, have chunks for several threads."""
-    return min(max(-(-n_rows // N_CHUNKS), MIN_ROWS), max_rows)
+    return min(max(-(-n_rows // N_CHUNKS), MIN_CHUNK_ROWS), max_rows)
 
 
 def power_of_two(n: int, least: int, most: int) -> int:

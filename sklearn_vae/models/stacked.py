@@ -98,10 +98,7 @@ class StackedModule(nn.Module):
 
     def _max_input_lr(self) -> float:
         """Limit of the learning rate of the encoder's input weights."""
-        # of a one-hot code, a row has one number that is not 0
-        blocks = self.architecture.blocks
-        n_zeros = sum(n * (likelihood.width - 1) for likelihood, n in blocks)
-        n_inputs = self.encoder.linear.weight.shape[1] - n_zeros
+        n_inputs = self.architecture.n_input_values
         return MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:

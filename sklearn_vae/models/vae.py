@@ -200,7 +200,7 @@ class VAE(BaseVAE, StackedModule):
             intercept=np.zeros_like(start.intercept),
         )
         self.initialize(member, at_prior)
-        is_mean = self.architecture.layout.outputs[:, 1] == 0
+        is_mean = ~self.likelihood.is_scale_param[self.likelihood.is_decoded]
         means = np.arange(self.architecture.n_components), np.flatnonzero(is_mean)
         for side, network in enumerate((self.encoder, self.decoder)):
             cast(MLP, network).reset_last_layer(member, seed, side, means[side])

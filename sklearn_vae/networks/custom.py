@@ -105,7 +105,7 @@ def _describe(out: Any) -> str:
 @serializable
 @dataclass(frozen=True)
 class CustomNetwork(FullyConnected):
-    """PyTorch modules of your own as encoder, decoder or both.
+    """Use your own PyTorch modules as encoder, decoder or both.
 
     A side without a module is a multilayer perceptron of ``hidden_layer_sizes``, as with
     ``network="mlp"``. Beside each module is a linear skip connection, at which training starts.

@@ -134,13 +134,6 @@ def sigmoid(x: Array) -> Array:
     return np.reciprocal(value, out=value)
 
 
-def log_sigmoid(x: Array) -> Array:
-    """Logarithm of the logistic function."""
-    if isinstance(x, np.ndarray):
-        return -np.logaddexp(0, -x)
-    return namespace(x).nn.functional.logsigmoid(x)
-
-
 def softplus(x: Array) -> Array:
     """Compute log(1 + exp(x))."""
     if isinstance(x, np.ndarray):
@@ -211,14 +204,6 @@ def place(values: Array, columns: Array, n: int) -> Array:
         np.put_along_axis(row, columns, values, -1)
         return row
     return values.new_zeros(*values.shape[:-1], n).scatter(-1, columns, values)
-
-
-def search_rows(ordered: Array, values: Array) -> Array:
-    """Numbers of values in each row that are no larger than others: (B, n), (K,) -> (B, K)."""
-    if isinstance(ordered, np.ndarray):
-        return np.stack([row.searchsorted(values, "right") for row in ordered])
-    rows = values.expand(len(ordered), -1).contiguous()
-    return namespace(ordered).searchsorted(ordered.contiguous(), rows, right=True)
 
 
 def diagonal_matrix(diagonal: Array) -> Array:

@@ -6,7 +6,6 @@ model, a batch and the weight of the KL, and returns the terms of the loss.
 
 from sklearn_vae.objectives.aggregated_posterior import MMD, TotalCorrelation
 from sklearn_vae.objectives.base import (
-    REPORTED,
     Checked,
     Constant,
     LinearWarmup,
@@ -22,7 +21,6 @@ __all__ = [
     "IWAE",
     "MMD",
     "OBJECTIVES",
-    "REPORTED",
     "Checked",
     "Constant",
     "LinearWarmup",

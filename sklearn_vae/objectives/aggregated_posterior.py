@@ -13,7 +13,7 @@ from sklearn_vae.objectives.base import Minibatch
 from sklearn_vae.objectives.bounds import ELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
-from sklearn_vae.requirements import Requirement
+from sklearn_vae.requirements import needs_diagonal_gaussian, needs_normal_prior
 
 # Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
 # rows with 4 draws each, or 512 rows with one.
@@ -21,18 +21,8 @@ MAX_PAIRS = 1 << 18
 
 # What penalties on the aggregated posterior require of prior and posterior.
 FACTORIZED = (
-    Requirement(
-        "prior",
-        lambda prior: prior.is_standard_normal,
-        "'normal'",
-        "which compares the aggregated posterior with independent dimensions",
-    ),
-    Requirement(
-        "posterior",
-        lambda posterior: posterior.is_diagonal_gaussian,
-        "'gaussian'",
-        "which integrates over each dimension separately",
-    ),
+    needs_normal_prior("which compares the aggregated posterior with independent dimensions"),
+    needs_diagonal_gaussian("which integrates over each dimension separately"),
 )
 
 
@@ -130,7 +120,7 @@ class AggregatedPosteriorPenalty(ELBO):
 @serializable
 @dataclass(frozen=True)
 class TotalCorrelation(AggregatedPosteriorPenalty):
-    r"""The ELBO minus a weight times the total correlation of the codes (β-TCVAE).
+    r"""For independent latent dimensions: the ELBO with a penalty of their dependence (β-TCVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
@@ -209,7 +199,7 @@ def _mean_kernel(
 @serializable
 @dataclass(frozen=True)
 class MMD(AggregatedPosteriorPenalty):
-    r"""The ELBO minus a weight times the MMD of q(z) from the prior (InfoVAE).
+    r"""For informative codes that are distributed as the prior: the ELBO with an MMD (InfoVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)) - w \, MMD^2(q(z), p(z)),

@@ -15,9 +15,6 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.requirements import Requirement
 
-# the terms that a history records
-REPORTED = ("loss", "reconstruction_loss", "kl_loss")
-
 
 class LossTerms(NamedTuple):
     """A loss and its terms, one number per member: tensors of shape (M,), in nats per row.
@@ -30,7 +27,7 @@ class LossTerms(NamedTuple):
     kl_loss: Tensor
 
     def stacked(self) -> Tensor:
-        """Stack the terms in the order of ``REPORTED``, detached from the graph: (3, M)."""
+        """Stack the terms in their order, detached from the graph: (3, M)."""
         return torch.stack(self).detach()
 
 
@@ -74,7 +71,7 @@ Schedule = Callable[[int], float]
 @serializable
 @dataclass(frozen=True)
 class LinearWarmup:
-    """Linear warm-up of the KL weight (KL annealing).
+    """A beta that rises in the first iterations (KL annealing).
 
     Parameters
     ----------

@@ -22,13 +22,11 @@ class ELBO(Objective):
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
 
-    By default ``training/gradients/elbo.py`` computes the same loss with a hand-written gradient.
-
     Parameters
     ----------
     free_bits : float, default=0.0
-        KL in nats that each code may have at no cost, on average over rows [2]_, at least 0. Raise
-        it if codes are not used.
+        KL in nats that each latent dimension may have at no cost, on average over rows [2]_, at
+        least 0. Raise it if dimensions are not used.
 
     References
     ----------
@@ -78,7 +76,7 @@ NO_KL_TERM = "whose bound has no KL of its own"
 @serializable
 @dataclass(frozen=True)
 class IWAE(Objective):
-    r"""The importance-weighted bound on log p(x).
+    r"""For a higher density: a tighter bound on log p(x), by several draws per row.
 
     .. math::
         E_{z_1 \ldots z_k \sim q(z|x)} \log \frac{1}{k} \sum_{i=1}^k

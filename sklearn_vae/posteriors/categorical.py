@@ -22,7 +22,7 @@ from sklearn_vae.posteriors.gaussian import (
     PosteriorDistribution,
 )
 from sklearn_vae.priors import Prior, UniformCategorical
-from sklearn_vae.requirements import Requirement
+from sklearn_vae.requirements import Requirement, needs_elbo, needs_normal_prior
 
 # Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096
@@ -47,18 +47,8 @@ class CategoricalPosterior(Posterior):
     def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]
         """Equal prior probabilities, objectives for relaxed draws, and a latent size."""
         return (
-            Requirement(
-                "prior",
-                lambda prior: prior.is_standard_normal,
-                "'normal'",
-                "whose classes have equal prior probabilities",
-            ),
-            Requirement(
-                "objective",
-                lambda objective: objective.is_elbo,
-                "'elbo'",
-                "whose relaxed draws have no importance weights",
-            ),
+            needs_normal_prior("whose classes have equal prior probabilities"),
+            needs_elbo("whose relaxed draws have no importance weights"),
             Requirement(
                 "n_components",
                 lambda n: n == "auto" or self.fits(int(n)),

@@ -50,7 +50,7 @@ class PosteriorDistribution(ABC):
 
     @abstractmethod
     def mean(self, params: Array) -> Array:
-        """Mean of z, or another location where it has no closed form: (..., l)."""
+        """Mean of z: (..., l)."""
 
     @abstractmethod
     def rsample(self, params: Array, noise: Array) -> Array:

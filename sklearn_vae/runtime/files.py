@@ -151,9 +151,9 @@ def _read_model(header: dict[str, Any], reader: Reader) -> tuple[Any, set[str]]:
 
 
 def _part_names(value: Any) -> Iterator[str]:
-    """Names of the classes of a header's objects, and of functions."""
+    """Names of the classes of a header's objects."""
     if isinstance(value, dict):
-        if isinstance(name := value.get("@object", value.get("@function")), str):
+        if isinstance(name := value.get("@object"), str):
             yield name
         value = list(value.values())
     if isinstance(value, list):
@@ -222,13 +222,8 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
 
 
 def _read_outlier(saved: SavedEstimator) -> OutlierModel:
-    model, columns, rows, scores = (
-        saved.read_model(),
-        *(
-            saved[name]
-            for name in ("distance_encoder_", "reference_samples_", "calibration_scores_")
-        ),
-    )
+    model, columns = saved.read_model(), saved["distance_encoder_"]
+    rows, scores = saved["reference_samples_"], saved["calibration_scores_"]
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
     reference = ScoredRows(rows, columns, model.predictor)

@@ -76,10 +76,7 @@ class TableModel:
         rows = self.schema.transform(table, handle_unknown=self.handle_unknown)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        if self.handle_unknown == "infrequent":
-            return rows
-        unknown_is_missing = self.handle_unknown == "missing"
-        return self.columns.check_values(rows, self.fields, unknown_is_missing=unknown_is_missing)
+        return self.columns.check_values(rows, self.fields, self.handle_unknown)
 
     def write(self, rows: np.ndarray, observed: np.ndarray | bool = False) -> np.ndarray:
         """Convert numbers to values of the columns' types; dates with a time zone are in UTC.
@@ -340,10 +337,7 @@ class OutlierModel(ScoreLabels, TableModel):
 
     def score_rows(self, X: np.ndarray) -> np.ndarray:
         """Normality score of rows of numbers, with codes for categories: (n,)."""
-        reference = self.reference
-        X = reference.match(X, self.fields)
-        columns, model = reference.columns, reference.model
-        scored = ScoredRows(X, columns, model, reference, are_new=self.are_new)
+        scored = self.reference.match(X, self.fields, are_new=self.are_new)
         return -score_in_batches(self.scorer.score, scored)
 
 

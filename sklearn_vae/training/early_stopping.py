@@ -13,7 +13,7 @@ STAGES = (1.0, 0.3, 0.1)
 STAGE_FRACTIONS = (0.5, 0.25, 0.25)
 # Least decrease of the validation loss that counts as improvement, in nats per row.
 TOL = 1e-3
-# Epochs that one far above the lowest validation loss counts for, at most.
+# Most epochs that one epoch counts for when its loss is far above the lowest.
 MAX_EPOCHS_PER_EPOCH = 4
 # Epochs without improvement after which a stage ends, as a fraction of the patience.
 PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)

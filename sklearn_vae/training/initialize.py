@@ -9,7 +9,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
-from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
+from sklearn_vae.initialization.factor_analysis import (
+    FactorModel,
+    n_imputation_factors,
+    observed_moments,
+)
 from sklearn_vae.initialization.kmeans import kmeans_initialization
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
@@ -29,10 +33,9 @@ RANDOM_START_RATE = 0.15
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
-# Rows that linear models are fitted to, at least, of longer tables.
-MIN_ROWS = 20_000
-# Rows by which the loadings of columns that the encoder does not read are estimated, at most.
-ROWS_FOR_LOADINGS = 20_000
+# Linear models are fitted to at least so many rows of a longer table; the loadings of columns that
+# the encoder does not read to no more.
+ROWS_FOR_LINEAR_MODELS = 20_000
 
 
 def make_starts(
@@ -148,16 +151,12 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     if len(inputs) == n_columns:
         return model
     rows, weight, regression = _residuals(job, inputs_only=False)
-    chosen = spread_out(len(rows), min(ROWS_FOR_LOADINGS, rows_in_memory(n_columns)))
-    x = np.nan_to_num(rows[chosen].astype(np.float64))
+    chosen = spread_out(len(rows), min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+    x = rows[chosen].astype(np.float64)
     weight = np.ones(len(chosen)) if weight is None else weight[chosen]
-    loc = np.average(x, axis=0, weights=weight)
-    codes = (x[:, inputs] - loc[inputs]) @ model.posterior_weights
-    gram = (codes.T * weight) @ codes / weight.sum()
-    cross = (codes.T * weight) @ (x - loc) / weight.sum()
-    ridge = MIN_VARIANCE * np.eye(len(gram))
-    loadings = np.linalg.solve(gram + ridge, cross)
-    variance = np.average(np.square(x - loc), axis=0, weights=weight)
+    loc, variance = observed_moments(x, weight)
+    codes = np.nan_to_num(x[:, inputs] - loc[inputs]) @ model.posterior_weights
+    loadings = ConditionRegression.fit(np.hstack([x, codes]), weight, n_columns).coef
     residual = np.sqrt(np.maximum(variance - np.square(loadings).sum(axis=0), MIN_VARIANCE))
     for whole, part in (
         (loc, model.loc),
@@ -176,7 +175,7 @@ def _residuals(
     The residuals are those of the encoder's inputs, or of all columns.
     """
     n_columns = job.architecture.n_columns
-    x, weight = job.train.arrays(max(MIN_ROWS, rows_in_memory(n_columns)))
+    x, weight = job.train.arrays(max(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
     inputs = job.architecture.inputs if inputs_only else np.arange(n_columns)
     regression = None
     if job.architecture.n_conditions:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.objectives import REPORTED, Minibatch
+from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
@@ -240,7 +240,7 @@ class Trainer(NeuralNet):
         """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
         flat = self.module_.flat
         self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
-        total = flat.new_zeros(len(REPORTED), len(flat))
+        total = flat.new_zeros(len(LossTerms._fields), len(flat))
         config, architecture = self.configs[0], self.module_.architecture
         batches = iterate_batches(
             config,
@@ -284,7 +284,7 @@ class Trainer(NeuralNet):
     def validate(
         self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
     ) -> np.ndarray:
-        """Compute each member's mean loss terms ``REPORTED`` at the final beta: (3, M).
+        """Compute each member's mean loss terms ``LossTerms._fields`` at the final beta: (3, M).
 
         The draws of z are Sobol points that depend on the seed only. Where rows are few, all share
         the same ones, so that a weight is a number of copies. Where they are many, each has a few
@@ -314,7 +314,7 @@ class Trainer(NeuralNet):
             return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
-        total = np.zeros((len(REPORTED), len(configs)))
+        total = np.zeros((len(LossTerms._fields), len(configs)))
         for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
         return total
@@ -361,7 +361,8 @@ class Trainer(NeuralNet):
         """Record mean loss terms (3, M) in X's units; return the losses of the encoded rows."""
         loss, reconstruction, kl = means
         in_units = loss + rows.loss_offset, reconstruction + rows.loss_offset, kl
-        self._record(**{prefix + name: m for name, m in zip(REPORTED, in_units, strict=True)})
+        names = (prefix + name for name in LossTerms._fields)
+        self._record(**dict(zip(names, in_units, strict=True)))
         return loss
 
     def _notify_epoch_end(self, train: Dataset, valid: Dataset | None) -> bool:

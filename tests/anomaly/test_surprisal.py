@@ -157,9 +157,9 @@ def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
     new["colour"] = new["colour"].cat.add_categories("black")
     new.loc[:2, "colour"] = "black"
     new.loc[3:4, "kind"] = None
-    X = reference.match(detector._validate(new).astype(float), None)
+    others = reference.match(detector._validate(new).astype(float), None)
     indices = spread_out(len(reference), max_reference)
-    for rows in (reference, ScoredRows(X, reference.columns, reference.model, reference)):
+    for rows in (reference, others):
         expected = scores_by_loops(rows, reference, indices)
         np.testing.assert_allclose(ClassSurprisal().score(rows), expected, rtol=1e-9)
     assert np.count_nonzero(expected) > 3

@@ -128,8 +128,8 @@ def test_numbers_are_classes_if_requested():
     assert columns.transform(X[:3]).tolist() == np.eye(3).tolist()
     assert columns.inverse_transform(columns.transform(X)).tolist() == X.tolist()
     with pytest.raises(ValueError, match=r"Column 0 has the value 30.0.*10.0, 20.0, 40.0"):
-        columns.check_values(np.array([[30.0]]))
-    assert np.isnan(columns.check_values(np.array([[30.0]]), unknown_is_missing=True)).all()
+        columns.check_values(np.array([[30.0]]), None, "error")
+    assert np.isnan(columns.check_values(np.array([[30.0]]), None, "missing")).all()
 
 
 # -- round trip --------------------------------------------------------------------------
@@ -165,7 +165,9 @@ def test_decoding_inverts_encoding_for_each_likelihood(table):
     assert encoded.shape == (60, columns.n_columns) == (60, 8)
     np.testing.assert_allclose(columns.inverse_transform(encoded), table, rtol=1e-12)
     np.testing.assert_allclose(
-        columns.inverse_transform(columns.transform(table.astype(np.float32)), rounds=True)[:, 2:],
+        columns.inverse_transform(columns.transform(table.astype(np.float32)), is_rounded=True)[
+            :, 2:
+        ],
         table[:, 2:],
     )
 

@@ -204,6 +204,16 @@ def test_numbers_that_recur_a_few_times_are_no_point_masses(rng):
     assert fit(rng.choice(rng.normal(size=400), 400)).likelihoods == [Gaussian()]
 
 
+@pytest.mark.parametrize("share", [0.94, 0.99])
+def test_a_value_of_most_rows_is_a_point_mass_beside_whole_numbers(share, rng):
+    """Such as hours of snow: normal scores would fit the few other values, but not their number."""
+    x = np.where(rng.random(6000) < share, 0, np.minimum(rng.geometric(0.15, 6000), 25.0))
+    (columns,) = fit(x).groups
+
+    assert isinstance(columns.likelihood, ZeroInflated)
+    assert 0 in columns.point_masses
+
+
 BESIDE = {
     "0 below amounts": lambda rng: np.where(rng.random(400) < 0.4, 0, rng.uniform(20, 60, 400)),
     "0 below skewed amounts": lambda rng: np.where(

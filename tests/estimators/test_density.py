@@ -295,12 +295,8 @@ def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
     exact = stats.norm.cdf(X[2000:, 0], 3, 2)
     assert np.abs(found.pit[:, 0] - exact).max() < 0.05
     assert (found.statistic < 0.05).all()
-    for ask in (
-        lambda: kl_per_dimension(density, X),
-        lambda: pit_calibration(density, X, distribution="conditional"),
-    ):
-        with pytest.raises(TypeError, match="VAEDensity"):
-            ask()
+    with pytest.raises(TypeError, match="VAEDensity"):
+        kl_per_dimension(density, X)
 
 
 def test_an_average_of_weights_is_what_is_kept():

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.inference import decoder_correction as module
-from sklearn_vae.inference.decoder_correction import decay, fit_ridge
+from sklearn_vae.inference.decoder_correction import correction_at, fit_ridge
 
 
 @pytest.fixture
@@ -97,17 +97,24 @@ def test_codes_from_the_prior_come_back_among_the_rows(beta):
     assert np.abs(vae.inverse_transform(Z)).max() <= 2 * np.abs(X).max()
 
 
-def test_the_correction_decays_beyond_the_codes_that_were_seen(rng):
-    """With the square of the distance, continuously, and by the farthest dimension."""
+def test_the_correction_ends_beyond_the_codes_that_were_seen(rng):
+    """At twice their range, in each dimension; the same in torch."""
     codes = rng.uniform(-1, 3, size=(50, 2)) * [1.0, 1e-3]
-    code_range = np.array([codes.min(axis=0), codes.max(axis=0)])
+    code_range, correction = (
+        np.array([codes.min(axis=0), codes.max(axis=0)]),
+        rng.normal(size=(3, 4)),
+    )
     centre, reach = code_range.mean(axis=0), np.ptp(code_range, axis=0)
+    inside = centre + rng.uniform(-1, 1, size=(9, 2)) * reach
+    beyond = centre + [[3, 0], [0.5, -9]] * reach
+    ends = centre + [[1, 0], [0.5, -1]] * reach
 
-    np.testing.assert_array_equal(decay(codes, code_range), 1.0)
-    for times in (1.0, 2.0, 5.0):
-        for direction in ([1.0, 0.0], [0.0, -1.0], [-0.3, 1.0]):
-            z = centre + times * reach * np.array(direction)
-            np.testing.assert_allclose(decay(z[None], code_range), times**-2.0, rtol=1e-9)
+    for z, at in ((inside, inside), (beyond, ends)):
+        expected = correction[0] + at @ correction[1:]
+        found = correction_at(z, correction, code_range)
+        in_torch = correction_at(*map(torch.as_tensor, (z, correction, code_range)))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        np.testing.assert_allclose(in_torch, expected, rtol=1e-12)
 
 
 def test_binary_columns_keep_their_probabilities(rng):

@@ -9,12 +9,6 @@ from sklearn_vae.metrics import pit_calibration
 from tests.metrics.conftest import linear_rows, ppca_covariance
 
 
-@pytest.fixture(scope="module")
-def conditional(linear):
-    """Conditional transforms of 100 new rows."""
-    return pit_calibration(linear[2], linear[1][:100], distribution="conditional")
-
-
 def test_marginal_transforms_are_those_of_the_exact_normal(linear):
     """Columns of a linear model are normal with known variances; the KS statistic is scipy's."""
     X, new, vae = linear
@@ -28,24 +22,12 @@ def test_marginal_transforms_are_those_of_the_exact_normal(linear):
         assert calibration.statistic[column] == pytest.approx(exact.statistic, abs=0.03)
 
 
-def test_conditional_transforms_are_those_of_the_exact_normal(linear, conditional):
-    """Given the other columns a normal distribution's column is normal, by Schur's complement."""
-    X, new = linear[0], linear[1][:100]
-    precision = np.linalg.inv(ppca_covariance(X, 2))
-    centred = new - X.mean(axis=0)
-    residual = centred @ precision / np.diag(precision)  # from the conditional mean
-    expected = stats.norm.cdf(residual * np.sqrt(np.diag(precision)))
-
-    np.testing.assert_allclose(conditional.pit, expected, atol=0.02)
-
-
-def test_a_wrong_scale_and_a_wrong_mean_are_detected(linear, conditional):
+def test_a_wrong_scale_and_a_wrong_mean_are_detected(linear):
     """Rows of the model pass the test; rescaled and shifted rows do not."""
     X, new, vae = linear
     mean = X.mean(axis=0)
 
-    for calibration in (pit_calibration(vae, new), conditional):
-        assert (calibration.pvalue > 1e-4).all()
+    assert (pit_calibration(vae, new).pvalue > 1e-4).all()
     assert (pit_calibration(vae, mean + 2 * (new - mean)).pvalue < 1e-6).all()
     assert (pit_calibration(vae, new + X.std(axis=0)).pvalue < 1e-6).all()
 
@@ -66,19 +48,16 @@ def test_binary_columns_are_uniform_and_constant_columns_are_nan():
     assert first.pit[~ones, 1].max() <= first.pit[ones, 1].min()
 
 
-@pytest.mark.parametrize("distribution", ["marginal", "conditional"])
 @pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
-def test_missing_cells_have_no_transform(estimator, distribution):
+def test_missing_cells_have_no_transform(estimator):
     """A missing cell took part as the largest value, or made its column's statistic NaN."""
-    if estimator is VAEDensity and distribution == "conditional":
-        pytest.skip("VAEDensity has no conditional transforms")
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 3))
     X[:, 1], X[:, 2] = X[:, 0] + X[:, 1] > 0.5, rng.poisson(3, 200)
     holey = np.where(rng.random(X.shape) < 0.3, np.nan, X)
     holey[:, 2] = np.nan
     model = estimator(1, likelihood={2: "poisson"}, max_iter=2, random_state=0).fit(X)
-    found = pit_calibration(model, holey, distribution=distribution, n_draws=256)
+    found = pit_calibration(model, holey, n_draws=256)
 
     np.testing.assert_array_equal(np.isnan(found.pit), np.isnan(holey))
     for column in range(2):
@@ -86,10 +65,9 @@ def test_missing_cells_have_no_transform(estimator, distribution):
         assert found.statistic[column] == stats.kstest(pit, "uniform").statistic
         assert found.pvalue[column] > 1e-4
     assert np.isnan(found.statistic[2])
-    if distribution == "marginal":
-        whole = pit_calibration(model, X, n_draws=256).pit
-        observed = ~np.isnan(holey)
-        np.testing.assert_array_equal(found.pit[observed], whole[observed])
+    whole = pit_calibration(model, X, n_draws=256).pit
+    observed = ~np.isnan(holey)
+    np.testing.assert_array_equal(found.pit[observed], whole[observed])
 
 
 def test_an_ensemble_predicts_the_mixture_of_its_members():
@@ -105,11 +83,7 @@ def test_an_ensemble_predicts_the_mixture_of_its_members():
     np.testing.assert_allclose(ensemble, np.mean(members, axis=0), atol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("argument", "error"),
-    [({"distribution": "joint"}, "'conditional'"), ({"n_draws": 0}, "n_draws")],
-)
-def test_invalid_arguments_are_refused(argument, error, linear):
+def test_invalid_arguments_are_refused(linear):
     """The error says what is allowed."""
-    with pytest.raises(ValueError, match=error):
-        pit_calibration(linear[2], linear[0], **argument)
+    with pytest.raises(ValueError, match="n_draws"):
+        pit_calibration(linear[2], linear[0], n_draws=0)

@@ -22,16 +22,9 @@ def test_the_trimmed_score_is_the_mean_without_the_lowest_twentieth(rng):
     given_y = pytest.approx(stats.trim1(of_classes.score_samples(X, y), 0.05, tail="left").mean())
 
     assert trimmed_score(vae, X) == pytest.approx(expected)
+    assert trimmed_score(vae, X[:1]) == vae.score(X[:1])  # as in leave-one-out
     assert trimmed_score(of_classes, X, y) == given_y
     assert trimmed_score(make_pipeline(of_classes), X, y) == given_y
-
-
-def test_the_trimmed_score_of_one_row_is_its_score(rng):
-    """A twentieth of it would leave nothing."""
-    X = rng.normal(size=(30, 3))
-    vae = SMALL.fit(X)
-
-    assert trimmed_score(vae, X[:1]) == vae.score(X[:1])
 
 
 def test_a_far_row_does_not_decide_a_search(rng):

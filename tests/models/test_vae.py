@@ -7,7 +7,9 @@ from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
+from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
+from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
@@ -162,3 +164,22 @@ def test_only_the_networks_matrices_decay(table, make_model):
 
 
 # -- gradient ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "likelihood"),
+    [
+        (Architecture, Gaussian("per_row")),
+        (Architecture, ZeroInflated(3)),  # of which the encoder reads the number alone
+        (MixtureArchitecture, Gaussian("per_row")),
+    ],
+)
+def test_wide_inputs_limit_the_learning_rate(architecture, likelihood):
+    """By the numbers of a row that are not 0: the more, the less each weight may move."""
+    limits = []
+    for n_columns in (9, 200):
+        model = build(architecture(2, (8,), ((likelihood, n_columns),)))
+        model.flatten()
+        limits.append(min(model.lr_spans))
+
+    assert limits == [np.inf, pytest.approx(1.28 / 200)]

@@ -7,7 +7,6 @@ from torch import nn
 
 from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
-from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import GRUNet, Layout
@@ -302,10 +301,9 @@ def test_values_of_a_step_have_units_of_their_own():
         lambda vae: vae.impute(SHORT),
         lambda vae: VAEImputer(vae).fit(SHORT),  # before the training
         lambda vae: VAEImputer(VAETransformer(network="gru")).fit(SHORT),
-        lambda vae: pit_calibration(vae, SHORT),
         to_onnx,
     ],
-    ids=["impute", "VAEImputer", "VAEImputer by name", "pit_calibration", "to_onnx"],
+    ids=["impute", "VAEImputer", "VAEImputer by name", "to_onnx"],
 )
 def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
     """These need columns that are independent given the code."""

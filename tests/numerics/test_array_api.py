@@ -17,7 +17,6 @@ FUNCTIONS = [
     (array_api.log_softmax, partial(special.log_softmax, axis=-1)),
     (array_api.sigmoid, special.expit),
     (array_api.silu, lambda x: x * special.expit(x)),
-    (array_api.log_sigmoid, special.log_expit),
     (array_api.softplus, partial(np.logaddexp, 0)),
     (lambda x: array_api.lgamma(abs(x)), lambda x: special.gammaln(abs(x))),
     (partial(array_api.argsort, axis=1), partial(np.argsort, axis=1, kind="stable")),
@@ -65,13 +64,11 @@ def test_places_and_indices_are_those_of_loops(library):
     given, order = library.asarray(x), library.asarray(np.argsort(x, 1))
     placed = array_api.place(library.asarray(values.reshape(2, 2)), library.asarray(columns), 4)
     ordered = array_api.take_along(given, order, 1)
-    found = array_api.search_rows(ordered, ordered[0])
     x.sort(axis=1)
 
     np.testing.assert_array_equal(placed, [[values[0], 0, 0, values[1]], [0, *values[3:1:-1], 0]])
     np.testing.assert_array_equal(ordered, x)
     np.testing.assert_array_equal(array_api.take(ordered, order[0, :2], 1), x[:, order[0, :2]])
-    np.testing.assert_array_equal(found, (x[:, None] <= x[0][:, None]).sum(-1))
 
 
 def test_results_are_on_the_device_of_their_inputs():

@@ -10,7 +10,7 @@ from sklearn_vae.objectives import (
     IWAE,
     MMD,
     OBJECTIVES,
-    REPORTED,
+    LossTerms,
     Minibatch,
     TotalCorrelation,
 )
@@ -106,7 +106,7 @@ def test_a_weight_is_a_number_of_copies(objective, model, batch, rng):
 def test_reported_terms_are_named_and_detached(objective, model, batch):
     """Histories hold numbers."""
     terms = objective(model, batch)
-    expected = torch.stack([getattr(terms, name) for name in REPORTED])
+    expected = torch.stack([getattr(terms, name) for name in LossTerms._fields])
 
     torch.testing.assert_close(terms.stacked(), expected.detach())
     assert not terms.stacked().requires_grad

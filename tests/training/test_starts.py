@@ -7,10 +7,15 @@ import pytest
 import torch
 from scipy import stats
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic, make_starts
+from sklearn_vae.training.initialize import (
+    has_light_tails,
+    kurtosis_statistic,
+    make_initializer,
+    make_starts,
+)
 from sklearn_vae.training.jobs import TrainingJob
 from sklearn_vae.training.stacked import train
 from tests.training.conftest import PLAN, make_rows
@@ -62,6 +67,18 @@ def test_starts_are_random_where_validation_rows_choose_the_best(n_valid, ensemb
     assert [job.config.is_homoscedastic for job in jobs] == [
         False, False, chooses, False, chooses,
     ]  # fmt: skip
+
+
+def test_missing_cells_change_no_frequency_at_the_start(rng):
+    """The start has the point masses of the cells that are observed, not of 0 for all others."""
+    is_mass = rng.random((2000, 3)) < [0.2, 0.5, 0.8]
+    x = np.stack([is_mass, np.where(is_mass, -2.0, rng.normal(size=(2000, 3)))], axis=2)
+    x[rng.random((2000, 3)) < 0.4] = np.nan
+    x = x.reshape(2000, 6)
+    start = make_initializer()(job_on(x, blocks=((ZeroInflated(1), 3),), n_factors=1, n_valid=0))
+
+    np.testing.assert_allclose(start.loc[::2], np.nanmean(x, axis=0)[::2])
+    assert (start.residual[::2] <= np.nanstd(x, axis=0)[::2]).all()
 
 
 def test_a_ring_has_light_tails_and_normal_and_heavy_tailed_rows_have_none():

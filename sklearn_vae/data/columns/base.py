@@ -10,7 +10,6 @@ the probability of unseen values after n rows. A new category has all of it; num
 a Cauchy density.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -27,21 +26,21 @@ if TYPE_CHECKING:
 
 # Standardized values are clipped here, so that their squares stay finite.
 MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
+# Probability of values other than those that are ruled out, at least: means are divided by it.
+LEAST_REST = 1e-6
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 MAX_DISTANCE = 1e300
-# Distance of rows that differ in the class of one column, in standard deviations of numbers: the
-# root mean square distance of two numbers.
-CLASS_DISTANCE = math.sqrt(2)
+# Squared distance of rows that differ in the class of one column, the mean one of two standardized
+# numbers.
+CLASS_SQUARED_DISTANCE = 2.0
 
 
 @dataclass(eq=False)
 class Columns(ABC):
     """Columns of X of one likelihood, adjacent in the model's input.
 
-    A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
-    base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
-    ``is_unseen``, ``values``, ``limits``, ``log_unseen_density`` and
-    ``log_abs_det_jacobian``.
+    A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``, ``nearest``
+    if it has unseen values, and any method whose default does not fit.
     """
 
     indices: np.ndarray  # (k,), those of the columns in X
@@ -143,12 +142,12 @@ class Columns(ABC):
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
     @abstractmethod
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Decode means or samples in X's units: (n, k * width) -> (n, k).
 
-        With ``rounds``, means of binary columns and counts are rounded to possible values; those
-        of categorical and ordinal columns always are. Samples are rounded, and keep to the bounds
-        and recording steps of real columns.
+        Means of binary columns and counts with mask ``rounds`` (k,) are rounded to possible
+        values; those of categorical and ordinal columns always are. Samples are rounded, and keep
+        to the bounds and recording steps of real columns.
         """
 
     @classmethod

@@ -1,11 +1,17 @@
 """Columns of two values, and of one."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, in_coarser_dtype, is_category
+from sklearn_vae.data.columns.base import (
+    CLASS_SQUARED_DISTANCE,
+    Columns,
+    in_coarser_dtype,
+    is_category,
+)
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.training_column import ROUNDING, TrainingColumn, times_power_of_two
 from sklearn_vae.persistence.registry import serializable
@@ -61,7 +67,7 @@ class BinaryColumns(Columns):
     @property
     def distance_scale(self) -> float:
         """Distance of the two values."""
-        return CLASS_DISTANCE
+        return math.sqrt(CLASS_SQUARED_DISTANCE)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are neither of the two: (n, k) -> (n, k)."""
@@ -90,13 +96,13 @@ class BinaryColumns(Columns):
             return X
         return np.where(np.isnan(X), X, np.where(self._middle() < X, *self.categories.T[::-1]))
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
             X = times_power_of_two(values * scale + shift, exponent)
         X = np.where(values == 1, self.categories[:, -1], X)  # without a rounding error
-        return self.on_steps(X) if rounds or is_sample else X
+        return np.where(rounds, self.on_steps(X), X)
 
 
 @serializable
@@ -130,6 +136,6 @@ class ConstantColumns(BinaryColumns):
         """Encode nothing: (n, k) -> (n, 0)."""
         return np.empty((len(X), 0))
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return the constants: (n, 0) -> (n, k)."""
         return np.repeat(self.categories.T, len(values), axis=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.columns.base import (
-    CLASS_DISTANCE,
+    CLASS_SQUARED_DISTANCE,
     Columns,
     is_category,
     one_hot,
@@ -120,7 +120,7 @@ class CategoricalColumns(Columns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
         if many_levels := self._many_levels():  # of categories, not of their classes
@@ -166,7 +166,7 @@ class OrdinalColumns(CategoricalColumns):
         All values are as frequent as each other.
         """
         n_classes = self.likelihood.n_classes
-        return CLASS_DISTANCE / 2 * math.sqrt(12 * (n_classes - 1) / (n_classes + 1))
+        return math.sqrt(3 * CLASS_SQUARED_DISTANCE * (n_classes - 1) / (n_classes + 1))
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""
@@ -174,7 +174,7 @@ class OrdinalColumns(CategoricalColumns):
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return the nearest categories: (n, k) -> (n, k)."""
         missing = np.isnan(values)
         codes = np.where(missing, 0, values).clip(0, 1) * (self.likelihood.n_classes - 1)

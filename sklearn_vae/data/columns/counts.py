@@ -63,13 +63,12 @@ class CountColumns(Columns):
         roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
-        """Square the roots; round counts with ``rounds``, and samples: (n, k) -> (n, k)."""
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+        """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
-        if is_sample:
-            return self.within_bounds(np.rint(counts))
-        return np.rint(counts) if rounds else counts
+        counts = np.where(rounds, np.rint(counts), counts)
+        return self.within_bounds(counts) if is_sample else counts
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip counts to their range in ``fit``: (n, k) -> (n, k)."""

@@ -5,24 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.columns.base import LEAST_REST, in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
-from sklearn_vae.data.training_column import times_power_of_two
+from sklearn_vae.data.training_column import MIN_EVIDENCE, times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 
-# Evidence that a column excludes others, at least, in nats: chance would give it with e^-20.
-MIN_EVIDENCE = 20.0
 # Evidence from which on a column is in a group until all of its columns are known, or in a group
 # in which every row has a one.
 LIKELY = 5.0
 # Columns that are compared, at most.
 MAX_COLUMNS = 256
-# Probability of the observed zeros, below which imputed ones are those of other columns.
-LEAST_REST = 1e-6
 
 
 @serializable
@@ -128,7 +124,7 @@ class OneHotColumns(BinaryColumns):
             if generator is not None:
                 chosen = draw_classes(of_classes, generator)
             p[is_lost] = chosen[:, None] == np.arange(p.shape[-1])
-        means = self.decode(p.reshape(values.shape), rounds=False, is_sample=False)
+        means = self.decode(p.reshape(values.shape), rounds=np.array(False), is_sample=False)
         return np.where(np.isnan(X), means, X)
 
 

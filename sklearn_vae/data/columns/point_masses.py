@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
+    LEAST_REST,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 COMMON_FROM = 0.02
 MAX_POINT_MASSES = 12
 FEW_VALUES = 24
-# Probability, at least, that a value is none of another column, where a mean is divided by it.
-LEAST_REST = 1e-6
 
 
 @serializable
@@ -104,7 +103,7 @@ class PointMassColumns(RealColumns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""
         cells = values.reshape(len(values), len(self.indices), self.width)
         probability, number = cells[..., :-1], self.unnormalize(cells[..., -1])

@@ -155,7 +155,7 @@ class RealColumns(Columns):
         values, limit = self.normalize(X), MAX_ENCODED[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
-    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Undo the encoding; clip and round samples: (n, k) -> (n, k)."""
         return self.unstandardize(self.unnormalize(values), is_sample=is_sample)
 
