@@ -35,7 +35,8 @@ NULL = ("null", "null[pyarrow]")
 DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*, ordered=1>")
 EPOCH, SECOND = np.datetime64(0, "us"), np.timedelta64(1, "s")
 # Types of categories, beside pandas' intervals.
-CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
+NUMBER_TYPES = (Real, Decimal, np.bool_)
+CATEGORY_TYPES = (str, *NUMBER_TYPES, date)
 
 
 class Column(ABC):
@@ -125,7 +126,7 @@ class _ArrayColumn(Column):
         types, booleans = self.types, self.types & {bool, np.bool_}
         if any(issubclass(cls, Complex) and not issubclass(cls, Real) for cls in types):
             raise ValueError(f"Complex data not supported\ncolumn {self.name!r}\n")
-        if any(issubclass(cls, str) for cls in types):
+        if not all(issubclass(cls, NUMBER_TYPES) for cls in types):
             return "category"
         if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
             # perhaps all numbers are NaN
@@ -139,7 +140,7 @@ class _ArrayColumn(Column):
 
     def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
         if time_type(field.dtype) is None:
-            self._check_types()
+            self._check_types(*set(map(type, field.categories or ())))
             return super().read_as(field, handle_unknown)
         missing = find_objects(is_missing, self.values)
         numbers = np.where(missing, np.nan, 0.0)
@@ -149,10 +150,10 @@ class _ArrayColumn(Column):
         ]
         return numbers
 
-    def _check_types(self) -> None:
-        """Refuse objects that are neither texts nor numbers, such as dates."""
+    def _check_types(self, *others: type) -> None:
+        """Refuse objects that are neither texts, numbers nor of other types, such as dates."""
         for cls in self.types:
-            if not issubclass(cls, str | Real | Decimal | np.bool_):
+            if not issubclass(cls, (str, *NUMBER_TYPES, *others)):
                 raise TypeError(
                     f"Column {self.name!r} of X holds values of type {cls.__name__}; each cell of "
                     f"this argument must be a string, a number or missing.{_advice(cls)}"
