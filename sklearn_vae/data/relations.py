@@ -105,8 +105,8 @@ class ManyToOne:
         changes = (values[1:] != values[:-1]).any(axis=1)
         kept = np.append(True, changes) | np.append(changes, True)
         kept[:: -(-len(kept) // MAX_INNER_CODES)] = True
-        parts = self.codes[kept], values[kept], self.n_rows[kept]
-        return ManyToOne(self.code, self.labels, *parts, in_order=True)
+        codes, n_rows = self.codes[kept], self.n_rows[kept]
+        return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
 
 class Followers(NamedTuple):
