@@ -180,6 +180,25 @@ def test_the_influence_of_one_far_value_is_bounded(estimator, far, table, models
     assert abs(np.median(moved)) < 0.5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_point_masses_far_away_leave_other_columns_alone(seed):
+    """70 and 1,000 standard deviations: the encoder reads them next to the other numbers."""
+    rng = np.random.default_rng(5)
+    z, is_off = rng.normal(size=(800, 3)), rng.random(800) < 0.4
+    table = pd.DataFrame(
+        {
+            "a": np.where(is_off, -50, 20 + z[:, 0]),
+            "b": np.where(is_off, 1000, 20 + z[:, 0] + 0.2 * z[:, 1]),
+            "c": np.where(is_off, 0, np.exp(3 + 0.5 * z[:, 0])),
+            "d": z[:, 2],
+        }
+    )
+    samples = VAETransformer(random_state=seed).fit(table).sample(2000, random_state=0)
+
+    assert samples["d"].std() == pytest.approx(table["d"].std(), rel=0.15)
+    assert (samples["a"] == -50).mean() == pytest.approx(is_off.mean(), abs=0.06)
+
+
 @pytest.mark.parametrize("code", [-1, 999])
 @pytest.mark.parametrize("estimator", DENSITIES, ids=lambda model: type(model).__name__)
 @pytest.mark.filterwarnings("ignore:Columns of X hold a number of nines")

@@ -80,7 +80,9 @@ class Field:
     @property
     def has_numbers(self) -> bool:
         """True if numbers are accepted in place of the values."""
-        return self.categories is None or any(isinstance(c, Real) for c in self.categories)
+        return self.categories is None or any(
+            isinstance(c, Real | Decimal) for c in self.categories
+        )
 
     @property
     def is_integer(self) -> bool:

@@ -16,6 +16,7 @@ from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
+    ROWS_PER_LABEL,
     Followers,
     ManyToOne,
     OneToOne,
@@ -177,13 +178,12 @@ def _classes(columns: list[Columns]) -> np.ndarray:
 def _relations(
     columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, others: list[int]
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
-    """Find columns that follow from columns of classes.
+    """Find columns that follow from other ones, of classes or numbers.
 
     Those of ``others`` that are one-to-one with one are replaced by constants, in place.
     """
-    others = [j for j in others if not isinstance(columns[j], ConstantColumns)]
     classes = _classes(columns)
-    labels = np.union1d(classes, np.array(others, dtype=int))
+    labels = _varying(columns, np.union1d(classes, np.array(others, dtype=int)))
     # a label does not follow from a code that is the same where it is lowest and highest
     low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
     followers = [
@@ -193,7 +193,20 @@ def _relations(
     pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
-    return pairs, find_many_to_one(followers, _classes(columns))
+    labels = _varying(columns, labels)
+    numbers = np.setdiff1d(labels, classes)
+    n_rows = len(X) if weight is None else weight.sum()
+    has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
+    followers += [
+        Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
+        for j in numbers.tolist()
+    ]
+    return pairs, find_many_to_one(followers, labels)
+
+
+def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:
+    """Select columns that are neither constant nor derived: (n,)."""
+    return indices[[not isinstance(columns[j], ConstantColumns) for j in indices]]
 
 
 def _join_one_hot(

@@ -16,6 +16,10 @@ FEW_ROWS = 64, 1024
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
 MIN_REPEATS = 10
+# Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
+ROWS_PER_LABEL = 10
+# Numbers that are not the ends of a label's, and are kept.
+MAX_INNER_CODES = 256
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
 CONTRADICTION = 1.0
 
@@ -23,16 +27,18 @@ CONTRADICTION = 1.0
 @serializable
 @dataclass(frozen=True, eq=False)
 class ManyToOne:
-    """A column of codes and the columns of labels that follow from it.
+    """A column of codes and the columns of labels that follow from it, as bands from ages.
 
-    The model has all of them; samples and imputations are made to agree.
+    The model has all of them; samples and imputations are made to agree. Where labels are
+    ``in_order``, numbers that ``fit`` did not see have those of the nearest one.
     """
 
     code: int  # index of the column of codes in X
     labels: np.ndarray  # (m,), indices of the columns of labels
-    codes: np.ndarray  # (L,), the codes in order
+    codes: np.ndarray  # (L,), the codes in order; of labels in order, few of them
     values: np.ndarray  # (L, m), their labels; NaN where no row has both
     n_rows: np.ndarray  # (L,), rows of each code, by weight
+    in_order: bool = False  # whether codes are numbers, and those of a label adjacent
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -59,8 +65,11 @@ class ManyToOne:
         """Replace codes that are not known, and contradict known labels, in place.
 
         They are drawn from the codes of these labels by their frequencies in ``fit``; without a
-        generator, the most frequent one is taken.
+        generator, the most frequent one is taken, or where labels are in order the nearest one.
         """
+        if not self.in_order:  # numbers that fit did not see have no labels
+            rows = ~known[:, self.code]
+            X[rows, self.code] = _nearest(X[rows, self.code], self.codes)
         rows = np.flatnonzero(~known[:, self.code] & known[:, self.labels].any(axis=1))
         labels = np.where(known[rows][:, self.labels], X[rows][:, self.labels], np.nan)
         clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
@@ -70,13 +79,33 @@ class ManyToOne:
             p = np.where(_differ(self.values, wanted).any(axis=1), 0, self.n_rows)
             if p.any() and generator is not None:
                 X[some, self.code] = generator.choice(self.codes, len(some), p=p / p.sum())
+            elif p.any() and self.in_order:
+                X[some, self.code] = _nearest(X[some, self.code], self.codes[p > 0])
             elif p.any():
                 X[some, self.code] = self.codes[p.argmax()]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
+        codes = _nearest(codes, self.codes) if self.in_order else codes
         index = find_in_order(codes, self.codes)
         return np.where((index >= 0)[:, None], self.values[index], np.nan)
+
+    def select(self, columns: np.ndarray) -> Self:
+        """Select labels."""
+        return replace(self, labels=self.labels[columns], values=self.values[:, columns])
+
+    def sort(self) -> Self:
+        """Return the relation of labels in order, with the ends of each, and some between them."""
+        values = self.values.copy()
+        for label in values.T:
+            known = ~np.isnan(label)
+            nearest = _nearest(self.codes, self.codes[known])
+            label[:] = label[known][np.searchsorted(self.codes[known], nearest)]
+        changes = (values[1:] != values[:-1]).any(axis=1)
+        kept = np.append(True, changes) | np.append(changes, True)
+        kept[:: -(-len(kept) // MAX_INNER_CODES)] = True
+        codes, n_rows = self.codes[kept], self.n_rows[kept]
+        return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
 
 class Followers(NamedTuple):
@@ -84,9 +113,18 @@ class Followers(NamedTuple):
 
     relation: ManyToOne  # code and labels, which may agree by chance
     n_rows: np.ndarray  # (L, m), rows that have both a code and a label, by weight
+    is_number: bool  # whether codes are numbers
 
     @classmethod
-    def find(cls, X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray | None) -> Self:
+    def find(
+        cls,
+        X: np.ndarray,
+        code: int,
+        labels: np.ndarray,
+        weight: np.ndarray | None,
+        *,
+        is_number: bool = False,
+    ) -> Self:
         """Find the followers of a column of codes among the columns with indices ``labels``.
 
         The weight (n,) is the number of times that each row counts.
@@ -100,12 +138,14 @@ class Followers(NamedTuple):
             x = X[np.ix_(rows, labels)]
             values = np.fmin.reduceat(x, first)
             follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
+            if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
+                follows &= np.array([_is_in_order(label) for label in values.T], bool)
             labels, values, x = labels[follows], values[:, follows], x[:, follows]
             if not len(labels):
                 break
         counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
         n_rows_of_code = np.add.reduceat(weight[rows], first)
-        return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts)
+        return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number)
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
@@ -114,26 +154,61 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
     Both are among the columns with indices ``columns``.
     """
     found = []
-    for relation, n_rows in followers:
-        pairs = zip(relation.values.T, n_rows.T, strict=True)
-        is_sure = np.array([_evidence(*pair) for pair in pairs]) >= MIN_EVIDENCE
-        is_sure &= np.isin(relation.labels, columns)
-        if is_sure.any() and relation.code in columns:
-            labels, values = relation.labels[is_sure], relation.values[:, is_sure]
-            found.append(replace(relation, labels=labels, values=values))
-    return sorted(found, key=lambda each: -len(each.codes))
+    for relation, counts, is_number in followers:
+        pairs = [*zip(relation.values.T, counts.T, strict=True)]
+        is_free = np.isin(relation.labels, columns) & (relation.code in columns)
+        in_order = is_free & (np.array([_order_evidence(*pair) for pair in pairs]) >= MIN_EVIDENCE)
+        in_order &= is_number
+        evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
+        repeats = is_free & ~in_order & (np.array(evidence) >= MIN_EVIDENCE)
+        n_codes = len(relation.codes)
+        if in_order.any():
+            found.append((n_codes, relation.select(in_order).sort()))
+        if repeats.any():
+            found.append((n_codes, relation.select(repeats)))
+    return [relation for _, relation in sorted(found, key=lambda each: -each[0])]
 
 
-def _evidence(values: np.ndarray, n_rows: np.ndarray) -> float:
+def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> float:
     """Evidence in nats against chance, by the label and the number of rows of each code: (L,).
 
     By chance, each row after the first one of its code has that row's label with the probability
-    of the label's frequency.
+    of the label's frequency, or at least as often as the next one of codes that are numbers.
     """
     known = n_rows > 0
     _, index = np.unique(values[known], return_inverse=True)
-    totals = np.bincount(index, n_rows[known])
-    return float(np.maximum(n_rows[known] - 1, 0) @ np.log(totals.sum() / totals)[index])
+    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
+    evidence = float(repeats @ np.log(totals.sum() / totals)[index])
+    if is_number:
+        n_same = (index[1:] == index[:-1]).sum()
+        evidence = min(evidence, float(repeats.sum() * np.log((len(index) + 1) / (n_same + 1))))
+    return evidence
+
+
+def _order_evidence(values: np.ndarray, n_rows: np.ndarray) -> float:
+    """Evidence in nats that labels of ordered codes are in order, and not by chance: (L,).
+
+    By chance, all orders of the rows are as likely.
+    """
+    from scipy.special import gammaln
+
+    if not _is_in_order(values):
+        return 0.0
+    known = n_rows > 0
+    totals = np.bincount(np.unique(values[known], return_inverse=True)[1], n_rows[known])
+    n_orders = gammaln([totals.sum() + 1, len(totals) + 1])
+    return float(n_orders[0] - n_orders[1] - gammaln(totals + 1).sum())
+
+
+def _is_in_order(labels: np.ndarray) -> bool:
+    """Return whether equal labels are adjacent, but for NaN: (L,)."""
+    known = labels[~np.isnan(labels)]
+    return bool((known[1:] != known[:-1]).sum() < len(np.unique(known)))
+
+
+def _nearest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the nearest of ordered values: (n,) -> (n,)."""
+    return values[np.searchsorted(0.5 * values[1:] + 0.5 * values[:-1], x)]
 
 
 def _differ(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -197,7 +272,7 @@ def find_one_to_one(
     first one.
     """
     pairs: list[OneToOne] = []
-    for relation, counts in followers:
+    for relation, counts, _ in followers:
         for j, values, n_rows in zip(
             relation.labels.tolist(), relation.values.T, counts.T, strict=True
         ):

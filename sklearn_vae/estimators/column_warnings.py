@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -36,7 +37,7 @@ CODES = (
 )
 DATES_AS_NUMBERS = (
     "hold dates as numbers such as 20190704, between which there are gaps: {}. Convert them, as by "
-    "pandas.to_datetime(column, format='%Y%m%d')."
+    "pandas.to_datetime(column, format=...)."
 )
 TIMES_AS_NUMBERS = (
     "hold times of day as numbers such as 1545, between which there are gaps: {}. Convert them to "
@@ -64,11 +65,18 @@ MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IG
 MAX_MISSING_TEXTS = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
 NINES = 10.0 ** np.arange(2, 16) - 1
-# Numbers are dates if so many different ones are possible as such: of other numbers, one in 25 is.
-MIN_DATES = 5
-# Numbers are times of day if other numbers of their range are all possible as such, by chance, with
-# at most this probability: 20 different ones of several hours, as three in five are.
+# Formats of dates and times as numbers, and the last year but one.
+TIMES = "%H%M"
+FORMATS = (
+    *("%Y%m%d", "%d%m%Y", "%m%d%Y", "%y%m%d", "%Y%m", TIMES),
+    *("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"),
+)
+YEARS = range(1900, 2101)
+# Numbers are dates or times if others of their range and step would all be possible as such, by
+# chance, with at most this probability: of 20 times of several hours, as three in five are. So many
+# numbers are looked at.
 MAX_CHANCE_OF_TIMES = 1e-4
+N_NUMBERS = 1000
 # A value this many times as far from the median as the quartiles is an error, or a code for missing
 # values: of a Cauchy distribution, one value in a million is. Quartiles are of so many rows.
 EXTREME_FACTOR = 1e6
@@ -91,7 +99,7 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
                 for extreme, is_code in zip(extremes, has_nines, strict=True)
                 if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
             ]
-            found += [(message, "") for message in _of_digits(X[:, j])]
+            found += _of_digits(X[:, j])
         for message, detail in found:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for message, described in columns.items():
@@ -125,28 +133,42 @@ def _rows_of_code(column: np.ndarray, extreme: float) -> int:
     return int((column == extreme).sum()) if is_far else 0
 
 
-def _of_digits(column: np.ndarray) -> Iterator[str]:
+def _of_digits(column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of dates such as 20190704 and times such as 1545."""
     some = column[~np.isnan(column)]
-    if not len(some) or not 100 <= some.max() < 1e8 or some.min() < 0 or (some % 1 != 0).any():
+    if not len(some) or not 100 <= some.max() < 1e14 or some.min() < 0 or (some % 1 != 0).any():
         return
-    values = np.unique(some).astype(np.int64)
-    year, month, day = values // 10_000, values // 100 % 100, values % 100
-    is_date = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1)
-    if len(values) >= MIN_DATES and (is_date & (day <= 31)).all():
-        yield DATES_AS_NUMBERS
-    if values[-1] < 2400 and (values % 100 < 60).all() and (values % 50 != 0).any():
-        possible = np.arange(max(values[0], 100), values[-1] + 1) % 100 < 60
-        if possible.mean() ** (values >= 100).sum() < MAX_CHANCE_OF_TIMES:
-            yield TIMES_AS_NUMBERS
+    unique = np.unique(some).astype(np.int64)
+    values = unique[spread_out(len(unique), N_NUMBERS)].tolist()
+    # numbers below 100 are times without hours, and may be any
+    first, n_large = max(values[0], 100), sum(value >= 100 for value in values)
+    step = max(int(np.gcd.reduce(np.diff(unique))), 1)
+    others = first + np.linspace(0, (values[-1] - first) // step, N_NUMBERS).astype(int) * step
+    for form in FORMATS:
+        if all(_is_time(value, form) for value in values):
+            possible = np.mean([_is_time(value, form) for value in others.tolist()])
+            if possible**n_large < MAX_CHANCE_OF_TIMES:
+                yield (TIMES_AS_NUMBERS, "") if form == TIMES else (DATES_AS_NUMBERS, f" ({form})")
+                return
+
+
+def _is_time(value: int, form: str) -> bool:
+    """Return whether a number, perhaps without leading zeros, is a date or time of this format."""
+    width = len(form) + 2 * ("%Y" in form)  # all others have two digits
+    digits = f"{value:0{width}d}"
+    try:
+        return len(digits) == width and datetime.strptime(digits, form).year in YEARS
+    except ValueError:
+        return False
 
 
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of integers that number the rows, and of strings that are no classes."""
     n_rows = len(column)
-    if field.logical_type == "integer" and n_rows >= MIN_ROWS_NUMBERED:
-        is_dense = n_rows - 1 <= column.max() - column.min() < 2 * n_rows  # not with NaN
-        if is_dense and len(np.unique(column)) == n_rows:
+    numbers = column[~np.isnan(column)] if field.is_numeric else column[:0]
+    if (n_numbers := len(numbers)) >= MIN_ROWS_NUMBERED and (numbers % 1 == 0).all():
+        is_dense = n_numbers - 1 <= np.ptp(numbers) < 2 * n_numbers
+        if is_dense and len(np.unique(numbers)) == n_numbers:
             yield ROW_NUMBERS, ""
     texts = [value for value in field.categories or () if isinstance(value, str)]
     if len(texts) > MAX_CLASSES_UNCHECKED:

@@ -121,6 +121,51 @@ def test_two_codes_of_one_label_agree():
         assert all((drawn[name] == value).all() for name, value in given.items())
 
 
+EDGES, BANDS = [0, 29, 59, 99], ["young", "middle", "old"]
+
+
+def bands(n_rows=300, holes=0.1):
+    """Ages and their bands, shops with a region and a price, incomes and whether they are high."""
+    rng = np.random.default_rng(0)
+    age, shop = rng.integers(18, 90, n_rows), rng.integers(100, 130, n_rows)
+    income = np.exp(10 + 0.5 * rng.normal(size=n_rows)).round(2)
+    table = pd.DataFrame(
+        {"age": age, "shop": shop, "region": np.array(list("nesw"))[shop % 4],
+         "price": shop % 7 + 0.25, "decade": age // 10 * 10, "income": income,
+         "is_rich": income > 22000}
+    )  # fmt: skip
+    table["band"] = pd.cut(age, EDGES, labels=BANDS)
+    return table.mask(rng.random(table.shape) < holes)
+
+
+@pytest.mark.parametrize("make", [density, transformer])
+def test_labels_of_numbers_agree(make):
+    """Bands of ages, and what belongs to a number that names something, as the region of a shop."""
+    table = bands()
+    model = make().fit(table)
+    for rows in model.sample(300, random_state=0), model.impute(table):
+        age, shop = rows["age"], rows["shop"]
+        assert (rows["band"] == pd.cut(age, EDGES, labels=BANDS)).all()
+        assert (rows["decade"] == age // 10 * 10).all()
+        assert (rows["region"] == np.array(list("nesw"))[shop.astype(int) % 4]).all()
+        assert (rows["price"] == shop % 7 + 0.25).all()
+        assert ((rows["income"] > 22000) == rows["is_rich"].astype(bool)).mean() > 0.99
+    given = model.sample(100, given={"band": "old"}, random_state=0)
+    assert (given["age"] > 59).all()
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise):
+    """Also where the number is rounded, so that many rows repeat one with the same label."""
+    rng = np.random.default_rng(0)
+    for decimals in (0, 1, 6):
+        x = rng.normal(size=300)
+        table = pd.DataFrame(
+            {"x": x.round(decimals), "label": x + noise * rng.normal(size=300) > 1, "z": x**2}
+        )
+        assert transformer().fit(table).columns_.many_to_one == []
+
+
 def test_saved_labels(fitted, tmp_path):
     """A file has them, and the numpy runtime uses them."""
     model, table, labels = fitted

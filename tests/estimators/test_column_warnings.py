@@ -59,10 +59,38 @@ def test_dates_and_times_as_numbers_are_warned_of(dtype):
 
     messages = sorted(str(warning.message) for warning in caught)
     assert len(messages) == 2
-    assert "dates as numbers such as 20190704, between which there are gaps: 'day'." in messages[0]
+    assert (
+        "dates as numbers such as 20190704, between which there are gaps: 'day' (%Y%m%d)."
+        in messages[0]
+    )
     assert (
         "times of day as numbers such as 1545, between which there are gaps: 'time'." in messages[1]
     )
+
+
+FORMS = ["%d%m%Y", "%m%d%Y", "%y%m%d", "%Y%m", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dates_as_numbers_of_other_formats_are_warned_of(form):
+    """Also with a hole, where numbers are floats, and without their leading zeros."""
+    rng = np.random.default_rng(0)
+    moments = pd.Timestamp("2001-01-01") + pd.to_timedelta(rng.integers(0, 4e8, 80), "s")
+    when = pd.Series(moments.strftime(form).astype(float)).mask(np.arange(80) == 3)
+    with pytest.warns(UserWarning, match=rf"as numbers such as .*: 'when' \({form}\)\."):
+        VAETransformer(1, **SMALL).fit(pd.DataFrame({"x": rng.normal(size=80), "when": when}))
+
+
+def test_other_numbers_are_no_dates():
+    """Amounts of as many digits, and round ones: a warning would be an error."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {f"{low}": rng.integers(low, high, 80) for low, high in ((10**7, 10**8), (10**5, 10**6))}
+    )
+    table["near 2000"] = rng.integers(199_000, 202_000, 80)
+    table["round"] = rng.integers(2, 48, 80) * 50
+    table["seconds"] = 1_600_000_000 + rng.integers(0, 10**7, 80)
+    VAETransformer(1, **SMALL).fit(table)
 
 
 def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
@@ -101,6 +129,10 @@ def test_columns_that_number_the_rows_are_warned_of():
     table["customer"] = 1000 + rng.permutation(160)
     with pytest.warns(UserWarning, match=r"number the rows, .*: 'customer'\. .*index_col"):
         VAETransformer(1, **SMALL).fit(table.sample(frac=0.75, random_state=0))
+
+    holed = table.assign(customer=table["customer"].mask(table.index == 3))  # now floats
+    with pytest.warns(UserWarning, match=r"number the rows, .*: 'customer'\."):
+        VAETransformer(1, **SMALL).fit(holed)
 
     VAETransformer(1, **SMALL).fit(table.drop(columns="customer"))
     VAETransformer(1, **SMALL).fit(table.head(60))  # too few to tell

@@ -7,6 +7,8 @@ import pickle
 import struct
 import tracemalloc
 import warnings
+from datetime import date
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 
@@ -293,6 +295,30 @@ def test_a_column_may_have_any_name_that_pandas_gives(name, tmp_path):
     np.testing.assert_allclose(by_numpy.score_samples(frame.to_numpy()), expected, atol=1e-6)
     assert [*map(str, loaded.columns_.names)] == [*map(str, vae.columns_.names)]
     pd.testing.assert_index_equal(loaded.sample(2).columns, vae.sample(2).columns)
+
+
+CATEGORIES = [
+    pd.IntervalIndex.from_breaks([0.0, 1.5, 3.0, 9.0]), pd.date_range("2020-01-31", periods=3),
+    [date(2020, 1, 31), date(2020, 2, 29)], [Decimal("0.10"), Decimal("0.25")], [True, False],
+    [1.5, 2.5], [7, 8, 9],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("categories", CATEGORIES, ids=str)
+def test_categories_of_any_type_that_fit_takes_are_saved(categories, tmp_path):
+    """Those of pandas.cut are intervals; their files could not be read."""
+    codes = np.arange(60) % len(categories)
+    codes[7] = -1
+    cut = pd.Categorical.from_codes(codes, pd.Index(categories))
+    frame = pd.DataFrame({"x": np.arange(60.0) % 7, "cut": cut})
+    vae = VAETransformer(**SMALL).fit(frame)
+    vae.save(tmp_path / "model.vae")
+    loaded, by_numpy = (each.load(tmp_path / "model.vae") for each in (sklearn_vae, runtime))
+
+    expected = vae.score_samples(frame)
+    np.testing.assert_array_equal(loaded.score_samples(frame), expected)
+    np.testing.assert_allclose(by_numpy.score_samples(frame), expected, atol=1e-6)
+    pd.testing.assert_frame_equal(loaded.sample(9), vae.sample(9))
 
 
 @pytest.mark.parametrize(

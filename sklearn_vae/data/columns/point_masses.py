@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 COMMON_FROM = 0.02
 MAX_POINT_MASSES = 12
 FEW_VALUES = 24
+# Distance from the range of the other numbers at which far point masses are read, in standard
+# deviations.
+BESIDE = 1.0
 
 
 @serializable
@@ -99,7 +102,10 @@ class PointMassColumns(RealColumns):
         """One-hot encode point masses, standardize numbers: (n, k) -> (n, k * (S + 1))."""
         values = np.empty((*X.shape, self.width))
         values[..., :-1] = one_hot(X, self.point_masses)
-        values[..., -1] = super().encode(X)
+        number, (low, high) = super().encode(X), self.normalize(self.bounds.T)
+        # a VAE's encoder reads point masses as numbers, far ones next to the others
+        beside = np.fmax(np.fmin(number, high + BESIDE), low - BESIDE)
+        values[..., -1] = np.where(is_category(X, self.point_masses), beside, number)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
 
