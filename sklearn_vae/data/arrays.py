@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -50,8 +51,11 @@ def as_frame(X: Any) -> Any:
 
     Lazy tables, as of polars and dask, are refused.
     """
-    if isinstance(as_narwhals(X), nw.LazyFrame):
-        raise TypeError("X is a lazy table; call collect() or compute() on it first.")
+    if isinstance(X, np.ndarray | list):
+        return X
+    with suppress(nw.exceptions.DuplicateError):  # ``as_narwhals`` says whose columns they are
+        if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
+            raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")
     if pa is not None and isinstance(X, pa.RecordBatch):
         return pa.Table.from_batches([X])

@@ -93,7 +93,10 @@ def fit_encoder(
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     partners = {equal.partner for equal in equal_cells}
     others = [j for j in free if j not in is_equal.keys() | partners]
-    pairs, labels = _relations(columns, X, sample_weight, others) if derives_columns else ([], [])
+    pairs: list[OneToOne] = []
+    labels: list[ManyToOne] = []
+    if derives_columns:
+        pairs, labels = _relations(columns, X, sample_weight, others, [*derived])
     encoder = TableEncoder(
         column_names,
         groups=_group(_join_one_hot(columns, X, sample_weight, free)),
@@ -176,9 +179,13 @@ def _classes(columns: list[Columns]) -> np.ndarray:
 
 
 def _relations(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, others: list[int]
+    columns: list[Columns],
+    X: np.ndarray,
+    weight: np.ndarray | None,
+    others: list[int],
+    totals: list[int],
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
-    """Find columns that follow from other ones, of classes or numbers.
+    """Find columns that follow from other ones, of classes or numbers, or from ``totals``.
 
     Those of ``others`` that are one-to-one with one are replaced by constants, in place.
     """
@@ -194,14 +201,14 @@ def _relations(
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
-    numbers = np.setdiff1d(labels, classes)
+    numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
     n_rows = len(X) if weight is None else weight.sum()
     has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
     followers += [
         Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
         for j in numbers.tolist()
     ]
-    return pairs, find_many_to_one(followers, labels)
+    return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
 
 
 def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:

@@ -293,6 +293,8 @@ class TableEncoder:
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
+        for relation in self.linear_relations:  # labels may follow from totals
+            relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
         for is_last in (False, True):  # first the labels of known codes, then all others
             for each in self.many_to_one:
                 if is_last:

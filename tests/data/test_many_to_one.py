@@ -154,6 +154,25 @@ def test_labels_of_numbers_agree(make):
     assert (given["age"] > 59).all()
 
 
+@pytest.mark.parametrize("make", [density, transformer])
+def test_grades_of_totals_agree(make):
+    """Where the number is itself derived from others, as the score of a questionnaire."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.integers(0, 5, (300, 4)), columns=list("abcd"))
+    table["total"] = table.sum(axis=1)
+    table["grade"] = pd.cut(table["total"], [-1, 5, 10, 20], labels=["mild", "some", "severe"])
+    model = make().fit(table)
+    holed = table.mask(rng.random(table.shape) < 0.3)
+    for rows in (
+        model.sample(300, random_state=0),
+        model.sample(100, given={"grade": "severe"}, random_state=0),
+        model.impute(holed),
+    ):
+        assert (rows["total"] == rows[list("abcd")].sum(axis=1)).all()
+        grades = pd.cut(rows["total"], [-1, 5, 10, 20], labels=["mild", "some", "severe"])
+        assert (rows["grade"] == grades).all()
+
+
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise):
     """Also where the number is rounded, so that many rows repeat one with the same label."""
