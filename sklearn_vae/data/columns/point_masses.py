@@ -28,7 +28,7 @@ MAX_POINT_MASSES = 12
 FEW_VALUES = 24
 # Distance from the range of the other numbers at which far point masses are read, in standard
 # deviations.
-BESIDE = 1.0
+BESIDE = 3.0
 
 
 @serializable
