@@ -12,7 +12,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.one_hot import find_one_hot
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.data.equal_cells import find_equal_cells
+from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
@@ -202,6 +202,7 @@ def _relations(
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
+    numbers = numbers[: len(numbers) if len(numbers) <= MAX_COLUMNS else 0]
     n_rows = len(X) if weight is None else weight.sum()
     has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
     followers += [
