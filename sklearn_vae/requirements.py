@@ -43,8 +43,7 @@ def needs_normal_prior(reason: str) -> Requirement:
 
 def needs_diagonal_gaussian(reason: str) -> Requirement:
     """Return the condition that q(z|x) is a diagonal Gaussian."""
-    is_met = lambda posterior: posterior.is_diagonal_gaussian  # noqa: E731
-    return Requirement("posterior", is_met, "'gaussian'", reason)
+    return Requirement("posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'", reason)
 
 
 def are_met(requirements: Iterable[Requirement], resolved: Mapping[str, Any]) -> bool:

@@ -202,13 +202,13 @@ def _relations(
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
-    numbers = numbers[: len(numbers) if len(numbers) <= MAX_COLUMNS else 0]
-    n_rows = len(X) if weight is None else weight.sum()
-    has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
-    followers += [
-        Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
-        for j in numbers.tolist()
-    ]
+    if 0 < len(numbers) <= MAX_COLUMNS:
+        n_rows = len(X) if weight is None else weight.sum()
+        has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
+        followers += [
+            Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
+            for j in numbers.tolist()
+        ]
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
 
 

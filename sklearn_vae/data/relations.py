@@ -157,8 +157,8 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
     for relation, counts, is_number in followers:
         pairs = [*zip(relation.values.T, counts.T, strict=True)]
         is_free = np.isin(relation.labels, columns) & (relation.code in columns)
-        in_order = is_free & (np.array([_order_evidence(*pair) for pair in pairs]) >= MIN_EVIDENCE)
-        in_order &= is_number
+        ordered = [is_number and _order_evidence(*pair) >= MIN_EVIDENCE for pair in pairs]
+        in_order = is_free & np.array(ordered, bool)
         evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
         repeats = is_free & ~in_order & (np.array(evidence) >= MIN_EVIDENCE)
         n_codes = len(relation.codes)

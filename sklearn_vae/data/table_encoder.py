@@ -361,10 +361,10 @@ class TableEncoder:
         first = 0
         for group in self.groups:
             last = first + group.width * len(group.indices)
+            rounds = is_rounded[group.indices]
             for some in small_batches(values):
                 encoded = values[some, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
-                    rounds = is_rounded[group.indices]
                     decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
                     if seed is not None:
                         decoded = group.draw_levels(decoded, generator)

@@ -239,8 +239,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            are_new = bool(self.novelty) and reference.are_often_repeated
-            rows = reference.match(calibration, fields, are_new=are_new)
+            rows = reference.match(calibration, fields, may_be_new=bool(self.novelty))
             self.calibration_scores_ = np.sort(self._scores(rows))
             n_rows = len(self.calibration_scores_)
             smallest_rate = 1 / (1 + n_rows)
@@ -437,9 +436,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         In novelty detection, rows that equal reference rows may be new ones, unless the caller
         knows better.
         """
-        reference = self._reference_rows()
-        are_new = may_be_new and bool(self.novelty) and reference.are_often_repeated
-        return reference.match(X, self.estimator_._fields, are_new=are_new)
+        may_be_new = may_be_new and bool(self.novelty)
+        return self._reference_rows().match(X, self.estimator_._fields, may_be_new=may_be_new)
 
     def _scores(self, rows: ScoredRows) -> np.ndarray:
         """Normality score of each row: (n,)."""

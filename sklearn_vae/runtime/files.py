@@ -227,7 +227,6 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
     reference = ScoredRows(rows, columns, model.predictor)
-    are_new = bool(saved.parameter("novelty")) and reference.are_often_repeated
     detector = OutlierModel(
         columns=model.columns,
         schema=model.schema,
@@ -235,7 +234,7 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
         reference=reference,
         calibration_scores_=scores,
         offset_=saved["offset_"],
-        are_new=are_new,
+        novelty=bool(saved.parameter("novelty")),
     )
     detector.score_rows(rows[:1])
     return detector

@@ -318,7 +318,7 @@ class OutlierModel(ScoreLabels, TableModel):
     reference: ScoredRows
     calibration_scores_: np.ndarray
     offset_: float
-    are_new: bool
+    novelty: bool
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row, as ``VAEOutlierDetector.score_samples``.
@@ -337,7 +337,7 @@ class OutlierModel(ScoreLabels, TableModel):
 
     def score_rows(self, X: np.ndarray) -> np.ndarray:
         """Normality score of rows of numbers, with codes for categories: (n,)."""
-        scored = self.reference.match(X, self.fields, are_new=self.are_new)
+        scored = self.reference.match(X, self.fields, may_be_new=self.novelty)
         return -score_in_batches(self.scorer.score, scored)
 
 
