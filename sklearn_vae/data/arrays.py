@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import narwhals as nw
@@ -15,8 +13,8 @@ from sklearn_vae.numerics.row_subsets import small_batches
 MAX_SPARSE_IN_DOUBLE = 1 << 15
 
 
-def as_array(X: Any) -> Any:
-    """Convert an array of another library or a masked one, or a data frame as ``as_frame`` does.
+def as_array(X: Any, name: str = "X") -> Any:
+    """Convert an array of another library or a masked one, or a data frame as ``as_narwhals`` does.
 
     Masked cells are missing values, and sparse matrices become dense, large ones in single
     precision. Other types are returned as they are.
@@ -26,12 +24,16 @@ def as_array(X: Any) -> Any:
         return (X.astype(np.float32) if is_large else X).toarray()
     torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):
-        return _fill_masked(X)
+        if not np.ma.is_masked(X):
+            return X.data
+        missing = np.array("NaT", X.dtype) if X.dtype.kind in "mM" else np.nan
+        cells = X.data if X.dtype.kind in "biufmM" else X.data.astype(object)
+        return np.where(np.ma.getmaskarray(X), missing, cells)
     if torch is not None and isinstance(X, torch.Tensor):
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy(force=True)
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return np.asarray(X)
-    return as_frame(X)
+    return nw.to_native(as_narwhals(X, name), pass_through=True)
 
 
 def as_single(x: np.ndarray) -> np.ndarray:
@@ -40,59 +42,33 @@ def as_single(x: np.ndarray) -> np.ndarray:
         return x.astype(np.float32)
 
 
-def array_of_list(values: Any) -> np.ndarray:
-    """Convert a list, or a list of rows; numbers and None beside strings are not text."""
-    array = np.asarray(values)
-    return np.asarray(values, dtype=object) if array.dtype.kind in "US" else array
-
-
-def as_frame(X: Any) -> Any:
-    """Convert what narwhals does not read: record batches of pyarrow, sparse columns of pandas.
-
-    Lazy tables, as of polars and dask, are refused.
-    """
-    if isinstance(X, np.ndarray | list):
-        return X
-    with suppress(nw.exceptions.DuplicateError):  # ``as_narwhals`` says whose columns they are
-        if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
-            raise TypeError("X is a lazy table; call collect() or compute() on it first.")
-    pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")
-    if pa is not None and isinstance(X, pa.RecordBatch):
-        return pa.Table.from_batches([X])
-    if pd is None or not isinstance(X, pd.DataFrame):
-        return X
-    sparse = [j for j, dtype in enumerate(X.dtypes) if isinstance(dtype, pd.SparseDtype)]
-    if not sparse:
-        return X
-    X = X.copy(deep=False)
-    for j in sparse:  # by index, since names may be duplicated
-        X.isetitem(j, X.iloc[:, j].sparse.to_dense())
-    return X
-
-
 def as_narwhals(X: Any, name: str = "X") -> Any:
-    """Wrap a data frame, whose columns must have different names; return all else as it is."""
+    """Wrap a data frame, with dense columns of different names; return all else as it is.
+
+    Lazy tables, as of polars and dask, are refused. Record batches of pyarrow become tables.
+    """
     if isinstance(X, np.ndarray | list):  # narwhals takes longer
         return X
+    pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")
+    if pa is not None and isinstance(X, pa.RecordBatch):
+        X = pa.Table.from_batches([X])
     try:
-        return nw.from_native(X, pass_through=True)
+        frame = nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(f"{name} has several columns of one name. {error}") from error
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError(f"{name} is a lazy table; call collect() or compute() on it first.")
+    if pd is not None and isinstance(X, pd.DataFrame):
+        types = {key: dtype for key, dtype in X.dtypes.items() if isinstance(dtype, pd.SparseDtype)}
+        if types:
+            dense = X.astype({key: dtype.subtype for key, dtype in types.items()})
+            return nw.from_native(dense)
+    return frame
 
 
 def is_sparse(X: Any) -> bool:
     """Return whether X is a sparse matrix; scipy is not imported."""
     return hasattr(X, "toarray")
-
-
-def _fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
-    """Replace masked cells by NaN, if there are any."""
-    if not np.ma.is_masked(X):
-        return X.data
-    if X.dtype.kind in "mM":
-        return np.where(np.ma.getmaskarray(X), np.array("NaT", X.dtype), X.data)
-    cells = X.data if X.dtype.kind in "biuf" else X.data.astype(object)
-    return np.where(np.ma.getmaskarray(X), np.nan, cells)
 
 
 def as_row(x: Any) -> Any:
@@ -145,23 +121,30 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     """Replace the value of missing cells by NaN, or by null in a data frame."""
     if is_missing(missing_values):
         return X
-    frame = nw.from_native(X, pass_through=True)
+    frame = as_narwhals(X)
     if isinstance(frame, nw.DataFrame):
         if nw.dependencies.is_pandas_dataframe(X):
             frame = nw.from_native(X.apply(_without_category, value=missing_values))
+        is_text = isinstance(missing_values, str)
         return frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
             else nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
             for name, dtype in frame.schema.items()
-            if _may_hold(dtype, missing_values)
+            if dtype == nw.Object
+            or (dtype in (nw.String, nw.Categorical) if is_text else dtype.is_numeric())
         ).to_native()
     values = np.asarray(X)
     if values.dtype.kind in "mM":
         return X
     if values.dtype.kind in "USOT":
         values = np.array(X, dtype=object)  # numbers beside strings in a list stay numbers
-        values[find_objects(partial(_is_equal, value=missing_values), values)] = None
+
+        def is_value(cell: Any) -> bool:  # True is not 1, and pandas.NA not "?"
+            is_other = isinstance(cell, bool | np.bool_) or is_missing(cell)
+            return not is_other and cell == missing_values
+
+        values[find_objects(is_value, values)] = None
         return values
     if values.dtype.kind in "iub":
         values = values.astype(np.float64)
@@ -172,15 +155,3 @@ def _without_category(column: Any, value: Any) -> Any:
     """Leave a declared category out of a column of pandas; its cells become missing."""
     has_category = hasattr(column, "cat") and value in column.cat.categories
     return column.cat.remove_categories([value]) if has_category else column
-
-
-def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:
-    """Return whether a column of this dtype can hold the value, which is no declared category."""
-    if isinstance(value, str):
-        return isinstance(dtype, nw.String | nw.Categorical | nw.Object)
-    return dtype.is_numeric() or dtype == nw.Object
-
-
-def _is_equal(cell: Any, value: Any) -> bool:
-    """Return whether a Python object is this value: True is not 1, and ``pandas.NA`` not "?"."""
-    return not (isinstance(cell, bool | np.bool_) or is_missing(cell)) and cell == value

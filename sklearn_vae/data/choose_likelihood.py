@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.marginals import choose_marginal
-from sklearn_vae.data.training_column import Marginal, TrainingColumn, equal_up_to_rounding
+from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -76,7 +78,8 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
             f"encodes values for it."
         )
     columns = COLUMNS[likelihood.__name__]
-    contradiction, is_nominal = columns.contradiction(column), column.field.is_nominal
+    contradiction, field = columns.contradiction(column), column.field
+    is_nominal = field.logical_type == "category" and len(field.categories or ()) > 2
     if is_nominal and not issubclass(likelihood, Bernoulli | Categorical | Ordinal):
         contradiction = "numbers", "categories without an order"
     if contradiction:
@@ -84,7 +87,7 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
         may_be_normal = not (is_nominal or issubclass(likelihood, Gaussian))
         alternative = "'gaussian' or 'auto'" if may_be_normal else "'auto'"
         raise ValueError(
-            f"likelihood={name!r} needs column {column.field.name!r} to have {contradiction[0]}, "
+            f"likelihood={name!r} needs column {field.name!r} to have {contradiction[0]}, "
             f"but it has {contradiction[1]}; use {alternative} for it."
         )
     return columns.resolve(column)
@@ -99,8 +102,10 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     is_one_of_two = (values == low) | (values == high)
     has_rows = round(column.n_rows) >= MIN_ROWS_FOR_BINARY or (low == 0 and high == 1)
+    with np.errstate(over="ignore"):
+        is_constant = high - low <= ROUNDING * max(abs(low), abs(high))
     likelihood: Likelihood | None
-    if equal_up_to_rounding(low, high):
+    if is_constant:
         likelihood = None
     elif column.requested is not None:
         likelihood = _likelihood_as_requested(column)
@@ -113,14 +118,8 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
         likelihood = Gaussian()
     else:
         marginal = choose_marginal(column)
-        likelihood = _likelihood_of_marginal(marginal, has_partner=column.is_equal is not None)
         column = replace(column, marginal=marginal)
+        likelihood = marginal.counts or (LogNormal() if marginal.is_log else Gaussian())
+        if n_masses := len(marginal.point_masses) + (column.is_equal is not None):
+            likelihood = ZeroInflated(n_masses)
     return COLUMNS[type(likelihood).__name__].fit(column, likelihood)
-
-
-def _likelihood_of_marginal(marginal: Marginal, *, has_partner: bool) -> Likelihood:
-    if marginal.counts is not None:
-        return marginal.counts
-    if n_spikes := len(marginal.point_masses) + has_partner:
-        return ZeroInflated(n_spikes)
-    return LogNormal() if marginal.is_log else Gaussian()

@@ -7,7 +7,7 @@ from typing import Any, Self
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import array_of_list, as_array, as_narwhals, is_missing, is_sparse
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
@@ -102,10 +102,8 @@ class ConditionEncoder:
 
 def column_names(y: Any) -> list[Name] | None:
     """Return the names of the columns of y, if it is a data frame of several."""
-    if not nw.dependencies.is_into_dataframe(y):
-        return None
-    names = list(nw.from_native(y).columns)
-    return names if len(names) > 1 else None
+    frame = as_narwhals(y, "y")
+    return [*frame.columns] if isinstance(frame, nw.DataFrame) and frame.shape[1] > 1 else None
 
 
 def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
@@ -117,7 +115,9 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if not isinstance(frame, nw.DataFrame | nw.Series):
-        array = np.asarray(y) if isinstance(y, np.ndarray) else array_of_list(y)
+        array = np.asarray(y)
+        if array.dtype.kind in "US" and array is not y:  # numbers beside strings are no text
+            array = np.asarray(y, dtype=object)
         if array.ndim == 0:
             array = np.full(n_rows, array)
         if array.ndim not in (1, 2) or 0 in array.shape[1:]:
@@ -137,18 +137,13 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
 
 
 def as_dense(y: Any) -> Any:
-    """Convert arrays of other libraries; refuse sparse ones, which numpy takes for one object.
-
-    A data frame with several columns of one name is refused, too.
-    """
+    """Convert arrays of other libraries; refuse sparse ones, which numpy takes for one object."""
     if is_sparse(y):
         raise TypeError(
             f"y is a {type(y).__name__} of the shape {y.shape}, and must be dense. Give "
             f"y.toarray().ravel() if it is one column, and else y.toarray()."
         )
-    y = as_array(y)
-    as_narwhals(y, "y")  # refuses columns of one name
-    return y
+    return as_array(y, "y")
 
 
 def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:

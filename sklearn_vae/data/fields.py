@@ -30,7 +30,6 @@ DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", 
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
 BITS = (8, 16, 32, 64, 128)
-DOUBLE = np.dtype(np.float64)
 # Dtypes of single precision and less.
 SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
@@ -78,23 +77,6 @@ class Field:
         check_hashes(self.categories or ())
 
     @property
-    def has_numbers(self) -> bool:
-        """True if numbers are accepted in place of the values."""
-        return self.categories is None or any(
-            isinstance(c, Real | Decimal) for c in self.categories
-        )
-
-    @property
-    def is_integer(self) -> bool:
-        """True if the dtype is one of integers."""
-        return self.logical_type == "integer"
-
-    @property
-    def is_nominal(self) -> bool:
-        """True if there are more than two categories without an order."""
-        return self.logical_type == "category" and len(self.categories or ()) > 2
-
-    @property
     def holds_any_text(self) -> bool:
         """True if values are texts of a dtype that declares no categories."""
         declares = self.dtype.lower().startswith(("category", "categorical", "enum", "dictionary"))
@@ -113,7 +95,7 @@ class Field:
     @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest number of the dtype; of dates and durations in seconds."""
-        if self.is_integer:
+        if self.logical_type == "integer":
             bits = int("".join(filter(str.isdigit, self.dtype)))
             is_unsigned = "u" in self.dtype.lower()
             low, end = (0, 2**bits) if is_unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
@@ -128,14 +110,15 @@ class Field:
         if match := DECIMAL.match(self.dtype):
             power = 10.0 ** int(match[1])
             high = min(power - 1, math.nextafter(power, 0)) / 10.0 ** int(match[2])
-        elif (dtype := precision(self.dtype)) != DOUBLE:
-            high = float(np.finfo(dtype).max)
+        elif match := SINGLE.match(self.dtype):
+            is_half = match[1].lower() in ("float16", "halffloat")
+            high = float(np.finfo(np.float16 if is_half else np.float32).max)
         return -high, high
 
     @property
     def smallest_positive(self) -> float:
         """Smallest number above 0 of the dtype, of durations in seconds; 0 of floats."""
-        if self.is_integer:
+        if self.logical_type == "integer":
             return 1.0
         if time_type(self.dtype) is not None:
             return MICROSECONDS[_time_unit(self.dtype)] / 1e6
@@ -196,9 +179,13 @@ class Field:
             objects[np.isnan(values)] = missing
             return objects
         low, high = self.limits
-        if time_type(self.dtype) is not None:
-            return _to_numpy_times(np.clip(values, low, high), self.dtype)
-        values = np.rint(values) if self.is_integer else values
+        if (time := time_type(self.dtype)) is not None:
+            unit = MICROSECONDS[_time_unit(self.dtype)]
+            times = np.nan_to_num(np.rint(np.clip(values, low, high) * 1e6 / unit) * unit)
+            times = times.astype(np.int64).view("M8[us]" if time == "date" else "m8[us]")
+            times[np.isnan(values)] = "NaT"
+            return times
+        values = np.rint(values) if self.logical_type == "integer" else values
         return values if high == np.inf else np.clip(values, low, high)
 
 
@@ -253,14 +240,6 @@ def seconds(value: Any, field: Field, message: str) -> float:
     return float(unit.astype(np.int64)) / 1e6
 
 
-def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:
-    unit = MICROSECONDS[_time_unit(dtype)]
-    times = np.nan_to_num(np.rint(seconds * 1e6 / unit) * unit).astype(np.int64)
-    times = times.view("M8[us]" if time_type(dtype) == "date" else "m8[us]")
-    times[np.isnan(seconds)] = "NaT"
-    return times
-
-
 def _time_unit(dtype: str) -> str:
     match = TIME_UNIT.search(dtype)
     return match[0] if match and not dtype.startswith("date64") else "D"
@@ -285,13 +264,6 @@ def nearest_possible(
         if is_positive[j]:
             np.maximum(values, field.smallest_positive, out=values)
     return np.where(observed, rows, possible)
-
-
-def precision(dtype: str) -> np.dtype:
-    """Return the precision of the numbers of a dtype: half, single or double."""
-    if (match := SINGLE.match(dtype)) is None:
-        return DOUBLE
-    return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
 
 
 def rounded_columns(fields: Sequence[Field] | None, n_features: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_vae.data.choose_likelihood import Request, fit_column, requested_likelihoods
+from sklearn_vae.data.choose_likelihood import fit_column, requested_likelihoods
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
@@ -62,6 +62,7 @@ def fit_encoder(
     n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
     numbers = [j for j in free if fields[j].categories is None]
+    groups_levels = groups_levels and period is None
     linear = find_linear_relations(X, numbers, sample_weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
@@ -72,17 +73,9 @@ def fit_encoder(
         if j in derived:
             columns.append(_derived_column(j, X))
             continue
-        # of rows in C order, a column is slow to read again and again
-        values, weights = np.ascontiguousarray(X[:, j]), sample_weight
+        values = np.ascontiguousarray(X[:, j])  # in C order, it is slow to read again and again
         column = TrainingColumn(
-            j,
-            values,
-            weights,
-            n_rows,
-            fields[j],
-            requested,
-            groups_levels=groups_levels and period is None,
-            is_equal=is_equal.get(j),
+            j, values, sample_weight, n_rows, fields[j], requested, groups_levels, is_equal.get(j)
         )
         if (missing := np.isnan(values)).any():
             column = column.select(~missing)
@@ -93,17 +86,16 @@ def fit_encoder(
         columns[first::period] = _share_categories(columns[first::period], is_coded)
     partners = {equal.partner for equal in equal_cells}
     others = [j for j in free if j not in is_equal.keys() | partners]
-    pairs: list[OneToOne] = []
-    labels: list[ManyToOne] = []
+    relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
     if derives_columns:
-        pairs, labels = _relations(columns, X, sample_weight, others, [*derived])
+        relations = _relations(columns, X, sample_weight, others, [*derived])
     encoder = TableEncoder(
         column_names,
-        groups=_group(_join_one_hot(columns, X, sample_weight, free)),
+        groups=_group(columns, X, sample_weight, free),
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
-        one_to_one=pairs,
-        many_to_one=labels,
+        one_to_one=relations[0],
+        many_to_one=relations[1],
         linear_relations=linear,
         equal_cells=equal_cells,
     )
@@ -114,21 +106,14 @@ def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> No
     """Refuse a parameter that requests other likelihoods than the fitted ones."""
     requests = requested_likelihoods(likelihood, encoder.names)
     for name, requested, fitted in zip(encoder.names, requests, encoder.likelihoods, strict=True):
-        if requested is None or fitted is None or _agrees(fitted, requested):
+        is_binary = isinstance(fitted, Bernoulli) and requested in (Categorical, Ordinal)
+        if fitted is None or is_binary or requested in (None, fitted, type(fitted)):
             continue
         got = requested.__name__ if isinstance(requested, type) else repr(requested)
         raise ValueError(
             f"The 'likelihood' parameter must be {fitted} or 'auto' for column {name!r}, as "
             f"in the fit that this one goes on from. Got {got} instead."
         )
-
-
-def _agrees(fitted: Likelihood, requested: Request) -> bool:
-    """Return whether the fitted likelihood may be that of the request."""
-    if not isinstance(requested, type):
-        return bool(fitted == requested)
-    is_class = issubclass(requested, Categorical | Ordinal)  # two classes are binary
-    return type(fitted) is requested or (is_class and isinstance(fitted, Bernoulli))
 
 
 def _share_scale(columns: list[Columns]) -> None:
@@ -172,12 +157,6 @@ def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colu
     return joined
 
 
-def _classes(columns: list[Columns]) -> np.ndarray:
-    """Indices of the columns of classes: (n,)."""
-    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
-    return np.flatnonzero([type(column) in classes for column in columns])
-
-
 def _relations(
     columns: list[Columns],
     X: np.ndarray,
@@ -189,7 +168,8 @@ def _relations(
 
     Those of ``others`` that are one-to-one with one are replaced by constants, in place.
     """
-    classes = _classes(columns)
+    types = BinaryColumns, CategoricalColumns, OrdinalColumns
+    classes = np.flatnonzero([type(column) in types for column in columns])
     labels = _varying(columns, np.union1d(classes, np.array(others, dtype=int)))
     # a label does not follow from a code that is the same where it is lowest and highest
     low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
@@ -217,27 +197,23 @@ def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:
     return indices[[not isinstance(columns[j], ConstantColumns) for j in indices]]
 
 
-def _join_one_hot(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
-) -> list[Columns]:
-    """Join binary columns that exclude each other."""
-    binary = [each for j in free if type(each := columns[j]) is BinaryColumns]
-    groups = find_one_hot(X, binary, weight)
-    joined = {j for group in groups for j in group.indices.tolist()}
-    others = [column for j, column in enumerate(columns) if j not in joined]
-    return sorted([*others, *groups], key=lambda column: column.indices.min())
-
-
 def _derived_column(j: int, X: np.ndarray) -> Columns:
     """Return a column whose value is 0 where it follows from others."""
     return ConstantColumns(np.array([j]), None, np.zeros((1, 1), X.dtype))
 
 
-def _group(columns: list[Columns]) -> list[Columns]:
-    """Join columns of one likelihood, in the order of their first columns; constants last."""
+def _group(
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
+) -> list[Columns]:
+    """Join binary columns that exclude each other, and then all columns of one likelihood.
+
+    Groups are in the order of their first columns; constants come last.
+    """
+    binary = [each for j in free if type(each := columns[j]) is BinaryColumns]
+    one_hot = find_one_hot(X, binary, weight)
+    joined = {j for group in one_hot for j in group.indices.tolist()}
+    parts = [*(column for j, column in enumerate(columns) if j not in joined), *one_hot]
     by_likelihood: dict[Likelihood | None, list[Columns]] = {}
-    for column in columns:
-        by_likelihood.setdefault(column.likelihood, []).append(column)
-    constants = by_likelihood.pop(None, None)
-    groups = [*by_likelihood.values(), *([constants] if constants else [])]
-    return [type(group[0]).concatenate(group) for group in groups]
+    for part in sorted(parts, key=lambda part: (part.likelihood is None, part.indices.min())):
+        by_likelihood.setdefault(part.likelihood, []).append(part)
+    return [type(group[0]).concatenate(group) for group in by_likelihood.values()]

@@ -9,7 +9,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array, as_frame, is_missing
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_missing
 
 # Libraries of frames, the preferred one first.
 FRAMES = ("pandas", "polars", "pyarrow")
@@ -20,9 +20,14 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
 
     Columns of several types are objects in pandas, and texts elsewhere.
     """
-    frame = nw.from_native(like, pass_through=True)
+    frame = as_narwhals(like)
     is_frame = isinstance(frame, nw.DataFrame)
-    library: Any = frame.implementation.value if is_frame else _installed()
+    library: Any = frame.implementation.value if is_frame else next(filter(find_spec, FRAMES), None)
+    if library is None:
+        raise ImportError(
+            f"A data frame needs one of {', '.join(FRAMES)}, and none is installed. "
+            f"`pip install pandas` installs the first."
+        )
     if library == "pandas":
         import pandas as pd
 
@@ -33,22 +38,12 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
 
 def cells_of(X: Any, rows: Sequence[int], columns: Sequence[int]) -> list[Any]:
     """Return cells of a table of any library, by the positions of their rows and columns."""
-    frame = nw.from_native(as_frame(X), pass_through=True)
+    frame = as_narwhals(X)
     if isinstance(frame, nw.DataFrame):
         series = {j: frame[:, j] for j in set(columns)}
         return [series[j][i] for i, j in zip(rows, columns, strict=True)]
     table = np.asarray(as_array(X), dtype=object)
     return [table[i, j] for i, j in zip(rows, columns, strict=True)]
-
-
-def _installed() -> str:
-    for library in FRAMES:
-        if find_spec(library) is not None:
-            return library
-    raise ImportError(
-        f"A data frame needs one of {', '.join(FRAMES)}, and none is installed. "
-        f"`pip install pandas` installs the first."
-    )
 
 
 def _one_type(values: list[Any]) -> list[Any]:

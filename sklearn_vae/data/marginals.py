@@ -26,7 +26,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.normal_scores import fit_knots, to_normal_scores
-from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording_step
+from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording
 from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
@@ -83,7 +83,7 @@ class Values:
     @classmethod
     def of(cls, column: TrainingColumn) -> "Values":
         """Count the values of a column; of very many, those at evenly spaced quantiles."""
-        step, x = recording_step(column), column.values.astype(np.float64)
+        step, x = recording(column)[1], column.values.astype(np.float64)
         if column.weights is None:
             unique, rows = np.unique(x, return_counts=True)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_frame, as_narwhals, find_objects, is_missing
+from sklearn_vae.data.arrays import as_narwhals, find_objects, is_missing
 from sklearn_vae.data.fields import (
     DAY,
     DECIMAL,
@@ -95,7 +95,8 @@ class Column(ABC):
         if field.is_empty:  # any value is one that no row had
             return np.where(codes < 0, np.nan, 0.0)
         if field.categories is not None:
-            accepts = not is_number or (field.has_numbers and time_type(self.dtype) is None)
+            has_numbers = any(isinstance(c, Real | Decimal) for c in field.categories)
+            accepts = not is_number or (has_numbers and time_type(self.dtype) is None)
             # text that stands for numbers or truth values, or the reverse, has another dtype
             if accepts and field.has_types_of(values):
                 return field.recode(codes, values, handle_unknown)
@@ -276,7 +277,7 @@ def _time(dtype: str) -> tuple[str | None, bool]:
 
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
-    frame = as_narwhals(as_frame(X))
+    frame = as_narwhals(X)
     if not isinstance(frame, nw.DataFrame):
         return _read_array(X)
     if str(frame.implementation.value) not in LIBRARIES:

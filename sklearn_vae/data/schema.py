@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_frame
+from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader, read_table
@@ -163,7 +163,7 @@ class Schema:
             return table
         library, is_alike = LIBRARIES[self.container], type(table) is type(X)
         frame = nw.from_native(table)
-        observed = nw.from_native(as_frame(X), pass_through=True)
+        observed = as_narwhals(X)
         if not isinstance(observed, nw.DataFrame) or frame.columns != observed.columns:
             return table
         columns = []

@@ -139,7 +139,10 @@ class BatchSource:
                     f"Each batch of X must be one table, an array or data frame of rows and "
                     f"columns. Batch {number} is a {type(native).__name__} of shape {shape}."
                 )
-            layout = _layout(batch)
+            frame = as_narwhals(batch)
+            layout = f"{batch.shape[1]} columns of numpy"
+            if isinstance(frame, nw.DataFrame):
+                layout = f"{frame.columns} of {frame.implementation.value}"
             first = first or layout
             if layout != first:
                 raise ValueError(
@@ -235,32 +238,17 @@ def sample_of(X: Any) -> Any:
     return X.sample if isinstance(X, SourceRows) else X
 
 
-def _layout(batch: Any) -> str:
-    """Describe the columns of a batch, and its library."""
-    frame = as_narwhals(batch)
-    if isinstance(frame, nw.DataFrame):
-        return f"{frame.columns} of {frame.implementation.value}"
-    return f"{batch.shape[1]} columns of numpy"
-
-
 def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:
     """Return the rows with the smallest keys, in their order, as one table, and their keys."""
     chosen = np.sort(np.argpartition(keys, size)[:size])
-    return [_take(_concat(tables), chosen)], keys[chosen]
-
-
-def _take(table: Any, rows: np.ndarray) -> Any:
-    if nw.dependencies.is_into_dataframe(table):
-        return nw.from_native(table, eager_only=True)[rows].to_native()
-    return table[rows]
+    table = as_narwhals(_concat(tables))[chosen]
+    return [nw.to_native(table, pass_through=True)], keys[chosen]
 
 
 def _concat(tables: list[Any]) -> Any:
     """Join tables, of which dtypes may differ, as in chunks of a file."""
-    if len(tables) == 1:
-        return tables[0]
     try:
-        return _join(tables)
+        return tables[0] if len(tables) == 1 else _join(tables)
     except MemoryError:
         raise
     except Exception as error:  # each library has its own

@@ -62,10 +62,10 @@ class TrainingColumn:
     n_rows: float  # number of rows of the table, by weight
     field: Field  # schema
     requested: "Likelihood | type[Likelihood] | None" = None  # by the user; None for "auto"
-    marginal: Marginal | None = None  # what the encoding follows; None for a plain one
     groups_levels: bool = True  # whether many categories share classes
     # (n,), mask of values that equal another column's, if these have a point mass of their own
     is_equal: np.ndarray | None = None
+    marginal: Marginal | None = None  # what the encoding follows; None for a plain one
 
     @classmethod
     def of_numbers(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Self:
@@ -95,17 +95,6 @@ def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
         return np.ldexp(values, exponent)
     return values * np.ldexp(1.0, exponent)
-
-
-def equal_up_to_rounding(low: float, high: float) -> bool:
-    """Test whether two values, the lower one first, differ by rounding errors only."""
-    with np.errstate(over="ignore"):
-        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
-
-
-def recording_step(column: TrainingColumn) -> float:
-    """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0."""
-    return recording(column)[1]
 
 
 def recording(column: TrainingColumn) -> tuple[int, float]:

@@ -93,7 +93,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         if not self.conditional:
             self.condition_encoder_ = None
             return rows, weight
-        if np.isscalar(y) or getattr(as_array(y), "ndim", 1) == 0:
+        if np.isscalar(y) or getattr(as_array(y, "y"), "ndim", 1) == 0:
             raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
         columns = self._condition_columns(y, num_samples(X))
         if len(rows) < len(columns[0]):

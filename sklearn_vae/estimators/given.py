@@ -123,7 +123,7 @@ def _to_number(value: object, field: Field, message: str) -> float:
             raise ValueError(f"{message}, which is beyond the range of float64.") from None
     if not math.isfinite(number):
         raise ValueError(f"{message}; it must be finite. Leave out columns that are not given.")
-    if field.is_integer and not number.is_integer():
+    if field.logical_type == "integer" and not number.is_integer():
         raise ValueError(f"{message}, which holds whole numbers.")
     if not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")

@@ -14,7 +14,7 @@ from sklearn_vae.data.columns.base import (
     take_categories,
 )
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.data.training_column import TrainingColumn, recording_step
+from sklearn_vae.data.training_column import TrainingColumn, recording
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -58,7 +58,7 @@ class PointMassColumns(RealColumns):
         scaled = numbers if has_scale else column
         columns = cls._fit(scaled, numbers, likelihood, point_masses=point_masses[None])
         # a point mass is spread over the step of all values
-        columns.steps = np.array([recording_step(column)])
+        columns.steps = np.array([recording(column)[1]])
         return columns
 
     @classmethod
