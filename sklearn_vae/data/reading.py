@@ -2,8 +2,6 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Set
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -69,26 +67,24 @@ class Column(ABC):
         elif self.logical_type not in NUMBERS:
             values = self.codes()[1]
             categories = tuple(values if DECLARED.fullmatch(self.dtype) else _sorted(values))
-            self._check(categories)
-        numbers = self.numbers() if categories is None else np.zeros(0)
-        observed = numbers[~np.isnan(numbers)]
-        is_empty = categories is None and not len(observed)
-        is_day = time_type(self.dtype) == "date" and not has_time_zone(self.dtype)
-        days = is_day and not is_empty and bool((observed % DAY == 0).all())
-        return Field(self.name, self.logical_type, categories, self.dtype, days, is_empty)
-
-    def _check(self, categories: tuple) -> None:
-        for cls in set(map(type, categories)):
+        for cls in set(map(type, categories or ())):
             if not (issubclass(cls, CATEGORY_TYPES) or cls.__name__ == "Interval"):
                 raise TypeError(
                     f"Column {self.name!r} of X has categories of type {cls.__name__}. Give "
                     f"strings, numbers, booleans, dates or intervals."
                 )
+        if categories is not None:
+            return Field(self.name, self.logical_type, categories, self.dtype)
+        numbers = self.numbers()
+        observed = numbers[~np.isnan(numbers)]
+        is_day = time_type(self.dtype) == "date" and not has_time_zone(self.dtype)
+        is_day = is_day and len(observed) > 0 and bool((observed % DAY == 0).all())
+        return Field(self.name, self.logical_type, None, self.dtype, is_day, not len(observed))
 
     def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
         """Convert values to numbers by the schema of the column in ``fit``: (n,)."""
         is_number = self.logical_type in (*NUMBERS, "boolean")
-        is_same_time = _time(self.dtype) == _time(field.dtype)
+        is_same_time = all(f(self.dtype) == f(field.dtype) for f in (time_type, has_time_zone))
         if field.categories is None and is_number and is_same_time:
             return self.numbers()
         codes, values = self.codes()
@@ -155,9 +151,12 @@ class _ArrayColumn(Column):
         """Refuse objects that are neither texts nor numbers, such as dates, but for those types."""
         for cls in self.types:
             if not issubclass(cls, (str, *NUMBER_TYPES, *also)):
+                function = "to_datetime" if issubclass(cls, date) else "to_timedelta"
+                advice = f" Convert the column of a data frame by pandas.{function}."
                 raise TypeError(
                     f"Column {self.name!r} of X holds values of type {cls.__name__}; each cell of "
-                    f"this argument must be a string, a number or missing.{_advice(cls)}"
+                    f"this argument must be a string, a number or missing."
+                    f"{advice if issubclass(cls, date | timedelta) else ''}"
                 )
 
     def numbers(self) -> np.ndarray:
@@ -236,23 +235,40 @@ class _FrameColumn(Column):
         return self.library.codes(self.series.to_native())
 
 
-@dataclass
 class TableReader:
     """A table of any library."""
 
-    container: str  # type of the table, as in ``Schema``
-    shape: tuple[int, int]  # numbers of rows and of columns
-    # in a wide table of numbers, this takes longer than to read all columns as one matrix
-    make_columns: Callable[[], list[Column]]
-    dtypes: Set[np.dtype] = frozenset()  # those of the columns, if all are NumPy's numbers
-    # returns all columns in a floating-point dtype, if all are numbers
-    matrix: Callable[[type], np.ndarray] | None = None
-    names: list[Name] | None = None  # those of the columns of a data frame
+    def __init__(self, X: Any) -> None:
+        frame = as_narwhals(X)
+        self.names: list[Name] | None = None  # those of a data frame's columns
+        if isinstance(frame, nw.DataFrame):
+            if str(frame.implementation.value) not in LIBRARIES:
+                frame = nw.from_native(frame.to_pandas())
+            self.table: Any = frame
+            self.container = str(frame.implementation.value)  # type of the table, as in ``Schema``
+            self.names = frame.columns
+            dtypes = set(frame.to_native().dtypes) if self.container == "pandas" else set()
+        else:
+            self.table = _read_array(X)
+            self.container = "object" if self.table.dtype.kind == "O" else "array"
+            dtypes = {self.table.dtype}
+        self.shape: tuple[int, int] = self.table.shape
+        are_numbers = all(isinstance(each, np.dtype) and each.kind in "biuf" for each in dtypes)
+        self.dtypes = dtypes if are_numbers else set()  # if all columns are NumPy's numbers
 
     @cached_property
     def columns(self) -> list[Column]:
         """The columns, in their order."""
-        return self.make_columns()
+        if self.names is None:
+            dtype = str(self.table.dtype)
+            return [_ArrayColumn(j, values, dtype) for j, values in enumerate(self.table.T)]
+        columns: list[Column] = []
+        for name, series in zip(self.names, self.table.iter_columns(), strict=True):
+            column: Column = _FrameColumn(name, series, LIBRARIES[self.container])
+            if column.dtype.lower() == "object":
+                column = _ArrayColumn(name, series.to_native().to_numpy(), column.dtype)
+            columns.append(column)
+        return columns
 
     @property
     def dtype(self) -> type:
@@ -263,6 +279,12 @@ class TableReader:
         names = [name for name, is_boolean in kinds if not is_boolean]
         return np.float32 if names and all(map(SINGLE.match, names)) else np.float64
 
+    def matrix(self) -> np.ndarray:
+        """Convert columns of NumPy's numbers together: in a wide table, one by one takes longer."""
+        if self.names is None:
+            return self.table.astype(self.dtype, copy=False)
+        return self.table.to_native().to_numpy(dtype=self.dtype)
+
 
 def _describe(column: "Field | Column") -> str:
     """Describe a column's dtype by its name, and unless it is one of time, by what it holds."""
@@ -270,38 +292,7 @@ def _describe(column: "Field | Column") -> str:
     return column.dtype if is_time else f"{column.dtype} ({column.logical_type})"
 
 
-def _time(dtype: str) -> tuple[str | None, bool]:
-    """Return what numbers of a dtype stand for: dates with a time zone are none without."""
-    return time_type(dtype), has_time_zone(dtype)
-
-
-def read_table(X: Any) -> TableReader:
-    """Read a table of any library."""
-    frame = as_narwhals(X)
-    if not isinstance(frame, nw.DataFrame):
-        return _read_array(X)
-    if str(frame.implementation.value) not in LIBRARIES:
-        frame = nw.from_native(frame.to_pandas())
-    container, native = str(frame.implementation.value), frame.to_native()
-    library = LIBRARIES[container]
-
-    def columns() -> list[Column]:
-        found: list[Column] = []
-        for name, series in zip(frame.columns, frame.iter_columns(), strict=True):
-            column: Column = _FrameColumn(name, series, library)
-            if column.dtype.lower() == "object":
-                column = _ArrayColumn(name, series.to_native().to_numpy(), column.dtype)
-            found.append(column)
-        return found
-
-    reader = TableReader(container, frame.shape, columns, names=frame.columns)
-    dtypes: set[Any] = set(native.dtypes) if container == "pandas" else {None}
-    if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
-        reader.dtypes, reader.matrix = dtypes, lambda dtype: native.to_numpy(dtype=dtype)
-    return reader
-
-
-def _read_array(X: Any) -> TableReader:
+def _read_array(X: Any) -> np.ndarray:
     dtype = np.asarray(X).dtype
     if dtype.names:
         raise TypeError(
@@ -314,29 +305,12 @@ def _read_array(X: Any) -> TableReader:
         check_array(X, dtype=None, ensure_all_finite=False)  # it has words for the error
     # numpy would convert numbers beside strings to strings
     X = np.asarray(X, dtype=object if dtype.kind in "USOT" else None)
-    name = str(X.dtype)
     if X.dtype.kind not in "biufO":
         raise TypeError(
-            f"X has the dtype {name}. Give an array of numbers, of strings or of objects that "
+            f"X has the dtype {X.dtype}. Give an array of numbers, of strings or of objects that "
             f"are either; dates and durations have to stand in a data frame."
         )
-
-    def columns() -> list[Column]:
-        return [_ArrayColumn(j, values, name) for j, values in enumerate(X.T)]
-
-    if X.dtype.kind == "O":
-        return TableReader("object", X.shape, columns)
-    return TableReader(
-        "array", X.shape, columns, {X.dtype}, lambda dtype: X.astype(dtype, copy=False)
-    )
-
-
-def _advice(cls: type) -> str:
-    """Return the advice on objects of a class that a dtype of data frames holds."""
-    for time, function in ((date, "to_datetime"), (timedelta, "to_timedelta")):
-        if issubclass(cls, time):
-            return f" Convert the column of a data frame by pandas.{function}."
-    return ""
+    return X
 
 
 def _sorted(values: list) -> list:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.reading import TableReader, read_table
+from sklearn_vae.data.reading import TableReader
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_hashes
 
@@ -38,7 +38,7 @@ class Schema:
 
         Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
-        table = read_table(X)
+        table = TableReader(X)
         return cls(tuple(column.field() for column in table.columns), table.container)
 
     def check(self) -> None:
@@ -97,9 +97,9 @@ class Schema:
                 f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
                 f"Got {handle_unknown!r} instead."
             )
-        table = X if isinstance(X, TableReader) else read_table(X)
-        if table.matrix is not None and all(field.is_numeric for field in self.fields):
-            return table.matrix(table.dtype)
+        table = X if isinstance(X, TableReader) else TableReader(X)
+        if table.dtypes and all(field.is_numeric for field in self.fields):
+            return table.matrix()
         values: np.ndarray = np.empty(table.shape, table.dtype, order="F")
         for j, (field, column) in enumerate(zip(self.fields, table.columns, strict=True)):
             values[:, j] = column.read_as(field, handle_unknown)

@@ -83,13 +83,12 @@ class TableEncoder:
     @property
     def categories_(self) -> dict[int, np.ndarray]:
         """Categories, binary values or constants, by the index of the column."""
-        categories = {
+        return {
             j: group.values(column)
             for group in self.groups
             if isinstance(group, CategoricalColumns | BinaryColumns)
             for column, j in enumerate(group.indices.tolist())
         }
-        return categories | {pair.derived: np.sort(pair.derived_values) for pair in self.one_to_one}
 
     @property
     def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
@@ -213,10 +212,7 @@ class TableEncoder:
         return mask
 
     def _by_group(
-        self,
-        function: Callable[[Columns, np.ndarray], np.ndarray],
-        X: np.ndarray,
-        dtype: Any = None,
+        self, function: Callable[..., np.ndarray], X: np.ndarray, dtype: Any = None
     ) -> np.ndarray:
         """Apply a function to each group and its columns of X: (n, d) -> (n, n_features)."""
         values = np.empty((len(X), self.n_features), X.dtype if dtype is None else dtype)
@@ -253,9 +249,9 @@ class TableEncoder:
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
-        rows, X = X, self._encode_derived(X)
+        _, filled, _ = self._resolve(X)
         encoded = [
-            group.encode(group.replace_unseen(group.take(X), allows_missing=self.allows_missing))
+            group.encode(group.replace_unseen(group.take(filled), self.allows_missing))
             for group in self.groups
         ]
         is_one_hot = any(group.width > 1 for group in self.groups)
@@ -265,8 +261,10 @@ class TableEncoder:
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
-        if self.equal_cells:
-            self._encode_equal(rows, values)
+        for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True):
+            rows = np.flatnonzero(equal.holds(X))
+            values[np.ix_(rows, masses)] = 0
+            values[rows, masses[-1]] = 1
         return values
 
     def fill_missing(
@@ -358,8 +356,9 @@ class TableEncoder:
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
         generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
-        first = 0
+        first, largest = 0, np.finfo(X.dtype).max
         for group in self.groups:
+            low = np.finfo(X.dtype).tiny if isinstance(group, PositiveColumns) else -largest
             last = first + group.width * len(group.indices)
             rounds = is_rounded[group.indices]
             for some in small_batches(values):
@@ -369,7 +368,7 @@ class TableEncoder:
                     if seed is not None:
                         decoded = group.draw_levels(decoded, generator)
                     # exponentials overflow where a code is far from those of all rows
-                    X[some, group.indices] = np.clip(decoded, *group.finite_range(X.dtype))
+                    X[some, group.indices] = np.clip(decoded, low, largest)
             first = last
         for pair in self.one_to_one:
             pair.decode(X)
@@ -383,7 +382,7 @@ class TableEncoder:
 
     def _fill_derived(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values that other columns determine: (n, d) -> (n, d)."""
-        filled = self._resolve(X)[0] if self.derivations else X
+        filled, _, _ = self._resolve(X)
         for group in self._one_hot:
             cells = group.take(filled)
             if (full := group.fill(cells)) is not cells:
@@ -391,15 +390,14 @@ class TableEncoder:
                 filled[:, group.indices] = full
         return filled
 
-    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
-        """Fill rows, replace derived values by 0, or 1 for contradictions: (n, d) -> (n, d)."""
-        return self._resolve(X)[1] if self.derivations else X
-
     def _resolve(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return filled rows, rows with encoded derived columns, and the latter's log-density.
 
-        Missing derived values are not encoded. (n, d) -> (n, d), (n, d), (n,).
+        Derived values become 0, or 1 for contradictions; missing ones stay missing.
+        (n, d) -> (n, d), (n, d), (n,).
         """
+        if not self.derivations:
+            return X, X, np.zeros(len(X))
         filled, doubt, log_p = X.copy(), np.zeros(X.shape), np.zeros(len(X))
         for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
             pair.fill(filled)
@@ -422,7 +420,7 @@ class TableEncoder:
 
     def check_sources(self, X: np.ndarray) -> None:
         """Refuse rows of a derived column that lack two of its sources: (n, n_features)."""
-        encoded = self._encode_derived(X)
+        _, encoded, _ = self._resolve(X)
         for each in self.linear_relations:
             values, code = X[:, each.derived], encoded[:, each.derived]
             if np.isnan(code).all() and not np.isnan(values).all():
@@ -435,16 +433,9 @@ class TableEncoder:
 
     def _inputs_of_masses(self) -> list[np.ndarray]:
         """Inputs of the point masses of each column with a partner, the partner's last: (S,)."""
-        columns = self.column_of_input
+        columns = [equal.column for equal in self.equal_cells]
         # behind the masses is the number
-        return [np.flatnonzero(columns == equal.column)[:-1] for equal in self.equal_cells]
-
-    def _encode_equal(self, X: np.ndarray, values: np.ndarray) -> None:
-        """Encode cells that equal their partners' as such, in place."""
-        for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True):
-            rows = np.flatnonzero(equal.holds(X))
-            values[np.ix_(rows, masses)] = 0
-            values[rows, masses[-1]] = 1
+        return [np.flatnonzero(self.column_of_input == column)[:-1] for column in columns]
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -478,9 +469,7 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        rows, log_det = X, np.zeros(len(X))
-        if self.derivations:
-            _, X, log_det = self._resolve(X)
+        rows, (_, X, log_det) = X, self._resolve(X)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)
@@ -513,19 +502,16 @@ class TableEncoder:
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
-        return self._by_group(lambda group, x: group.is_unseen(x), self._encode_derived(X), bool)
+        return self._by_group(lambda group, x: group.is_unseen(x), self._resolve(X)[1], bool)
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        incomplete = np.empty(len(X), dtype=bool)
+        incomplete = np.zeros(len(X), dtype=bool)
         for rows in small_batches(X):
-            some = self._fill_derived(X[rows])
-            incomplete[rows] = np.isnan(some[:, self.order]).any(axis=1)
+            filled = self._fill_derived(X[rows])
             for group in self._varying_groups:
-                values = group.take(some)
-                possible = group.replace_unseen(values, allows_missing=self.allows_missing)
-                if possible is not values:
-                    incomplete[rows] |= np.isnan(possible).any(axis=1)
+                possible = group.replace_unseen(group.take(filled), self.allows_missing)
+                incomplete[rows] |= np.isnan(possible).any(axis=1)
         return incomplete
 
     def check_values(
@@ -538,13 +524,19 @@ class TableEncoder:
             raise ValueError(f"{self.describe_unseen(X, fields)[0]}.")
         return np.where(unseen, np.nan, X)
 
-    def describe_unseen(self, X: np.ndarray, fields: Sequence[Field] | None = None) -> list[str]:
+    def describe_unseen(self, X: np.ndarray, fields: Sequence[Field] | None) -> list[str]:
         """Describe the first unseen value of each column that has any, by the schema if given."""
         unseen, descriptions = self.is_unseen(X), []
         for j in np.flatnonzero(unseen.any(axis=0)).tolist():
-            value = _describe_value(X[unseen[:, j], j][0], _coded_field(fields, j))
+            value, field = X[unseen[:, j], j][0], _coded_field(fields, j)
+            if field is None:
+                text = f"the value {value.item()!r}"
+            elif field.categories is not None and value == UNKNOWN:
+                text = "an unknown category"
+            else:
+                text = f"the value {shorten(field.decode(np.array([value])).tolist())}"
             reason = self.describe_reason(j, fields)
-            descriptions.append(f"Column {self.names[j]!r} has {value}, which {reason}")
+            descriptions.append(f"Column {self.names[j]!r} has {text}, which {reason}")
         return descriptions
 
     def describe_reason(self, j: int, fields: Sequence[Field] | None) -> str:
@@ -599,12 +591,3 @@ class TableEncoder:
 def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:
     """Return the schema of a column whose numbers stand for other values, otherwise None."""
     return None if fields is None or fields[j].is_numeric else fields[j]
-
-
-def _describe_value(value: np.floating, field: Field | None) -> str:
-    """Describe a number of a column, by its schema if the column holds no numbers."""
-    if field is None:
-        return f"the value {value.item()!r}"
-    if field.categories is not None and value == UNKNOWN:
-        return "an unknown category"
-    return f"the value {shorten(field.decode(np.array([value])).tolist())}"

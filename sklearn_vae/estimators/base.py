@@ -27,7 +27,7 @@ from sklearn_vae.data.fields import (
     rounded_columns,
 )
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.data.reading import read_table
+from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -312,7 +312,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             if columns is not None and nw.dependencies.is_into_dataframe(X):
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
-                table = read_table(X)  # refuses what is no table, of which scikit-learn says less
+                table = TableReader(X)  # refuses what is no table, of which scikit-learn says less
                 if not reset and table.names is not None:
                     are_texts = all(isinstance(name, str) for name in table.names)
                     if not (are_texts and hasattr(self, "feature_names_in_")):

@@ -19,7 +19,7 @@ from sklearn_vae.data.fields import (
     without_unknown,
 )
 from sklearn_vae.data.frames import cells_of
-from sklearn_vae.data.reading import read_table
+from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.average import AveragedImputation
@@ -69,7 +69,7 @@ class TableModel:
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
-        table = read_table(as_array(X))
+        table = TableReader(as_array(X))
         if table.names is not None:
             check_column_names("X", table.names, self.columns.names, "X in fit")
         check_shape(table.shape, self.n_features_in_)

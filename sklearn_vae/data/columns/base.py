@@ -119,7 +119,7 @@ class Columns(ABC):
         """Return a possible value similar to each unseen one: (n, k) -> (n, k)."""
         raise NotImplementedError
 
-    def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def replace_unseen(self, X: np.ndarray, allows_missing: bool) -> np.ndarray:
         """Replace unseen values by NaN if the model allows it, or by possible ones: (n, k)."""
         if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
             return X
@@ -149,12 +149,6 @@ class Columns(ABC):
         values; those of categorical and ordinal columns always are. Samples are rounded, and keep
         to the bounds and recording steps of real columns.
         """
-
-    @classmethod
-    def finite_range(cls, dtype: np.dtype) -> tuple[float, float]:
-        """Return the smallest and the largest number that decoded values may have."""
-        largest = float(np.finfo(dtype).max)
-        return -largest, largest
 
     def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one of the values that share the code of each decoded sample: (n, k) -> (n, k)."""
@@ -195,10 +189,6 @@ class Columns(ABC):
         probabilities), and for restricted columns the log-probability that a value is seen, or
         the log-density of an unseen one. Missing values contribute 0.
         """
-        return self.log_prob_of_range(X, log_unseen)
-
-    def log_prob_of_range(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-probability that values are seen, or log-density of unseen ones: (n, k) -> (n,)."""
         log_prob = np.zeros(len(X))
         unseen = self.is_unseen(X)
         if unseen.any():

@@ -73,7 +73,7 @@ class BinaryColumns(Columns):
         """Find values that are neither of the two: (n, k) -> (n, k)."""
         return ~(np.isnan(X) | is_category(X, self.categories))
 
-    def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def replace_unseen(self, X: np.ndarray, allows_missing: bool) -> np.ndarray:
         """Replace unknown categories by NaN if the model allows it, not numbers: (n, k)."""
         unknown = (X == UNKNOWN) & self.is_unseen(X) & allows_missing
         return np.where(unknown, X.dtype.type(np.nan), X) if unknown.any() else X

@@ -16,7 +16,7 @@ from sklearn_vae.data.columns.base import (
     one_hot,
     take_categories,
 )
-from sklearn_vae.data.columns.levels import MANY_LEVELS, Levels, count_classes
+from sklearn_vae.data.columns.levels import MANY_LEVELS, MAX_CLASSES, MIN_ROWS_OF_CLASS, Levels
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
@@ -70,8 +70,9 @@ class CategoricalColumns(Columns):
         if n_classes == 2:
             return find("Bernoulli")()
         if n_classes > MANY_LEVELS and cls.groups_levels and column.groups_levels:
-            requested = getattr(column.requested, "n_classes", None)
-            n_classes = requested or count_classes(_count(column, levels))
+            n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
+            n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
+            n_classes = getattr(column.requested, "n_classes", None) or n_classes
         return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
@@ -144,7 +145,7 @@ class CategoricalColumns(Columns):
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-probability that values are seen, and of levels in their classes: (n, k) -> (n,)."""
-        log_prob = self.log_prob_of_range(X, log_unseen)
+        log_prob = super().log_abs_det_jacobian(X, log_unseen)
         for column, levels in self._many_levels():
             index = levels.index(X[:, column])
             log_prob += np.where(index >= 0, np.log(levels.probabilities)[index], 0)

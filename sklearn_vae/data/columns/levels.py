@@ -92,9 +92,3 @@ def concentration(counts: np.ndarray) -> float:
         return float(gammaln(total + n_levels * a) - gammaln(n_levels * a) - log_prob)
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_CONCENTRATION, method="bounded").x))
-
-
-def count_classes(counts: np.ndarray) -> int:
-    """Choose the number of classes of levels without an order, of which there are many."""
-    n_frequent = int((counts >= MIN_ROWS_OF_CLASS).sum())
-    return max(min(n_frequent + 1, MAX_CLASSES, len(counts)), 2)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
     LEAST_REST,
+    Columns,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -133,8 +134,7 @@ class PointMassColumns(RealColumns):
         is_restricted = self.is_restricted & (self.steps > 0)
         X = np.where(is_category(X, self.point_masses), X, super().on_steps(X))
         if is_restricted.any():
-            nearest = self.nearest(X)
-            X = np.where(is_restricted & ~np.isnan(X), nearest, X)
+            X = np.where(is_restricted & ~np.isnan(X), self.nearest(X), X)
         return X
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
@@ -165,10 +165,9 @@ class PointMassColumns(RealColumns):
         step: all values have densities.
         """
         is_mass = is_category(X, self.point_masses)
-        is_number = ~(is_mass | np.isnan(X) | self.is_unseen(X))
-        log_scale = np.log(self.scale) + self.exponent * np.log(2)
-        log_det = self.log_prob_of_range(X, log_unseen)
-        log_det += ((self.log_slope(X) - log_scale) * is_number).sum(axis=1)
+        numbers = np.where(is_mass | self.is_unseen(X), np.nan, X)
+        log_det = Columns.log_abs_det_jacobian(self, X, log_unseen)
+        log_det += super().log_abs_det_jacobian(numbers, log_unseen)
         is_spread = self.steps > 0
         if is_spread.any():
             log_det -= is_mass[:, is_spread] @ np.log(self.steps[is_spread])

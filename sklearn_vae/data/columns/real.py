@@ -252,11 +252,6 @@ class PositiveColumns(RealColumns):
         """Find values of 0 or less: (n, k) -> (n, k)."""
         return X <= 0
 
-    @classmethod
-    def finite_range(cls, dtype: np.dtype) -> tuple[float, float]:
-        """Return the smallest and the largest positive number of a dtype."""
-        return float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
-
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the median: a value near 0 would be far from all seen ones."""
         return np.exp(self.shift)
@@ -270,4 +265,4 @@ class PositiveColumns(RealColumns):
         positive = np.where(X <= 0, np.nan, X)
         log_det = super().log_abs_det_jacobian(positive, log_unseen)
         log_det -= np.nan_to_num(np.log(positive.astype(np.float64))).sum(axis=1)
-        return self.log_prob_of_range(X, log_unseen) + log_det
+        return Columns.log_abs_det_jacobian(self, X, log_unseen) + log_det
