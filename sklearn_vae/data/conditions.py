@@ -13,9 +13,6 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
-# Classes that an error message lists.
-MAX_LISTED = 10
-
 
 @serializable
 @dataclass(eq=False)
@@ -196,7 +193,7 @@ def _codes(y: Sequence[np.ndarray], categories: Sequence[np.ndarray | None]) -> 
         if unknown:
             raise ValueError(
                 f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
-                f"{shorten(classes.tolist(), MAX_LISTED)}. Leave such rows out, or fit with rows "
+                f"{shorten(classes.tolist())}. Leave such rows out, or fit with rows "
                 f"of this class."
             )
         codes[:, j] = np.array([code_of[value] for value in unique.tolist()])[inverse]

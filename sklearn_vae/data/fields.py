@@ -2,12 +2,10 @@
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -126,14 +124,6 @@ class Field:
             return 10.0 ** -int(match[2])
         return 0.0
 
-    def has_types_of(self, values: list) -> bool:
-        """Return whether a value has a type of the categories; text and numbers are two types.
-
-        Without values, or without categories, nothing contradicts.
-        """
-        expected, types = _types(self.categories or ()), _types(values)
-        return not expected or not types or bool(expected & types)
-
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
         """Convert codes of other categories, which need not all occur, to codes of this column's.
 
@@ -187,18 +177,6 @@ class Field:
             return times
         values = np.rint(values) if self.logical_type == "integer" else values
         return values if high == np.inf else np.clip(values, low, high)
-
-
-def _types(categories: Iterable) -> set[str]:
-    """Return "text", "number" and "date", and other types of categories by their names."""
-    types = set(map(type, categories))
-    return {
-        "text" if issubclass(cls, str)
-        else "number" if issubclass(cls, Real | Decimal | np.bool_)
-        else "date" if issubclass(cls, date)
-        else cls.__name__
-        for cls in types
-    }  # fmt: skip
 
 
 def time_type(dtype: str) -> str | None:
@@ -316,12 +294,12 @@ def _are_numbered(names: Sequence[Name]) -> bool:
     )
 
 
-def shorten(values: Sequence, n_listed: int = MAX_LISTED) -> str:
+def shorten(values: Sequence) -> str:
     """List the first values, and the number of further ones."""
-    return first_of([repr(v) if isinstance(v, str) else str(v) for v in values], n_listed)
+    return first_of([repr(v) if isinstance(v, str) else str(v) for v in values])
 
 
-def first_of(texts: Sequence[str], n_listed: int = MAX_LISTED) -> str:
+def first_of(texts: Sequence[str]) -> str:
     """List the first texts, and the number of further ones."""
-    listed, rest = ", ".join(texts[:n_listed]), len(texts) - n_listed
+    listed, rest = ", ".join(texts[:MAX_LISTED]), len(texts) - MAX_LISTED
     return f"{listed} and {rest} more" if rest > 0 else listed

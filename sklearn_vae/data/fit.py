@@ -25,12 +25,7 @@ from sklearn_vae.data.relations import (
 )
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.likelihoods import (
-    Bernoulli,
-    Categorical,
-    Likelihood,
-    Ordinal,
-)
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
 
 
 def fit_encoder(

@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.data.arrays import weighted_moments
-from sklearn_vae.data.normal_scores import fit_knots, to_normal_scores
+from sklearn_vae.data.normal_scores import fit_knots, interpolate
 from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording
 from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 
@@ -337,7 +337,7 @@ def _normal_scores(values: Values) -> list[Candidate]:
         knots = fit_knots(cells, rows, n_knots)
         if not len(knots):
             continue
-        scores, slope = to_normal_scores(standard, knots)
+        scores, slope = interpolate(standard, *knots.T)
         log_density = stats.norm.logpdf(scores) + np.log(slope / scale) - exponent * np.log(2)
         if values.step:  # a probability is at most 1
             log_density = np.minimum(log_density, -np.log(values.step))

@@ -18,19 +18,13 @@ from sklearn_vae.data.training_column import ROUNDING
 MIN_GAP = 1e-6
 
 
-def to_normal_scores(values: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Transform values; return normal scores and the derivative: (n,) -> (n,), (n,)."""
-    return _interpolate(values, knots[:, 0], knots[:, 1])
-
-
-def from_normal_scores(scores: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Invert the transform: (n,) -> (n,)."""
-    return _interpolate(scores, knots[:, 1], knots[:, 0])[0]
-
-
 @np.errstate(over="ignore")  # the largest numbers
-def _interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolate linearly, beyond the ends too; return values and slopes."""
+def interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate linearly, beyond the ends too; return values and slopes: (n,) -> (n,), (n,).
+
+    From values to normal scores, or back: knots and the numbers at them are the two columns of
+    ``fit_knots``.
+    """
     segment = np.searchsorted(knots, x, side="right").clip(1, len(knots) - 1) - 1
     slope = (np.diff(at) / np.diff(knots))[segment]
     return at[segment] + slope * (x - knots[segment]), slope

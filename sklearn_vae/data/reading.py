@@ -2,6 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -94,7 +95,8 @@ class Column(ABC):
             has_numbers = any(isinstance(c, Real | Decimal) for c in field.categories)
             accepts = not is_number or (has_numbers and time_type(self.dtype) is None)
             # text that stands for numbers or truth values, or the reverse, has another dtype
-            if accepts and field.has_types_of(values):
+            expected, types = _types(field.categories), _types(values)
+            if accepts and (not (expected and types) or expected & types):
                 return field.recode(codes, values, handle_unknown)
         if (codes < 0).all():
             return np.full(len(codes), np.nan)
@@ -284,6 +286,18 @@ class TableReader:
         if self.names is None:
             return self.table.astype(self.dtype, copy=False)
         return self.table.to_native().to_numpy(dtype=self.dtype)
+
+
+def _types(values: Iterable) -> set[str]:
+    """Return "text", "number" and "date", and other types of values by their names."""
+    types = set(map(type, values))
+    return {
+        "text" if issubclass(cls, str)
+        else "number" if issubclass(cls, NUMBER_TYPES)
+        else "date" if issubclass(cls, date)
+        else cls.__name__
+        for cls in types
+    }  # fmt: skip
 
 
 def _describe(column: "Field | Column") -> str:

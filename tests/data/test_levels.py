@@ -6,7 +6,7 @@ from scipy import stats
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAETransformer
-from sklearn_vae.data.columns.levels import MAX_CLASSES, Levels, concentration
+from sklearn_vae.data.columns.categories import MAX_CLASSES, Levels, concentration
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments, within
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
-from sklearn_vae.data.normal_scores import from_normal_scores, to_normal_scores
+from sklearn_vae.data.normal_scores import interpolate
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
     TrainingColumn,
@@ -126,7 +126,7 @@ class RealColumns(Columns):
         """Standardize, take normal scores where there are knots, bend tails: (n, k) -> (n, k)."""
         values = self.standardize(X)
         for column, knots in self._normal_scores():
-            values[:, column] = to_normal_scores(values[:, column], knots)[0]
+            values[:, column] = interpolate(values[:, column], *knots.T)[0]
         far, excess = _beyond_tail(values)
         values[far] = np.copysign(TAIL + np.log1p(excess), values[far])
         return values
@@ -140,7 +140,7 @@ class RealColumns(Columns):
         distance = TAIL + np.expm1(np.minimum(excess, np.log(LARGEST)))
         values[far] = np.copysign(distance, values[far])
         for column, knots in self._normal_scores():
-            values[:, column] = from_normal_scores(values[:, column], knots)
+            values[:, column] = interpolate(values[:, column], *knots.T[::-1])[0]
         return values
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -217,7 +217,7 @@ class RealColumns(Columns):
         """Log-derivative of ``normalize`` by the standardized values: (n, k) -> (n, k)."""
         values, log_slope = self.standardize(X), np.zeros(X.shape)
         for column, knots in self._normal_scores():
-            values[:, column], slope = to_normal_scores(values[:, column], knots)
+            values[:, column], slope = interpolate(values[:, column], *knots.T)
             log_slope[:, column] = np.log(slope)
         far, excess = _beyond_tail(values)
         log_slope[far] -= np.log1p(excess)
