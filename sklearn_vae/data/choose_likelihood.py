@@ -94,10 +94,7 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
 
 
 def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
-    """Choose the likelihood of a column and fit it: as requested, or by the dtype and the values.
-
-    With ``is_plain``, numbers are standardized.
-    """
+    """Fit a column with the requested likelihood, or one by evidence; plain ones are Gaussian."""
     values, field = column.values, column.field
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     is_one_of_two = (values == low) | (values == high)

@@ -34,10 +34,7 @@ class ConditionEncoder:
         sample_weight: np.ndarray | None,
         names: Sequence[Name] | None = None,
     ) -> Self:
-        """Find the classes of the columns of y (n,), as ``split_columns`` returns them.
-
-        ``names`` are those of the columns, if y is a data frame of several.
-        """
+        """Find the classes of columns of y (n,), of ``split_columns`` and ``column_names``."""
         from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no torch
 
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
@@ -62,10 +59,7 @@ class ConditionEncoder:
     def transform(
         self, y: Sequence[np.ndarray], names: Sequence[Name] | None, dtype: np.dtype
     ) -> np.ndarray:
-        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y).
-
-        Other ``names`` than in ``fit`` are refused.
-        """
+        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y)."""
         if names and self.encoder.names[0] != "y[0]":
             check_column_names("y", names, self.encoder.names, "y in fit")
         if len(y) != len(self.categories_):
@@ -104,11 +98,7 @@ def column_names(y: Any) -> list[Name] | None:
 
 
 def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
-    """Split y into columns of numbers, booleans or strings, (n_rows,) each.
-
-    It is a scalar, which holds for all rows, an array-like of one or two dimensions, or a data
-    frame.
-    """
+    """Split a table, column or scalar y into columns of numbers, booleans or strings: (n_rows,)."""
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if not isinstance(frame, nw.DataFrame | nw.Series):

@@ -37,10 +37,7 @@ class Library(ABC):
 
     @abstractmethod
     def codes(self, series: Any) -> tuple[np.ndarray, list]:
-        """Factorize a column: codes, -1 for missing values, and unique values.
-
-        If the dtype declares categories, these are all of them, in their order.
-        """
+        """Factorize a column: codes, -1 if missing, and unique values, or declared categories."""
 
     @abstractmethod
     def frame(self, parts: FieldValues, n_rows: int, index: "pd.Index | None") -> Any:

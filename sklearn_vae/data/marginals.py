@@ -15,7 +15,7 @@ References
 """
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -72,13 +72,16 @@ NORMAL_QUARTILE = 0.6745
 FAR = 5.0
 
 
-@dataclass(frozen=True, eq=False)
 class Values:
     """Unique values of a column (U,), in order, the rows of each by weight, and their step."""
 
-    values: np.ndarray
-    rows: np.ndarray
-    step: float
+    def __init__(self, values: np.ndarray, rows: np.ndarray, step: float) -> None:
+        self.values, self.rows, self.step = values, rows, step
+        self.n_rows = float(rows.sum())
+        # divided by a power of two: no square overflows
+        self.exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+        self.scaled = np.ldexp(values, -self.exponent)
+        self.scaled_step = float(np.ldexp(step, -self.exponent))
 
     @classmethod
     def of(cls, column: TrainingColumn) -> "Values":
@@ -96,26 +99,6 @@ class Values:
         some = np.bincount(np.searchsorted(ends, quantiles), minlength=len(rows)) * per_quantile
         some[[0, -1]] = rows[[0, -1]]  # the range decides what is possible
         return cls(unique[some > 0], some[some > 0], step)
-
-    @property
-    def n_rows(self) -> float:
-        """Number of rows, by weight."""
-        return float(self.rows.sum())
-
-    @cached_property
-    def exponent(self) -> int:
-        """Exponent of a power of two by which values are divided: no square overflows."""
-        return int(np.frexp(np.abs(self.values).max())[1])
-
-    @cached_property
-    def scaled(self) -> np.ndarray:
-        """Values divided by the power of two: (U,)."""
-        return np.ldexp(self.values, -self.exponent)
-
-    @cached_property
-    def scaled_step(self) -> float:
-        """Step divided by the power of two."""
-        return float(np.ldexp(self.step, -self.exponent))
 
     @cached_property
     def moments(self) -> tuple[float, float]:
@@ -150,10 +133,7 @@ Candidate = tuple[Marginal, np.ndarray]
 
 
 def choose_marginal(column: TrainingColumn) -> Marginal:
-    """Choose the distribution of a column of numbers, of at least two values, by evidence.
-
-    Of a column with values that equal another column's, it is that of its other values.
-    """
+    """Choose the distribution of numbers, but for those that equal another column's."""
     values, is_whole = Values.of(column.unequal), column.is_equal is None
     if len(values.values) == 1:
         return Marginal(values.values)

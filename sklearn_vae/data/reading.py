@@ -55,10 +55,7 @@ class Column(ABC):
 
     @abstractmethod
     def codes(self) -> tuple[np.ndarray, list]:
-        """Factorize the column: codes (n,), -1 for missing values, and unique values.
-
-        These are the categories of the dtype, if it declares any.
-        """
+        """Factorize: codes (n,), -1 if missing, and unique values, or declared categories."""
 
     def field(self) -> Field:
         """Fit the schema of the column."""

@@ -34,10 +34,7 @@ class Schema:
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
-        """Read dtypes and categories from a data frame, array or list.
-
-        Other data frames than those of pandas, polars and pyarrow are converted to pandas.
-        """
+        """Read dtypes and categories from a data frame, array or list."""
         table = TableReader(X)
         return cls(tuple(column.field() for column in table.columns), table.container)
 
@@ -149,13 +146,11 @@ class Schema:
         return objects
 
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
-        """Replace the cells of a table by those of X where they are observed: numbers and texts.
+        """Replace cells of a table of ``inverse_transform`` by X's, but for the mask ``missing``.
 
-        Numbers keep all their digits, and texts that ``fit`` did not see stay. ``table`` is a
-        result of ``inverse_transform``. It keeps the cells of the mask ``missing`` (n, d). A data
-        frame keeps all cells where X is of another type or has other names, or its column another
-        dtype, unless both hold texts. A column of numbers that its dtype cannot hold, such as a
-        fraction among integers, becomes one of float64.
+        So numbers keep all digits, and texts that ``fit`` did not see stay. Columns of data frames
+        must have the same names and dtypes, unless both hold texts. Numbers that their dtype
+        cannot hold, such as a fraction among integers, become float64.
         """
         if self.container == "object":
             return np.where(missing, table, np.asarray(X, dtype=object))

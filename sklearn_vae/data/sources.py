@@ -30,12 +30,7 @@ SEED = 0
 
 
 def as_source(X: Any) -> "BatchSource | None":
-    """Return the source of batches that X is, or None if X is a table.
-
-    A source is a callable that returns a new iterator of batches. An iterator is refused, as it can
-    be read only once, and so are paths, a dict, a list of data frames, and a data frame with
-    several columns of one name.
-    """
+    """Return the source that X is, a callable; None of a table; refuse what is neither."""
     if isinstance(X, BatchSource):
         return X
     if isinstance(X, np.ndarray):  # the usual table, without the tests below

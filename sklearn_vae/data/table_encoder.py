@@ -167,10 +167,7 @@ class TableEncoder:
 
     @property
     def has_discrete_values(self) -> np.ndarray:
-        """Mask of columns in which a new value has only the rule of succession's probability.
-
-        Those are columns of one value, of two, or of categories. (n_features,).
-        """
+        """Mask of columns of one value, of two, or of categories: (n_features,)."""
         return self.mask(
             BinaryColumns, OneHotColumns, ConstantColumns, CategoricalColumns, OrdinalColumns
         )
@@ -347,11 +344,9 @@ class TableEncoder:
     ) -> np.ndarray:
         """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        Means of binary columns and counts with mask ``is_rounded`` (n_features,) are rounded to
-        possible values; those of categories always are. Samples are rounded, and keep to the
-        bounds and recording steps of real columns. The seed draws levels that share a class;
-        without one, each is the most frequent. Cells that equal others do so where these are
-        ``observed`` (n, n_features), too.
+        Columns with mask ``is_rounded`` (n_features,) are rounded as ``Columns.decode`` does. The
+        seed draws levels that share a class; without one, each is the most frequent. Cells that
+        equal others do so where these are ``observed`` (n, n_features), too.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)

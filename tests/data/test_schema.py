@@ -3,12 +3,10 @@
 import copy
 import datetime as dt
 import json
-import os
 import pickle
 import subprocess
 import sys
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +19,6 @@ pl = pytest.importorskip("polars")
 pytest.importorskip("polars.testing")
 pa = pytest.importorskip("pyarrow")
 
-BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
-ADULT = Path(os.environ.get("SKLEARN_VAE_DATA", BESIDE)) / "tables" / "adult-train.csv"
 NOON = dt.datetime(2020, 1, 1, 12, 13, 14, 123456)
 LONG_AGO = dt.datetime(1931, 2, 3)
 nan = np.nan
@@ -622,25 +618,6 @@ print(schema.inverse_transform(schema.transform(X)).tolist())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[['b', 1.0], [nan, 2.5]]"
-
-
-@pytest.mark.skipif(not ADULT.exists(), reason="the Adult table is not there")
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_the_adult_table_is_restored(library):
-    """Adult as it is, with the holes that its file writes as a question mark."""
-    frame = pd.read_csv(ADULT, header=None, skipinitialspace=True, na_values="?")
-    frame = frame.set_axis([f"column {j}" for j in range(15)], axis=1)
-    table = as_table(frame, library)
-
-    schema = Schema.fit(table)
-    numbers = schema.transform(table)
-
-    assert [field.logical_type for field in schema.fields].count("integer") == 6
-    assert np.isnan(numbers).sum() == frame.isna().to_numpy().sum() > 4000
-    if library == "pandas":
-        pd.testing.assert_frame_equal(schema.inverse_transform(numbers), frame)
-    else:
-        pl.testing.assert_frame_equal(schema.inverse_transform(numbers), table)
 
 
 def test_numbers_beyond_the_range_of_decimals_are_clipped():

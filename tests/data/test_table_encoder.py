@@ -180,13 +180,6 @@ def test_log_abs_det_jacobian_is_the_change_of_variables(rng):
     np.testing.assert_allclose(inside + columns.log_abs_det_jacobian(X), expected, rtol=1e-9)
 
 
-def test_binary_columns_have_no_jacobian_but_the_probability_of_seen_values(mixed):
-    """1/(n + 2) is left for unseen values."""
-    expected = fit(mixed[:, [1, 3]]).log_abs_det_jacobian(mixed[:, [1, 3]]) + 2 * np.log(31 / 32)
-
-    np.testing.assert_allclose(fit(mixed[:, 1:]).log_abs_det_jacobian(mixed[:, 1:]), expected)
-
-
 @pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
 def test_values_are_equal_up_to_the_rounding_of_the_coarser_precision(dtypes):
     """A value that is further away is unseen."""

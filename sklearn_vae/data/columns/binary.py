@@ -29,6 +29,7 @@ class BinaryColumns(Columns):
     categories: np.ndarray  # (k, 2), lower and higher value, in the dtype of the rows in ``fit``
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Bernoulli",)
+    n_values: ClassVar[int] = 2
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
@@ -55,7 +56,8 @@ class BinaryColumns(Columns):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        check_array("categories", self.categories, "f", (len(self.indices), 2))
+        shape = len(self.indices), self.n_values
+        check_array("categories", self.categories, "f", shape, allows_nan=self.n_values == 1)
 
     def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the power of two, the lower value and the distance to the upper: (k,) each."""
@@ -92,7 +94,7 @@ class BinaryColumns(Columns):
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Return the nearer of the two values: (n, k) -> (n, k)."""
-        if self.categories.shape[1] != 2:
+        if self.n_values == 1:
             return X
         return np.where(np.isnan(X), X, np.where(self._middle() < X, *self.categories.T[::-1]))
 
@@ -111,6 +113,7 @@ class ConstantColumns(BinaryColumns):
     """One value, or none at all; the model has no input of it."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("NoneType",)
+    n_values: ClassVar[int] = 1
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
@@ -125,12 +128,6 @@ class ConstantColumns(BinaryColumns):
         with np.errstate(over="ignore"):
             is_seen = np.abs(X - categories.T) <= ROUNDING * np.abs(categories.T)
         return ~(np.isnan(X) | is_seen)
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        Columns.check(self)
-        shape = (len(self.indices), 1)
-        check_array("categories", self.categories, "f", shape, allows_nan=True)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode nothing: (n, k) -> (n, 0)."""

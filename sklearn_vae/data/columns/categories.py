@@ -111,10 +111,7 @@ def concentration(counts: np.ndarray) -> float:
 @serializable
 @dataclass(eq=False)
 class CategoricalColumns(Columns):
-    """Categories without an order, one-hot encoded.
-
-    Many categories (*levels*) share fewer classes, which are what is encoded.
-    """
+    """Categories without an order, or the classes of many levels, one-hot encoded."""
 
     # (k, C), categories of each column, in order, in the dtype of the rows in ``fit``; of a column
     # with many levels, the most frequent level of each class
@@ -144,10 +141,7 @@ class CategoricalColumns(Columns):
 
     @classmethod
     def resolve(cls, column: TrainingColumn) -> "Likelihood":
-        """Return the likelihood with the column's number of classes; two are binary.
-
-        Many levels have fewer classes, unless their number is requested.
-        """
+        """Return the likelihood with the requested or chosen number of classes; two are binary."""
         levels = _levels_of(column)
         n_classes = len(levels)
         if n_classes == 2:

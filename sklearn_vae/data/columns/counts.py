@@ -49,9 +49,7 @@ class CountColumns(Columns):
         """Return the nearest counts: (n, k) -> (n, k)."""
         return np.maximum(np.rint(X), 0)
 
-    def on_steps(self, X: np.ndarray) -> np.ndarray:
-        """Round to counts: (n, k) -> (n, k)."""
-        return self.nearest(X)
+    on_steps = nearest
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of negative numbers and fractions: (n, k) -> (n, k)."""
