@@ -83,10 +83,11 @@ class ConditionEncoder:
             len(self.class_prior) == 0
         ):
             raise ValueError("the classes are not those of the conditions")
-        for j, classes in enumerate(self.categories_):
+        for classes, likelihood in zip(self.categories_, self.encoder.likelihoods, strict=True):
             if classes is None:
                 continue
-            if np.ndim(classes) != 1 or len(classes) != len(self.encoder.categories_.get(j, ())):
+            n_classes = 1 if likelihood is None else getattr(likelihood, "n_classes", 2)
+            if np.shape(classes) != (n_classes,):
                 raise ValueError("the classes are not those of the conditions")
             check_hashes(classes.tolist())
 

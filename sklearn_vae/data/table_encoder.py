@@ -81,16 +81,6 @@ class TableEncoder:
         return likelihoods
 
     @property
-    def categories_(self) -> dict[int, np.ndarray]:
-        """Categories, binary values or constants, by the index of the column."""
-        return {
-            j: group.values(column)
-            for group in self.groups
-            if isinstance(group, CategoricalColumns | BinaryColumns)
-            for column, j in enumerate(group.indices.tolist())
-        }
-
-    @property
     def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]

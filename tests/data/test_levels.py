@@ -92,7 +92,7 @@ def test_the_model_has_few_inputs_however_many_levels(n_levels):
 
     assert encoded.shape[1] <= 1 + MAX_CLASSES
     assert encoder.likelihoods[1].n_classes <= MAX_CLASSES
-    assert len(encoder.categories_[1]) == n_levels
+    assert len(encoder.groups[1].values(0)) == n_levels
     for group in encoder.groups:
         group.check()
 

@@ -48,8 +48,6 @@ class Columns(ABC):
 
     # names of the likelihoods that the columns may have: encoding needs no torch
     likelihoods: ClassVar[tuple[str, ...]]
-    # whether there are values that the likelihood gives no probability
-    has_unseen: ClassVar[bool] = True
     # description of the values that the columns may have, if they are not few
     possible_values: ClassVar[str] = "real numbers"
 
@@ -109,7 +107,7 @@ class Columns(ABC):
     @property
     def is_restricted(self) -> np.ndarray:
         """Mask of columns that can have unseen values: (k,)."""
-        return np.full(len(self.indices), self.has_unseen)
+        return np.ones(len(self.indices), dtype=bool)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that the likelihood gives no probability: (n, k) -> (n, k)."""
@@ -121,7 +119,8 @@ class Columns(ABC):
 
     def replace_unseen(self, X: np.ndarray, allows_missing: bool) -> np.ndarray:
         """Replace unseen values by NaN if the model allows it, or by possible ones: (n, k)."""
-        if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
+        unseen = self.is_unseen(X)
+        if not unseen.any():
             return X
         X = X.copy()
         np.copyto(X, np.nan if allows_missing else self.nearest(X), where=unseen)

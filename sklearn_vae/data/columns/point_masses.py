@@ -45,7 +45,6 @@ class PointMassColumns(RealColumns):
     point_masses: np.ndarray
 
     likelihoods: ClassVar[tuple[str, ...]] = ("ZeroInflated",)
-    has_unseen: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:

@@ -42,7 +42,6 @@ class RealColumns(Columns):
     knots: list[np.ndarray | None]
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian",)
-    has_unseen: ClassVar[bool] = False
     # transform before the standardization, and its inverse
     link: ClassVar[np.ufunc] = np.positive
     inverse_link: ClassVar[np.ufunc] = np.positive
@@ -238,7 +237,6 @@ class PositiveColumns(RealColumns):
 
     likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
     possible_values: ClassVar[str] = "above 0"
-    has_unseen: ClassVar[bool] = True
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp
 
