@@ -10,7 +10,6 @@ from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.one_hot import find_one_hot
-from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name
@@ -116,11 +115,7 @@ def _share_scale(columns: list[Columns]) -> None:
 
     All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
     """
-    real = [
-        column
-        for column in columns
-        if isinstance(column, RealColumns) and not isinstance(column, PointMassColumns)
-    ]
+    real = [each for each in columns if isinstance(each, RealColumns) and each.width == 1]
     if not real:
         return
     exponent = np.max([column.exponent for column in real])

@@ -89,10 +89,9 @@ class Column(ABC):
         if field.is_empty:  # any value is one that no row had
             return np.where(codes < 0, np.nan, 0.0)
         if field.categories is not None:
-            has_numbers = any(isinstance(c, Real | Decimal) for c in field.categories)
-            accepts = not is_number or (has_numbers and time_type(self.dtype) is None)
-            # text that stands for numbers or truth values, or the reverse, has another dtype
             expected, types = _types(field.categories), _types(values)
+            accepts = not is_number or ("number" in expected and time_type(self.dtype) is None)
+            # text that stands for numbers or truth values, or the reverse, has another dtype
             if accepts and (not (expected and types) or expected & types):
                 return field.recode(codes, values, handle_unknown)
         if (codes < 0).all():
@@ -272,10 +271,9 @@ class TableReader:
     @property
     def dtype(self) -> type:
         """Dtype of all columns together: single precision if that loses nothing."""
-        kinds = {(dtype.name, dtype.kind == "b") for dtype in self.dtypes}
-        if not kinds:
-            kinds = {(column.dtype, column.logical_type == "boolean") for column in self.columns}
-        names = [name for name, is_boolean in kinds if not is_boolean]
+        names = {dtype.name for dtype in self.dtypes if dtype.kind != "b"}
+        if not self.dtypes:
+            names = {column.dtype for column in self.columns if column.logical_type != "boolean"}
         return np.float32 if names and all(map(SINGLE.match, names)) else np.float64
 
     def matrix(self) -> np.ndarray:
