@@ -114,14 +114,13 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
                 f"shape {array.shape} instead."
             )
         return [_check_column(column, n_rows) for column in np.atleast_2d(array.T)]
-    columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
-    values = [_check_column(column.to_numpy(), n_rows) for column in columns]
-    # categories are classes, also if they are floating-point numbers
-    is_category = [column.dtype in (nw.Categorical, nw.Enum) for column in columns]
-    return [
-        value.astype(object) if category and value.dtype.kind == "f" else value
-        for value, category in zip(values, is_category, strict=True)
-    ]
+    columns = []
+    for column in [frame] if isinstance(frame, nw.Series) else frame.iter_columns():
+        values = _check_column(column.to_numpy(), n_rows)
+        # categories are classes, also if they are floating-point numbers
+        is_class = column.dtype in (nw.Categorical, nw.Enum) and values.dtype.kind == "f"
+        columns.append(values.astype(object) if is_class else values)
+    return columns
 
 
 def as_dense(y: Any) -> Any:

@@ -61,9 +61,9 @@ class Field:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        if (self.categories is None) != (
-            self.logical_type in NUMBERS
-        ) or self.logical_type not in LOGICAL_TYPES:
+        has_categories = self.logical_type not in NUMBERS
+        is_known = self.logical_type in LOGICAL_TYPES
+        if not is_known or has_categories != (self.categories is not None):
             raise ValueError(f"a column cannot have the logical type {self.logical_type!r:.100}")
         bits = "".join(filter(str.isdigit, self.dtype))
         has_bits = self.logical_type != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)

@@ -17,6 +17,7 @@ References
 import warnings
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -103,8 +104,7 @@ class Values:
     @cached_property
     def moments(self) -> tuple[float, float]:
         """Mean and standard deviation of the scaled values."""
-        mean, std = _moments(self.scaled, self.rows, self.scaled_step)
-        return mean, float(std)
+        return _moments(self.scaled, self.rows, self.scaled_step)
 
     @cached_property
     def robust_units(self) -> tuple[float, float]:
@@ -174,8 +174,12 @@ def is_common(values: Values) -> np.ndarray:
     """Mask of values that are common, or repeated and isolated: (U,)."""
     rows, n_rows = values.rows, values.n_rows
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
-    beside = np.append(rows[1:2], rows[:-1]) + np.append(rows[1:], rows[-2:-1])
-    expected = _expected_rows(values)
+    below, above = np.append(rows[1:2], rows[:-1]), np.append(rows[1:], rows[-2:-1])
+    gaps = np.maximum(np.diff(values.scaled), LEAST_GAP)
+    share = (values.scaled_step or gaps.min()) / gaps
+    # rows of a value that is as common as the two next to it, whose rows stand for the gaps
+    expected = 0.5 * (below * np.append(share[:1], share) + above * np.append(share, share[-1:]))
+    beside = below + above
     by_chance = stats.binom.sf(rows - 1, rows + beside, expected / (expected + beside))
     is_common = (rows >= least) & (rows >= COMMON_TIMES * np.maximum(expected, 1))
     is_common &= by_chance * len(rows) <= CHANCE
@@ -193,16 +197,6 @@ def is_common(values: Values) -> np.ndarray:
         is_common[end] = True
         low, high = (low + 1, high) if first else (low, high - 1)
     return is_common
-
-
-def _expected_rows(values: Values) -> np.ndarray:
-    """Rows that each value would have if it were as common as the two next to it: (U,)."""
-    gaps = np.maximum(np.diff(values.scaled), LEAST_GAP)
-    share = (values.scaled_step or gaps.min()) / gaps
-    # the rows of a neighbour stand for the gap to it
-    below = np.append(values.rows[1:2], values.rows[:-1]) * np.append(share[:1], share)
-    above = np.append(values.rows[1:], values.rows[-2:-1]) * np.append(share, share[-1:])
-    return 0.5 * (below + above)
 
 
 def _with_point_masses(values: Values, is_mass: np.ndarray) -> list[Candidate]:
@@ -327,9 +321,7 @@ def _normal_scores(values: Values) -> list[Candidate]:
     return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
 
 
-def _moments(
-    x: np.ndarray, rows: np.ndarray, step: float | np.ndarray
-) -> tuple[float, float | np.ndarray]:
+def _moments(x: np.ndarray, rows: np.ndarray, step: Any) -> tuple[float, Any]:
     """Mean, and standard deviation of at least a share of the step."""
     mean, variance = weighted_moments(x, rows)
     least = np.maximum(step / STEPS_PER_SCALE, np.finfo(np.float64).tiny)
