@@ -82,12 +82,9 @@ class Schema:
 
         It has columns of the same types in the same order, in any container. Floats are accepted
         for integers, and a column without any value for every type. Number and names of the
-        columns are not checked (scikit-learn's ``validate_data`` does), nor infinite values. A
-        category that the schema does not have is an error, or with
-        ``handle_unknown="infrequent"`` -1, or with ``"missing"`` NaN.
-
-        The result is in single precision if no column needs double precision (and one is no
-        boolean). It may share memory with X, and is then perhaps read-only.
+        columns are not checked, nor infinite values. An unknown category is an error, or with
+        ``handle_unknown="infrequent"`` -1, or with ``"missing"`` NaN. The result is in single
+        precision if no column needs double precision. It may share memory with X.
         """
         if handle_unknown not in ("error", "infrequent", "missing"):
             raise ValueError(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_vae.data.arrays import replace_by_nan
 from sklearn_vae.data.frames import cells_of, format_value, make_frame
 
 pd = pytest.importorskip("pandas")
@@ -59,3 +60,15 @@ def test_cells_of_arrays_lists_and_sparse_matrices():
     sparse = pytest.importorskip("scipy.sparse").csr_matrix([[1.0, 0.0], [0.0, 2.0]])
     for X in (sparse, sparse.toarray(), sparse.toarray().tolist()):
         assert cells_of(X, [1, 0], [1, 1]) == [2.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["a", 0])
+def test_the_category_of_missing_cells_is_left_out(name):
+    """Names may be numbers, the index is kept, and so is the order of the others."""
+    cells = pd.Categorical(["?", "b", "a"], categories=["b", "?", "a"], ordered=True)
+    frame = pd.DataFrame({name: cells}, index=[5, 7, 9])
+    expected = pd.Categorical([None, "b", "a"], categories=["b", "a"], ordered=True)
+
+    pd.testing.assert_frame_equal(
+        replace_by_nan(frame, "?"), pd.DataFrame({name: expected}, index=[5, 7, 9])
+    )
