@@ -194,10 +194,8 @@ class Columns(ABC):
             rows = unseen.any(axis=1)
             log_density = np.where(unseen[rows], self.log_unseen_density(X[rows], log_unseen), 0)
             log_prob[rows] = log_density.sum(axis=1)
-        is_restricted = self.is_restricted
-        if is_restricted.any():
-            log_seen = float(np.log1p(-np.exp(log_unseen)))
-            log_prob += ~(np.isnan(X) | unseen) @ (log_seen * is_restricted)
+        log_seen = float(np.log1p(-np.exp(log_unseen)))
+        log_prob += ~(np.isnan(X) | unseen) @ (log_seen * self.is_restricted)
         return log_prob
 
 

@@ -102,7 +102,7 @@ class PointMassColumns(RealColumns):
         """One-hot encode point masses, standardize numbers: (n, k) -> (n, k * (S + 1))."""
         values = np.empty((*X.shape, self.width))
         values[..., :-1] = one_hot(X, self.point_masses)
-        number, (low, high) = super().encode(X), self.normalize(self.bounds.T)
+        number, ((low, high), _) = super().encode(X), self.normalize(self.bounds.T)
         # a VAE's encoder reads point masses as numbers, far ones next to the others
         beside = np.fmax(np.fmin(number, high + BESIDE), low - BESIDE)
         values[..., -1] = np.where(is_category(X, self.point_masses), beside, number)
@@ -150,7 +150,7 @@ class PointMassColumns(RealColumns):
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bounds, point masses and half the recording step in the model's units."""
         low, high, _, radius = super().limits()
-        return low, high, self.normalize(self.point_masses.T).T, radius
+        return low, high, self.normalize(self.point_masses.T)[0].T, radius
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread numbers that are no point masses over their recording step: (n, k) -> (n, k)."""

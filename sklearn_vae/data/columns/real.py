@@ -121,14 +121,19 @@ class RealColumns(Columns):
             values /= self.scale
         return values
 
-    def normalize(self, X: np.ndarray) -> np.ndarray:
-        """Standardize, take normal scores where there are knots, bend tails: (n, k) -> (n, k)."""
-        values = self.standardize(X)
+    def normalize(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Standardize, take normal scores where there are knots, bend tails: (n, k) -> (n, k).
+
+        Return also the log-derivative by the standardized values: (n, k).
+        """
+        values, log_slope = self.standardize(X), np.zeros(X.shape)
         for column, knots in self._normal_scores():
-            values[:, column] = interpolate(values[:, column], *knots.T)[0]
+            values[:, column], slope = interpolate(values[:, column], *knots.T)
+            log_slope[:, column] = np.log(slope)
         far, excess = _beyond_tail(values)
         values[far] = np.copysign(TAIL + np.log1p(excess), values[far])
-        return values
+        log_slope[far] -= np.log1p(excess)
+        return values, log_slope
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
         """Undo ``normalize`` up to the standardization: (n, k) -> (n, k)."""
@@ -151,7 +156,7 @@ class RealColumns(Columns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Standardize, take normal scores, and clip: (n, k) -> (n, k)."""
-        values, limit = self.normalize(X), MAX_ENCODED[X.dtype]
+        (values, _), limit = self.normalize(X), MAX_ENCODED[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
     def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
@@ -198,7 +203,7 @@ class RealColumns(Columns):
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bounds and half the recording step in the model's units."""
         half = 0.5 * self.steps
-        low, high = self.normalize(self.bounds.T + np.stack([-half, half]))
+        (low, high), _ = self.normalize(self.bounds.T + np.stack([-half, half]))
         with np.errstate(over="ignore"):
             step = np.where(self.decimals >= 0, 0.5 * 10.0 ** -np.maximum(self.decimals, 0), 0)
             radius = np.ldexp(np.where(half > 0, half, step), -self.exponent) / self.scale
@@ -210,17 +215,7 @@ class RealColumns(Columns):
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-determinant of the encoding, over observed values: (n, k) -> (n,)."""
         log_scale = np.log(self.scale) + self.exponent * np.log(2)
-        return ((self.log_slope(X) - log_scale) * ~np.isnan(X)).sum(axis=1)
-
-    def log_slope(self, X: np.ndarray) -> np.ndarray:
-        """Log-derivative of ``normalize`` by the standardized values: (n, k) -> (n, k)."""
-        values, log_slope = self.standardize(X), np.zeros(X.shape)
-        for column, knots in self._normal_scores():
-            values[:, column], slope = interpolate(values[:, column], *knots.T)
-            log_slope[:, column] = np.log(slope)
-        far, excess = _beyond_tail(values)
-        log_slope[far] -= np.log1p(excess)
-        return log_slope
+        return ((self.normalize(X)[1] - log_scale) * ~np.isnan(X)).sum(axis=1)
 
 
 def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
