@@ -3,7 +3,7 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -248,7 +248,7 @@ class TableEncoder:
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
-        for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True):
+        for equal, masses in self._inputs_of_masses():
             rows = np.flatnonzero(equal.holds(X))
             values[np.ix_(rows, masses)] = 0
             values[rows, masses[-1]] = 1
@@ -414,11 +414,10 @@ class TableEncoder:
                     f"parameter must name all of these but one, or none."
                 )
 
-    def _inputs_of_masses(self) -> list[np.ndarray]:
-        """Inputs of the point masses of each column with a partner, the partner's last: (S,)."""
-        columns = [equal.column for equal in self.equal_cells]
-        # behind the masses is the number
-        return [np.flatnonzero(self.column_of_input == column)[:-1] for column in columns]
+    def _inputs_of_masses(self) -> Iterator[tuple[EqualCells, np.ndarray]]:
+        """Columns with a partner, and inputs of their point masses, the partner's last: (S,)."""
+        for equal in self.equal_cells:  # behind the masses is the number
+            yield equal, np.flatnonzero(self.column_of_input == equal.column)[:-1]
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -427,10 +426,8 @@ class TableEncoder:
         ``observed`` (n, n_features) are given, NaN where none is.
         """
         observed = np.full_like(X, np.nan) if observed is None else observed.copy()
-        pairs = [
-            (equal, values[:, masses[-1]].clip(0, 1))
-            for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True)
-        ]
+        inputs = self._inputs_of_masses()
+        pairs = [(equal, values[:, masses[-1]].clip(0, 1)) for equal, masses in inputs]
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
             own = np.where(equal.is_common(observed), np.nan, observed[:, a])
