@@ -107,8 +107,8 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
     elif column.requested is not None:
         likelihood = _likelihood_as_requested(column)
     elif field.categories is not None:
-        kind = "Ordinal" if field.logical_type == "ordered" else "Categorical"
-        likelihood = COLUMNS[kind].resolve(column)
+        name = "Ordinal" if field.logical_type == "ordered" else "Categorical"
+        likelihood = COLUMNS[name].resolve(column)
     elif has_rows and is_one_of_two.all():
         likelihood = Bernoulli()
     elif is_plain:

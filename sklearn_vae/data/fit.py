@@ -59,7 +59,7 @@ def fit_encoder(
     groups_levels = groups_levels and period is None
     linear = find_linear_relations(X, numbers, sample_weight)
     derived = {relation.derived for relation in linear}
-    free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
+    free, numbers = ([j for j in columns if j not in derived] for columns in (free, numbers))
     equal_cells = find_equal_cells(X, numbers, sample_weight)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns = []

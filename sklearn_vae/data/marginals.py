@@ -97,9 +97,9 @@ class Values:
             return cls(unique, rows, step)
         ends, per_quantile = rows.cumsum(), rows.sum() / MAX_UNIQUE
         quantiles = (np.arange(MAX_UNIQUE) + 0.5) * per_quantile
-        some = np.bincount(np.searchsorted(ends, quantiles), minlength=len(rows)) * per_quantile
-        some[[0, -1]] = rows[[0, -1]]  # the range decides what is possible
-        return cls(unique[some > 0], some[some > 0], step)
+        counts = np.bincount(np.searchsorted(ends, quantiles), minlength=len(rows)) * per_quantile
+        counts[[0, -1]] = rows[[0, -1]]  # the range decides what is possible
+        return cls(unique[counts > 0], counts[counts > 0], step)
 
     @cached_property
     def moments(self) -> tuple[float, float]:
@@ -111,7 +111,7 @@ class Values:
         """The moments, or median and quartiles where far values decide the former."""
         ends, (mean, std) = self.rows.cumsum(), self.moments
         low, median, high = (
-            self.scaled[np.searchsorted(ends, share * ends[-1])] for share in (0.25, 0.5, 0.75)
+            self.scaled[np.searchsorted(ends, p * ends[-1])] for p in (0.25, 0.5, 0.75)
         )
         robust = max(high - median, median - low) / NORMAL_QUARTILE
         return (median, robust) if LEAST_GAP < robust < std / FAR else (mean, std)
@@ -137,10 +137,10 @@ def choose_marginal(column: TrainingColumn) -> Marginal:
     values, is_whole = Values.of(column.unequal), column.is_equal is None
     if len(values.values) == 1:
         return Marginal(values.values)
-    found = find_candidates(values)
+    candidates = find_candidates(values)
     if not is_whole:  # numbers alone have point masses
-        found = [each for each in found if each[0].counts is None]
-    chosen, _ = max(found, key=lambda each: float(values.rows @ each[1]))
+        candidates = [each for each in candidates if each[0].counts is None]
+    chosen, _ = max(candidates, key=lambda each: float(values.rows @ each[1]))
     if chosen.is_log and (not is_whole or len(chosen.point_masses)):
         return _log_knots(values, chosen)
     return chosen
@@ -152,14 +152,14 @@ def find_candidates(values: Values) -> list[Candidate]:
     if not values.step:  # only atoms occur again
         is_few = len(common) <= min(MAX_VALUES, values.n_rows / COMMON_ROWS)
         return _with_point_masses(values, common | (is_few & (values.rows >= 2)))
-    found = [*_with_point_masses(values, common), *_counts(values)]
+    candidates = [*_with_point_masses(values, common), *_counts(values)]
     if len(values.values) <= MAX_VALUES:
         ((marginal, log_density),) = _with_point_masses(values, np.ones_like(common))
         repeated = values.rows >= 2
         if (~repeated).sum() >= MIN_NOT_REPEATED:  # these are numbers, near to some values
             marginal = replace(marginal, point_masses=values.values[repeated])
-        found.append((marginal, log_density))
-    return found
+        candidates.append((marginal, log_density))
+    return candidates
 
 
 def _penalty(n_params: int, n_rows: float) -> float:
@@ -176,9 +176,9 @@ def is_common(values: Values) -> np.ndarray:
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
     below, above = np.append(rows[1:2], rows[:-1]), np.append(rows[1:], rows[-2:-1])
     gaps = np.maximum(np.diff(values.scaled), LEAST_GAP)
-    share = (values.scaled_step or gaps.min()) / gaps
+    ratio = (values.scaled_step or gaps.min()) / gaps
     # rows of a value that is as common as the two next to it, whose rows stand for the gaps
-    expected = 0.5 * (below * np.append(share[:1], share) + above * np.append(share, share[-1:]))
+    expected = 0.5 * (below * np.append(ratio[:1], ratio) + above * np.append(ratio, ratio[-1:]))
     beside = below + above
     by_chance = stats.binom.sf(rows - 1, rows + beside, expected / (expected + beside))
     is_common = (rows >= least) & (rows >= COMMON_TIMES * np.maximum(expected, 1))
@@ -214,11 +214,11 @@ def _with_point_masses(values: Values, is_mass: np.ndarray) -> list[Candidate]:
     point_masses = values.values[is_mass]
     if not has_numbers:
         return [(Marginal(point_masses), log_density)]
-    share = max(numbers.n_rows - 1, 0) + PSEUDO_ROWS if is_mass.any() else total
+    n_numbers = max(numbers.n_rows - 1, 0) + PSEUDO_ROWS if is_mass.any() else total
     candidates = []
     for smooth, log_number in _smooth(numbers):
         both = log_density.copy()
-        both[~is_mass] = log_number + np.log(share / total)
+        both[~is_mass] = log_number + np.log(n_numbers / total)
         candidates.append((replace(smooth, point_masses=point_masses), both))
     return candidates
 

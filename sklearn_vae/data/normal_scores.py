@@ -64,7 +64,7 @@ def _beside_far_ends(values: np.ndarray) -> list[int]:
 
     Without knots there, the segment of a far value would hold others.
     """
-    low, high, found = 0, len(values) - 1, []
+    low, high, indices = 0, len(values) - 1, []
     gaps = np.diff(values)
     while high - low > 2:
         # a value that is spread over a cell has two edges
@@ -73,13 +73,13 @@ def _beside_far_ends(values: np.ndarray) -> list[int]:
         )
         if gaps[right] > values[right] - values[low]:
             high = right
-            found.append(high)
+            indices.append(high)
         elif gaps[left] > values[high] - values[left + 1]:
             low = left + 1
-            found.append(low)
+            indices.append(low)
         else:
             break
-    return found
+    return indices
 
 
 def _distribution_function(cells: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

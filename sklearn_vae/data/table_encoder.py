@@ -189,7 +189,7 @@ class TableEncoder:
         """Mask of columns without any value in ``fit``: (n_features,)."""
         constants = [group for group in self.groups if isinstance(group, ConstantColumns)]
         empty = [group.indices[np.isnan(group.categories[:, 0])] for group in constants]
-        return np.isin(np.arange(self.n_features), [j for some in empty for j in some])
+        return np.isin(np.arange(self.n_features), [j for indices in empty for j in indices])
 
     def mask(self, *classes: type[Columns]) -> np.ndarray:
         """Mask of the columns of these kinds: (n_features,)."""
@@ -285,9 +285,9 @@ class TableEncoder:
                     known[:, each.code] = True
                 each.derive(rows, known)
         for group in self._one_hot:
-            given = np.where(known[:, group.indices], rows[:, group.indices], np.nan)
+            observed = np.where(known[:, group.indices], rows[:, group.indices], np.nan)
             imputed = values.reshape(rows.shape)[:, group.indices]
-            rows[:, group.indices] = group.complete(group.fill(given), imputed, generator)
+            rows[:, group.indices] = group.complete(group.fill(observed), imputed, generator)
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts
@@ -344,14 +344,14 @@ class TableEncoder:
             low = np.finfo(X.dtype).tiny if isinstance(group, PositiveColumns) else -largest
             last = first + group.width * len(group.indices)
             rounds = is_rounded[group.indices]
-            for some in small_batches(values):
-                encoded = values[some, first:last].astype(np.float64)
+            for rows in small_batches(values):
+                encoded = values[rows, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
                     decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
                     if seed is not None:
                         decoded = group.draw_levels(decoded, generator)
                     # exponentials overflow where a code is far from those of all rows
-                    X[some, group.indices] = np.clip(decoded, low, largest)
+                    X[rows, group.indices] = np.clip(decoded, low, largest)
             first = last
         for pair in self.one_to_one:
             pair.decode(X)
