@@ -67,7 +67,7 @@ def fit_encoder(
         if j in derived:
             columns.append(_derived_column(j, X))
             continue
-        values = np.ascontiguousarray(X[:, j])  # in C order, it is slow to read again and again
+        values = np.ascontiguousarray(X[:, j])  # a column of C-ordered rows is slow to read
         column = TrainingColumn(
             j, values, sample_weight, n_rows, fields[j], requested, groups_levels, is_equal.get(j)
         )
