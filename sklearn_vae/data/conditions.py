@@ -79,9 +79,8 @@ class ConditionEncoder:
         """Check the attributes, as after reading them from a file."""
         only = self.categories_[0] if len(self.categories_) == 1 else None
         check_array("class_prior", self.class_prior, "f", (None if only is None else len(only),))
-        if len(self.categories_) != self.encoder.n_features or (only is None) != (
-            len(self.class_prior) == 0
-        ):
+        has_prior = len(self.class_prior) > 0
+        if len(self.categories_) != self.encoder.n_features or has_prior == (only is None):
             raise ValueError("the classes are not those of the conditions")
         for classes, likelihood in zip(self.categories_, self.encoder.likelihoods, strict=True):
             if classes is None:
