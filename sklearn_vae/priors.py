@@ -18,10 +18,10 @@ from sklearn_vae.numerics.array_api import (
     log_softmax,
     logsumexp,
     namespace,
+    one_hot,
     sum_last,
     zeros,
 )
-from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer

@@ -6,7 +6,6 @@ They are averages over p(z|observed values), by importance sampling.
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.posterior_sampling import average, sample_posterior
 from sklearn_vae.models.vae import VAE
@@ -27,25 +26,20 @@ def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
 
 
 def sample_given_observed(
-    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+    model: VAE,
+    x: Tensor,
+    generator: torch.Generator,
+    points: Points,
+    n_draws: int,
+    *,
+    with_mean: bool = False,
 ) -> Tensor:
-    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
-    return _draw(model, x, sample_posterior(model, x, points), n_draws, generator)
+    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns).
 
-
-def mean_and_sample(
-    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
-) -> Tensor:
-    """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
+    They are drawn from p(x|z) at codes that are drawn by weight. With ``with_mean``, their mean
+    stands before them.
+    """
     codes = sample_posterior(model, x, points)
-    mean = average(model, x, codes).unsqueeze(1)
-    return torch.cat([mean, _draw(model, x, codes, n_draws, generator)], dim=1)
-
-
-def _draw(
-    model: VAE, x: Tensor, codes: WeightedCodes, n_draws: int, generator: torch.Generator
-) -> Tensor:
-    """Draw rows from p(x|z) at codes that are drawn by weight: (B, n_draws, n_columns)."""
     n_members, n_codes, n_rows, _ = codes.z.shape
     weight = codes.weight.flatten(0, 1).T.contiguous()  # (B, M K)
     chosen = resample(weight, n_draws, generator)
@@ -55,7 +49,8 @@ def _draw(
     params = model.decode(z, x)
     rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
     draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
-    return rows[member, draw, row].movedim(0, 1)
+    rows = rows[member, draw, row].movedim(0, 1)
+    return torch.cat([average(model, x, codes).unsqueeze(1), rows], 1) if with_mean else rows
 
 
 def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:

@@ -22,8 +22,7 @@ from sklearn_vae.inference.posterior_sampling import (
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import Array, log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.blas import one_blas_thread

@@ -18,9 +18,9 @@ References
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
-from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
+from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -55,19 +55,6 @@ MAX_START_DIMENSIONS = 12
 MIN_STARTS = 3
 # Further starting points are so many times as far out as draws from the prior.
 FAR_START = 3.0
-
-
-class Target(Protocol):
-    """p(x, z) of B rows x as a function of z."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
-
-    def expand(self, z: Array, rows: Array) -> Expansion:
-        """Quadratic expansion of log p(x, z) around codes (M, R, l) of some rows (R,)."""
-
-    def select(self, rows: Array) -> Self:
-        """Index-select the rows."""
 
 
 class PriorProposal(NamedTuple):
@@ -127,7 +114,7 @@ class ImportanceSampler:
     log_joint: Array  # (M, K, B), log p(x, z) of each
     log_mixture: Array  # (M, K, B), log of the sum of the proposals' densities times their draws
 
-    def __init__(self, target: Target, tolerance: Any = TOLERANCE):
+    def __init__(self, target: JointDensity, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance
         self.proposals: list[tuple[int, Proposal]] = []
 
@@ -249,7 +236,7 @@ def refine(
 
 
 def first_proposals(
-    target: Target, z: Array, noise: Array, rows_per_chunk: int
+    target: JointDensity, z: Array, noise: Array, rows_per_chunk: int
 ) -> list[tuple[NormalProposal, Array]]:
     """Laplace approximations at the modes next to codes (M, B, l), and a wider one.
 
@@ -329,7 +316,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     sampler.add(*proposals)
 
 
-def _likely_codes(target: Target, prior: PriorProposal) -> Array:
+def _likely_codes(target: JointDensity, prior: PriorProposal) -> Array:
     """Likeliest centres of a mixture prior's components, or draws from the prior: (M, S, B, l)."""
     if hasattr(prior.prior, "loc"):
         candidates = prior.prior.loc

@@ -13,25 +13,20 @@ Arrays are PyTorch's tensors, or in the runtime numpy's. N pairs, B rows, C comp
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
+    PriorProposal,
     WeightedCodes,
     add_draws,
     laplace_proposals,
     refine,
 )
-from sklearn_vae.inference.laplace import find_modes
-from sklearn_vae.inference.log_density import (
-    PRIOR_ONE_IN,
-    JointDensity,
-    Points,
-    sample_prior,
-)
+from sklearn_vae.inference.laplace import JointDensity, find_modes
+from sklearn_vae.inference.log_density import PRIOR_ONE_IN, Points
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics.array_api import (
@@ -41,7 +36,6 @@ from sklearn_vae.numerics.array_api import (
     as_array,
     concatenate,
     diagonal_matrix,
-    empty,
     logsumexp,
     namespace,
     softmax,
@@ -86,9 +80,6 @@ class GivenComponent:
     those of ``MixtureEnsemble.standardize``, which depend on x, too.
     """
 
-    n_members = 1
-    architecture = SimpleNamespace(decodes_per_row=True)
-
     def __init__(self, model: MixtureEnsemble, x: Array):
         self.model, self.likelihood, xp = model, self, namespace(x)
         white = model.whitened(x)
@@ -99,14 +90,10 @@ class GivenComponent:
         self.n_rows = len(x)
         self.codes_per_chunk = model.codes_per_chunk(is_complete=self.observed is None)
 
-    def prior_distribution(self) -> StandardNormal:
-        """p(z)."""
-        return StandardNormal()
-
     def target(self, component: Array, row: Array) -> JointDensity:
         """p(x, z | c) of components and rows, (N,) each."""
         pairs = namespace(row).stack([component, row], -1)[None]
-        return JointDensity(self, self.prior_distribution(), pairs, None)
+        return JointDensity(self, StandardNormal(), pairs, None)
 
     def all_pairs(self) -> tuple[Array, Array]:
         """All components and rows: (C B,), (C B,)."""
@@ -115,19 +102,20 @@ class GivenComponent:
 
     def log_likelihood(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x | z, c) in nats, of codes (N, l): (N,)."""
-        log_prob = empty((len(z),), z)
+        log_prob = zeros((len(z),), z)
         for part in batches(len(z), self.codes_per_chunk):
             target = self.target(component[part], row[part])
             log_prob[part] = target.log_likelihood(z[None, None, part])[0, 0]
         return log_prob
 
     def decode(self, z: Array, pairs: Array) -> list[Parameters]:
-        """Parameters by block: (1, K, N, l), (1, N, 2) -> (1, K, N, size).
+        """Parameters by block: (1, K, N or 1, l), (1, N, 2) -> (1, K, N, size).
 
         The first block is that of the real columns.
         """
-        xp, (_, n_draws, n_pairs, n_latent) = namespace(z), z.shape
-        codes = z[0].swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
+        xp, n_draws, n_pairs, n_latent = namespace(z), z.shape[1], pairs.shape[1], z.shape[3]
+        z = xp.broadcast_to(z[0], (n_draws, n_pairs, n_latent))
+        codes = z.swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
         index = arange(len(codes), z) // n_draws
         component, row = (part[index] for part in xp.moveaxis(pairs[0], 1, 0))
         white = take(self.white, component * self.n_rows + row, 1)
@@ -246,7 +234,7 @@ class LikelyComponents:
 
     def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
-        prior = sample_prior(self.given, self.points.prior)
+        prior = PriorProposal(StandardNormal(), self.points.prior)
         first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
         share = softmax(self.log_joint, 0)[self.component, self.row]
         step = CHUNK_FACTOR * self.given.codes_per_chunk // (first.shape[1] + n_prior)
@@ -280,7 +268,7 @@ class PosteriorDraws(NamedTuple):
         real = zeros((*weight.shape, mean.shape[1]), x)
         params = zeros((*weight.shape, model.others.n_params), x)
         real[at], params[at] = mean, of_draws
-        filled = empty(x.shape, x)
+        filled = zeros(x.shape, x)
         filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
         if model.others.blocks:
             blocks = model.others.split_params(params)

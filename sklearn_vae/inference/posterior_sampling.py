@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 from sklearn_vae.inference import log_density
 from sklearn_vae.inference.importance_sampling import WeightedCodes
-from sklearn_vae.inference.log_density import JointDensity, Points
+from sklearn_vae.inference.laplace import JointDensity
+from sklearn_vae.inference.log_density import Points
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics.array_api import Array, concatenate
 from sklearn_vae.priors import StandardNormal

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.conditionals import (
-    conditional_log_prob,
-    mean_and_sample,
-    sample_given_observed,
-)
+from sklearn_vae.inference.conditionals import conditional_log_prob, sample_given_observed
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
-from sklearn_vae.inference.log_density import SCORE_DRAWS, JointDensity
+from sklearn_vae.inference.laplace import JointDensity
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator
@@ -176,7 +173,7 @@ class Predictor(TorchModel, FittedVAE):
 
         Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
         """
-        function = partial(mean_and_sample, n_draws=n_imputations)
+        function = partial(sample_given_observed, n_draws=n_imputations, with_mean=True)
         backend = self.in_torch(X.dtype, seed=seed)
         encoded = self.map(function, X, n_draws=n_draws, backend=backend)
         mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)

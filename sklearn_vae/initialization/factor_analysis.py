@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.numerics.functional import impute_by_factors
+from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.

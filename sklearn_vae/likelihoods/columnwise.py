@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split
-from sklearn_vae.numerics.functional import unbounded
+from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split, unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND, MAX_REDRAWS, NO_LEAST
 
 Parameters = Sequence[Array]

@@ -27,15 +27,14 @@ from sklearn_vae.numerics.array_api import (
     log_softmax,
     logsumexp,
     namespace,
+    one_hot,
     pad,
     sigmoid,
     softmax,
     softplus,
     take_along,
-    to_dtype,
     unflatten,
 )
-from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -74,9 +73,7 @@ class Bernoulli(Likelihood):
         """Most probable value: (..., n)."""
         return self.mean(params).round()
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self.mean(params)
         return as_type(draw_uniform(probability, generator) < probability, probability)
@@ -157,9 +154,7 @@ class Categorical(Likelihood):
         probability = self._probabilities(params)
         return one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n K)."""
         probability = self._probabilities(params)
         return one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
@@ -168,9 +163,7 @@ class Categorical(Likelihood):
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
         return [linear_logits(loadings, loc)]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         # a missing value has no class, which is a row of zeros
         return flatten(log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
@@ -210,15 +203,12 @@ class Ordinal(Likelihood):
     Ordinal(n_classes=5)
     """
 
+    depends_on_z = True, False  # the location does, the thresholds do not
+
     n_classes: int
 
     def __post_init__(self) -> None:
         check_integer(self, "n_classes", self.n_classes, 2)
-
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The location depends on z, the thresholds do not."""
-        return True, False
 
     @property
     def param_sizes(self) -> tuple[int, ...]:
@@ -245,7 +235,7 @@ class Ordinal(Likelihood):
         return namespace(params[0]).exp(self._log_probabilities(params))
 
     def _class_of(self, x: Array) -> Array:
-        classes = to_dtype((x * (self.n_classes - 1)).round(), namespace(x).int64)
+        classes = as_type((x * (self.n_classes - 1)).round(), namespace(x).int64)
         return classes.clip(0, self.n_classes - 1)
 
     def _one_hot(self, x: Array) -> Array:
@@ -271,9 +261,7 @@ class Ordinal(Likelihood):
         median = (up_to < 0.5 * up_to[..., -1:]).sum(-1)
         return as_type(median, probability) / (self.n_classes - 1)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self._probabilities(params)
         classes = draw_classes(probability, generator)

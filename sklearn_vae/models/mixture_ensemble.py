@@ -24,9 +24,9 @@ from sklearn_vae.numerics.array_api import (
     argsort,
     as_array,
     as_type,
+    bounded,
     concatenate,
     diagonal_matrix,
-    empty,
     log_softmax,
     namespace,
     softmax,
@@ -34,7 +34,6 @@ from sklearn_vae.numerics.array_api import (
     take,
     zeros,
 )
-from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -304,7 +303,7 @@ class MixtureEnsemble:
     def sample_given(self, x: Array, z: Array, component: Array, generator: Generator) -> Array:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
         order = argsort(component, 0)  # codes of a member lie together
-        rows, step = empty(x.shape, x), self.codes_per_chunk(is_complete=False)
+        rows, step = zeros(x.shape, x), self.codes_per_chunk(is_complete=False)
         for part in batches(len(x), step):
             at = order[part]
             real, params = self.conditional(x[at], z[at], component[at], generator)
@@ -326,8 +325,8 @@ class MixtureEnsemble:
 
     def _draw_rows(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows: (n_rows, n_columns)."""
-        z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
-        uniform = draw_uniform(empty((n_rows,), self.loc), generator)
+        z = draw_normal(zeros((n_rows, self.architecture.n_components), self.loc), generator)
+        uniform = draw_uniform(zeros((n_rows,), self.loc), generator)
         ends = softmax(self.log_weight, 0).cumsum(0)[:-1]
         component = namespace(ends).searchsorted(ends, uniform, side="right")
         missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan

@@ -11,8 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace
-from sklearn_vae.numerics.functional import one_hot
+from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace, one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.gaussian import (

@@ -29,7 +29,7 @@ from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
 
 
