@@ -13,10 +13,6 @@ from sklearn_vae.inference.mixture_log_density import posterior_draws
 from sklearn_vae.inference.predictor import TorchModel
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.system.device import default_modes
-from sklearn_vae.system.progress import advance
 
 
 @dataclass(frozen=True)
@@ -50,18 +46,6 @@ class EnsemblePredictor(FittedMixture, TorchModel):
 
         encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
         return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    @default_modes()
-    @torch.no_grad()
-    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
-        """Draw rows: (n_samples, n_features)."""
-        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
-        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
-        for rows in batches(n_samples, self.rows_per_chunk()):
-            encoded[rows] = model.sample(rows.stop - rows.start, generator).cpu().numpy()
-            advance(rows.stop - rows.start)
-        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
-        return X[:, : self.columns.n_features]
 
     def check(self) -> None:
         """Check that the arrays of a file are one model, and that it scores and draws a row."""

@@ -131,6 +131,11 @@ class FittedModel:
 
         return Backend(self.keep("numpy", make), lambda x: x, map_in_numpy)
 
+    def encode_conditions(self, y: np.ndarray) -> np.ndarray:
+        """Encode conditions: (n, n_y) -> (n, n_conditions)."""
+        conditions = self.columns.conditions
+        return y if conditions is None else conditions.transform(y)
+
     def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
         """Rows that are computed at a time, with so many draws (or members) each.
 
@@ -290,25 +295,15 @@ class FittedVAE(FittedModel):
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
         n_latent = z.shape[1]
 
-        def encode(rows: np.ndarray) -> np.ndarray:
-            if y is None:
-                return rows.copy()
-            return np.hstack([rows[:, :n_latent], self.encode_conditions(rows[:, n_latent:])])
-
         def reconstruct(model: BaseVAE, rows: Array) -> Array:
             return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
 
-        rows = z if y is None else np.hstack([z, y.astype(z.dtype)])
-        mean = self.first_member.map(reconstruct, rows, encode=encode)
+        rows = z if y is None else np.hstack([z, self.encode_conditions(y.astype(z.dtype))])
+        mean = self.first_member.map(reconstruct, rows, encode=np.asarray)
         if self.correction is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
-
-    def encode_conditions(self, y: np.ndarray) -> np.ndarray:
-        """Encode conditions: (n, n_y) -> (n, n_conditions)."""
-        conditions = self.columns.conditions
-        return y if conditions is None else conditions.transform(y)
 
     def fill(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""

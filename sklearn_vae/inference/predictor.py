@@ -61,6 +61,23 @@ class TorchModel(FittedModel):
             partial(map_chunks, is_thread_safe=is_thread_safe, seed=seed),
         )
 
+    @default_modes()
+    @torch.no_grad()
+    def sample(
+        self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
+        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
+        x = None if y is None else self.encode_conditions(y.astype(dtype))
+        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
+        for rows in batches(n_samples, self.rows_per_chunk()):
+            n_rows = rows.stop - rows.start
+            conditions = () if x is None else (to_tensor(x[rows], dtype, self.device),)
+            encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
+            advance(n_rows)
+        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
+        return X[:, : self.columns.n_features]
+
     def limits(self, like: Tensor) -> Limits:
         """Return the limits of samples, as tensors."""
         limits = self.encoder.limits()
@@ -137,25 +154,7 @@ class Predictor(TorchModel, FittedVAE):
             backend=first.in_torch(X.dtype),
         )
 
-    # -- samples and missing values --------------------------------------------------
-
-    @default_modes()
-    def sample(
-        self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
-        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
-        x = None
-        if y is not None:
-            x = to_tensor(self.encode_conditions(y.astype(dtype)), dtype, self.device)
-        encoded = np.empty((n_samples, self.columns.n_columns), dtype)
-        with torch.no_grad():
-            for rows in batches(n_samples, self.rows_per_chunk()):
-                n_rows = rows.stop - rows.start
-                drawn = model.sample(n_rows, generator, None if x is None else x[rows])
-                encoded[rows] = drawn.cpu().numpy()
-                advance(n_rows)
-        return self.columns.inverse_transform(encoded, is_sample=True, seed=seed)
+    # -- missing values --------------------------------------------------------------
 
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0

@@ -185,10 +185,17 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """
         log_probs, rest = self._split_params(params)
         for_classes, for_rest = self._split(noise)
+        torch = namespace(noise)
         if params.requires_grad:
-            codes = self._rsample_relaxed(log_probs, for_classes)
-        else:
-            codes = self._sample_one_hot(log_probs, for_classes)
+            # the smallest number that has a finite logarithm and gradient
+            tiny = torch.finfo(noise.dtype).tiny
+            gumbel = -(-torch.special.log_ndtr(for_classes)).clamp_min(tiny).log()
+            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
+        else:  # by the inverse CDF, so that Sobol points stay evenly spread
+            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
+            uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+            classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
+            codes = one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
         return self._join(codes, self.gaussian.rsample(rest, for_rest))
 
     def enumerate_codes(self, like: Array) -> Array:
@@ -212,21 +219,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
         logits, rest = self._split(params)
         return logits.log_softmax(-1), rest
-
-    def _rsample_relaxed(self, log_probs: Array, normal: Array) -> Array:
-        """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
-        # the smallest number that has a finite logarithm and gradient
-        torch = namespace(normal)
-        tiny = torch.finfo(normal.dtype).tiny
-        gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(tiny).log()
-        return ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
-
-    def _sample_one_hot(self, log_probs: Array, normal: Array) -> Array:
-        """Sample classes by the inverse CDF, so that Sobol points stay evenly spread."""
-        cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-        uniform = namespace(normal).special.ndtr(normal[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
-        classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
-        return one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
 
     def _join(self, codes: Array, rest: Array) -> Array:
         """Concatenate the one-hot codes of all variables and the other dimensions."""
