@@ -9,6 +9,7 @@ from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_vae.initialization.factor_analysis import observed_moments
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.numerics.row_subsets import spread_out
 
@@ -37,11 +38,8 @@ def kmeans_initialization(
     rows = spread_out(len(x), MAX_ROWS)
     subset = x[rows].astype(np.float64)
     weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
-    observed = ~np.isnan(subset)
-    total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)
-    loc = weight @ np.where(observed, subset, 0) / total
-    centred = residual = np.where(observed, subset - loc, 0)
-    total_variance = np.average(np.square(residual), axis=0, weights=weight)
+    loc, total_variance = observed_moments(subset, weight)
+    centred = residual = np.nan_to_num(subset - loc)
     n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
@@ -49,8 +47,8 @@ def kmeans_initialization(
         centres.append(variable_centres)
         labels.append(variable_labels)
         residual = residual - variable_centres[variable_labels]
-    floor = MIN_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
-    variance = np.maximum(np.average(np.square(residual), axis=0, weights=weight), floor)
+    variance = np.average(np.square(residual), axis=0, weights=weight)
+    variance = np.maximum(variance, MIN_VARIANCE * total_variance)
     logits = [_linear_discriminants(centred, means, variance, weight) for means in centres]
     coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)
     intercept = np.concatenate([offsets for _, offsets in logits])

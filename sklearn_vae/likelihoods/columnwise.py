@@ -265,7 +265,11 @@ class Columnwise:
 
     def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
-        return concatenate(self._each("sample", params, repeat(generator), self._limits()))
+        limits: list[Limits | None] = [None] * len(self.blocks)
+        if self.limits is not None:
+            ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
+            limits = [Limits._make(part[i:j] for part in self.limits) for i, j in ends]
+        return concatenate(self._each("sample", params, repeat(generator), limits))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
         """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
@@ -280,10 +284,3 @@ class Columnwise:
                 else:
                     free.append(offset)
         return concatenate(slopes), concatenate(offsets), concatenate(free)
-
-    def _limits(self) -> list[Limits | None]:
-        """Limits of each block's columns."""
-        if self.limits is None:
-            return [None] * len(self.blocks)
-        ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
-        return [Limits._make(part[first:last] for part in self.limits) for first, last in ends]

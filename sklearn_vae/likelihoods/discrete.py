@@ -215,16 +215,12 @@ class Ordinal(Likelihood):
         """One location, and a threshold between any two classes."""
         return 1, self.n_classes - 1
 
-    def _thresholds(self, raw: Array) -> Array:
-        """Thresholds from the first one and raw gaps: (..., n (K-1)) -> (..., n, K-1)."""
-        raw = unflatten(raw, self.n_classes - 1)
-        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
-        return concatenate([raw[..., :1], gaps]).cumsum(-1)
-
     def _log_probabilities(self, params: Parameters) -> Array:
         """Log-probability of each class: (..., n, K)."""
-        xp, (loc, raw) = namespace(params[0]), params
-        distance = self._thresholds(raw) - loc[..., None]  # (..., n, K-1)
+        xp, loc, raw = namespace(params[0]), params[0], unflatten(params[1], self.n_classes - 1)
+        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
+        thresholds = concatenate([raw[..., :1], gaps]).cumsum(-1)  # (..., n, K-1)
+        distance = thresholds - loc[..., None]
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
         log_up_to = pad(-softplus(-distance), 0, 1)
         log_from = pad(-softplus(distance), 1, 0)
@@ -237,10 +233,6 @@ class Ordinal(Likelihood):
     def _class_of(self, x: Array) -> Array:
         classes = as_type((x * (self.n_classes - 1)).round(), namespace(x).int64)
         return classes.clip(0, self.n_classes - 1)
-
-    def _one_hot(self, x: Array) -> Array:
-        """One-hot codes of the values: (..., n) -> (..., n, K)."""
-        return one_hot(self._class_of(x), self.n_classes, x.dtype, flat=False)
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
@@ -291,7 +283,7 @@ class Ordinal(Likelihood):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
-        codes = self._one_hot(x.nan_to_num())
+        codes = one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype, flat=False)
         codes[x.isnan()] = math.nan
         frequency = unflatten(weighted_mean(flatten(codes), weights), self.n_classes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)

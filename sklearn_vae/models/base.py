@@ -5,7 +5,7 @@ none.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -164,11 +164,3 @@ class ArrayVAE(BaseVAE):
             parts = ("loc", "loadings", "precision", "slopes")[: 3 + bool(self.n_conditions)]
             filler = {name: weights[f"filler.{name}"] for name in parts}
             self.filler = partial(impute_by_factors, **filler)
-
-    def prior_distribution(self) -> PriorDistribution:
-        """p(z), with ``log_prob``."""
-        return self._prior
-
-    @cached_property
-    def _prior(self) -> PriorDistribution:
-        return super().prior_distribution()

@@ -244,7 +244,7 @@ class MixtureEnsemble:
             standard[:, incomplete], log_scale[:, incomplete] = (
                 part.swapaxes(0, 1) for part in marginal
             )
-            # ``log_prob_of`` subtracts a constant of all columns
+            # ``log_normal`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
         return standard, log_scale, params, log_det
 
@@ -264,15 +264,6 @@ class MixtureEnsemble:
             lambda member, mix: xp.einsum("esd,sn->edn", shears[member], mix), component, mix
         )
         return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
-
-    def log_prob_of(self, parts: Sequence[Array], others: Array, observed: Array | None) -> Array:
-        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns: (N,)."""
-        standard, log_scale, params, log_det = parts
-        log_prob = log_normal(standard, log_scale, log_det, 0)
-        if not self.others.blocks:
-            return log_prob
-        blocks = self.others.split_params(params.swapaxes(0, 1))
-        return log_prob + self.others.log_prob(blocks, others, observed)
 
     # -- samples and missing values --------------------------------------------------
 

@@ -460,7 +460,7 @@ def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
 
 def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monkeypatch):
     """Its value and its gradient at a code, with missing values."""
-    monkeypatch.setattr("sklearn_vae.inference.log_density.DIFFERENCE", 1e-6)
+    monkeypatch.setattr("sklearn_vae.inference.laplace.DIFFERENCE", 1e-6)
     model, generator = mixed_model(), torch.Generator().manual_seed(2)
     x = torch.randn(6, model.architecture.n_columns, generator=generator).double()
     x[:, 2:6:2] = (x[:, 2:6:2] > 0).double()  # at the point mass
