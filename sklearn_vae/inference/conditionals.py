@@ -1,7 +1,4 @@
-"""Distributions of columns given others: means and draws of missing values, log p.
-
-They are averages over p(z|observed values), by importance sampling.
-"""
+"""Distributions of columns given others, as averages over p(z|observed values)."""
 
 import torch
 from torch import Tensor
@@ -40,11 +37,9 @@ def sample_given_observed(
     stands before them.
     """
     codes = sample_posterior(model, x, points)
-    n_members, n_codes, n_rows, _ = codes.z.shape
-    weight = codes.weight.flatten(0, 1).T.contiguous()  # (B, M K)
-    chosen = resample(weight, n_draws, generator)
-    member, code = chosen.T // n_codes, chosen.T % n_codes  # (n_draws, B)
-    row = torch.arange(n_rows, device=chosen.device)
+    n_members, _, n_rows, _ = codes.z.shape
+    member, code = (index.T for index in resample(codes.weight, n_draws, generator))
+    row = torch.arange(n_rows, device=code.device)
     z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
     params = model.decode(z, x)
     rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
@@ -53,9 +48,13 @@ def sample_given_observed(
     return torch.cat([average(model, x, codes).unsqueeze(1), rows], 1) if with_mean else rows
 
 
-def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
-    """Resample indices by weights, systematically and in random order: (B, K) -> (B, n_draws)."""
-    n_rows = len(weight)
+def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Resample codes by weights (M, K, B), systematically and in random order.
+
+    Return indices along the first and the second axis, (B, n_draws) each.
+    """
+    n_codes, n_rows = weight.shape[1:]
+    weight = weight.flatten(0, 1).T.contiguous()  # (B, M K)
     # the uniform numbers are evenly spread
     uniform = torch.rand(n_rows, n_draws, generator=generator, dtype=weight.dtype)
     position = (torch.arange(n_draws) + uniform) / n_draws
@@ -63,4 +62,5 @@ def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> Tensor
     chosen = sample_categorical(cumulative, position.to(cumulative) * cumulative[:, -1:])
     # in random order: every draw has the same distribution
     order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
-    return chosen.gather(1, order.to(chosen.device))
+    chosen = chosen.gather(1, order.to(chosen.device))
+    return chosen // n_codes, chosen % n_codes

@@ -1,8 +1,4 @@
-"""Decoder correction: ridge regression of the residuals of reconstructions on the codes.
-
-It is added to the decoder's mean. torch is not imported at the top: ``sklearn_vae.runtime`` needs
-none.
-"""
+"""Correction of the decoder's mean: ridge regression of residuals of reconstructions on codes."""
 
 from typing import TYPE_CHECKING
 

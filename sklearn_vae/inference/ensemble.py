@@ -36,12 +36,11 @@ class EnsemblePredictor(FittedMixture, TorchModel):
             model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points
         ) -> Tensor:
             component, codes = posterior_draws(model, x, points)
-            weight = codes.weight.flatten(0, 1).T.contiguous()
-            chosen = resample(weight, n_imputations, generator).flatten()
+            chosen = resample(codes.weight, n_imputations, generator)
+            place, draw = (index.flatten() for index in chosen)
             row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
-            n_draws = codes.z.shape[1]
-            at = place, _, _ = chosen // n_draws, chosen % n_draws, row
-            rows = model.sample_given(x[row], codes.z[at], component[place, row], generator)
+            z = codes.z[place, draw, row]
+            rows = model.sample_given(x[row], z, component[place, row], generator)
             return rows.unflatten(0, (len(x), n_imputations))
 
         encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))

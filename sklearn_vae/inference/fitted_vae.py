@@ -1,8 +1,4 @@
-"""Fitted models: their arrays, and the library that computes rows; densities of rows of a VAE.
-
-They compute with numpy; those of ``predictor.py`` do so with PyTorch, too. PyTorch is not
-imported: ``runtime`` needs none.
-"""
+"""Fitted models that compute with numpy: their arrays, and densities of rows of a VAE."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

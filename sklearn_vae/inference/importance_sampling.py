@@ -5,8 +5,7 @@ them (the balance heuristic [1]_), so that a good proposal makes up for a bad on
 
 Rows whose weights are uneven get further proposals: Laplace approximations at further modes of the
 posterior. Where a mode has a proposal already, a normal distribution is added at the draw of the
-largest weight (incremental mixture importance sampling [2]_). Arrays are PyTorch's tensors, or in
-the runtime numpy's.
+largest weight (incremental mixture importance sampling [2]_).
 
 References
 ----------

@@ -2,8 +2,7 @@
 
 Fisher scoring is Newton's method with the Fisher information about z in the place of the negative
 Hessian matrix of log p(x|z): it is never indefinite, and needs the decoder's derivatives alone,
-here finite differences. Arrays are PyTorch's tensors, or in the runtime numpy's. Shapes: M members,
-K draws, B rows, l latent dimensions.
+here finite differences. Shapes: M members, K draws, B rows, l latent dimensions.
 """
 
 import math

@@ -3,9 +3,7 @@
 The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
 encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
 uneven weights, and those with missing values, get Laplace approximations at further modes.
-
-Arrays are PyTorch's tensors, or in the runtime numpy's. ``posterior_sampling.py`` has codes with
-classes.
+``posterior_sampling.py`` has codes with classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -137,8 +135,7 @@ def posterior_mode(model: Any, x: Array) -> Array:
 class FirstSampler:
     """First draws of rows: from Laplace approximations next to the encoder's means, and the prior.
 
-    The modes of all rows are found at the beginning. ``rows_per_chunk`` rows are decoded at a time,
-    with all their draws.
+    The modes of all rows are found at the beginning.
     """
 
     def __init__(self, model: Any, x: Array, points: Points, rows_per_chunk: int):

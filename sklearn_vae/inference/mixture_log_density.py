@@ -7,7 +7,7 @@ pairs of a component and a row. Of the others, the approximations are good enoug
 
 An ensemble that is still a mixture needs no draws: p(x | z, c) does not depend on z.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. N pairs, B rows, C components.
+Shapes: N pairs, B rows, C components.
 """
 
 import math
@@ -157,10 +157,7 @@ class GivenComponent:
 
 
 class LikelyComponents:
-    """Laplace approximations of p(z | x, c) for each component and row, and draws of likely pairs.
-
-    The parameters are those of ``log_density``.
-    """
+    """Laplace approximations of p(z | x, c) for each component and row; draws of likely pairs."""
 
     def __init__(self, model: MixtureEnsemble, x: Array, points: Points):
         self.model, self.points, xp = model, points, namespace(x)
@@ -277,10 +274,7 @@ class PosteriorDraws(NamedTuple):
 
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:
-    """Draw given rows; all components, if the density given these does not depend on codes.
-
-    The parameters are those of ``log_density``.
-    """
+    """Draw given rows; all components, if the density given these does not depend on codes."""
     if not model.depends_on_code:
         return posterior_components(model, x)
     points = points.fewer(POSTERIOR_ONE_IN)._replace(further=())

@@ -1,8 +1,7 @@
 """Evidence p(x) and posterior p(z|x) of codes of every kind.
 
 Real numbers are sampled as in ``log_density.py``. One-hot codes are summed over. Of real numbers
-behind a class, those of each class are sampled, and the classes are summed over. Arrays
-of models without classes are PyTorch's tensors or numpy's.
+behind a class, those of each class are sampled, and the classes are summed over: by PyTorch alone.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""Factor analysis: of tables with missing values, and to choose the number of factors.
-
-Missing values are imputed by conditional means.
-"""
+"""Factor analysis: of tables with missing values, and to choose the number of factors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -98,9 +98,8 @@ class CorrelationPCA:
     def linear_gaussian(self, n_components: int) -> LinearGaussian:
         """Return probabilistic PCA of the standardized columns, by maximum likelihood [1]_.
 
-        The model and its posterior are in the units of the table.
-
-        Latent dimensions beyond the axes have zero loadings.
+        The model and its posterior are in the units of the table. Latent dimensions beyond the
+        axes have zero loadings.
 
         References
         ----------

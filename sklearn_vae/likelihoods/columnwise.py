@@ -1,7 +1,4 @@
-"""Joint likelihood of the columns of a row, and limits of their samples.
-
-Arrays are PyTorch's tensors, or in the runtime numpy's; so are the likelihoods.
-"""
+"""Joint likelihood of the columns of a row, and limits of their samples."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise, repeat
@@ -245,10 +242,7 @@ class Columnwise:
         return concatenate(self._each("log_prob_per_column", params, self.split_blocks(x)))
 
     def residual(self, params: Sequence[Parameters], x: Array) -> Array:
-        """Residual of each value: of normal distributions, the difference from the mean.
-
-        Of other likelihoods it is the deviance residual. (..., n_columns) -> (..., n).
-        """
+        """Difference from the normal mean, or deviance residual: (..., n_columns) -> (..., n)."""
         return concatenate(self._each("residual", params, self.split_blocks(x)))
 
     def mean(self, params: Sequence[Parameters]) -> Array:

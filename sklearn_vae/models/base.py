@@ -1,7 +1,6 @@
 """The forward pass of a VAE, of PyTorch's tensors or numpy's arrays; and the VAE of arrays.
 
-Shapes: M members, K draws, B rows, l latent dimensions. PyTorch is not imported: ``runtime`` needs
-none.
+Shapes: M members, K draws, B rows, l latent dimensions.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,7 @@
 """Weighted mixture of fitted ``MixtureVAE`` models: all components of all members together.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. N codes are stored as (d, N), features
-first, which is faster in both libraries. The weights are those of
-:class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
+N codes are stored as (d, N), features first, which is faster in both libraries. The weights are
+those of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
 """
 
 import math
