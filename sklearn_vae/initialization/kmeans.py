@@ -58,10 +58,12 @@ def kmeans_initialization(
     if n_continuous:
         variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
-    misassigned = sum(
-        _misassignment_variance(means, label, softmax(centred @ slopes + offsets, axis=1), weight)
-        for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True)
-    )
+    misassigned = np.zeros(len(loc))  # mean squared distance between both centres
+    share = (weight / weight.sum())[:, None]
+    for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True):
+        posterior = softmax(centred @ slopes + offsets, axis=1)
+        joint = (np.eye(n_classes)[label] * share).T @ posterior  # (label, sampled class)
+        misassigned += np.einsum("ls,lsd->d", joint, np.square(means[:, None] - means))
     return replace(
         ppca,
         loc=loc,
@@ -97,15 +99,6 @@ def ordered_k_means(
     centres, labels = k_means(x, weight, n_clusters, seed, N_INIT, tol=0)
     order = np.lexsort(centres.T)
     return centres[order], np.argsort(order)[labels]
-
-
-def _misassignment_variance(
-    centres: np.ndarray, label: np.ndarray, posterior: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """Compute the mean squared distance between the labels' centres and sampled ones: (d,)."""
-    one_hot = np.eye(len(centres))[label] * (weight / weight.sum())[:, None]
-    joint = one_hot.T @ posterior  # (label, sampled class)
-    return np.einsum("ls,lsd->d", joint, np.square(centres[:, None] - centres))
 
 
 def _linear_discriminants(

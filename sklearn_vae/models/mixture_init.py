@@ -213,13 +213,22 @@ class EM:
         self.rows = rows
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
-        """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
-        if not (shrinks and self.is_full and self.filled.shape[1]):
+        """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to.
+
+        It is shrunk towards a multiple of the identity, as by Ledoit and Wolf.
+        """
+        n_columns, total = self.filled.shape[1], self.row_weight.sum()
+        if not (shrinks and self.is_full and n_columns):
             return self._covariance
-        smallest = MIN_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
-        covariance = self._covariance[0] - smallest
-        residual = self.rows[0] - self.loc[0]
-        return (_ledoit_wolf(covariance, residual, self.row_weight) + smallest)[None]
+        eye = torch.eye(n_columns, dtype=self.filled.dtype)
+        covariance, residual = self._covariance[0] - MIN_VARIANCE * eye, self.rows[0] - self.loc[0]
+        mean = covariance.trace() / n_columns
+        distance = (covariance - mean * eye).square().sum()
+        spread = self.row_weight @ residual.square().sum(1).square() / total
+        excess = (spread - covariance.square().sum()) / total
+        shrinkage = (excess / distance).clamp(0, 1) if distance > 0 else 0.0
+        shrunk = (1 - shrinkage) * covariance + shrinkage * mean * eye
+        return (shrunk + MIN_VARIANCE * eye)[None]
 
     # -- expectation -----------------------------------------------------------------
 
@@ -304,17 +313,6 @@ def _completed(variance: Tensor, counts: Tensor, table_variance: Tensor) -> Tens
     missing = (MIN_COMPONENT_ROWS - counts).clamp(min=0)
     completed = (counts * variance + missing * table_variance) / (counts + missing)
     return torch.where(missing > 0, completed, variance)
-
-
-def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
-    """Shrink a covariance (d, d) towards a multiple of the identity, by centred rows (n, d)."""
-    n_columns, total = len(covariance), weight.sum()
-    eye = torch.eye(n_columns, dtype=covariance.dtype)
-    mean = covariance.trace() / n_columns
-    distance = (covariance - mean * eye).square().sum()
-    spread = weight @ residual.square().sum(1).square() / total - covariance.square().sum()
-    shrinkage = (spread / total / distance).clamp(0, 1) if distance > 0 else 0.0
-    return (1 - shrinkage) * covariance + shrinkage * mean * eye
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:

@@ -166,13 +166,6 @@ class MixtureVAE(StackedModule):
         self.params[member].copy_(torch.as_tensor(mixture.params))
         self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
 
-    # -- members ---------------------------------------------------------------------
-
-    def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``."""
-        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
-        return [*networks, self.shears, self.mixture_logit]
-
 
 class Whitening:
     """Rows in each component's coordinates, and their log-densities; training changes neither.

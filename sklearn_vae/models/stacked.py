@@ -41,8 +41,11 @@ class StackedModule(nn.Module):
         return next(self.parameters()).device
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``."""
-        raise NotImplementedError
+        """All parameters in the order of ``flat``: those of the networks first."""
+        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
+        named = self.named_parameters()
+        others = (param for name, param in named if not name.startswith(("encoder.", "decoder.")))
+        return [*networks, *others]
 
     def reset_parameters(self, member: int, seed: int) -> None:
         """Initialize one member's hidden layers at random."""

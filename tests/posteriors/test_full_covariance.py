@@ -6,7 +6,6 @@ import torch
 from scipy import stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from sklearn_vae import VAETransformer, load
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
@@ -103,32 +102,3 @@ def test_the_bound_of_a_full_posterior_is_exact_where_dimensions_depend():
 
     np.testing.assert_allclose(gap[FullCovarianceGaussian], 0, atol=0.02)
     assert gap[DiagonalGaussian].mean() > 0.3
-
-
-# -- models ------------------------------------------------------------------------------
-
-
-def bent_rows(n=150):
-    rng = np.random.default_rng(0)
-    a = rng.normal(size=(n, 2))
-    return np.hstack([a, a**2]) @ rng.normal(size=(4, 4)) + 0.2 * rng.normal(size=(n, 4))
-
-
-X = bent_rows()
-
-
-@pytest.mark.parametrize("other", [{}, {"prior": "mixture"}, {"objective": "iwae"}], ids=str)
-def test_the_estimator_encodes_scores_samples_and_saves(other, tmp_path):
-    """Codes, rows, samples, scores of whole rows and parts, and a file of it all."""
-    vae = VAETransformer(2, posterior="full", max_iter=2, random_state=0, **other).fit(X)
-    scores = vae.score_samples(X)
-    vae.save(tmp_path / "own.vae")
-    holes = X[:5].copy()
-    holes[:, 1] = np.nan
-
-    assert vae.inverse_transform(vae.transform(X)).shape == X.shape
-    assert np.isfinite(vae.sample(5)).all()
-    assert np.isfinite(vae.score_samples(holes)).all()
-    assert np.isfinite(vae.impute(holes)).all()
-    np.testing.assert_array_equal(scores, vae.score_samples(X))
-    np.testing.assert_array_equal(load(tmp_path / "own.vae").score_samples(X), scores)
