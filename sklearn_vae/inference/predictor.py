@@ -106,14 +106,7 @@ class TorchModel(FittedModel):
         if expected.keys() != self.weights.keys():
             raise ValueError("the names of the weights are not the architecture's")
         for name, value in self.weights.items():
-            if not np.issubdtype(value.dtype, np.floating) or value.shape != (
-                self.n_members,
-                *expected[name].shape[1:],
-            ):
-                raise ValueError(
-                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
-                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
-                )
+            check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
 
 
 @dataclass(frozen=True)
