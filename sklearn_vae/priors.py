@@ -267,7 +267,7 @@ class DiagonalMixture:
         return as_type(logsumexp(log_joint, 1).reshape(n_members, n_draws, n_rows), z)
 
     def transform(self, noise: Array) -> Array:
-        """Codes of standard normal draws, with each component's share: (K, l) -> (M, K, l)."""
+        """Codes of standard normal draws, by the weights of components: (K, l) -> (M, K, l)."""
         quantile = GOLDEN_RATIO * in_double(arange(len(noise), self.loc) + 1) % 1
         return self._codes(quantile[None], as_type(noise, self.loc))
 

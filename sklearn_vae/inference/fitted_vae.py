@@ -244,10 +244,10 @@ class FittedVAE(FittedModel):
         is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
         log_p = np.empty(len(X), X.dtype)
         n_squares = max(architecture.n_components, 1) ** 2  # of Laplace approximations
-        most = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
+        max_rows = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
-                n_rows = spread_rows(int(mask.sum()), most)
+                n_rows = spread_rows(int(mask.sum()), max_rows)
                 log_p[mask] = self.map(
                     evaluate,
                     X,

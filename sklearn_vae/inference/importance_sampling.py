@@ -286,14 +286,14 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
     target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
-    is_known = xp.zeros_like(starts[..., 0], dtype=bool)
+    has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
         if isinstance(proposal, NormalProposal):
             distance = proposal.squared_distance(modes.reshape(starts.shape)) / n_latent
-            is_known = is_known | (distance < SAME_MODE**2)
-    is_known = is_known.reshape(n_members, -1)
-    if is_known.any():
-        modes = xp.where(is_known[..., None], flat, modes)
+            has_proposal = has_proposal | (distance < SAME_MODE**2)
+    has_proposal = has_proposal.reshape(n_members, -1)
+    if has_proposal.any():
+        modes = xp.where(has_proposal[..., None], flat, modes)
         local = target.expand(modes, repeated)
     parts = modes, local.information, local.prior_precision
     by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]

@@ -73,7 +73,7 @@ POSTERIOR_ONE_IN = 4
 MIN_PROBABILITY = 1e-9
 
 
-class GivenComponent:
+class ComponentConditional:
     """p(x | z, c) of encoded rows x (B, n_columns), as a model whose rows are pairs (c, x).
 
     Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
@@ -161,7 +161,7 @@ class LikelyComponents:
 
     def __init__(self, model: MixtureEnsemble, x: Array, points: Points):
         self.model, self.points, xp = model, points, namespace(x)
-        self.given = GivenComponent(model, x)
+        self.pairs = ComponentConditional(model, x)
         # modes (C, B, l), which begin at the encoders' means
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
         # q(z|x) is the approximation of components that get no steps, as the only one of a member
@@ -170,11 +170,11 @@ class LikelyComponents:
         # Fisher information about z of p(x | z, c) at the modes: (C, B, l, l)
         self.information = diagonal_matrix(xp.exp(-2 * log_scale) - 1)
         sizes = np.diff(model.ends)
-        component, row = self.given.all_pairs()
+        component, row = self.pairs.all_pairs()
         is_one_of_several = as_array(np.repeat(sizes > 1, sizes), x)[component]
         at = component[is_one_of_several], row[is_one_of_several]
         log_prior = StandardNormal().log_prob(self.loc[at])
-        self.log_joint[at] += self.given.log_likelihood(self.loc[at], *at) + log_prior
+        self.log_joint[at] += self.pairs.log_likelihood(self.loc[at], *at) + log_prior
         self._fit(self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
         self._search_far()
         best = xp.amax(self.log_joint, 0)
@@ -194,8 +194,8 @@ class LikelyComponents:
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
         xp, at = namespace(mask), namespace(mask).where(mask)
-        n_pairs = max(self.given.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
-        expand = self.given.target(*at).expand
+        n_pairs = max(self.pairs.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
+        expand = self.pairs.target(*at).expand
         z, local = find_modes(expand, self.loc[at][None], rows_per_chunk=n_pairs)
         log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
         good = xp.isfinite(log_evidence)
@@ -205,12 +205,12 @@ class LikelyComponents:
 
     def _search_far(self) -> None:
         """Search the modes of far rows from many starts: the encoders have not seen such rows."""
-        xp, n_rows = namespace(self.loc), self.given.n_rows
+        xp, n_rows = namespace(self.loc), self.pairs.n_rows
         ends = pairwise(self.model.ends)
         best = xp.stack([first + self.log_joint[first:end].argmax(0) for first, end in ends])
         at = best.reshape(-1), arange(best.shape[0] * n_rows, best) % n_rows
         z = self.loc[at]
-        standard = self.given.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
+        standard = self.pairs.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
         n_dims = standard.shape[1] + z.shape[1]
         distance = sum(xp.square(part).sum(1) for part in (standard, z)).reshape(best.shape)
         is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims))[self.model.member]  # (C, B)
@@ -219,11 +219,11 @@ class LikelyComponents:
         normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
         starts = concatenate((scale * normal for scale in START_SCALES), 0)
         component, row = xp.where(is_far)
-        for part in batches(len(row), max(self.given.codes_per_chunk // (1 + len(starts)), 1)):
+        for part in batches(len(row), max(self.pairs.codes_per_chunk // (1 + len(starts)), 1)):
             at = component[part], row[part]
             shape = len(starts), len(at[0]), starts.shape[2]
             z = concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
-            log_joint = xp.nan_to_num(self.given.target(*at).log_prob(z[None])[0], nan=-math.inf)
+            log_joint = xp.nan_to_num(self.pairs.target(*at).log_prob(z[None])[0], nan=-math.inf)
             index = log_joint.argmax(0)[None]
             self.loc[at] = take_along(z, index[..., None], 0)[0]
             self.log_joint[at] = take_along(log_joint, index, 0)[0] + self.model.log_weight[at[0]]
@@ -233,11 +233,11 @@ class LikelyComponents:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
         prior = PriorProposal(StandardNormal(), self.points.prior)
         first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
-        share = softmax(self.log_joint, 0)[self.component, self.row]
-        step = CHUNK_FACTOR * self.given.codes_per_chunk // (first.shape[1] + n_prior)
-        for part in batches(len(share), max(step, 1)):
+        weight = softmax(self.log_joint, 0)[self.component, self.row]
+        step = CHUNK_FACTOR * self.pairs.codes_per_chunk // (first.shape[1] + n_prior)
+        for part in batches(len(weight), max(step, 1)):
             at = self.component[part], self.row[part]
-            sampler = ImportanceSampler(self.given.target(*at), MAX_BIAS / share[part])
+            sampler = ImportanceSampler(self.pairs.target(*at), MAX_BIAS / weight[part])
             loc, information = self.loc[at][None], self.information[at][None]
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
             sampler.add(*normals, (prior, prior.z[:, :n_prior]))
@@ -319,11 +319,11 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
 
     Those of a negligible posterior probability have the log-weight -inf.
     """
-    xp, given = namespace(x), GivenComponent(model, x)
+    xp, pairs = namespace(x), ComponentConditional(model, x)
     shape = len(model.log_weight), len(x)
-    component, row = given.all_pairs()
+    component, row = pairs.all_pairs()
     z = zeros((*shape, model.architecture.n_components), x)
-    log_joint = given.log_likelihood(z[component, row], component, row).reshape(shape)
+    log_joint = pairs.log_likelihood(z[component, row], component, row).reshape(shape)
     log_joint = log_joint + model.log_weight[:, None]
     is_likely = softmax(log_joint, 0) >= MIN_PROBABILITY
     log_weight = xp.where(is_likely, log_joint, -math.inf)[:, None]

@@ -59,10 +59,10 @@ def kmeans_initialization(
         variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
     misassigned = np.zeros(len(loc))  # mean squared distance between both centres
-    share = (weight / weight.sum())[:, None]
+    row_weight = (weight / weight.sum())[:, None]
     for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True):
         posterior = softmax(centred @ slopes + offsets, axis=1)
-        joint = (np.eye(n_classes)[label] * share).T @ posterior  # (label, sampled class)
+        joint = (np.eye(n_classes)[label] * row_weight).T @ posterior  # (label, sampled class)
         misassigned += np.einsum("ls,lsd->d", joint, np.square(means[:, None] - means))
     return replace(
         ppca,

@@ -127,7 +127,7 @@ class EM:
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
         # other columns with zeros for missing values, and their mask: None if none is missing
-        self.known_others = self.likelihood.split_missing(self.others)
+        self.observed_others = self.likelihood.split_missing(self.others)
         # without a fit, missing values have the columns' own moments
         self.loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 
@@ -238,7 +238,7 @@ class EM:
         if not self.likelihood.blocks:
             return log_joint
         params = self.likelihood.split_params(self.params[None])
-        others, observed = self.known_others
+        others, observed = self.observed_others
         n_values = max(len(self.likelihood.value_widths), MIN_VALUES)
         n_rows = rows_in_memory(len(self.weight) * n_values)
         for first in range(0, len(others), n_rows):

@@ -136,9 +136,9 @@ class MixtureVAE(StackedModule):
         """
         white, log_density = whitening(row)
         log_pi = self.mixture_logit.log_softmax(-1).mT  # (M, C, 1)
-        log_share = (log_density + log_pi.detach()).log_softmax(1)
-        chosen = draw_components(log_share.exp(), noise).contiguous()
-        return chosen, pick(white, chosen), pick(log_pi - log_share, chosen)
+        log_q = (log_density + log_pi.detach()).log_softmax(1)
+        chosen = draw_components(log_q.exp(), noise).contiguous()
+        return chosen, pick(white, chosen), pick(log_pi - log_q, chosen)
 
     # -- initialization ---------------------------------------------------------------
 

@@ -12,7 +12,10 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.mixture_log_density import GivenComponent, log_density as log_density_of
+from sklearn_vae.inference.mixture_log_density import (
+    ComponentConditional,
+    log_density as log_density_of,
+)
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -468,7 +471,7 @@ def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monk
     x[3:, [0, 5, 9]] = math.nan
     z = torch.randn(1, 18, 2, generator=generator).double()
     component, row = torch.arange(18) // 6, torch.arange(18) % 6
-    target = GivenComponent(ensemble_of(model), x).target(component, row)
+    target = ComponentConditional(ensemble_of(model), x).target(component, row)
     expansion = target.expand(z, torch.arange(18))
     with torch.enable_grad():
         codes = z.clone().requires_grad_()
