@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -35,8 +35,6 @@ MAX_CACHED_NUMBERS = 1 << 20
 FREED_BYTES = 1 << 24
 # Rows whose modes are searched together, at most.
 MAX_ROWS = 1 << 11
-
-Model = TypeVar("Model")
 
 
 class Backend(NamedTuple):
@@ -103,7 +101,7 @@ class FittedModel:
         """Make the model of weights, which computes with numpy."""
         raise NotImplementedError
 
-    def keep(self, key: str, make: Callable[[], Model]) -> Model:
+    def keep(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is made of the weights, at the first call; it is kept unless they are large.
 
         The arrays become read-only: a change would not reach the model.
@@ -116,8 +114,7 @@ class FittedModel:
             for value in self.weights.values():
                 value.flags.writeable = False
             self._cache[key] = model
-        kept: Model = self._cache[key]
-        return kept
+        return self._cache[key]
 
     def backend(self, X: np.ndarray) -> Backend:
         """Return the model in the library that computes rows."""

@@ -167,13 +167,9 @@ class NegativeBinomial(Counts):
 
     depends_on_z = True, False  # the mean does, the shape does not
 
-    @staticmethod
-    def _log_shape(raw: Array) -> Array:
-        return bounded(raw, LOG_SHAPE_BOUND)
-
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
-        log_shape = self._log_shape(params[1])
+        log_shape = bounded(params[1], LOG_SHAPE_BOUND)
         shape, log_sum = xp.exp(log_shape), xp.logaddexp(log_rate, log_shape)
         log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
@@ -181,7 +177,7 @@ class NegativeBinomial(Counts):
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         xp, rate = namespace(params[0]), self._rate(params)
-        shape = xp.broadcast_to(xp.exp(self._log_shape(params[1])), rate.shape)
+        shape = xp.broadcast_to(xp.exp(bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
         mixed_rate = draw_gamma(shape, generator) * (rate / shape)
         return self._roots(draw_poisson(mixed_rate, generator))
@@ -194,7 +190,7 @@ class NegativeBinomial(Counts):
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
-        log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
+        log_rate, log_shape = self._log_rate(params), bounded(params[1], LOG_SHAPE_BOUND)
         root = namespace(log_rate).exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 

@@ -176,7 +176,7 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
     def mean(self, params: Array) -> Array:
         """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
         log_probs, rest = self._split_params(params)
-        return self._join(log_probs.exp(), self.gaussian.mean(rest))
+        return concatenate([log_probs.exp().flatten(-2), self.gaussian.mean(rest)])
 
     def rsample(self, params: Array, noise: Array) -> Array:
         """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
@@ -196,7 +196,7 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
             uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
             classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
             codes = one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
-        return self._join(codes, self.gaussian.rsample(rest, for_rest))
+        return concatenate([codes.flatten(-2), self.gaussian.rsample(rest, for_rest)])
 
     def enumerate_codes(self, like: Array) -> Array:
         """All one-hot codes: (1, n_codes, 1, l)."""
@@ -219,10 +219,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
         logits, rest = self._split(params)
         return logits.log_softmax(-1), rest
-
-    def _join(self, codes: Array, rest: Array) -> Array:
-        """Concatenate the one-hot codes of all variables and the other dimensions."""
-        return concatenate([codes.flatten(-2), rest])
 
 
 @serializable
