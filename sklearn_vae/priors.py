@@ -19,7 +19,6 @@ from sklearn_vae.numerics.array_api import (
     logsumexp,
     namespace,
     one_hot,
-    sum_last,
     zeros,
 )
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
@@ -103,7 +102,9 @@ class StandardNormal(Prior):
 
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (..., l) -> (...)."""
-        return -0.5 * sum_last(namespace(z).square(z)) - z.shape[-1] * HALF_LOG_2PI
+        # a sum as a product: both libraries are slow along short axes
+        square = namespace(z).square(z) @ (zeros(z.shape[-1:], z) + 1)
+        return -0.5 * square - z.shape[-1] * HALF_LOG_2PI
 
     def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -68,8 +69,7 @@ class Likelihood(ABC):
     @property
     def decoded_sizes(self) -> tuple[int, ...]:
         """Sizes of the parameters that depend on z, which the decoder returns."""
-        sizes = zip(self.param_sizes, self.depends_on_z, strict=True)
-        return tuple(size for size, depends in sizes if depends)
+        return tuple(compress(self.param_sizes, self.depends_on_z))
 
     @abstractmethod
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:

@@ -282,8 +282,8 @@ class MixtureEnsemble:
         white = shift.swapaxes(0, 1)
         whiten, root = self.whiten[component], self._root(log_scale, mix, component)
         if generator is not None:
-            white = white + _solve(root, draw_normal(white, generator))
-        start = self.loc[component] + _solve(whiten, white)  # a draw, or the mean
+            white = white + solve_lower(root, draw_normal(white, generator))
+        start = self.loc[component] + solve_lower(whiten, white)  # a draw, or the mean
         if not self.architecture.is_independent and observed.any():
             # values that are missing move with those that are observed
             residual = xp.where(observed, real - start, 0.0)
@@ -355,8 +355,3 @@ def log_normal(standard: Array, log_scale: Array, log_det: Array, axis: int) -> 
 def _matrices(roots: Array) -> Array:
     """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
     return roots if roots.ndim == 3 else diagonal_matrix(roots)
-
-
-def _solve(root: Array, x: Array) -> Array:
-    """Undo a whitening: lower triangular (N, d, d) or diagonal (N, d), (N, d) -> (N, d)."""
-    return x / root if root.ndim == 2 else solve_lower(root, x)

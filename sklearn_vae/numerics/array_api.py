@@ -170,12 +170,6 @@ def in_double(x: Array) -> Array:
     return x.float() if x.device.type == "mps" else x.double()
 
 
-def sum_last(x: Array) -> Array:
-    """Sum along the last axis, as a product: both libraries are slow along short axes."""
-    n = x.shape[-1]
-    return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
-
-
 def affine(bias: Array, weight: Array, x: Array) -> Array:
     """Add products of matrices: (M, n, N or 1), (M, n, m), (M, m, N) -> (M, n, N)."""
     if not isinstance(x, np.ndarray):
@@ -223,7 +217,9 @@ def cholesky_solve(lower: Array, x: Array) -> Array:
 
 
 def solve_lower(root: Array, x: Array) -> Array:
-    """Solve lower triangular systems: (..., d, d), (..., d) -> (..., d)."""
+    """Solve lower triangular or diagonal systems: (..., d, d) or (..., d), (..., d) -> (..., d)."""
+    if root.ndim == x.ndim:
+        return x / root
     if isinstance(x, np.ndarray):
         return np.linalg.solve(root, x[..., None])[..., 0]
     return namespace(x).linalg.solve_triangular(root, x[..., None], upper=False)[..., 0]
