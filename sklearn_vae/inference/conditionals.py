@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.posterior_sampling import average, sample_posterior
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.random import sample_categorical
 
@@ -23,19 +23,9 @@ def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
 
 
 def sample_given_observed(
-    model: VAE,
-    x: Tensor,
-    generator: torch.Generator,
-    points: Points,
-    n_draws: int,
-    *,
-    with_mean: bool = False,
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
-    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns).
-
-    They are drawn from p(x|z) at codes that are drawn by weight. With ``with_mean``, their mean
-    stands before them.
-    """
+    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
     codes = sample_posterior(model, x, points)
     n_members, _, n_rows, _ = codes.z.shape
     member, code = (index.T for index in resample(codes.weight, n_draws, generator))
@@ -44,8 +34,7 @@ def sample_given_observed(
     params = model.decode(z, x)
     rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
     draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
-    rows = rows[member, draw, row].movedim(0, 1)
-    return torch.cat([average(model, x, codes).unsqueeze(1), rows], 1) if with_mean else rows
+    return rows[member, draw, row].movedim(0, 1)
 
 
 def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

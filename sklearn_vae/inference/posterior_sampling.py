@@ -126,9 +126,4 @@ def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
     """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
     # a mean needs no more codes where the encoder has learned from rows with missing values
     codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    return average(model, x, codes)
-
-
-def average(model: BaseVAE, x: Array, codes: WeightedCodes) -> Array:
-    """Average the means of p(x|z) over codes: (B, n_columns)."""
     return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)

@@ -158,19 +158,6 @@ class Predictor(TorchModel, FittedVAE):
         encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
-    def impute_and_sample(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, is_rounded: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Replace missing values by their mean and by draws, both from codes of ``sample_missing``.
-
-        Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
-        """
-        function = partial(sample_given_observed, n_draws=n_imputations, with_mean=True)
-        backend = self.in_torch(X.dtype, seed=seed)
-        encoded = self.map(function, X, n_draws=n_draws, backend=backend)
-        mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
-        return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
-
     # -- validation ------------------------------------------------------------------
 
     def check(self) -> None:
