@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.conditionals import resample
 from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import posterior_draws
-from sklearn_vae.inference.predictor import TorchModel
+from sklearn_vae.inference.predictor import TorchModel, resample
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 

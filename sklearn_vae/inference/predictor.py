@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.conditionals import conditional_log_prob, sample_given_observed
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
 from sklearn_vae.inference.laplace import JointDensity
-from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS, Points
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator
+from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sample_categorical
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
@@ -197,3 +197,49 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
             log_prob, kl = model.elbo_terms(rows, noise)
         chunks.append(torch.stack([log_prob, kl.sum(-1)]))
     return torch.cat(chunks, 2).movedim(2, 0)
+
+
+def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Log p(column | other columns) in nats: (M, B, n) -> (B, n_columns)."""
+    codes = sample_posterior(model, x, points)
+    values, observed = model.likelihood.split_missing(x[:1].unsqueeze(1))
+    log_prob = model.likelihood.log_prob_per_column(model.decode(codes.z, x), values)
+    if observed is not None:
+        log_prob = log_prob * observed
+    # of draws of p(x|z), by all columns and by all but one: (M K, B, n_columns)
+    of_all = codes.log_weight.unsqueeze(-1).flatten(0, 1)
+    of_others = of_all - log_prob.flatten(0, 1)
+    return torch.logsumexp(of_all, 0) - torch.logsumexp(of_others, 0)
+
+
+def sample_given_observed(
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
+    codes = sample_posterior(model, x, points)
+    n_members, _, n_rows, _ = codes.z.shape
+    member, code = (index.T for index in resample(codes.weight, n_draws, generator))
+    row = torch.arange(n_rows, device=code.device)
+    z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
+    params = model.decode(z, x)
+    rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
+    draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
+    return rows[member, draw, row].movedim(0, 1)
+
+
+def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Resample codes by weights (M, K, B), systematically and in random order.
+
+    Return indices along the first and the second axis, (B, n_draws) each.
+    """
+    n_codes, n_rows = weight.shape[1:]
+    weight = weight.flatten(0, 1).T.contiguous()  # (B, M K)
+    # the uniform numbers are evenly spread
+    uniform = torch.rand(n_rows, n_draws, generator=generator, dtype=weight.dtype)
+    position = (torch.arange(n_draws) + uniform) / n_draws
+    cumulative = weight.cumsum(1)
+    chosen = sample_categorical(cumulative, position.to(cumulative) * cumulative[:, -1:])
+    # in random order: every draw has the same distribution
+    order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
+    chosen = chosen.gather(1, order.to(chosen.device))
+    return chosen // n_codes, chosen % n_codes
