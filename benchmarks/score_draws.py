@@ -31,7 +31,7 @@ from tables import DATA, load_table, split
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.estimators.density_estimator import STD_SCRAMBLINGS
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 
 MAX_ROWS = 60
 # Points and sets of the reference, and the quantile of 90 % intervals.

@@ -12,7 +12,7 @@ from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 
 
 def pytest_collection_modifyitems(items):

@@ -25,7 +25,7 @@ from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.sizes import power_of_two, validation_sizes
 from sklearn_vae.models.vae import build
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import (
     MAX_DIMS,

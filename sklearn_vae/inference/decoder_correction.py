@@ -1,8 +1,4 @@
-"""Decoder correction: ridge regression of the residuals of reconstructions on the codes.
-
-It is added to the decoder's mean. torch is not imported at the top: ``sklearn_vae.runtime`` needs
-none.
-"""
+"""Correction of the decoder's mean: ridge regression of residuals of reconstructions on codes."""
 
 from typing import TYPE_CHECKING
 
@@ -69,18 +65,18 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     .. [2] G. H. Golub, M. Heath and G. Wahba, "Generalized Cross-Validation as a
        Method for Choosing a Good Ridge Parameter", Technometrics 21, 1979.
     """
-    total, share = weight.sum(), weight / weight.sum()
-    mean_code, mean_residual = share @ codes, share @ residual
-    spread = np.maximum(np.sqrt(share @ np.square(codes - mean_code)), MIN_SPREAD)
+    total, weight = weight.sum(), weight / weight.sum()
+    mean_code, mean_residual = weight @ codes, weight @ residual
+    spread = np.maximum(np.sqrt(weight @ np.square(codes - mean_code)), MIN_SPREAD)
     scaled = (codes - mean_code) / spread
-    variances, axes = np.linalg.eigh((scaled.T * share) @ scaled)
+    variances, axes = np.linalg.eigh((scaled.T * weight) @ scaled)
     variances = np.maximum(variances, 0)
-    rotated = axes.T @ ((scaled.T * share) @ residual)  # (l, d)
+    rotated = axes.T @ ((scaled.T * weight) @ residual)  # (l, d)
 
     gain = 1 / (variances + PENALTIES[:, None])  # (n_penalties, l)
     freedom = 1 + (variances * gain).sum(axis=1)
     explained = (gain * (2 - variances * gain)) @ np.square(rotated).sum(axis=1)
-    variance = share @ np.einsum("nd,nd->n", residual, residual) - mean_residual @ mean_residual
+    variance = weight @ np.einsum("nd,nd->n", residual, residual) - mean_residual @ mean_residual
     unexplained = variance - explained
     is_determined = 2 * freedom < total
     if not is_determined.any():

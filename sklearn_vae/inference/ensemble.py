@@ -6,17 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.conditionals import resample
 from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import posterior_draws
-from sklearn_vae.inference.predictor import TorchModel
+from sklearn_vae.inference.predictor import TorchModel, resample
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.system.device import default_modes
-from sklearn_vae.system.progress import advance
 
 
 @dataclass(frozen=True)
@@ -40,28 +35,15 @@ class EnsemblePredictor(FittedMixture, TorchModel):
             model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points
         ) -> Tensor:
             component, codes = posterior_draws(model, x, points)
-            weight = codes.weight.flatten(0, 1).T.contiguous()
-            chosen = resample(weight, n_imputations, generator).flatten()
+            chosen = resample(codes.weight, n_imputations, generator)
+            place, draw = (index.flatten() for index in chosen)
             row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
-            n_draws = codes.z.shape[1]
-            at = place, _, _ = chosen // n_draws, chosen % n_draws, row
-            rows = model.sample_given(x[row], codes.z[at], component[place, row], generator)
+            z = codes.z[place, draw, row]
+            rows = model.sample_given(x[row], z, component[place, row], generator)
             return rows.unflatten(0, (len(x), n_imputations))
 
         encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
         return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    @default_modes()
-    @torch.no_grad()
-    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
-        """Draw rows: (n_samples, n_features)."""
-        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
-        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
-        for rows in batches(n_samples, self.rows_per_chunk()):
-            encoded[rows] = model.sample(rows.stop - rows.start, generator).cpu().numpy()
-            advance(rows.stop - rows.start)
-        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
-        return X[:, : self.columns.n_features]
 
     def check(self) -> None:
         """Check that the arrays of a file are one model, and that it scores and draws a row."""

@@ -1,8 +1,4 @@
-"""A fitted weighted mixture of models, such as VAEDensity's: densities and means of rows.
-
-It computes with numpy; ``EnsemblePredictor`` does so with PyTorch, too. PyTorch is not imported:
-``runtime`` needs none.
-"""
+"""A fitted weighted mixture of models that computes with numpy: densities and means of rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,13 +1,9 @@
-"""Fitted models: their arrays, and the library that computes rows; densities of rows of a VAE.
-
-They compute with numpy; those of ``predictor.py`` do so with PyTorch, too. PyTorch is not
-imported: ``runtime`` needs none.
-"""
+"""Fitted models that compute with numpy: their arrays, and densities of rows of a VAE."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -22,8 +18,7 @@ from sklearn_vae.inference.posterior_sampling import (
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import Array, log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.blas import one_blas_thread
@@ -40,8 +35,6 @@ MAX_CACHED_NUMBERS = 1 << 20
 FREED_BYTES = 1 << 24
 # Rows whose modes are searched together, at most.
 MAX_ROWS = 1 << 11
-
-Model = TypeVar("Model")
 
 
 class Backend(NamedTuple):
@@ -108,7 +101,7 @@ class FittedModel:
         """Make the model of weights, which computes with numpy."""
         raise NotImplementedError
 
-    def keep(self, key: str, make: Callable[[], Model]) -> Model:
+    def keep(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is made of the weights, at the first call; it is kept unless they are large.
 
         The arrays become read-only: a change would not reach the model.
@@ -121,8 +114,7 @@ class FittedModel:
             for value in self.weights.values():
                 value.flags.writeable = False
             self._cache[key] = model
-        kept: Model = self._cache[key]
-        return kept
+        return self._cache[key]
 
     def backend(self, X: np.ndarray) -> Backend:
         """Return the model in the library that computes rows."""
@@ -131,6 +123,11 @@ class FittedModel:
             return self.make_model({name: w.astype(float) for name, w in self.weights.items()})
 
         return Backend(self.keep("numpy", make), lambda x: x, map_in_numpy)
+
+    def encode_conditions(self, y: np.ndarray) -> np.ndarray:
+        """Encode conditions: (n, n_y) -> (n, n_conditions)."""
+        conditions = self.columns.conditions
+        return y if conditions is None else conditions.transform(y)
 
     def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
         """Rows that are computed at a time, with so many draws (or members) each.
@@ -244,10 +241,10 @@ class FittedVAE(FittedModel):
         is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
         log_p = np.empty(len(X), X.dtype)
         n_squares = max(architecture.n_components, 1) ** 2  # of Laplace approximations
-        most = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
+        max_rows = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
-                n_rows = spread_rows(int(mask.sum()), most)
+                n_rows = spread_rows(int(mask.sum()), max_rows)
                 log_p[mask] = self.map(
                     evaluate,
                     X,
@@ -291,25 +288,15 @@ class FittedVAE(FittedModel):
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
         n_latent = z.shape[1]
 
-        def encode(rows: np.ndarray) -> np.ndarray:
-            if y is None:
-                return rows.copy()
-            return np.hstack([rows[:, :n_latent], self.encode_conditions(rows[:, n_latent:])])
-
         def reconstruct(model: BaseVAE, rows: Array) -> Array:
             return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
 
-        rows = z if y is None else np.hstack([z, y.astype(z.dtype)])
-        mean = self.first_member.map(reconstruct, rows, encode=encode)
+        rows = z if y is None else np.hstack([z, self.encode_conditions(y.astype(z.dtype))])
+        mean = self.first_member.map(reconstruct, rows, encode=np.asarray)
         if self.correction is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
-
-    def encode_conditions(self, y: np.ndarray) -> np.ndarray:
-        """Encode conditions: (n, n_y) -> (n, n_conditions)."""
-        conditions = self.columns.conditions
-        return y if conditions is None else conditions.transform(y)
 
     def fill(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""

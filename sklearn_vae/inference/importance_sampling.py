@@ -5,8 +5,7 @@ them (the balance heuristic [1]_), so that a good proposal makes up for a bad on
 
 Rows whose weights are uneven get further proposals: Laplace approximations at further modes of the
 posterior. Where a mode has a proposal already, a normal distribution is added at the draw of the
-largest weight (incremental mixture importance sampling [2]_). Arrays are PyTorch's tensors, or in
-the runtime numpy's.
+largest weight (incremental mixture importance sampling [2]_).
 
 References
 ----------
@@ -18,9 +17,9 @@ References
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
-from sklearn_vae.inference.laplace import Expansion, NormalProposal, find_modes
+from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -55,19 +54,6 @@ MAX_START_DIMENSIONS = 12
 MIN_STARTS = 3
 # Further starting points are so many times as far out as draws from the prior.
 FAR_START = 3.0
-
-
-class Target(Protocol):
-    """p(x, z) of B rows x as a function of z."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
-
-    def expand(self, z: Array, rows: Array) -> Expansion:
-        """Quadratic expansion of log p(x, z) around codes (M, R, l) of some rows (R,)."""
-
-    def select(self, rows: Array) -> Self:
-        """Index-select the rows."""
 
 
 class PriorProposal(NamedTuple):
@@ -127,7 +113,7 @@ class ImportanceSampler:
     log_joint: Array  # (M, K, B), log p(x, z) of each
     log_mixture: Array  # (M, K, B), log of the sum of the proposals' densities times their draws
 
-    def __init__(self, target: Target, tolerance: Any = TOLERANCE):
+    def __init__(self, target: JointDensity, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance
         self.proposals: list[tuple[int, Proposal]] = []
 
@@ -249,7 +235,7 @@ def refine(
 
 
 def first_proposals(
-    target: Target, z: Array, noise: Array, rows_per_chunk: int
+    target: JointDensity, z: Array, noise: Array, rows_per_chunk: int
 ) -> list[tuple[NormalProposal, Array]]:
     """Laplace approximations at the modes next to codes (M, B, l), and a wider one.
 
@@ -300,14 +286,14 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
     target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
-    is_known = xp.zeros_like(starts[..., 0], dtype=bool)
+    has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
         if isinstance(proposal, NormalProposal):
             distance = proposal.squared_distance(modes.reshape(starts.shape)) / n_latent
-            is_known = is_known | (distance < SAME_MODE**2)
-    is_known = is_known.reshape(n_members, -1)
-    if is_known.any():
-        modes = xp.where(is_known[..., None], flat, modes)
+            has_proposal = has_proposal | (distance < SAME_MODE**2)
+    has_proposal = has_proposal.reshape(n_members, -1)
+    if has_proposal.any():
+        modes = xp.where(has_proposal[..., None], flat, modes)
         local = target.expand(modes, repeated)
     parts = modes, local.information, local.prior_precision
     by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]
@@ -329,7 +315,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     sampler.add(*proposals)
 
 
-def _likely_codes(target: Target, prior: PriorProposal) -> Array:
+def _likely_codes(target: JointDensity, prior: PriorProposal) -> Array:
     """Likeliest centres of a mixture prior's components, or draws from the prior: (M, S, B, l)."""
     if hasattr(prior.prior, "loc"):
         candidates = prior.prior.loc

@@ -2,8 +2,7 @@
 
 Fisher scoring is Newton's method with the Fisher information about z in the place of the negative
 Hessian matrix of log p(x|z): it is never indefinite, and needs the decoder's derivatives alone,
-here finite differences. Arrays are PyTorch's tensors, or in the runtime numpy's. Shapes: M members,
-K draws, B rows, l latent dimensions.
+here finite differences. Shapes: M members, K draws, B rows, l latent dimensions.
 """
 
 import math
@@ -33,6 +32,8 @@ MAX_STEPS = 20
 CONVERGED = 0.05
 # Backtracking factor of a rejected step.
 BACKTRACKING = 0.25
+# Distance of the finite differences of the decoder's outputs.
+DIFFERENCE = 0.05
 
 
 class Expansion(NamedTuple):
@@ -170,3 +171,56 @@ def expand_prior(prior: Any, z: Array) -> tuple[Array, Array]:
     log_prob = log_prob + prior.log_weight[:, None]
     weight = softmax(log_prob, -1)[..., None]
     return (weight * difference * precision).sum(-2), (weight * precision).sum(-2)
+
+
+class JointDensity(NamedTuple):
+    """p(x, z) of rows as a function of z."""
+
+    model: Any  # VAE of PyTorch's tensors or numpy's arrays
+    prior: Any  # p(z), with ``log_prob``
+    x: Array  # (M or 1, B, n_columns + n_conditions), encoded, missing values replaced by zeros
+    # (M or 1, B, n_values), mask of observed values; None if none is missing
+    observed: Array | None
+
+    @classmethod
+    def from_rows(cls, model: Any, x: Array) -> "JointDensity":
+        """Make it from rows whose missing values are NaN."""
+        return cls(model, model.prior_distribution(), *model.likelihood.split_missing(x))
+
+    def log_prob(self, z: Array) -> Array:
+        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+        return self.log_likelihood(z) + self.prior.log_prob(z)
+
+    def log_likelihood(self, z: Array) -> Array:
+        """Log p(x | z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+        params = self.model.decode(z, self.x)
+        observed = None if self.observed is None else self.observed[:, None]
+        return self.model.likelihood.log_prob(params, self.x[:, None], observed)
+
+    def expand(self, z: Array, rows: Array) -> Expansion:
+        """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
+        chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
+        eye = as_type(xp.eye(n_latent), z)
+        ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
+        here, slopes = [], []
+        for block in self.model.decode(z[:, None] + ahead[None, :, None], chosen.x):
+            values, rises = [], []
+            for param in block:  # (M, l + 1, B, size), or (M, 1, 1, size) if it is not decoded
+                shape = *param.shape[:1], n_latent + 1, n_rows, param.shape[-1]
+                param = xp.broadcast_to(param, shape)
+                values.append(param[:, 0])
+                rises.append(xp.moveaxis((param[:, 1:] - param[:, :1]) / DIFFERENCE, 1, 0))
+            here.append(values)
+            slopes.append(rises)
+        log_prob, gradient, features = self.model.likelihood.expand(
+            here, slopes, chosen.x, chosen.observed
+        )
+        of_prior, precision = expand_prior(self.prior, z)
+        log_joint = log_prob + self.prior.log_prob(z[:, None])[:, 0]
+        gradient, features = (xp.moveaxis(part, 0, 2) for part in (gradient, features))
+        return Expansion.of(log_joint, xp.nan_to_num(gradient + of_prior), features, precision)
+
+    def select(self, rows: Array) -> "JointDensity":
+        """Index-select the rows."""
+        observed = None if self.observed is None else take(self.observed, rows, 1)
+        return self._replace(x=take(self.x, rows, 1), observed=observed)

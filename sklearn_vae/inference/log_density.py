@@ -3,9 +3,7 @@
 The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
 encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
 uneven weights, and those with missing values, get Laplace approximations at further modes.
-
-Arrays are PyTorch's tensors, or in the runtime numpy's. ``posterior_sampling.py`` has codes with
-classes.
+``posterior_sampling.py`` has codes with classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +18,14 @@ from sklearn_vae.inference.importance_sampling import (
     first_proposals,
     refine,
 )
-from sklearn_vae.inference.laplace import Expansion, expand_prior, find_modes
+from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
-    as_type,
     concatenate,
-    empty,
     namespace,
     take,
+    zeros,
 )
 from sklearn_vae.numerics.row_subsets import batches
 
@@ -48,8 +45,6 @@ PRIOR_ONE_IN = 8
 # Twice the gain in nats that a further step to a mode is worth which is the code of a row with
 # missing values.
 CODE_CONVERGED = 1e-3
-# Distance of the finite differences of the decoder's outputs.
-DIFFERENCE = 0.05
 
 
 class Points(NamedTuple):
@@ -80,65 +75,6 @@ class Points(NamedTuple):
         return self.map(lambda draws: draws[..., -n_dims:])
 
 
-class JointDensity(NamedTuple):
-    """p(x, z) of rows as a function of z."""
-
-    model: Any  # VAE of PyTorch or of the runtime
-    prior: Any  # p(z), with ``log_prob``
-    x: Array  # (M or 1, B, n_columns + n_conditions), encoded, missing values replaced by zeros
-    # (M or 1, B, n_values), mask of observed values; None if none is missing
-    observed: Array | None
-
-    @classmethod
-    def from_rows(cls, model: Any, x: Array) -> "JointDensity":
-        """Make it from rows whose missing values are NaN."""
-        return cls(model, model.prior_distribution(), *model.likelihood.split_missing(x))
-
-    def log_prob(self, z: Array) -> Array:
-        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
-        return self.log_likelihood(z) + self.prior.log_prob(z)
-
-    def log_likelihood(self, z: Array) -> Array:
-        """Log p(x | z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
-        observed = None if self.observed is None else self.observed[:, None]
-        return self.model.likelihood.log_prob(self._decode(z), self.x[:, None], observed)
-
-    def _decode(self, z: Array) -> Sequence[Sequence[Array]]:
-        """Parameters of p(x|z) by block: (M, K, B or 1, l) -> (M, K, B or 1, size)."""
-        if self.model.architecture.decodes_per_row:
-            shape = *z.shape[:2], self.x.shape[1], z.shape[-1]
-            z = namespace(z).broadcast_to(z, shape)
-        return self.model.decode(z, self.x)
-
-    def expand(self, z: Array, rows: Array) -> Expansion:
-        """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
-        chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
-        eye = as_type(xp.eye(n_latent), z)
-        ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
-        here, slopes = [], []
-        for block in chosen._decode(z[:, None] + ahead[None, :, None]):
-            values, rises = [], []
-            for param in block:  # (M, l + 1, B, size), or (M, 1, 1, size) if it is not decoded
-                shape = *param.shape[:1], n_latent + 1, n_rows, param.shape[-1]
-                param = xp.broadcast_to(param, shape)
-                values.append(param[:, 0])
-                rises.append(xp.moveaxis((param[:, 1:] - param[:, :1]) / DIFFERENCE, 1, 0))
-            here.append(values)
-            slopes.append(rises)
-        log_prob, gradient, features = self.model.likelihood.expand(
-            here, slopes, chosen.x, chosen.observed
-        )
-        of_prior, precision = expand_prior(self.prior, z)
-        log_joint = log_prob + self.prior.log_prob(z[:, None])[:, 0]
-        gradient, features = (xp.moveaxis(part, 0, 2) for part in (gradient, features))
-        return Expansion.of(log_joint, xp.nan_to_num(gradient + of_prior), features, precision)
-
-    def select(self, rows: Array) -> "JointDensity":
-        """Index-select the rows."""
-        observed = None if self.observed is None else take(self.observed, rows, 1)
-        return self._replace(x=take(self.x, rows, 1), observed=observed)
-
-
 def log_evidence(
     model: Any, x: Array, points: Points, rows_per_chunk: int, *, refines: bool = True
 ) -> Array:
@@ -153,7 +89,7 @@ def log_evidence(
        ICLR 2016.
     """
     xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = empty((len(first.prior.z), n_rows), first.prior.z), []
+    log_p, poor = zeros((len(first.prior.z), n_rows), first.prior.z), []
     for part in batches(n_rows, rows_per_chunk):
         rows = arange(n_rows, x)[part]
         sampler = first.of(rows, has_few=True)
@@ -196,25 +132,20 @@ def posterior_mode(model: Any, x: Array) -> Array:
     return find_modes(target.expand, model.mean_code(x), tol=CODE_CONVERGED)[0]
 
 
-def sample_prior(model: Any, noise: Array) -> PriorProposal:
-    """Draws from the prior, shared by all rows, of standard normal ones (1, K, 1, l)."""
-    prior = model.prior_distribution()
-    if hasattr(prior, "transform"):
-        return PriorProposal(prior, prior.transform(noise[0, :, 0])[:, :, None])
-    shape = model.n_members, *noise.shape[1:]
-    return PriorProposal(prior, namespace(noise).broadcast_to(noise, shape))
-
-
 class FirstSampler:
     """First draws of rows: from Laplace approximations next to the encoder's means, and the prior.
 
-    The modes of all rows are found at the beginning. ``rows_per_chunk`` rows are decoded at a time,
-    with all their draws.
+    The modes of all rows are found at the beginning.
     """
 
     def __init__(self, model: Any, x: Array, points: Points, rows_per_chunk: int):
-        self.architecture, self.prior = model.architecture, sample_prior(model, points.prior)
-        self.target = JointDensity(model, self.prior.prior, *model.likelihood.split_missing(x))
+        self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
+        prior, noise = self.target.prior, points.prior
+        if hasattr(prior, "transform"):
+            codes = prior.transform(noise[0, :, 0])[:, :, None]
+        else:  # a standard normal distribution
+            codes = namespace(noise).broadcast_to(noise, (model.n_members, *noise.shape[1:]))
+        self.prior = PriorProposal(prior, codes)
         z, n_draws = model.mean_code(x), points.first.shape[1]
         n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
         self.normals = first_proposals(self.target, z, points.first, n_rows)

@@ -7,31 +7,26 @@ pairs of a component and a row. Of the others, the approximations are good enoug
 
 An ensemble that is still a mixture needs no draws: p(x | z, c) does not depend on z.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. N pairs, B rows, C components.
+Shapes: N pairs, B rows, C components.
 """
 
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
+    PriorProposal,
     WeightedCodes,
     add_draws,
     laplace_proposals,
     refine,
 )
-from sklearn_vae.inference.laplace import find_modes
-from sklearn_vae.inference.log_density import (
-    PRIOR_ONE_IN,
-    JointDensity,
-    Points,
-    sample_prior,
-)
+from sklearn_vae.inference.laplace import JointDensity, find_modes
+from sklearn_vae.inference.log_density import PRIOR_ONE_IN, Points
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics.array_api import (
@@ -41,7 +36,6 @@ from sklearn_vae.numerics.array_api import (
     as_array,
     concatenate,
     diagonal_matrix,
-    empty,
     logsumexp,
     namespace,
     softmax,
@@ -79,15 +73,12 @@ POSTERIOR_ONE_IN = 4
 MIN_PROBABILITY = 1e-9
 
 
-class GivenComponent:
+class ComponentConditional:
     """p(x | z, c) of encoded rows x (B, n_columns), as a model whose rows are pairs (c, x).
 
     Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
     those of ``MixtureEnsemble.standardize``, which depend on x, too.
     """
-
-    n_members = 1
-    architecture = SimpleNamespace(decodes_per_row=True)
 
     def __init__(self, model: MixtureEnsemble, x: Array):
         self.model, self.likelihood, xp = model, self, namespace(x)
@@ -99,14 +90,10 @@ class GivenComponent:
         self.n_rows = len(x)
         self.codes_per_chunk = model.codes_per_chunk(is_complete=self.observed is None)
 
-    def prior_distribution(self) -> StandardNormal:
-        """p(z)."""
-        return StandardNormal()
-
     def target(self, component: Array, row: Array) -> JointDensity:
         """p(x, z | c) of components and rows, (N,) each."""
         pairs = namespace(row).stack([component, row], -1)[None]
-        return JointDensity(self, self.prior_distribution(), pairs, None)
+        return JointDensity(self, StandardNormal(), pairs, None)
 
     def all_pairs(self) -> tuple[Array, Array]:
         """All components and rows: (C B,), (C B,)."""
@@ -115,19 +102,20 @@ class GivenComponent:
 
     def log_likelihood(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x | z, c) in nats, of codes (N, l): (N,)."""
-        log_prob = empty((len(z),), z)
+        log_prob = zeros((len(z),), z)
         for part in batches(len(z), self.codes_per_chunk):
             target = self.target(component[part], row[part])
             log_prob[part] = target.log_likelihood(z[None, None, part])[0, 0]
         return log_prob
 
     def decode(self, z: Array, pairs: Array) -> list[Parameters]:
-        """Parameters by block: (1, K, N, l), (1, N, 2) -> (1, K, N, size).
+        """Parameters by block: (1, K, N or 1, l), (1, N, 2) -> (1, K, N, size).
 
         The first block is that of the real columns.
         """
-        xp, (_, n_draws, n_pairs, n_latent) = namespace(z), z.shape
-        codes = z[0].swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
+        xp, n_draws, n_pairs, n_latent = namespace(z), z.shape[1], pairs.shape[1], z.shape[3]
+        z = xp.broadcast_to(z[0], (n_draws, n_pairs, n_latent))
+        codes = z.swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
         index = arange(len(codes), z) // n_draws
         component, row = (part[index] for part in xp.moveaxis(pairs[0], 1, 0))
         white = take(self.white, component * self.n_rows + row, 1)
@@ -169,14 +157,11 @@ class GivenComponent:
 
 
 class LikelyComponents:
-    """Laplace approximations of p(z | x, c) for each component and row, and draws of likely pairs.
-
-    The parameters are those of ``log_density``.
-    """
+    """Laplace approximations of p(z | x, c) for each component and row; draws of likely pairs."""
 
     def __init__(self, model: MixtureEnsemble, x: Array, points: Points):
         self.model, self.points, xp = model, points, namespace(x)
-        self.given = GivenComponent(model, x)
+        self.pairs = ComponentConditional(model, x)
         # modes (C, B, l), which begin at the encoders' means
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
         # q(z|x) is the approximation of components that get no steps, as the only one of a member
@@ -185,11 +170,11 @@ class LikelyComponents:
         # Fisher information about z of p(x | z, c) at the modes: (C, B, l, l)
         self.information = diagonal_matrix(xp.exp(-2 * log_scale) - 1)
         sizes = np.diff(model.ends)
-        component, row = self.given.all_pairs()
+        component, row = self.pairs.all_pairs()
         is_one_of_several = as_array(np.repeat(sizes > 1, sizes), x)[component]
         at = component[is_one_of_several], row[is_one_of_several]
         log_prior = StandardNormal().log_prob(self.loc[at])
-        self.log_joint[at] += self.given.log_likelihood(self.loc[at], *at) + log_prior
+        self.log_joint[at] += self.pairs.log_likelihood(self.loc[at], *at) + log_prior
         self._fit(self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))
         self._search_far()
         best = xp.amax(self.log_joint, 0)
@@ -209,8 +194,8 @@ class LikelyComponents:
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
         xp, at = namespace(mask), namespace(mask).where(mask)
-        n_pairs = max(self.given.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
-        expand = self.given.target(*at).expand
+        n_pairs = max(self.pairs.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
+        expand = self.pairs.target(*at).expand
         z, local = find_modes(expand, self.loc[at][None], rows_per_chunk=n_pairs)
         log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
         good = xp.isfinite(log_evidence)
@@ -220,12 +205,12 @@ class LikelyComponents:
 
     def _search_far(self) -> None:
         """Search the modes of far rows from many starts: the encoders have not seen such rows."""
-        xp, n_rows = namespace(self.loc), self.given.n_rows
+        xp, n_rows = namespace(self.loc), self.pairs.n_rows
         ends = pairwise(self.model.ends)
         best = xp.stack([first + self.log_joint[first:end].argmax(0) for first, end in ends])
         at = best.reshape(-1), arange(best.shape[0] * n_rows, best) % n_rows
         z = self.loc[at]
-        standard = self.given.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
+        standard = self.pairs.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
         n_dims = standard.shape[1] + z.shape[1]
         distance = sum(xp.square(part).sum(1) for part in (standard, z)).reshape(best.shape)
         is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims))[self.model.member]  # (C, B)
@@ -234,11 +219,11 @@ class LikelyComponents:
         normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
         starts = concatenate((scale * normal for scale in START_SCALES), 0)
         component, row = xp.where(is_far)
-        for part in batches(len(row), max(self.given.codes_per_chunk // (1 + len(starts)), 1)):
+        for part in batches(len(row), max(self.pairs.codes_per_chunk // (1 + len(starts)), 1)):
             at = component[part], row[part]
             shape = len(starts), len(at[0]), starts.shape[2]
             z = concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
-            log_joint = xp.nan_to_num(self.given.target(*at).log_prob(z[None])[0], nan=-math.inf)
+            log_joint = xp.nan_to_num(self.pairs.target(*at).log_prob(z[None])[0], nan=-math.inf)
             index = log_joint.argmax(0)[None]
             self.loc[at] = take_along(z, index[..., None], 0)[0]
             self.log_joint[at] = take_along(log_joint, index, 0)[0] + self.model.log_weight[at[0]]
@@ -246,13 +231,13 @@ class LikelyComponents:
 
     def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
-        prior = sample_prior(self.given, self.points.prior)
+        prior = PriorProposal(StandardNormal(), self.points.prior)
         first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
-        share = softmax(self.log_joint, 0)[self.component, self.row]
-        step = CHUNK_FACTOR * self.given.codes_per_chunk // (first.shape[1] + n_prior)
-        for part in batches(len(share), max(step, 1)):
+        weight = softmax(self.log_joint, 0)[self.component, self.row]
+        step = CHUNK_FACTOR * self.pairs.codes_per_chunk // (first.shape[1] + n_prior)
+        for part in batches(len(weight), max(step, 1)):
             at = self.component[part], self.row[part]
-            sampler = ImportanceSampler(self.given.target(*at), MAX_BIAS / share[part])
+            sampler = ImportanceSampler(self.pairs.target(*at), MAX_BIAS / weight[part])
             loc, information = self.loc[at][None], self.information[at][None]
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
             sampler.add(*normals, (prior, prior.z[:, :n_prior]))
@@ -280,7 +265,7 @@ class PosteriorDraws(NamedTuple):
         real = zeros((*weight.shape, mean.shape[1]), x)
         params = zeros((*weight.shape, model.others.n_params), x)
         real[at], params[at] = mean, of_draws
-        filled = empty(x.shape, x)
+        filled = zeros(x.shape, x)
         filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
         if model.others.blocks:
             blocks = model.others.split_params(params)
@@ -289,10 +274,7 @@ class PosteriorDraws(NamedTuple):
 
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:
-    """Draw given rows; all components, if the density given these does not depend on codes.
-
-    The parameters are those of ``log_density``.
-    """
+    """Draw given rows; all components, if the density given these does not depend on codes."""
     if not model.depends_on_code:
         return posterior_components(model, x)
     points = points.fewer(POSTERIOR_ONE_IN)._replace(further=())
@@ -337,11 +319,11 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
 
     Those of a negligible posterior probability have the log-weight -inf.
     """
-    xp, given = namespace(x), GivenComponent(model, x)
+    xp, pairs = namespace(x), ComponentConditional(model, x)
     shape = len(model.log_weight), len(x)
-    component, row = given.all_pairs()
+    component, row = pairs.all_pairs()
     z = zeros((*shape, model.architecture.n_components), x)
-    log_joint = given.log_likelihood(z[component, row], component, row).reshape(shape)
+    log_joint = pairs.log_likelihood(z[component, row], component, row).reshape(shape)
     log_joint = log_joint + model.log_weight[:, None]
     is_likely = softmax(log_joint, 0) >= MIN_PROBABILITY
     log_weight = xp.where(is_likely, log_joint, -math.inf)[:, None]

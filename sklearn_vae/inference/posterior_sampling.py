@@ -1,8 +1,7 @@
 """Evidence p(x) and posterior p(z|x) of codes of every kind.
 
 Real numbers are sampled as in ``log_density.py``. One-hot codes are summed over. Of real numbers
-behind a class, those of each class are sampled, and the classes are summed over. Arrays
-of models without classes are PyTorch's tensors or numpy's.
+behind a class, those of each class are sampled, and the classes are summed over: by PyTorch alone.
 """
 
 import math
@@ -10,13 +9,14 @@ from types import SimpleNamespace
 
 from sklearn_vae.inference import log_density
 from sklearn_vae.inference.importance_sampling import WeightedCodes
-from sklearn_vae.inference.log_density import JointDensity, Points
+from sklearn_vae.inference.laplace import JointDensity
+from sklearn_vae.inference.log_density import Points
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics.array_api import Array, concatenate
 from sklearn_vae.priors import StandardNormal
 
 
-class GivenClass:
+class ClassConditional:
     """p(x|z, class) of real numbers z, of a model whose codes are classes and real numbers.
 
     Its rows are all pairs of a row and a class, whose one-hot code lies behind the row.
@@ -72,11 +72,11 @@ def log_evidence(
         return concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
     if model.architecture.has_density:
         return log_density.log_evidence(model, x, points, rows_per_chunk, refines=refines)
-    given = GivenClass(model)
+    by_class = ClassConditional(model)
     log_p = log_density.log_evidence(
-        given, given.pairs(x), points.last(given.n_latent), rows_per_chunk, refines=refines
+        by_class, by_class.pairs(x), points.last(by_class.n_latent), rows_per_chunk, refines=refines
     )
-    n_classes = len(given.classes)
+    n_classes = len(by_class.classes)
     return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
 
 
@@ -91,15 +91,15 @@ def sample_posterior(
         return all_codes(model, x)
     if model.architecture.has_density:
         return log_density.sample_posterior(model, x, points, refines_incomplete=refines_incomplete)
-    given = GivenClass(model)
-    pairs, of_numbers = given.pairs(x), points.last(given.n_latent)
+    by_class = ClassConditional(model)
+    pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
     z, log_weight = log_density.sample_posterior(
-        given, pairs, of_numbers, refines_incomplete=refines_incomplete
+        by_class, pairs, of_numbers, refines_incomplete=refines_incomplete
     )
     # draws of all classes of a row lie together: (M, K, B C, ...) -> (M, C K, B, ...)
     z, log_weight = (
-        part.unflatten(2, (-1, len(given.classes))).movedim(3, 1).flatten(1, 2)
-        for part in (given.codes(z, pairs), log_weight - math.log(len(given.classes)))
+        part.unflatten(2, (-1, len(by_class.classes))).movedim(3, 1).flatten(1, 2)
+        for part in (by_class.codes(z, pairs), log_weight - math.log(len(by_class.classes)))
     )
     return WeightedCodes(z, log_weight)
 
@@ -126,9 +126,4 @@ def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
     """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
     # a mean needs no more codes where the encoder has learned from rows with missing values
     codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    return average(model, x, codes)
-
-
-def average(model: BaseVAE, x: Array, codes: WeightedCodes) -> Array:
-    """Average the means of p(x|z) over codes: (B, n_columns)."""
     return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)

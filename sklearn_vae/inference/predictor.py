@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.conditionals import (
-    conditional_log_prob,
-    mean_and_sample,
-    sample_given_observed,
-)
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
-from sklearn_vae.inference.log_density import SCORE_DRAWS, JointDensity
+from sklearn_vae.inference.laplace import JointDensity
+from sklearn_vae.inference.log_density import SCORE_DRAWS, Points
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator
+from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sample_categorical
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
@@ -64,6 +61,23 @@ class TorchModel(FittedModel):
             partial(map_chunks, is_thread_safe=is_thread_safe, seed=seed),
         )
 
+    @default_modes()
+    @torch.no_grad()
+    def sample(
+        self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
+        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
+        x = None if y is None else self.encode_conditions(y.astype(dtype))
+        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
+        for rows in batches(n_samples, self.rows_per_chunk()):
+            n_rows = rows.stop - rows.start
+            conditions = () if x is None else (to_tensor(x[rows], dtype, self.device),)
+            encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
+            advance(n_rows)
+        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
+        return X[:, : self.columns.n_features]
+
     def limits(self, like: Tensor) -> Limits:
         """Return the limits of samples, as tensors."""
         limits = self.encoder.limits()
@@ -92,14 +106,7 @@ class TorchModel(FittedModel):
         if expected.keys() != self.weights.keys():
             raise ValueError("the names of the weights are not the architecture's")
         for name, value in self.weights.items():
-            if not np.issubdtype(value.dtype, np.floating) or value.shape != (
-                self.n_members,
-                *expected[name].shape[1:],
-            ):
-                raise ValueError(
-                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
-                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
-                )
+            check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -140,25 +147,7 @@ class Predictor(TorchModel, FittedVAE):
             backend=first.in_torch(X.dtype),
         )
 
-    # -- samples and missing values --------------------------------------------------
-
-    @default_modes()
-    def sample(
-        self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
-        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
-        x = None
-        if y is not None:
-            x = to_tensor(self.encode_conditions(y.astype(dtype)), dtype, self.device)
-        encoded = np.empty((n_samples, self.columns.n_columns), dtype)
-        with torch.no_grad():
-            for rows in batches(n_samples, self.rows_per_chunk()):
-                n_rows = rows.stop - rows.start
-                drawn = model.sample(n_rows, generator, None if x is None else x[rows])
-                encoded[rows] = drawn.cpu().numpy()
-                advance(n_rows)
-        return self.columns.inverse_transform(encoded, is_sample=True, seed=seed)
+    # -- missing values --------------------------------------------------------------
 
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
@@ -168,19 +157,6 @@ class Predictor(TorchModel, FittedVAE):
         backend = self.in_torch(X.dtype, seed=seed)
         encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    def impute_and_sample(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, is_rounded: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Replace missing values by their mean and by draws, both from codes of ``sample_missing``.
-
-        Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
-        """
-        function = partial(mean_and_sample, n_draws=n_imputations)
-        backend = self.in_torch(X.dtype, seed=seed)
-        encoded = self.map(function, X, n_draws=n_draws, backend=backend)
-        mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
-        return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 
     # -- validation ------------------------------------------------------------------
 
@@ -221,3 +197,49 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
             log_prob, kl = model.elbo_terms(rows, noise)
         chunks.append(torch.stack([log_prob, kl.sum(-1)]))
     return torch.cat(chunks, 2).movedim(2, 0)
+
+
+def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Log p(column | other columns) in nats: (M, B, n) -> (B, n_columns)."""
+    codes = sample_posterior(model, x, points)
+    values, observed = model.likelihood.split_missing(x[:1].unsqueeze(1))
+    log_prob = model.likelihood.log_prob_per_column(model.decode(codes.z, x), values)
+    if observed is not None:
+        log_prob = log_prob * observed
+    # of draws of p(x|z), by all columns and by all but one: (M K, B, n_columns)
+    of_all = codes.log_weight.unsqueeze(-1).flatten(0, 1)
+    of_others = of_all - log_prob.flatten(0, 1)
+    return torch.logsumexp(of_all, 0) - torch.logsumexp(of_others, 0)
+
+
+def sample_given_observed(
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
+    codes = sample_posterior(model, x, points)
+    n_members, _, n_rows, _ = codes.z.shape
+    member, code = (index.T for index in resample(codes.weight, n_draws, generator))
+    row = torch.arange(n_rows, device=code.device)
+    z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
+    params = model.decode(z, x)
+    rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
+    draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
+    return rows[member, draw, row].movedim(0, 1)
+
+
+def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Resample codes by weights (M, K, B), systematically and in random order.
+
+    Return indices along the first and the second axis, (B, n_draws) each.
+    """
+    n_codes, n_rows = weight.shape[1:]
+    weight = weight.flatten(0, 1).T.contiguous()  # (B, M K)
+    # the uniform numbers are evenly spread
+    uniform = torch.rand(n_rows, n_draws, generator=generator, dtype=weight.dtype)
+    position = (torch.arange(n_draws) + uniform) / n_draws
+    cumulative = weight.cumsum(1)
+    chosen = sample_categorical(cumulative, position.to(cumulative) * cumulative[:, -1:])
+    # in random order: every draw has the same distribution
+    order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
+    chosen = chosen.gather(1, order.to(chosen.device))
+    return chosen // n_codes, chosen % n_codes

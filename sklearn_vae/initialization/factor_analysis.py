@@ -1,7 +1,4 @@
-"""Factor analysis: of tables with missing values, and to choose the number of factors.
-
-Missing values are imputed by conditional means.
-"""
+"""Factor analysis: of tables with missing values, and to choose the number of factors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.numerics.functional import impute_by_factors
+from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.
@@ -212,20 +209,36 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int
     """Find the smallest number of factors that fits the correlations of x (n, d) closely.
 
     None if no number up to ``max_factors`` fits, as for most real tables, or if so many are not
-    identified; also None if no factor is needed, as uncorrelated columns may still be dependent.
+    identified; also None if no factor is needed, as uncorrelated columns may still be dependent. A
+    close fit has a root-mean-square error of approximation [1]_ of up to 0.06 [2]_. The
+    discrepancy times Bartlett's number of rows is chi-squared if the model is right [3]_.
 
     References
     ----------
     .. [1] M. W. Browne and R. Cudeck, "Alternative Ways of Assessing Model Fit",
-       Sociological Methods & Research 21, 1992, for the error of approximation.
+       Sociological Methods & Research 21, 1992.
     .. [2] L. Hu and P. M. Bentler, "Cutoff Criteria for Fit Indexes in Covariance
-       Structure Analysis", Structural Equation Modeling 6, 1999, for 0.06.
+       Structure Analysis", Structural Equation Modeling 6, 1999.
+    .. [3] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
+       of Psychology 3, 1950.
     """
-    if not 1 < x.shape[1] <= MAX_COLUMNS:
+    n_rows, n_columns = len(x) if weight is None else float(weight.sum()), x.shape[1]
+    if not 1 < n_columns <= MAX_COLUMNS:
         return None
-    n_rows = len(x) if weight is None else float(weight.sum())
-    errors = zip(range(max_factors + 1), _rmsea(_correlation(x, weight), n_rows), strict=False)
-    return next((k for k, error in errors if error <= CLOSE_FIT), None) or None
+    covariance = np.cov(x, rowvar=False, aweights=weight)
+    scale = np.sqrt(covariance.diagonal())
+    scale = np.where(scale > 0, scale, 1)  # a constant column is uncorrelated with all others
+    correlation = covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1 + RIDGE)
+    for k in range(min(max_factors + 1, n_columns)):
+        degrees_of_freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
+        if degrees_of_freedom <= 0:
+            break
+        effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
+        excess = effective_rows * discrepancy(correlation, k) / degrees_of_freedom - 1
+        if np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
+            return k or None
+    return None
 
 
 def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
@@ -255,33 +268,3 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
     bounds = [(np.log(MIN_UNIQUENESS), 0.0)] * n_columns
     optimum = optimize.minimize(value_and_gradient, np.log(guess), jac=True, bounds=bounds)
     return float(optimum.fun)
-
-
-def _rmsea(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
-    """Yield the root-mean-square error of approximation with 0, 1, 2, ... factors.
-
-    The discrepancy times Bartlett's number of rows is chi-squared if the model is right [1]_.
-
-    References
-    ----------
-    .. [1] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
-       of Psychology 3, 1950.
-    """
-    n_columns = len(correlation)
-    for k in range(n_columns):
-        degrees_of_freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
-        if degrees_of_freedom <= 0:
-            return
-        effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
-        excess = effective_rows * discrepancy(correlation, k) / degrees_of_freedom - 1
-        yield float(np.sqrt(max(excess, 0.0) / n_rows))
-
-
-def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Compute the correlation matrix; a constant column is uncorrelated with all others."""
-    covariance = np.cov(x, rowvar=False, aweights=weight)
-    scale = np.sqrt(covariance.diagonal())
-    scale = np.where(scale > 0, scale, 1)
-    correlation = covariance / np.outer(scale, scale)
-    np.fill_diagonal(correlation, 1 + RIDGE)
-    return correlation

@@ -9,6 +9,7 @@ from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_vae.initialization.factor_analysis import observed_moments
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.numerics.row_subsets import spread_out
 
@@ -37,11 +38,8 @@ def kmeans_initialization(
     rows = spread_out(len(x), MAX_ROWS)
     subset = x[rows].astype(np.float64)
     weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
-    observed = ~np.isnan(subset)
-    total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)
-    loc = weight @ np.where(observed, subset, 0) / total
-    centred = residual = np.where(observed, subset - loc, 0)
-    total_variance = np.average(np.square(residual), axis=0, weights=weight)
+    loc, total_variance = observed_moments(subset, weight)
+    centred = residual = np.nan_to_num(subset - loc)
     n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
@@ -49,8 +47,8 @@ def kmeans_initialization(
         centres.append(variable_centres)
         labels.append(variable_labels)
         residual = residual - variable_centres[variable_labels]
-    floor = MIN_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
-    variance = np.maximum(np.average(np.square(residual), axis=0, weights=weight), floor)
+    variance = np.average(np.square(residual), axis=0, weights=weight)
+    variance = np.maximum(variance, MIN_VARIANCE * total_variance)
     logits = [_linear_discriminants(centred, means, variance, weight) for means in centres]
     coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)
     intercept = np.concatenate([offsets for _, offsets in logits])
@@ -60,10 +58,12 @@ def kmeans_initialization(
     if n_continuous:
         variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
-    misassigned = sum(
-        _misassignment_variance(means, label, softmax(centred @ slopes + offsets, axis=1), weight)
-        for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True)
-    )
+    misassigned = np.zeros(len(loc))  # mean squared distance between both centres
+    row_weight = (weight / weight.sum())[:, None]
+    for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True):
+        posterior = softmax(centred @ slopes + offsets, axis=1)
+        joint = (np.eye(n_classes)[label] * row_weight).T @ posterior  # (label, sampled class)
+        misassigned += np.einsum("ls,lsd->d", joint, np.square(means[:, None] - means))
     return replace(
         ppca,
         loc=loc,
@@ -99,15 +99,6 @@ def ordered_k_means(
     centres, labels = k_means(x, weight, n_clusters, seed, N_INIT, tol=0)
     order = np.lexsort(centres.T)
     return centres[order], np.argsort(order)[labels]
-
-
-def _misassignment_variance(
-    centres: np.ndarray, label: np.ndarray, posterior: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """Compute the mean squared distance between the labels' centres and sampled ones: (d,)."""
-    one_hot = np.eye(len(centres))[label] * (weight / weight.sum())[:, None]
-    joint = one_hot.T @ posterior  # (label, sampled class)
-    return np.einsum("ls,lsd->d", joint, np.square(centres[:, None] - centres))
 
 
 def _linear_discriminants(

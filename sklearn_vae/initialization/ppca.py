@@ -66,10 +66,26 @@ class CorrelationPCA:
         """
         total, loc, scale = _moments(x, weight)
         scale = np.maximum(scale, min_residual)
-        n_axes = min(n_axes, *x.shape)
-        components = _leading_axes(x, weight, total, loc, scale, n_axes)
-        min_variance = max(min_residual**2, MIN_VARIANCE)
-        return cls(loc, scale, *components, min_residual_variance=min_variance)
+        n_rows, n_columns = x.shape
+        # products by torch, whose number of threads the caller sets
+        if n_columns <= n_rows:
+            gram = np.zeros((n_columns, n_columns))
+            for rows, w in _weighted_chunks(x, weight):
+                # in the precision of x: the sums over a chunk are short
+                standardized = (rows - loc) / scale * np.sqrt(w / total)[:, None]
+                chunk = torch.as_tensor(standardized.astype(x.dtype, copy=False))
+                gram += (chunk.T @ chunk).numpy()
+        else:  # the smaller Gram matrix has the same eigenvalues
+            w = np.ones(n_rows) if weight is None else weight
+            table = (x[:].astype(np.float64) - loc) / scale * np.sqrt(w / total)[:, None]
+            gram = (torch.as_tensor(table) @ torch.as_tensor(table.T)).numpy()
+        total_variance = float(np.trace(gram))
+        variances, axes = _leading_eigenvectors(gram, min(n_axes, *x.shape))
+        if n_columns > n_rows:
+            axes = table.T @ axes
+            axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
+        axes, min_variance = axes * axis_signs(axes), max(min_residual**2, MIN_VARIANCE)
+        return cls(loc, scale, variances, axes, total_variance, min_residual_variance=min_variance)
 
     @classmethod
     def of_covariance(cls, loc: np.ndarray, covariance: np.ndarray, n_axes: int) -> Self:
@@ -82,9 +98,8 @@ class CorrelationPCA:
     def linear_gaussian(self, n_components: int) -> LinearGaussian:
         """Return probabilistic PCA of the standardized columns, by maximum likelihood [1]_.
 
-        The model and its posterior are in the units of the table.
-
-        Latent dimensions beyond the axes have zero loadings.
+        The model and its posterior are in the units of the table. Latent dimensions beyond the
+        axes have zero loadings.
 
         References
         ----------
@@ -138,36 +153,6 @@ def _moments(x: np.ndarray, weight: np.ndarray | None) -> tuple[float, np.ndarra
     scale = np.sqrt(variance / total)
     scale[scale < MIN_SCALE] = 1.0
     return total, loc, scale
-
-
-def _leading_axes(
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    total: float,
-    loc: np.ndarray,
-    scale: np.ndarray,
-    n_axes: int,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Compute the leading eigenvalues, their axes (d, n_axes) and the total variance."""
-    n_rows, n_columns = x.shape
-    # products by torch, whose number of threads the caller sets
-    if n_columns <= n_rows:
-        gram = np.zeros((n_columns, n_columns))
-        for rows, w in _weighted_chunks(x, weight):
-            # in the precision of x: the sums over a chunk are short
-            standardized = (rows - loc) / scale * np.sqrt(w / total)[:, None]
-            chunk = torch.as_tensor(standardized.astype(x.dtype, copy=False))
-            gram += (chunk.T @ chunk).numpy()
-    else:  # the smaller Gram matrix has the same eigenvalues
-        w = np.ones(n_rows) if weight is None else weight
-        table = (x[:].astype(np.float64) - loc) / scale * np.sqrt(w / total)[:, None]
-        gram = (torch.as_tensor(table) @ torch.as_tensor(table.T)).numpy()
-    total_variance = float(np.trace(gram))
-    variances, axes = _leading_eigenvectors(gram, n_axes)
-    if n_columns > n_rows:
-        axes = table.T @ axes
-        axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
-    return variances, axes * axis_signs(axes), total_variance
 
 
 def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:

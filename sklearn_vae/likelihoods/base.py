@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -68,8 +69,7 @@ class Likelihood(ABC):
     @property
     def decoded_sizes(self) -> tuple[int, ...]:
         """Sizes of the parameters that depend on z, which the decoder returns."""
-        sizes = zip(self.param_sizes, self.depends_on_z, strict=True)
-        return tuple(size for size, depends in sizes if depends)
+        return tuple(compress(self.param_sizes, self.depends_on_z))
 
     @abstractmethod
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
@@ -83,9 +83,7 @@ class Likelihood(ABC):
         per_column = self.log_prob_per_column(params, x)
         return (per_column if observed is None else per_column * observed).sum(-1)
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-density of the rows in each component of a mixture.
 
         Parameters are (M, C, n size), rows (M, B, n width) with zeros where values are missing, and
@@ -137,9 +135,7 @@ class Likelihood(ABC):
         return (weights[..., None] * self.mean(params)).sum((0, 1))  # (B, n width)
 
     @abstractmethod
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
 
     @abstractmethod

@@ -1,7 +1,4 @@
-"""Joint likelihood of the columns of a row, and limits of their samples.
-
-Arrays are PyTorch's tensors, or in the runtime numpy's; so are the likelihoods.
-"""
+"""Joint likelihood of the columns of a row, and limits of their samples."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise, repeat
@@ -9,8 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split
-from sklearn_vae.numerics.functional import unbounded
+from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split, unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND, MAX_REDRAWS, NO_LEAST
 
 Parameters = Sequence[Array]
@@ -246,10 +242,7 @@ class Columnwise:
         return concatenate(self._each("log_prob_per_column", params, self.split_blocks(x)))
 
     def residual(self, params: Sequence[Parameters], x: Array) -> Array:
-        """Residual of each value: of normal distributions, the difference from the mean.
-
-        Of other likelihoods it is the deviance residual. (..., n_columns) -> (..., n).
-        """
+        """Difference from the normal mean, or deviance residual: (..., n_columns) -> (..., n)."""
         return concatenate(self._each("residual", params, self.split_blocks(x)))
 
     def mean(self, params: Sequence[Parameters]) -> Array:
@@ -266,7 +259,11 @@ class Columnwise:
 
     def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
-        return concatenate(self._each("sample", params, repeat(generator), self._limits()))
+        limits: list[Limits | None] = [None] * len(self.blocks)
+        if self.limits is not None:
+            ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
+            limits = [Limits._make(part[i:j] for part in self.limits) for i, j in ends]
+        return concatenate(self._each("sample", params, repeat(generator), limits))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
         """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
@@ -281,10 +278,3 @@ class Columnwise:
                 else:
                     free.append(offset)
         return concatenate(slopes), concatenate(offsets), concatenate(free)
-
-    def _limits(self) -> list[Limits | None]:
-        """Limits of each block's columns."""
-        if self.limits is None:
-            return [None] * len(self.blocks)
-        ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
-        return [Limits._make(part[first:last] for part in self.limits) for first, last in ends]

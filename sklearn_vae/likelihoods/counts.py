@@ -16,8 +16,16 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.numerics.array_api import Array, in_double, lgamma, namespace, softplus
-from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
+from sklearn_vae.numerics.array_api import (
+    Array,
+    bounded,
+    bounded_slope,
+    in_double,
+    lgamma,
+    namespace,
+    softplus,
+    unbounded,
+)
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
@@ -119,9 +127,7 @@ class Poisson(Counts):
         residual = self._counts(x) - self._rate(params)
         return residual * bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         return self._roots(draw_poisson(self._rate(params), generator))
 
@@ -159,28 +165,19 @@ class NegativeBinomial(Counts):
 
     unit: float = field(default=1.0, repr=False)
 
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The mean depends on z, the shape does not."""
-        return True, False
-
-    @staticmethod
-    def _log_shape(raw: Array) -> Array:
-        return bounded(raw, LOG_SHAPE_BOUND)
+    depends_on_z = True, False  # the mean does, the shape does not
 
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
-        log_shape = self._log_shape(params[1])
+        log_shape = bounded(params[1], LOG_SHAPE_BOUND)
         shape, log_sum = xp.exp(log_shape), xp.logaddexp(log_rate, log_shape)
         log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         xp, rate = namespace(params[0]), self._rate(params)
-        shape = xp.broadcast_to(xp.exp(self._log_shape(params[1])), rate.shape)
+        shape = xp.broadcast_to(xp.exp(bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
         mixed_rate = draw_gamma(shape, generator) * (rate / shape)
         return self._roots(draw_poisson(mixed_rate, generator))
@@ -193,7 +190,7 @@ class NegativeBinomial(Counts):
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
-        log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
+        log_rate, log_shape = self._log_rate(params), bounded(params[1], LOG_SHAPE_BOUND)
         root = namespace(log_rate).exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 

@@ -27,15 +27,14 @@ from sklearn_vae.numerics.array_api import (
     log_softmax,
     logsumexp,
     namespace,
+    one_hot,
     pad,
     sigmoid,
     softmax,
     softplus,
     take_along,
-    to_dtype,
     unflatten,
 )
-from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -74,9 +73,7 @@ class Bernoulli(Likelihood):
         """Most probable value: (..., n)."""
         return self.mean(params).round()
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self.mean(params)
         return as_type(draw_uniform(probability, generator) < probability, probability)
@@ -157,9 +154,7 @@ class Categorical(Likelihood):
         probability = self._probabilities(params)
         return one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n K)."""
         probability = self._probabilities(params)
         return one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
@@ -168,9 +163,7 @@ class Categorical(Likelihood):
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
         return [linear_logits(loadings, loc)]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         # a missing value has no class, which is a row of zeros
         return flatten(log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
@@ -210,31 +203,24 @@ class Ordinal(Likelihood):
     Ordinal(n_classes=5)
     """
 
+    depends_on_z = True, False  # the location does, the thresholds do not
+
     n_classes: int
 
     def __post_init__(self) -> None:
         check_integer(self, "n_classes", self.n_classes, 2)
 
     @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The location depends on z, the thresholds do not."""
-        return True, False
-
-    @property
     def param_sizes(self) -> tuple[int, ...]:
         """One location, and a threshold between any two classes."""
         return 1, self.n_classes - 1
 
-    def _thresholds(self, raw: Array) -> Array:
-        """Thresholds from the first one and raw gaps: (..., n (K-1)) -> (..., n, K-1)."""
-        raw = unflatten(raw, self.n_classes - 1)
-        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
-        return concatenate([raw[..., :1], gaps]).cumsum(-1)
-
     def _log_probabilities(self, params: Parameters) -> Array:
         """Log-probability of each class: (..., n, K)."""
-        xp, (loc, raw) = namespace(params[0]), params
-        distance = self._thresholds(raw) - loc[..., None]  # (..., n, K-1)
+        xp, loc, raw = namespace(params[0]), params[0], unflatten(params[1], self.n_classes - 1)
+        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
+        thresholds = concatenate([raw[..., :1], gaps]).cumsum(-1)  # (..., n, K-1)
+        distance = thresholds - loc[..., None]
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
         log_up_to = pad(-softplus(-distance), 0, 1)
         log_from = pad(-softplus(distance), 1, 0)
@@ -245,12 +231,8 @@ class Ordinal(Likelihood):
         return namespace(params[0]).exp(self._log_probabilities(params))
 
     def _class_of(self, x: Array) -> Array:
-        classes = to_dtype((x * (self.n_classes - 1)).round(), namespace(x).int64)
+        classes = as_type((x * (self.n_classes - 1)).round(), namespace(x).int64)
         return classes.clip(0, self.n_classes - 1)
-
-    def _one_hot(self, x: Array) -> Array:
-        """One-hot codes of the values: (..., n) -> (..., n, K)."""
-        return one_hot(self._class_of(x), self.n_classes, x.dtype, flat=False)
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
@@ -271,9 +253,7 @@ class Ordinal(Likelihood):
         median = (up_to < 0.5 * up_to[..., -1:]).sum(-1)
         return as_type(median, probability) / (self.n_classes - 1)
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self._probabilities(params)
         classes = draw_classes(probability, generator)
@@ -303,7 +283,7 @@ class Ordinal(Likelihood):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
-        codes = self._one_hot(x.nan_to_num())
+        codes = one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype, flat=False)
         codes[x.isnan()] = math.nan
         frequency = unflatten(weighted_mean(flatten(codes), weights), self.n_classes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)

@@ -21,11 +21,11 @@ from sklearn_vae.numerics.array_api import (
     log_softmax,
     logsumexp,
     namespace,
+    one_hot,
     pad,
     softmax,
     unflatten,
 )
-from sklearn_vae.numerics.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
@@ -82,9 +82,7 @@ class OneHot(Bernoulli):
             return (x * params[0]).sum(-1) - logsumexp(logit, -1).sum(-1)
         return logsumexp(log_softmax(logit) + self._log_possible(x, observed), -1).sum(-1)
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-probability of the rows in each component, of complete ones as a product."""
         if observed is not None:
             return super().log_prob_by_component(params, x, observed)
@@ -118,9 +116,7 @@ class OneHot(Bernoulli):
         logit = self._with_none(params[0])
         return self._of_columns(one_hot(logit.argmax(-1), logit.shape[-1], logit.dtype, flat=False))
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         p = softmax(self._with_none(params[0]), -1)
         codes = one_hot(draw_classes(p, generator), p.shape[-1], p.dtype, flat=False)

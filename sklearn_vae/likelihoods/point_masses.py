@@ -20,15 +20,17 @@ from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
 from sklearn_vae.numerics.array_api import (
     Array,
+    bounded,
     concatenate,
     flatten,
     log_softmax,
     logsumexp,
     namespace,
+    one_hot,
     pad,
+    unbounded,
     unflatten,
 )
-from sklearn_vae.numerics.functional import bounded, one_hot, unbounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -61,6 +63,8 @@ class ZeroInflated(Likelihood):
     """
 
     scale_param: ClassVar[int] = 2
+    input_width = 1  # the number, which says which spike it is
+    depends_on_z = True, True, True  # logits, location and scale
 
     n_spikes: int
 
@@ -71,16 +75,6 @@ class ZeroInflated(Likelihood):
     def width(self) -> int:
         """One number per spike, and one for the density."""
         return self.n_spikes + 1
-
-    @property
-    def input_width(self) -> int:
-        """The number, which says which spike it is."""
-        return 1
-
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """Logits, location and scale depend on z."""
-        return True, True, True
 
     @property
     def param_sizes(self) -> tuple[int, ...]:
@@ -135,9 +129,7 @@ class ZeroInflated(Likelihood):
         number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clip(min=1e-30)
         return flatten(concatenate([weight[..., :-1], number[..., None]]))
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n (S + 1))."""
         index = draw_classes(self._weights(params), generator)
         codes = one_hot(index, self.width, params[1].dtype, flat=False)
@@ -158,9 +150,7 @@ class ZeroInflated(Likelihood):
             (namespace(loc).zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
         ]
 
-    def log_prob_by_component(
-        self, params: Parameters, x: Array, observed: Array | None = None
-    ) -> Array:
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-density of the rows in each component, as matrix products: (M, C, B)."""
         xp, (_, loc, raw) = namespace(x), params
         log_weight = self._log_weights(params)  # (M, C, k, S + 1)

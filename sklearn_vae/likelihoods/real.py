@@ -10,8 +10,13 @@ import numpy as np
 from sklearn_vae.likelihoods.base import Likelihood, LinearParameters, weighted_moments
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters, sample_truncated
 from sklearn_vae.likelihoods.draws import Generator, draw_normal
-from sklearn_vae.numerics.array_api import Array, detach, namespace
-from sklearn_vae.numerics.functional import bounded, bounded_slope, unbounded
+from sklearn_vae.numerics.array_api import (
+    Array,
+    bounded,
+    bounded_slope,
+    namespace,
+    unbounded,
+)
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -62,7 +67,9 @@ class Gaussian(Likelihood):
         return not isinstance(self.scale, str)
 
     def _log_scale(self, raw: Array) -> Array:
-        return bounded(detach(raw) if self.has_fixed_scale else raw, LOG_SCALE_BOUND)
+        if self.has_fixed_scale and not isinstance(raw, np.ndarray):
+            raw = raw.detach()
+        return bounded(raw, LOG_SCALE_BOUND)
 
     def has_density(self, x: Array) -> Array:
         """Mask of the numbers, all of which have a normal density: (..., n) -> (..., n)."""
@@ -96,9 +103,7 @@ class Gaussian(Likelihood):
         """Difference of each value from the mean: (..., n) -> (..., n)."""
         return x - params[0]
 
-    def sample(
-        self, params: Parameters, generator: Generator, limits: Limits | None = None
-    ) -> Array:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         loc, raw = params
         scale = namespace(raw).exp(self._log_scale(raw))
@@ -117,11 +122,9 @@ class Gaussian(Likelihood):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the mean and one of the standard deviation."""
         (_, raw), (mean_slope, raw_slope), xp = params, slopes, namespace(slopes[0])
-        log_scale_slope = (
-            raw_slope * bounded_slope(raw, LOG_SCALE_BOUND) * (not self.has_fixed_scale)
-        )
+        of_scale = bounded_slope(raw, LOG_SCALE_BOUND) * (not self.has_fixed_scale)
         mean_slope = mean_slope * xp.exp(-self._log_scale(raw))
-        return xp.stack([mean_slope, math.sqrt(2) * log_scale_slope], -1)
+        return xp.stack([mean_slope, math.sqrt(2) * (raw_slope * of_scale)], -1)
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Means and standard deviations, unless the scale is fixed."""

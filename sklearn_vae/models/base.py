@@ -1,11 +1,10 @@
 """The forward pass of a VAE, of PyTorch's tensors or numpy's arrays; and the VAE of arrays.
 
-Shapes: M members, K draws, B rows, l latent dimensions. PyTorch is not imported: ``runtime`` needs
-none.
+Shapes: M members, K draws, B rows, l latent dimensions.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from sklearn_vae.numerics.array_api import (
     Array,
     as_array,
     concatenate,
+    impute_by_factors,
     namespace,
     pad,
     take,
     zeros,
 )
-from sklearn_vae.numerics.functional import impute_by_factors
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.priors import Prior, PriorDistribution
 
@@ -60,8 +59,7 @@ class BaseVAE:
 
     def encode(self, x: Array) -> Array:
         """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, n_params)."""
-        params: Array = self.encoder(self.encoder_input(x))
-        return params
+        return self.encoder(self.encoder_input(x))
 
     def encoder_input(self, x: Array) -> Array:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
@@ -81,8 +79,7 @@ class BaseVAE:
 
     def posterior_params(self, x: Array) -> tuple[Array, Array]:
         """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
-        params: tuple[Array, Array] = self.posterior.split(self.encode(x))
-        return params
+        return self.posterior.split(self.encode(x))
 
     def prior_distribution(self) -> PriorDistribution:
         """p(z), with ``log_prob`` and ``sample``."""
@@ -90,22 +87,22 @@ class BaseVAE:
         return self.prior.distribution(weights, self.posterior_params)
 
     def decode(self, z: Array, x: Array | None = None) -> list[list[Array]]:
-        """Parameters of p(x|z): (M, K, B, l) -> arrays (M, K, B, columns of a block).
+        """Parameters of p(x|z): (M, K, B or 1, l) -> arrays (M, K, B or 1, columns of a block).
 
         Rows x (M, B, n_columns + n_conditions) provide the conditions, and the previous time steps
         of an autoregressive decoder, in which NaN is 0.
         """
-        xp, inputs, (n_members, n_draws, n_rows, _) = namespace(z), [z], z.shape
+        xp, inputs, n_columns = namespace(z), [z], self.likelihood.n_columns
         if x is not None and self.architecture.decodes_per_row:
-            shape = n_members, n_draws, n_rows, x.shape[-1]
-            rows, n_columns = xp.nan_to_num(x)[:, None], self.likelihood.n_columns
-            rows = xp.broadcast_to(rows, shape)
+            shape = *z.shape[:2], x.shape[1]
+            rows = xp.broadcast_to(xp.nan_to_num(x)[:, None], (*shape, x.shape[2]))
+            z = xp.broadcast_to(z, (*shape, z.shape[3]))
             inputs = [concatenate([z, rows[..., n_columns:]])]
             if self.decoder.is_autoregressive:
                 inputs.append(rows[..., :n_columns])
-        flat = (part.reshape(n_members, n_draws * n_rows, part.shape[-1]) for part in inputs)
+        flat = (part.reshape(len(z), z.shape[1] * z.shape[2], part.shape[-1]) for part in inputs)
         out = xp.maximum(self.decoder(*flat), self.least_outputs)
-        out = out.reshape(n_members, n_draws, n_rows, out.shape[-1])
+        out = out.reshape(*z.shape[:3], out.shape[-1])
         free = xp.maximum(self.free, self.least_free)
         return self.likelihood.split(out, free[:, None])
 
@@ -166,11 +163,3 @@ class ArrayVAE(BaseVAE):
             parts = ("loc", "loadings", "precision", "slopes")[: 3 + bool(self.n_conditions)]
             filler = {name: weights[f"filler.{name}"] for name in parts}
             self.filler = partial(impute_by_factors, **filler)
-
-    def prior_distribution(self) -> PriorDistribution:
-        """p(z), with ``log_prob``."""
-        return self._prior
-
-    @cached_property
-    def _prior(self) -> PriorDistribution:
-        return super().prior_distribution()

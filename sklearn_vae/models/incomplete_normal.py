@@ -1,7 +1,4 @@
-"""Normal distributions of rows with missing values: marginals and conditional means.
-
-Arrays are PyTorch's tensors, or in the runtime numpy's.
-"""
+"""Normal distributions of rows with missing values: marginals and conditional means."""
 
 from typing import NamedTuple
 

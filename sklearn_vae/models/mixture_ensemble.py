@@ -1,8 +1,7 @@
 """Weighted mixture of fitted ``MixtureVAE`` models: all components of all members together.
 
-Arrays are PyTorch's tensors, or in the runtime numpy's. N codes are stored as (d, N), features
-first, which is faster in both libraries. The weights are those of
-:class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
+N codes are stored as (d, N), features first, which is faster in both libraries. The weights are
+those of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, where the model is documented.
 """
 
 import math
@@ -24,9 +23,9 @@ from sklearn_vae.numerics.array_api import (
     argsort,
     as_array,
     as_type,
+    bounded,
     concatenate,
     diagonal_matrix,
-    empty,
     log_softmax,
     namespace,
     softmax,
@@ -34,7 +33,6 @@ from sklearn_vae.numerics.array_api import (
     take,
     zeros,
 )
-from sklearn_vae.numerics.functional import bounded
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -245,7 +243,7 @@ class MixtureEnsemble:
             standard[:, incomplete], log_scale[:, incomplete] = (
                 part.swapaxes(0, 1) for part in marginal
             )
-            # ``log_prob_of`` subtracts a constant of all columns
+            # ``log_normal`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
         return standard, log_scale, params, log_det
 
@@ -266,15 +264,6 @@ class MixtureEnsemble:
         )
         return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
 
-    def log_prob_of(self, parts: Sequence[Array], others: Array, observed: Array | None) -> Array:
-        """Log p(x|z, c) in nats, of ``standardize``'s parts and the other columns: (N,)."""
-        standard, log_scale, params, log_det = parts
-        log_prob = log_normal(standard, log_scale, log_det, 0)
-        if not self.others.blocks:
-            return log_prob
-        blocks = self.others.split_params(params.swapaxes(0, 1))
-        return log_prob + self.others.log_prob(blocks, others, observed)
-
     # -- samples and missing values --------------------------------------------------
 
     def conditional(
@@ -293,8 +282,8 @@ class MixtureEnsemble:
         white = shift.swapaxes(0, 1)
         whiten, root = self.whiten[component], self._root(log_scale, mix, component)
         if generator is not None:
-            white = white + _solve(root, draw_normal(white, generator))
-        start = self.loc[component] + _solve(whiten, white)  # a draw, or the mean
+            white = white + solve_lower(root, draw_normal(white, generator))
+        start = self.loc[component] + solve_lower(whiten, white)  # a draw, or the mean
         if not self.architecture.is_independent and observed.any():
             # values that are missing move with those that are observed
             residual = xp.where(observed, real - start, 0.0)
@@ -304,7 +293,7 @@ class MixtureEnsemble:
     def sample_given(self, x: Array, z: Array, component: Array, generator: Generator) -> Array:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
         order = argsort(component, 0)  # codes of a member lie together
-        rows, step = empty(x.shape, x), self.codes_per_chunk(is_complete=False)
+        rows, step = zeros(x.shape, x), self.codes_per_chunk(is_complete=False)
         for part in batches(len(x), step):
             at = order[part]
             real, params = self.conditional(x[at], z[at], component[at], generator)
@@ -326,8 +315,8 @@ class MixtureEnsemble:
 
     def _draw_rows(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows: (n_rows, n_columns)."""
-        z = draw_normal(empty((n_rows, self.architecture.n_components), self.loc), generator)
-        uniform = draw_uniform(empty((n_rows,), self.loc), generator)
+        z = draw_normal(zeros((n_rows, self.architecture.n_components), self.loc), generator)
+        uniform = draw_uniform(zeros((n_rows,), self.loc), generator)
         ends = softmax(self.log_weight, 0).cumsum(0)[:-1]
         component = namespace(ends).searchsorted(ends, uniform, side="right")
         missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan
@@ -366,8 +355,3 @@ def log_normal(standard: Array, log_scale: Array, log_det: Array, axis: int) -> 
 def _matrices(roots: Array) -> Array:
     """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
     return roots if roots.ndim == 3 else diagonal_matrix(roots)
-
-
-def _solve(root: Array, x: Array) -> Array:
-    """Undo a whitening: lower triangular (N, d, d) or diagonal (N, d), (N, d) -> (N, d)."""
-    return x / root if root.ndim == 2 else solve_lower(root, x)

@@ -127,7 +127,7 @@ class EM:
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
         # other columns with zeros for missing values, and their mask: None if none is missing
-        self.known_others = self.likelihood.split_missing(self.others)
+        self.observed_others = self.likelihood.split_missing(self.others)
         # without a fit, missing values have the columns' own moments
         self.loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 
@@ -213,13 +213,22 @@ class EM:
         self.rows = rows
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
-        """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
-        if not (shrinks and self.is_full and self.filled.shape[1]):
+        """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to.
+
+        It is shrunk towards a multiple of the identity, as by Ledoit and Wolf.
+        """
+        n_columns, total = self.filled.shape[1], self.row_weight.sum()
+        if not (shrinks and self.is_full and n_columns):
             return self._covariance
-        smallest = MIN_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
-        covariance = self._covariance[0] - smallest
-        residual = self.rows[0] - self.loc[0]
-        return (_ledoit_wolf(covariance, residual, self.row_weight) + smallest)[None]
+        eye = torch.eye(n_columns, dtype=self.filled.dtype)
+        covariance, residual = self._covariance[0] - MIN_VARIANCE * eye, self.rows[0] - self.loc[0]
+        mean = covariance.trace() / n_columns
+        distance = (covariance - mean * eye).square().sum()
+        spread = self.row_weight @ residual.square().sum(1).square() / total
+        excess = (spread - covariance.square().sum()) / total
+        shrinkage = (excess / distance).clamp(0, 1) if distance > 0 else 0.0
+        shrunk = (1 - shrinkage) * covariance + shrinkage * mean * eye
+        return (shrunk + MIN_VARIANCE * eye)[None]
 
     # -- expectation -----------------------------------------------------------------
 
@@ -229,7 +238,7 @@ class EM:
         if not self.likelihood.blocks:
             return log_joint
         params = self.likelihood.split_params(self.params[None])
-        others, observed = self.known_others
+        others, observed = self.observed_others
         n_values = max(len(self.likelihood.value_widths), MIN_VALUES)
         n_rows = rows_in_memory(len(self.weight) * n_values)
         for first in range(0, len(others), n_rows):
@@ -304,17 +313,6 @@ def _completed(variance: Tensor, counts: Tensor, table_variance: Tensor) -> Tens
     missing = (MIN_COMPONENT_ROWS - counts).clamp(min=0)
     completed = (counts * variance + missing * table_variance) / (counts + missing)
     return torch.where(missing > 0, completed, variance)
-
-
-def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
-    """Shrink a covariance (d, d) towards a multiple of the identity, by centred rows (n, d)."""
-    n_columns, total = len(covariance), weight.sum()
-    eye = torch.eye(n_columns, dtype=covariance.dtype)
-    mean = covariance.trace() / n_columns
-    distance = (covariance - mean * eye).square().sum()
-    spread = weight @ residual.square().sum(1).square() / total - covariance.square().sum()
-    shrinkage = (spread / total / distance).clamp(0, 1) if distance > 0 else 0.0
-    return (1 - shrinkage) * covariance + shrinkage * mean * eye
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:

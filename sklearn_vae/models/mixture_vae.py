@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP
@@ -118,8 +118,13 @@ class MixtureVAE(StackedModule):
             for part in (row.real_observed, row.others, row.others_observed)
         )
         decoded = model.decode_codes(z.flatten(0, 2), component)
-        parts = model.standardize(white.movedim(1, 0).flatten(1), decoded, component, observed)
-        log_prob = model.log_prob_of(parts, others, others_observed)
+        standard, log_scale, params, log_det = model.standardize(
+            white.movedim(1, 0).flatten(1), decoded, component, observed
+        )
+        log_prob = log_normal(standard, log_scale, log_det, 0)
+        if self.others.blocks:
+            blocks = self.others.split_params(params.mT)
+            log_prob = log_prob + self.others.log_prob(blocks, others, others_observed)
         return Draws(z, log_prob.view_as(chosen), log_c + self.prior.log_prob(z) - log_q)
 
     def draw_components(
@@ -131,9 +136,9 @@ class MixtureVAE(StackedModule):
         """
         white, log_density = whitening(row)
         log_pi = self.mixture_logit.log_softmax(-1).mT  # (M, C, 1)
-        log_share = (log_density + log_pi.detach()).log_softmax(1)
-        chosen = draw_components(log_share.exp(), noise).contiguous()
-        return chosen, pick(white, chosen), pick(log_pi - log_share, chosen)
+        log_q = (log_density + log_pi.detach()).log_softmax(1)
+        chosen = draw_components(log_q.exp(), noise).contiguous()
+        return chosen, pick(white, chosen), pick(log_pi - log_q, chosen)
 
     # -- initialization ---------------------------------------------------------------
 
@@ -160,13 +165,6 @@ class MixtureVAE(StackedModule):
         self.log_det[member].copy_(diagonal.log().sum(-1))
         self.params[member].copy_(torch.as_tensor(mixture.params))
         self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
-
-    # -- members ---------------------------------------------------------------------
-
-    def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``."""
-        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
-        return [*networks, self.shears, self.mixture_logit]
 
 
 class Whitening:

@@ -36,18 +36,16 @@ class StackedModule(nn.Module):
         return len(next(self.parameters()))
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the parameters."""
-        return next(self.parameters()).dtype
-
-    @property
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(self.parameters()).device
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``."""
-        raise NotImplementedError
+        """All parameters in the order of ``flat``: those of the networks first."""
+        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
+        named = self.named_parameters()
+        others = (param for name, param in named if not name.startswith(("encoder.", "decoder.")))
+        return [*networks, *others]
 
     def reset_parameters(self, member: int, seed: int) -> None:
         """Initialize one member's hidden layers at random."""
@@ -80,7 +78,8 @@ class StackedModule(nn.Module):
         self.decays = torch.zeros_like(self.flat[0])
         matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}
         inputs = {id(weight) for weight in self.encoder.input_weights()}
-        max_input_lr = self._max_input_lr()
+        n_inputs = self.architecture.n_input_values
+        max_input_lr = MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
         self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}
         position = 0
@@ -95,11 +94,6 @@ class StackedModule(nn.Module):
             param.data = self.flat[:, position:end].view(param.shape)
             param.grad = self.flat_grad[:, position:end].view(param.shape)
             position = end
-
-    def _max_input_lr(self) -> float:
-        """Limit of the learning rate of the encoder's input weights."""
-        n_inputs = self.architecture.n_input_values
-        return MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters, by name, with a member axis of 1."""

@@ -45,10 +45,8 @@ class VAE(BaseVAE, StackedModule):
         if self.selected_inputs is not None:
             self.selected_inputs = torch.as_tensor(self.selected_inputs)
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
-        network = architecture.network
-        layout = architecture.layout
-        self.encoder = network.build_encoder(n_members, layout)
-        self.decoder = network.build_decoder(n_members, layout)
+        self.encoder = architecture.network.build_encoder(n_members, architecture.layout)
+        self.decoder = architecture.network.build_decoder(n_members, architecture.layout)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.param_shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(
@@ -220,13 +218,6 @@ class VAE(BaseVAE, StackedModule):
         """
         for name, value in self.prior.initial_params(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
-
-    # -- weights ---------------------------------------------------------------------
-
-    def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``."""
-        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
-        return [*networks, self.free, *self.prior_weights.values()]
 
 
 @singledispatch

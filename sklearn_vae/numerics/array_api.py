@@ -1,6 +1,7 @@
 """Functions of PyTorch's tensors and of numpy's arrays, for code that the numpy runtime shares.
 
-Most functions that these need have the same name and arguments in both libraries.
+Most functions that these need have the same name and arguments in both libraries. Files of such
+code do not import PyTorch.
 """
 
 import math
@@ -27,19 +28,11 @@ def arange(n: int, like: Array) -> Array:
     return namespace(like).arange(n, device=like.device)
 
 
-def as_type(x: Array, like: Array) -> Array:
-    """Convert an array to dtype and device of another one."""
-    return x.astype(like.dtype, copy=False) if isinstance(x, np.ndarray) else x.to(like)
-
-
-def to_dtype(x: Array, dtype: Any) -> Array:
-    """Convert an array to a dtype of its library."""
-    return x.astype(dtype, copy=False) if isinstance(x, np.ndarray) else x.to(dtype)
-
-
-def detach(x: Array) -> Array:
-    """Return an array through which no gradient flows back."""
-    return x if isinstance(x, np.ndarray) else x.detach()
+def as_type(x: Array, like: Any) -> Array:
+    """Convert an array to dtype and device of another one, or to a dtype of its library."""
+    if not isinstance(x, np.ndarray):
+        return x.to(like)
+    return x.astype(like.dtype if isinstance(like, np.ndarray) else like, copy=False)
 
 
 def take(x: Array, indices: Array, axis: int) -> Array:
@@ -165,11 +158,6 @@ def as_array(x: np.ndarray, like: Array) -> Array:
     return x if isinstance(like, np.ndarray) else namespace(like).as_tensor(x, device=like.device)
 
 
-def empty(shape: tuple[int, ...], like: Array) -> Array:
-    """Return an array without values, with dtype and device of another one."""
-    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
-
-
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
     """Return an array of zeros, with dtype and device of another one."""
     return np.zeros(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_zeros(shape)
@@ -180,12 +168,6 @@ def in_double(x: Array) -> Array:
     if isinstance(x, np.ndarray):
         return x.astype(np.float64, copy=False)
     return x.float() if x.device.type == "mps" else x.double()
-
-
-def sum_last(x: Array) -> Array:
-    """Sum along the last axis, as a product: both libraries are slow along short axes."""
-    n = x.shape[-1]
-    return x @ (np.ones(n, x.dtype) if isinstance(x, np.ndarray) else x.new_ones(n))
 
 
 def affine(bias: Array, weight: Array, x: Array) -> Array:
@@ -235,7 +217,68 @@ def cholesky_solve(lower: Array, x: Array) -> Array:
 
 
 def solve_lower(root: Array, x: Array) -> Array:
-    """Solve lower triangular systems: (..., d, d), (..., d) -> (..., d)."""
+    """Solve lower triangular or diagonal systems: (..., d, d) or (..., d), (..., d) -> (..., d)."""
+    if root.ndim == x.ndim:
+        return x / root
     if isinstance(x, np.ndarray):
         return np.linalg.solve(root, x[..., None])[..., 0]
     return namespace(x).linalg.solve_triangular(root, x[..., None], upper=False)[..., 0]
+
+
+def bounded(raw: Array, bound: float) -> Array:
+    """Map raw numbers into (-bound, bound), by tanh."""
+    if isinstance(raw, np.ndarray):
+        return bound * np.tanh(raw / bound)
+    # tanh(a) = 2 sigmoid(2 a) - 1: torch's tanh takes three times as long
+    return 2 * bound * namespace(raw).sigmoid(raw * (2 / bound)) - bound
+
+
+def bounded_slope(raw: Array, bound: float) -> Array:
+    """Compute the derivative of ``bounded``."""
+    xp = namespace(raw)
+    return 1 - xp.square(xp.tanh(raw / bound))
+
+
+def unbounded(value: Array, bound: float) -> Array:
+    """Invert ``bounded``."""
+    return bound * namespace(value).arctanh((value / bound).clip(-0.999, 0.999))
+
+
+def log_mean_exp(values: Array, dim: int) -> Array:
+    """Log of the mean of exp(values) along one dimension."""
+    return logsumexp(values, dim) - math.log(values.shape[dim])
+
+
+def one_hot(chosen: Array, n_classes: int, dtype: Any, *, flat: bool = True) -> Array:
+    """One-hot encode classes (..., V): (..., V C), or (..., V, C) if not ``flat``."""
+    codes = as_type(chosen[..., None] == arange(n_classes, like=chosen), dtype)
+    return flatten(codes) if flat else codes
+
+
+def impute_by_factors(
+    x: Array,
+    observed: Array,
+    conditions: Array | None,
+    loc: Array,
+    loadings: Array,
+    precision: Array,
+    slopes: Array | None = None,
+) -> Array:
+    """Replace values that are not observed by their conditional means in a factor model.
+
+    Rows and their mask are (M, B, d), loadings (M, k, d), means and precisions of the residuals
+    (M, 1, d). Slopes (M, n_conditions, d) are those of the means in the conditions.
+    """
+    xp, n_factors = namespace(x), loadings.shape[1]
+    if slopes is not None and conditions is not None:
+        loc = loc + conditions @ slopes
+    precision = observed * precision  # (M, B, d)
+    residual = xp.where(observed, x - loc, 0.0) * precision
+    products = loadings[:, :, None] * loadings[:, None]  # (M, k, k, d)
+    products = products.reshape(len(loadings), n_factors**2, loadings.shape[2])
+    information = precision @ products.swapaxes(1, 2)
+    information = information.reshape(*precision.shape[:2], n_factors, n_factors)
+    information = information + as_type(xp.eye(n_factors), x)
+    score = (residual @ loadings.swapaxes(1, 2))[..., None]  # (M, B, k, 1)
+    factors = xp.linalg.solve(information, score)[..., 0]
+    return xp.where(observed, x, loc + factors @ loadings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.objectives.base import LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable

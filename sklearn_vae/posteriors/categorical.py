@@ -11,8 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace
-from sklearn_vae.numerics.functional import one_hot
+from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace, one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.gaussian import (
@@ -177,7 +176,7 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
     def mean(self, params: Array) -> Array:
         """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
         log_probs, rest = self._split_params(params)
-        return self._join(log_probs.exp(), self.gaussian.mean(rest))
+        return concatenate([log_probs.exp().flatten(-2), self.gaussian.mean(rest)])
 
     def rsample(self, params: Array, noise: Array) -> Array:
         """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
@@ -186,11 +185,18 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """
         log_probs, rest = self._split_params(params)
         for_classes, for_rest = self._split(noise)
+        torch = namespace(noise)
         if params.requires_grad:
-            codes = self._rsample_relaxed(log_probs, for_classes)
-        else:
-            codes = self._sample_one_hot(log_probs, for_classes)
-        return self._join(codes, self.gaussian.rsample(rest, for_rest))
+            # the smallest number that has a finite logarithm and gradient
+            tiny = torch.finfo(noise.dtype).tiny
+            gumbel = -(-torch.special.log_ndtr(for_classes)).clamp_min(tiny).log()
+            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
+        else:  # by the inverse CDF, so that Sobol points stay evenly spread
+            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
+            uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+            classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
+            codes = one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
+        return concatenate([codes.flatten(-2), self.gaussian.rsample(rest, for_rest)])
 
     def enumerate_codes(self, like: Array) -> Array:
         """All one-hot codes: (1, n_codes, 1, l)."""
@@ -213,25 +219,6 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
         logits, rest = self._split(params)
         return logits.log_softmax(-1), rest
-
-    def _rsample_relaxed(self, log_probs: Array, normal: Array) -> Array:
-        """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
-        # the smallest number that has a finite logarithm and gradient
-        torch = namespace(normal)
-        tiny = torch.finfo(normal.dtype).tiny
-        gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(tiny).log()
-        return ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
-
-    def _sample_one_hot(self, log_probs: Array, normal: Array) -> Array:
-        """Sample classes by the inverse CDF, so that Sobol points stay evenly spread."""
-        cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-        uniform = namespace(normal).special.ndtr(normal[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
-        classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
-        return one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
-
-    def _join(self, codes: Array, rest: Array) -> Array:
-        """Concatenate the one-hot codes of all variables and the other dimensions."""
-        return concatenate([codes.flatten(-2), rest])
 
 
 @serializable

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, cast
 
-from sklearn_vae.numerics.array_api import Array, concatenate, namespace
-from sklearn_vae.numerics.functional import bounded, unbounded
+from sklearn_vae.numerics.array_api import Array, bounded, concatenate, namespace, unbounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.priors import Prior

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.estimators.density import stacking_weights
-from sklearn_vae.inference.mixture_log_density import GivenComponent
+from sklearn_vae.inference.mixture_log_density import ComponentConditional
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 from sklearn_vae.models.architecture import Architecture
@@ -112,7 +112,7 @@ def exact_log_density(density, X, most=9, n=601):
     z = np.linspace(-most, most, n).repeat(len(X))[:, None]
     fitted, row = density._predictor(), np.tile(np.arange(len(X)), n)
     model, columns = fitted.backend(X).model, fitted.encoder
-    given, parts = GivenComponent(model, columns.transform(X)), []
+    given, parts = ComponentConditional(model, columns.transform(X)), []
     for component, log_weight in enumerate(model.log_weight):
         log_prob = given.log_likelihood(z, np.full(len(z), component), row)
         log_joint = (log_prob + stats.norm.logpdf(z[:, 0])).reshape(n, len(X))

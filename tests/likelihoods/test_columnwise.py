@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli as TorchBernoulli, Normal
 
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Poisson
+from sklearn_vae.likelihoods import Bernoulli, Columnwise, Gaussian
 from tests.likelihoods.conftest import draw
 
 MIXED = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 3), (Gaussian("per_row"), 1)])
@@ -90,24 +90,3 @@ def test_columnwise_initializes_each_block():
     torch.testing.assert_close(moved[:, real], (loc + loadings)[:, real])
     scales = [normal(*params[block]).stddev[0] for block in (0, 2)]
     torch.testing.assert_close(torch.cat(scales), scale[real])
-
-
-def test_the_density_of_incomplete_rows_is_that_of_the_observed_values():
-    """A value is missing with all numbers of its encoding."""
-    rows = Columnwise([(Gaussian(), 2), (Categorical(3), 1), (Poisson(), 1)])
-    outputs, free = draw(4, rows.n_decoder_outputs), draw(1, rows.n_free)
-    x = torch.cat([draw(4, 2), torch.eye(3).double()[[0, 1, 2, 0]], torch.ones(4, 1)], dim=1)
-    incomplete = x.clone()
-    incomplete[0, 1] = incomplete[1, 2:5] = incomplete[2, 5] = torch.nan
-    observed = rows.observed(incomplete)
-    params = rows.split(outputs, free)
-    per_column = rows.log_prob_per_column(params, x)
-    expected = (per_column * observed).sum(-1)
-
-    assert observed.tolist() == [
-        [True, False, True, True],
-        [True, True, False, True],
-        [True, True, True, False],
-        [True, True, True, True],
-    ]
-    torch.testing.assert_close(rows.log_prob(params, incomplete.nan_to_num(), observed), expected)

@@ -172,7 +172,7 @@ def test_log_prob_is_scipys(likelihood, rng):
 def test_samples_have_the_distribution(likelihood, generator):
     """Kolmogorov-Smirnov test of the probability integral transform, randomized at point masses."""
     params = [param.expand(20_000, -1) for param in draw_params(likelihood, 1)]
-    values = decode(likelihood, likelihood.sample(params, generator).numpy())
+    values = decode(likelihood, likelihood.sample(params, generator, None).numpy())
     _, below, at = reference(likelihood, params, values)
     pit = below + torch.rand(at.shape, generator=generator).numpy() * at
 
@@ -184,7 +184,8 @@ def test_samples_have_the_distribution(likelihood, generator):
 def test_samples_follow_from_their_generator(likelihood):
     """The same seed gives the same rows."""
     params = draw_params(likelihood, 2, 4)
-    first, again = (likelihood.sample(params, torch.Generator().manual_seed(1)) for _ in range(2))
+    generators = (torch.Generator().manual_seed(1) for _ in range(2))
+    first, again = (likelihood.sample(params, generator, None) for generator in generators)
 
     assert torch.equal(first, again)
 
@@ -194,7 +195,7 @@ def test_mean_is_that_of_many_samples(likelihood, generator):
     """Roots of counts have the root of the counts' mean."""
     params = draw_params(likelihood, 1)
     mean = likelihood.mean(params)[0]
-    x = likelihood.sample([param.expand(40_000, -1) for param in params], generator)
+    x = likelihood.sample([param.expand(40_000, -1) for param in params], generator, None)
     if isinstance(likelihood, ZeroInflated):  # the mean of the numbers is that of non-spikes
         x = x.unflatten(-1, (N, 3))
         is_number = 1 - x[..., :2].sum(-1)
@@ -315,7 +316,7 @@ def test_components_are_broadcast(likelihood, rng):
     x = encode(likelihood, draw_values(likelihood, (2, 5), rng)).clone()
     by_row = [param.unsqueeze(2) for param in params]
     complete = likelihood.log_prob(by_row, x.unsqueeze(1))
-    torch.testing.assert_close(likelihood.log_prob_by_component(params, x), complete)
+    torch.testing.assert_close(likelihood.log_prob_by_component(params, x, None), complete)
 
     missing = torch.as_tensor(rng.random((2, 5, N)) < 0.3)
     x[missing.repeat_interleave(likelihood.width, dim=-1)] = 0
@@ -331,7 +332,7 @@ def test_fisher_features_are_those_of_the_scores_covariance(likelihood, generato
     # the shape of counts, and a fixed scale
     left_out = 1 if likelihood in (NegativeBinomial(unit=0.5), Gaussian(0.5)) else None
     slopes = [0 * slope if k == left_out else slope for k, slope in enumerate(slopes)]
-    x = likelihood.sample(params, generator)
+    x = likelihood.sample(params, generator, None)
     step = 1e-4
     ahead, behind = (
         torch.stack(

@@ -53,11 +53,6 @@ def assert_same_distribution(actual, expected):
         assert ks_2samp(one, other, method="asymp").pvalue > 1e-3
 
 
-def no_limits():
-    infinite = np.full(N, np.inf)
-    return Limits(-infinite, infinite, np.empty((N, 0)), np.zeros(N))
-
-
 def test_every_likelihood_is_compared():
     """Its formulas are written for both libraries."""
     assert {type(likelihood) for likelihood in OBJECTS} == set(LIKELIHOODS.values())
@@ -67,7 +62,7 @@ def test_every_likelihood_is_compared():
 def test_log_densities_and_means_are_those_of_torch(likelihood):
     """One formula in two libraries: torch's results have their own tests."""
     params = random_params(likelihood)
-    x = likelihood.sample(params, torch.Generator().manual_seed(1))
+    x = likelihood.sample(params, torch.Generator().manual_seed(1), None)
     weights = torch.rand(MEMBERS, DRAWS, ROWS, generator=torch.Generator().manual_seed(2)).double()
     weights /= weights.sum((0, 1))
 
@@ -127,7 +122,7 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
 def test_densities_in_components_are_those_of_torch(likelihood, has_missing):
     """Of observed values, if some are missing."""
     params = [part.expand(MEMBERS, DRAWS, ROWS, -1)[:, :, 0] for part in random_params(likelihood)]
-    x = likelihood.sample(random_params(likelihood), torch.Generator().manual_seed(1))[:, 0]
+    x = likelihood.sample(random_params(likelihood), torch.Generator().manual_seed(1), None)[:, 0]
     observed = torch.arange(MEMBERS * ROWS * N).reshape(MEMBERS, ROWS, N) % 4 > 0
     x = x * observed.repeat_interleave(likelihood.width, -1) if has_missing else x
     masks = (observed.numpy(), observed) if has_missing else (None, None)
@@ -142,8 +137,8 @@ def test_samples_have_the_distribution_of_torch(likelihood):
     """Other random numbers, the same distribution in every encoded column."""
     params = [part[:1, :1] for part in random_params(likelihood, n_rows=1)]
     params = [part.expand(1, 4000, 1, -1) for part in params]
-    expected = likelihood.sample(params, torch.Generator().manual_seed(1)).reshape(4000, -1)
-    actual = likelihood.sample(arrays(params), np.random.default_rng(1), no_limits())
+    expected = likelihood.sample(params, torch.Generator().manual_seed(1), None).reshape(4000, -1)
+    actual = likelihood.sample(arrays(params), np.random.default_rng(1), None)
 
     assert_same_distribution(actual.reshape(4000, -1), expected.numpy())
 

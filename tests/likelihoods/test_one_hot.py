@@ -53,7 +53,7 @@ def test_all_rows_have_their_probability(likelihood, convert, logit):
     np.testing.assert_allclose(likelihood.log_prob(params, x), expected, rtol=1e-9)
     per_column = likelihood.log_prob_per_column(params, x)
     np.testing.assert_allclose(per_column.sum(-1), expected, rtol=1e-9)
-    components = likelihood.log_prob_by_component([convert(logit[None])], convert(ROWS[None, rows]))
+    components = likelihood.log_prob_by_component([convert(logit[None])], x[None], None)
     np.testing.assert_allclose(components[0], expected, rtol=1e-9)
 
 
@@ -124,9 +124,10 @@ def test_samples_have_the_probabilities(likelihood, library, logit):
     """Of whole rows."""
     params = np.repeat(logit[:1], 40_000, axis=0)
     if library == "numpy":
-        x = likelihood.sample([params], np.random.default_rng(0))
+        x = likelihood.sample([params], np.random.default_rng(0), None)
     else:
-        x = likelihood.sample([torch.as_tensor(params)], torch.Generator().manual_seed(0)).numpy()
+        generator = torch.Generator().manual_seed(0)
+        x = likelihood.sample([torch.as_tensor(params)], generator, None).numpy()
     index = (x @ 2.0 ** np.arange(N_GROUPS * SIZE)[::-1]).astype(int)
     frequency = np.bincount(index, minlength=len(ROWS)) / len(x)
 

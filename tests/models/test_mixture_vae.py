@@ -12,7 +12,10 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.mixture_log_density import GivenComponent, log_density as log_density_of
+from sklearn_vae.inference.mixture_log_density import (
+    ComponentConditional,
+    log_density as log_density_of,
+)
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -29,7 +32,7 @@ from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
 
 
@@ -460,7 +463,7 @@ def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
 
 def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monkeypatch):
     """Its value and its gradient at a code, with missing values."""
-    monkeypatch.setattr("sklearn_vae.inference.log_density.DIFFERENCE", 1e-6)
+    monkeypatch.setattr("sklearn_vae.inference.laplace.DIFFERENCE", 1e-6)
     model, generator = mixed_model(), torch.Generator().manual_seed(2)
     x = torch.randn(6, model.architecture.n_columns, generator=generator).double()
     x[:, 2:6:2] = (x[:, 2:6:2] > 0).double()  # at the point mass
@@ -468,7 +471,7 @@ def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monk
     x[3:, [0, 5, 9]] = math.nan
     z = torch.randn(1, 18, 2, generator=generator).double()
     component, row = torch.arange(18) // 6, torch.arange(18) % 6
-    target = GivenComponent(ensemble_of(model), x).target(component, row)
+    target = ComponentConditional(ensemble_of(model), x).target(component, row)
     expansion = target.expand(z, torch.arange(18))
     with torch.enable_grad():
         codes = z.clone().requires_grad_()

@@ -108,9 +108,6 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
     assert scores[0] < scores[1] < scores[2]
 
 
-# -- reconstruction and samples ----------------------------------------------------------
-
-
 # -- members -----------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from sklearn_vae.likelihoods import Categorical, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import GRUNet, Layout
-from sklearn_vae.numerics.functional import unbounded
+from sklearn_vae.numerics.array_api import unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.onnx import to_onnx

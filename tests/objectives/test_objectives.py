@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.objectives import (
     ELBO,

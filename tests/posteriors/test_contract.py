@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.posteriors import (
@@ -81,7 +82,56 @@ def test_initial_parameters_have_the_location_and_scale(posterior, generator):
     torch.testing.assert_close(distribution.mean(params)[0, 0], loc)
 
 
-# -- values ------------------------------------------------------------------------------
+# -- Gaussians ---------------------------------------------------------------------------
+
+
+def by_torch(params):
+    """A Gaussian posterior as torch.distributions states it: loc, raw log-scales, rest of L."""
+    loc, raw, below = params.split([L, L, params.shape[-1] - 2 * L], dim=-1)
+    factor = torch.diag_embed(torch.ones_like(loc))
+    if below.shape[-1]:
+        row, column = np.tril_indices(L, -1)
+        factor[..., row, column] = below
+    scale = (12 * torch.tanh(raw / 12)).exp()
+    return MultivariateNormal(loc, scale_tril=scale.unsqueeze(-1) * factor)
+
+
+@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
+def test_draws_and_densities_are_the_multivariate_normals(posterior, generator):
+    """An importance weight with a wrong denominator is a wrong score."""
+    distribution, params = make(posterior, generator)
+    noise = torch.randn(1, 7, 1, L, generator=generator).double()
+    q = by_torch(params.unsqueeze(1))
+    z = distribution.rsample(params, noise)
+
+    torch.testing.assert_close(z, q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1))
+    torch.testing.assert_close(distribution.log_prob(params, z), q.log_prob(z))
+
+
+@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
+def test_kl_is_that_from_the_standard_normal(posterior, generator):
+    """Exact, so that beta weighs what the history shows."""
+    distribution, params = make(posterior, generator)
+    standard = MultivariateNormal(torch.zeros(L).double(), torch.eye(L).double())
+
+    expected = kl_divergence(by_torch(params), standard)
+    torch.testing.assert_close(distribution.kl(params).sum(-1), expected)
+
+
+@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
+@pytest.mark.parametrize("raw", [-1e6, 1e6])
+def test_kl_and_its_gradient_are_finite_for_any_raw_scale(posterior, raw):
+    """One wild step must not end a training in NaN."""
+    params = torch.zeros(1, 1, posterior.n_params(L))
+    params[..., L : 2 * L] = raw
+    kl = posterior.distribution(L).kl(params.requires_grad_())
+    (gradient,) = torch.autograd.grad(kl.sum(), params)
+
+    assert kl.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+# -- models ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)

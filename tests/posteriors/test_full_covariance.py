@@ -1,65 +1,14 @@
-"""The Gaussian posterior with full covariance, against torch, scipy and closed forms."""
+"""The bound of the Gaussian posterior with full covariance, against a closed form."""
 
 import numpy as np
-import pytest
 import torch
 from scipy import stats
-from torch.distributions import MultivariateNormal, kl_divergence
 
-from sklearn_vae import VAETransformer, load
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
-
-N, SIZE = 2 * 3 + 3, 3
-DISTRIBUTION = FullCovarianceGaussian().distribution(SIZE)
-
-
-def by_torch(params):
-    """The same posterior as torch.distributions states it."""
-    loc, raw, below = params[..., :3], params[..., 3:6], params[..., 6:]
-    factor = torch.diag_embed(torch.ones_like(loc))
-    factor[..., 1, 0], factor[..., 2, 0], factor[..., 2, 1] = below.unbind(-1)
-    scale = (12 * torch.tanh(raw / 12)).exp()
-    return MultivariateNormal(loc, scale_tril=scale.unsqueeze(-1) * factor)
-
-
-@pytest.fixture
-def params(generator):
-    """Parameters (M, B, n_params) = (2, 5, 9) of three latent dimensions."""
-    return torch.randn(2, 5, N, generator=generator, dtype=torch.float64)
-
-
-# -- density, KL and draws -------------------------------------------------------------
-
-
-def test_log_prob_is_the_multivariate_normals(params, generator):
-    """An importance weight with a wrong denominator is a wrong score."""
-    z = torch.randn(2, 4, 5, 3, generator=generator, dtype=torch.float64)
-    expected = by_torch(params.unsqueeze(1)).log_prob(z)
-
-    torch.testing.assert_close(DISTRIBUTION.log_prob(params, z), expected)
-
-
-def test_kl_is_that_from_the_standard_normal(params):
-    """Exact, so that beta weighs what the history shows."""
-    zeros, eye = torch.zeros(3).double(), torch.eye(3).double()
-    expected = kl_divergence(by_torch(params), MultivariateNormal(zeros, eye))
-
-    torch.testing.assert_close(DISTRIBUTION.kl(params).squeeze(-1), expected)
-
-
-def test_draws_are_the_multivariate_normals(params, generator):
-    """The same numbers as loc + L noise."""
-    noise = torch.randn(1, 7, 1, 3, generator=generator, dtype=torch.float64)
-    q = by_torch(params)
-    expected = q.loc.unsqueeze(1) + torch.einsum(
-        "mbij,mkbj->mkbi", q.scale_tril, noise.expand(2, 7, 5, 3)
-    )
-
-    torch.testing.assert_close(DISTRIBUTION.rsample(params, noise), expected)
 
 
 def linear_model(posterior, d=4):
@@ -103,32 +52,3 @@ def test_the_bound_of_a_full_posterior_is_exact_where_dimensions_depend():
 
     np.testing.assert_allclose(gap[FullCovarianceGaussian], 0, atol=0.02)
     assert gap[DiagonalGaussian].mean() > 0.3
-
-
-# -- models ------------------------------------------------------------------------------
-
-
-def bent_rows(n=150):
-    rng = np.random.default_rng(0)
-    a = rng.normal(size=(n, 2))
-    return np.hstack([a, a**2]) @ rng.normal(size=(4, 4)) + 0.2 * rng.normal(size=(n, 4))
-
-
-X = bent_rows()
-
-
-@pytest.mark.parametrize("other", [{}, {"prior": "mixture"}, {"objective": "iwae"}], ids=str)
-def test_the_estimator_encodes_scores_samples_and_saves(other, tmp_path):
-    """Codes, rows, samples, scores of whole rows and parts, and a file of it all."""
-    vae = VAETransformer(2, posterior="full", max_iter=2, random_state=0, **other).fit(X)
-    scores = vae.score_samples(X)
-    vae.save(tmp_path / "own.vae")
-    holes = X[:5].copy()
-    holes[:, 1] = np.nan
-
-    assert vae.inverse_transform(vae.transform(X)).shape == X.shape
-    assert np.isfinite(vae.sample(5)).all()
-    assert np.isfinite(vae.score_samples(holes)).all()
-    assert np.isfinite(vae.impute(holes)).all()
-    np.testing.assert_array_equal(scores, vae.score_samples(X))
-    np.testing.assert_array_equal(load(tmp_path / "own.vae").score_samples(X), scores)

@@ -9,7 +9,7 @@ from torch import distributions
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.numerics.functional import log_mean_exp
+from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.priors import DiagonalMixture, MixturePrior, VampPrior
 from tests.conftest import iwae_bound
