@@ -145,19 +145,6 @@ class CombinedScore(Scorer):
         return np.sum([tail.weigh(score, weight) for weight, tail, score in parts], axis=0)
 
 
-# A score and its weight in a sum of negative log tail probabilities.
-Part = tuple[Scorer, float]
-# Ranks need no exact density.
-RANKING: Part = (NegativeLogLikelihood(n_draws=8, refines=False), 1.0)
-DISTANCE = NeighborDistance("deviations", 20)
-# Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
-# in tables with classes.
-CLEAN: tuple[Part, ...] = (
-    (HyperplaneDistance("inputs", 8), 1.0),
-    (HyperplaneDistance("normal_scores", 8), 1.0),
-)
-NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
-CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))
 # Scores by the model alone.
 METHODS: dict[str, Scorer] = {
     "log_likelihood": NegativeLogLikelihood(n_draws=SCORE_DRAWS),
@@ -170,8 +157,16 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method in METHODS:
         return METHODS[method]
-    parts = CLEAN if novelty else CLASSES if has_classes else NUMBERS
+    distance = NeighborDistance("deviations", 20)
+    scorers: list[Scorer]
+    if novelty:
+        scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
+        weights = [1.0, 1.0]
+    elif has_classes:
+        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.25]
+    else:
+        scorers, weights = [distance], [1.0]
     if method == "auto":
-        parts = (RANKING, *parts)
-    scorers, weights = zip(*parts, strict=True)
-    return CombinedScore(scorers, weights)
+        ranking = NegativeLogLikelihood(n_draws=8, refines=False)  # needs no exact density
+        scorers, weights = [ranking, *scorers], [1.0, *weights]
+    return CombinedScore(tuple(scorers), tuple(weights))

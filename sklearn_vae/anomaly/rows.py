@@ -114,22 +114,18 @@ class ScoredRows:
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
         for j, classes in self.reference.unique_classes.items():
             n_new[j] += len(classes)
-        unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * columns.is_unseen(self.as_new)
+        X, is_unseen = self.as_new, columns.is_unseen(self.as_new)
+        unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * is_unseen
         unseen = unseen[:, columns.has_discrete_values]
-        values, is_missing = self._filled()
-        values *= columns.distance_scale[columns.column_of_input]
-        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
-        return np.hstack([values, unseen])
-
-    def _filled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Standardized rows, missing values imputed, and a mask of these: (n, n_columns) each."""
-        values, X = self.columns.transform(self.as_new), self.as_new
+        values = columns.transform(X)
         is_missing = np.isnan(values)
         rows = np.flatnonzero(is_missing.any(axis=1))
         if len(rows):
-            X = np.where(self.columns.is_unseen(X[rows]), np.nan, X[rows])
-            values[rows] = self.columns.transform(self.model.fill(X))
-        return values, is_missing
+            X = np.where(is_unseen[rows], np.nan, X[rows])
+            values[rows] = columns.transform(self.model.fill(X))
+        values *= columns.distance_scale[columns.column_of_input]
+        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
+        return np.hstack([values, unseen])
 
     @cached_property
     def class_columns(self) -> np.ndarray:
@@ -141,17 +137,19 @@ class ScoredRows:
     @cached_property
     def classes(self) -> np.ndarray:
         """Indices of classes among the values that the reference has in the column: (n, k)."""
-        reference = self.reference
-        indices = [
-            find_values(reference.value_counts[j][0], self.X[:, j]) for j in reference.class_columns
-        ]
-        return np.stack(indices, axis=1)
+        classes = []
+        for j in self.reference.class_columns:
+            values, x = self.reference.value_counts[j][0], self.X[:, j]
+            position = np.minimum(values.searchsorted(x), len(values) - 1)
+            nearest = values[position]
+            is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
+            classes.append(np.where(is_found, position, len(values)))  # of a new one, the last
+        return np.stack(classes, axis=1)
 
     @cached_property
     def numbers(self) -> np.ndarray:
         """Standardized rows without these columns: (n, f)."""
-        is_class = self.columns.mask(*CLASSES)
-        is_class = is_class[self.columns.column_of_input]
+        is_class = self.columns.mask(*CLASSES)[self.columns.column_of_input]
         return self.inputs[:, : len(is_class)][:, ~is_class]
 
     @cached_property
@@ -304,14 +302,6 @@ def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
     """One-hot codes of columns of classes side by side, 0 for other classes: (n, k) -> (n, L)."""
     codes = [x[:, None] == values for x, values in zip(classes.T, levels, strict=True)]
     return np.hstack(codes).astype(np.float64)
-
-
-def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Indices of x among ascending values, NaN last; m for other values: (m,), (n,) -> (n,)."""
-    position = np.minimum(values.searchsorted(x), len(values) - 1)
-    nearest = values[position]
-    is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
-    return np.where(is_found, position, len(values))
 
 
 def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -185,16 +185,18 @@ class ClassSurprisal(Scorer):
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        score, n_columns = np.zeros(len(rows)), len(rows.reference.class_columns)
-        if not n_columns:
+        score, columns = np.zeros(len(rows)), rows.reference.class_columns
+        if not len(columns):
             return score
         indices, numbers, all_codes, levels = rows.reference.class_reference
-        frequencies, codes = self._frequencies(rows), one_hot(rows.classes, levels)
+        codes, squares = one_hot(rows.classes, levels), np.square(numbers).sum(axis=1)
         ends = np.cumsum([len(classes) for classes in levels])[:-1]
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(indices), 1)):
-            is_other = indices != rows.reference_indices[batch, None]
-            distance = _squared_distance(rows.numbers[batch], numbers)
-            distance += CLASS_SQUARED_DISTANCE * (n_columns - codes[batch] @ all_codes.T)
+            itself, x = rows.reference_indices[batch], rows.numbers[batch]
+            is_other = indices != itself[:, None]
+            distance = np.square(x).sum(axis=1)[:, None] + squares - 2 * x @ numbers.T
+            distance = np.maximum(distance, 0)
+            distance += CLASS_SQUARED_DISTANCE * (len(columns) - codes[batch] @ all_codes.T)
             n_rows = np.maximum(is_other.sum(axis=1), 1)  # a row may be its own reference alone
             mean = (is_other * distance).sum(axis=1) / n_rows
             bandwidth = np.maximum(BANDWIDTH_FRACTION * mean, MIN_BANDWIDTH)[:, None]
@@ -202,31 +204,14 @@ class ClassSurprisal(Scorer):
             # rows of other classes are nearer without the column
             weight *= np.where(codes[batch], 1, np.exp(CLASS_SQUARED_DISTANCE / bandwidth))
             parts = (np.split(part, ends, axis=1) for part in (weight, codes[batch]))
-            for share, is_own, frequency in zip(*parts, frequencies[batch].T, strict=True):
+            for k, (share, is_own) in enumerate(zip(*parts, strict=True)):
                 share = share / np.maximum(share.sum(axis=1, keepdims=True), TINY)
+                # without the row; one more is divided among the column's classes and a new one
+                counts = np.append(rows.reference.value_counts[columns[k]][1], 0)
+                count = np.maximum(counts[rows.classes[batch, k]] - (itself >= 0), 0)
+                frequency = (count + 1 / len(counts)) / (counts.sum() - (itself >= 0) + 1)
                 probability = (1 - MARGINAL_WEIGHT) * (share * is_own).sum(axis=1)
                 surprisal = -np.log(probability + MARGINAL_WEIGHT * frequency)
                 entropy = -(share * np.log(np.maximum(share, TINY))).sum(axis=1)
                 score[batch] += np.maximum(surprisal - entropy, 0)
         return score
-
-    @staticmethod
-    def _frequencies(rows: ScoredRows) -> np.ndarray:
-        """Frequency of each class of rows in its column, without the row itself: (n, k).
-
-        One row more is divided among the column's classes and a new one.
-        """
-        is_reference = rows.reference_indices >= 0
-        frequencies = np.empty(rows.classes.shape)
-        for j, column in enumerate(rows.reference.class_columns):
-            counts = rows.reference.value_counts[column][1]
-            count = np.maximum(np.append(counts, 0)[rows.classes[:, j]] - is_reference, 0)
-            n_others = counts.sum() - is_reference
-            frequencies[:, j] = (count + 1 / (len(counts) + 1)) / (n_others + 1)
-        return frequencies
-
-
-def _squared_distance(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Squared distances of rows to reference rows: (n, f), (m, f) -> (n, m)."""
-    squares = np.square(x).sum(axis=1)[:, None] + np.square(reference).sum(axis=1)
-    return np.maximum(squares - 2 * x @ reference.T, 0)
