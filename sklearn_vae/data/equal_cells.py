@@ -92,9 +92,7 @@ class _Column(NamedTuple):
     step: float
 
 
-def find_equal_cells(
-    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
-) -> list[EqualCells]:
+def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
     Each has at most one partner, which comes before it and is not recorded in finer steps, such
@@ -106,7 +104,6 @@ def find_equal_cells(
     .. [1] R. C. Prim, "Shortest Connection Networks and Some Generalizations", Bell System
        Technical Journal 36, 1957.
     """
-    weight = np.ones(len(X)) if weight is None else weight
     columns = columns if len(columns) <= MAX_COLUMNS else []
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
@@ -135,7 +132,7 @@ def find_equal_cells(
         (a, common, _, step), b = read[other], read[one].values
         is_rare, is_equal = ~np.isin(a, common), a == b
         # one row more is not equal
-        n_rows = 1 + weight[_are_observed(a, b) & is_rare].sum()
+        n_rows = 1 + weight[~(np.isnan(a) | np.isnan(b)) & is_rare].sum()
         fraction = float(weight[is_equal & is_rare].sum() / n_rows)
         bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
         found.append(EqualCells(columns[other], columns[one], fraction, bounds, step, common))
@@ -155,7 +152,7 @@ def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
 def _fraction_equal(one: _Column, other: _Column, weight: np.ndarray) -> float:
     """Fraction of rows in which two columns are equal, but for common values; 0 if by chance."""
     a, b = one.values, other.values
-    is_equal, observed = a == b, _are_observed(a, b)
+    is_equal, observed = a == b, ~(np.isnan(a) | np.isnan(b))
     is_rare = ~np.isin(a, np.append(one.common, other.common))
     n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[observed].sum()
     if n_equal < max(LEAST_FRACTION * n_rows, LEAST_ROWS) or is_equal[observed].all():
@@ -171,8 +168,3 @@ def _has_steps_of(partner: float, column: float) -> bool:
         return not column
     ratio = partner / column
     return round(ratio) >= 1 and abs(ratio - round(ratio)) < STEP_TOLERANCE * ratio
-
-
-def _are_observed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Find rows with values of both columns: (n,), (n,) -> (n,)."""
-    return ~(np.isnan(a) | np.isnan(b))

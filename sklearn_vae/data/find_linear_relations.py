@@ -40,7 +40,7 @@ NONE: tuple[float, None] = (-np.inf, None)
 
 
 def find_linear_relations(
-    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+    X: np.ndarray, columns: list[int], weight: np.ndarray
 ) -> list[LinearRelation]:
     """Find columns that follow from others in all rows that have all of them.
 
@@ -51,7 +51,6 @@ def find_linear_relations(
     found: list[LinearRelation] = []
     if not 1 < len(columns) <= MAX_COLUMNS:
         return found
-    weight = np.ones(len(X)) if weight is None else weight
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
     for is_log in (False, True):
@@ -169,7 +168,10 @@ class _Search:
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
-        if self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+        counts = np.unique(self.values[:, derived], return_counts=True)[1]
+        log_chance = np.log(np.square(counts / len(self.Z)).sum())
+        evidence = -log_chance * (len(self.Z) - len(sources) - 1)
+        if len(counts) < MIN_VALUES or evidence < MIN_EVIDENCE:
             return None
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
@@ -190,14 +192,6 @@ class _Search:
                 break
             most, found = evidence, fewer
         return found if found is not None and self._is_useful(found) else None
-
-    def _evidence(self, derived: int, n_sources: int) -> float:
-        """Evidence for a relation of so many sources that holds in all rows, in nats."""
-        counts = np.unique(self.values[:, derived], return_counts=True)[1]
-        if len(counts) < MIN_VALUES:
-            return 0.0
-        log_chance = np.log(np.square(counts / len(self.Z)).sum())
-        return float(-log_chance * (len(self.Z) - n_sources - 1))
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
         """Return the evidence for a relation with the needed ones of these sources, and it."""
@@ -289,7 +283,11 @@ class _Search:
         return True
 
     def _is_useful(self, relation: LinearRelation) -> bool:
-        """Return whether derived values keep to the column's sign, and few known ones are lost."""
+        """Return whether derived values keep to the column's sign, and tell missing sources.
+
+        They do not where a second column is missing in many rows, nor where a total leaves missing
+        parts out: all would follow as 0, a rare value.
+        """
         X = self.X[:, relation.columns]
         low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
         corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
@@ -298,22 +296,16 @@ class _Search:
             high[-1] > 0 or most < relation.width
         )
         missing = np.isnan(X)
-        is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
-        has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
-        return (
-            (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation, missing)
-        )
-
-    def _skips(self, relation: LinearRelation, missing: np.ndarray) -> bool:
-        """Return whether a total leaves missing parts out: all would follow as 0, a rare value.
-
-        ``missing`` (n, k + 1) is the mask of the relation's columns.
-        """
-        rows = np.flatnonzero((missing.sum(axis=1) == 1) & ~missing[:, -1])
-        is_zero = self.X[:, relation.sources] == 0
-        share = (1 + is_zero.sum(axis=0)) / (2 + (~missing[:, :-1]).sum(axis=0))
-        surprise = -np.log(share) @ missing[rows, :-1].sum(axis=0)
-        return bool(surprise > MAX_SURPRISE and relation.agrees(np.nan_to_num(self.X[rows])).all())
+        n_missing, parts = missing.sum(axis=1), missing[:, :-1]
+        is_lost = (n_missing > 1) & ~missing[:, -1]
+        has_many_lost = self.weight @ is_lost > MAX_LOST * self.weight.sum()
+        if not (keeps_sign or relation.is_log) or has_many_lost:
+            return False
+        rows = np.flatnonzero((n_missing == 1) & ~missing[:, -1])
+        n_zeros = (X[:, :-1] == 0).sum(axis=0)
+        surprise = -np.log((1 + n_zeros) / (2 + (~parts).sum(axis=0))) @ parts[rows].sum(axis=0)
+        skips_missing = relation.agrees(np.nan_to_num(self.X[rows])).all()
+        return bool(surprise <= MAX_SURPRISE or not skips_missing)
 
 
 def _derived(relations: list[LinearRelation]) -> set[int]:

@@ -59,13 +59,14 @@ def fit_encoder(
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
-    n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    n_rows = float(weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
     numbers = [j for j in free if fields[j].categories is None]
-    linear = find_linear_relations(X, numbers, sample_weight)
+    linear = find_linear_relations(X, numbers, weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
-    equal_cells = find_equal_cells(X, numbers, sample_weight)
+    equal_cells = find_equal_cells(X, numbers, weight)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns = []
     for j, requested in enumerate(requests):
@@ -96,10 +97,10 @@ def fit_encoder(
     pairs: list[OneToOne] = []
     labels: list[ManyToOne] = []
     if derives_columns:
-        pairs, labels = _relations(columns, X, sample_weight, others, [*derived])
+        pairs, labels = _relations(columns, X, weight, others, [*derived])
     encoder = TableEncoder(
         column_names,
-        groups=_group(_join_one_hot(columns, X, sample_weight, free)),
+        groups=_group(_join_one_hot(columns, X, weight, free)),
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
         one_to_one=pairs,
@@ -181,7 +182,7 @@ def _classes(columns: list[Columns]) -> np.ndarray:
 def _relations(
     columns: list[Columns],
     X: np.ndarray,
-    weight: np.ndarray | None,
+    weight: np.ndarray,
     others: list[int],
     totals: list[int],
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
@@ -203,8 +204,8 @@ def _relations(
     labels = _varying(columns, labels)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
-        n_rows = len(X) if weight is None else weight.sum()
-        has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
+        max_labels = weight.sum() / ROWS_PER_LABEL
+        has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
         followers += [
             Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
             for j in numbers.tolist()
@@ -218,7 +219,7 @@ def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:
 
 
 def _join_one_hot(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray, free: list[int]
 ) -> list[Columns]:
     """Join binary columns that exclude each other."""
     binary = [each for j in free if type(each := columns[j]) is BinaryColumns]

@@ -121,7 +121,7 @@ class Followers(NamedTuple):
         X: np.ndarray,
         code: int,
         labels: np.ndarray,
-        weight: np.ndarray | None,
+        weight: np.ndarray,
         *,
         is_number: bool = False,
     ) -> Self:
@@ -129,7 +129,6 @@ class Followers(NamedTuple):
 
         The weight (n,) is the number of times that each row counts.
         """
-        weight = np.ones(len(X)) if weight is None else weight
         known = np.flatnonzero(~np.isnan(X[:, code]))
         for n_rows in (*FEW_ROWS, len(X)):
             rows = known[:n_rows]
@@ -153,20 +152,19 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
 
     Both are among the columns with indices ``columns``.
     """
-    found = []
-    for relation, counts, is_number in followers:
+    found: list[ManyToOne] = []
+    for relation, counts, is_number in sorted(followers, key=lambda each: -len(each[0].codes)):
         pairs = [*zip(relation.values.T, counts.T, strict=True)]
         is_free = np.isin(relation.labels, columns) & (relation.code in columns)
         ordered = [is_number and _order_evidence(*pair) >= MIN_EVIDENCE for pair in pairs]
         in_order = is_free & np.array(ordered, bool)
         evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
         repeats = is_free & ~in_order & (np.array(evidence) >= MIN_EVIDENCE)
-        n_codes = len(relation.codes)
         if in_order.any():
-            found.append((n_codes, relation.select(in_order).sort()))
+            found.append(relation.select(in_order).sort())
         if repeats.any():
-            found.append((n_codes, relation.select(repeats)))
-    return [relation for _, relation in sorted(found, key=lambda each: -each[0])]
+            found.append(relation.select(repeats))
+    return found
 
 
 def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> float:

@@ -16,16 +16,15 @@ from sklearn_vae.persistence.validation import check_array
 
 # Numbers of draws that are encoded at a time.
 NUMBERS_AT_A_TIME = 1 << 18
-# Imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
-# (n_draws or 1, n, n_features).
-Impute = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
     """Imputation by a model, averaged with predictions of trees; see ``VAEImputer``."""
 
-    model: Impute
+    # imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
+    # (n_draws or 1, n, n_features)
+    model: Callable[..., np.ndarray]
     encoder: TableEncoder
     is_rounded: np.ndarray  # (n_features,): mask of the columns whose dtype holds no means
     trees: BoostedTrees | None = None
@@ -40,11 +39,7 @@ class AveragedImputation:
         return ~(has_classes | (self.is_rounded & mask(BinaryColumns, OneHotColumns)))
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
-        """Impute means, and classes: (n, n_features)."""
-        return self.encoder.complete(rows, self._average(rows))
-
-    def _average(self, rows: np.ndarray) -> np.ndarray:
-        """Impute by the average of model and trees: (n, n_features)."""
+        """Impute means, and classes, by model and trees: (n, n_features)."""
         if self.trees is None:
             return self.model(rows)[0]
         known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
@@ -52,7 +47,8 @@ class AveragedImputation:
         imputed = rows.copy()
         if needs_model.any():
             imputed[needs_model] = self.model(rows[needs_model])[0]
-        return self.trees.correct(rows, imputed, self.trees_weight)
+        average = self.trees.correct(rows, imputed, self.trees_weight)
+        return self.encoder.complete(rows, average)
 
     def draw(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw imputations: (n_draws, n, n_features)."""

@@ -167,7 +167,7 @@ class BoostedTrees:
         if len({*columns}) < len(columns):
             raise ValueError("a column must have its trees once")
         for part in self.parts:
-            n_inputs = self.n_features + sum(encoding.width for encoding in part.encodings)
+            n_inputs = self.n_features + sum(each.totals.shape[1] for each in part.encodings)
             if not ((part.features >= 0) & (part.features < n_inputs)).all():
                 raise ValueError(f"'features' must be at least 0 and less than {n_inputs}")
 

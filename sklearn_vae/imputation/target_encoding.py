@@ -72,20 +72,10 @@ class TargetEncoding:
         error = others.std() / np.sqrt(len(shared))
         if others.mean() - shared.mean() <= max(MIN_GAIN * others.mean(), N_ERRORS * error):
             return None
-        return cls.of_rows(values[is_rare], targets[is_rare], column, n_classes)
-
-    @classmethod
-    def of_rows(cls, values: np.ndarray, targets: np.ndarray, column: int, n_classes: int) -> Self:
-        """Encode by these values and targets: (n,), (n,)."""
-        unique, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+        unique, index, counts = np.unique(values[is_rare], return_inverse=True, return_counts=True)
         totals = np.zeros((len(unique), max(n_classes, 1)))
-        np.add.at(totals, index, _to_columns(targets, n_classes))
+        np.add.at(totals, index, _to_columns(targets[is_rare], n_classes))
         return cls(column, n_classes, unique, counts, totals)
-
-    @property
-    def width(self) -> int:
-        """Number of columns of the encoding."""
-        return max(self.n_classes, 1)
 
     def transform(self, X: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
         """Encode rows (n, n_features): (n, width).
@@ -113,7 +103,7 @@ class TargetEncoding:
         check_count("n_classes", self.n_classes, 0, MAX_BINS)
         check_array("values", self.values, "f", (None,))
         check_array("counts", self.counts, "i", (len(self.values),))
-        check_array("totals", self.totals, "f", (len(self.values), self.width))
+        check_array("totals", self.totals, "f", (len(self.values), max(self.n_classes, 1)))
         if not len(self.values) or (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
             raise ValueError("'values' of encodings must ascend, and each be of some rows")
 

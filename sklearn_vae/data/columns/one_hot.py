@@ -129,7 +129,7 @@ class OneHotColumns(BinaryColumns):
 
 
 def find_one_hot(
-    X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray | None = None
+    X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray
 ) -> list[OneHotColumns]:
     """Find groups of binary columns that exclude each other in all rows, and not by chance.
 
@@ -137,7 +137,7 @@ def find_one_hot(
     """
     if not 1 < len(columns) <= MAX_COLUMNS:
         return []
-    cells = _Cells(X, columns, np.ones(len(X)) if weight is None else weight)
+    cells = _Cells(X, columns, weight)
     found, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
     while free:
         group = cells.group_of(free)
