@@ -1,5 +1,6 @@
 """Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
+import sys
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
@@ -21,7 +22,7 @@ RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
 
-# Coordinates of rows in which distances are computed, by the names of attributes of rows.
+# Coordinates of rows in which distances are computed.
 SPACES = ("inputs", "normal_scores", "deviations")
 
 
@@ -31,37 +32,31 @@ class NeighborScorer(Scorer):
 
     space: str  # coordinates in which distances are computed, one of ``SPACES``
     n_neighbors: int  # at least
-    # (n + 1,): index of each row within ``reference``; -1 for others, and at the end for new rows
-    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     # (n_reference, f): their coordinates
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
-    _max_reference: ClassVar[int | None] = None
+    _max_reference: ClassVar[int] = sys.maxsize
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         check_integer(self, "n_neighbors", self.n_neighbors)
         check_array("reference", self.reference, "f", (None, None))
-        check_array("index", self.index, "i", (None,))
         n_reference, n_dimensions = self.reference.shape
-        is_index = (self.index >= -1).all() and (self.index < n_reference).all()
-        if not is_index or self.space not in SPACES:
-            raise ValueError("the nearest neighbours must be among the reference rows")
-        if len(self.index) and min(n_reference - 1, n_dimensions) < 1:
-            raise ValueError("the reference has too few rows for nearest neighbours")
+        if self.space not in SPACES or min(n_reference - 1, n_dimensions) < 1:
+            raise ValueError("nearest neighbours must be among at least two reference rows")
 
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer whose reference are the rows, or some of them."""
-        indices = spread_out(len(rows), self._max_reference or len(rows))
-        index = np.full(len(rows) + 1, -1)
-        index[indices] = np.arange(len(indices))
-        return replace(self, index=index, reference=getattr(rows, self.space)[indices])
+        indices = spread_out(len(rows), self._max_reference)
+        return replace(self, reference=rows.coordinates(self.space)[indices])
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        if len(self.index) != len(rows.reference) + 1:
+        indices = spread_out(len(rows.reference), self._max_reference)
+        if len(indices) != len(self.reference):
             raise ValueError("the scorer was fitted to other reference rows")
-        x, itself = getattr(rows, self.space), self.index[rows.reference_indices]
-        return self._distances(x, itself)
+        index = np.full(len(rows.reference) + 1, -1)  # at the end that of new rows
+        index[indices] = np.arange(len(indices))
+        return self._distances(rows.coordinates(self.space), index[rows.reference_indices])
 
     @abstractmethod
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
@@ -78,7 +73,7 @@ class NeighborDistance(NeighborScorer):
     At most 2,000 of the rows are the reference, so that time is linear in the rows.
     """
 
-    _max_reference: ClassVar[int | None] = 2000
+    _max_reference: ClassVar[int] = 2000
 
     def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
         from scipy.spatial.distance import cdist

@@ -96,16 +96,13 @@ class ModelScore(Scorer):
         knots, index, counts = np.unique(quantiles, return_inverse=True, return_counts=True)
         mean = np.bincount(index, optimism) / counts
         corrected = replace(self, knots=knots, optimism=mean)
-        return corrected, scores + corrected._optimism_of(scores)
+        return corrected, scores + np.interp(scores, knots, mean)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         scores = self.score_by(rows.model, rows)
-        return scores + (rows.reference_indices >= 0) * self._optimism_of(scores)
-
-    def _optimism_of(self, scores: np.ndarray) -> np.ndarray:
-        """By how much scores of training rows are too low: (n,) -> (n,)."""
-        return np.interp(scores, self.knots, self.optimism)
+        optimism = np.interp(scores, self.knots, self.optimism)
+        return scores + (rows.reference_indices >= 0) * optimism
 
     @abstractmethod
     def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:

@@ -35,8 +35,6 @@ DENOMINATORS = range(1, 13)
 DIGITS = range(1, 7)
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
 EXACT, HALF = 0.01, 0.5
-# The evidence for no relation.
-NONE: tuple[float, None] = (-np.inf, None)
 
 
 def find_linear_relations(
@@ -216,12 +214,12 @@ class _Search:
         # what other coefficients may add to the squared errors, of which these have the least
         room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
         if room < 0:
-            return NONE
+            return -np.inf, None
         # a rounded value tells nothing of a source that varies less than its rounding errors
         is_told = np.abs(parts) > np.abs(errors).max()
         if not is_told.all():
             told = np.array(sources)[is_told].tolist()
-            return self._relation(derived, told) if told else NONE
+            return self._relation(derived, told) if told else (-np.inf, None)
         evidence, found = self._simplest(relation, self.mean[sources], room)
         if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
             return 0.0, None
@@ -240,7 +238,7 @@ class _Search:
         """
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
-        best: tuple[float, LinearRelation | None] = NONE
+        best: tuple[float, LinearRelation | None] = -np.inf, None
         for cost, coefficients in _round_numbers(relation.coefficients):
             change = coefficients - relation.coefficients
             added = (len(self.rows) - 1) * (change @ relation.covariance @ change)

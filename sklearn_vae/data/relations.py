@@ -154,12 +154,12 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
     """
     found: list[ManyToOne] = []
     for relation, counts, is_number in sorted(followers, key=lambda each: -len(each[0].codes)):
-        pairs = [*zip(relation.values.T, counts.T, strict=True)]
-        is_free = np.isin(relation.labels, columns) & (relation.code in columns)
-        ordered = [is_number and _order_evidence(*pair) >= MIN_EVIDENCE for pair in pairs]
-        in_order = is_free & np.array(ordered, bool)
+        pairs = zip(relation.values.T, counts.T, strict=True)
         evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
-        repeats = is_free & ~in_order & (np.array(evidence) >= MIN_EVIDENCE)
+        is_clear = np.array(evidence).reshape(-1, 2) >= MIN_EVIDENCE
+        is_free = np.isin(relation.labels, columns) & (relation.code in columns)
+        in_order = is_free & is_clear[:, 0]
+        repeats = is_free & ~in_order & is_clear[:, 1]
         if in_order.any():
             found.append(relation.select(in_order).sort())
         if repeats.any():
@@ -167,35 +167,28 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
     return found
 
 
-def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> float:
-    """Evidence in nats against chance, by the label and the number of rows of each code: (L,).
+def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tuple[float, float]:
+    """Evidence in nats against chance, by the order of labels and by rows that repeat a code.
 
-    By chance, each row after the first one of its code has that row's label with the probability
-    of the label's frequency, or at least as often as the next one of codes that are numbers.
-    """
-    known = n_rows > 0
-    _, index = np.unique(values[known], return_inverse=True)
-    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
-    evidence = float(repeats @ np.log(totals.sum() / totals)[index])
-    if is_number:
-        n_same = (index[1:] == index[:-1]).sum()
-        evidence = min(evidence, float(repeats.sum() * np.log((len(index) + 1) / (n_same + 1))))
-    return evidence
-
-
-def _order_evidence(values: np.ndarray, n_rows: np.ndarray) -> float:
-    """Evidence in nats that labels of ordered codes are in order, and not by chance: (L,).
-
-    By chance, all orders of the rows are as likely.
+    It is that of the label and the number of rows of each code: (L,). By chance, all orders of the
+    rows are as likely; and each row after the first one of its code has that row's label with the
+    probability of the label's frequency, or at least as often as the next one of codes that are
+    numbers.
     """
     from scipy.special import gammaln
 
-    if not _is_in_order(values):
-        return 0.0
     known = n_rows > 0
-    totals = np.bincount(np.unique(values[known], return_inverse=True)[1], n_rows[known])
+    _, index = np.unique(values[known], return_inverse=True)
+    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
+    by_repeats = float(repeats @ np.log(totals.sum() / totals)[index])
+    if not is_number:
+        return 0.0, by_repeats
+    n_same = (index[1:] == index[:-1]).sum()
+    by_repeats = min(by_repeats, float(repeats.sum() * np.log((len(index) + 1) / (n_same + 1))))
+    if not _is_in_order(values):
+        return 0.0, by_repeats
     n_orders = gammaln([totals.sum() + 1, len(totals) + 1])
-    return float(n_orders[0] - n_orders[1] - gammaln(totals + 1).sum())
+    return float(n_orders[0] - n_orders[1] - gammaln(totals + 1).sum()), by_repeats
 
 
 def _is_in_order(labels: np.ndarray) -> bool:

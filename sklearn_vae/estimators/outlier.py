@@ -26,7 +26,6 @@ from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
     conformal_threshold,
-    labels,
     margins,
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
@@ -307,7 +306,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             -1 for outliers, 1 for inliers.
         """
         self.fit(X, **params)
-        return labels(self._training_scores(X), self.offset_)
+        return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
 
     def report(self, X: Table, *, n_columns: int = 1) -> Any:
         """List the rows that ``predict`` flags, with the cells that make them anomalous.

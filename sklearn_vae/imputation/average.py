@@ -42,9 +42,10 @@ class AveragedImputation:
         """Impute means, and classes, by model and trees: (n, n_features)."""
         if self.trees is None:
             return self.model(rows)[0]
-        known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
-        needs_model = self.trees.leaves_missing(known, self.trees_weight)
-        imputed = rows.copy()
+        missing, imputed = np.isnan(rows) & ~self.encoder.is_empty, rows.copy()
+        if self.trees.takes_missing:
+            missing &= ~self.trees.replaces(self.trees_weight)
+        needs_model = missing.any(axis=1)
         if needs_model.any():
             imputed[needs_model] = self.model(rows[needs_model])[0]
         average = self.trees.correct(rows, imputed, self.trees_weight)
@@ -101,5 +102,8 @@ class AveragedImputation:
 
 
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Difference of the trees' predictions from the mean, 0 without trees: (n, n_features)."""
-    return np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
+    """Difference of predictions from the mean in real columns, 0 in others: (n, n_features)."""
+    if trees is None:
+        return np.zeros(mean.shape)
+    with np.errstate(over="ignore"):  # numbers near the largest ones
+        return np.where(trees.is_real, trees.correct(rows, mean, 1.0) - mean, 0.0)

@@ -74,7 +74,7 @@ def fit_boosted_trees(
         part = replace(part, features=features, thresholds=thresholds, encodings=encodings)
         parts.append(part)
     none = np.zeros(X.shape[1], dtype=bool)
-    return BoostedTrees(X.shape[1], takes_missing, none, none, tuple(parts))
+    return BoostedTrees(takes_missing, none, none, tuple(parts))
 
 
 def _encode(

@@ -190,7 +190,7 @@ def test_numbers_are_averaged_and_classes_replaced(weight):
     expected = (1 - weight) * imputed[:, 1:3] + weight * predicted[:, 1:3]
     np.testing.assert_allclose(corrected[:, 1:3], expected, rtol=1e-12)
     # rows without other imputations are complete where none is needed
-    is_left = trees.leaves_missing(X, weight)
+    is_left = (missing & ~trees.replaces(weight)).any(axis=1)
     np.testing.assert_array_equal(
         is_left, missing[:, [0, 5] if weight == 1 else [0, 1, 2, 5]].any(axis=1)
     )

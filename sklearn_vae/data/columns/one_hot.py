@@ -41,22 +41,17 @@ class OneHotColumns(BinaryColumns):
         if len(self.indices) % self.likelihood.n_columns:
             raise ValueError("groups of one-hot columns must be complete")
 
-    @property
-    def groups(self) -> np.ndarray:
-        """Indices of the columns in X of each group: (groups, size)."""
-        return self._groups(self.indices)
-
-    def _groups(self, x: np.ndarray) -> np.ndarray:
+    def grouped(self, x: np.ndarray) -> np.ndarray:
         """Split columns into groups: (..., k) -> (..., groups, size)."""
         return unflatten(x, self.likelihood.n_columns)
 
     def _is_one(self, X: np.ndarray) -> np.ndarray:
         """Find higher values: (n, k) -> (n, groups, size)."""
-        return self._groups(np.equal(*in_coarser_dtype(X, self.categories[:, 1])))
+        return self.grouped(np.equal(*in_coarser_dtype(X, self.categories[:, 1])))
 
     def _is_empty(self, X: np.ndarray) -> np.ndarray:
         """Find groups without a one, if each has one, and without a hole: (n, k) -> (n, groups)."""
-        is_filled = (self._is_one(X) | np.isnan(self._groups(X))).any(axis=-1)
+        is_filled = (self._is_one(X) | np.isnan(self.grouped(X))).any(axis=-1)
         return ~(is_filled | self.likelihood.has_none)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
@@ -68,7 +63,7 @@ class OneHotColumns(BinaryColumns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode as 0 and 1, also holes that follow from the other cells: (n, k) -> (n, k)."""
-        is_one, missing = self._is_one(X), np.isnan(self._groups(X))
+        is_one, missing = self._is_one(X), np.isnan(self.grouped(X))
         is_one &= is_one.cumsum(axis=-1) == 1
         if not self.likelihood.has_none:
             is_last = missing & (missing.sum(axis=-1, keepdims=True) == 1)
@@ -88,7 +83,7 @@ class OneHotColumns(BinaryColumns):
     def _probability(self, X: np.ndarray) -> np.ndarray:
         """Undo ``decode`` of means: (..., k) -> (..., groups, size)."""
         exponent, low, scale = self.units()
-        return self._groups((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
+        return self.grouped((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Return the most probable groups, by means of the two values: (n, k) -> (n, k)."""
@@ -108,14 +103,14 @@ class OneHotColumns(BinaryColumns):
         Where the values have a one at a known zero, it is drawn by the frequencies; without a
         generator, the most frequent possible one is taken.
         """
-        missing = self._groups(np.isnan(X))
+        missing = self.grouped(np.isnan(X))
         p = self._probability(values)
         rest = 1 - (p * ~missing).sum(axis=-1, keepdims=True)
         p = p * missing / np.maximum(rest, LEAST_REST)
         p /= np.maximum(p.sum(axis=-1, keepdims=True), 1)
         is_lost = missing.any(axis=-1) & (rest[..., 0] < LEAST_REST)
         if is_lost.any():
-            frequency = self._groups(self.frequency)
+            frequency = self.grouped(self.frequency)
             of_group = np.broadcast_to(frequency, p.shape)[is_lost] * missing[is_lost]  # (m, size)
             none = np.broadcast_to(1 - frequency.sum(axis=-1), is_lost.shape)[is_lost]
             of_classes = np.column_stack([of_group, none.clip(0) * self.likelihood.has_none])
