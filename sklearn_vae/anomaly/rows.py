@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,18 +63,18 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.X)
 
-    def select(self, indices: np.ndarray | slice) -> Self:
+    def select(self, indices: np.ndarray | slice) -> "ScoredRows":
         """Rows at the indices, with the same reference."""
         X = self.X[indices]
-        return type(self)(X, self.columns, self.model, self.reference, are_new=self.are_new)
+        return ScoredRows(X, self.columns, self.model, self.reference, are_new=self.are_new)
 
-    def split(self, is_new: np.ndarray) -> tuple[Self, Self]:
-        """Split rows into new ones and their reference, as if these were all training rows.
+    def split(self, model: "Predictor", is_new: np.ndarray) -> tuple["ScoredRows", "ScoredRows"]:
+        """Split rows into new ones and their reference, to which another model was fitted.
 
         Classes that new rows alone have are ``UNKNOWN``.
         """
-        new, reference = self.select(is_new), self.select(~is_new)
-        new.reference = reference.reference = reference
+        reference = ScoredRows(self.X[~is_new], self.columns, model)
+        new = ScoredRows(self.X[is_new], self.columns, model, reference)
         for j in np.flatnonzero(self.columns.mask(CategoricalColumns)).tolist():
             reference.mark_unknown(new.X, j)
         return new, reference
@@ -103,12 +103,11 @@ class ScoredRows:
     def inputs(self) -> np.ndarray:
         """Standardized rows: (n, n_inputs).
 
-        Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
-        values are imputed by the model, and rounded: equal ones are ties whatever the other rows
-        of the batch are. Behind, a column that is constant or of categories has a number that is 0,
-        or 1 / sigma for an unseen value. Here sigma is the standard deviation of a column in which
-        one value of n + 2 differs (Laplace's rule of succession), and one more for each class that
-        a single reference row has (Good-Turing), in which it is an unseen value.
+        Different classes have a distance of sqrt(2). Missing values are imputed by the model, and
+        rounded: equal ones are ties whatever the other rows of the batch are. Behind, a column that
+        is constant or of categories has a number that is 0, or 1 / sigma for an unseen value: the
+        standard deviation if one value of n + 2 is unseen (Laplace's rule of succession), and one
+        more for each class that a single reference row has (Good-Turing).
         """
         columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
@@ -278,10 +277,9 @@ class NormalScores:
     def deviation(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
         """Deviations from the median, as of ``score``: (n,), (n,) -> (n,).
 
-        They are in standard deviations or in normal scores, whichever is larger. Normal scores
-        are larger in the tails of bounded columns, and where a few extreme values make the
-        standard deviation large. The standard deviation of a reference row is that of all others,
-        which a value far out does not enlarge.
+        They are in standard deviations or in normal scores, whichever is larger, as normal scores
+        are where a few extreme values make the standard deviation large. That of a reference row is
+        of all others, which a value far out does not enlarge.
         """
         ratio = self.n_rows / max(self.n_rows - 1, 1)
         own = ratio * np.square(x - self.mean) / (self.squares if self.squares > 0 else 1.0)

@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -13,9 +12,6 @@ from sklearn_vae.data.columns.base import CLASS_SQUARED_DISTANCE
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
-
-if TYPE_CHECKING:
-    from sklearn_vae.inference.predictor import Predictor
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
@@ -87,8 +83,10 @@ class ModelScore(Scorer):
             return self, scores
         differences = []
         for model, is_new in rows.folds:
-            score_by, parts = partial(self.score_by, model), rows.split(is_new)
-            new, old = (np.quantile(score_in_batches(score_by, part), QUANTILES) for part in parts)
+            scores_of_parts = (
+                score_in_batches(self.score_as_new, part) for part in rows.split(model, is_new)
+            )
+            new, old = (np.quantile(part, QUANTILES) for part in scores_of_parts)
             differences.append(new - old)
         optimism = np.maximum.accumulate(np.maximum(np.mean(differences, axis=0), 0))
         # of equal quantiles, as where most rows are equal, rounding would choose one
@@ -100,13 +98,13 @@ class ModelScore(Scorer):
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        scores = self.score_by(rows.model, rows)
+        scores = self.score_as_new(rows)
         optimism = np.interp(scores, self.knots, self.optimism)
         return scores + (rows.reference_indices >= 0) * optimism
 
     @abstractmethod
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model, as of a new row: (n,)."""
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model, as of a new row: (n,)."""
 
 
 @serializable
@@ -126,9 +124,9 @@ class NegativeLogLikelihood(ModelScore):
         super().check()
         check_integer(self, "n_draws", self.n_draws, 1, MAX_LOADED_DRAWS)
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        return -model.log_density(rows.as_new, self.n_draws, refines=self.refines)
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        return -rows.model.log_density(rows.as_new, self.n_draws, refines=self.refines)
 
 
 @serializable
@@ -142,9 +140,9 @@ class ReconstructionProbability(NegativeLogLikelihood):
        Reconstruction Probability", SNU Data Mining Center, 2015.
     """
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        return -model.elbo_terms(rows.as_new, self.n_draws)[0][0]
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        return -rows.model.elbo_terms(rows.as_new, self.n_draws)[0][0]
 
 
 @serializable
@@ -155,11 +153,11 @@ class ReconstructionError(ModelScore):
     The squared residual of a class is its deviance, -2 log p, also of one that is unseen.
     """
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        columns = model.columns
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        columns = rows.model.columns
         n_unseen = columns.is_unseen(rows.as_new).sum(axis=1)
-        errors = np.square(model.residuals(rows.as_new)).sum(axis=1)
+        errors = np.square(rows.model.residuals(rows.as_new)).sum(axis=1)
         return errors - 2 * columns.log_unseen * n_unseen
 
 

@@ -17,9 +17,9 @@ from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
     ROWS_PER_LABEL,
-    Followers,
     ManyToOne,
     OneToOne,
+    find_followers,
     find_many_to_one,
     find_one_to_one,
 )
@@ -195,7 +195,7 @@ def _relations(
     # a label does not follow from a code that is the same where it is lowest and highest
     low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
     followers = [
-        Followers.find(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
+        find_followers(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
         for j in classes.tolist()
     ]
     pairs = find_one_to_one(X, followers, others)
@@ -207,7 +207,7 @@ def _relations(
         max_labels = weight.sum() / ROWS_PER_LABEL
         has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
         followers += [
-            Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
+            find_followers(X, j, labels[has_few & (labels != j)], weight, is_number=True)
             for j in numbers.tolist()
         ]
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
@@ -108,43 +108,35 @@ class ManyToOne:
         return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
 
-class Followers(NamedTuple):
-    """Columns that follow from a column of codes: each code has one label in all rows with both."""
+# Labels that follow from codes, by chance or not; the rows that have both a code and a label, by
+# weight (L, m); and whether codes are numbers.
+Followers = tuple[ManyToOne, np.ndarray, bool]
 
-    relation: ManyToOne  # code and labels, which may agree by chance
-    n_rows: np.ndarray  # (L, m), rows that have both a code and a label, by weight
-    is_number: bool  # whether codes are numbers
 
-    @classmethod
-    def find(
-        cls,
-        X: np.ndarray,
-        code: int,
-        labels: np.ndarray,
-        weight: np.ndarray,
-        *,
-        is_number: bool = False,
-    ) -> Self:
-        """Find the followers of a column of codes among the columns with indices ``labels``.
+def find_followers(
+    X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray, *, is_number: bool = False
+) -> Followers:
+    """Find columns of which each code has one label in all rows with both.
 
-        The weight (n,) is the number of times that each row counts.
-        """
-        known = np.flatnonzero(~np.isnan(X[:, code]))
-        for n_rows in (*FEW_ROWS, len(X)):
-            rows = known[:n_rows]
-            rows = rows[np.argsort(X[rows, code])]
-            codes, first = np.unique(X[rows, code], return_index=True)
-            x = X[np.ix_(rows, labels)]
-            values = np.fmin.reduceat(x, first)
-            follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
-            if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
-                follows &= np.array([_is_in_order(label) for label in values.T], bool)
-            labels, values, x = labels[follows], values[:, follows], x[:, follows]
-            if not len(labels):
-                break
-        counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
-        n_rows_of_code = np.add.reduceat(weight[rows], first)
-        return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number)
+    They are among those with the indices ``labels``. The weight (n,) is the number of times that
+    each row counts.
+    """
+    known = np.flatnonzero(~np.isnan(X[:, code]))
+    for n_rows in (*FEW_ROWS, len(X)):
+        rows = known[:n_rows]
+        rows = rows[np.argsort(X[rows, code])]
+        codes, first = np.unique(X[rows, code], return_index=True)
+        x = X[np.ix_(rows, labels)]
+        values = np.fmin.reduceat(x, first)
+        follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
+        if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
+            follows &= np.array([_is_in_order(label) for label in values.T], bool)
+        labels, values, x = labels[follows], values[:, follows], x[:, follows]
+        if not len(labels):
+            break
+    counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+    n_rows_of_code = np.add.reduceat(weight[rows], first)
+    return ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
