@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -97,8 +98,7 @@ class _Search:
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
-        self.least_width: dict[int, float] = {}
-        self.units: dict[int, tuple[np.ndarray, int, float, float]] = {}
+        self.units = cache(self._read_units)  # each column is read once
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -151,18 +151,15 @@ class _Search:
         coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
         return coefficients, self.Z[:, derived] - z @ coefficients
 
-    def _read(self, k: int) -> tuple[np.ndarray, int, float, float]:
-        """Lattice, decimals, width and standard deviation of a column, which is read once."""
-        if k not in self.units:
-            column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
-            decimals, step = recording(column)
-            relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
-            width = step or relative
-            self.least_width[k] = 10.0**-decimals if decimals >= 0 else relative
-            is_decimal = step == self.least_width[k]  # ties are rounded as numpy does
-            lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
-            self.units[k] = lattice, decimals, width, float(column.values.std())
-        return self.units[k]
+    def _read_units(self, k: int) -> tuple[tuple[np.ndarray, int, float, float], float]:
+        """Lattice, decimals, width and standard deviation of a column, and its least width."""
+        column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
+        decimals, step = recording(column)
+        relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
+        least_width = 10.0**-decimals if decimals >= 0 else relative
+        is_decimal = step == least_width  # ties are rounded as numpy does
+        lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
+        return (lattice, decimals, step or relative, float(column.values.std())), least_width
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
@@ -174,7 +171,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
             return None
-        *_, width, scale = self._read(derived)
+        (*_, width, scale), _ = self.units(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
@@ -196,6 +193,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
+        units, least_width = self.units(derived)
         relation = LinearRelation(
             int(self.columns[derived]),
             self.columns[sources],
@@ -204,7 +202,7 @@ class _Search:
             float(self.mean[derived] - self.mean[sources] @ slopes),
             np.atleast_2d(np.cov(linked.T)),
             self.signs[sources],
-            *self._read(derived),
+            *units,
         )
         tolerance = relation.tolerance(self.rows)
         if self.is_log:
@@ -223,9 +221,9 @@ class _Search:
         evidence, found = self._simplest(relation, self.mean[sources], room)
         if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
             return 0.0, None
-        if (width := self.least_width[derived]) < found.width:
+        if least_width < found.width:
             lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
-            exact = replace(found, width=width, lattice=lattice)
+            exact = replace(found, width=least_width, lattice=lattice)
             found = exact if self._holds(exact) else found
         return evidence, found
 

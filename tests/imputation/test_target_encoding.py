@@ -92,7 +92,6 @@ def test_frequent_values_are_left_out():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_classes": 1_000}, "n_classes"),
         ({"totals": np.zeros((3, 1))}, "shape"),
         ({"values": np.array(["a"])}, "numbers"),
         ({"counts": np.array([1, 2, 3])}, "shape"),
