@@ -175,18 +175,18 @@ class _Search:
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
-        most, found = self._relation(derived, sources)
-        if most >= 0 and len(large) < len(sources):
-            without_small = self._relation(derived, large)
-            most, found = max((most, found), without_small, key=lambda pair: pair[0])
-        while found is not None and len(found.sources) > 1:
-            sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
+        best = self._relation(derived, sources)
+        if best[0] >= 0 and len(large) < len(sources):
+            best = max(best, self._relation(derived, large), key=lambda pair: pair[0])
+        while best[1] is not None and len(best[1].sources) > 1:
+            sources = np.flatnonzero(np.isin(self.columns, best[1].sources)).tolist()
             del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
-            evidence, fewer = self._relation(derived, sources)
-            if evidence < most:
+            fewer = self._relation(derived, sources)
+            if fewer[0] < best[0]:
                 break
-            most, found = evidence, fewer
-        return found if found is not None and self._is_useful(found) else None
+            best = fewer
+        relation = best[1]
+        return relation if relation is not None and self._is_useful(relation) else None
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
         """Return the evidence for a relation with the needed ones of these sources, and it."""

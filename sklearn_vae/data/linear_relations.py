@@ -210,12 +210,12 @@ class LinearRelation:
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
         steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
-            some = X[rows]
-            moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
+            values = X[rows]
+            moved = self._link(values, self.sources) + step * self._gap(values)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
-            some[:, self.sources] = np.where(is_moved, moved, some[:, self.sources])
+            values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])
             if n_left:  # the last one takes what is off all steps
-                some = np.where(known[rows], some, round_values(some))
-            X[np.ix_(rows, self.sources)] = some[:, self.sources]
+                values = np.where(known[rows], values, round_values(values))
+            X[np.ix_(rows, self.sources)] = values[:, self.sources]
         known[np.ix_(rows, self.sources)] = True

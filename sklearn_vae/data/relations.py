@@ -75,14 +75,14 @@ class ManyToOne:
         clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
         unique, index = np.unique(labels[clash], axis=0, return_inverse=True)
         for k, wanted in enumerate(unique):
-            some = rows[clash][index.ravel() == k]
+            changed = rows[clash][index.ravel() == k]
             p = np.where(_differ(self.values, wanted).any(axis=1), 0, self.n_rows)
             if p.any() and generator is not None:
-                X[some, self.code] = generator.choice(self.codes, len(some), p=p / p.sum())
+                X[changed, self.code] = generator.choice(self.codes, len(changed), p=p / p.sum())
             elif p.any() and self.in_order:
-                X[some, self.code] = _nearest(X[some, self.code], self.codes[p > 0])
+                X[changed, self.code] = _nearest(X[changed, self.code], self.codes[p > 0])
             elif p.any():
-                X[some, self.code] = self.codes[p.argmax()]
+                X[changed, self.code] = self.codes[p.argmax()]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""

@@ -74,8 +74,8 @@ class AveragedImputation:
         # as near to the share as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
         moved = draws.copy()
-        for some in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
-            part, has_shift = moved[some], is_shifted[some, None, None]
+        for batch in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
+            part, has_shift = moved[batch], is_shifted[batch, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
                 target = np.where(has_shift, part + shift, part)
                 if spread is not None:
