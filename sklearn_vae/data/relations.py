@@ -259,11 +259,11 @@ def find_one_to_one(
         for j, values, n_rows in zip(
             relation.labels.tolist(), relation.values.T, counts.T, strict=True
         ):
-            source, derived = relation.code, [pair.derived for pair in pairs]
-            is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
-            if is_used or j not in others or not _is_one_to_one(X[:, [source, j]], values):
-                continue
-            if n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS:
+            source, derived = relation.code, {pair.derived for pair in pairs}
+            is_used = {source, j} & derived or j in {pair.source for pair in pairs}
+            is_repeated = n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS
+            is_free = j in others and not is_used
+            if is_free and is_repeated and _is_one_to_one(X[:, [source, j]], values):
                 pairs.append(OneToOne(source, j, relation.codes, values))
     return pairs
 

@@ -173,8 +173,16 @@ class _Cells:
 
     def group_of(self, free: list[int]) -> list[int]:
         """Return the first column, and others that exclude it and each other."""
-        if self._is_whole(group := self._grow(free, 0.0)):
-            return group
+        from scipy.special import entr
+
+        group = self._grow(free, 0.0)
+        if len(group) > 1:  # every row may have a one, and not by chance
+            n_known, has_none = self._known_rows(group)
+            p = self.frequency[group]
+            by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
+            all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
+            if by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE and not has_none:
+                return group
         group = self._grow(free, LIKELY)
         while len(group) > 1 and (evidence := self.evidence(group, group)).min() < MIN_EVIDENCE:
             group.pop(int(evidence.argmin()))
@@ -187,19 +195,6 @@ class _Cells:
             if not self.n_both[k, group].any() and self.evidence([k], group)[0] >= least_evidence:
                 group.append(k)
         return group
-
-    def _is_whole(self, group: list[int]) -> bool:
-        """Whether every row has a one in the group, and not by chance."""
-        from scipy.special import entr
-
-        if len(group) < 2:
-            return False
-        n_known, has_none = self._known_rows(group)
-        p = self.frequency[group]
-        by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
-        all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
-        is_likely = by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE
-        return bool(is_likely and not has_none)
 
     def _known_rows(self, group: list[int]) -> tuple[float, bool]:
         """Number of rows whose columns of a group are known, and whether some have no one."""
