@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.data.columns.base import cauchy_log_density
-from sklearn_vae.data.relations import CONTRADICTION
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -156,7 +155,7 @@ class LinearRelation:
         codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
         agrees = self.agrees(X[rows], self._doubt(X, doubt, rows) + doubt[rows, self.derived])
-        codes[rows] = np.where(agrees, 0, CONTRADICTION)
+        codes[rows] = ~agrees
         error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
         log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
         log_step = np.log(self.lattice[1] or self.width)
@@ -177,7 +176,7 @@ class LinearRelation:
             agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
             doubt[rows, source] = np.abs(values - exact) + margin
-            codes[rows] = np.where(agrees, 0, CONTRADICTION)
+            codes[rows] = ~agrees
             log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
 
     def _doubt(self, X: np.ndarray, doubt: np.ndarray, rows: np.ndarray) -> np.ndarray:

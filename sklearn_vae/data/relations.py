@@ -20,8 +20,6 @@ MIN_REPEATS = 10
 ROWS_PER_LABEL = 10
 # Numbers that are not the ends of a label's, and are kept.
 MAX_INNER_CODES = 256
-# Encoding of a value that contradicts the source; that of one that agrees is 0.
-CONTRADICTION = 1.0
 
 
 @serializable
@@ -238,7 +236,7 @@ class OneToOne:
         """Return 0 for values that agree, 1 for others: (n, d) -> (n,)."""
         code = _look_up(X[:, self.derived], self.derived_values)
         agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
-        return np.where(agrees, 0, CONTRADICTION)
+        return ~agrees
 
     def decode(self, X: np.ndarray) -> None:
         """Derive the column from the source, in place; linearly between two values."""

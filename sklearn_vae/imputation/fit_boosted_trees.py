@@ -10,10 +10,10 @@ from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.system.threads import one_openmp_thread
 
-N_TREES = 60
-MIN_ROWS_PER_LEAF = 10
-# Other parameters of trees that are fitted to rows with missing values, in large tables.
-OF_INCOMPLETE_ROWS = {
+# Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
+# tables.
+OF_IMPUTED_ROWS: dict[str, float] = {"max_iter": 60, "min_samples_leaf": 10}
+OF_INCOMPLETE_ROWS: dict[str, float] = {
     "max_iter": 100,
     "max_features": 0.5,
     "learning_rate": 0.07,
@@ -43,8 +43,7 @@ def fit_boosted_trees(
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
-    params: dict[str, float] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
-    params |= OF_INCOMPLETE_ROWS if takes_missing else {}
+    params = OF_INCOMPLETE_ROWS if takes_missing else OF_IMPUTED_ROWS
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
