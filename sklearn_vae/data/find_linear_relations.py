@@ -271,12 +271,11 @@ class _Search:
 
     def _holds(self, relation: LinearRelation) -> bool:
         """Return whether a relation holds in all rows that have all of its columns."""
-        for rows in small_batches(self.X):
-            X = self.X[rows]
-            is_complete = ~np.isnan(X[:, relation.columns]).any(axis=1)
-            if not relation.agrees(X)[is_complete].all():
-                return False
-        return True
+        batches = (self.X[rows] for rows in small_batches(self.X))
+        return all(
+            (relation.agrees(X) | np.isnan(X[:, relation.columns]).any(axis=1)).all()
+            for X in batches
+        )
 
     def _is_useful(self, relation: LinearRelation) -> bool:
         """Return whether derived values keep to the column's sign, and tell missing sources.
