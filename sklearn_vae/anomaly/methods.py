@@ -120,9 +120,8 @@ class CombinedScore(Scorer):
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        fitted = replace(self, scorers=tuple(scorer.fit(rows) for scorer in self.scorers))
         # batch by batch, for all scorers share what they compute of a batch
-        pairs = zip(fitted.scorers, score_in_batches(fitted._scores, rows), strict=True)
+        pairs = zip(self.scorers, score_in_batches(self._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
             TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic)

@@ -7,7 +7,7 @@ torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -172,15 +172,22 @@ class ScoredRows:
         index_of = self.reference.index_of
         return np.array([index_of.get(key, -1) for key in self._keys()], dtype=int)
 
-    def coordinates(self, space: str) -> np.ndarray:
-        """Standardized rows, or those with another transform of their numbers: (n, n_inputs).
+    @cached_property
+    def normal_scores(self) -> np.ndarray:
+        """Standardized rows with normal scores in place of numbers: (n, n_inputs)."""
+        return self._with_numbers(NormalScores.score)
 
-        It is that of the normal scores, or of the deviations from the median. If the rows are not
-        the reference rows as a whole, those among them are compared to all others, as a new row is.
+    @cached_property
+    def deviations(self) -> np.ndarray:
+        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs)."""
+        return self._with_numbers(NormalScores.deviation)
+
+    def _with_numbers(self, transform: Callable[..., np.ndarray]) -> np.ndarray:
+        """Standardized rows with their columns of numbers transformed: (n, n_inputs).
+
+        If the rows are not the reference rows as a whole, those among them are compared to all
+        others, as a new row is.
         """
-        if space == "inputs":
-            return self.inputs
-        transform = NormalScores.score if space == "normal_scores" else NormalScores.deviation
         rows = self.inputs.copy()
         is_itself = (self.reference_indices >= 0) & (self is not self.reference)
         for j, column in self.reference.numbers_of_columns.items():

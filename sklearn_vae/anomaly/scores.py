@@ -36,14 +36,9 @@ class Scorer(ABC):
     # Whether scores are logarithms, such as of a density, or positive numbers, such as distances.
     is_logarithmic: ClassVar[bool] = False
 
-    def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
-        return self
-
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        fitted = self.fit(rows)
-        return fitted.correct(rows, score_in_batches(fitted.score, rows))
+        return self.correct(rows, score_in_batches(self.score, rows))
 
     def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
         """Return a scorer that allows for how reference rows differ from new ones: it, (n,)."""

@@ -250,7 +250,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
-        del _REFERENCES[self]  # which has coordinates that are in the scorer by now
+        del _REFERENCES[self]  # which holds the models of halves
 
     def _fit_folds(
         self, X: np.ndarray, reader: VAETransformer

@@ -74,7 +74,7 @@ def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights)
     rows = ScoredRows(X, detector.distance_encoder_, detector.estimator_._predictor())
     scorers = (HyperplaneDistance("inputs", 1), HyperplaneDistance("inputs", 5))
     combined = CombinedScore(scorers, weights).fit_score(rows)[0]
-    scores = [scorer.fit(rows).score(rows) for scorer in scorers]
+    scores = [scorer.score(rows) for scorer in scorers]
     nats = np.array([TailDistribution.fit(score).negative_log_survival(score) for score in scores])
     second = np.sort(nats, axis=1)[:, -2:-1]
     expected = weights @ np.minimum(nats, second) + np.maximum(nats - second, 0).sum(axis=0)

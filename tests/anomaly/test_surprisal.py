@@ -33,7 +33,7 @@ def model_of(detector):
 
 def test_normal_scores_are_normal_quantiles_of_mid_ranks(table, model):
     """By scipy's ranks, where ties have their mean rank; scaled to unit variance."""
-    scores = ScoredRows(table, *model).coordinates("normal_scores")
+    scores = ScoredRows(table, *model).normal_scores
     expected = norm.ppf((rankdata(table[:, :2], axis=0) - 0.5) / 60)
 
     np.testing.assert_allclose(scores[:, :2], expected / expected.std(axis=0))
@@ -46,7 +46,7 @@ def test_normal_scores_are_linear_between_and_beyond_the_reference_values(table,
     first, second = np.sort(table[:, 0])[[0, 1]]
     x = np.array([first - 2 * table[:, 0].std(), first, (first + second) / 2, second])
     rows = ScoredRows(np.column_stack([x, np.full((4, 2), 3.5)]), *model, reference)
-    beyond, low, middle, high = rows.coordinates("normal_scores")[:, 0]
+    beyond, low, middle, high = rows.normal_scores[:, 0]
     sd = norm.ppf((np.arange(60) + 0.5) / 60).std()
 
     assert middle == pytest.approx((low + high) / 2)
@@ -56,7 +56,7 @@ def test_normal_scores_are_linear_between_and_beyond_the_reference_values(table,
 def test_reference_rows_are_ranked_without_themselves(table, model):
     """Their normal scores are those of new rows among the 59 others."""
     reference = ScoredRows(table, *model)
-    found = reference.select(slice(None)).coordinates("normal_scores")[:, 0]
+    found = reference.select(slice(None)).normal_scores[:, 0]
     sd = norm.ppf((np.arange(60) + 0.5) / 60).std()
     expected = []
     for i, x in enumerate(reference.inputs[:, 0]):
@@ -85,7 +85,7 @@ def test_categories_have_no_normal_scores(passengers):
 
     assert is_number.sum() == 1
     np.testing.assert_array_equal(
-        reference.coordinates("normal_scores")[:, ~is_number], reference.inputs[:, ~is_number]
+        reference.normal_scores[:, ~is_number], reference.inputs[:, ~is_number]
     )
 
 
