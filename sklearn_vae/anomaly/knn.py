@@ -62,9 +62,8 @@ class NeighborScorer(Scorer):
 class NeighborDistance(NeighborScorer):
     """Mean distance to half of the reference rows, the nearest ones.
 
-    They are more than a group of outliers, which would be each other's neighbours.
-
-    At most 2,000 of the rows are the reference, so that time is linear in the rows.
+    They are more than a group of outliers, which would be each other's neighbours. At most 2,000 of
+    the rows are the reference, so that time is linear in the rows.
     """
 
     _max_reference: ClassVar[int] = 2000

@@ -95,10 +95,7 @@ class LinearRelation:
 
     @np.errstate(all="ignore")
     def agrees(self, X: np.ndarray, doubt: np.ndarray | float = 0.0) -> np.ndarray:
-        """Find rows with all columns in which the relation holds: (n, d) -> (n,).
-
-        The ``doubt`` (n,) is what the error may be beyond the rounding error.
-        """
+        """Find rows in which the relation holds, but for rounding and the ``doubt``: (n,)."""
         return np.abs(X[:, self.derived] - self.predict(X)) <= self.tolerance(X) + doubt
 
     @np.errstate(all="ignore")

@@ -116,8 +116,7 @@ def find_followers(
 ) -> Followers:
     """Find columns of which each code has one label in all rows with both.
 
-    They are among those with the indices ``labels``. The weight (n,) is the number of times that
-    each row counts.
+    They are among those with the indices ``labels``. The weight (n,) counts copies of rows.
     """
     known = np.flatnonzero(~np.isnan(X[:, code]))
     for n_rows in (*FEW_ROWS, len(X)):

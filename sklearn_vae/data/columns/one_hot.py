@@ -126,10 +126,7 @@ class OneHotColumns(BinaryColumns):
 def find_one_hot(
     X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray
 ) -> list[OneHotColumns]:
-    """Find groups of binary columns that exclude each other in all rows, and not by chance.
-
-    The weight (n,) is the number of times that each row counts.
-    """
+    """Find groups of binary columns that exclude each other in all rows, and not by chance."""
     if not 1 < len(columns) <= MAX_COLUMNS:
         return []
     cells = _Cells(X, columns, weight)
