@@ -129,26 +129,30 @@ def find_one_hot(
     """Find groups of binary columns that exclude each other in all rows, and not by chance."""
     if not 1 < len(columns) <= MAX_COLUMNS:
         return []
-    cells = _Cells(X, columns, weight)
+    joined = BinaryColumns.concatenate([*columns])
+    cells = _Cells(X, joined, weight)
     found, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
     while free:
         group = cells.group_of(free)
         free = [k for k in free if k not in group]
         if len(group) > 1:
-            found.append(cells.join(group))
+            likelihood = find("OneHot")(len(group), cells.known_rows(group)[1])
+            values = joined.categories[group], cells.frequency[group]
+            found.append(OneHotColumns(joined.indices[group], likelihood, *values))
     return found
 
 
 class _Cells:
     """Higher values of binary columns, which are known by their position."""
 
-    def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
+    def __init__(self, X: np.ndarray, columns: BinaryColumns, weight: np.ndarray):
         self.X, self.columns, self.weight = X, columns, weight
-        self.n_rows = np.zeros(len(columns))
+        n_columns = len(columns.indices)
+        self.n_rows = np.zeros(n_columns)
         # rows with ones of both columns, and of the first one where the second is known
-        self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
+        self.n_both, self.n_beside = np.zeros((2, n_columns, n_columns))
         for rows in small_batches(X):
-            is_one, is_known = self.cells([*range(len(columns))], rows)
+            is_one, is_known = self.cells([*range(n_columns)], rows)
             weighted = weight[rows, None] * is_one
             self.n_rows += weight[rows] @ is_known
             self.n_both += weighted.T @ is_one
@@ -158,8 +162,7 @@ class _Cells:
 
     def cells(self, group: list[int], rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Masks of higher values and of known ones of columns: (n, k) each, as numbers."""
-        values = self.X[rows, [self.columns[k].indices[0] for k in group]]
-        high = np.array([self.columns[k].categories[0, 1] for k in group])
+        values, high = self.X[rows, self.columns.indices[group]], self.columns.categories[group, 1]
         return (values == high).astype(np.float64), (~np.isnan(values)).astype(np.float64)
 
     def evidence(self, columns: list[int], group: list[int]) -> np.ndarray:
@@ -174,7 +177,7 @@ class _Cells:
 
         group = self._grow(free, 0.0)
         if len(group) > 1:  # every row may have a one, and not by chance
-            n_known, has_none = self._known_rows(group)
+            n_known, has_none = self.known_rows(group)
             p = self.frequency[group]
             by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
             all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
@@ -193,7 +196,7 @@ class _Cells:
                 group.append(k)
         return group
 
-    def _known_rows(self, group: list[int]) -> tuple[float, bool]:
+    def known_rows(self, group: list[int]) -> tuple[float, bool]:
         """Number of rows whose columns of a group are known, and whether some have no one."""
         n_known, has_none = 0.0, False
         for rows in small_batches(self.X):
@@ -202,13 +205,3 @@ class _Cells:
             n_known += float(self.weight[rows] @ is_whole)
             has_none |= bool((is_whole & ~is_one.any(axis=1)).any())
         return n_known, has_none
-
-    def join(self, group: list[int]) -> OneHotColumns:
-        """Join the columns of a group."""
-        columns = [self.columns[k] for k in group]
-        return OneHotColumns(
-            np.concatenate([column.indices for column in columns]),
-            find("OneHot")(len(group), self._known_rows(group)[1]),
-            np.concatenate([column.categories for column in columns]),
-            self.frequency[group],
-        )
