@@ -53,8 +53,6 @@ class TailDistribution:
             raise ValueError("knots must ascend and survival must lie in (0, 1]")
         check_number(self, "scale", self.scale, positive=True)
         check_number(self, "min_score", self.min_score)
-        if self.min_score < 0:
-            raise ValueError("min_score must not be below 0")
 
     @classmethod
     def fit(cls, scores: np.ndarray, *, is_logarithmic: bool = False) -> Self:
@@ -83,23 +81,14 @@ class TailDistribution:
         excess = log_scores - self.threshold
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
-    def weigh(self, scores: np.ndarray, weight: float) -> np.ndarray:
-        """Negative log tail probability times a weight of at most 1: (n,) -> (n,).
-
-        Beyond the second largest of the reference scores the weight is 1: where no two rows are, a
-        row is an outlier whatever the other scores are.
-        """
-        nats = self.negative_log_survival(scores)
-        limit = self.negative_log_survival(self.knots[-2:][:1])
-        return weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
-
 
 @serializable
 @dataclass(frozen=True)
 class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
-    A weight ends where no other rows are: see ``TailDistribution.weigh``.
+    Beyond the second largest of the reference scores, the weight is 1: where no two rows are, a row
+    is an outlier whatever the other scores are.
 
     References
     ----------
@@ -140,8 +129,12 @@ class CombinedScore(Scorer):
 
     def _combine(self, scores: np.ndarray) -> np.ndarray:
         """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
-        parts = zip(self.weights, self.tails, scores, strict=True)
-        return np.sum([tail.weigh(score, weight) for weight, tail, score in parts], axis=0)
+        total = np.zeros(scores.shape[1])
+        for weight, tail, score in zip(self.weights, self.tails, scores, strict=True):
+            nats = tail.negative_log_survival(score)
+            limit = tail.negative_log_survival(tail.knots[-2:][:1])
+            total += weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
+        return total
 
 
 # Scores by the model alone.
