@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 
@@ -36,6 +35,8 @@ DENOMINATORS = range(1, 13)
 DIGITS = range(1, 7)
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
 EXACT, HALF = 0.01, 0.5
+# Lattice, decimals, width and standard deviation of a column, and the width of its last decimal.
+Units = tuple[tuple[np.ndarray, int, float, float], float]
 
 
 def find_linear_relations(
@@ -98,7 +99,7 @@ class _Search:
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
-        self.units = cache(self._read_units)  # each column is read once
+        self.units: dict[int, Units] = {}
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -151,15 +152,18 @@ class _Search:
         coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
         return coefficients, self.Z[:, derived] - z @ coefficients
 
-    def _read_units(self, k: int) -> tuple[tuple[np.ndarray, int, float, float], float]:
-        """Lattice, decimals, width and standard deviation of a column, and its least width."""
-        column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
-        decimals, step = recording(column)
-        relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
-        least_width = 10.0**-decimals if decimals >= 0 else relative
-        is_decimal = step == least_width  # ties are rounded as numpy does
-        lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
-        return (lattice, decimals, step or relative, float(column.values.std())), least_width
+    def _read(self, k: int) -> Units:
+        """Units of a column, which is read once."""
+        if k not in self.units:
+            column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
+            decimals, step = recording(column)
+            relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
+            least_width = 10.0**-decimals if decimals >= 0 else relative
+            is_decimal = step == least_width  # ties are rounded as numpy does
+            lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
+            units = lattice, decimals, step or relative, float(column.values.std())
+            self.units[k] = units, least_width
+        return self.units[k]
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
@@ -171,7 +175,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
             return None
-        (*_, width, scale), _ = self.units(derived)
+        (*_, width, scale), _ = self._read(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
@@ -193,7 +197,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
-        units, least_width = self.units(derived)
+        units, least_width = self._read(derived)
         relation = LinearRelation(
             int(self.columns[derived]),
             self.columns[sources],
