@@ -115,13 +115,11 @@ def conditional_means(
 def softplus_attribution(
     deviation: np.ndarray, excess: np.ndarray, is_none: np.ndarray
 ) -> np.ndarray:
-    """Attributions that add up to the deviation, in the order of the excess: (n, d).
+    """Attributions that add up to the deviation (n,), in the order of the excess: (n, d).
 
-    The deviation is (n,), the excess (n, d), and so is the mask of values that get none, unless a
-    row has no others. The attribution of column j is the deviation times softplus(excess_j) /
-    sum_k softplus(excess_k); for a negative deviation, whose attributions are negative, with
-    softplus(-excess). So the column with the largest excess has the largest attribution in both
-    cases.
+    That of column j is the deviation times softplus(excess_j) / sum_k softplus(excess_k); for a
+    negative deviation, whose attributions are negative, with softplus(-excess). Values of the mask
+    (n, d) get none, unless a row has no others.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
     weights = softplus(sign * np.clip(excess, -MAX_NLL, MAX_NLL))

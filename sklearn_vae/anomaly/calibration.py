@@ -47,7 +47,7 @@ class ScoreLabels:
         ndarray of shape (n_samples,)
             -1 for outliers, 1 for inliers.
         """
-        return labels(self.score_samples(X), self.offset_)
+        return np.where(self.decision_function(X) < 0, -1, 1)
 
     def p_values(self, X: Rows) -> np.ndarray:
         """P-value of each row: the share of normal rows that are at least as unusual.
@@ -99,8 +99,3 @@ def margins(scores: np.ndarray, threshold: float) -> np.ndarray:
     differences = scores - threshold
     is_equal = np.abs(differences) <= ROUNDING * max(abs(threshold), 1)
     return np.where(is_equal, 0.0, differences)
-
-
-def labels(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Label scores below the threshold -1, others 1: (n,) -> (n,)."""
-    return np.where(margins(scores, threshold) < 0, -1, 1)

@@ -1,8 +1,9 @@
 """Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
+import sys
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.numerics.row_subsets import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_integer
+from sklearn_vae.persistence.validation import check_integer
 
 # Largest number of rows per query, which cannot be interrupted.
 MAX_BATCH_ROWS = 1 << 10
@@ -21,7 +22,7 @@ RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
 
-# Coordinates of rows in which distances are computed, by the names of attributes of rows.
+# Coordinates of rows in which distances are computed.
 SPACES = ("inputs", "normal_scores", "deviations")
 
 
@@ -31,41 +32,29 @@ class NeighborScorer(Scorer):
 
     space: str  # coordinates in which distances are computed, one of ``SPACES``
     n_neighbors: int  # at least
-    # (n + 1,): index of each row within ``reference``; -1 for others, and at the end for new rows
-    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
-    # (n_reference, f): their coordinates
-    reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
-    _max_reference: ClassVar[int | None] = None
+    _max_reference: ClassVar[int] = sys.maxsize  # of more rows, some are the reference
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         check_integer(self, "n_neighbors", self.n_neighbors)
-        check_array("reference", self.reference, "f", (None, None))
-        check_array("index", self.index, "i", (None,))
-        n_reference, n_dimensions = self.reference.shape
-        is_index = (self.index >= -1).all() and (self.index < n_reference).all()
-        if not is_index or self.space not in SPACES:
-            raise ValueError("the nearest neighbours must be among the reference rows")
-        if len(self.index) and min(n_reference - 1, n_dimensions) < 1:
-            raise ValueError("the reference has too few rows for nearest neighbours")
-
-    def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer whose reference are the rows, or some of them."""
-        indices = spread_out(len(rows), self._max_reference or len(rows))
-        index = np.full(len(rows) + 1, -1)
-        index[indices] = np.arange(len(indices))
-        return replace(self, index=index, reference=getattr(rows, self.space)[indices])
+        if self.space not in SPACES:
+            raise ValueError(f"'space' must be one of {SPACES}. Got {self.space!r} instead.")
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        if len(self.index) != len(rows.reference) + 1:
-            raise ValueError("the scorer was fitted to other reference rows")
-        x, itself = getattr(rows, self.space), self.index[rows.reference_indices]
-        return self._distances(x, itself)
+        n_rows = len(rows.reference)
+        if n_rows < 2:
+            raise ValueError("nearest neighbours need at least two reference rows")
+        indices = spread_out(n_rows, self._max_reference)
+        position = np.full(n_rows + 1, -1)  # among these; at the end that of new rows
+        position[indices] = np.arange(len(indices))
+        reference = getattr(rows.reference, self.space)[indices]
+        x, itself = getattr(rows, self.space), position[rows.reference_indices]
+        return self._distances(x, reference, itself)
 
     @abstractmethod
-    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
-        """Distances of rows (n, f), which may be reference rows of an index (n,), else -1: (n,)."""
+    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        """Distances of rows (n, f) to the reference (m, f), in which they have an index or -1."""
 
 
 @serializable
@@ -73,20 +62,19 @@ class NeighborScorer(Scorer):
 class NeighborDistance(NeighborScorer):
     """Mean distance to half of the reference rows, the nearest ones.
 
-    They are more than a group of outliers, which would be each other's neighbours.
-
-    At most 2,000 of the rows are the reference, so that time is linear in the rows.
+    They are more than a group of outliers, which would be each other's neighbours. At most 2,000 of
+    the rows are the reference, so that time is linear in the rows.
     """
 
-    _max_reference: ClassVar[int | None] = 2000
+    _max_reference: ClassVar[int] = 2000
 
-    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
         from scipy.spatial.distance import cdist
 
-        n_reference, distances = len(self.reference), np.empty(len(x))
+        n_reference, distances = len(reference), np.empty(len(x))
         k = min(max(self.n_neighbors, round(n_reference / 2)), n_reference - 1)
         for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
-            of_batch = cdist(x[batch], self.reference)
+            of_batch = cdist(x[batch], reference)
             of_batch[itself[batch, None] == np.arange(n_reference)] = np.inf
             of_batch.partition(k - 1, axis=1)
             distances[batch] = of_batch[:, :k].mean(axis=1)
@@ -108,30 +96,32 @@ class HyperplaneDistance(NeighborScorer):
        Neighbor Algorithms", NeurIPS 2001.
     """
 
-    def _distances(self, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
         # two more: the row itself, and one that may be tied with the last neighbour
-        distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(self.reference))
+        distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(reference))
         batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
         # by a tree, ties do not depend on the other rows of the query
-        is_wide = self.reference.shape[1] > MAX_TREE_DIMENSIONS
+        is_wide = reference.shape[1] > MAX_TREE_DIMENSIONS
         with config_context(array_api_dispatch=False):
             tree = NearestNeighbors(n_neighbors=n_found, algorithm="auto" if is_wide else "kd_tree")
-            tree.fit(self.reference)
+            tree.fit(reference)
             for batch in batches(len(x), batch_size):
                 nearest = tree.kneighbors(x[batch], return_distance=False)
-                neighbors = self._neighbors(x[batch], itself[batch], nearest)
+                neighbors = self._neighbors(x[batch], reference, itself[batch], nearest)
                 distances[batch] = self.distance(x[batch], neighbors)
         return distances
 
-    def _neighbors(self, x: np.ndarray, itself: np.ndarray, index: np.ndarray) -> np.ndarray:
+    def _neighbors(
+        self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray, index: np.ndarray
+    ) -> np.ndarray:
         """Coordinates of k of the nearest rows, with tied ones as their mean: (n, k, f).
 
         ``index`` (n, m) are the nearest rows, among which the row itself may be.
         """
-        k, reference = min(self.n_neighbors, len(self.reference) - 1), self.reference
+        k = min(self.n_neighbors, len(reference) - 1)
         is_itself = index == itself[:, None]
         order = is_itself.argsort(axis=1, kind="stable")[:, :k]
         neighbors = reference[np.take_along_axis(index, order, axis=1)]
@@ -144,24 +134,10 @@ class HyperplaneDistance(NeighborScorer):
         rows = np.flatnonzero(is_tied & (radius > ROUNDING))
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference), 1)):
             tied = rows[batch]
-            mean, n_closer = self._mean_at(x[tied], itself[tied], radius[tied])
+            mean, n_closer = _mean_at(x[tied], reference, itself[tied], radius[tied])
             is_closer = np.arange(k) < n_closer[:, None]
             neighbors[tied] = np.where(is_closer[:, :, None], neighbors[tied], mean[:, None])
         return neighbors
-
-    def _mean_at(
-        self, x: np.ndarray, itself: np.ndarray, radius: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of the reference rows at a distance, and the number of closer ones: (n, f), (n,)."""
-        # all squared distances by one product; their rounding errors are less than the margin
-        square, bound = np.square(x).sum(axis=1), np.square(radius)
-        excess = np.square(self.reference).sum(axis=1) - 2 * x @ self.reference.T
-        excess += (square - bound)[:, None]
-        margin = 4 * ROUNDING * (square + bound)[:, None]
-        is_other = np.arange(len(self.reference)) != itself[:, None]
-        weight = ((np.abs(excess) <= margin) & is_other).astype(float)
-        n_closer = ((excess < -margin) & is_other).sum(axis=1)
-        return weight @ self.reference / weight.sum(axis=1, keepdims=True), n_closer
 
     def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         """Distance of rows (n, f) to the hyperplane through their neighbours (n, k, f): (n,)."""
@@ -175,3 +151,18 @@ class HyperplaneDistance(NeighborScorer):
         gram += ridge[:, None, None] * np.eye(gram.shape[1])
         coefficients = np.linalg.solve(gram, basis @ residual[:, :, None])  # (n, k, 1)
         return np.linalg.norm(residual - (basis * coefficients).sum(axis=1), axis=1)
+
+
+def _mean_at(
+    x: np.ndarray, reference: np.ndarray, itself: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the reference rows at a distance, and the number of closer ones: (n, f), (n,)."""
+    # all squared distances by one product; their rounding errors are less than the margin
+    square, bound = np.square(x).sum(axis=1), np.square(radius)
+    excess = np.square(reference).sum(axis=1) - 2 * x @ reference.T
+    excess += (square - bound)[:, None]
+    margin = 4 * ROUNDING * (square + bound)[:, None]
+    is_other = np.arange(len(reference)) != itself[:, None]
+    weight = ((np.abs(excess) <= margin) & is_other).astype(float)
+    n_closer = ((excess < -margin) & is_other).sum(axis=1)
+    return weight @ reference / weight.sum(axis=1, keepdims=True), n_closer

@@ -53,8 +53,6 @@ class TailDistribution:
             raise ValueError("knots must ascend and survival must lie in (0, 1]")
         check_number(self, "scale", self.scale, positive=True)
         check_number(self, "min_score", self.min_score)
-        if self.min_score < 0:
-            raise ValueError("min_score must not be below 0")
 
     @classmethod
     def fit(cls, scores: np.ndarray, *, is_logarithmic: bool = False) -> Self:
@@ -83,23 +81,14 @@ class TailDistribution:
         excess = log_scores - self.threshold
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
-    def weigh(self, scores: np.ndarray, weight: float) -> np.ndarray:
-        """Negative log tail probability times a weight of at most 1: (n,) -> (n,).
-
-        Beyond the second largest of the reference scores the weight is 1: where no two rows are, a
-        row is an outlier whatever the other scores are.
-        """
-        nats = self.negative_log_survival(scores)
-        limit = self.negative_log_survival(self.knots[-2:][:1])
-        return weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
-
 
 @serializable
 @dataclass(frozen=True)
 class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
-    A weight ends where no other rows are: see ``TailDistribution.weigh``.
+    Beyond the second largest of the reference scores, the weight is 1: where no two rows are, a row
+    is an outlier whatever the other scores are.
 
     References
     ----------
@@ -120,9 +109,8 @@ class CombinedScore(Scorer):
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        fitted = replace(self, scorers=tuple(scorer.fit(rows) for scorer in self.scorers))
         # batch by batch, for all scorers share what they compute of a batch
-        pairs = zip(fitted.scorers, score_in_batches(fitted._scores, rows), strict=True)
+        pairs = zip(self.scorers, score_in_batches(self._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
             TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic)
@@ -141,23 +129,14 @@ class CombinedScore(Scorer):
 
     def _combine(self, scores: np.ndarray) -> np.ndarray:
         """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
-        parts = zip(self.weights, self.tails, scores, strict=True)
-        return np.sum([tail.weigh(score, weight) for weight, tail, score in parts], axis=0)
+        total = np.zeros(scores.shape[1])
+        for weight, tail, score in zip(self.weights, self.tails, scores, strict=True):
+            nats = tail.negative_log_survival(score)
+            limit = tail.negative_log_survival(tail.knots[-2:][:1])
+            total += weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
+        return total
 
 
-# A score and its weight in a sum of negative log tail probabilities.
-Part = tuple[Scorer, float]
-# Ranks need no exact density.
-RANKING: Part = (NegativeLogLikelihood(n_draws=8, refines=False), 1.0)
-DISTANCE = NeighborDistance("deviations", 20)
-# Neighbours of clean training rows, and of those that may contain outliers in tables of numbers and
-# in tables with classes.
-CLEAN: tuple[Part, ...] = (
-    (HyperplaneDistance("inputs", 8), 1.0),
-    (HyperplaneDistance("normal_scores", 8), 1.0),
-)
-NUMBERS: tuple[Part, ...] = ((DISTANCE, 1.0),)
-CLASSES: tuple[Part, ...] = ((ClassSurprisal(), 0.5), (DISTANCE, 0.25))
 # Scores by the model alone.
 METHODS: dict[str, Scorer] = {
     "log_likelihood": NegativeLogLikelihood(n_draws=SCORE_DRAWS),
@@ -170,8 +149,16 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method in METHODS:
         return METHODS[method]
-    parts = CLEAN if novelty else CLASSES if has_classes else NUMBERS
+    distance = NeighborDistance("deviations", 20)
+    scorers: list[Scorer]
+    if novelty:
+        scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
+        weights = [1.0, 1.0]
+    elif has_classes:
+        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.25]
+    else:
+        scorers, weights = [distance], [1.0]
     if method == "auto":
-        parts = (RANKING, *parts)
-    scorers, weights = zip(*parts, strict=True)
-    return CombinedScore(scorers, weights)
+        ranking = NegativeLogLikelihood(n_draws=8, refines=False)  # needs no exact density
+        scorers, weights = [ranking, *scorers], [1.0, *weights]
+    return CombinedScore(tuple(scorers), tuple(weights))

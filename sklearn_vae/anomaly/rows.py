@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,18 +63,18 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.X)
 
-    def select(self, indices: np.ndarray | slice) -> Self:
+    def select(self, indices: np.ndarray | slice) -> "ScoredRows":
         """Rows at the indices, with the same reference."""
         X = self.X[indices]
-        return type(self)(X, self.columns, self.model, self.reference, are_new=self.are_new)
+        return ScoredRows(X, self.columns, self.model, self.reference, are_new=self.are_new)
 
-    def split(self, is_new: np.ndarray) -> tuple[Self, Self]:
-        """Split rows into new ones and their reference, as if these were all training rows.
+    def split(self, model: "Predictor", is_new: np.ndarray) -> tuple["ScoredRows", "ScoredRows"]:
+        """Split rows into new ones and their reference, to which another model was fitted.
 
         Classes that new rows alone have are ``UNKNOWN``.
         """
-        new, reference = self.select(is_new), self.select(~is_new)
-        new.reference = reference.reference = reference
+        reference = ScoredRows(self.X[~is_new], self.columns, model)
+        new = ScoredRows(self.X[is_new], self.columns, model, reference)
         for j in np.flatnonzero(self.columns.mask(CategoricalColumns)).tolist():
             reference.mark_unknown(new.X, j)
         return new, reference
@@ -103,33 +103,28 @@ class ScoredRows:
     def inputs(self) -> np.ndarray:
         """Standardized rows: (n, n_inputs).
 
-        Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
-        values are imputed by the model, and rounded: equal ones are ties whatever the other rows
-        of the batch are. Behind, a column that is constant or of categories has a number that is 0,
-        or 1 / sigma for an unseen value. Here sigma is the standard deviation of a column in which
-        one value of n + 2 differs (Laplace's rule of succession), and one more for each class that
-        a single reference row has (Good-Turing), in which it is an unseen value.
+        Different classes have a distance of sqrt(2). Missing values are imputed by the model, and
+        rounded: equal ones are ties whatever the other rows of the batch are. Behind, a column that
+        is constant or of categories has a number that is 0, or 1 / sigma for an unseen value: the
+        standard deviation if one value of n + 2 is unseen (Laplace's rule of succession), and one
+        more for each class that a single reference row has (Good-Turing).
         """
         columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
         for j, classes in self.reference.unique_classes.items():
             n_new[j] += len(classes)
-        unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * columns.is_unseen(self.as_new)
+        X, is_unseen = self.as_new, columns.is_unseen(self.as_new)
+        unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * is_unseen
         unseen = unseen[:, columns.has_discrete_values]
-        values, is_missing = self._filled()
-        values *= columns.distance_scale[columns.column_of_input]
-        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
-        return np.hstack([values, unseen])
-
-    def _filled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Standardized rows, missing values imputed, and a mask of these: (n, n_columns) each."""
-        values, X = self.columns.transform(self.as_new), self.as_new
+        values = columns.transform(X)
         is_missing = np.isnan(values)
         rows = np.flatnonzero(is_missing.any(axis=1))
         if len(rows):
-            X = np.where(self.columns.is_unseen(X[rows]), np.nan, X[rows])
-            values[rows] = self.columns.transform(self.model.fill(X))
-        return values, is_missing
+            X = np.where(is_unseen[rows], np.nan, X[rows])
+            values[rows] = columns.transform(self.model.fill(X))
+        values *= columns.distance_scale[columns.column_of_input]
+        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
+        return np.hstack([values, unseen])
 
     @cached_property
     def class_columns(self) -> np.ndarray:
@@ -141,17 +136,19 @@ class ScoredRows:
     @cached_property
     def classes(self) -> np.ndarray:
         """Indices of classes among the values that the reference has in the column: (n, k)."""
-        reference = self.reference
-        indices = [
-            find_values(reference.value_counts[j][0], self.X[:, j]) for j in reference.class_columns
-        ]
-        return np.stack(indices, axis=1)
+        classes = []
+        for j in self.reference.class_columns:
+            values, x = self.reference.value_counts[j][0], self.X[:, j]
+            position = np.minimum(values.searchsorted(x), len(values) - 1)
+            nearest = values[position]
+            is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
+            classes.append(np.where(is_found, position, len(values)))  # of a new one, the last
+        return np.stack(classes, axis=1)
 
     @cached_property
     def numbers(self) -> np.ndarray:
         """Standardized rows without these columns: (n, f)."""
-        is_class = self.columns.mask(*CLASSES)
-        is_class = is_class[self.columns.column_of_input]
+        is_class = self.columns.mask(*CLASSES)[self.columns.column_of_input]
         return self.inputs[:, : len(is_class)][:, ~is_class]
 
     @cached_property
@@ -287,10 +284,9 @@ class NormalScores:
     def deviation(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
         """Deviations from the median, as of ``score``: (n,), (n,) -> (n,).
 
-        They are in standard deviations or in normal scores, whichever is larger. Normal scores
-        are larger in the tails of bounded columns, and where a few extreme values make the
-        standard deviation large. The standard deviation of a reference row is that of all others,
-        which a value far out does not enlarge.
+        They are in standard deviations or in normal scores, whichever is larger, as normal scores
+        are where a few extreme values make the standard deviation large. That of a reference row is
+        of all others, which a value far out does not enlarge.
         """
         ratio = self.n_rows / max(self.n_rows - 1, 1)
         own = ratio * np.square(x - self.mean) / (self.squares if self.squares > 0 else 1.0)
@@ -304,14 +300,6 @@ def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
     """One-hot codes of columns of classes side by side, 0 for other classes: (n, k) -> (n, L)."""
     codes = [x[:, None] == values for x, values in zip(classes.T, levels, strict=True)]
     return np.hstack(codes).astype(np.float64)
-
-
-def find_values(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Indices of x among ascending values, NaN last; m for other values: (m,), (n,) -> (n,)."""
-    position = np.minimum(values.searchsorted(x), len(values) - 1)
-    nearest = values[position]
-    is_found = (nearest == x) | (np.isnan(nearest) & np.isnan(x))
-    return np.where(is_found, position, len(values))
 
 
 def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -13,9 +12,6 @@ from sklearn_vae.data.columns.base import CLASS_SQUARED_DISTANCE
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
-
-if TYPE_CHECKING:
-    from sklearn_vae.inference.predictor import Predictor
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
@@ -40,14 +36,9 @@ class Scorer(ABC):
     # Whether scores are logarithms, such as of a density, or positive numbers, such as distances.
     is_logarithmic: ClassVar[bool] = False
 
-    def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
-        return self
-
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        fitted = self.fit(rows)
-        return fitted.correct(rows, score_in_batches(fitted.score, rows))
+        return self.correct(rows, score_in_batches(self.score, rows))
 
     def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
         """Return a scorer that allows for how reference rows differ from new ones: it, (n,)."""
@@ -87,8 +78,10 @@ class ModelScore(Scorer):
             return self, scores
         differences = []
         for model, is_new in rows.folds:
-            score_by, parts = partial(self.score_by, model), rows.split(is_new)
-            new, old = (np.quantile(score_in_batches(score_by, part), QUANTILES) for part in parts)
+            scores_of_parts = (
+                score_in_batches(self.score_as_new, part) for part in rows.split(model, is_new)
+            )
+            new, old = (np.quantile(part, QUANTILES) for part in scores_of_parts)
             differences.append(new - old)
         optimism = np.maximum.accumulate(np.maximum(np.mean(differences, axis=0), 0))
         # of equal quantiles, as where most rows are equal, rounding would choose one
@@ -96,20 +89,17 @@ class ModelScore(Scorer):
         knots, index, counts = np.unique(quantiles, return_inverse=True, return_counts=True)
         mean = np.bincount(index, optimism) / counts
         corrected = replace(self, knots=knots, optimism=mean)
-        return corrected, scores + corrected._optimism_of(scores)
+        return corrected, scores + np.interp(scores, knots, mean)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        scores = self.score_by(rows.model, rows)
-        return scores + (rows.reference_indices >= 0) * self._optimism_of(scores)
-
-    def _optimism_of(self, scores: np.ndarray) -> np.ndarray:
-        """By how much scores of training rows are too low: (n,) -> (n,)."""
-        return np.interp(scores, self.knots, self.optimism)
+        scores = self.score_as_new(rows)
+        optimism = np.interp(scores, self.knots, self.optimism)
+        return scores + (rows.reference_indices >= 0) * optimism
 
     @abstractmethod
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model, as of a new row: (n,)."""
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model, as of a new row: (n,)."""
 
 
 @serializable
@@ -129,9 +119,9 @@ class NegativeLogLikelihood(ModelScore):
         super().check()
         check_integer(self, "n_draws", self.n_draws, 1, MAX_LOADED_DRAWS)
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        return -model.log_density(rows.as_new, self.n_draws, refines=self.refines)
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        return -rows.model.log_density(rows.as_new, self.n_draws, refines=self.refines)
 
 
 @serializable
@@ -145,9 +135,9 @@ class ReconstructionProbability(NegativeLogLikelihood):
        Reconstruction Probability", SNU Data Mining Center, 2015.
     """
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        return -model.elbo_terms(rows.as_new, self.n_draws)[0][0]
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        return -rows.model.elbo_terms(rows.as_new, self.n_draws)[0][0]
 
 
 @serializable
@@ -158,11 +148,11 @@ class ReconstructionError(ModelScore):
     The squared residual of a class is its deviance, -2 log p, also of one that is unseen.
     """
 
-    def score_by(self, model: "Predictor", rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row by a model: (n,)."""
-        columns = model.columns
+    def score_as_new(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row by the model: (n,)."""
+        columns = rows.model.columns
         n_unseen = columns.is_unseen(rows.as_new).sum(axis=1)
-        errors = np.square(model.residuals(rows.as_new)).sum(axis=1)
+        errors = np.square(rows.model.residuals(rows.as_new)).sum(axis=1)
         return errors - 2 * columns.log_unseen * n_unseen
 
 
@@ -185,16 +175,18 @@ class ClassSurprisal(Scorer):
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        score, n_columns = np.zeros(len(rows)), len(rows.reference.class_columns)
-        if not n_columns:
+        score, columns = np.zeros(len(rows)), rows.reference.class_columns
+        if not len(columns):
             return score
         indices, numbers, all_codes, levels = rows.reference.class_reference
-        frequencies, codes = self._frequencies(rows), one_hot(rows.classes, levels)
+        codes, squares = one_hot(rows.classes, levels), np.square(numbers).sum(axis=1)
         ends = np.cumsum([len(classes) for classes in levels])[:-1]
         for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(indices), 1)):
-            is_other = indices != rows.reference_indices[batch, None]
-            distance = _squared_distance(rows.numbers[batch], numbers)
-            distance += CLASS_SQUARED_DISTANCE * (n_columns - codes[batch] @ all_codes.T)
+            itself, x = rows.reference_indices[batch], rows.numbers[batch]
+            is_other = indices != itself[:, None]
+            distance = np.square(x).sum(axis=1)[:, None] + squares - 2 * x @ numbers.T
+            distance = np.maximum(distance, 0)
+            distance += CLASS_SQUARED_DISTANCE * (len(columns) - codes[batch] @ all_codes.T)
             n_rows = np.maximum(is_other.sum(axis=1), 1)  # a row may be its own reference alone
             mean = (is_other * distance).sum(axis=1) / n_rows
             bandwidth = np.maximum(BANDWIDTH_FRACTION * mean, MIN_BANDWIDTH)[:, None]
@@ -202,31 +194,14 @@ class ClassSurprisal(Scorer):
             # rows of other classes are nearer without the column
             weight *= np.where(codes[batch], 1, np.exp(CLASS_SQUARED_DISTANCE / bandwidth))
             parts = (np.split(part, ends, axis=1) for part in (weight, codes[batch]))
-            for share, is_own, frequency in zip(*parts, frequencies[batch].T, strict=True):
+            for k, (share, is_own) in enumerate(zip(*parts, strict=True)):
                 share = share / np.maximum(share.sum(axis=1, keepdims=True), TINY)
+                # without the row; one more is divided among the column's classes and a new one
+                counts = np.append(rows.reference.value_counts[columns[k]][1], 0)
+                count = np.maximum(counts[rows.classes[batch, k]] - (itself >= 0), 0)
+                frequency = (count + 1 / len(counts)) / (counts.sum() - (itself >= 0) + 1)
                 probability = (1 - MARGINAL_WEIGHT) * (share * is_own).sum(axis=1)
                 surprisal = -np.log(probability + MARGINAL_WEIGHT * frequency)
                 entropy = -(share * np.log(np.maximum(share, TINY))).sum(axis=1)
                 score[batch] += np.maximum(surprisal - entropy, 0)
         return score
-
-    @staticmethod
-    def _frequencies(rows: ScoredRows) -> np.ndarray:
-        """Frequency of each class of rows in its column, without the row itself: (n, k).
-
-        One row more is divided among the column's classes and a new one.
-        """
-        is_reference = rows.reference_indices >= 0
-        frequencies = np.empty(rows.classes.shape)
-        for j, column in enumerate(rows.reference.class_columns):
-            counts = rows.reference.value_counts[column][1]
-            count = np.maximum(np.append(counts, 0)[rows.classes[:, j]] - is_reference, 0)
-            n_others = counts.sum() - is_reference
-            frequencies[:, j] = (count + 1 / (len(counts) + 1)) / (n_others + 1)
-        return frequencies
-
-
-def _squared_distance(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Squared distances of rows to reference rows: (n, f), (m, f) -> (n, m)."""
-    squares = np.square(x).sum(axis=1)[:, None] + np.square(reference).sum(axis=1)
-    return np.maximum(squares - 2 * x @ reference.T, 0)

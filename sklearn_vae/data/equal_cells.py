@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 
@@ -83,18 +82,7 @@ class EqualCells:
         return np.where(probability == 1, other, mean)
 
 
-class _Column(NamedTuple):
-    """Values of a column, of which ``common`` ones are often equal by themselves."""
-
-    values: np.ndarray
-    common: np.ndarray
-    n_unique: int
-    step: float
-
-
-def find_equal_cells(
-    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
-) -> list[EqualCells]:
+def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
     Each has at most one partner, which comes before it and is not recorded in finer steps, such
@@ -106,25 +94,30 @@ def find_equal_cells(
     .. [1] R. C. Prim, "Shortest Connection Networks and Some Generalizations", Bell System
        Technical Journal 36, 1957.
     """
-    weight = np.ones(len(X)) if weight is None else weight
+    from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
+    from sklearn_vae.data.training_column import TrainingColumn
+
     columns = columns if len(columns) <= MAX_COLUMNS else []
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
-    read: dict[int, _Column] = {}
+    read: dict[int, Values] = {}
+    common: dict[int, np.ndarray] = {}
     fractions = np.zeros((few.shape[1], few.shape[1]))
     is_often = np.array([(few == x[:, None]).mean(axis=0) for x in few.T]) >= FEW_ROWS_FRACTION
     for one, other in combinations(has_many, 2):
         if is_often[one, other]:
             for k in {one, other} - read.keys():
-                read[k] = _read_column(X[:, columns[k]], weight)
-            fraction = _fraction_equal(read[one], read[other], weight)
+                read[k] = Values.of(TrainingColumn.of_numbers(X[:, columns[k]], weight))
+                common[k] = read[k].values[is_common(read[k])]
+            cells = X[:, columns[one]], X[:, columns[other]]
+            fraction = _fraction_equal(*cells, np.append(common[one], common[other]), weight)
             for column, partner in ((one, other), (other, one)):
                 if _has_steps_of(read[partner].step, read[column].step):
                     fractions[partner, column] = fraction
     # a spanning forest of the largest fractions, from columns of the largest steps and many values
     found: list[EqualCells] = []
     reached: list[int] = []
-    free = sorted(read, key=lambda k: (-read[k].step, -read[k].n_unique, k))
+    free = sorted(read, key=lambda k: (-read[k].step, -len(read[k].values), k))
     while free:
         links = fractions[np.ix_(reached, free)]
         if not links.any():
@@ -132,32 +125,22 @@ def find_equal_cells(
             continue
         first, second = divmod(int(links.argmax()), len(free))
         one, other = reached[first], free.pop(second)
-        (a, common, _, step), b = read[other], read[one].values
-        is_rare, is_equal = ~np.isin(a, common), a == b
+        a, b = X[:, columns[other]], X[:, columns[one]]
+        is_rare, is_equal = ~np.isin(a, common[other]), a == b
         # one row more is not equal
-        n_rows = 1 + weight[_are_observed(a, b) & is_rare].sum()
+        n_rows = 1 + weight[~(np.isnan(a) | np.isnan(b)) & is_rare].sum()
         fraction = float(weight[is_equal & is_rare].sum() / n_rows)
         bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
-        found.append(EqualCells(columns[other], columns[one], fraction, bounds, step, common))
+        units = read[other].step, common[other]
+        found.append(EqualCells(columns[other], columns[one], fraction, bounds, *units))
         reached.append(other)
     return found
 
 
-def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:
-    """Find the common values and the recording step of a column."""
-    from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
-    from sklearn_vae.data.training_column import TrainingColumn
-
-    values = Values.of(TrainingColumn.of_numbers(x, weight))
-    return _Column(x, values.values[is_common(values)], len(values.values), values.step)
-
-
-def _fraction_equal(one: _Column, other: _Column, weight: np.ndarray) -> float:
+def _fraction_equal(a: np.ndarray, b: np.ndarray, common: np.ndarray, weight: np.ndarray) -> float:
     """Fraction of rows in which two columns are equal, but for common values; 0 if by chance."""
-    a, b = one.values, other.values
-    is_equal, observed = a == b, _are_observed(a, b)
-    is_rare = ~np.isin(a, np.append(one.common, other.common))
-    n_equal, n_rows = weight[is_equal & is_rare].sum(), weight[observed].sum()
+    is_equal, observed = a == b, ~(np.isnan(a) | np.isnan(b))
+    n_equal, n_rows = weight[is_equal & ~np.isin(a, common)].sum(), weight[observed].sum()
     if n_equal < max(LEAST_FRACTION * n_rows, LEAST_ROWS) or is_equal[observed].all():
         return 0.0
     ranks = np.unique(np.append(a[observed], b[observed]), return_inverse=True)[1].reshape(2, -1)
@@ -171,8 +154,3 @@ def _has_steps_of(partner: float, column: float) -> bool:
         return not column
     ratio = partner / column
     return round(ratio) >= 1 and abs(ratio - round(ratio)) < STEP_TOLERANCE * ratio
-
-
-def _are_observed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Find rows with values of both columns: (n,), (n,) -> (n,)."""
-    return ~(np.isnan(a) | np.isnan(b))

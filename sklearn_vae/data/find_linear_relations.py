@@ -35,12 +35,12 @@ DENOMINATORS = range(1, 13)
 DIGITS = range(1, 7)
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
 EXACT, HALF = 0.01, 0.5
-# The evidence for no relation.
-NONE: tuple[float, None] = (-np.inf, None)
+# Lattice, decimals, width and standard deviation of a column, and the width of its last decimal.
+Units = tuple[tuple[np.ndarray, int, float, float], float]
 
 
 def find_linear_relations(
-    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+    X: np.ndarray, columns: list[int], weight: np.ndarray
 ) -> list[LinearRelation]:
     """Find columns that follow from others in all rows that have all of them.
 
@@ -51,7 +51,6 @@ def find_linear_relations(
     found: list[LinearRelation] = []
     if not 1 < len(columns) <= MAX_COLUMNS:
         return found
-    weight = np.ones(len(X)) if weight is None else weight
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
     for is_log in (False, True):
@@ -100,8 +99,7 @@ class _Search:
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
-        self.least_width: dict[int, float] = {}
-        self.units: dict[int, tuple[np.ndarray, int, float, float]] = {}
+        self.units: dict[int, Units] = {}
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -154,56 +152,52 @@ class _Search:
         coefficients = np.linalg.lstsq(z, self.Z[:, derived], rcond=None)[0]
         return coefficients, self.Z[:, derived] - z @ coefficients
 
-    def _read(self, k: int) -> tuple[np.ndarray, int, float, float]:
-        """Lattice, decimals, width and standard deviation of a column, which is read once."""
+    def _read(self, k: int) -> Units:
+        """Units of a column, which is read once."""
         if k not in self.units:
             column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
             decimals, step = recording(column)
             relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
-            width = step or relative
-            self.least_width[k] = 10.0**-decimals if decimals >= 0 else relative
-            is_decimal = step == self.least_width[k]  # ties are rounded as numpy does
+            least_width = 10.0**-decimals if decimals >= 0 else relative
+            is_decimal = step == least_width  # ties are rounded as numpy does
             lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
-            self.units[k] = lattice, decimals, width, float(column.values.std())
+            units = lattice, decimals, step or relative, float(column.values.std())
+            self.units[k] = units, least_width
         return self.units[k]
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
-        if self._evidence(derived, len(sources)) < MIN_EVIDENCE:
+        counts = np.unique(self.values[:, derived], return_counts=True)[1]
+        log_chance = np.log(np.square(counts / len(self.Z)).sum())
+        evidence = -log_chance * (len(self.Z) - len(sources) - 1)
+        if len(counts) < MIN_VALUES or evidence < MIN_EVIDENCE:
             return None
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
             return None
-        *_, width, scale = self._read(derived)
+        (*_, width, scale), _ = self._read(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
-        most, found = self._relation(derived, sources)
-        if most >= 0 and len(large) < len(sources):
-            without_small = self._relation(derived, large)
-            most, found = max((most, found), without_small, key=lambda pair: pair[0])
-        while found is not None and len(found.sources) > 1:
-            sources = np.flatnonzero(np.isin(self.columns, found.sources)).tolist()
+        best = self._relation(derived, sources)
+        if best[0] >= 0 and len(large) < len(sources):
+            best = max(best, self._relation(derived, large), key=lambda pair: pair[0])
+        while best[1] is not None and len(best[1].sources) > 1:
+            sources = np.flatnonzero(np.isin(self.columns, best[1].sources)).tolist()
             del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
-            evidence, fewer = self._relation(derived, sources)
-            if evidence < most:
+            fewer = self._relation(derived, sources)
+            if fewer[0] < best[0]:
                 break
-            most, found = evidence, fewer
-        return found if found is not None and self._is_useful(found) else None
-
-    def _evidence(self, derived: int, n_sources: int) -> float:
-        """Evidence for a relation of so many sources that holds in all rows, in nats."""
-        counts = np.unique(self.values[:, derived], return_counts=True)[1]
-        if len(counts) < MIN_VALUES:
-            return 0.0
-        log_chance = np.log(np.square(counts / len(self.Z)).sum())
-        return float(-log_chance * (len(self.Z) - n_sources - 1))
+            best = fewer
+        relation = best[1]
+        return relation if relation is not None and self._is_useful(relation) else None
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
         """Return the evidence for a relation with the needed ones of these sources, and it."""
         parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
+        units, least_width = self._read(derived)
         relation = LinearRelation(
             int(self.columns[derived]),
             self.columns[sources],
@@ -212,7 +206,7 @@ class _Search:
             float(self.mean[derived] - self.mean[sources] @ slopes),
             np.atleast_2d(np.cov(linked.T)),
             self.signs[sources],
-            *self._read(derived),
+            *units,
         )
         tolerance = relation.tolerance(self.rows)
         if self.is_log:
@@ -222,18 +216,18 @@ class _Search:
         # what other coefficients may add to the squared errors, of which these have the least
         room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
         if room < 0:
-            return NONE
+            return -np.inf, None
         # a rounded value tells nothing of a source that varies less than its rounding errors
         is_told = np.abs(parts) > np.abs(errors).max()
         if not is_told.all():
             told = np.array(sources)[is_told].tolist()
-            return self._relation(derived, told) if told else NONE
+            return self._relation(derived, told) if told else (-np.inf, None)
         evidence, found = self._simplest(relation, self.mean[sources], room)
         if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
             return 0.0, None
-        if (width := self.least_width[derived]) < found.width:
+        if least_width < found.width:
             lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
-            exact = replace(found, width=width, lattice=lattice)
+            exact = replace(found, width=least_width, lattice=lattice)
             found = exact if self._holds(exact) else found
         return evidence, found
 
@@ -246,7 +240,7 @@ class _Search:
         """
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
-        best: tuple[float, LinearRelation | None] = NONE
+        best: tuple[float, LinearRelation | None] = -np.inf, None
         for cost, coefficients in _round_numbers(relation.coefficients):
             change = coefficients - relation.coefficients
             added = (len(self.rows) - 1) * (change @ relation.covariance @ change)
@@ -281,15 +275,18 @@ class _Search:
 
     def _holds(self, relation: LinearRelation) -> bool:
         """Return whether a relation holds in all rows that have all of its columns."""
-        for rows in small_batches(self.X):
-            X = self.X[rows]
-            is_complete = ~np.isnan(X[:, relation.columns]).any(axis=1)
-            if not relation.agrees(X)[is_complete].all():
-                return False
-        return True
+        batches = (self.X[rows] for rows in small_batches(self.X))
+        return all(
+            (relation.agrees(X) | np.isnan(X[:, relation.columns]).any(axis=1)).all()
+            for X in batches
+        )
 
     def _is_useful(self, relation: LinearRelation) -> bool:
-        """Return whether derived values keep to the column's sign, and few known ones are lost."""
+        """Return whether derived values keep to the column's sign, and tell missing sources.
+
+        They do not where a second column is missing in many rows, nor where a total leaves missing
+        parts out: all would follow as 0, a rare value.
+        """
         X = self.X[:, relation.columns]
         low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
         corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
@@ -298,22 +295,16 @@ class _Search:
             high[-1] > 0 or most < relation.width
         )
         missing = np.isnan(X)
-        is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
-        has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
-        return (
-            (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation, missing)
-        )
-
-    def _skips(self, relation: LinearRelation, missing: np.ndarray) -> bool:
-        """Return whether a total leaves missing parts out: all would follow as 0, a rare value.
-
-        ``missing`` (n, k + 1) is the mask of the relation's columns.
-        """
-        rows = np.flatnonzero((missing.sum(axis=1) == 1) & ~missing[:, -1])
-        is_zero = self.X[:, relation.sources] == 0
-        share = (1 + is_zero.sum(axis=0)) / (2 + (~missing[:, :-1]).sum(axis=0))
-        surprise = -np.log(share) @ missing[rows, :-1].sum(axis=0)
-        return bool(surprise > MAX_SURPRISE and relation.agrees(np.nan_to_num(self.X[rows])).all())
+        n_missing, parts = missing.sum(axis=1), missing[:, :-1]
+        is_lost = (n_missing > 1) & ~missing[:, -1]
+        has_many_lost = self.weight @ is_lost > MAX_LOST * self.weight.sum()
+        if not (keeps_sign or relation.is_log) or has_many_lost:
+            return False
+        rows = np.flatnonzero((n_missing == 1) & ~missing[:, -1])
+        n_zeros = (X[:, :-1] == 0).sum(axis=0)
+        surprise = -np.log((1 + n_zeros) / (2 + (~parts).sum(axis=0))) @ parts[rows].sum(axis=0)
+        skips_missing = relation.agrees(np.nan_to_num(self.X[rows])).all()
+        return bool(surprise <= MAX_SURPRISE or not skips_missing)
 
 
 def _derived(relations: list[LinearRelation]) -> set[int]:

@@ -16,9 +16,9 @@ from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.relations import (
     ROWS_PER_LABEL,
-    Followers,
     ManyToOne,
     OneToOne,
+    find_followers,
     find_many_to_one,
     find_one_to_one,
 )
@@ -53,14 +53,15 @@ def fit_encoder(
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
-    n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    n_rows = float(weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
     numbers = [j for j in free if fields[j].categories is None]
     groups_levels = groups_levels and period is None
-    linear = find_linear_relations(X, numbers, sample_weight)
+    linear = find_linear_relations(X, numbers, weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in columns if j not in derived] for columns in (free, numbers))
-    equal_cells = find_equal_cells(X, numbers, sample_weight)
+    equal_cells = find_equal_cells(X, numbers, weight)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns = []
     for j, requested in enumerate(requests):
@@ -82,10 +83,10 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
     if derives_columns:
-        relations = _relations(columns, X, sample_weight, others, [*derived])
+        relations = _relations(columns, X, weight, others, [*derived])
     encoder = TableEncoder(
         column_names,
-        groups=_group(columns, X, sample_weight, free),
+        groups=_group(columns, X, weight, free),
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
         one_to_one=relations[0],
@@ -150,7 +151,7 @@ def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colu
 def _relations(
     columns: list[Columns],
     X: np.ndarray,
-    weight: np.ndarray | None,
+    weight: np.ndarray,
     others: list[int],
     totals: list[int],
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
@@ -164,7 +165,7 @@ def _relations(
     # a label does not follow from a code that is the same where it is lowest and highest
     low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
     followers = [
-        Followers.find(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
+        find_followers(X, j, labels[(labels != j) & (X[low, j] != X[high, j])], weight)
         for j in classes.tolist()
     ]
     pairs = find_one_to_one(X, followers, others)
@@ -173,10 +174,10 @@ def _relations(
     labels = _varying(columns, labels)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
-        n_rows = len(X) if weight is None else weight.sum()
-        has_few = [len(np.unique(X[:, j])) <= n_rows / ROWS_PER_LABEL for j in labels]
+        max_labels = weight.sum() / ROWS_PER_LABEL
+        has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
         followers += [
-            Followers.find(X, j, labels[has_few & (labels != j)], weight, is_number=True)
+            find_followers(X, j, labels[has_few & (labels != j)], weight, is_number=True)
             for j in numbers.tolist()
         ]
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
@@ -193,7 +194,7 @@ def _derived_column(j: int, X: np.ndarray) -> Columns:
 
 
 def _group(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, free: list[int]
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray, free: list[int]
 ) -> list[Columns]:
     """Join binary columns that exclude each other, and then all columns of one likelihood.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.data.columns.base import cauchy_log_density
-from sklearn_vae.data.relations import CONTRADICTION
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -24,44 +23,19 @@ class LinearRelation:
 
     Only the sources have a likelihood. The derived column is a constant: its values are replaced
     by 0 where they agree with the sources, and by 1 where they contradict them.
-
-    Attributes
-    ----------
-    derived : int
-        Index of the derived column in X.
-    sources : ndarray of shape (k,)
-        Indices of the sources.
-    is_log : bool
-        Whether the equation is that of logarithms: of a product, of powers.
-    coefficients : ndarray of shape (k,)
-        Coefficients of the sources.
-    intercept : float
-        Constant of the equation.
-    covariance : ndarray of shape (k, k)
-        Covariance of the sources, or of their logarithms.
-    signs : ndarray of shape (k,)
-        1 for sources without negative values, -1 for those without positive ones, otherwise 0.
-    lattice : ndarray of shape (2,)
-        A value of the derived column, and its recording step, 0 if decimals say all.
-    decimals : int
-        Decimals of the derived column, -1 if there are more.
-    width : float
-        Its step, or its rounding error: values up to half of it from the function's agree.
-    scale : float
-        Its standard deviation.
     """
 
-    derived: int
-    sources: np.ndarray
-    is_log: bool
-    coefficients: np.ndarray
+    derived: int  # index of the derived column in X
+    sources: np.ndarray  # (k,), indices of the sources
+    is_log: bool  # whether the equation is that of logarithms: of a product, of powers
+    coefficients: np.ndarray  # (k,), of the sources
     intercept: float
-    covariance: np.ndarray
-    signs: np.ndarray
-    lattice: np.ndarray
-    decimals: int
-    width: float
-    scale: float
+    covariance: np.ndarray  # (k, k), of the sources, or of their logarithms
+    signs: np.ndarray  # (k,), 1 for sources that are never negative, -1 never positive, otherwise 0
+    lattice: np.ndarray  # (2,), a derived value, and their recording step, 0 if decimals say all
+    decimals: int  # of derived values, -1 if there are more
+    width: float  # their step, or rounding error: values up to half of it from the function's agree
+    scale: float  # standard deviation of derived values
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -105,17 +79,15 @@ class LinearRelation:
     def _inverse_link(self, values: np.ndarray) -> np.ndarray:
         return np.exp(values) if self.is_log else values
 
-    @np.errstate(all="ignore")  # numbers near the largest ones, and those that have no logarithm
     def _linear(self, X: np.ndarray) -> np.ndarray:
         """Values of the function, in the units of the equation: (n, d) -> (n,)."""
         return self._link(X, self.sources) @ self.coefficients + self.intercept
 
-    @np.errstate(all="ignore")
+    @np.errstate(all="ignore")  # numbers near the largest ones, and those that have no logarithm
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Values of the derived column, not rounded: (n, d) -> (n,)."""
         return self._inverse_link(self._linear(X))
 
-    @np.errstate(all="ignore")
     def _slopes(self, X: np.ndarray) -> np.ndarray:
         """Absolute derivatives of the derived values by the sources: (n, d) -> (n, k)."""
         slopes = np.abs(self.coefficients) * np.ones((len(X), 1))
@@ -123,10 +95,7 @@ class LinearRelation:
 
     @np.errstate(all="ignore")
     def agrees(self, X: np.ndarray, doubt: np.ndarray | float = 0.0) -> np.ndarray:
-        """Find rows with all columns in which the relation holds: (n, d) -> (n,).
-
-        The ``doubt`` (n,) is what the error may be beyond the rounding error.
-        """
+        """Find rows in which the relation holds, but for rounding and the ``doubt``: (n,)."""
         return np.abs(X[:, self.derived] - self.predict(X)) <= self.tolerance(X) + doubt
 
     @np.errstate(all="ignore")
@@ -149,7 +118,6 @@ class LinearRelation:
         largest = np.finfo(X.dtype).max
         X[rows, self.derived] = np.clip(values, -largest, largest)
 
-    @np.errstate(all="ignore")
     def _gap(self, X: np.ndarray) -> np.ndarray:
         """Derived values less the function's, in the units of the equation: (n, d) -> (n,)."""
         return self._link(X, self.derived) - self._linear(X)
@@ -170,12 +138,11 @@ class LinearRelation:
 
         ``codes`` (n,) are NaN of rows that are still to be resolved. They become 0 where the
         derived value is filled in or agrees, 1 where it contradicts. To ``log_p`` (n,) the
-        log-density of the derived value is added. If a source is filled in, it is that of the
-        source's value, which follows, with the change of variables; ``round_values`` and
-        ``within_bounds``, both (n, d) -> (n, d), keep its steps and its range. Contradictions
-        have the density of a Cauchy distribution, beside the probability of unseen values.
-        ``doubt`` (n, d) is the largest error of filled values: a total that is rounded tells its
-        parts up to a rounding error.
+        log-density of the derived value is added: of a source that is filled in, with the change
+        of variables, and of contradictions that of a Cauchy distribution, beside the probability
+        of unseen values. ``round_values`` and ``within_bounds``, both (n, d) -> (n, d), keep a
+        source's steps and range. ``doubt`` (n, d) is the largest error of filled values: a total
+        that is rounded tells its parts up to a rounding error.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
@@ -185,7 +152,7 @@ class LinearRelation:
         codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
         agrees = self.agrees(X[rows], self._doubt(X, doubt, rows) + doubt[rows, self.derived])
-        codes[rows] = np.where(agrees, 0, CONTRADICTION)
+        codes[rows] = ~agrees
         error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
         log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
         log_step = np.log(self.lattice[1] or self.width)
@@ -206,7 +173,7 @@ class LinearRelation:
             agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
             doubt[rows, source] = np.abs(values - exact) + margin
-            codes[rows] = np.where(agrees, 0, CONTRADICTION)
+            codes[rows] = ~agrees
             log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
 
     def _doubt(self, X: np.ndarray, doubt: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -239,12 +206,12 @@ class LinearRelation:
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
         steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
-            some = X[rows]
-            moved = self._link(some, self.sources) + step * self._gap(some)[:, None]
+            values = X[rows]
+            moved = self._link(values, self.sources) + step * self._gap(values)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
-            some[:, self.sources] = np.where(is_moved, moved, some[:, self.sources])
+            values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])
             if n_left:  # the last one takes what is off all steps
-                some = np.where(known[rows], some, round_values(some))
-            X[np.ix_(rows, self.sources)] = some[:, self.sources]
+                values = np.where(known[rows], values, round_values(values))
+            X[np.ix_(rows, self.sources)] = values[:, self.sources]
         known[np.ix_(rows, self.sources)] = True

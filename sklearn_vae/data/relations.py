@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
@@ -20,8 +20,6 @@ MIN_REPEATS = 10
 ROWS_PER_LABEL = 10
 # Numbers that are not the ends of a label's, and are kept.
 MAX_INNER_CODES = 256
-# Encoding of a value that contradicts the source; that of one that agrees is 0.
-CONTRADICTION = 1.0
 
 
 @serializable
@@ -75,14 +73,14 @@ class ManyToOne:
         clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
         unique, index = np.unique(labels[clash], axis=0, return_inverse=True)
         for k, wanted in enumerate(unique):
-            some = rows[clash][index.ravel() == k]
+            changed = rows[clash][index.ravel() == k]
             p = np.where(_differ(self.values, wanted).any(axis=1), 0, self.n_rows)
             if p.any() and generator is not None:
-                X[some, self.code] = generator.choice(self.codes, len(some), p=p / p.sum())
+                X[changed, self.code] = generator.choice(self.codes, len(changed), p=p / p.sum())
             elif p.any() and self.in_order:
-                X[some, self.code] = _nearest(X[some, self.code], self.codes[p > 0])
+                X[changed, self.code] = _nearest(X[changed, self.code], self.codes[p > 0])
             elif p.any():
-                X[some, self.code] = self.codes[p.argmax()]
+                X[changed, self.code] = self.codes[p.argmax()]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
@@ -108,44 +106,34 @@ class ManyToOne:
         return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
 
-class Followers(NamedTuple):
-    """Columns that follow from a column of codes: each code has one label in all rows with both."""
+# Labels that follow from codes, by chance or not; the rows that have both a code and a label, by
+# weight (L, m); and whether codes are numbers.
+Followers = tuple[ManyToOne, np.ndarray, bool]
 
-    relation: ManyToOne  # code and labels, which may agree by chance
-    n_rows: np.ndarray  # (L, m), rows that have both a code and a label, by weight
-    is_number: bool  # whether codes are numbers
 
-    @classmethod
-    def find(
-        cls,
-        X: np.ndarray,
-        code: int,
-        labels: np.ndarray,
-        weight: np.ndarray | None,
-        *,
-        is_number: bool = False,
-    ) -> Self:
-        """Find the followers of a column of codes among the columns with indices ``labels``.
+def find_followers(
+    X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray, *, is_number: bool = False
+) -> Followers:
+    """Find columns of which each code has one label in all rows with both.
 
-        The weight (n,) is the number of times that each row counts.
-        """
-        weight = np.ones(len(X)) if weight is None else weight
-        known = np.flatnonzero(~np.isnan(X[:, code]))
-        for n_rows in (*FEW_ROWS, len(X)):
-            rows = known[:n_rows]
-            rows = rows[np.argsort(X[rows, code])]
-            codes, first = np.unique(X[rows, code], return_index=True)
-            x = X[np.ix_(rows, labels)]
-            values = np.fmin.reduceat(x, first)
-            follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
-            if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
-                follows &= np.array([_is_in_order(label) for label in values.T], bool)
-            labels, values, x = labels[follows], values[:, follows], x[:, follows]
-            if not len(labels):
-                break
-        counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
-        n_rows_of_code = np.add.reduceat(weight[rows], first)
-        return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number)
+    They are among those with the indices ``labels``. The weight (n,) counts copies of rows.
+    """
+    known = np.flatnonzero(~np.isnan(X[:, code]))
+    for n_rows in (*FEW_ROWS, len(X)):
+        rows = known[:n_rows]
+        rows = rows[np.argsort(X[rows, code])]
+        codes, first = np.unique(X[rows, code], return_index=True)
+        x = X[np.ix_(rows, labels)]
+        values = np.fmin.reduceat(x, first)
+        follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
+        if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
+            follows &= np.array([_is_in_order(label) for label in values.T], bool)
+        labels, values, x = labels[follows], values[:, follows], x[:, follows]
+        if not len(labels):
+            break
+    counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+    n_rows_of_code = np.add.reduceat(weight[rows], first)
+    return ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
@@ -153,51 +141,43 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
 
     Both are among the columns with indices ``columns``.
     """
-    found = []
-    for relation, counts, is_number in followers:
-        pairs = [*zip(relation.values.T, counts.T, strict=True)]
-        is_free = np.isin(relation.labels, columns) & (relation.code in columns)
-        ordered = [is_number and _order_evidence(*pair) >= MIN_EVIDENCE for pair in pairs]
-        in_order = is_free & np.array(ordered, bool)
+    found: list[ManyToOne] = []
+    for relation, counts, is_number in sorted(followers, key=lambda each: -len(each[0].codes)):
+        pairs = zip(relation.values.T, counts.T, strict=True)
         evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
-        repeats = is_free & ~in_order & (np.array(evidence) >= MIN_EVIDENCE)
-        n_codes = len(relation.codes)
+        is_clear = np.array(evidence).reshape(-1, 2) >= MIN_EVIDENCE
+        is_free = np.isin(relation.labels, columns) & (relation.code in columns)
+        in_order = is_free & is_clear[:, 0]
+        repeats = is_free & ~in_order & is_clear[:, 1]
         if in_order.any():
-            found.append((n_codes, relation.select(in_order).sort()))
+            found.append(relation.select(in_order).sort())
         if repeats.any():
-            found.append((n_codes, relation.select(repeats)))
-    return [relation for _, relation in sorted(found, key=lambda each: -each[0])]
+            found.append(relation.select(repeats))
+    return found
 
 
-def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> float:
-    """Evidence in nats against chance, by the label and the number of rows of each code: (L,).
+def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tuple[float, float]:
+    """Evidence in nats against chance, by the order of labels and by rows that repeat a code.
 
-    By chance, each row after the first one of its code has that row's label with the probability
-    of the label's frequency, or at least as often as the next one of codes that are numbers.
-    """
-    known = n_rows > 0
-    _, index = np.unique(values[known], return_inverse=True)
-    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
-    evidence = float(repeats @ np.log(totals.sum() / totals)[index])
-    if is_number:
-        n_same = (index[1:] == index[:-1]).sum()
-        evidence = min(evidence, float(repeats.sum() * np.log((len(index) + 1) / (n_same + 1))))
-    return evidence
-
-
-def _order_evidence(values: np.ndarray, n_rows: np.ndarray) -> float:
-    """Evidence in nats that labels of ordered codes are in order, and not by chance: (L,).
-
-    By chance, all orders of the rows are as likely.
+    It is that of the label and the number of rows of each code: (L,). By chance, all orders of the
+    rows are as likely; and each row after the first one of its code has that row's label with the
+    probability of the label's frequency, or at least as often as the next one of codes that are
+    numbers.
     """
     from scipy.special import gammaln
 
-    if not _is_in_order(values):
-        return 0.0
     known = n_rows > 0
-    totals = np.bincount(np.unique(values[known], return_inverse=True)[1], n_rows[known])
+    _, index = np.unique(values[known], return_inverse=True)
+    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
+    by_repeats = float(repeats @ np.log(totals.sum() / totals)[index])
+    if not is_number:
+        return 0.0, by_repeats
+    n_same = (index[1:] == index[:-1]).sum()
+    by_repeats = min(by_repeats, float(repeats.sum() * np.log((len(index) + 1) / (n_same + 1))))
+    if not _is_in_order(values):
+        return 0.0, by_repeats
     n_orders = gammaln([totals.sum() + 1, len(totals) + 1])
-    return float(n_orders[0] - n_orders[1] - gammaln(totals + 1).sum())
+    return float(n_orders[0] - n_orders[1] - gammaln(totals + 1).sum()), by_repeats
 
 
 def _is_in_order(labels: np.ndarray) -> bool:
@@ -255,7 +235,7 @@ class OneToOne:
         """Return 0 for values that agree, 1 for others: (n, d) -> (n,)."""
         code = _look_up(X[:, self.derived], self.derived_values)
         agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
-        return np.where(agrees, 0, CONTRADICTION)
+        return ~agrees
 
     def decode(self, X: np.ndarray) -> None:
         """Derive the column from the source, in place; linearly between two values."""
@@ -276,11 +256,11 @@ def find_one_to_one(
         for j, values, n_rows in zip(
             relation.labels.tolist(), relation.values.T, counts.T, strict=True
         ):
-            source, derived = relation.code, [pair.derived for pair in pairs]
-            is_used = {source, j} & {*derived} or j in [pair.source for pair in pairs]
-            if is_used or j not in others or not _is_one_to_one(X[:, [source, j]], values):
-                continue
-            if n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS:
+            source, derived = relation.code, {pair.derived for pair in pairs}
+            is_used = {source, j} & derived or j in {pair.source for pair in pairs}
+            is_repeated = n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS
+            is_free = j in others and not is_used
+            if is_free and is_repeated and _is_one_to_one(X[:, [source, j]], values):
                 pairs.append(OneToOne(source, j, relation.codes, values))
     return pairs
 

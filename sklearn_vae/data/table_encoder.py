@@ -167,7 +167,8 @@ class TableEncoder:
         """Mask of the one-hot columns of a column's class, and of itself: (d, n_features)."""
         mask = np.eye(self.n_features, dtype=bool)
         for group in self._one_hot:
-            mask[group.groups[:, :, None], group.groups[:, None]] = True
+            columns = group.grouped(group.indices)
+            mask[columns[:, :, None], columns[:, None]] = True
         return mask
 
     @property

@@ -26,7 +26,6 @@ from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
     conformal_threshold,
-    labels,
     margins,
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
@@ -251,7 +250,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
-        del _REFERENCES[self]  # which has coordinates that are in the scorer by now
+        del _REFERENCES[self]  # which holds the models of halves
 
     def _fit_folds(
         self, X: np.ndarray, reader: VAETransformer
@@ -307,7 +306,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             -1 for outliers, 1 for inliers.
         """
         self.fit(X, **params)
-        return labels(self._training_scores(X), self.offset_)
+        return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
 
     def report(self, X: Table, *, n_columns: int = 1) -> Any:
         """List the rows that ``predict`` flags, with the cells that make them anomalous.

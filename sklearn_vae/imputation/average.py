@@ -16,16 +16,15 @@ from sklearn_vae.persistence.validation import check_array
 
 # Numbers of draws that are encoded at a time.
 NUMBERS_AT_A_TIME = 1 << 18
-# Imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
-# (n_draws or 1, n, n_features).
-Impute = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
     """Imputation by a model, averaged with predictions of trees; see ``VAEImputer``."""
 
-    model: Impute
+    # imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
+    # (n_draws or 1, n, n_features)
+    model: Callable[..., np.ndarray]
     encoder: TableEncoder
     is_rounded: np.ndarray  # (n_features,): mask of the columns whose dtype holds no means
     trees: BoostedTrees | None = None
@@ -40,19 +39,17 @@ class AveragedImputation:
         return ~(has_classes | (self.is_rounded & mask(BinaryColumns, OneHotColumns)))
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
-        """Impute means, and classes: (n, n_features)."""
-        return self.encoder.complete(rows, self._average(rows))
-
-    def _average(self, rows: np.ndarray) -> np.ndarray:
-        """Impute by the average of model and trees: (n, n_features)."""
+        """Impute means, and classes, by model and trees: (n, n_features)."""
         if self.trees is None:
             return self.model(rows)[0]
-        known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
-        needs_model = self.trees.leaves_missing(known, self.trees_weight)
-        imputed = rows.copy()
+        missing, imputed = np.isnan(rows) & ~self.encoder.is_empty, rows.copy()
+        if self.trees.takes_missing:
+            missing &= ~self.trees.replaces(self.trees_weight)
+        needs_model = missing.any(axis=1)
         if needs_model.any():
             imputed[needs_model] = self.model(rows[needs_model])[0]
-        return self.trees.correct(rows, imputed, self.trees_weight)
+        average = self.trees.correct(rows, imputed, self.trees_weight)
+        return self.encoder.complete(rows, average)
 
     def draw(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw imputations: (n_draws, n, n_features)."""
@@ -77,8 +74,8 @@ class AveragedImputation:
         # as near to the share as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
         moved = draws.copy()
-        for some in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
-            part, has_shift = moved[some], is_shifted[some, None, None]
+        for batch in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
+            part, has_shift = moved[batch], is_shifted[batch, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
                 target = np.where(has_shift, part + shift, part)
                 if spread is not None:
@@ -105,5 +102,8 @@ class AveragedImputation:
 
 
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Difference of the trees' predictions from the mean, 0 without trees: (n, n_features)."""
-    return np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
+    """Difference of predictions from the mean in real columns, 0 in others: (n, n_features)."""
+    if trees is None:
+        return np.zeros(mean.shape)
+    with np.errstate(over="ignore"):  # numbers near the largest ones
+        return np.where(trees.is_real, trees.correct(rows, mean, 1.0) - mean, 0.0)

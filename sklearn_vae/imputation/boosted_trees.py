@@ -100,7 +100,6 @@ class ColumnTrees:
 class BoostedTrees:
     """Trees that predict some columns of a table from the others."""
 
-    n_features: int
     takes_missing: bool  # whether predictions are from rows with missing values, not imputed ones
     is_real: np.ndarray  # (n_features,): mask of real columns, draws of which are shifted
     is_ordered: np.ndarray  # (n_features,): mask of ordered classes, whose median is predicted
@@ -120,15 +119,9 @@ class BoostedTrees:
 
         Numbers are averaged with other imputations, unless the trees' weight is 1.
         """
-        is_replaced = np.zeros(self.n_features, dtype=bool)
+        is_replaced = np.zeros(len(self.is_real), dtype=bool)
         is_replaced[[p.column for p in self.parts if len(p.classes) or weight == 1]] = True
         return is_replaced
-
-    def leaves_missing(self, rows: np.ndarray, weight: float) -> np.ndarray:
-        """Mask of the rows that another imputation is needed for: (n, n_features) -> (n,)."""
-        if not self.takes_missing:
-            return np.isnan(rows).any(axis=1)
-        return (np.isnan(rows) & ~self.replaces(weight)).any(axis=1)
 
     def correct(self, rows: np.ndarray, imputed: np.ndarray, weight: float) -> np.ndarray:
         """Average the imputed numbers of rows with predictions, and replace classes by them.
@@ -142,11 +135,6 @@ class BoostedTrees:
             average = imputed + weight * (predicted - imputed)
         return np.where(self.replaces(weight), predicted, average)
 
-    def shift(self, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """Difference of predictions from the mean, 0 but in real columns: (n, n_features)."""
-        with np.errstate(over="ignore"):  # numbers near the largest ones
-            return np.where(self.is_real, self.correct(rows, mean, 1.0) - mean, 0.0)
-
     def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Replace the cells of the mask ``missing`` in the predicted columns: (n, n_features)."""
         predicted = X.copy()
@@ -158,16 +146,16 @@ class BoostedTrees:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_count("n_features", self.n_features)
-        for name in ("is_real", "is_ordered"):
-            check_array(name, getattr(self, name), "b", (self.n_features,))
+        check_array("is_real", self.is_real, "b", (None,))
+        n_features = len(self.is_real)
+        check_array("is_ordered", self.is_ordered, "b", (n_features,))
         columns = [part.column for part in self.parts]
         for column in (*columns, *(e.column for part in self.parts for e in part.encodings)):
-            check_count("column", column, 0, self.n_features - 1)
+            check_count("column", column, 0, n_features - 1)
         if len({*columns}) < len(columns):
             raise ValueError("a column must have its trees once")
         for part in self.parts:
-            n_inputs = self.n_features + sum(encoding.width for encoding in part.encodings)
+            n_inputs = n_features + sum(each.totals.shape[1] for each in part.encodings)
             if not ((part.features >= 0) & (part.features < n_inputs)).all():
                 raise ValueError(f"'features' must be at least 0 and less than {n_inputs}")
 
@@ -177,13 +165,13 @@ class BoostedTrees:
         Columns of the mask ``has_numbers`` (n_features,) are predicted by numbers, others by
         classes.
         """
-        if self.n_features != len(has_numbers):
+        n_features = len(has_numbers)
+        if len(self.is_real) != n_features:
             raise ValueError(
-                f"the trees are those of {self.n_features} columns, the table has "
-                f"{len(has_numbers)}"
+                f"the trees are those of {len(self.is_real)} columns, the table has {n_features}"
             )
         for part in self.parts:
-            rows = np.full((len(part.classes), self.n_features), np.nan)
+            rows = np.full((len(part.classes), n_features), np.nan)
             rows[:, part.column] = part.classes
             if bool(len(rows)) == has_numbers[part.column] or encoder.is_unseen(rows).any():
                 raise ValueError(f"the trees predict other values in column {part.column}")

@@ -1,6 +1,6 @@
 """Fit of boosted trees: each column of a table from the others."""
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
 from sklearn_vae.system.threads import one_openmp_thread
 
-N_TREES = 60
-MIN_ROWS_PER_LEAF = 10
-# Other parameters of trees that are fitted to rows with missing values, in large tables.
-OF_INCOMPLETE_ROWS = {
+# Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
+# tables.
+OF_IMPUTED_ROWS: dict[str, float] = {"max_iter": 60, "min_samples_leaf": 10}
+OF_INCOMPLETE_ROWS: dict[str, float] = {
     "max_iter": 100,
     "max_features": 0.5,
     "learning_rate": 0.07,
@@ -24,16 +24,6 @@ OF_INCOMPLETE_ROWS = {
 LARGEST = np.finfo(float).max
 # Numbers of 2 to this power or more are scaled by a power of two.
 MAX_EXPONENT = 990
-
-
-class _Fit(NamedTuple):
-    """A fitted regressor or classifier of scikit-learn: sums of trees."""
-
-    classes: np.ndarray  # of each sum; none of a regressor
-    baselines: list[float]  # values that the trees are added to
-    bounds: tuple[float, float]  # of predictions
-    unit: float  # factor of the leaves' values
-    trees: list[list[np.ndarray]]  # nodes of the trees of each sum
 
 
 def fit_boosted_trees(
@@ -53,13 +43,12 @@ def fit_boosted_trees(
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
-    params: dict[str, float] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
-    params |= OF_INCOMPLETE_ROWS if takes_missing else {}
+    params = OF_INCOMPLETE_ROWS if takes_missing else OF_IMPUTED_ROWS
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
     parts: list[ColumnTrees] = []
-    for column in columns[[bool((used != column).any()) for column in columns]].tolist():
+    for column in columns.tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
         others = used[~np.isnan(X[rows][:, used]).all(axis=0) & (used != column)]
@@ -73,12 +62,18 @@ def fit_boosted_trees(
             encodings, encoded = _encode(X[rows], column, others.tolist(), has_classes)
             inputs = np.hstack([inputs, encoded])
             others = np.append(others, X.shape[1] + np.arange(encoded.shape[1]))
-        fit = _fit_classes if has_classes else _fit_numbers
-        fitted = fit(inputs, X[rows, column], weight, params)
-        if fitted is not None:
-            parts.append(_to_column_trees(column, fitted, others, exponents, encodings))
+        y = X[rows, column]
+        if has_classes and (y == y[0]).all():
+            continue
+        part = _fit_column(column, inputs, y, weight, params, is_class=has_classes)
+        features = others[part.features]
+        units = np.append(exponents, 0).take(features, mode="clip")
+        # infinite where missing values alone go to one side
+        thresholds = np.clip(np.ldexp(part.thresholds, units), -LARGEST, LARGEST)
+        part = replace(part, features=features, thresholds=thresholds, encodings=encodings)
+        parts.append(part)
     none = np.zeros(X.shape[1], dtype=bool)
-    return BoostedTrees(X.shape[1], takes_missing, none, none, tuple(parts))
+    return BoostedTrees(takes_missing, none, none, tuple(parts))
 
 
 def _encode(
@@ -95,39 +90,6 @@ def _encode(
     return fitted, np.hstack([X[:, :0], *parts])
 
 
-def _to_column_trees(
-    column: int,
-    fit: _Fit,
-    inputs: np.ndarray,
-    exponents: np.ndarray,
-    encodings: tuple[TargetEncoding, ...],
-) -> ColumnTrees:
-    """Convert trees of inputs of these indices, whose units are powers of two."""
-    trees = [tree for of_sum in fit.trees for tree in of_sum]
-    nodes, n_nodes = np.concatenate(trees), np.array([len(tree) for tree in trees])
-    roots = np.cumsum(n_nodes) - n_nodes
-    features, is_leaf = inputs[nodes["feature_idx"]], nodes["is_leaf"] == 1
-    children = np.column_stack([nodes["left"], nodes["right"]]).astype(int)
-    children += np.repeat(roots, n_nodes)[:, None]
-    children[is_leaf] = np.flatnonzero(is_leaf)[:, None]
-    unit_exponents = np.append(exponents, 0).take(features, mode="clip")
-    return ColumnTrees(
-        column=column,
-        classes=fit.classes,
-        baselines=np.array(fit.baselines),
-        bounds=np.array(fit.bounds),
-        targets=np.repeat(np.arange(len(fit.trees)), [len(of_sum) for of_sum in fit.trees]),
-        roots=roots,
-        features=features,
-        # infinite where missing values alone go to one side
-        thresholds=np.clip(np.ldexp(nodes["num_threshold"], unit_exponents), -LARGEST, LARGEST),
-        missing_left=nodes["missing_go_to_left"] == 1,
-        children=children,
-        values=fit.unit * nodes["value"] * is_leaf,
-        encodings=encodings,
-    )
-
-
 def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
     """Standardize numbers (n,); return also mean and scale after a division, and the divisor."""
     y = y.astype(np.float64)
@@ -137,37 +99,48 @@ def _standardize(y: np.ndarray) -> tuple[np.ndarray, float, float, float]:
     return (y - loc) / scale, loc, scale, largest
 
 
-def _fit_numbers(
-    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, float]
-) -> _Fit:
-    """Fit the trees of a column of numbers."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
+def _fit_column(
+    column: int,
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    params: dict[str, float],
+    *,
+    is_class: bool,
+) -> ColumnTrees:
+    """Fit the trees of a column of numbers, or of each of its classes, of two the second one."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    bounds = float(y.min()), float(y.max())
-    # scikit-learn's gradients are of single precision
-    y, loc, scale, largest = _standardize(y)
-    regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
+    classes, bounds, loc, scale, largest = np.zeros(0), np.zeros(2), 0.0, 1.0, 1.0
+    if is_class:
+        labels, y = np.unique(y, return_inverse=True)  # durations may be fractions of a second
+        classes, model = labels.astype(float), HistGradientBoostingClassifier
+    else:
+        bounds, model = np.array([y.min(), y.max()], float), HistGradientBoostingRegressor
+        # scikit-learn's gradients are of single precision
+        y, loc, scale, largest = _standardize(y)
+    fitted = model(early_stopping=False, random_state=0, **params)
     with one_openmp_thread():
-        regressor.fit(X, y, weight)
-    ((baseline, trees),) = boosted_trees(regressor)
-    baselines = [largest * (loc + scale * baseline)]
-    return _Fit(np.zeros(0), baselines, bounds, largest * scale, [trees])
-
-
-def _fit_classes(
-    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, params: dict[str, float]
-) -> _Fit | None:
-    """Fit the trees of each class, or of the second one of two; none for a single class."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    if (y == y[0]).all():
-        return None
-    classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
-    labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
-    with one_openmp_thread():
-        classifier.fit(X, codes, weight)
-    sums = boosted_trees(classifier)
-    if len(sums) == 1:  # the log-odds of the second class
+        fitted.fit(X, y, weight)
+    sums = boosted_trees(fitted)
+    if len(classes) == 2:  # the log-odds of the second class
         sums = [(0.0, []), *sums]
-    baselines, trees = zip(*sums, strict=True)
-    return _Fit(labels.astype(float), [*baselines], (0.0, 0.0), 1.0, [*trees])
+    trees = [tree for _, of_sum in sums for tree in of_sum]
+    nodes, n_nodes = np.concatenate(trees), np.array([len(tree) for tree in trees])
+    roots, is_leaf = np.cumsum(n_nodes) - n_nodes, nodes["is_leaf"] == 1
+    children = np.column_stack([nodes["left"], nodes["right"]]).astype(int)
+    children += np.repeat(roots, n_nodes)[:, None]
+    children[is_leaf] = np.flatnonzero(is_leaf)[:, None]
+    return ColumnTrees(
+        column=column,
+        classes=classes,
+        baselines=np.array([largest * (loc + scale * baseline) for baseline, _ in sums]),
+        bounds=bounds,
+        targets=np.repeat(np.arange(len(sums)), [len(of_sum) for _, of_sum in sums]),
+        roots=roots,
+        features=nodes["feature_idx"],
+        thresholds=nodes["num_threshold"],
+        missing_left=nodes["missing_go_to_left"] == 1,
+        children=children,
+        values=largest * scale * nodes["value"] * is_leaf,
+    )

@@ -69,18 +69,12 @@ class HiddenCells(NamedTuple):
         return (covered + CELLS_OF_ALL * common) / (total + CELLS_OF_ALL)
 
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
-        """Test whether classes are wrong as often as in another imputation, or less often.
-
-        A difference of less than its standard error does not count.
-        """
+        """Test whether classes are wrong no more often than in another imputation."""
         is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
         return _is_no_clear_rise(self.weight * (is_wrong.astype(float) - is_other_wrong))
 
     def has_no_larger_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
-        """Test whether squared errors of numbers are those of another imputation, or smaller.
-
-        A difference of less than its standard error does not count. False without hidden numbers.
-        """
+        """Test whether squared errors of numbers, if any are hidden, are no larger than others."""
         if not self.precision.any():
             return False
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
@@ -89,7 +83,7 @@ class HiddenCells(NamedTuple):
 
 
 def _is_no_clear_rise(differences: np.ndarray) -> bool:
-    """Test whether the sum of differences is at most its standard error."""
+    """Test whether the sum of differences is at most its standard error, or negative."""
     return bool(differences.sum() <= np.sqrt(np.square(differences).sum()))
 
 

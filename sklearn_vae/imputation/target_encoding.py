@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import as_single
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_count
+from sklearn_vae.persistence.validation import check_array
 
 # Values of a column that scikit-learn's boosting tells apart, at most. A more frequent value than
 # one of so many has a bin of its own there.
@@ -40,10 +40,9 @@ class TargetEncoding:
     """
 
     column: int  # column that is encoded
-    n_classes: int  # number of classes of the target; 0 for numbers
     values: np.ndarray  # (k,): values of the training rows, in ascending order
     counts: np.ndarray  # (k,): number of rows with each value; sample weights do not count
-    totals: np.ndarray  # (k, width): sums of their targets, or numbers of rows in each class
+    totals: np.ndarray  # (k, width): sums of their targets, or numbers of rows in each of classes
 
     @classmethod
     def fit(
@@ -72,20 +71,10 @@ class TargetEncoding:
         error = others.std() / np.sqrt(len(shared))
         if others.mean() - shared.mean() <= max(MIN_GAIN * others.mean(), N_ERRORS * error):
             return None
-        return cls.of_rows(values[is_rare], targets[is_rare], column, n_classes)
-
-    @classmethod
-    def of_rows(cls, values: np.ndarray, targets: np.ndarray, column: int, n_classes: int) -> Self:
-        """Encode by these values and targets: (n,), (n,)."""
-        unique, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+        unique, index, counts = np.unique(values[is_rare], return_inverse=True, return_counts=True)
         totals = np.zeros((len(unique), max(n_classes, 1)))
-        np.add.at(totals, index, _to_columns(targets, n_classes))
-        return cls(column, n_classes, unique, counts, totals)
-
-    @property
-    def width(self) -> int:
-        """Number of columns of the encoding."""
-        return max(self.n_classes, 1)
+        np.add.at(totals, index, _to_columns(targets[is_rare], totals.shape[1]))
+        return cls(column, unique, counts, totals)
 
     def transform(self, X: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
         """Encode rows (n, n_features): (n, width).
@@ -98,7 +87,7 @@ class TargetEncoding:
         is_known = values[index] == x
         count, total = np.where(is_known, self.counts[index], 0), self.totals[index]
         if left_out is not None:
-            count, total = count - 1, total - _to_columns(left_out, self.n_classes)
+            count, total = count - 1, total - _to_columns(left_out, total.shape[1])
         encoded = total / np.maximum(count + 1, 1)[:, None]
         return np.where(count[:, None] > 0, encoded, np.nan).round(DECIMALS)
 
@@ -110,15 +99,14 @@ class TargetEncoding:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_count("n_classes", self.n_classes, 0, MAX_BINS)
         check_array("values", self.values, "f", (None,))
         check_array("counts", self.counts, "i", (len(self.values),))
-        check_array("totals", self.totals, "f", (len(self.values), self.width))
+        check_array("totals", self.totals, "f", (len(self.values), None))
         if not len(self.values) or (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
             raise ValueError("'values' of encodings must ascend, and each be of some rows")
 
 
-def _to_columns(targets: np.ndarray, n_classes: int) -> np.ndarray:
+def _to_columns(targets: np.ndarray, width: int) -> np.ndarray:
     """Targets (n,) as a column, or as columns of 0 and 1: (n, width)."""
     columns = targets[:, None]
-    return columns == np.arange(n_classes) if n_classes else columns
+    return columns == np.arange(width) if width > 1 else columns

@@ -1,7 +1,5 @@
 """Nearest-neighbour distances: scikit-learn and least squares as oracles."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -24,7 +22,7 @@ def rows():
 def test_the_mean_distance_to_neighbors_is_scikit_learns(rows):
     """Of new rows, and of reference rows without themselves."""
     reference, new = rows
-    scorer = NeighborDistance("inputs", 2).fit(reference)
+    scorer = NeighborDistance("inputs", 2)
     oracle = NearestNeighbors(n_neighbors=40).fit(reference.inputs)
 
     np.testing.assert_allclose(
@@ -50,18 +48,16 @@ def test_the_hyperplane_distance_is_that_of_ridge_regression(rows):
         coefficients = np.linalg.lstsq(A, b, rcond=None)[0]
         expected.append(np.linalg.norm(b[:3] - basis.T @ coefficients))
 
-    np.testing.assert_allclose(
-        HyperplaneDistance("inputs", 5).fit(reference).score(new), expected, rtol=1e-6
-    )
+    np.testing.assert_allclose(HyperplaneDistance("inputs", 5).score(new), expected, rtol=1e-6)
 
 
 def test_neighbors_tied_for_the_last_places_are_their_mean():
     """On a grid, by cases: more are tied than there are places, as many, and copies of one row."""
     grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2)
-    scorer = HyperplaneDistance("inputs", 6, reference=grid)
+    scorer = HyperplaneDistance("inputs", 6)
     x, itself = np.array([[0.0, 0.0], [2.0, 2.0], [-1.0, 2.0]]), np.full(3, -1)
     found = NearestNeighbors(n_neighbors=8).fit(grid).kneighbors(x, return_distance=False)
-    neighbors = scorer._neighbors(x, itself, found)
+    neighbors = scorer._neighbors(x, grid, itself, found)
     corner, middle, beside = (sorted(map(tuple, near)) for near in neighbors)
 
     # 0, 1, 1, sqrt(2), 2, 2
@@ -73,7 +69,7 @@ def test_neighbors_tied_for_the_last_places_are_their_mean():
 
     copies = np.vstack([grid[:1], grid[:1], grid])
     found = NearestNeighbors(n_neighbors=8).fit(copies).kneighbors(x[:1], return_distance=False)
-    corner = replace(scorer, reference=copies)._neighbors(x[:1], np.array([0]), found)[0]
+    corner = scorer._neighbors(x[:1], copies, np.array([0]), found)[0]
     # its two copies, 1, 1, sqrt(2), and one of two at 2
     assert sorted(map(tuple, corner)) == [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
 
@@ -88,11 +84,3 @@ def test_copies_of_one_row_span_no_hyperplane():
         np.linalg.norm(x - copies[:, 0], axis=1),
         rtol=1e-12,
     )
-
-
-def test_a_scorer_of_other_reference_rows_is_refused(rows):
-    """Their indices would mean other rows."""
-    reference, new = rows
-    scorer = NeighborDistance("inputs", 1).fit(reference)
-    with pytest.raises(ValueError, match="fitted to other reference rows"):
-        scorer.score(ScoredRows(new.X, new.columns, new.model))

@@ -66,12 +66,6 @@ def test_rounding_errors_of_scores_tied_with_the_threshold_change_nothing():
     )
 
 
-def test_a_combined_score_needs_one_tail_per_scorer():
-    """As a loaded file might not have it."""
-    with pytest.raises(ValueError, match="one tail distribution per scorer"):
-        CombinedScore((), ()).check()
-
-
 @pytest.mark.parametrize("weights", [(1.0, 0.5), (1.0, 1.0)])
 def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights):
     """Of the distances to one neighbour and to five, but for the row farthest out."""
@@ -80,7 +74,7 @@ def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights)
     rows = ScoredRows(X, detector.distance_encoder_, detector.estimator_._predictor())
     scorers = (HyperplaneDistance("inputs", 1), HyperplaneDistance("inputs", 5))
     combined = CombinedScore(scorers, weights).fit_score(rows)[0]
-    scores = [scorer.fit(rows).score(rows) for scorer in scorers]
+    scores = [scorer.score(rows) for scorer in scorers]
     nats = np.array([TailDistribution.fit(score).negative_log_survival(score) for score in scores])
     second = np.sort(nats, axis=1)[:, -2:-1]
     expected = weights @ np.minimum(nats, second) + np.maximum(nats - second, 0).sum(axis=0)
@@ -88,9 +82,11 @@ def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights)
     np.testing.assert_allclose(combined.score(rows), expected)
 
 
-def test_weights_are_positive():
+def test_a_combined_score_needs_a_tail_and_a_positive_weight_per_scorer():
     """As a loaded file might not have them."""
     tail = TailDistribution.fit(np.arange(1.0, 9))
+    with pytest.raises(ValueError, match="one tail distribution per scorer"):
+        CombinedScore((), ()).check()
     with pytest.raises(ValueError, match="one weight from 0 to 1 per scorer"):
         CombinedScore((NeighborDistance("inputs", 1),), (0.0,), (tail,)).check()
 

@@ -151,7 +151,10 @@ def test_weights_count_as_copies():
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     (one,), (other,) = (
         find_equal_cells(rows, [0, 1, 2], counts)
-        for rows, counts in ((X, weight.astype(float)), (X.repeat(weight, axis=0), None))
+        for rows, counts in (
+            (X, weight.astype(float)),
+            (X.repeat(weight, axis=0), np.ones(weight.sum())),
+        )
     )
     assert one.fraction == pytest.approx(other.fraction)
     assert one.step == other.step

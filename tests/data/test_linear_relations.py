@@ -59,7 +59,7 @@ def derived(X):
         relation.derived: dict(
             zip(relation.sources.tolist(), relation.coefficients.tolist(), strict=True)
         )
-        for relation in find_linear_relations(X, [*range(X.shape[1])])
+        for relation in find_linear_relations(X, [*range(X.shape[1])], np.ones(len(X)))
     }
 
 
@@ -86,7 +86,7 @@ def test_products_and_changes_of_units_are_found():
     celsius = rng.normal(15, 8, 300).round(1)
     price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
     X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
-    amount, fahrenheit = find_linear_relations(X, [*range(5)])
+    amount, fahrenheit = find_linear_relations(X, [*range(5)], np.ones(len(X)))
 
     assert (fahrenheit.derived, fahrenheit.sources.tolist(), fahrenheit.is_log) == (1, [0], False)
     assert fahrenheit.coefficients == 1.8
@@ -109,7 +109,7 @@ def test_totals_of_derived_columns():
     price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
     amount, shipping = (price * pieces).round(2), rng.choice([0, 3.9, 4.9, 6.9], 400)
     X = np.column_stack([price, pieces, amount, shipping, (amount + shipping).round(2)])
-    first, last = find_linear_relations(X, [*range(5)])
+    first, last = find_linear_relations(X, [*range(5)], np.ones(len(X)))
     assert (first.derived, last.derived) == (2, 4)
 
     model = fit(VAEDensity, X)
@@ -134,7 +134,7 @@ def test_a_derived_column_is_a_source():
     amount = (price * pieces).round(2)
     discount = np.where(rng.random(400) < 0.5, 0, (amount * rng.random(400)).round(2))
     X = np.column_stack([price, pieces, amount, discount, (amount - discount).round(2)])
-    first, last = find_linear_relations(X, [*range(5)])
+    first, last = find_linear_relations(X, [*range(5)], np.ones(len(X)))
 
     assert (first.derived, sorted(first.sources)) == (2, [3, 4])
     assert (last.derived, sorted(last.sources)) == (0, [1, 2])
@@ -148,13 +148,17 @@ def test_the_simplest_coefficients_that_hold():
     rng = np.random.default_rng(0)
     inch, year, month = rng.normal(66, 9, 900).round(), *rng.integers(1, 13, (2, 900)) * 1.0
     for x, factor in ((inch, 2.54), (np.exp(rng.normal(4, 1, 900)).round(2), 1.0847)):
-        (found,) = find_linear_relations(np.column_stack([x, (factor * x).round(2)]), [0, 1])
+        (found,) = find_linear_relations(
+            np.column_stack([x, (factor * x).round(2)]), [0, 1], np.ones(900)
+        )
         assert found.coefficients == factor
         assert found.intercept == 0
     assert derived(np.column_stack([1e6 * inch, inch + year, 1e6 * inch + inch + year])) == {
         2: {0: 1.0, 1: 1.0}
     }
-    (found,) = find_linear_relations(np.column_stack([year, month, 12 * year + month]), [0, 1, 2])
+    (found,) = find_linear_relations(
+        np.column_stack([year, month, 12 * year + month]), [0, 1, 2], np.ones(900)
+    )
     assert sorted(found.coefficients) == [1, 12]
 
 

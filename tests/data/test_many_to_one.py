@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load, runtime
-from sklearn_vae.data.relations import Followers, find_many_to_one
+from sklearn_vae.data.relations import find_followers, find_many_to_one
 
 pd = pytest.importorskip("pandas")
 
@@ -101,7 +101,9 @@ def test_nothing_follows_by_chance(n_levels, share):
     rng = np.random.default_rng(0)
     for _ in range(200):
         X = np.column_stack([rng.integers(n_levels, size=200), rng.random(200) < share])
-        followers = [Followers.find(X.astype(float), j, np.array([1 - j]), None) for j in (0, 1)]
+        followers = [
+            find_followers(X.astype(float), j, np.array([1 - j]), np.ones(len(X))) for j in (0, 1)
+        ]
         assert find_many_to_one(followers, np.arange(2)) == []
 
 

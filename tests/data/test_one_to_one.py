@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load
-from sklearn_vae.data.relations import Followers, find_one_to_one
+from sklearn_vae.data.relations import find_followers, find_one_to_one
 
 pd = pytest.importorskip("pandas")
 
@@ -41,7 +41,9 @@ def test_codes_and_labels_are_found():
     code = rng.integers(3, size=100).astype(float)
     X = np.column_stack([rng.normal(size=100), code, np.array([5.0, -2.0, 0.5])[code.astype(int)]])
     X[::9, 1:] = np.nan
-    (pair,) = find_one_to_one(X, [Followers.find(X, 1, np.array([0, 2]), None)], [0, 1, 2])
+    (pair,) = find_one_to_one(
+        X, [find_followers(X, 1, np.array([0, 2]), np.ones(len(X)))], [0, 1, 2]
+    )
 
     assert (pair.source, pair.derived) == (1, 2)
     np.testing.assert_array_equal(pair.source_values, [0, 1, 2])
@@ -56,7 +58,9 @@ def test_codes_and_labels_with_holes_are_found(holed):
     whole = np.column_stack([rng.normal(size=300), code, code**2 - 7])
     X = whole.copy()
     X[::7, holed[0]], X[3::7, holed[-1]] = np.nan, np.nan
-    (pair,) = find_one_to_one(X, [Followers.find(X, 1, np.array([0, 2]), None)], [0, 1, 2])
+    (pair,) = find_one_to_one(
+        X, [find_followers(X, 1, np.array([0, 2]), np.ones(len(X)))], [0, 1, 2]
+    )
     pair.fill(X)
 
     np.testing.assert_array_equal(X, whole)
@@ -77,7 +81,7 @@ def test_other_columns_are_not(difference):
 
     X = np.column_stack([code, other])
 
-    assert find_one_to_one(X, [Followers.find(X, 0, np.array([1]), None)], [1]) == []
+    assert find_one_to_one(X, [find_followers(X, 0, np.array([1]), np.ones(len(X)))], [1]) == []
 
 
 def test_scores_are_those_without_the_derived_column(fitted, table):

@@ -7,8 +7,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from sklearn_vae.imputation.fit_boosted_trees import (
-    MIN_ROWS_PER_LEAF,
-    N_TREES,
+    OF_IMPUTED_ROWS,
     OF_INCOMPLETE_ROWS,
     fit_boosted_trees,
 )
@@ -34,9 +33,7 @@ def test_predictions_are_those_of_scikit_learn(scale):
     for column in columns:
         others, rows = np.arange(4) != column, observed[:100, column]
         y = X[:100][rows, column]
-        regressor = HistGradientBoostingRegressor(
-            max_iter=N_TREES, min_samples_leaf=MIN_ROWS_PER_LEAF, early_stopping=False
-        )
+        regressor = HistGradientBoostingRegressor(early_stopping=False, **OF_IMPUTED_ROWS)
         regressor.fit(X[:100][rows][:, others], (y - y.mean()) / y.std())
         expected = y.mean() + y.std() * regressor.predict(X[:, others])
         expected = np.clip(expected, y.min(), y.max())
@@ -190,7 +187,7 @@ def test_numbers_are_averaged_and_classes_replaced(weight):
     expected = (1 - weight) * imputed[:, 1:3] + weight * predicted[:, 1:3]
     np.testing.assert_allclose(corrected[:, 1:3], expected, rtol=1e-12)
     # rows without other imputations are complete where none is needed
-    is_left = trees.leaves_missing(X, weight)
+    is_left = (missing & ~trees.replaces(weight)).any(axis=1)
     np.testing.assert_array_equal(
         is_left, missing[:, [0, 5] if weight == 1 else [0, 1, 2, 5]].any(axis=1)
     )

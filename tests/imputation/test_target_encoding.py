@@ -49,8 +49,7 @@ def test_training_rows_do_not_see_their_own_target(n_classes):
     encoding = fit(X, n_classes)
     expected = encoding.transform(X, X[:, 1])[:20]
     for row in range(20):
-        others = np.delete(X, row, axis=0)
-        alone = TargetEncoding.of_rows(others[:, 0], others[:, 1], 0, n_classes)
+        alone = fit(np.delete(X, row, axis=0), n_classes)
         np.testing.assert_array_equal(alone.transform(X[[row]])[0], expected[row])
 
 
@@ -93,7 +92,6 @@ def test_frequent_values_are_left_out():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_classes": 1_000}, "n_classes"),
         ({"totals": np.zeros((3, 1))}, "shape"),
         ({"values": np.array(["a"])}, "numbers"),
         ({"counts": np.array([1, 2, 3])}, "shape"),

@@ -242,7 +242,6 @@ def fail_at(monkeypatch, place, error):
         (models.StackedModule, "load"),
         (optimizer.FlatAdam, "step"),
         (ppca.CorrelationPCA, "linear_gaussian"),
-        (knn.NeighborDistance, "fit"),
         (knn.NeighborDistance, "score"),
         (trainer.Trainer, "begin"),
         (trainer.Trainer, "validate"),

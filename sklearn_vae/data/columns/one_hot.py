@@ -41,22 +41,17 @@ class OneHotColumns(BinaryColumns):
         if len(self.indices) % self.likelihood.n_columns:
             raise ValueError("groups of one-hot columns must be complete")
 
-    @property
-    def groups(self) -> np.ndarray:
-        """Indices of the columns in X of each group: (groups, size)."""
-        return self._groups(self.indices)
-
-    def _groups(self, x: np.ndarray) -> np.ndarray:
+    def grouped(self, x: np.ndarray) -> np.ndarray:
         """Split columns into groups: (..., k) -> (..., groups, size)."""
         return unflatten(x, self.likelihood.n_columns)
 
     def _is_one(self, X: np.ndarray) -> np.ndarray:
         """Find higher values: (n, k) -> (n, groups, size)."""
-        return self._groups(np.equal(*in_coarser_dtype(X, self.categories[:, 1])))
+        return self.grouped(np.equal(*in_coarser_dtype(X, self.categories[:, 1])))
 
     def _is_empty(self, X: np.ndarray) -> np.ndarray:
         """Find groups without a one, if each has one, and without a hole: (n, k) -> (n, groups)."""
-        is_filled = (self._is_one(X) | np.isnan(self._groups(X))).any(axis=-1)
+        is_filled = (self._is_one(X) | np.isnan(self.grouped(X))).any(axis=-1)
         return ~(is_filled | self.likelihood.has_none)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
@@ -68,7 +63,7 @@ class OneHotColumns(BinaryColumns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode as 0 and 1, also holes that follow from the other cells: (n, k) -> (n, k)."""
-        is_one, missing = self._is_one(X), np.isnan(self._groups(X))
+        is_one, missing = self._is_one(X), np.isnan(self.grouped(X))
         is_one &= is_one.cumsum(axis=-1) == 1
         if not self.likelihood.has_none:
             is_last = missing & (missing.sum(axis=-1, keepdims=True) == 1)
@@ -88,7 +83,7 @@ class OneHotColumns(BinaryColumns):
     def _probability(self, X: np.ndarray) -> np.ndarray:
         """Undo ``decode`` of means: (..., k) -> (..., groups, size)."""
         exponent, low, scale = self.units()
-        return self._groups((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
+        return self.grouped((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Return the most probable groups, by means of the two values: (n, k) -> (n, k)."""
@@ -108,14 +103,14 @@ class OneHotColumns(BinaryColumns):
         Where the values have a one at a known zero, it is drawn by the frequencies; without a
         generator, the most frequent possible one is taken.
         """
-        missing = self._groups(np.isnan(X))
+        missing = self.grouped(np.isnan(X))
         p = self._probability(values)
         rest = 1 - (p * ~missing).sum(axis=-1, keepdims=True)
         p = p * missing / np.maximum(rest, LEAST_REST)
         p /= np.maximum(p.sum(axis=-1, keepdims=True), 1)
         is_lost = missing.any(axis=-1) & (rest[..., 0] < LEAST_REST)
         if is_lost.any():
-            frequency = self._groups(self.frequency)
+            frequency = self.grouped(self.frequency)
             of_group = np.broadcast_to(frequency, p.shape)[is_lost] * missing[is_lost]  # (m, size)
             none = np.broadcast_to(1 - frequency.sum(axis=-1), is_lost.shape)[is_lost]
             of_classes = np.column_stack([of_group, none.clip(0) * self.likelihood.has_none])
@@ -129,34 +124,35 @@ class OneHotColumns(BinaryColumns):
 
 
 def find_one_hot(
-    X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray | None = None
+    X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray
 ) -> list[OneHotColumns]:
-    """Find groups of binary columns that exclude each other in all rows, and not by chance.
-
-    The weight (n,) is the number of times that each row counts.
-    """
+    """Find groups of binary columns that exclude each other in all rows, and not by chance."""
     if not 1 < len(columns) <= MAX_COLUMNS:
         return []
-    cells = _Cells(X, columns, np.ones(len(X)) if weight is None else weight)
+    joined = BinaryColumns.concatenate([*columns])
+    cells = _Cells(X, joined, weight)
     found, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
     while free:
         group = cells.group_of(free)
         free = [k for k in free if k not in group]
         if len(group) > 1:
-            found.append(cells.join(group))
+            likelihood = find("OneHot")(len(group), cells.known_rows(group)[1])
+            values = joined.categories[group], cells.frequency[group]
+            found.append(OneHotColumns(joined.indices[group], likelihood, *values))
     return found
 
 
 class _Cells:
     """Higher values of binary columns, which are known by their position."""
 
-    def __init__(self, X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray):
+    def __init__(self, X: np.ndarray, columns: BinaryColumns, weight: np.ndarray):
         self.X, self.columns, self.weight = X, columns, weight
-        self.n_rows = np.zeros(len(columns))
+        n_columns = len(columns.indices)
+        self.n_rows = np.zeros(n_columns)
         # rows with ones of both columns, and of the first one where the second is known
-        self.n_both, self.n_beside = np.zeros((2, len(columns), len(columns)))
+        self.n_both, self.n_beside = np.zeros((2, n_columns, n_columns))
         for rows in small_batches(X):
-            is_one, is_known = self.cells([*range(len(columns))], rows)
+            is_one, is_known = self.cells([*range(n_columns)], rows)
             weighted = weight[rows, None] * is_one
             self.n_rows += weight[rows] @ is_known
             self.n_both += weighted.T @ is_one
@@ -166,8 +162,7 @@ class _Cells:
 
     def cells(self, group: list[int], rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Masks of higher values and of known ones of columns: (n, k) each, as numbers."""
-        values = self.X[rows, [self.columns[k].indices[0] for k in group]]
-        high = np.array([self.columns[k].categories[0, 1] for k in group])
+        values, high = self.X[rows, self.columns.indices[group]], self.columns.categories[group, 1]
         return (values == high).astype(np.float64), (~np.isnan(values)).astype(np.float64)
 
     def evidence(self, columns: list[int], group: list[int]) -> np.ndarray:
@@ -178,8 +173,16 @@ class _Cells:
 
     def group_of(self, free: list[int]) -> list[int]:
         """Return the first column, and others that exclude it and each other."""
-        if self._is_whole(group := self._grow(free, 0.0)):
-            return group
+        from scipy.special import entr
+
+        group = self._grow(free, 0.0)
+        if len(group) > 1:  # every row may have a one, and not by chance
+            n_known, has_none = self.known_rows(group)
+            p = self.frequency[group]
+            by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
+            all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
+            if by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE and not has_none:
+                return group
         group = self._grow(free, LIKELY)
         while len(group) > 1 and (evidence := self.evidence(group, group)).min() < MIN_EVIDENCE:
             group.pop(int(evidence.argmin()))
@@ -193,20 +196,7 @@ class _Cells:
                 group.append(k)
         return group
 
-    def _is_whole(self, group: list[int]) -> bool:
-        """Whether every row has a one in the group, and not by chance."""
-        from scipy.special import entr
-
-        if len(group) < 2:
-            return False
-        n_known, has_none = self._known_rows(group)
-        p = self.frequency[group]
-        by_column = n_known * (entr(p) + entr(1 - p))  # each follows from the others
-        all_together = n_known * entr(1 - p).sum()  # less the entropy of the class
-        is_likely = by_column.min() >= LIKELY and all_together >= MIN_EVIDENCE
-        return bool(is_likely and not has_none)
-
-    def _known_rows(self, group: list[int]) -> tuple[float, bool]:
+    def known_rows(self, group: list[int]) -> tuple[float, bool]:
         """Number of rows whose columns of a group are known, and whether some have no one."""
         n_known, has_none = 0.0, False
         for rows in small_batches(self.X):
@@ -215,13 +205,3 @@ class _Cells:
             n_known += float(self.weight[rows] @ is_whole)
             has_none |= bool((is_whole & ~is_one.any(axis=1)).any())
         return n_known, has_none
-
-    def join(self, group: list[int]) -> OneHotColumns:
-        """Join the columns of a group."""
-        columns = [self.columns[k] for k in group]
-        return OneHotColumns(
-            np.concatenate([column.indices for column in columns]),
-            find("OneHot")(len(group), self._known_rows(group)[1]),
-            np.concatenate([column.categories for column in columns]),
-            self.frequency[group],
-        )
