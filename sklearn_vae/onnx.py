@@ -183,7 +183,10 @@ def to_onnx(
         raise ValueError(f"estimator must be a VAETransformer. Got {estimator!r} instead.")
     check_is_fitted(estimator)
     check_not_autoregressive(estimator.architecture_.network, "to_onnx")
-    example_dtype = _torch_dtype(dtype)
+    try:
+        example_dtype = DTYPES[np.dtype(dtype).name]
+    except (TypeError, KeyError):
+        raise ValueError(f"dtype must be float64 or float32. Got {dtype!r} instead.") from None
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -216,14 +219,6 @@ def to_onnx(
             verbose=False,
         )
     return program.model_proto  # type: ignore[union-attr]
-
-
-def _torch_dtype(dtype: DTypeLike) -> torch.dtype:
-    """Torch's dtype for the parameter ``dtype``."""
-    try:
-        return DTYPES[np.dtype(dtype).name]
-    except (TypeError, KeyError):
-        raise ValueError(f"dtype must be float64 or float32. Got {dtype!r} instead.") from None
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from sklearn_vae.imputation.average import AveragedImputation, find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
-from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.system.progress import ProgressLine, show_progress
+from sklearn_vae.system.progress import ProgressLine
 
 # Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
 MAX_ROWS_TO_IMPUTE = 5_000
@@ -90,16 +89,11 @@ class AverageFitter:
         )
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
-        incomplete, draws = hidden_cells.incomplete, None
-        if self.is_large or not (hidden_cells.precision > 0)[:, self.is_real].any():
-            mean = first_model._impute(incomplete)[0]
-        else:
-            with show_progress("Imputing", len(incomplete), first_model.verbose):
-                mean, draws = first_model._predictor().impute_and_sample(
-                    incomplete, N_DRAWS, MEAN_DRAWS, first_model._is_rounded, self.model.seed_
-                )
+        incomplete = hidden_cells.incomplete
+        mean = first_model._impute(incomplete)[0]
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
-        if draws is not None:
+        if not self.is_large and (hidden_cells.precision > 0)[:, self.is_real].any():
+            draws = first_model._impute(incomplete, N_DRAWS, self.model.seed_)
             self._fit_spread(draws, hidden_cells, mean, trees)
         if line is not None:
             text = f"Averaged: {self.imputation.trees_weight:.2f} of the trees"

@@ -7,7 +7,7 @@ from inspect import signature
 from itertools import pairwise
 from operator import is_not
 from os import PathLike
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
@@ -17,8 +17,10 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
+from sklearn_vae._compat import num_samples
 from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (
     Field,
     Name,
@@ -31,12 +33,16 @@ from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
+from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
-from sklearn_vae.estimators.column_warnings import warn_of_columns
-from sklearn_vae.estimators.estimator_base import EstimatorBase, FitRows
+from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_extremes
+from sklearn_vae.estimators.estimator_base import (
+    EstimatorBase,
+    FitRows,
+    ValidatedRows,
+    restore_on_error,
+)
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
@@ -114,6 +120,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
+    conditional: bool
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
@@ -126,6 +133,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     architecture_: Architecture
     columns_: TableEncoder
+    condition_encoder_: ConditionEncoder | None = None
     schema_: Schema | None = None
     dtype_: np.dtype
     n_features_in_: int
@@ -171,6 +179,10 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
+        if self.condition_encoder_ is not None:
+            self.condition_encoder_.check()
+        elif self.columns_.n_conditions:
+            raise ValueError("there are conditions, and no encoder of y")
 
     # -- fit -------------------------------------------------------------------------
 
@@ -240,7 +252,55 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
-        self, X: Rows, sample_weight: Weights, network: Network = FULLY_CONNECTED, *, reset: bool
+        self,
+        X: FitRows,
+        sample_weight: Weights,
+        network: Network = FULLY_CONNECTED,
+        y: Target = None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
+        """Validate training rows, and append the columns of their conditions, if any."""
+        if isinstance(X, ValidatedRows):
+            self.schema_ = X.validated_by.schema_
+            copy_columns(X.validated_by, self)
+            return X.rows, None
+        if self.conditional:
+            check_is_table(X, "conditional=True")
+        rows, weight = self._check_table(X, sample_weight, network, reset=reset)
+        if reset and self._warns_of_extremes:
+            warn_of_extremes(sample_of(rows), self._names_or_indices())
+        if not reset and self.conditional != (self.condition_encoder_ is not None):
+            raise ValueError(
+                f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
+                f"this one goes on from. Got {self.conditional} instead."
+            )
+        if not self.conditional:
+            self.condition_encoder_ = None
+            return rows, weight
+        if np.isscalar(y) or getattr(as_array(y), "ndim", 1) == 0:
+            raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
+        columns = self._condition_columns(y, num_samples(X))
+        if len(rows) < len(columns[0]):
+            is_positive = np.asarray(as_array(sample_weight)) > 0
+            columns = [column[is_positive] for column in columns]
+        if reset:
+            self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
+        encoder = cast(ConditionEncoder, self.condition_encoder_)
+        codes = encoder.transform(columns, column_names(y), rows.dtype)
+        return np.hstack([sample_of(rows), codes]), weight
+
+    def _condition_columns(self, y: Target, n_rows: int) -> list[np.ndarray]:
+        """Split y into columns (n_rows,), and refuse None."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
+                f"conditional=True it is a model of p(x|y)."
+            )
+        return split_columns(y, n_rows)
+
+    def _check_table(
+        self, X: Rows, sample_weight: Weights, network: Network, *, reset: bool
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
@@ -400,7 +460,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         With ``is_plain``, numbers are standardized and no more.
         """
         encoder = fit_encoder(
-            sample_of(rows),
+            sample_of(rows)[:, : self.n_features_in_],
             weight,
             likelihood,
             self._column_names(),
@@ -412,6 +472,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
+        if self.condition_encoder_ is not None:
+            encoder = replace(encoder, conditions=self.condition_encoder_.encoder)
         return encoder
 
     def _encode(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> Dataset:

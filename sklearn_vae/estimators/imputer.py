@@ -240,26 +240,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             spread=self.spread_,
         )
 
-    def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
-        """Fit the model to rows with missing cells, and impute these cells.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows.
-        y : None
-            Ignored.
-        **fit_params : dict
-            For ``fit``.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n_samples, n_features_out)
-            Rows without missing cells, as of ``transform``.
-        """
-        check_is_table(X, "fit_transform")
-        return super().fit_transform(X, y, **fit_params)
-
     def transform(self, X: Table) -> Any:
         """Impute the missing cells of X.
 

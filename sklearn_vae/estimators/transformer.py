@@ -22,9 +22,8 @@ from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.estimator_base import FitRows
+from sklearn_vae.estimators.estimator_base import FitRows, restore_on_error
 from sklearn_vae.estimators.parts import ModelParts
-from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood

@@ -6,9 +6,8 @@ They are averages over p(z|observed values), by importance sampling.
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.posterior_sampling import average, sample_posterior
+from sklearn_vae.inference.posterior_sampling import sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.random import sample_categorical
 
@@ -30,22 +29,7 @@ def sample_given_observed(
     model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
     """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
-    return _draw(model, x, sample_posterior(model, x, points), n_draws, generator)
-
-
-def mean_and_sample(
-    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
-) -> Tensor:
-    """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
     codes = sample_posterior(model, x, points)
-    mean = average(model, x, codes).unsqueeze(1)
-    return torch.cat([mean, _draw(model, x, codes, n_draws, generator)], dim=1)
-
-
-def _draw(
-    model: VAE, x: Tensor, codes: WeightedCodes, n_draws: int, generator: torch.Generator
-) -> Tensor:
-    """Draw rows from p(x|z) at codes that are drawn by weight: (B, n_draws, n_columns)."""
     n_members, n_codes, n_rows, _ = codes.z.shape
     weight = codes.weight.flatten(0, 1).T.contiguous()  # (B, M K)
     chosen = resample(weight, n_draws, generator)

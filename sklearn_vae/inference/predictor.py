@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.conditionals import (
-    conditional_log_prob,
-    mean_and_sample,
-    sample_given_observed,
-)
+from sklearn_vae.inference.conditionals import conditional_log_prob, sample_given_observed
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
 from sklearn_vae.inference.log_density import SCORE_DRAWS, JointDensity
 from sklearn_vae.likelihoods import Limits
@@ -168,19 +164,6 @@ class Predictor(TorchModel, FittedVAE):
         backend = self.in_torch(X.dtype, seed=seed)
         encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    def impute_and_sample(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, is_rounded: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Replace missing values by their mean and by draws, both from codes of ``sample_missing``.
-
-        Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
-        """
-        function = partial(mean_and_sample, n_draws=n_imputations)
-        backend = self.in_torch(X.dtype, seed=seed)
-        encoded = self.map(function, X, n_draws=n_draws, backend=backend)
-        mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
-        return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 
     # -- validation ------------------------------------------------------------------
 

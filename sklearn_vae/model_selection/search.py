@@ -24,7 +24,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae._typing import Table, Target
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.estimator_base import restore_on_error
 from sklearn_vae.model_selection.tasks import Results, Scores, SearchRun, Task, evaluate
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
