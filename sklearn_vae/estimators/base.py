@@ -91,10 +91,7 @@ Cached = TypeVar("Cached")
 def cached(
     cache: Cache, estimator: BaseEstimator, make: Callable[[], Cached], *others: object
 ) -> Cached:
-    """Return an estimator's cached object; make it anew if an attribute is another object.
-
-    The attributes are its fitted ones, and others.
-    """
+    """Return an estimator's object, made anew if a fitted attribute or another object changed."""
     attributes = [value for name, value in vars(estimator).items() if name.endswith("_")]
     attributes += others
     old_attributes, value = cache.get(estimator, ([], None))
@@ -417,15 +414,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         columns = np.arange(self.n_features_in_) if columns is None else columns
         schema, is_positive = self.schema_.select(columns), self.columns_.is_positive[columns]
         X = nearest_possible(X, schema.fields, is_positive, observed)
-        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return schema.inverse_transform(X, index=index)
-
-    def _restore_numbers(self, values: np.ndarray, like: object = None) -> Any:
-        """Put numbers of each cell into a data frame with the columns that X had in ``fit``."""
-        if self.schema_ is None:
-            return values
-        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return self.schema_.of_numbers().inverse_transform(values, index=index)
+        return schema.inverse_transform(X, like=like)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: object) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""

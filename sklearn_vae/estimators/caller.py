@@ -13,8 +13,6 @@ from sklearn_vae._typing import Rows
 
 # Name of the class of the estimator that was called; none if it does its own work.
 _CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
-# Fitted attributes that scikit-learn sets and checks.
-COLUMN_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
 
 
 @contextmanager
@@ -50,7 +48,7 @@ def validate_columns(estimator: BaseEstimator, X: Rows, *, reset: bool, **checks
 
 def copy_columns(source: BaseEstimator, target: BaseEstimator) -> None:
     """Set the number of columns and their names, if any, to those of another estimator."""
-    for name in COLUMN_ATTRIBUTES:
+    for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
 

@@ -14,11 +14,7 @@ from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import column_names
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table
-from sklearn_vae.estimators.base import (
-    PredictorT,
-    RowsT,
-    TableEstimator,
-)
+from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,

@@ -377,8 +377,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         check_is_table(X, "explain")
         rows = self._scored_rows(self._validate(X))
-        attributions = self._attribute(rows.X, -self._scores(rows))
-        return self.estimator_._restore_numbers(attributions, like=X)
+        attributions, schema = self._attribute(rows.X, -self._scores(rows)), self.estimator_.schema_
+        if schema is None:
+            return attributions
+        return schema.of_numbers().inverse_transform(attributions, like=X)
 
     def expected_values(self, X: Table, *, columns: Iterable[Name] | None = None) -> Any:
         """Expect each cell by the row's other cells: what an anomalous value might have been.
@@ -418,11 +420,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
         model = self.estimator_
         return conditional_means(
-            model._predictor(),
-            rows,
-            columns,
-            model._is_rounded,
-            on_steps=model.schema_ is not None,
+            model._predictor(), rows, columns, model._is_rounded, on_steps=model.schema_ is not None
         )
 
     @accepts_source

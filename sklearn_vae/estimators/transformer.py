@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -44,18 +44,8 @@ from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
-
-
-class EncodedTable(NamedTuple):
-    """A table encoder, the rows of its table as a dataset, and splits of these."""
-
-    columns: TableEncoder
-    rows: Dataset
-    splits: Splits
-
-
-# Encoded tables by the table X and the parameters that they depend on.
-TableCache = dict[Hashable, EncodedTable]
+# Encoded rows and splits of them, by the table X and the parameters that they depend on.
+TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
 # Rows that the decoder correction is fitted to, at most.
 ROWS_FOR_CORRECTION = 10_000
 
@@ -355,9 +345,8 @@ class VAETransformer(
             table = self._encode_further_rows(rows, weight, parts, network)
         else:
             self.seed_ = draw_seed(self.random_state)
-            cache = {} if cache is None else cache
             self.columns_, table, splits = self._encode_first_rows(
-                rows, weight, network, id(X), cache
+                rows, weight, network, id(X), {} if cache is None else cache
             )
             self.architecture_ = make_architecture(self, parts, network, table)
             self.dtype_ = rows.dtype
@@ -383,7 +372,7 @@ class VAETransformer(
         network: Network,
         table_id: int,
         cache: TableCache,
-    ) -> EncodedTable:
+    ) -> tuple[TableEncoder, Dataset, Splits]:
         """Fit the table encoder and encode the rows, unless the cache has them.
 
         ``table_id`` distinguishes the tables of the cache.
@@ -394,8 +383,7 @@ class VAETransformer(
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-            table = self._encode(rows, weight)
-            cache[key] = EncodedTable(self.columns_, table, {})
+            cache[key] = self.columns_, self._encode(rows, weight), {}
         return cache[key]
 
     def _encode_further_rows(

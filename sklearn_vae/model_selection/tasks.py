@@ -229,7 +229,7 @@ def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, C
     tasks: list[Task] = []
     prepared: dict[Task, FitTask] = {}
     reasons: Counter[str] = Counter()
-    while folds and sum(t.rows.x.nbytes for t in run.tables.values()) < MAX_TABLE_BYTES:
+    while folds and sum(rows.x.nbytes for _, rows, _ in run.tables.values()) < MAX_TABLE_BYTES:
         tasks += (fold := folds.pop(0))
         fit_tasks, more = run.prepare(fold)
         prepared |= fit_tasks
