@@ -169,8 +169,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if self.n_features_in_ != n_features or self.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")
         if self.schema_ is not None:
-            if len(self.schema_.fields) != n_features:
-                n_fields = len(self.schema_.fields)
+            if (n_fields := len(self.schema_.fields)) != n_features:
                 raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
             self.schema_.check_container()
         names = getattr(self, "feature_names_in_", None)
@@ -472,7 +471,20 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         dequantize = partial(self.columns_.joint.dequantize, generator=generator)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         if isinstance(X, SourceRows):
-            return self._encode_source(X, dequantize, n_columns, device)
+            n_rows, log_det = len(X), 0.0
+
+            def encode(rows: np.ndarray) -> np.ndarray:
+                nonlocal log_det
+                rows = dequantize(rows)
+                log_det += self.columns_.log_abs_det_jacobian(rows).sum() / n_rows
+                return self.columns_.transform(rows)
+
+            with show_progress("Writing", n_rows, self.verbose):
+                table = Dataset.from_file(X.shuffle(encode, n_columns), -log_det, device)
+            # values that its sample lacks are missing, too
+            has_missing = self.columns_.has_missing or table.has_missing
+            self.columns_ = replace(self.columns_, has_missing=has_missing)
+            return table
         X = dequantize(X)
         dtype = self._training_dtype(X, weight)
         encoded, offset = np.empty((len(X), n_columns), dtype), np.empty(len(X))
@@ -486,28 +498,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         total_weight = float(len(X) if weight is None else weight.sum())
         is_same = bool((offset == offset[0]).all())
         return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
-
-    def _encode_source(
-        self,
-        X: SourceRows,
-        dequantize: Callable[[np.ndarray], np.ndarray],
-        n_columns: int,
-        device: torch.device,
-    ) -> Dataset:
-        """Encode the rows of a source to a file; values that its sample lacks are missing, too."""
-        offset = 0.0
-
-        def encode(rows: np.ndarray) -> np.ndarray:
-            nonlocal offset
-            rows = dequantize(rows)
-            offset -= self.columns_.log_abs_det_jacobian(rows).sum() / len(X)
-            return self.columns_.transform(rows)
-
-        with show_progress("Writing", len(X), self.verbose):
-            table = Dataset.from_file(X.shuffle(encode, n_columns), offset, device)
-        has_missing = self.columns_.has_missing or table.has_missing
-        self.columns_ = replace(self.columns_, has_missing=has_missing)
-        return table
 
     def _training_dtype(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""

@@ -265,7 +265,12 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
-        row = self._given_row(given, caller)
+        row = np.full(self.n_features_in_, np.nan, self.dtype_)
+        if given is not None and (type(given) is not dict or given):
+            check_allows_missing(self, "sample with given values")
+            row = given_row(
+                given, self._names_or_indices(), self._fields, self.columns_, caller, self.dtype_
+            )
         model = self._marginal() if y is None else self._predictor()
         conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)
@@ -275,14 +280,6 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             else:
                 rows = sample_given(model, row, n_samples, seed, *conditions)
         return self._restore_table(rows, observed=~np.isnan(row))
-
-    def _given_row(self, given: Mapping[Name, object] | None, caller: str) -> np.ndarray:
-        """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
-        if given is None or (type(given) is dict and not given):
-            return np.full(self.n_features_in_, np.nan, self.dtype_)
-        check_allows_missing(self, "sample with given values")
-        names = self._names_or_indices()
-        return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
 
     # -- missing values ----------------------------------------------------------------------
 
