@@ -41,6 +41,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.system.warnings import warn
+from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
@@ -159,15 +160,16 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 table, weight = check_weights(table, sample_weight, MIN_ROWS)
             fitted = table
         model = self._model(table, weight)
-        first_weights = _FirstWeights()
+        first = _FirstResults()
         if self.estimator is None:
-            model.set_params(callbacks=[first_weights])
+            model.set_params(callbacks=[first])
         self.estimator_, self.trees_, self.trees_weight_, self.spread_ = model, None, 0.0, None
         with self._keep_interrupted():
             model.fit(fitted, sample_weight=weight)
             self._warn_of_empty_columns()
             if self.estimator is None and fitted is table:
-                self._fit_average(model._validate(table), weight, first_weights.best)
+                best = min(first.results, key=lambda result: result.loss)
+                self._fit_average(model._validate(table), weight, best.weights)
         if self.estimator is None:
             model.set_params(callbacks=None)
         copy_columns(model, self)
@@ -356,18 +358,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return np.array([*imputed, *indicators], dtype=object)
 
 
-class _FirstWeights(Callback):
-    """Keep the best weights of the trainings before the refit."""
+class _FirstResults(Callback):
+    """Keep the results of the trainings before the refit."""
 
     def __init__(self) -> None:
-        self.best: dict[str, np.ndarray] = {}
-        self.loss = np.inf
+        self.results: list[TrainingResult] = []
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Keep the weights of the smallest loss."""
-        for result in () if net.is_refit else net.results_.values():
-            if not self.best or result.loss < self.loss:
-                self.best, self.loss = result.weights, result.loss
+        """Keep the results of a training."""
+        self.results += () if net.is_refit else net.results_.values()
 
 
 def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:

@@ -152,10 +152,10 @@ def _part_names(value: Any) -> Iterator[str]:
             yield from _part_names(item)
 
 
-def _read_table(saved: SavedEstimator) -> dict[str, Any]:
-    """Return the fields of a ``DensityModel`` without its predictor."""
-    columns, schema, blocks = saved["columns_"], saved["schema_"], saved["architecture_"].blocks
-    if blocks not in (columns.blocks, columns.joint.blocks):
+def _read_table(saved: SavedEstimator) -> tuple[dict[str, Any], Any, dict[str, np.ndarray]]:
+    """Return a ``DensityModel``'s fields but for its predictor, its architecture and weights."""
+    columns, schema, architecture = saved["columns_"], saved["schema_"], saved["architecture_"]
+    if architecture.blocks not in (columns.blocks, columns.joint.blocks):
         raise ValueError("the model's columns are not those of the table")
     # a model of p(x) may have none
     conditions = saved["condition_encoder_"] if "condition_encoder_" in saved.values else None
@@ -167,20 +167,17 @@ def _read_table(saved: SavedEstimator) -> dict[str, Any]:
         schema = Schema(fields, "array")
     if len(schema.fields) != columns.n_features:
         raise ValueError("the schema's columns are not those of the table")
-    return {"columns": columns, "schema": schema, "conditions": conditions}
-
-
-def _check_weights(architecture: Architecture, weights: dict[str, np.ndarray]) -> None:
-    """Check the parameters of the networks."""
+    weights = saved["state_dict_"]
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
     if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
         raise ValueError("the model's latent dimensions are not those of the weights")
+    table = {"columns": columns, "schema": schema, "conditions": conditions}
+    return table, architecture, weights
 
 
 def _read_transformer(saved: SavedEstimator) -> TransformerModel:
-    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
-    _check_weights(architecture, weights)
+    table, architecture, weights = _read_table(saved)
     predictor = FittedVAE(
         table["columns"],
         architecture,
@@ -200,8 +197,7 @@ def _read_transformer(saved: SavedEstimator) -> TransformerModel:
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
-    _check_weights(architecture, weights)
+    table, architecture, weights = _read_table(saved)
     weight = saved["weights_"]
     check_array("weights_", weight, "f", (len(weights["mixture_logit"]),))
     mixture = FittedMixture(table["columns"], architecture, weights, saved["seed_"], weight=weight)
