@@ -28,8 +28,6 @@ from sklearn_vae.posteriors import DiagonalGaussian
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Number of rows of the traced example; the exported model takes any number.
-EXAMPLE_ROWS = 3
 # Standardized values are clipped here, so that their squares are finite in single precision.
 MAX_VALUE = 1e14
 
@@ -211,7 +209,7 @@ def to_onnx(
     with _ignore_exporter_warnings(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(EXAMPLE_ROWS, n_in, dtype=example_dtype),),
+            (torch.zeros(3, n_in, dtype=example_dtype),),  # the model takes any number of rows
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("n_samples")},),
             input_names=[name],

@@ -183,34 +183,28 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     # -- fit -------------------------------------------------------------------------
 
     def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
+        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         interrupt = InterruptHandler()
         with interrupt.watch(self):
             with restore_on_error(self):
-                self._train(X, y, sample_weight, interrupt)
+                jobs, rows = self._make_jobs(X, y, sample_weight)
+                self.interrupted_ = False
+                try:
+                    checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+                    callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
+                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                    results, next_jobs = self._select(jobs, train(jobs, **options), rows)
+                    results = train(next_jobs, **options) if next_jobs else results
+                    self._set_results(jobs, results, rows)
+                    for callback in checkpoint:
+                        callback.file.remove()
+                except KeyboardInterrupt:
+                    jobs, results = interrupt.results(jobs)
+                    self.interrupted_ = True
+                    results, _ = self._select(jobs, results, rows)
+                    self._set_results(jobs, results, rows)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
-
-    def _train(
-        self, X: FitRows, y: Target, sample_weight: Weights, interrupt: InterruptHandler
-    ) -> None:
-        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
-        jobs, rows = self._make_jobs(X, y, sample_weight)
-        self.interrupted_ = False
-        try:
-            checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-            callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
-            options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-            results = train(jobs, **options)
-            results, next_jobs = self._select(jobs, results, rows)
-            results = train(next_jobs, **options) if next_jobs else results
-            self._set_results(jobs, results, rows)
-            for callback in checkpoint:
-                callback.file.remove()
-        except KeyboardInterrupt:
-            jobs, results = interrupt.results(jobs)
-            self.interrupted_ = True
-            results, _ = self._select(jobs, results, rows)
-            self._set_results(jobs, results, rows)
 
     def _make_jobs(
         self, X: FitRows, y: Target, sample_weight: Weights

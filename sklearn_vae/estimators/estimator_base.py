@@ -17,9 +17,6 @@ from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.system.device import default_modes, is_out_of_memory
 
-# How the default estimator, None, gets nested parameters.
-ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
-
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
     **dict.fromkeys(
@@ -170,10 +167,10 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
             arguments = list(_fields_of(name, value))
             for field in sorted(changes.keys() - set(arguments)):
                 has = f"has the arguments {arguments}" if arguments else "has no arguments"
-                advice = ADVICE if name == "estimator" else ""
+                advice = " Set estimator to an estimator first, such as VAETransformer()."
                 raise ValueError(
                     f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
-                    f"{name}={value!r} {has}.{advice}"
+                    f"{name}={value!r} {has}.{advice if name == 'estimator' else ''}"
                 )
             setattr(self, name, replace(resolve(name, value), **changes))
         return self

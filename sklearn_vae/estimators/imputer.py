@@ -217,10 +217,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _fit_average(
         self, rows: np.ndarray, weight: np.ndarray | None, first_weights: dict[str, np.ndarray]
     ) -> None:
-        """Fit trees to validated rows, and choose their weight in the average.
-
-        ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
-        """
+        """Fit trees to validated rows, with the model's weights before the refit."""
         model = cast(VAETransformer, self.estimator_)  # the estimator is None here
         fitter = AverageFitter(model, first_weights, rows, weight)
         try:

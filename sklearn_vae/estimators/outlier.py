@@ -213,10 +213,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _calibrate(
         self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None
     ) -> None:
-        """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
+        """Fit scorer, threshold, calibration scores and attribution baseline to reference rows X.
 
-        X are the reference rows. With ``reader``, which has validated them, models of halves of
-        the rows show how optimistic scores are.
+        With ``reader``, which has validated them, models of halves show how optimistic scores are.
         """
         model = self.estimator_
         normal: Any = Gaussian("per_column")
@@ -429,11 +428,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return self._scores(self._scored_rows(self._validate(X), may_be_new=False))
 
     def _scored_rows(self, X: np.ndarray, *, may_be_new: bool = True) -> ScoredRows:
-        """Validated rows in double precision.
-
-        In novelty detection, rows that equal reference rows may be new ones, unless the caller
-        knows better.
-        """
+        """Match validated rows; in novelty detection those that equal reference rows may be new."""
         may_be_new = may_be_new and bool(self.novelty)
         return self._reference_rows().match(X, self.estimator_._fields, may_be_new=may_be_new)
 

@@ -22,8 +22,6 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
 }
-# Requirements of an autoregressive decoder, whose scales depend on the steps before.
-AUTOREGRESSIVE = (needs_elbo("whose decoder is autoregressive"),)
 
 
 def resolve(parameter: str, value: object) -> Any:
@@ -59,10 +57,7 @@ class ModelParts:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], caller: str) -> Self:
-        """Resolve a VAETransformer's parameters, and check that they go together.
-
-        ``caller`` is the name of the estimator's class, for messages.
-        """
+        """Resolve a VAETransformer's parameters, and check that they go together."""
         beta = params["beta"]
         resolved = {name: resolve(name, value) for name, value in params.items()}
         network, posterior, objective, prior = (
@@ -71,8 +66,9 @@ class ModelParts:
         requirements = {
             "objective": objective.requirements,
             "posterior": posterior.requirements,
-            "network": AUTOREGRESSIVE if network.row_structure.is_autoregressive else (),
         }
+        if network.row_structure.is_autoregressive:  # scales depend on the steps before
+            requirements["network"] = (needs_elbo("whose decoder is autoregressive"),)
         if isinstance(prior, str):  # a mixture, but where other parameters require the normal one
             prior = PRIORS["mixture"]
             of_all = [*prior.requirements, *chain.from_iterable(requirements.values())]

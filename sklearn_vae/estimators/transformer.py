@@ -329,8 +329,7 @@ class VAETransformer(
         """Validate and encode the rows, and make a training job for each initialization.
 
         The job of ``partial_fit`` goes on from the last one, with its seed, and sets no rows aside
-        for validation. ``cache`` has encoded tables of this very X; several estimators may share
-        it.
+        for validation. Several estimators may share a cache.
         """
         self._validate_params()
         parts = self._parts
@@ -373,10 +372,7 @@ class VAETransformer(
         table_id: int,
         cache: TableCache,
     ) -> tuple[TableEncoder, Dataset, Splits]:
-        """Fit the table encoder and encode the rows, unless the cache has them.
-
-        ``table_id`` distinguishes the tables of the cache.
-        """
+        """Fit the table encoder and encode the rows, unless the cache has them by their table."""
         structure = network.row_structure
         structure.check_missing(sample_of(rows)[:, : self.n_features_in_])
         dtype = self._training_dtype(rows, weight)

@@ -270,13 +270,6 @@ def test_an_array_y_with_a_source_is_refused():
     assert model.score_samples(batches(TEST[:80], 40), 1).shape == (80,)
 
 
-def test_tables_are_imputed_batch_by_batch(fitted):
-    """A source has no single imputed table that fits into memory."""
-    model = fitted["transformer"]
-    with pytest.raises(ValueError, match="each batch in turn"):
-        model.impute(batches())
-
-
 # -- imputed tables, as the guide writes them ------------------------------------------
 
 
