@@ -86,21 +86,17 @@ ROWS_OF_QUARTILES = 256
 def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None) -> None:
     """Warn of columns of rows of numbers (n, n_features) that are hardly what they seem."""
     columns: dict[str, list[str]] = {}
-    extremes = np.fmin.reduce(X), np.fmax.reduce(X)
+    extremes = np.stack([np.fmin.reduce(X), np.fmax.reduce(X)])
     if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():
         warn(CONSTANT)
     has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
         field = None if schema is None else schema.fields[j]
-        found = [] if field is None else [*_of_type(field, X[:, j])]
+        messages = [] if field is None else [*_of_type(field, X[:, j])]
         if field is None or field.categories is None:
-            found += [
-                (CODES, f" ({extreme[j]:.0f} in {n_rows} rows)")
-                for extreme, is_code in zip(extremes, has_nines, strict=True)
-                if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
-            ]
-            found += _of_digits(X[:, j])
-        for message, detail in found:
+            messages += _of_codes(X[:, j], extremes[has_nines[:, j], j])
+            messages += _of_digits(X[:, j])
+        for message, detail in messages:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
@@ -126,11 +122,12 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
         warn(f"Columns of X {EXTREMES.format(first_of(columns))}")
 
 
-def _rows_of_code(column: np.ndarray, extreme: float) -> int:
-    """Return the number of rows with an extreme value, 0 if it is not far from the others."""
-    others = column[(column != extreme) & ~np.isnan(column)]
-    is_far = len(others) > 0 and abs(others - extreme).min() > np.ptp(others) > 0
-    return int((column == extreme).sum()) if is_far else 0
+def _of_codes(column: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield messages of extreme values, numbers of nines, that are far from all others."""
+    for extreme in extremes:
+        others, n_rows = column[(column != extreme) & ~np.isnan(column)], (column == extreme).sum()
+        if n_rows > 1 and len(others) and abs(others - extreme).min() > np.ptp(others) > 0:
+            yield CODES, f" ({extreme:.0f} in {n_rows} rows)"
 
 
 def _of_digits(column: np.ndarray) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, make_frame
-from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
+from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
 from sklearn_vae.estimators.caller import copy_columns
@@ -156,9 +156,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         check_run(self)
-        source = as_source(X)
-        if source is not None and sample_weight is None:
-            X, _ = source.sample()
         seed = draw_seed(self.random_state)
         self.estimator_ = reader = self._make_model(seed)
         reader._warns_of_extremes = False  # which the detector finds

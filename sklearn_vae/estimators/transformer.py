@@ -379,7 +379,8 @@ class VAETransformer(
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-            cache[key] = self.columns_, self._encode(rows, weight), {}
+            table = self._encode(rows, weight)  # which may change the columns
+            cache[key] = self.columns_, table, {}
         return cache[key]
 
     def _encode_further_rows(

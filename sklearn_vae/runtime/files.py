@@ -22,7 +22,7 @@ from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, open_model
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
     ClassifierModel,
     DensityModel,
@@ -42,15 +42,13 @@ PARTS = {
         FullyConnected,
         HyperplaneDistance,
         MixtureArchitecture,
-        MixturePrior,
         NegativeLogLikelihood,
         NeighborDistance,
         OneHot,
         ReconstructionError,
-        StandardNormal,
         TailDistribution,
-        VampPrior,
         *LIKELIHOODS.values(),
+        *map(type, PRIORS.values()),
     )
 }
 
@@ -223,7 +221,7 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
         offset_=saved["offset_"],
         novelty=bool(saved["novelty"]),
     )
-    detector.score_rows(rows[:1])
+    detector.score_samples(detector.write(rows[:1]))
     return detector
 
 
@@ -242,7 +240,7 @@ def _read_imputer(saved: SavedEstimator) -> ImputerModel:
     is_kept = bool(saved["keep_empty_features"]) | ~model.columns.is_empty
     missing_values = saved["missing_values"]
     imputer = ImputerModel(model, imputation, indicated, is_kept, missing_values)
-    imputer.impute_rows(np.full((1, model.n_features_in_), np.nan))
+    imputer.transform(model.write(np.full((1, model.n_features_in_), np.nan)))
     return imputer
 
 
@@ -250,7 +248,7 @@ def _read_classifier(saved: SavedEstimator) -> ClassifierModel:
     model, classes, priors = saved.read_model(), saved["classes_"], saved["priors_"]
     check_array("priors_", priors, "f", (len(classes),))
     classifier = ClassifierModel(model, classes, priors, saved["n_draws"])
-    classifier.log_probabilities(np.full((1, model.n_features_in_), np.nan))
+    classifier.predict_log_proba(model.write(np.full((1, model.n_features_in_), np.nan)))
     return classifier
 
 

@@ -287,12 +287,8 @@ class ClassifierModel(ClassPredictions):
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return self.log_probabilities(self.model.read(X))
-
-    def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
-        """Log-probabilities of the classes of rows of numbers: (n, n_classes)."""
         joint = ClassMarginal(self.model.predictor, self.priors)
-        return log_softmax(joint.joint_log_density(rows, self.n_draws))
+        return log_softmax(joint.joint_log_density(self.model.read(X), self.n_draws))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -326,12 +322,8 @@ class OutlierModel(ScoreLabels, TableModel):
         ndarray of shape (n_samples,)
             Scores in nats: higher is more normal.
         """
-        return self.score_rows(self.read(X))
-
-    def score_rows(self, X: np.ndarray) -> np.ndarray:
-        """Normality score of rows of numbers, with codes for categories: (n,)."""
-        scored = self.reference.match(X, self.schema.fields, may_be_new=self.novelty)
-        return -score_in_batches(self.scorer.score, scored)
+        rows = self.reference.match(self.read(X), self.schema.fields, may_be_new=self.novelty)
+        return -score_in_batches(self.scorer.score, rows)
 
 
 @dataclass(eq=False, repr=False)
@@ -364,10 +356,7 @@ class ImputerModel:
             the model was fitted to categories or dates.
         """
         X = replace_by_nan(as_array(X), self.missing_values)
-        return self.impute_rows(self.model.read(X), X)
-
-    def impute_rows(self, rows: np.ndarray, X: Any = None) -> np.ndarray:
-        """Impute rows of numbers, those of X if given: (n, n_features_out)."""
+        rows = self.model.read(X)
         imputed = self.imputation.impute(without_unknown(rows, self.model.schema.fields))
         imputed[np.isnan(rows) & self.model.columns.is_empty] = 0.0
         table = self.model.write_imputed(imputed, rows, X)[:, self.is_kept]
