@@ -118,14 +118,9 @@ def check_same_architecture(
 ) -> None:
     """Refuse parameters that do not fit the shapes of the weights to train further."""
     check_requested_likelihoods(estimator.columns_, estimator.likelihood)
-    parameters = {
-        "n_components": (estimator.n_components, fitted.n_components),
-        "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),
-        "network": (network, fitted.network),
-        "prior": (parts.prior, fitted.prior),
-        "posterior": (parts.posterior, fitted.posterior),
-    }
-    for name, (now, before) in parameters.items():
+    values = {**vars(parts), "n_components": estimator.n_components, "network": network}
+    for name in ("n_components", "hidden_layer_sizes", "network", "prior", "posterior"):
+        now, before = values[name], getattr(fitted, name)
         if now not in (before, "auto"):
             raise ValueError(
                 f"The '{name}' parameter must be {before!r}, as in the fit that this one "

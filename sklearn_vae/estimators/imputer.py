@@ -265,9 +265,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         rows = self._validate(X)
         imputed = self._impute(without_unknown(rows, model._fields))
         missing = np.isnan(rows)
-        imputed[:, missing & self._is_empty] = 0.0
+        imputed[:, missing & self.columns_.is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
-        tables = [self._add_indicators(self._drop_empty(table), rows) for table in tables]
+        tables = [self._select_columns(table, rows) for table in tables]
         if is_one_table:
             return self._to_container(tables[0])
         return tables if model.schema_ is not None else np.stack(tables)
@@ -288,28 +288,13 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")
 
-    @property
-    def _is_empty(self) -> np.ndarray:
-        """Mask of the columns without any observed cell in ``fit``."""
-        return self.estimator_.columns_.is_empty
-
     def _warn_of_empty_columns(self) -> None:
-        if self._is_empty.any() and not self.keep_empty_features:
-            empty = compress(self.estimator_._names_or_indices(), self._is_empty)
+        if self.columns_.is_empty.any() and not self.keep_empty_features:
+            empty = compress(self.estimator_._names_or_indices(), self.columns_.is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
                 f"{shorten([*empty])}. With keep_empty_features=True they are kept."
             )
-
-    def _drop_empty(self, table: Any) -> Any:
-        """Leave empty columns out of an array or data frame, unless they are kept."""
-        if self.keep_empty_features or not self._is_empty.any():
-            return table
-        indices = np.flatnonzero(~self._is_empty).tolist()
-        if isinstance(table, np.ndarray):
-            return table[:, indices]
-        frame = nw.from_native(table)
-        return frame.select(nw.nth(*indices)).to_native()  # by position: a name may be no text
 
     def _to_container(self, table: Any) -> Any:
         """Convert a frame to the library of ``set_output``, whose own conversion loses dtypes."""
@@ -317,13 +302,17 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         is_pandas = get_output_config("transform", self)["dense"] == "pandas"
         return frame.to_pandas() if is_pandas and isinstance(frame, nw.DataFrame) else table
 
-    def _add_indicators(self, table: Any, rows: np.ndarray) -> Any:
-        """Append the indicator columns of missing cells to an array or data frame."""
-        if len(self.indicated_) == 0:
-            return table
+    def _select_columns(self, table: Any, rows: np.ndarray) -> Any:
+        """Leave empty columns out, unless they are kept, and append indicators of missing cells."""
+        is_kept = self.keep_empty_features | ~self.columns_.is_empty
         is_missing = np.isnan(rows[:, self.indicated_])
         if isinstance(table, np.ndarray):
-            return np.hstack([table, is_missing.astype(table.dtype)])
+            return np.hstack([table[:, is_kept], is_missing.astype(table.dtype)])
+        if not is_kept.all():  # by position: a name may be no text
+            positions = np.flatnonzero(is_kept).tolist()
+            table = nw.from_native(table).select(nw.nth(*positions)).to_native()
+        if len(self.indicated_) == 0:
+            return table
         names = self.get_feature_names_out().tolist()
         is_pandas = nw.dependencies.is_pandas_dataframe(table)
         if is_pandas and not all(isinstance(name, str) for name in table.columns):
@@ -350,7 +339,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         """
         check_is_fitted(self)
         names = check_feature_names_in(self, input_features)
-        imputed = names if self.keep_empty_features else names[~self._is_empty]
+        imputed = names if self.keep_empty_features else names[~self.columns_.is_empty]
         indicators = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*imputed, *indicators], dtype=object)
 
