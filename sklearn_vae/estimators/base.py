@@ -417,9 +417,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         return table if self.schema_ is None else self.schema_.keep_observed(table, like, missing)
 
     @property
-    def _fields(self) -> tuple[Field, ...] | None:
-        """Schema of each column; None if X is an array of numbers."""
-        return None if self.schema_ is None else self.schema_.fields
+    def _fields(self) -> tuple[Field, ...]:
+        """Schema of each column; empty if X is an array of numbers."""
+        return () if self.schema_ is None else self.schema_.fields
 
     @property
     def _is_rounded(self) -> np.ndarray:

@@ -42,7 +42,7 @@ def column_indices(
 def given_row(
     given: Mapping[Name, object],
     names: Sequence[Name],
-    fields: Sequence[Field] | None,
+    fields: Sequence[Field],
     encoder: TableEncoder,
     caller: str,
     dtype: np.dtype,

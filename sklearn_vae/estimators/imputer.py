@@ -26,7 +26,6 @@ from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -172,7 +171,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 self._fit_average(model._validate(table), weight, best.weights)
         if self.estimator is None:
             model.set_params(callbacks=None)
-        copy_columns(model, self)
         self.indicated_ = np.array([], dtype=int)
         if self.add_indicator:
             batches = [table] if fitted is table else fitted

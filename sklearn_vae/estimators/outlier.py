@@ -37,7 +37,6 @@ from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.given import column_indices
@@ -160,7 +159,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self.estimator_ = reader = self._make_model(seed)
         reader._warns_of_extremes = False  # which the detector finds
         rows, weights = reader._check_rows(X, sample_weight, reset=True)
-        copy_columns(reader, self)
         calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
         self.estimator_ = self._make_model(
             seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
@@ -215,11 +213,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         With ``reader``, which has validated them, models of halves show how optimistic scores are.
         """
         model = self.estimator_
-        normal: Any = Gaussian("per_column")
-        fields = model._fields
-        if fields is not None:  # the types of others decide
-            normal = [normal if field.categories is None else "auto" for field in fields]
-        self.distance_encoder_ = model._fit_encoder(X, None, normal, is_plain=True)
+        fields, normal = model._fields, Gaussian("per_column")
+        likelihoods = [normal if field.categories is None else "auto" for field in fields]
+        self.distance_encoder_ = model._fit_encoder(X, None, likelihoods or normal, is_plain=True)
         self.reference_samples_ = X
         reference = self._reference_rows()
         if reader is not None and self.method != "neighbors":
