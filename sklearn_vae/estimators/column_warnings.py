@@ -132,10 +132,10 @@ def _of_codes(column: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[str, s
 
 def _of_digits(column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of dates such as 20190704 and times such as 1545."""
-    some = column[~np.isnan(column)]
-    if not len(some) or not 100 <= some.max() < 1e14 or some.min() < 0 or (some % 1 != 0).any():
+    x = column[~np.isnan(column)]
+    if not len(x) or not 100 <= x.max() < 1e14 or x.min() < 0 or (x % 1 != 0).any():
         return
-    unique = np.unique(some).astype(np.int64)
+    unique = np.unique(x).astype(np.int64)
     values = unique[spread_out(len(unique), N_NUMBERS)].tolist()
     # numbers below 100 are times without hours, and may be any
     first, n_large = max(values[0], 100), sum(value >= 100 for value in values)
@@ -170,18 +170,11 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     texts = [value for value in field.categories or () if isinstance(value, str)]
     if len(texts) > MAX_CLASSES_UNCHECKED:
         max_unique = max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows)
+        missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
+        others = (text for text in texts if text not in missing)
         if all(map(DATE.fullmatch, texts)):
             yield DATES, ""
-        elif missing := _texts_beside_numbers(texts):
+        elif 0 < len(missing) <= MAX_MISSING_TEXTS and all(map(is_finite_number, others)):
             yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"
-
-
-def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
-    """Return the texts for missing values of a column whose other texts are numbers."""
-    missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
-    if len(missing) > MAX_MISSING_TEXTS:
-        return []
-    others = (text for text in texts if text not in missing)
-    return missing if all(map(is_finite_number, others)) else []

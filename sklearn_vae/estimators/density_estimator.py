@@ -339,8 +339,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         incomplete, model = np.flatnonzero(is_incomplete), self._predictor()
         with show_progress("Imputing", len(incomplete), self.verbose):
             if n_imputations is None:
-                for some in batches(len(incomplete), IMPUTED_AT_A_TIME):
-                    index = incomplete[some]
+                for chunk in batches(len(incomplete), IMPUTED_AT_A_TIME):
+                    index = incomplete[chunk]
                     imputed[0, index] = model.impute(rows[index], MEAN_DRAWS, self._is_rounded)
             else:
                 seed = draw_seed(self.random_state if random_state is None else random_state)

@@ -244,9 +244,9 @@ class VAESearchCV(BaseSearchCV):
         reasons: Counter[str] = Counter()
         remaining = [task for task in tasks if task not in results]
         batches = self._batches(remaining)
-        for some, more in parallel(delayed(evaluate)(run, batch) for batch in batches):
-            results |= some
-            reasons.update(more)
+        for batch_results, batch_reasons in parallel(delayed(evaluate)(run, b) for b in batches):
+            results |= batch_results
+            reasons.update(batch_reasons)
             if file is not None:
                 file.write(results=list(results.items()))
         for reason, n_fits in reasons.items():
