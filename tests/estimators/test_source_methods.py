@@ -5,13 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sklearn_vae import (
-    VAEClassifier,
-    VAEDensity,
-    VAEImputer,
-    VAEOutlierDetector,
-    VAETransformer,
-)
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data import sources
 from sklearn_vae.estimators import density
 from sklearn_vae.networks import GRUNet
