@@ -187,8 +187,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose rows for conformal calibration, if it is requested, and the reference rows."""
         X = X.astype(np.float64, copy=False) + 0.0  # no -0.0
-        if weights is not None:
-            X = repeat_by_weight(X, weights)
+        if weights is not None:  # systematic resampling rounds them to counts of the same sum
+            n_rows = np.clip(np.round(weights.sum()), MIN_ROWS, max(len(X), MAX_REFERENCE_ROWS))
+            ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
+            X = X.repeat(np.diff(ends, prepend=0), axis=0)
         if len(X) > MAX_REFERENCE_ROWS:
             X = _draw(X, MAX_REFERENCE_ROWS, make_generator(seed, Stream.SPLIT, 1))[0]
         X = X[np.lexsort(np.hstack([np.nan_to_num(X), np.isnan(X)]).T[::-1])]  # whatever X's order
@@ -455,17 +457,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
         self._attribute(row.X, -self._scores(row))
-
-
-def repeat_by_weight(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Repeat rows by their weights, which systematic resampling rounds to counts.
-
-    A count differs from its weight by less than 1 if the counts add up to the sum of the weights,
-    which is clipped to the possible numbers of rows.
-    """
-    n_rows = np.clip(np.round(weights.sum()), MIN_ROWS, max(len(X), MAX_REFERENCE_ROWS))
-    ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
-    return X.repeat(np.diff(ends, prepend=0), axis=0)
 
 
 def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
