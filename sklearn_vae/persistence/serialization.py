@@ -85,7 +85,9 @@ class Writer:
         if isinstance(value, tuple):
             return {"@tuple": self._write_list(value, name)}
         if isinstance(value, Mapping):
-            return self._write_mapping(value, name)
+            if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
+                return self._write_items(value, name)
+            return {"@dict": self._write_list(list(value.items()), name)}
         if isinstance(value, np.dtype) and value.str in DTYPES:
             return {"@dtype": value.str}
         cls = type(value)
@@ -107,11 +109,6 @@ class Writer:
 
     def _write_items(self, items: Mapping[str, object], name: str) -> dict[str, Json]:
         return {key: self.write(item, f"{name}.{key}") for key, item in items.items()}
-
-    def _write_mapping(self, value: Mapping[Any, object], name: str) -> Json:
-        if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
-            return self._write_items(value, name)
-        return {"@dict": self._write_list(list(value.items()), name)}
 
     def _write_array(self, value: np.ndarray, name: str) -> Json:
         kind = value.dtype.kind
