@@ -107,8 +107,8 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
     values = np.sort(X[spread_out(len(X), ROWS_OF_QUARTILES)], axis=0)  # NaN last
     n_values = (~np.isnan(values)).sum(axis=0)
     low, median, high = (
-        np.take_along_axis(values, (share * n_values).astype(int)[None], axis=0)[0]
-        for share in (0.25, 0.5, 0.75)
+        np.take_along_axis(values, (quantile * n_values).astype(int)[None], axis=0)[0]
+        for quantile in (0.25, 0.5, 0.75)
     )
     columns = []
     with np.errstate(all="ignore"):
