@@ -37,28 +37,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-__all__ = [
-    "BaseSearchCV",
-    "Interval",
-    "MissingValues",
-    "StrOptions",
-    "boosted_trees",
-    "check_feature_names_in",
-    "check_method_params",
-    "check_sample_weight",
-    "fit_and_score",
-    "fused_adam_",
-    "get_output_config",
-    "insert_error_scores",
-    "num_features",
-    "num_samples",
-    "safe_split",
-    "score_estimator",
-    "standard_gamma",
-    "validate_parameter_constraints",
-    "warn_or_raise_about_fit_failures",
-]
-
 # One fused step of Adam on lists of tensors, without the Python side of torch.optim.
 fused_adam_ = torch._fused_adam_
 

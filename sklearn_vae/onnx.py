@@ -28,8 +28,6 @@ from sklearn_vae.posteriors import DiagonalGaussian
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Number of rows of the traced example; the exported model takes any number.
-EXAMPLE_ROWS = 3
 # Standardized values are clipped here, so that their squares are finite in single precision.
 MAX_VALUE = 1e14
 
@@ -183,7 +181,10 @@ def to_onnx(
         raise ValueError(f"estimator must be a VAETransformer. Got {estimator!r} instead.")
     check_is_fitted(estimator)
     check_not_autoregressive(estimator.architecture_.network, "to_onnx")
-    example_dtype = _torch_dtype(dtype)
+    try:
+        example_dtype = DTYPES[np.dtype(dtype).name]
+    except (TypeError, KeyError):
+        raise ValueError(f"dtype must be float64 or float32. Got {dtype!r} instead.") from None
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -208,7 +209,7 @@ def to_onnx(
     with _ignore_exporter_warnings(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(EXAMPLE_ROWS, n_in, dtype=example_dtype),),
+            (torch.zeros(3, n_in, dtype=example_dtype),),  # the model takes any number of rows
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("n_samples")},),
             input_names=[name],
@@ -216,14 +217,6 @@ def to_onnx(
             verbose=False,
         )
     return program.model_proto  # type: ignore[union-attr]
-
-
-def _torch_dtype(dtype: DTypeLike) -> torch.dtype:
-    """Torch's dtype for the parameter ``dtype``."""
-    try:
-        return DTYPES[np.dtype(dtype).name]
-    except (TypeError, KeyError):
-        raise ValueError(f"dtype must be float64 or float32. Got {dtype!r} instead.") from None
 
 
 @contextmanager

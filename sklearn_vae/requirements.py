@@ -5,24 +5,12 @@ from typing import Any, NamedTuple
 
 
 class Requirement(NamedTuple):
-    """A condition that a part (prior, posterior, objective ...) puts on another parameter.
+    """A condition that a part (prior, posterior, objective ...) puts on another parameter."""
 
-    Attributes
-    ----------
-    parameter : str
-        Name of the other parameter.
-    is_met : callable
-        Takes the other parameter's value, an object where it may be a name, and returns bool.
-    allowed : str
-        Description of the values that are allowed.
-    reason : str
-        Relative clause about the part, which ends the message's sentence.
-    """
-
-    parameter: str
-    is_met: Callable[[Any], bool]
-    allowed: str
-    reason: str
+    parameter: str  # name of the other parameter
+    is_met: Callable[[Any], bool]  # takes its value, an object where it may be a name
+    allowed: str  # description of the values that are allowed
+    reason: str  # relative clause about the part, which ends the message's sentence
 
 
 def no_free_bits(reason: str) -> Requirement:

@@ -79,17 +79,15 @@ class ScoredRows:
             reference.mark_unknown(new.X, j)
         return new, reference
 
-    def match(
-        self, X: np.ndarray, fields: Sequence[Field] | None, *, may_be_new: bool
-    ) -> "ScoredRows":
+    def match(self, X: np.ndarray, fields: Sequence[Field], *, may_be_new: bool) -> "ScoredRows":
         """Rows (n, n_features) whose reference are these, in double precision.
 
         Classes that these rows do not have, as a dtype may declare them, are ``UNKNOWN``.
-        ``fields`` are the types of the columns, if they are not all numbers. Rows that equal some
+        ``fields`` are the columns', none of an array of numbers. Rows that equal some
         of these ``may_be_new`` ones, where that happens often.
         """
         X = X.astype(np.float64)
-        for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
+        for j in (j for j, f in enumerate(fields) if f.logical_type in CLASS_TYPES):
             self.mark_unknown(X, j)
         are_new = may_be_new and self.are_often_repeated
         return ScoredRows(X, self.columns, self.model, self, are_new=are_new)

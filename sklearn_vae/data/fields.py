@@ -244,20 +244,18 @@ def nearest_possible(
     return np.where(observed, rows, possible)
 
 
-def rounded_columns(fields: Sequence[Field] | None, n_features: int) -> np.ndarray:
+def rounded_columns(fields: Sequence[Field], n_features: int) -> np.ndarray:
     """Mask of the columns whose dtype holds no means: all but those of real numbers."""
-    if fields is None:
-        return np.zeros(n_features, dtype=bool)
-    return np.array([not field.is_real for field in fields], dtype=bool)
+    return np.array([not field.is_real for field in fields] or [False] * n_features)
 
 
-def without_unknown(rows: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
+def without_unknown(rows: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
     """Replace categories that the schema does not have, and no table can hold, by NaN.
 
     Codes of y may come after the columns of the fields.
     """
     is_categorical = np.zeros(rows.shape[1], dtype=bool)
-    is_categorical[: len(fields or ())] = [field.categories is not None for field in fields or ()]
+    is_categorical[: len(fields)] = [field.categories is not None for field in fields]
     return np.where(is_categorical & (rows < 0), np.nan, rows) if is_categorical.any() else rows
 
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals as nw
 import numpy as np
@@ -14,9 +14,6 @@ from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_hashes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Floats that differ by no more were rounded to another precision.
 RELATIVE_ROUNDING = 1e-2
@@ -117,13 +114,13 @@ class Schema:
         rows[:, columns] = values
         return rows
 
-    def inverse_transform(self, values: np.ndarray, *, index: "pd.Index | None" = None) -> Any:
+    def inverse_transform(self, values: np.ndarray, *, like: object = None) -> Any:
         """Convert numbers (n, d) to a table like the one in ``fit``.
 
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
         NaN becomes the table's missing value. A dtype without one is widened as pandas does it:
         integers become float64, booleans object. An array has the dtype of ``values``, or holds
-        objects if it did in ``fit``. The index of a pandas frame is 0 to n - 1 by default.
+        objects if it did in ``fit``. A pandas frame has the index of ``like``, if any.
         """
         if self.container == "array":
             return values
@@ -131,6 +128,7 @@ class Schema:
             return self.to_objects(values)
         columns = np.asarray(values, dtype=np.float64).T
         parts = list(zip(self.fields, columns, strict=True))
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return LIBRARIES[self.container].frame(parts, len(values), index)
 
     def to_objects(self, values: np.ndarray) -> np.ndarray:

@@ -571,4 +571,4 @@ class TableEncoder:
 
 def _coded_field(fields: Sequence[Field] | None, j: int) -> Field | None:
     """Return the schema of a column whose numbers stand for other values, otherwise None."""
-    return None if fields is None or fields[j].is_numeric else fields[j]
+    return None if not fields or fields[j].is_numeric else fields[j]

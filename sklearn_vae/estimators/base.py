@@ -7,7 +7,7 @@ from inspect import signature
 from itertools import pairwise
 from operator import is_not
 from os import PathLike
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
@@ -17,8 +17,10 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
+from sklearn_vae._compat import num_samples
 from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (
     Field,
     Name,
@@ -31,12 +33,16 @@ from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name, has_caller, validate_columns
+from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
-from sklearn_vae.estimators.column_warnings import warn_of_columns
-from sklearn_vae.estimators.estimator_base import EstimatorBase, FitRows
+from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_extremes
+from sklearn_vae.estimators.estimator_base import (
+    EstimatorBase,
+    FitRows,
+    ValidatedRows,
+    restore_on_error,
+)
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
@@ -85,10 +91,7 @@ Cached = TypeVar("Cached")
 def cached(
     cache: Cache, estimator: BaseEstimator, make: Callable[[], Cached], *others: object
 ) -> Cached:
-    """Return an estimator's cached object; make it anew if an attribute is another object.
-
-    The attributes are its fitted ones, and others.
-    """
+    """Return an estimator's object, made anew if a fitted attribute or another object changed."""
     attributes = [value for name, value in vars(estimator).items() if name.endswith("_")]
     attributes += others
     old_attributes, value = cache.get(estimator, ([], None))
@@ -114,6 +117,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
+    conditional: bool
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
@@ -126,6 +130,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     architecture_: Architecture
     columns_: TableEncoder
+    condition_encoder_: ConditionEncoder | None = None
     schema_: Schema | None = None
     dtype_: np.dtype
     n_features_in_: int
@@ -164,45 +169,42 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if self.n_features_in_ != n_features or self.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")
         if self.schema_ is not None:
-            if len(self.schema_.fields) != n_features:
-                n_fields = len(self.schema_.fields)
+            if (n_fields := len(self.schema_.fields)) != n_features:
                 raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
             self.schema_.check_container()
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
+        if self.condition_encoder_ is not None:
+            self.condition_encoder_.check()
+        elif self.columns_.n_conditions:
+            raise ValueError("there are conditions, and no encoder of y")
 
     # -- fit -------------------------------------------------------------------------
 
     def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
+        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         interrupt = InterruptHandler()
         with interrupt.watch(self):
             with restore_on_error(self):
-                self._train(X, y, sample_weight, interrupt)
+                jobs, rows = self._make_jobs(X, y, sample_weight)
+                self.interrupted_ = False
+                try:
+                    checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+                    callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
+                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                    results, next_jobs = self._select(jobs, train(jobs, **options), rows)
+                    results = train(next_jobs, **options) if next_jobs else results
+                    self._set_results(jobs, results, rows)
+                    for callback in checkpoint:
+                        callback.file.remove()
+                except KeyboardInterrupt:
+                    jobs, results = interrupt.results(jobs)
+                    self.interrupted_ = True
+                    results, _ = self._select(jobs, results, rows)
+                    self._set_results(jobs, results, rows)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
-
-    def _train(
-        self, X: FitRows, y: Target, sample_weight: Weights, interrupt: InterruptHandler
-    ) -> None:
-        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
-        jobs, rows = self._make_jobs(X, y, sample_weight)
-        self.interrupted_ = False
-        try:
-            checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-            callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
-            options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-            results = train(jobs, **options)
-            results, next_jobs = self._select(jobs, results, rows)
-            results = train(next_jobs, **options) if next_jobs else results
-            self._set_results(jobs, results, rows)
-            for callback in checkpoint:
-                callback.file.remove()
-        except KeyboardInterrupt:
-            jobs, results = interrupt.results(jobs)
-            self.interrupted_ = True
-            results, _ = self._select(jobs, results, rows)
-            self._set_results(jobs, results, rows)
 
     def _make_jobs(
         self, X: FitRows, y: Target, sample_weight: Weights
@@ -240,7 +242,55 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
-        self, X: Rows, sample_weight: Weights, network: Network = FULLY_CONNECTED, *, reset: bool
+        self,
+        X: FitRows,
+        sample_weight: Weights,
+        network: Network = FULLY_CONNECTED,
+        y: Target = None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
+        """Validate training rows, and append the columns of their conditions, if any."""
+        if isinstance(X, ValidatedRows):
+            self.schema_ = X.validated_by.schema_
+            copy_columns(X.validated_by, self)
+            return X.rows, None
+        if self.conditional:
+            check_is_table(X, "conditional=True")
+        rows, weight = self._check_table(X, sample_weight, network, reset=reset)
+        if reset and self._warns_of_extremes:
+            warn_of_extremes(sample_of(rows), self._names_or_indices())
+        if not reset and self.conditional != (self.condition_encoder_ is not None):
+            raise ValueError(
+                f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
+                f"this one goes on from. Got {self.conditional} instead."
+            )
+        if not self.conditional:
+            self.condition_encoder_ = None
+            return rows, weight
+        if np.isscalar(y) or getattr(as_array(y, "y"), "ndim", 1) == 0:
+            raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
+        columns = self._condition_columns(y, num_samples(X))
+        if len(rows) < len(columns[0]):
+            is_positive = np.asarray(as_array(sample_weight)) > 0
+            columns = [column[is_positive] for column in columns]
+        if reset:
+            self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
+        encoder = cast(ConditionEncoder, self.condition_encoder_)
+        codes = encoder.transform(columns, column_names(y), rows.dtype)
+        return np.hstack([sample_of(rows), codes]), weight
+
+    def _condition_columns(self, y: Target, n_rows: int) -> list[np.ndarray]:
+        """Split y into columns (n_rows,), and refuse None."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
+                f"conditional=True it is a model of p(x|y)."
+            )
+        return split_columns(y, n_rows)
+
+    def _check_table(
+        self, X: Rows, sample_weight: Weights, network: Network, *, reset: bool
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
@@ -357,15 +407,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         columns = np.arange(self.n_features_in_) if columns is None else columns
         schema, is_positive = self.schema_.select(columns), self.columns_.is_positive[columns]
         X = nearest_possible(X, schema.fields, is_positive, observed)
-        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return schema.inverse_transform(X, index=index)
-
-    def _restore_numbers(self, values: np.ndarray, like: object = None) -> Any:
-        """Put numbers of each cell into a data frame with the columns that X had in ``fit``."""
-        if self.schema_ is None:
-            return values
-        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return self.schema_.of_numbers().inverse_transform(values, index=index)
+        return schema.inverse_transform(X, like=like)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: object) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
@@ -375,9 +417,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         return table if self.schema_ is None else self.schema_.keep_observed(table, like, missing)
 
     @property
-    def _fields(self) -> tuple[Field, ...] | None:
-        """Schema of each column; None if X is an array of numbers."""
-        return None if self.schema_ is None else self.schema_.fields
+    def _fields(self) -> tuple[Field, ...]:
+        """Schema of each column; empty if X is an array of numbers."""
+        return () if self.schema_ is None else self.schema_.fields
 
     @property
     def _is_rounded(self) -> np.ndarray:
@@ -400,7 +442,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         With ``is_plain``, numbers are standardized and no more.
         """
         encoder = fit_encoder(
-            sample_of(rows),
+            sample_of(rows)[:, : self.n_features_in_],
             weight,
             likelihood,
             self._column_names(),
@@ -412,6 +454,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
+        if self.condition_encoder_ is not None:
+            encoder = replace(encoder, conditions=self.condition_encoder_.encoder)
         return encoder
 
     def _encode(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> Dataset:
@@ -421,7 +465,20 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         dequantize = partial(self.columns_.joint.dequantize, generator=generator)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         if isinstance(X, SourceRows):
-            return self._encode_source(X, dequantize, n_columns, device)
+            n_rows, log_det = len(X), 0.0
+
+            def encode(rows: np.ndarray) -> np.ndarray:
+                nonlocal log_det
+                rows = dequantize(rows)
+                log_det += self.columns_.log_abs_det_jacobian(rows).sum() / n_rows
+                return self.columns_.transform(rows)
+
+            with show_progress("Writing", n_rows, self.verbose):
+                table = Dataset.from_file(X.shuffle(encode, n_columns), -log_det, device)
+            # values that its sample lacks are missing, too
+            has_missing = self.columns_.has_missing or table.has_missing
+            self.columns_ = replace(self.columns_, has_missing=has_missing)
+            return table
         X = dequantize(X)
         dtype = self._training_dtype(X, weight)
         encoded, offset = np.empty((len(X), n_columns), dtype), np.empty(len(X))
@@ -435,28 +492,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         total_weight = float(len(X) if weight is None else weight.sum())
         is_same = bool((offset == offset[0]).all())
         return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
-
-    def _encode_source(
-        self,
-        X: SourceRows,
-        dequantize: Callable[[np.ndarray], np.ndarray],
-        n_columns: int,
-        device: torch.device,
-    ) -> Dataset:
-        """Encode the rows of a source to a file; values that its sample lacks are missing, too."""
-        offset = 0.0
-
-        def encode(rows: np.ndarray) -> np.ndarray:
-            nonlocal offset
-            rows = dequantize(rows)
-            offset -= self.columns_.log_abs_det_jacobian(rows).sum() / len(X)
-            return self.columns_.transform(rows)
-
-        with show_progress("Writing", len(X), self.verbose):
-            table = Dataset.from_file(X.shuffle(encode, n_columns), offset, device)
-        has_missing = self.columns_.has_missing or table.has_missing
-        self.columns_ = replace(self.columns_, has_missing=has_missing)
-        return table
 
     def _training_dtype(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -11,16 +10,14 @@ from sklearn.utils.validation import validate_data
 
 from sklearn_vae._typing import Rows
 
-# Name of the class of the estimator that was called; none if it does its own work.
-_CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
-# Fitted attributes that scikit-learn sets and checks.
-COLUMN_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
+# The estimator that was called, which works by another one, ``estimator_``; None otherwise.
+_CALLER: ContextVar[Any] = ContextVar("caller", default=None)
 
 
 @contextmanager
 def called(estimator: BaseEstimator) -> Iterator[None]:
     """Let messages of other estimators name this one, or its own caller, within a block."""
-    token = _CALLER.set(caller_name(estimator))
+    token = _CALLER.set(_CALLER.get() or estimator)
     try:
         yield
     finally:
@@ -34,14 +31,13 @@ def has_caller() -> bool:
 
 def caller_name(estimator: BaseEstimator) -> str:
     """Return the name of the class of the estimator that was called: this one or another."""
-    return _CALLER.get() or type(estimator).__name__
+    return type(_CALLER.get() or estimator).__name__
 
 
 def validate_columns(estimator: BaseEstimator, X: Rows, *, reset: bool, **checks: Any) -> Any:
     """Call scikit-learn's ``validate_data``, whose messages name the estimator that was called."""
-    named = _class_called(caller_name(estimator))()
-    if not reset:
-        copy_columns(estimator, named)
+    caller = _CALLER.get()
+    named = caller if getattr(caller, "estimator_", None) is estimator else estimator
     X = validate_data(named, X, reset=reset, **checks)
     if reset:
         copy_columns(named, estimator)
@@ -50,12 +46,6 @@ def validate_columns(estimator: BaseEstimator, X: Rows, *, reset: bool, **checks
 
 def copy_columns(source: BaseEstimator, target: BaseEstimator) -> None:
     """Set the number of columns and their names, if any, to those of another estimator."""
-    for name in COLUMN_ATTRIBUTES:
+    for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
-
-
-@lru_cache
-def _class_called(name: str) -> type[BaseEstimator]:
-    """Make an empty class of estimators of a name."""
-    return type(name, (BaseEstimator,), {})

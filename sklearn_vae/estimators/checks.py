@@ -20,9 +20,6 @@ from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
 
-# Maximum of n_init: all initializations are in memory at once.
-MAX_STARTS = 1000
-
 # Of all parameters that estimators share; an estimator has the constraints of its own.
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -45,7 +42,7 @@ CONSTRAINTS: dict[str, Any] = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "refit": ["boolean"],
-    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, MAX_STARTS, closed="both")],
+    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, 1000, closed="both")],  # all in memory
     "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],
@@ -121,14 +118,9 @@ def check_same_architecture(
 ) -> None:
     """Refuse parameters that do not fit the shapes of the weights to train further."""
     check_requested_likelihoods(estimator.columns_, estimator.likelihood)
-    parameters = {
-        "n_components": (estimator.n_components, fitted.n_components),
-        "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),
-        "network": (network, fitted.network),
-        "prior": (parts.prior, fitted.prior),
-        "posterior": (parts.posterior, fitted.posterior),
-    }
-    for name, (now, before) in parameters.items():
+    values = {**vars(parts), "n_components": estimator.n_components, "network": network}
+    for name in ("n_components", "hidden_layer_sizes", "network", "prior", "posterior"):
+        now, before = values[name], getattr(fitted, name)
         if now not in (before, "auto"):
             raise ValueError(
                 f"The '{name}' parameter must be {before!r}, as in the fit that this one "

@@ -15,7 +15,6 @@ from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -130,7 +129,6 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         self.priors_ = encoder.class_prior
         if self.priors is not None:
             self.priors_ = self._check_priors("priors", self.priors).copy()
-        copy_columns(model, self)
 
     def _check_settable(self) -> None:
         self.priors_ = self._check_priors("priors_", self.priors_)

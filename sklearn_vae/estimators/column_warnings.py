@@ -86,21 +86,17 @@ ROWS_OF_QUARTILES = 256
 def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None) -> None:
     """Warn of columns of rows of numbers (n, n_features) that are hardly what they seem."""
     columns: dict[str, list[str]] = {}
-    extremes = np.fmin.reduce(X), np.fmax.reduce(X)
+    extremes = np.stack([np.fmin.reduce(X), np.fmax.reduce(X)])
     if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():
         warn(CONSTANT)
     has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
         field = None if schema is None else schema.fields[j]
-        found = [] if field is None else [*_of_type(field, X[:, j])]
+        messages = [] if field is None else [*_of_type(field, X[:, j])]
         if field is None or field.categories is None:
-            found += [
-                (CODES, f" ({extreme[j]:.0f} in {n_rows} rows)")
-                for extreme, is_code in zip(extremes, has_nines, strict=True)
-                if is_code[j] and (n_rows := _rows_of_code(X[:, j], extreme[j])) > 1
-            ]
-            found += _of_digits(X[:, j])
-        for message, detail in found:
+            messages += _of_codes(X[:, j], extremes[has_nines[:, j], j])
+            messages += _of_digits(X[:, j])
+        for message, detail in messages:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
@@ -111,8 +107,8 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
     values = np.sort(X[spread_out(len(X), ROWS_OF_QUARTILES)], axis=0)  # NaN last
     n_values = (~np.isnan(values)).sum(axis=0)
     low, median, high = (
-        np.take_along_axis(values, (share * n_values).astype(int)[None], axis=0)[0]
-        for share in (0.25, 0.5, 0.75)
+        np.take_along_axis(values, (quantile * n_values).astype(int)[None], axis=0)[0]
+        for quantile in (0.25, 0.5, 0.75)
     )
     columns = []
     with np.errstate(all="ignore"):
@@ -126,19 +122,20 @@ def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
         warn(f"Columns of X {EXTREMES.format(first_of(columns))}")
 
 
-def _rows_of_code(column: np.ndarray, extreme: float) -> int:
-    """Return the number of rows with an extreme value, 0 if it is not far from the others."""
-    others = column[(column != extreme) & ~np.isnan(column)]
-    is_far = len(others) > 0 and abs(others - extreme).min() > np.ptp(others) > 0
-    return int((column == extreme).sum()) if is_far else 0
+def _of_codes(column: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield messages of extreme values, numbers of nines, that are far from all others."""
+    for extreme in extremes:
+        others, n_rows = column[(column != extreme) & ~np.isnan(column)], (column == extreme).sum()
+        if n_rows > 1 and len(others) and abs(others - extreme).min() > np.ptp(others) > 0:
+            yield CODES, f" ({extreme:.0f} in {n_rows} rows)"
 
 
 def _of_digits(column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of dates such as 20190704 and times such as 1545."""
-    some = column[~np.isnan(column)]
-    if not len(some) or not 100 <= some.max() < 1e14 or some.min() < 0 or (some % 1 != 0).any():
+    x = column[~np.isnan(column)]
+    if not len(x) or not 100 <= x.max() < 1e14 or x.min() < 0 or (x % 1 != 0).any():
         return
-    unique = np.unique(some).astype(np.int64)
+    unique = np.unique(x).astype(np.int64)
     values = unique[spread_out(len(unique), N_NUMBERS)].tolist()
     # numbers below 100 are times without hours, and may be any
     first, n_large = max(values[0], 100), sum(value >= 100 for value in values)
@@ -173,18 +170,11 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     texts = [value for value in field.categories or () if isinstance(value, str)]
     if len(texts) > MAX_CLASSES_UNCHECKED:
         max_unique = max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows)
+        missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
+        others = (text for text in texts if text not in missing)
         if all(map(DATE.fullmatch, texts)):
             yield DATES, ""
-        elif missing := _texts_beside_numbers(texts):
+        elif 0 < len(missing) <= MAX_MISSING_TEXTS and all(map(is_finite_number, others)):
             yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"
-
-
-def _texts_beside_numbers(texts: Sequence[str]) -> list[str]:
-    """Return the texts for missing values of a column whose other texts are numbers."""
-    missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
-    if len(missing) > MAX_MISSING_TEXTS:
-        return []
-    others = (text for text in texts if text not in missing)
-    return missing if all(map(is_finite_number, others)) else []

@@ -53,8 +53,6 @@ RISE = 0.1
 # n_components="auto": the latent dimensions of tables of few columns, and of others.
 FEW_COLUMNS = 8
 DEFAULT_COMPONENTS = 4, 8
-# The mixture of one component with independent columns.
-INDEPENDENT = (1, "diag")
 # Rows that mixtures are fitted to, at most.
 ROWS_OF_MIXTURE = 20_000
 # Rows of each component in mixtures="auto", at least, and maximum number of components.
@@ -325,11 +323,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
 
     def _mixture_weights(self, valid: Dataset | None, results: list[TrainingResult]) -> np.ndarray:
-        """Estimate the members' weights on the validation rows; equal ones without any.
-
-        A member's log-density of a row is its importance-weighted bound, which takes less time than
-        a score.
-        """
+        """Weigh the members by their importance-weighted bounds of the validation rows, if any."""
         n_members = len(results)
         if valid is None or n_members == 1:
             return np.full(n_members, 1 / n_members)
@@ -390,7 +384,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         smaller = min(max(largest // 4, 8), largest)
         mixtures = [(1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag")]
         if self._n_real == len(self.columns_.joint.order):
-            mixtures.insert(1, INDEPENDENT)
+            mixtures.insert(1, (1, "diag"))  # independent columns
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
             mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
         if self._n_real > MAX_COLUMNS_FOR_FULL:

@@ -1,7 +1,6 @@
 """Base of the estimators of a density: scores, samples and imputations of rows, given y if any."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -9,33 +8,23 @@ import numpy as np
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae._compat import check_sample_weight, num_samples
+from sklearn_vae._compat import check_sample_weight
 from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, has_missing_values
-from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
+from sklearn_vae.data.conditions import column_names
 from sklearn_vae.data.fields import Name, without_unknown
-from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
-from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.base import (
-    FULLY_CONNECTED,
-    PredictorT,
-    RowsT,
-    TableEstimator,
-)
-from sklearn_vae.estimators.caller import copy_columns
+from sklearn_vae.data.sources import accepts_source, check_is_table
+from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
     check_random_state,
 )
-from sklearn_vae.estimators.column_warnings import warn_of_extremes
-from sklearn_vae.estimators.estimator_base import FitRows, ValidatedRows
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
-from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_count
@@ -56,71 +45,12 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
     # Whether the model is one of p(x, y), which integrates out y where it is not given.
     _is_joint: ClassVar[bool] = False
 
-    conditional: bool
-    condition_encoder_: ConditionEncoder | None = None
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = bool(self.conditional)
         return tags
 
     # -- conditions to numbers ---------------------------------------------------------
-
-    def _check_rows(
-        self,
-        X: FitRows,
-        sample_weight: Weights,
-        network: Network = FULLY_CONNECTED,
-        y: Target = None,
-        *,
-        reset: bool,
-    ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
-        """Validate training rows, and append the columns of their conditions, if any."""
-        if isinstance(X, ValidatedRows):
-            self.schema_, self.condition_encoder_ = X.validated_by.schema_, None
-            copy_columns(X.validated_by, self)
-            return X.rows, X.weight
-        if self.conditional:
-            check_is_table(X, "conditional=True")
-        rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
-        if reset and self._warns_of_extremes:
-            warn_of_extremes(sample_of(rows), self._names_or_indices())
-        if not reset and self.conditional != (self.condition_encoder_ is not None):
-            raise ValueError(
-                f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
-                f"this one goes on from. Got {self.conditional} instead."
-            )
-        if not self.conditional:
-            self.condition_encoder_ = None
-            return rows, weight
-        if np.isscalar(y) or getattr(as_array(y, "y"), "ndim", 1) == 0:
-            raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
-        columns = self._condition_columns(y, num_samples(X))
-        if len(rows) < len(columns[0]):
-            is_positive = np.asarray(as_array(sample_weight)) > 0
-            columns = [column[is_positive] for column in columns]
-        if reset:
-            self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
-        encoder = cast(ConditionEncoder, self.condition_encoder_)
-        codes = encoder.transform(columns, column_names(y), rows.dtype)
-        return np.hstack([sample_of(rows), codes]), weight
-
-    def _fit_encoder(
-        self, rows: Any, weight: np.ndarray | None, *args: Any, **kwargs: Any
-    ) -> TableEncoder:
-        if self.condition_encoder_ is None:
-            return super()._fit_encoder(rows, weight, *args, **kwargs)
-        encoder = super()._fit_encoder(rows[:, : self.n_features_in_], weight, *args, **kwargs)
-        return replace(encoder, conditions=self.condition_encoder_.encoder)
-
-    def _condition_columns(self, y: Target, n_rows: int) -> list[np.ndarray]:
-        """Split y into columns (n_rows,), and refuse None."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
-                f"conditional=True it is a model of p(x|y)."
-            )
-        return split_columns(y, n_rows)
 
     def _encode_conditions(self, y: Target, n_rows: int, dtype: np.dtype) -> np.ndarray | None:
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
@@ -335,7 +265,12 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
-        row = self._given_row(given, caller)
+        row = np.full(self.n_features_in_, np.nan, self.dtype_)
+        if given is not None and (type(given) is not dict or given):
+            check_allows_missing(self, "sample with given values")
+            row = given_row(
+                given, self._names_or_indices(), self._fields, self.columns_, caller, self.dtype_
+            )
         model = self._marginal() if y is None else self._predictor()
         conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)
@@ -345,14 +280,6 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             else:
                 rows = sample_given(model, row, n_samples, seed, *conditions)
         return self._restore_table(rows, observed=~np.isnan(row))
-
-    def _given_row(self, given: Mapping[Name, object] | None, caller: str) -> np.ndarray:
-        """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
-        if given is None or (type(given) is dict and not given):
-            return np.full(self.n_features_in_, np.nan, self.dtype_)
-        check_allows_missing(self, "sample with given values")
-        names = self._names_or_indices()
-        return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
 
     # -- missing values ----------------------------------------------------------------------
 
@@ -412,8 +339,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         incomplete, model = np.flatnonzero(is_incomplete), self._predictor()
         with show_progress("Imputing", len(incomplete), self.verbose):
             if n_imputations is None:
-                for some in batches(len(incomplete), IMPUTED_AT_A_TIME):
-                    index = incomplete[some]
+                for chunk in batches(len(incomplete), IMPUTED_AT_A_TIME):
+                    index = incomplete[chunk]
                     imputed[0, index] = model.impute(rows[index], MEAN_DRAWS, self._is_rounded)
             else:
                 seed = draw_seed(self.random_state if random_state is None else random_state)
@@ -421,12 +348,3 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
                     rows[is_incomplete], n_imputations, IMPUTE_DRAWS, seed
                 )
         return imputed
-
-    # -- fitted attributes -------------------------------------------------------------
-
-    def _validate_fitted(self) -> None:
-        super()._validate_fitted()
-        if self.condition_encoder_ is not None:
-            self.condition_encoder_.check()
-        elif self.columns_.n_conditions:
-            raise ValueError("there are conditions, and no encoder of y")

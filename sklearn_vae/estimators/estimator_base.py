@@ -1,7 +1,8 @@
 """Base of all estimators: names and nested parameters, display, tags of their input."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
@@ -14,10 +15,7 @@ from sklearn.utils import Tags
 from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.persistence.estimators import SerializationMixin
-from sklearn_vae.system.device import default_modes
-
-# How the default estimator, None, gets nested parameters.
-ADVICE = " Set estimator to an estimator first, such as VAETransformer()."
+from sklearn_vae.system.device import default_modes, is_out_of_memory
 
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
@@ -46,7 +44,6 @@ class ValidatedRows:
 
     rows: np.ndarray  # (n, n_features), all or some of them
     validated_by: Any  # the estimator that has read the table
-    weight: np.ndarray | None = None  # (n,), their sample weights
 
 
 # Rows to fit.
@@ -166,21 +163,37 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
                 nested[name][field] = params.pop(key)
         super().set_params(**params)
         for name, changes in nested.items():
-            self._check_fields(name, changes)
-            setattr(self, name, replace(resolve(name, getattr(self, name)), **changes))
+            value = getattr(self, name)
+            arguments = list(_fields_of(name, value))
+            for field in sorted(changes.keys() - set(arguments)):
+                has = f"has the arguments {arguments}" if arguments else "has no arguments"
+                advice = " Set estimator to an estimator first, such as VAETransformer()."
+                raise ValueError(
+                    f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
+                    f"{name}={value!r} {has}.{advice if name == 'estimator' else ''}"
+                )
+            setattr(self, name, replace(resolve(name, value), **changes))
         return self
 
-    def _check_fields(self, name: str, changes: dict[str, object]) -> None:
-        """Refuse fields that a parameter's value does not have."""
-        value = getattr(self, name)
-        arguments = list(_fields_of(name, value))
-        for field in sorted(changes.keys() - set(arguments)):
-            has = f"has the arguments {arguments}" if arguments else "has no arguments"
-            advice = ADVICE if name == "estimator" else ""
-            raise ValueError(
-                f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
-                f"{name}={value!r} {has}.{advice}"
-            )
+
+@contextmanager
+def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterator[None]:
+    """Delete the fitted attributes, and restore them if an error is raised.
+
+    With ``keep`` they are not deleted, for a fit that continues the last one.
+    """
+    before = {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+    for name in () if keep else before:
+        delattr(estimator, name)
+    try:
+        yield
+    except BaseException as error:
+        for name in [name for name in vars(estimator) if name.endswith("_")]:
+            delattr(estimator, name)
+        vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def _fields_of(name: str, value: object) -> dict[str, object]:

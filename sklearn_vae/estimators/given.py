@@ -20,11 +20,7 @@ ROUNDING = 1e-9
 def column_indices(
     columns: Iterable[Name], names: Sequence[Name], parameter: str, caller: str
 ) -> np.ndarray:
-    """Find columns by name, or by position where they have no names: sorted indices (n,).
-
-    ``names`` are those of all columns of X, or their positions; ``parameter`` and ``caller`` are
-    for messages.
-    """
+    """Find columns by name, or by position where they have no names: sorted indices (n,)."""
     if isinstance(columns, str | Mapping) or not isinstance(columns, Iterable):
         raise invalid_parameter(caller, parameter, "be a list of columns of X", columns)
     index_of = {name: j for j, name in enumerate(names)}
@@ -46,15 +42,14 @@ def column_indices(
 def given_row(
     given: Mapping[Name, object],
     names: Sequence[Name],
-    fields: Sequence[Field] | None,
+    fields: Sequence[Field],
     encoder: TableEncoder,
     caller: str,
     dtype: np.dtype,
 ) -> np.ndarray:
     """Make a row (n_features,) of values by name or position, in which all other columns are NaN.
 
-    ``names`` are those of all columns of X, or their positions; ``fields`` are None if X is an
-    array of numbers. Categories become codes. ``caller`` is for messages.
+    ``names`` are those of all columns of X, or their positions. Categories become codes.
     """
     if not isinstance(given, Mapping):
         expected = f"be a dict of values by column, such as {{{names[0]!r}: value}}"

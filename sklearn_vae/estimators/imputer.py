@@ -26,7 +26,6 @@ from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
@@ -41,6 +40,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.system.warnings import warn
+from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
@@ -159,18 +159,18 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 table, weight = check_weights(table, sample_weight, MIN_ROWS)
             fitted = table
         model = self._model(table, weight)
-        first_weights = _FirstWeights()
+        first = _FirstResults()
         if self.estimator is None:
-            model.set_params(callbacks=[first_weights])
+            model.set_params(callbacks=[first])
         self.estimator_, self.trees_, self.trees_weight_, self.spread_ = model, None, 0.0, None
         with self._keep_interrupted():
             model.fit(fitted, sample_weight=weight)
             self._warn_of_empty_columns()
             if self.estimator is None and fitted is table:
-                self._fit_average(model._validate(table), weight, first_weights.best)
+                best = min(first.results, key=lambda result: result.loss)
+                self._fit_average(model._validate(table), weight, best.weights)
         if self.estimator is None:
             model.set_params(callbacks=None)
-        copy_columns(model, self)
         self.indicated_ = np.array([], dtype=int)
         if self.add_indicator:
             batches = [table] if fitted is table else fitted
@@ -215,10 +215,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _fit_average(
         self, rows: np.ndarray, weight: np.ndarray | None, first_weights: dict[str, np.ndarray]
     ) -> None:
-        """Fit trees to validated rows, and choose their weight in the average.
-
-        ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
-        """
+        """Fit trees to validated rows, with the model's weights before the refit."""
         model = cast(VAETransformer, self.estimator_)  # the estimator is None here
         fitter = AverageFitter(model, first_weights, rows, weight)
         try:
@@ -239,26 +236,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             trees_weight=self.trees_weight_,
             spread=self.spread_,
         )
-
-    def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
-        """Fit the model to rows with missing cells, and impute these cells.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows.
-        y : None
-            Ignored.
-        **fit_params : dict
-            For ``fit``.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n_samples, n_features_out)
-            Rows without missing cells, as of ``transform``.
-        """
-        check_is_table(X, "fit_transform")
-        return super().fit_transform(X, y, **fit_params)
 
     def transform(self, X: Table) -> Any:
         """Impute the missing cells of X.
@@ -286,9 +263,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         rows = self._validate(X)
         imputed = self._impute(without_unknown(rows, model._fields))
         missing = np.isnan(rows)
-        imputed[:, missing & self._is_empty] = 0.0
+        imputed[:, missing & self.columns_.is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
-        tables = [self._add_indicators(self._drop_empty(table), rows) for table in tables]
+        tables = [self._select_columns(table, rows) for table in tables]
         if is_one_table:
             return self._to_container(tables[0])
         return tables if model.schema_ is not None else np.stack(tables)
@@ -309,28 +286,13 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")
 
-    @property
-    def _is_empty(self) -> np.ndarray:
-        """Mask of the columns without any observed cell in ``fit``."""
-        return self.estimator_.columns_.is_empty
-
     def _warn_of_empty_columns(self) -> None:
-        if self._is_empty.any() and not self.keep_empty_features:
-            empty = compress(self.estimator_._names_or_indices(), self._is_empty)
+        if self.columns_.is_empty.any() and not self.keep_empty_features:
+            empty = compress(self.estimator_._names_or_indices(), self.columns_.is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
                 f"{shorten([*empty])}. With keep_empty_features=True they are kept."
             )
-
-    def _drop_empty(self, table: Any) -> Any:
-        """Leave empty columns out of an array or data frame, unless they are kept."""
-        if self.keep_empty_features or not self._is_empty.any():
-            return table
-        indices = np.flatnonzero(~self._is_empty).tolist()
-        if isinstance(table, np.ndarray):
-            return table[:, indices]
-        frame = nw.from_native(table)
-        return frame.select(nw.nth(*indices)).to_native()  # by position: a name may be no text
 
     def _to_container(self, table: Any) -> Any:
         """Convert a frame to the library of ``set_output``, whose own conversion loses dtypes."""
@@ -338,13 +300,17 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         is_pandas = get_output_config("transform", self)["dense"] == "pandas"
         return frame.to_pandas() if is_pandas and isinstance(frame, nw.DataFrame) else table
 
-    def _add_indicators(self, table: Any, rows: np.ndarray) -> Any:
-        """Append the indicator columns of missing cells to an array or data frame."""
-        if len(self.indicated_) == 0:
-            return table
+    def _select_columns(self, table: Any, rows: np.ndarray) -> Any:
+        """Leave empty columns out, unless they are kept, and append indicators of missing cells."""
+        is_kept = self.keep_empty_features | ~self.columns_.is_empty
         is_missing = np.isnan(rows[:, self.indicated_])
         if isinstance(table, np.ndarray):
-            return np.hstack([table, is_missing.astype(table.dtype)])
+            return np.hstack([table[:, is_kept], is_missing.astype(table.dtype)])
+        if not is_kept.all():  # by position: a name may be no text
+            positions = np.flatnonzero(is_kept).tolist()
+            table = nw.from_native(table).select(nw.nth(*positions)).to_native()
+        if len(self.indicated_) == 0:
+            return table
         names = self.get_feature_names_out().tolist()
         is_pandas = nw.dependencies.is_pandas_dataframe(table)
         if is_pandas and not all(isinstance(name, str) for name in table.columns):
@@ -371,23 +337,20 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         """
         check_is_fitted(self)
         names = check_feature_names_in(self, input_features)
-        imputed = names if self.keep_empty_features else names[~self._is_empty]
+        imputed = names if self.keep_empty_features else names[~self.columns_.is_empty]
         indicators = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*imputed, *indicators], dtype=object)
 
 
-class _FirstWeights(Callback):
-    """Keep the best weights of the trainings before the refit."""
+class _FirstResults(Callback):
+    """Keep the results of the trainings before the refit."""
 
     def __init__(self) -> None:
-        self.best: dict[str, np.ndarray] = {}
-        self.loss = np.inf
+        self.results: list[TrainingResult] = []
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Keep the weights of the smallest loss."""
-        for result in () if net.is_refit else net.results_.values():
-            if not self.best or result.loss < self.loss:
-                self.best, self.loss = result.weights, result.loss
+        """Keep the results of a training."""
+        self.results += () if net.is_refit else net.results_.values()
 
 
 def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:

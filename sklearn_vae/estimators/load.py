@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator
 from torch.nn import Module
 
 from sklearn_vae.estimators.classifier import VAEClassifier
@@ -13,7 +12,7 @@ from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.estimators import warn_if_other_version
-from sklearn_vae.persistence.serialization import Reader, read_model
+from sklearn_vae.persistence.serialization import open_model
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {
@@ -66,17 +65,13 @@ def load(path: file_format.PathLike, *, modules: Sequence[Module | type[Module]]
     >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
     True
     """
-    estimator, written_by = read_model(path, _read_estimator, modules)
-    warn_if_other_version(type(estimator).__name__, written_by)
+    with open_model(path, modules) as (header, reader):
+        name = header["class"]
+        if name not in ESTIMATORS:
+            raise ValueError(f"no estimator is called {name!r}")
+        sections = (reader.read(header[section]) for section in ("parameters", "fitted"))
+        estimator = ESTIMATORS[name].from_file(*sections)
+        estimator._validate_fitted()
+        written_by = str(header["versions"]["sklearn_vae"])
+    warn_if_other_version(name, written_by)
     return estimator
-
-
-def _read_estimator(header: dict[str, Any], reader: Reader) -> tuple[BaseEstimator, str]:
-    """Construct the estimator of a file and validate it, and find the version that wrote it."""
-    name = header["class"]
-    if name not in ESTIMATORS:
-        raise ValueError(f"no estimator is called {name!r}")
-    sections = (reader.read(header[section]) for section in ("parameters", "fitted"))
-    estimator = ESTIMATORS[name].from_file(*sections)
-    estimator._validate_fitted()
-    return estimator, str(header["versions"]["sklearn_vae"])

@@ -33,10 +33,9 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.frames import cells_of, make_frame
-from sklearn_vae.data.sources import accepts_source, as_source, check_is_table, sample_of
+from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
-from sklearn_vae.estimators.caller import copy_columns
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
 from sklearn_vae.estimators.estimator_base import ValidatedRows
 from sklearn_vae.estimators.given import column_indices
@@ -155,14 +154,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         check_run(self)
-        source = as_source(X)
-        if source is not None and sample_weight is None:
-            X, _ = source.sample()
         seed = draw_seed(self.random_state)
         self.estimator_ = reader = self._make_model(seed)
         reader._warns_of_extremes = False  # which the detector finds
         rows, weights = reader._check_rows(X, sample_weight, reset=True)
-        copy_columns(reader, self)
         calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
         self.estimator_ = self._make_model(
             seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
@@ -191,8 +186,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose rows for conformal calibration, if it is requested, and the reference rows."""
         X = X.astype(np.float64, copy=False) + 0.0  # no -0.0
-        if weights is not None:
-            X = repeat_by_weight(X, weights)
+        if weights is not None:  # systematic resampling rounds them to counts of the same sum
+            n_rows = np.clip(np.round(weights.sum()), MIN_ROWS, max(len(X), MAX_REFERENCE_ROWS))
+            ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
+            X = X.repeat(np.diff(ends, prepend=0), axis=0)
         if len(X) > MAX_REFERENCE_ROWS:
             X = _draw(X, MAX_REFERENCE_ROWS, make_generator(seed, Stream.SPLIT, 1))[0]
         X = X[np.lexsort(np.hstack([np.nan_to_num(X), np.isnan(X)]).T[::-1])]  # whatever X's order
@@ -212,17 +209,14 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _calibrate(
         self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None
     ) -> None:
-        """Fit the scorer, the threshold, the calibration scores and the attribution baseline.
+        """Fit scorer, threshold, calibration scores and attribution baseline to reference rows X.
 
-        X are the reference rows. With ``reader``, which has validated them, models of halves of
-        the rows show how optimistic scores are.
+        With ``reader``, which has validated them, models of halves show how optimistic scores are.
         """
         model = self.estimator_
-        normal: Any = Gaussian("per_column")
-        fields = model._fields
-        if fields is not None:  # the types of others decide
-            normal = [normal if field.categories is None else "auto" for field in fields]
-        self.distance_encoder_ = model._fit_encoder(X, None, normal, is_plain=True)
+        fields, normal = model._fields, Gaussian("per_column")
+        likelihoods = [normal if field.categories is None else "auto" for field in fields]
+        self.distance_encoder_ = model._fit_encoder(X, None, likelihoods or normal, is_plain=True)
         self.reference_samples_ = X
         reference = self._reference_rows()
         if reader is not None and self.method != "neighbors":
@@ -376,8 +370,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         check_is_table(X, "explain")
         rows = self._scored_rows(self._validate(X))
-        attributions = self._attribute(rows.X, -self._scores(rows))
-        return self.estimator_._restore_numbers(attributions, like=X)
+        attributions, schema = self._attribute(rows.X, -self._scores(rows)), self.estimator_.schema_
+        if schema is None:
+            return attributions
+        return schema.of_numbers().inverse_transform(attributions, like=X)
 
     def expected_values(self, X: Table, *, columns: Iterable[Name] | None = None) -> Any:
         """Expect each cell by the row's other cells: what an anomalous value might have been.
@@ -417,11 +413,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
         model = self.estimator_
         return conditional_means(
-            model._predictor(),
-            rows,
-            columns,
-            model._is_rounded,
-            on_steps=model.schema_ is not None,
+            model._predictor(), rows, columns, model._is_rounded, on_steps=model.schema_ is not None
         )
 
     @accepts_source
@@ -430,11 +422,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return self._scores(self._scored_rows(self._validate(X), may_be_new=False))
 
     def _scored_rows(self, X: np.ndarray, *, may_be_new: bool = True) -> ScoredRows:
-        """Validated rows in double precision.
-
-        In novelty detection, rows that equal reference rows may be new ones, unless the caller
-        knows better.
-        """
+        """Match validated rows; in novelty detection those that equal reference rows may be new."""
         may_be_new = may_be_new and bool(self.novelty)
         return self._reference_rows().match(X, self.estimator_._fields, may_be_new=may_be_new)
 
@@ -468,17 +456,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
         self._attribute(row.X, -self._scores(row))
-
-
-def repeat_by_weight(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Repeat rows by their weights, which systematic resampling rounds to counts.
-
-    A count differs from its weight by less than 1 if the counts add up to the sum of the weights,
-    which is clipped to the possible numbers of rows.
-    """
-    n_rows = np.clip(np.round(weights.sum()), MIN_ROWS, max(len(X), MAX_REFERENCE_ROWS))
-    ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
-    return X.repeat(np.diff(ends, prepend=0), axis=0)
 
 
 def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Objects that parameters name: network, prior, posterior, objective."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral
@@ -13,7 +13,7 @@ from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Sch
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.requirements import Requirement, are_met, check_requirements, needs_elbo
+from sklearn_vae.requirements import are_met, check_requirements, needs_elbo
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {
@@ -22,8 +22,6 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
 }
-# Requirements of an autoregressive decoder, whose scales depend on the steps before.
-AUTOREGRESSIVE = (needs_elbo("whose decoder is autoregressive"),)
 
 
 def resolve(parameter: str, value: object) -> Any:
@@ -59,10 +57,7 @@ class ModelParts:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], caller: str) -> Self:
-        """Resolve a VAETransformer's parameters, and check that they go together.
-
-        ``caller`` is the name of the estimator's class, for messages.
-        """
+        """Resolve a VAETransformer's parameters, and check that they go together."""
         beta = params["beta"]
         resolved = {name: resolve(name, value) for name, value in params.items()}
         network, posterior, objective, prior = (
@@ -71,10 +66,14 @@ class ModelParts:
         requirements = {
             "objective": objective.requirements,
             "posterior": posterior.requirements,
-            "network": AUTOREGRESSIVE if network.row_structure.is_autoregressive else (),
         }
-        if isinstance(prior, str):
-            prior = _choose_prior(requirements, resolved)
+        if network.row_structure.is_autoregressive:  # scales depend on the steps before
+            requirements["network"] = (needs_elbo("whose decoder is autoregressive"),)
+        if isinstance(prior, str):  # a mixture, but where other parameters require the normal one
+            prior = PRIORS["mixture"]
+            of_all = [*prior.requirements, *chain.from_iterable(requirements.values())]
+            if not are_met(of_all, {**resolved, "prior": prior}):
+                prior = PRIORS["normal"]
         requirements["prior"] = prior.requirements
         check_requirements(caller, requirements, {**resolved, "prior": prior}, params)
         return cls(
@@ -85,12 +84,3 @@ class ModelParts:
             objective=objective,
             beta=Checked(beta) if callable(beta) else Constant(float(beta)),
         )
-
-
-def _choose_prior(
-    requirements: Mapping[str, Iterable[Requirement]], resolved: Mapping[str, Any]
-) -> Prior:
-    """Choose a mixture, or the standard normal prior where other parameters require it."""
-    mixture = PRIORS["mixture"]
-    of_all = [*mixture.requirements, *chain.from_iterable(requirements.values())]
-    return mixture if are_met(of_all, {**resolved, "prior": mixture}) else PRIORS["normal"]

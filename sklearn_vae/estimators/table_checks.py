@@ -16,10 +16,6 @@ from sklearn_vae.data.schema import Schema
 from sklearn_vae.networks import Network
 from sklearn_vae.system.warnings import warn
 
-# Beginnings of scikit-learn's messages about the values of a table.
-VALUE_ERRORS = ("Input X contains", "could not convert")
-# Advice for tables of more than two dimensions.
-RESHAPE_ADVICE = "Make each sample a row, by X.reshape(len(X), -1)."
 # Largest sum of weights: the next number of copies is no floating-point number. A sum below the
 # smallest one is nothing beside one row.
 MAX_TOTAL_WEIGHT = 2.0**53
@@ -103,8 +99,9 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name] | None) 
     """Add to scikit-learn's error the columns at fault, and advice."""
     message = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if message.startswith("Found array with dim"):
-        return ValueError(f"{message} {RESHAPE_ADVICE}")
-    if not message.startswith(VALUE_ERRORS) or (table := np.asarray(X)).ndim != 2:
+        return ValueError(f"{message} Make each sample a row, by X.reshape(len(X), -1).")
+    is_of_values = message.startswith(("Input X contains", "could not convert"))
+    if not is_of_values or (table := np.asarray(X)).ndim != 2:
         return error
     counts = [_count_invalid(column) for column in table.T]
     columns = [

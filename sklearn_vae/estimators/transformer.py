@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,9 +22,8 @@ from sklearn_vae.estimators.caller import caller_name
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.estimator_base import FitRows
+from sklearn_vae.estimators.estimator_base import FitRows, restore_on_error
 from sklearn_vae.estimators.parts import ModelParts
-from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -45,18 +44,8 @@ from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
-
-
-class EncodedTable(NamedTuple):
-    """A table encoder, the rows of its table as a dataset, and splits of these."""
-
-    columns: TableEncoder
-    rows: Dataset
-    splits: Splits
-
-
-# Encoded tables by the table X and the parameters that they depend on.
-TableCache = dict[Hashable, EncodedTable]
+# Encoded rows and splits of them, by the table X and the parameters that they depend on.
+TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
 # Rows that the decoder correction is fitted to, at most.
 ROWS_FOR_CORRECTION = 10_000
 
@@ -340,8 +329,7 @@ class VAETransformer(
         """Validate and encode the rows, and make a training job for each initialization.
 
         The job of ``partial_fit`` goes on from the last one, with its seed, and sets no rows aside
-        for validation. ``cache`` has encoded tables of this very X; several estimators may share
-        it.
+        for validation. Several estimators may share a cache.
         """
         self._validate_params()
         parts = self._parts
@@ -356,9 +344,8 @@ class VAETransformer(
             table = self._encode_further_rows(rows, weight, parts, network)
         else:
             self.seed_ = draw_seed(self.random_state)
-            cache = {} if cache is None else cache
             self.columns_, table, splits = self._encode_first_rows(
-                rows, weight, network, id(X), cache
+                rows, weight, network, id(X), {} if cache is None else cache
             )
             self.architecture_ = make_architecture(self, parts, network, table)
             self.dtype_ = rows.dtype
@@ -384,19 +371,16 @@ class VAETransformer(
         network: Network,
         table_id: int,
         cache: TableCache,
-    ) -> EncodedTable:
-        """Fit the table encoder and encode the rows, unless the cache has them.
-
-        ``table_id`` distinguishes the tables of the cache.
-        """
+    ) -> tuple[TableEncoder, Dataset, Splits]:
+        """Fit the table encoder and encode the rows, unless the cache has them by their table."""
         structure = network.row_structure
         structure.check_missing(sample_of(rows)[:, : self.n_features_in_])
         dtype = self._training_dtype(rows, weight)
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-            table = self._encode(rows, weight)
-            cache[key] = EncodedTable(self.columns_, table, {})
+            table = self._encode(rows, weight)  # which may change the columns
+            cache[key] = self.columns_, table, {}
         return cache[key]
 
     def _encode_further_rows(

@@ -24,7 +24,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae._typing import Table, Target
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.estimator_base import restore_on_error
 from sklearn_vae.model_selection.tasks import Results, Scores, SearchRun, Task, evaluate
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
@@ -244,9 +244,9 @@ class VAESearchCV(BaseSearchCV):
         reasons: Counter[str] = Counter()
         remaining = [task for task in tasks if task not in results]
         batches = self._batches(remaining)
-        for some, more in parallel(delayed(evaluate)(run, batch) for batch in batches):
-            results |= some
-            reasons.update(more)
+        for batch_results, batch_reasons in parallel(delayed(evaluate)(run, b) for b in batches):
+            results |= batch_results
+            reasons.update(batch_reasons)
             if file is not None:
                 file.write(results=list(results.items()))
         for reason, n_fits in reasons.items():

@@ -96,10 +96,9 @@ class SearchRun:
         """All pairs of a candidate and a fold."""
         return list(product(range(len(self.candidates)), range(len(self.splits))))
 
-    def prepare(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
+    def prepare(self, tasks: Sequence[Task], reasons: Counter[str]) -> dict[Task, FitTask]:
         """Prepare the fits that can be stacked; count the reasons of those that cannot."""
         prepared: dict[Task, FitTask] = {}
-        reasons: Counter[str] = Counter()
         for candidate, split in tasks:
             params = clone(self.candidates[candidate], safe=False)
             estimator = clone(self.estimator).set_params(**params)
@@ -111,7 +110,7 @@ class SearchRun:
                 # fit_and_score meets the same error and records it
                 if self.error_score == "raise":
                     raise
-        return prepared, reasons
+        return prepared
 
     def _prepare_one(self, estimator: BaseEstimator, candidate: int, split: int) -> FitTask:
         # a subclass may override fit
@@ -211,36 +210,25 @@ class SearchRun:
 
 
 def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:
-    """Fit and score tasks, sorted by fold; the caches of a fold are freed when it is done."""
+    """Fit and score tasks, sorted by fold, those of as many folds together as fit in memory."""
     folds = [list(group) for _, group in groupby(tasks, key=itemgetter(1))]
     results: Results = {}
     reasons: Counter[str] = Counter()
     while folds:
-        with_empty_caches = replace(run, folds={}, steps={}, tables={})
-        fold_results, more = _evaluate_folds(with_empty_caches, folds)
-        results |= fold_results
-        reasons += more
-    return results, reasons
-
-
-def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, Counter[str]]:
-    """Remove as many folds from the list as fit in memory, and evaluate them together."""
-    start = time.perf_counter()
-    tasks: list[Task] = []
-    prepared: dict[Task, FitTask] = {}
-    reasons: Counter[str] = Counter()
-    while folds and sum(t.rows.x.nbytes for t in run.tables.values()) < MAX_TABLE_BYTES:
-        tasks += (fold := folds.pop(0))
-        fit_tasks, more = run.prepare(fold)
-        prepared |= fit_tasks
-        reasons += more
-    try:
-        train_tasks(list(prepared.values()))
-    except Exception:  # of one of them, or of memory: all are fitted one by one
-        prepared = {}
-    fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
-    results = {
-        task: run.score(prepared[task], fit_time) if task in prepared else run.fit_and_score(*task)
-        for task in tasks
-    }
+        run, start = replace(run, folds={}, steps={}, tables={}), time.perf_counter()
+        together: list[Task] = []
+        prepared: dict[Task, FitTask] = {}
+        while folds and sum(rows.x.nbytes for _, rows, _ in run.tables.values()) < MAX_TABLE_BYTES:
+            together += (fold := folds.pop(0))
+            prepared |= run.prepare(fold, reasons)
+        try:
+            train_tasks(list(prepared.values()))
+        except Exception:  # of one of them, or of memory: all are fitted one by one
+            prepared = {}
+        fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
+        for task in together:
+            is_fitted = task in prepared
+            results[task] = (
+                run.score(prepared[task], fit_time) if is_fitted else run.fit_and_score(*task)
+            )
     return results, reasons

@@ -29,16 +29,13 @@ class CheckpointFile:
             message = "The 'checkpoint' parameter must be a path in an existing folder"
             raise FileNotFoundError(errno.ENOENT, message, self.path)
         self.path = os.path.abspath(self.path)  # a callback may change the folder
-        self.saved, self.runs = self._read(), list[dict[str, Any]]()
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not os.path.exists(self.path):
-            return []
-        header, arrays = file_format.read(self.path)
-        if header.pop("task", None) != self.task:
-            raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
-        runs: list[dict[str, Any]] = Reader(arrays, os.path.getsize(self.path)).read(header["runs"])
-        return runs
+        self.saved: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+        if os.path.exists(self.path):
+            header, arrays = file_format.read(self.path)
+            if header.pop("task", None) != self.task:
+                raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
+            self.saved = Reader(arrays, os.path.getsize(self.path)).read(header["runs"])
 
     def begin(self, **origin: Any) -> dict[str, Any]:
         """Begin the next run: its saved values, none if the file does not have it.

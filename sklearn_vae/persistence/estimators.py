@@ -101,31 +101,23 @@ class SerializationMixin:
                 f"cannot hold them, and a fitted model does not need them."
             )
         type(self)(**parameters)._validate_params()  # type: ignore[attr-defined]
-        return {
-            section: {
-                name: self._written(writer, noun, name, value, prefix)
-                for name, value in values.items()
-            }
-            for section, noun, values in (
-                ("fitted", "attribute", fitted),
-                ("parameters", "parameter", parameters),
-            )
-        }
-
-    def _written(self, writer: Writer, noun: str, name: str, value: object, prefix: str) -> Json:
-        try:
-            return writer.write(value, prefix + name)
-        except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
-            reason = (
-                f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
-                f"replace it by set_params({name}=...)."
-                if noun == "parameter"
-                else f"holds what a file of data cannot: {error}. Pickle the model instead; "
-                f"of lambdas, and functions and classes within others, cloudpickle does."
-            )
-            raise TypeError(
-                f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"
-            ) from error
+        sections: dict[str, dict[str, Json]] = {"fitted": {}, "parameters": {}}
+        for name, value in (fitted | parameters).items():
+            is_parameter = name in parameters
+            section = sections["parameters" if is_parameter else "fitted"]
+            try:
+                section[name] = writer.write(value, prefix + name)
+            except (NotSerializableError, RecursionError) as error:  # the second: it holds itself
+                reason = (
+                    f"parameter {name!r} is {value!r}, which a file of data cannot hold. A fitted "
+                    f"model does not need it: replace it by set_params({name}=...)."
+                    if is_parameter
+                    else f"attribute {name!r} holds what a file of data cannot: {error}. Pickle "
+                    f"the model instead; of lambdas, and functions and classes within others, "
+                    f"cloudpickle does."
+                )
+                raise TypeError(f"{type(self).__name__} cannot be saved: {reason}") from error
+        return dict(sections)
 
     @classmethod
     def from_file(cls, parameters: dict[str, object], fitted: dict[str, object]) -> Self:

@@ -6,7 +6,8 @@ read, see ``registry``; their fields are checked against annotations and by ``ch
 """
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,6 @@ from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.file_format import NUMERIC_TYPES, Json, PathLike
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import LONGEST_TEXT, check_annotations, check_hashes
-
-Made = TypeVar("Made")
 
 # Kind of a file that holds an estimator.
 MODEL = "model"
@@ -86,7 +85,9 @@ class Writer:
         if isinstance(value, tuple):
             return {"@tuple": self._write_list(value, name)}
         if isinstance(value, Mapping):
-            return self._write_mapping(value, name)
+            if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
+                return self._write_items(value, name)
+            return {"@dict": self._write_list(list(value.items()), name)}
         if isinstance(value, np.dtype) and value.str in DTYPES:
             return {"@dtype": value.str}
         cls = type(value)
@@ -108,11 +109,6 @@ class Writer:
 
     def _write_items(self, items: Mapping[str, object], name: str) -> dict[str, Json]:
         return {key: self.write(item, f"{name}.{key}") for key, item in items.items()}
-
-    def _write_mapping(self, value: Mapping[Any, object], name: str) -> Json:
-        if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
-            return self._write_items(value, name)
-        return {"@dict": self._write_list(list(value.items()), name)}
 
     def _write_array(self, value: np.ndarray, name: str) -> Json:
         kind = value.dtype.kind
@@ -249,15 +245,16 @@ READERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def read_model(
-    path: PathLike, make: Callable[[dict[str, Any], Reader], Made], modules: Sequence[object] = ()
-) -> Made:
-    """Make an estimator of a file by a function of its header and of the reader of its values."""
+@contextmanager
+def open_model(
+    path: PathLike, modules: Sequence[object] = ()
+) -> Iterator[tuple[dict[str, Any], Reader]]:
+    """Open the file of an estimator: its header and the reader of its values."""
     header, arrays = file_format.read(path)
     if header.get("kind") != MODEL:
         raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
     try:
-        return make(header, Reader(arrays, os.path.getsize(path), modules=modules))
+        yield header, Reader(arrays, os.path.getsize(path), modules=modules)
     except (MemoryError, MissingModuleError):
         raise
     except Exception as error:

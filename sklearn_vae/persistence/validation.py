@@ -66,13 +66,26 @@ def check_number(owner: object, name: str, value: object, *, positive: bool = Fa
 # -- annotations -------------------------------------------------------------------------
 
 
-def matches(value: object, hint: Any) -> bool:
+def matches(value: Any, hint: Any) -> bool:
     """True if a value has the type of an annotation and its numbers are finite."""
     if hint is Any or isinstance(hint, str):
         return True
-    origin = get_origin(hint)
+    origin: Any = get_origin(hint)
+    parts = get_args(hint)
+    if origin in (Union, UnionType):
+        return any(matches(value, part) for part in parts)
+    if origin is Callable:
+        return callable(value)
     if origin is not None:
-        return _matches_generic(value, origin, get_args(hint))
+        if not isinstance(value, origin):
+            return False
+        if issubclass(origin, Mapping):
+            keys, values = parts
+            return all(matches(key, keys) and matches(value[key], values) for key in value)
+        if origin is tuple and parts[-1] is not Ellipsis:
+            pairs = zip(value, parts, strict=False)
+            return len(value) == len(parts) and all(matches(*pair) for pair in pairs)
+        return not issubclass(origin, Sequence) or all(matches(item, parts[0]) for item in value)
     if hint in (int, float) and isinstance(value, bool | np.bool_):
         return False
     if hint is int:
@@ -80,22 +93,6 @@ def matches(value: object, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, Real) and math.isfinite(value)
     return isinstance(value, NoneType if hint is None else hint)
-
-
-def _matches_generic(value: object, origin: Any, parts: tuple[Any, ...]) -> bool:
-    if origin in (Union, UnionType):
-        return any(matches(value, part) for part in parts)
-    if origin is Callable:
-        return callable(value)
-    if not isinstance(value, origin):
-        return False
-    if issubclass(origin, Mapping):
-        keys, values = parts
-        return all(matches(key, keys) and matches(value[key], values) for key in value)
-    if origin is tuple and parts[-1] is not Ellipsis:
-        pairs = zip(value, parts, strict=False)
-        return len(value) == len(parts) and all(matches(*pair) for pair in pairs)
-    return not issubclass(origin, Sequence) or all(matches(item, parts[0]) for item in value)
 
 
 @lru_cache

@@ -19,10 +19,10 @@ from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.serialization import Reader, read_model
+from sklearn_vae.persistence.serialization import Reader, open_model
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
     ClassifierModel,
     DensityModel,
@@ -42,15 +42,13 @@ PARTS = {
         FullyConnected,
         HyperplaneDistance,
         MixtureArchitecture,
-        MixturePrior,
         NegativeLogLikelihood,
         NeighborDistance,
         OneHot,
         ReconstructionError,
-        StandardNormal,
         TailDistribution,
-        VampPrior,
         *LIKELIHOODS.values(),
+        *map(type, PRIORS.values()),
     )
 }
 
@@ -60,23 +58,18 @@ class SavedEstimator:
     """An estimator of a file, whose parameters and fitted attributes are read by name."""
 
     name: str
-    parameters: dict[str, Any]
-    fitted: dict[str, Any]
+    values: dict[str, Any]
     reader: Reader
 
-    def __getitem__(self, attribute: str) -> Any:
-        return self.reader.read(self.fitted[attribute])
-
-    def parameter(self, name: str) -> Any:
-        """Read a parameter."""
-        return self.reader.read(self.parameters[name])
+    def __getitem__(self, name: str) -> Any:
+        return self.reader.read(self.values[name])
 
     @property
     def wrapped(self) -> Self | None:
         """The estimator that it has fitted, if it works by one."""
-        if (state := self.fitted.get("estimator_")) is None:
+        if (state := self.values.get("estimator_")) is None:
             return None
-        return type(self)(state["@object"], state["parameters"], state["fitted"], self.reader)
+        return type(self)(state["@object"], state["parameters"] | state["fitted"], self.reader)
 
     def read_model(self) -> Any:
         """Construct the model of the estimator that it has fitted."""
@@ -88,13 +81,13 @@ class SavedEstimator:
         if self.name not in READERS:
             return {str(self.name)}
         names = set()
-        if self.parameters.get("n_imputations") is not None:
-            names.add(f"n_imputations={self.parameters['n_imputations']!r}")
-        if not set(_part_names(self.fitted.get("scorer_"))) <= PARTS:
-            names.add(f"method={self.parameters['method']!r}")
+        if self.values.get("n_imputations") is not None:
+            names.add(f"n_imputations={self.values['n_imputations']!r}")
+        if not set(_part_names(self.values.get("scorer_"))) <= PARTS:
+            names.add(f"method={self.values['method']!r}")
         if (wrapped := self.wrapped) is not None:
             return names | wrapped.unsupported()
-        return names | set(_part_names(self.fitted["architecture_"])) - PARTS
+        return names | set(_part_names(self.values["architecture_"])) - PARTS
 
 
 def load(path: file_format.PathLike) -> Any:
@@ -134,20 +127,16 @@ def load(path: file_format.PathLike) -> Any:
     >>> bool(abs(model.transform(X) - vae.transform(X)).max() < 1e-6)
     True
     """
-    model, unsupported = read_model(path, _read_model)
+    with open_model(path) as (header, reader):
+        saved = SavedEstimator(header["class"], header["parameters"] | header["fitted"], reader)
+        unsupported = saved.unsupported()
+        model = None if unsupported else READERS[saved.name](saved)
     if unsupported:
         raise ValueError(
             f"{path}: the runtime does not support {', '.join(sorted(unsupported))}. "
             f"sklearn_vae.load reads the file."
         )
     return model
-
-
-def _read_model(header: dict[str, Any], reader: Reader) -> tuple[Any, set[str]]:
-    """Construct the model of an estimator, or return the parts that the runtime does not have."""
-    saved = SavedEstimator(header["class"], header["parameters"], header["fitted"], reader)
-    unsupported = saved.unsupported()
-    return None if unsupported else READERS[saved.name](saved), unsupported
 
 
 def _part_names(value: Any) -> Iterator[str]:
@@ -161,13 +150,13 @@ def _part_names(value: Any) -> Iterator[str]:
             yield from _part_names(item)
 
 
-def _read_table(saved: SavedEstimator) -> dict[str, Any]:
-    """Return the fields of a ``DensityModel`` without its predictor."""
-    columns, schema, blocks = saved["columns_"], saved["schema_"], saved["architecture_"].blocks
-    if blocks not in (columns.blocks, columns.joint.blocks):
+def _read_table(saved: SavedEstimator) -> tuple[dict[str, Any], Any, dict[str, np.ndarray]]:
+    """Return a ``DensityModel``'s fields but for its predictor, its architecture and weights."""
+    columns, schema, architecture = saved["columns_"], saved["schema_"], saved["architecture_"]
+    if architecture.blocks not in (columns.blocks, columns.joint.blocks):
         raise ValueError("the model's columns are not those of the table")
     # a model of p(x) may have none
-    conditions = saved["condition_encoder_"] if "condition_encoder_" in saved.fitted else None
+    conditions = saved["condition_encoder_"] if "condition_encoder_" in saved.values else None
     n_columns = 0 if conditions is None else conditions.encoder.n_features
     if n_columns != columns.n_condition_columns:
         raise ValueError("the conditions are not those of the table")
@@ -176,20 +165,17 @@ def _read_table(saved: SavedEstimator) -> dict[str, Any]:
         schema = Schema(fields, "array")
     if len(schema.fields) != columns.n_features:
         raise ValueError("the schema's columns are not those of the table")
-    return {"columns": columns, "schema": schema, "conditions": conditions}
-
-
-def _check_weights(architecture: Architecture, weights: dict[str, np.ndarray]) -> None:
-    """Check the parameters of the networks."""
+    weights = saved["state_dict_"]
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
     if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
         raise ValueError("the model's latent dimensions are not those of the weights")
+    table = {"columns": columns, "schema": schema, "conditions": conditions}
+    return table, architecture, weights
 
 
 def _read_transformer(saved: SavedEstimator) -> TransformerModel:
-    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
-    _check_weights(architecture, weights)
+    table, architecture, weights = _read_table(saved)
     predictor = FittedVAE(
         table["columns"],
         architecture,
@@ -204,13 +190,12 @@ def _read_transformer(saved: SavedEstimator) -> TransformerModel:
     model.read(model.write(row))
     predictor.log_density(np.hstack([row, y]), 1)
     # not before: the means of some columns are none of their values
-    model.handle_unknown = saved.parameter("handle_unknown")
+    model.handle_unknown = saved["handle_unknown"]
     return model
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    table, architecture, weights = _read_table(saved), saved["architecture_"], saved["state_dict_"]
-    _check_weights(architecture, weights)
+    table, architecture, weights = _read_table(saved)
     weight = saved["weights_"]
     check_array("weights_", weight, "f", (len(weights["mixture_logit"]),))
     mixture = FittedMixture(table["columns"], architecture, weights, saved["seed_"], weight=weight)
@@ -234,9 +219,9 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
         reference=reference,
         calibration_scores_=scores,
         offset_=saved["offset_"],
-        novelty=bool(saved.parameter("novelty")),
+        novelty=bool(saved["novelty"]),
     )
-    detector.score_rows(rows[:1])
+    detector.score_samples(detector.write(rows[:1]))
     return detector
 
 
@@ -252,18 +237,18 @@ def _read_imputer(saved: SavedEstimator) -> ImputerModel:
     imputation.check()
     indicated = saved["indicated_"]
     check_array("indicated_", indicated, "i", (None,))
-    is_kept = bool(saved.parameter("keep_empty_features")) | ~model.columns.is_empty
-    missing_values = saved.parameter("missing_values")
+    is_kept = bool(saved["keep_empty_features"]) | ~model.columns.is_empty
+    missing_values = saved["missing_values"]
     imputer = ImputerModel(model, imputation, indicated, is_kept, missing_values)
-    imputer.impute_rows(np.full((1, model.n_features_in_), np.nan))
+    imputer.transform(model.write(np.full((1, model.n_features_in_), np.nan)))
     return imputer
 
 
 def _read_classifier(saved: SavedEstimator) -> ClassifierModel:
     model, classes, priors = saved.read_model(), saved["classes_"], saved["priors_"]
     check_array("priors_", priors, "f", (len(classes),))
-    classifier = ClassifierModel(model, classes, priors, saved.parameter("n_draws"))
-    classifier.log_probabilities(np.full((1, model.n_features_in_), np.nan))
+    classifier = ClassifierModel(model, classes, priors, saved["n_draws"])
+    classifier.predict_log_proba(model.write(np.full((1, model.n_features_in_), np.nan)))
     return classifier
 
 

@@ -1,6 +1,5 @@
 """Fitted estimators in numpy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import as_array, has_missing_values, replace_by_nan
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (
-    Field,
     check_column_names,
     nearest_possible,
     rounded_columns,
@@ -62,11 +60,6 @@ class TableModel:
         """Number of columns of X."""
         return self.columns.n_features
 
-    @property
-    def fields(self) -> Sequence[Field]:
-        """Types of the columns."""
-        return self.schema.fields
-
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         table = TableReader(as_array(X))
@@ -76,16 +69,16 @@ class TableModel:
         rows = self.schema.transform(table, handle_unknown=self.handle_unknown)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        return self.columns.check_values(rows, self.fields, self.handle_unknown)
+        return self.columns.check_values(rows, self.schema.fields, self.handle_unknown)
 
     def write(self, rows: np.ndarray, observed: np.ndarray | bool = False) -> np.ndarray:
         """Convert numbers to values of the columns' types; dates with a time zone are in UTC.
 
         Cells of the mask ``observed`` are not computed.
         """
-        if all(field.is_real for field in self.fields):
+        if all(field.is_real for field in self.schema.fields):
             return rows
-        rows = nearest_possible(rows, self.fields, self.columns.is_positive, observed)
+        rows = nearest_possible(rows, self.schema.fields, self.columns.is_positive, observed)
         return self.schema.to_objects(rows)
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
@@ -94,7 +87,7 @@ class TableModel:
         if self.schema.container != "array":
             imputed = np.where(observed, imputed, self.columns.on_steps(imputed))
         table = self.write(imputed, observed)
-        is_text = np.array([field.holds_any_text for field in self.fields])
+        is_text = np.array([field.holds_any_text for field in self.schema.fields])
         unknown = np.nonzero(is_text & (rows[:, : self.n_features_in_] < 0))
         if len(unknown[0]):
             table[unknown] = cells_of(X, *(indices.tolist() for indices in unknown))
@@ -180,11 +173,11 @@ class DensityModel(TableModel):
     @property
     def is_rounded(self) -> np.ndarray:
         """Mask of the columns whose type holds no means: all but those of real numbers."""
-        return rounded_columns(self.fields, self.n_features_in_)
+        return rounded_columns(self.schema.fields, self.n_features_in_)
 
     def imputations(self, rows: np.ndarray) -> np.ndarray:
         """Impute rows of numbers, with codes of y if any, as a table alone: (1, n, n_features)."""
-        rows = without_unknown(rows, self.fields)
+        rows = without_unknown(rows, self.schema.fields)
         imputed, incomplete = rows[:, : self.n_features_in_].copy(), has_missing_values(rows)
         if incomplete.any():
             imputed[incomplete] = self.predictor.impute(
@@ -294,12 +287,8 @@ class ClassifierModel(ClassPredictions):
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return self.log_probabilities(self.model.read(X))
-
-    def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
-        """Log-probabilities of the classes of rows of numbers: (n, n_classes)."""
         joint = ClassMarginal(self.model.predictor, self.priors)
-        return log_softmax(joint.joint_log_density(rows, self.n_draws))
+        return log_softmax(joint.joint_log_density(self.model.read(X), self.n_draws))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -333,12 +322,8 @@ class OutlierModel(ScoreLabels, TableModel):
         ndarray of shape (n_samples,)
             Scores in nats: higher is more normal.
         """
-        return self.score_rows(self.read(X))
-
-    def score_rows(self, X: np.ndarray) -> np.ndarray:
-        """Normality score of rows of numbers, with codes for categories: (n,)."""
-        scored = self.reference.match(X, self.fields, may_be_new=self.novelty)
-        return -score_in_batches(self.scorer.score, scored)
+        rows = self.reference.match(self.read(X), self.schema.fields, may_be_new=self.novelty)
+        return -score_in_batches(self.scorer.score, rows)
 
 
 @dataclass(eq=False, repr=False)
@@ -371,11 +356,8 @@ class ImputerModel:
             the model was fitted to categories or dates.
         """
         X = replace_by_nan(as_array(X), self.missing_values)
-        return self.impute_rows(self.model.read(X), X)
-
-    def impute_rows(self, rows: np.ndarray, X: Any = None) -> np.ndarray:
-        """Impute rows of numbers, those of X if given: (n, n_features_out)."""
-        imputed = self.imputation.impute(without_unknown(rows, self.model.fields))
+        rows = self.model.read(X)
+        imputed = self.imputation.impute(without_unknown(rows, self.model.schema.fields))
         imputed[np.isnan(rows) & self.model.columns.is_empty] = 0.0
         table = self.model.write_imputed(imputed, rows, X)[:, self.is_kept]
         return np.hstack([table, np.isnan(rows[:, self.indicated]).astype(table.dtype)])

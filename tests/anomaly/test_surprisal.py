@@ -157,7 +157,7 @@ def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
     new["colour"] = new["colour"].cat.add_categories("black")
     new.loc[:2, "colour"] = "black"
     new.loc[3:4, "kind"] = None
-    others = reference.match(detector._validate(new).astype(float), None, may_be_new=False)
+    others = reference.match(detector._validate(new).astype(float), (), may_be_new=False)
     indices = spread_out(len(reference), max_reference)
     for rows in (reference, others):
         expected = scores_by_loops(rows, reference, indices)

@@ -514,9 +514,11 @@ def test_inverse_transform_takes_an_index():
     index = pd.Index([3, 1, 4], name="id")
     schema = Schema.fit(FRAME)
 
-    restored = schema.inverse_transform(schema.transform(FRAME), index=index)
+    like = FRAME.set_index(index)
 
-    pd.testing.assert_frame_equal(restored, FRAME.set_index(index))
+    pd.testing.assert_frame_equal(
+        schema.inverse_transform(schema.transform(FRAME), like=like), like
+    )
 
 
 # What is shown, and what is refused --------------------------------------------------------------

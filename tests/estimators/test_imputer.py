@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEImputer, VAETransformer, load, runtime
-from sklearn_vae.estimators.imputer import _FirstWeights
+from sklearn_vae.estimators.imputer import _FirstResults
 
 pd = pytest.importorskip("pandas")
 
@@ -74,7 +74,7 @@ def test_an_interrupted_fit_keeps_its_model():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_FirstWeights, "on_epoch_end", press_ctrl_c)
+            patch.setattr(_FirstResults, "on_epoch_end", press_ctrl_c)
             with pytest.raises(KeyboardInterrupt):
                 imputer.fit(X)
     finally:

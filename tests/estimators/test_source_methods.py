@@ -5,13 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sklearn_vae import (
-    VAEClassifier,
-    VAEDensity,
-    VAEImputer,
-    VAEOutlierDetector,
-    VAETransformer,
-)
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data import sources
 from sklearn_vae.estimators import density
 from sklearn_vae.networks import GRUNet
@@ -268,13 +262,6 @@ def test_an_array_y_with_a_source_is_refused():
     with pytest.raises(ValueError, match="y must be one value for all rows"):
         model.score_samples(batches(TEST[:80], 40), np.arange(40) % 2)
     assert model.score_samples(batches(TEST[:80], 40), 1).shape == (80,)
-
-
-def test_tables_are_imputed_batch_by_batch(fitted):
-    """A source has no single imputed table that fits into memory."""
-    model = fitted["transformer"]
-    with pytest.raises(ValueError, match="each batch in turn"):
-        model.impute(batches())
 
 
 # -- imputed tables, as the guide writes them ------------------------------------------

@@ -12,17 +12,9 @@ from numpy.testing import assert_allclose
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import (
-    FitFailedWarning,
-    NotFittedError,
-)
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import (
-    GridSearchCV,
-    GroupKFold,
-    KFold,
-    RandomizedSearchCV,
-)
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
