@@ -52,9 +52,6 @@ class SkipNetwork(nn.Module):
     # them the steps before each. None if it reads codes alone
     time_steps: list[Tensor] | None = None
     word_dropout = 0.0  # rate at which training hides time steps from it
-    has_dropout = False  # whether training draws dropout masks
-    # one per member during an iteration of training; without them nothing is dropped
-    dropout_generators: Sequence[torch.Generator] | None = None
 
     @property
     def is_autoregressive(self) -> bool:

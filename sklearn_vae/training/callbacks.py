@@ -9,10 +9,10 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
@@ -92,8 +92,7 @@ class InterruptHandler(Callback):
         try:
             for net in self.nets:
                 for seed, result in _results(net):
-                    job = replace(job_of_seed[seed], previous=results.get(seed))
-                    results[seed] = job.finish(result)
+                    results[seed] = job_of_seed[seed].finish(result)
         except Exception as error:  # interrupted in the middle of an update
             raise KeyboardInterrupt from error
         if not results:
@@ -118,10 +117,10 @@ def _results(net: NeuralNet) -> Iterator[tuple[int, TrainingResult]]:
     if len(net.members_):
         n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
         del net.history[n_epochs:], net.records_[n_epochs:]
+        net.remove_finished(np.ones(len(net.members_), dtype=bool))
     for member, config in enumerate(net.configs):
-        result = net.result_of(member)
-        if result.history:
-            yield config.seed, result
+        if net.results_[member].history:
+            yield config.seed, net.results_[member]
 
 
 class PrintProgress(Callback):

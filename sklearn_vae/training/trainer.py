@@ -6,6 +6,7 @@ without a record per batch, and with one number copied to the host per epoch.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import copy
 from functools import partial
 from typing import Any
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
-from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
+from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
@@ -119,7 +121,7 @@ class Trainer(NeuralNet):
         self._update_members()
         self.inputs_ = self._gradient.impute_inputs(train)
         # the noise of a row is then that of its copies, whose number may be given as a weight
-        self.ranks_ = train.ranks() if configs[0].is_full_batch(len(train)) else None
+        self.ranks_ = train.ranks() if len(train) <= configs[0].batch_size else None
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -174,7 +176,7 @@ class Trainer(NeuralNet):
         with torch.no_grad():
             self.module_.flat[removed] = self.scheduler_.best_params[removed]
         for index in removed.tolist():
-            self.results_[int(self.members_[index])] = self._make_result(index)
+            self.results_[int(self.members_[index])] = self._result_of(index)
         self.members_ = self.members_[remaining]
         if len(remaining):
             indices = torch.as_tensor(remaining).to(self.module_.flat.device)
@@ -193,21 +195,8 @@ class Trainer(NeuralNet):
             del self.train_, self.valid_, self.inputs_
             self._gradient.by_size.clear()
 
-    @torch.no_grad()
-    def result_of(self, member: int) -> TrainingResult:
-        """Return a member's result so far, whether it has finished or not."""
-        if member in self.results_:
-            return self.results_[member]
-        (index,) = np.flatnonzero(self.members_ == member).tolist()
-        params = self.module_.flat[index]
-        current = params.clone()
-        params.copy_(self.scheduler_.best_params[index])
-        result = self._make_result(index)
-        params.copy_(current)
-        return result
-
-    def _make_result(self, index: int) -> TrainingResult:
-        """Make the result of one member, whose best parameters are in the model."""
+    def _result_of(self, index: int) -> TrainingResult:
+        """Return the result of one member, whose best parameters are in the model."""
         scheduler, member = self.scheduler_, int(self.members_[index])
         if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
@@ -230,7 +219,6 @@ class Trainer(NeuralNet):
         """Update all that depends on which members are in training."""
         self._configs = [self.configs[member] for member in self.members_.tolist()]
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
-        self._augmentation = Augmentation(self._configs, self.module_)
         self._gradient = LossGradient(self.module_, self.criterion_)
 
     # -- epochs ----------------------------------------------------------------------
@@ -242,9 +230,10 @@ class Trainer(NeuralNet):
         self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
         total = flat.new_zeros(len(LossTerms._fields), len(flat))
         config, architecture = self.configs[0], self.module_.architecture
+        seeds = [config.seed for config in self._configs]
         batches = iterate_batches(
             config,
-            self._augmentation.seeds,
+            seeds,
             epoch,
             len(train),
             architecture.n_noise,
@@ -252,8 +241,11 @@ class Trainer(NeuralNet):
             train.rows_per_window,
         )
         _, n_decoded = config.rows_per_step(len(train))
-        threads = threads_for(len(flat) * n_decoded * architecture.n_products)
-        with self._augmentation.epoch(epoch), threads:
+        with ExitStack() as stack:
+            stack.enter_context(threads_for(len(flat) * n_decoded * architecture.n_products))
+            for side, network in enumerate((self.module_.encoder, self.module_.decoder)):
+                if isinstance(network, PerMember):
+                    stack.enter_context(network.dropout(seeds, epoch, side))
             for batch in batches:
                 total += self.train_step(train, batch)
         # 0 * sum is not finite where a parameter is not, though the last loss may still be
@@ -261,14 +253,14 @@ class Trainer(NeuralNet):
 
     def train_step(self, train: Dataset, batch: Batch) -> Tensor:
         """Take one gradient step for all members; return their loss terms (3, M)."""
-        (rows, noise), augmentation, model = batch, self._augmentation, self.module_
-        if len(augmentation.seeds) > 1:
-            rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
+        (rows, noise), model = batch, self.module_
         if self.ranks_ is not None:
             ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
             noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
         x, weight = train.take(rows)
-        decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
+        decoder = model.decoder
+        is_dropped = isinstance(decoder, PerMember) and decoder.word_dropout
+        decoder_input = decoder.drop_words(x) if is_dropped else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
         terms = self._gradient(minibatch, self._epoch_beta)
