@@ -192,8 +192,7 @@ class Trainer(NeuralNet):
             self.max_loss_ = self.max_loss_[remaining]
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed
-            del self.train_, self.valid_, self.inputs_
-            self._gradient.by_size.clear()
+            del self.train_, self.valid_, self.inputs_, self._gradient
 
     def _result_of(self, index: int) -> TrainingResult:
         """Return the result of one member, whose best parameters are in the model."""

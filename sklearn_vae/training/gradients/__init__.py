@@ -30,12 +30,12 @@ def find_gradient(model: StackedModule, objective: Objective) -> type[HandWritte
 
 
 class LossGradient:
-    """The loss terms of batches of any size and their gradient, written into the model's."""
+    """The loss terms of batches of one size and their gradient, written into the model's."""
 
     def __init__(self, model: StackedModule, objective: Objective):
         self.model, self.objective = model, objective
         self.hand_written: Any = find_gradient(model, objective)
-        self.by_size: dict[int, HandWrittenGradient] = {}
+        self.gradient: HandWrittenGradient | None = None
         self.masks: list[tuple[Tensor, Tensor]] = []
 
     def impute_inputs(self, rows: Dataset) -> Dataset | None:
@@ -65,10 +65,9 @@ class LossGradient:
         if self.hand_written is None:
             terms = self._autograd(batch, beta)
         else:
-            n_rows = batch.x.shape[1]
-            if n_rows not in self.by_size:
-                self.by_size[n_rows] = self.hand_written(self.model, self.objective, n_rows)
-            terms = self.by_size[n_rows](batch, beta)
+            if self.gradient is None:
+                self.gradient = self.hand_written(self.model, self.objective, batch.x.shape[1])
+            terms = self.gradient(batch, beta)
         for gradient, is_trained in self.masks:
             gradient.mul_(is_trained)
         return terms
