@@ -8,7 +8,7 @@ from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
-from sklearn_vae.system.threads import one_openmp_thread
+from sklearn_vae.system.blas import one_thread
 
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
@@ -147,7 +147,7 @@ def _fit_numbers(
     # scikit-learn's gradients are of single precision
     y, loc, scale, largest = _standardize(y)
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
-    with one_openmp_thread():
+    with one_thread("openmp"):
         regressor.fit(X, y, weight)
     ((baseline, trees),) = boosted_trees(regressor)
     baselines = [largest * (loc + scale * baseline)]
@@ -164,7 +164,7 @@ def _fit_classes(
         return None
     classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
     labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
-    with one_openmp_thread():
+    with one_thread("openmp"):
         classifier.fit(X, codes, weight)
     sums = boosted_trees(classifier)
     if len(sums) == 1:  # the log-odds of the second class

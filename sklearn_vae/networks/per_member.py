@@ -24,10 +24,7 @@ GATE_SPEED = 10.0
 
 
 class Dropout(nn.Module):
-    """Dropout by its own generator, the identity without one.
-
-    torch's Dropout draws from the global generator, which belongs to the user.
-    """
+    """Dropout by its own generator, not torch's global one; the identity without any."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -55,17 +52,12 @@ class PerMember(SkipNetwork):
     """One torch module per member, with a linear skip connection.
 
     The output is ``linear(x) + gate * module(x)``. Either the module's own output starts at
-    zero, or the gate does, so that the network starts at a known solution.
+    zero, or the gate does (ReZero, Bachlechner et al., 2021), so that the network starts at a known
+    solution.
 
-    ``make`` builds the module, its weights drawn from torch's global generator. An autoregressive
-    module, with the time step of each number of an encoded row (n_encoded,), is called with codes
-    and rows, and its outputs for a step depend on the steps before it. The word dropout is the rate
-    at which training hides time steps from it.
-
-    References
-    ----------
-    .. [1] T. Bachlechner et al., "ReZero is All You Need: Fast Convergence at Large Depth",
-       UAI 2021, for the gate.
+    ``make`` builds the module, its weights drawn from torch's global generator. With ``step``, the
+    time step of each number of an encoded row (n_encoded,), it is autoregressive: called with codes
+    and rows. The word dropout is the rate at which training hides time steps from it.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Checkpoints of training: a fit that was killed resumes from its file, to the bit.
 
-Random streams depend on the seed, their purpose and the epoch only. A checkpoint therefore holds
-numbers: parameters, moments of the optimizer, the scheduler's state and the records. The same
-fit in another process initializes its models as before and then restores the saved state.
+Random streams depend on the seed, their purpose and the epoch only, so a checkpoint holds numbers.
+The same fit in another process initializes its models as before and then restores the saved state.
 """
 
 import time

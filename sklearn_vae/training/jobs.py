@@ -100,10 +100,7 @@ class TrainingJob:
     previous: TrainingResult = TrainingResult({})
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
-        """Make the job that trains on all rows: further, or anew if the best weights came soon.
-
-        Models that are homoscedastic until the last stage are trained anew, too.
-        """
+        """Make the job that trains on all rows: further, or anew if the best weights came soon."""
         is_long = sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE
         if is_long and not self.config.is_homoscedastic:
             return self.continue_on(result, rows)
@@ -123,10 +120,7 @@ class TrainingJob:
         return replace(job, weights=result.weights, previous=result)
 
     def finish(self, result: TrainingResult) -> TrainingResult:
-        """Complete a trainer's result: number its iterations, add those of ``previous``.
-
-        skorch's own columns of the history are left out.
-        """
+        """Complete a trainer's result: number its iterations, add those of ``previous``."""
         previous, skorchs_own = self.previous, {"epoch", "batches"}
         records = [
             {

@@ -1,8 +1,7 @@
 """The training loop: a skorch net with epochs of its own.
 
-skorch brings the history, the callbacks and the order of events. The rows are in memory as one
-tensor, so an epoch here is a loop over slices of a permutation: without indexing row by row,
-without a record per batch, and with one number copied to the host per epoch.
+skorch brings the history, the callbacks and the order of events. An epoch here is a loop over
+slices of a tensor in memory, without a record per batch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import PerMember
+from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
@@ -85,11 +84,7 @@ class Trainer(NeuralNet):
         valid: Dataset | None = None,
         optimizer_state: dict[str, np.ndarray] | None = None,
     ) -> list[TrainingResult]:
-        """Train all members, and return one result for each.
-
-        Validation rows are for early stopping and the choice of the best parameters. The optimizer
-        may resume from a state.
-        """
+        """Train all members, with early stopping by validation rows; return one result for each."""
         self.begin(train, valid, optimizer_state)
         try:
             self.n_epochs_ = max(config.max_iter for config in self.configs)
@@ -146,9 +141,7 @@ class Trainer(NeuralNet):
         is_last_stage = scheduler.stage == len(STAGES) - 1
         is_homoscedastic = np.array([config.is_homoscedastic for config in self._configs])
         self._gradient.freeze_scales(is_homoscedastic & ~is_last_stage)
-        rates = scheduler.learning_rates()
-        if (rates != self.optimizer_.lrs).any():
-            self.optimizer_.lrs = rates
+        self.optimizer_.lrs = scheduler.learning_rates()
         self.optimizer_.begin_epoch()
         self.records_.append({})
         self._record(beta=self.beta_, learning_rate=self.optimizer_.learning_rates())
@@ -277,10 +270,9 @@ class Trainer(NeuralNet):
     ) -> np.ndarray:
         """Compute each member's mean loss terms ``LossTerms._fields`` at the final beta: (3, M).
 
-        The draws of z are Sobol points that depend on the seed only. Where rows are few, all share
-        the same ones, so that a weight is a number of copies. Where they are many, each has a few
-        of its own, whose errors average out. Only the first ``n_rows`` are used, by default all,
-        with at least ``n_draws`` draws each.
+        The draws of z are Sobol points by the seed. Few rows share them, so that a weight is a
+        number of copies; many have a few of their own each, whose errors average out. Only the
+        first ``n_rows`` are used, by default all, with at least ``n_draws`` draws each.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))
@@ -302,7 +294,7 @@ class Trainer(NeuralNet):
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
-            return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
+            return torch.stack(terms).cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
         total = np.zeros((len(LossTerms._fields), len(configs)))
@@ -328,10 +320,8 @@ class Trainer(NeuralNet):
         have diverged only if their own loss is above it, too.
         """
         has_diverged = ~(loss < self.max_loss_)
-        is_uncertain = np.isfinite(loss) & has_diverged
-        if is_uncertain.any():
-            is_fine = self._loss_of_first_rows() < self.max_loss_
-            has_diverged &= ~(is_uncertain & is_fine)
+        if (has_diverged & np.isfinite(loss)).any():
+            has_diverged &= ~(np.isfinite(loss) & (self._loss_of_first_rows() < self.max_loss_))
         return has_diverged
 
     def _loss_of_first_rows(self) -> np.ndarray:

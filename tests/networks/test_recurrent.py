@@ -141,7 +141,7 @@ def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
         has_missing=True,
         hidden_layer_sizes=(),
     )
-    encoder = kind.for_n_features(N_STEPS).build_encoder(1, layout).double()
+    encoder = kind.for_n_features(N_STEPS).build(1, layout)[0].double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)

@@ -40,34 +40,6 @@ class ColumnViews(NamedTuple):
     observed: Tensor | None  # (M, n, 1, B): mask of observed values; None if none is missing
 
 
-def split_columns(
-    likelihood: Columnwise,
-    params: Sequence[Sequence[Tensor]],
-    grads: Sequence[Sequence[Tensor]],
-    x: Tensor,
-    observed: Tensor | None,
-) -> list[ColumnViews]:
-    """Split rows (M, n_columns, 1, B) by likelihood; conditions behind the columns are left out.
-
-    Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
-    B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
-    """
-    masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
-    if observed is not None:
-        masks = observed.split([n for _, n in likelihood.blocks], dim=1)
-    rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
-    blocks = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
-    return [
-        ColumnViews(
-            part,
-            [param.movedim(-1, 1) for param in params_of_part],
-            [grad.movedim(-1, 1) for grad in grads_of_part],
-            *rest,
-        )
-        for part, params_of_part, grads_of_part, *rest in blocks
-    ]
-
-
 class AutogradCost:
     """Cost of columns of any likelihood, with autograd's gradient."""
 
@@ -286,6 +258,37 @@ COSTS: dict[type[Likelihood], Callable[[ColumnViews], Any]] = {
     LogNormal: NormalCost,
     ZeroInflated: ZeroInflatedCost,
 }
+
+
+def make_costs(
+    likelihood: Columnwise,
+    params: Sequence[Sequence[Tensor]],
+    grads: Sequence[Sequence[Tensor]],
+    x: Tensor,
+    observed: Tensor | None,
+) -> list[Any]:
+    """Make the costs of rows (M, n_columns, 1, B), by likelihood; conditions behind are left out.
+
+    Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
+    B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
+    """
+    masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
+    if observed is not None:
+        masks = observed.split([n for _, n in likelihood.blocks], dim=1)
+    rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
+    return [
+        make_cost(
+            ColumnViews(
+                part,
+                [param.movedim(-1, 1) for param in params_of_part],
+                [grad.movedim(-1, 1) for grad in grads_of_part],
+                *rest,
+            )
+        )
+        for part, params_of_part, grads_of_part, *rest in zip(
+            likelihood.likelihoods, params, grads, rows, masks, strict=True
+        )
+    ]
 
 
 def make_cost(columns: ColumnViews) -> Any:

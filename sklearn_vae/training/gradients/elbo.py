@@ -10,14 +10,14 @@ from torch import Tensor
 from sklearn_vae.models.sizes import ALIGNMENT, aligned
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.networks import MLP
+from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.array_api import in_double
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.gradients.columns import make_cost, split_columns
+from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -33,9 +33,7 @@ MAX_IMPUTED = 1 << 27
 class ELBOGradient:
     """The evidence lower bound and its gradient for batches of one size.
 
-    All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
-    no hand-written backward pass have autograd's, down to the likelihood's parameters. Each row has
-    one draw of z.
+    The constructor allocates all buffers, views and constants. Each row has one draw of z.
     """
 
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
@@ -66,8 +64,7 @@ class ELBOGradient:
                 (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
             )
         )
-        blocks = split_columns(model.likelihood, params, grads, self.x, self.observed)
-        self.costs = [make_cost(columns) for columns in blocks]
+        self.costs = make_costs(model.likelihood, params, grads, self.x, self.observed)
         self.zeros = like.new_zeros(n_members, 1, n_rows)
         # least scales of columns that are recorded in steps: decoder's outputs, free parameters
         self.least, self.least_free = (
@@ -227,12 +224,7 @@ class MixturePriorLatent(GaussianSample):
 
     def kl_per_row(self) -> Tensor:
         """Compute log q(z|x) - log p(z): (M, 1, B)."""
-        kl = self.log_noise - self._log_prior()
-        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
-        return self.row_kl
-
-    def _log_prior(self) -> Tensor:
-        """Compute log p(z), a quadratic function of z for each component: (M, 1, B)."""
+        # log p(z) is a quadratic function of z for each component
         n_latent, log_scale = self.n_latent, in_double(self.weights["log_scale"])
         self.prior_loc = in_double(self.weights["loc"])
         square, z = self.powers.split(n_latent, 1)
@@ -246,7 +238,9 @@ class MixturePriorLatent(GaussianSample):
         offset = self.log_weight + at_zero - n_latent * HALF_LOG_2PI
         torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, B)
         self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
-        return self.log_sum.to(self.z.dtype)
+        kl = self.log_noise - self.log_sum.to(self.z.dtype)
+        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
+        return self.row_kl
 
     def kl(self, weight: Tensor, total: Tensor) -> Tensor:
         """Average ``kl_per_row`` over rows: (M, 1)."""
@@ -254,23 +248,16 @@ class MixturePriorLatent(GaussianSample):
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        self._prior_backward(-kl_weight)
-        self.sum_over_draws(noise)
-        self.grad_loc.copy_(self.grad_loc_sum)
-        grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
-        self.log_scale_bound.backward(grad, out=self.grad_raw)
-        return self.grad_params
-
-    def _prior_backward(self, weight: Tensor) -> None:
-        """Add the gradient of log p(z), with weights (M, 1, B) of the rows, to that of z."""
-        share = self.log_joint.sub_(self.log_sum).exp_().mul_(weight)  # (M, C, B)
-        of_square, of_z = torch.bmm(self.coefs.mT, share).split(self.n_latent, 1)
+        # responsibilities of the components, times minus the weights of the rows: (M, C, B)
+        weights = self.log_joint.sub_(self.log_sum).exp_().mul_(-kl_weight)
+        of_square, of_z = torch.bmm(self.coefs.mT, weights).split(self.n_latent, 1)
         grad_z = of_square.mul_(2).mul_(self.powers[:, self.n_latent :]).add_(of_z)
         self.grad_z.add_(grad_z.unsqueeze(2))
-        square, first = torch.bmm(share, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
-        total, loc = share.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
+        square, first = torch.bmm(weights, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
+        total, loc = weights.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
         grad_loc = self.precision * (first - loc * total)
         moment = square - 2 * loc * first + loc.square() * total
         grad_log_scale = self.precision * moment - total
         grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
         self.prior_grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
+        return self.write_gradient(noise, kl_weight)
