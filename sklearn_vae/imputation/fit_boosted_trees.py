@@ -8,7 +8,7 @@ from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.training_column import times_power_of_two
 from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
 from sklearn_vae.imputation.target_encoding import TargetEncoding
-from sklearn_vae.system.threads import one_openmp_thread
+from sklearn_vae.system.blas import one_thread
 
 # Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
 # tables.
@@ -120,7 +120,7 @@ def _fit_column(
         # scikit-learn's gradients are of single precision
         y, loc, scale, largest = _standardize(y)
     fitted = model(early_stopping=False, random_state=0, **params)
-    with one_openmp_thread():
+    with one_thread("openmp"):
         fitted.fit(X, y, weight)
     sums = boosted_trees(fitted)
     if len(classes) == 2:  # the log-odds of the second class

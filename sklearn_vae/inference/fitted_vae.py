@@ -21,7 +21,7 @@ from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.numerics.array_api import Array, log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.system.blas import one_blas_thread
+from sklearn_vae.system.blas import one_thread
 from sklearn_vae.system.progress import advance
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def map_in_numpy(
 ) -> np.ndarray:
     """Apply a function to chunks of rows, and join their results."""
     results = []
-    with one_blas_thread():
+    with one_thread("blas"):
         for chunk in batches(len(rows), rows_per_chunk):
             results.append(function(rows[chunk]))
             advance(chunk.stop - chunk.start)

@@ -73,10 +73,7 @@ class DisplayMixin:
         requires: tuple[str, ...],
         such_as: str = "VAETransformer",
     ) -> tuple[BaseEstimator, Rows | None]:
-        """Return the final estimator of searches and pipelines, and its input rows.
-
-        It raises a TypeError without the attributes ``requires``, which ``such_as`` has.
-        """
+        """Check that matplotlib is installed, and return what ``final_step`` does."""
         cls._check_matplotlib()
         return final_step(estimator, X, cls.__name__, requires, such_as)
 

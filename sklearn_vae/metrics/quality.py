@@ -19,6 +19,7 @@ from sklearn_vae.data.fields import Name, check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.random import RandomState
+from sklearn_vae.system.blas import one_thread
 from sklearn_vae.system.warnings import warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
@@ -253,8 +254,6 @@ def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
 
 def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: RandomState) -> float:
     """Classifier two-sample test of two tables: 1 if they cannot be distinguished."""
-    from sklearn_vae.system.threads import one_openmp_thread  # imports PyTorch
-
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1
     rows = np.where(is_class & (rows < 0), n_codes, rows)  # a class that is not in the real table
@@ -267,7 +266,7 @@ def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Rand
         categorical_features=is_class & (n_codes < MAX_CATEGORIES), random_state=random_state
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
-    with one_openmp_thread():
+    with one_thread("openmp"):
         probability = cross_val_predict(
             classifier, rows, is_sample, cv=folds, method="predict_proba"
         )[:, 1]

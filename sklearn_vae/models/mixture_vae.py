@@ -19,7 +19,7 @@ from sklearn_vae.models.incomplete_normal import marginal_of_normal
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
-from sklearn_vae.networks import MLP
+from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     GOLDEN_RATIO,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import aligned
-from sklearn_vae.networks import SkipNetwork
+from sklearn_vae.networks.mlp import SkipNetwork
 
 # A step of Adam moves each weight by about the learning rate, and an output by the sum of these
 # changes over the inputs. Above this number of inputs, their sum of learning rates is limited.

@@ -16,7 +16,7 @@ from sklearn_vae.likelihoods import Parameters
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import MLP
+from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.model_constants import NO_LEAST, STEPS_PER_SCALE
 
 
@@ -45,8 +45,8 @@ class VAE(BaseVAE, StackedModule):
         if self.selected_inputs is not None:
             self.selected_inputs = torch.as_tensor(self.selected_inputs)
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
-        self.encoder = architecture.network.build_encoder(n_members, architecture.layout)
-        self.decoder = architecture.network.build_decoder(n_members, architecture.layout)
+        layout = architecture.layout
+        self.encoder, self.decoder = architecture.network.build(n_members, layout)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.param_shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(

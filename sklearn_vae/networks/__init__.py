@@ -1,8 +1,8 @@
 """Encoders and decoders, tensor to tensor with a member axis in front.
 
-A ``Network`` is an architecture without weights; its ``build_encoder`` and ``build_decoder`` make
-``SkipNetwork`` modules, which hold the weights of all members. Modules of PyTorch are imported on
-first use: the numpy runtime needs none.
+A ``Network`` is an architecture without weights; its ``build`` makes ``SkipNetwork`` modules, which
+hold the weights of all members. Modules of PyTorch are imported on first use: the numpy runtime
+needs none.
 """
 
 from importlib import import_module
@@ -18,21 +18,15 @@ from sklearn_vae.networks.base import (
 if TYPE_CHECKING:
     from sklearn_vae.networks.convolution import ConvNet as ConvNet
     from sklearn_vae.networks.custom import CustomNetwork as CustomNetwork
-    from sklearn_vae.networks.mlp import MLP as MLP, Dense as Dense, SkipNetwork as SkipNetwork
     from sklearn_vae.networks.names import NETWORKS as NETWORKS
-    from sklearn_vae.networks.per_member import PerMember as PerMember
     from sklearn_vae.networks.recurrent import GRUNet as GRUNet
 
 # name -> file
 _MODULE = {
     "ConvNet": "convolution",
     "CustomNetwork": "custom",
-    "Dense": "mlp",
     "GRUNet": "recurrent",
-    "MLP": "mlp",
     "NETWORKS": "names",
-    "PerMember": "per_member",
-    "SkipNetwork": "mlp",
 }
 
 __all__ = sorted(["FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])

@@ -118,12 +118,8 @@ class Network(ABC):
         return self
 
     @abstractmethod
-    def build_encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
-        """Build encoders of the layout's ``encoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
-
-    @abstractmethod
-    def build_decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
-        """Build decoders of the layout's ``decoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
+    def build(self, n_members: int, layout: Layout) -> "tuple[SkipNetwork, SkipNetwork]":
+        """Build encoder and decoder of the layout's sizes: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
@@ -135,17 +131,13 @@ class Network(ABC):
 class FullyConnected(Network):
     """Multilayer perceptron of fully connected layers; ``network="mlp"``."""
 
-    def build_encoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
-        """Build encoders."""
+    def build(self, n_members: int, layout: Layout) -> "tuple[SkipNetwork, SkipNetwork]":
+        """Build encoder and decoder."""
         from sklearn_vae.networks.mlp import MLP  # it imports PyTorch
 
-        return MLP(n_members, *layout.encoder_sizes, layout.hidden_layer_sizes)
-
-    def build_decoder(self, n_members: int, layout: Layout) -> "SkipNetwork":
-        """Build decoders."""
-        from sklearn_vae.networks.mlp import MLP
-
-        return MLP(n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1])
+        widths = layout.hidden_layer_sizes
+        encoder = MLP(n_members, *layout.encoder_sizes, widths)
+        return encoder, MLP(n_members, *layout.decoder_sizes, widths[::-1])
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row."""

@@ -96,7 +96,16 @@ class ConvNet(Network):
     def for_n_features(self, n_features: int) -> "ConvNet":
         """Return the network with the shape of images of ``n_features`` numbers."""
         if self.image_shape is None:
-            return replace(self, image_shape=_square(n_features))
+            for n_channels in DEFAULT_CHANNELS:
+                side = math.isqrt(n_features // n_channels)
+                if side >= MIN_SIDE and side * side * n_channels == n_features:
+                    return replace(self, image_shape=(side, side, n_channels))
+            raise ValueError(
+                f"network='conv' needs rows that are square images of at least {MIN_SIDE} x "
+                f"{MIN_SIDE} pixels with one or three channels, and X has {n_features} columns. "
+                f"Set the shape of the images: network=ConvNet(image_shape=(height, width, "
+                f"channels))."
+            )
         if math.prod(self.image_shape) != n_features:
             raise ValueError(
                 f"The 'image_shape' parameter of ConvNet is {self.image_shape}, which are "
@@ -124,13 +133,12 @@ class ConvNet(Network):
         """Channels of the image."""
         return (*(self.image_shape or ()), 1)[2]
 
-    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
-        """Build encoders."""
-        return PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout))
-
-    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
-        """Build decoders, which mirror the encoders."""
-        return PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout))
+    def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
+        """Build encoder and decoder."""
+        return (
+            PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout)),
+            PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout)),
+        )
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row."""
@@ -143,19 +151,6 @@ class ConvNet(Network):
         widths = [self.channels[-1] * areas[-1], *layout.hidden_layer_sizes, n_components]
         dense = [(b, a * b) for a, b in [*pairwise(widths), (n_encoded, n_components)]]
         return [*convolutions, *dense]
-
-
-def _square(n_features: int) -> tuple[int, ...]:
-    """Shape of square images of ``n_features`` numbers."""
-    for n_channels in DEFAULT_CHANNELS:
-        side = math.isqrt(n_features // n_channels)
-        if side >= MIN_SIDE and side * side * n_channels == n_features:
-            return side, side, n_channels
-    raise ValueError(
-        f"network='conv' needs rows that are square images of at least {MIN_SIDE} x "
-        f"{MIN_SIDE} pixels with one or three channels, and X has {n_features} columns. Set "
-        f"the shape of the images: network=ConvNet(image_shape=(height, width, channels))."
-    )
 
 
 class ConvEncoder(nn.Module):

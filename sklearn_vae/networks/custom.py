@@ -38,11 +38,6 @@ class CustomModule:
         arguments = "".join(f", {key}={value!r}" for key, value in self.arguments)
         return f"partial({name}{arguments})" if arguments else name
 
-    @property
-    def name(self) -> str:
-        """Name of the callable, for messages."""
-        return getattr(self.made_by, "__name__", repr(self.made_by))
-
     def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
         """Build the module of each member.
 
@@ -50,6 +45,7 @@ class CustomModule:
         rows, has another shape or is not finite.
         """
         parameter = f"The '{parameter}' parameter of CustomNetwork"
+        name = getattr(self.made_by, "__name__", repr(self.made_by))
         try:
             make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
             network = PerMember(n_members, n_in, n_out, make, gated=True)
@@ -66,19 +62,19 @@ class CustomModule:
         except Exception as error:
             raise ValueError(
                 f"{parameter} must make a module of the widths of its input and output, here "
-                f"{self.name}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
+                f"{name}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
                 f"{WIDTHS} It failed: {error}"
             ) from error
         if not isinstance(out, torch.Tensor) or out.shape != (N_TEST_ROWS, n_out):
             raise ValueError(
                 f"{parameter} must give {n_out} numbers per row: for rows of shape "
                 f"{(N_TEST_ROWS, n_in)}, an output of shape {(N_TEST_ROWS, n_out)}. "
-                f"{self.name} gave {_describe(out)}. {WIDTHS}"
+                f"{name} gave {_describe(out)}. {WIDTHS}"
             )
         if not torch.isfinite(out).all():
             raise ValueError(
                 f"{parameter} must give finite numbers: of rows of numbers from -1 to 1, "
-                f"{self.name} gave {out[~torch.isfinite(out)][0].item()}."
+                f"{name} gave {out[~torch.isfinite(out)][0].item()}."
             )
         depends_on_rows = not torch.allclose(out, torch.cat(halves), rtol=1e-3, atol=1e-5)
         if is_random or depends_on_rows:
@@ -87,7 +83,7 @@ class CustomModule:
             )
             others = "depends on the other rows of a batch; take LayerNorm in place of BatchNorm"
             raise ValueError(
-                f"{parameter} must be a function of the row alone, and the output of {self.name} "
+                f"{parameter} must be a function of the row alone, and the output of {name} "
                 f"{random if is_random else others}."
             )
         return network
@@ -135,32 +131,26 @@ class CustomNetwork(FullyConnected):
 
     def __post_init__(self) -> None:
         for side in ("encoder", "decoder"):
-            object.__setattr__(self, side, self._custom_module(side))
+            value, arguments = getattr(self, side), ()
+            if value is None or isinstance(value, CustomModule):
+                continue
+            is_partial = isinstance(value, partial)
+            if isinstance(value, nn.Module) or not callable(value) or (is_partial and value.args):
+                expected = (
+                    "be a class of modules, or a function that returns a module; it is called with "
+                    "the widths of its input and output, and functools.partial gives it others by "
+                    "name"
+                )
+                raise invalid_parameter(self, side, expected, value)
+            if is_partial:
+                value, arguments = value.func, tuple(sorted(value.keywords.items()))
+            object.__setattr__(self, side, CustomModule(value, arguments))
 
-    def _custom_module(self, side: str) -> CustomModule | None:
-        """Convert a parameter to what builds its module."""
-        value = getattr(self, side)
-        if value is None or isinstance(value, CustomModule):
-            return value
-        is_partial = isinstance(value, partial)
-        if isinstance(value, nn.Module) or not callable(value) or (is_partial and value.args):
-            expected = (
-                "be a class of modules, or a function that returns a module; it is called with the "
-                "widths of its input and output, and functools.partial gives it others by name"
-            )
-            raise invalid_parameter(self, side, expected, value)
-        if is_partial:
-            return CustomModule(value.func, tuple(sorted(value.keywords.items())))
-        return CustomModule(value)
-
-    def build_encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
-        """Build encoders."""
-        if self.encoder is None:
-            return super().build_encoder(n_members, layout)
-        return self.encoder.build("encoder", n_members, *layout.encoder_sizes)
-
-    def build_decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
-        """Build decoders."""
-        if self.decoder is None:
-            return super().build_decoder(n_members, layout)
-        return self.decoder.build("decoder", n_members, *layout.decoder_sizes)
+    def build(self, n_members: int, layout: Layout) -> tuple[SkipNetwork, SkipNetwork]:
+        """Build encoder and decoder."""
+        encoder, decoder = super().build(n_members, layout)
+        if self.encoder is not None:
+            encoder = self.encoder.build("encoder", n_members, *layout.encoder_sizes)
+        if self.decoder is not None:
+            decoder = self.decoder.build("decoder", n_members, *layout.decoder_sizes)
+        return encoder, decoder

@@ -1,7 +1,6 @@
 """Fully connected layers, and multilayer perceptrons with a linear skip connection.
 
-All have a member axis in front: weights are (M, n_in, n_out), rows (M, B, n_in). A single model
-is M = 1.
+All have a member axis in front: weights are (M, n_in, n_out), rows (M, B, n_in).
 """
 
 import math
@@ -42,19 +41,13 @@ class Dense(nn.Module):
 
 
 class SkipNetwork(nn.Module):
-    """A network per member with a linear skip connection from its input to its output.
-
-    The skip connection can start at the solution of a linear model.
-    """
+    """A network per member with a linear skip connection, which can start at a linear model."""
 
     linear: Dense  # the skip connection
     # columns of each time step, for an autoregressive decoder: it reads rows beside codes, and of
     # them the steps before each. None if it reads codes alone
     time_steps: list[Tensor] | None = None
     word_dropout = 0.0  # rate at which training hides time steps from it
-    has_dropout = False  # whether training draws dropout masks
-    # one per member during an iteration of training; without them nothing is dropped
-    dropout_generators: Sequence[torch.Generator] | None = None
 
     @property
     def is_autoregressive(self) -> bool:
@@ -83,8 +76,6 @@ class MLP(Perceptron, SkipNetwork):
 
     The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at
     zero, so that the network is linear before the first step and can start at a known solution.
-
-    Without ``hidden_layer_sizes`` it is the skip connection alone.
     """
 
     def __init__(self, n_members: int, n_in: int, n_out: int, hidden_layer_sizes: Sequence[int]):

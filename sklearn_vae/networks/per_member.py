@@ -4,7 +4,8 @@ A model orders the columns of a table by likelihood and leaves out constant ones
 rely on neighbouring pixels or steps scatter them to their columns of X first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.func import functional_call
 
 from sklearn_vae.networks.base import Layout
 from sklearn_vae.networks.mlp import Dense, SkipNetwork
-from sklearn_vae.numerics.random import Stream, seeded, stream_seed
+from sklearn_vae.numerics.random import Stream, make_generator, seeded, stream_seed
 
 # Learning rate of a gate relative to the weights': of 1, 10 and 30 the best held-out scores on
 # three tables, for copies of the package's own networks.
@@ -23,10 +24,7 @@ GATE_SPEED = 10.0
 
 
 class Dropout(nn.Module):
-    """Dropout by its own generator, the identity without one.
-
-    torch's Dropout draws from the global generator, which belongs to the user.
-    """
+    """Dropout by its own generator, not torch's global one; the identity without any."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -54,17 +52,12 @@ class PerMember(SkipNetwork):
     """One torch module per member, with a linear skip connection.
 
     The output is ``linear(x) + gate * module(x)``. Either the module's own output starts at
-    zero, or the gate does, so that the network starts at a known solution.
+    zero, or the gate does (ReZero, Bachlechner et al., 2021), so that the network starts at a known
+    solution.
 
-    ``make`` builds the module, its weights drawn from torch's global generator. An autoregressive
-    module, with the time step of each number of an encoded row (n_encoded,), is called with codes
-    and rows, and its outputs for a step depend on the steps before it. The word dropout is the rate
-    at which training hides time steps from it.
-
-    References
-    ----------
-    .. [1] T. Bachlechner et al., "ReZero is All You Need: Fast Convergence at Large Depth",
-       UAI 2021, for the gate.
+    ``make`` builds the module, its weights drawn from torch's global generator. With ``step``, the
+    time step of each number of an encoded row (n_encoded,), it is autoregressive: called with codes
+    and rows. The word dropout is the rate at which training hides time steps from it.
     """
 
     def __init__(
@@ -90,7 +83,8 @@ class PerMember(SkipNetwork):
         names = [name for name, weight in module.named_parameters() if weight.requires_grad]
         module.requires_grad_(False)
         self._dropouts = tuple(_replace_dropout(module))
-        self.has_dropout = bool(self._dropouts)
+        # one per member during an iteration of training; without them nothing is dropped
+        self._dropout_generators: list[torch.Generator] = []
         # in a tuple, so that torch does not count its weights among the parameters
         self._module = (module,)
         params = dict(module.named_parameters())
@@ -117,7 +111,7 @@ class PerMember(SkipNetwork):
         outputs = []
         for m in range(n_members):
             for part in self._dropouts:
-                part.generator = self.dropout_generators[m] if self.dropout_generators else None
+                part.generator = self._dropout_generators[m] if self._dropout_generators else None
             weights = {self._names[key]: weight[m] for key, weight in self.weights.items()}
             args = tuple(tensor[m] for tensor in inputs)
             outputs.append(functional_call(self.module, weights, args))
@@ -136,14 +130,26 @@ class PerMember(SkipNetwork):
         gate = [] if self.gate is None else [self.gate]
         return [*self.weights.values(), *gate, self.linear.weight, self.linear.bias]
 
-    def word_dropout_mask(self, uniform: Tensor) -> Tensor:
-        """Mask of the numbers that training hides, by whole time steps; conditions never are.
+    @contextmanager
+    def dropout(self, seeds: Sequence[int], epoch: int, side: int) -> Iterator[None]:
+        """Within the block, an epoch of training, drop numbers at random, by each member's seed."""
+        self._word_generators = [make_generator(seed, Stream.WORDS, epoch) for seed in seeds]
+        if self._dropouts:
+            self._dropout_generators = [
+                make_generator(seed, Stream.DROPOUT, epoch, side) for seed in seeds
+            ]
+        try:
+            yield
+        finally:
+            self._dropout_generators = []
 
-        Uniform numbers (M, B, n_encoded + n_conditions) -> the same shape.
-        """
-        first = self._first_of_step.to(uniform.device)
-        hidden = uniform.index_select(-1, first) < self.word_dropout
-        return F.pad(hidden, (0, uniform.shape[-1] - len(first)))
+    def drop_words(self, x: Tensor) -> Tensor:
+        """Set whole time steps of rows (M, B, n_columns) to zero; conditions never are."""
+        draws = [torch.rand(x.shape[1:], generator=g, dtype=x.dtype) for g in self._word_generators]
+        first = self._first_of_step.to(x.device)
+        uniform = torch.stack(draws).to(x.device).index_select(-1, first)
+        hidden = F.pad(uniform < self.word_dropout, (0, x.shape[-1] - len(first)))
+        return x.masked_fill(hidden, 0)
 
     @torch.no_grad()
     def reset_parameters(self, member: int, seed: int, side: int) -> None:

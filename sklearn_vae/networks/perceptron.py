@@ -48,6 +48,7 @@ class FittedPerceptron(Perceptron):
     """A perceptron of ``n_hidden`` layers, "encoder" or "decoder", of a fitted model's weights."""
 
     is_autoregressive = False
+    __call__ = Perceptron.forward
 
     def __init__(self, weights: Mapping[str, Array], name: str, n_hidden: int):
         self.linear, *self.hidden = (
@@ -55,7 +56,3 @@ class FittedPerceptron(Perceptron):
             for layer in ("linear", *(f"hidden.{number}" for number in range(n_hidden)))
         )
         self.last = weights[f"{name}.last"] if n_hidden else None
-
-    def __call__(self, x: Array) -> Array:
-        """Map (M, rows, n_in) to (M, rows, n_out)."""
-        return self.forward(x)

@@ -124,16 +124,15 @@ class GRUNet(Network):
             )
         return self
 
-    def build_encoder(self, n_members: int, layout: Layout) -> PerMember:
-        """Build encoders."""
-        return PerMember(n_members, *layout.encoder_sizes, partial(SequenceEncoder, self, layout))
-
-    def build_decoder(self, n_members: int, layout: Layout) -> PerMember:
-        """Build decoders."""
-        make = partial(SequenceDecoder, self, layout)
+    def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
+        """Build encoder and decoder."""
+        encoder = partial(SequenceEncoder, self, layout)
+        decoder = partial(SequenceDecoder, self, layout)
         step = layout.inputs[:, 0] // self.shape[1] if self.autoregressive else None
-        return PerMember(
-            n_members, *layout.decoder_sizes, make, step=step, word_dropout=float(self.word_dropout)
+        rate = float(self.word_dropout)
+        return (
+            PerMember(n_members, *layout.encoder_sizes, encoder),
+            PerMember(n_members, *layout.decoder_sizes, decoder, step=step, word_dropout=rate),
         )
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:

@@ -1,9 +1,7 @@
 """Penalties on the aggregated posterior q(z), the mixture of the posteriors of all rows."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -28,30 +26,13 @@ FACTORIZED = (
 
 @dataclass(frozen=True)
 class AggregatedPosterior:
-    r"""The aggregated posterior of a table, :math:`q(z) = \sum_j w_j \, q(z | x_j)`, by a batch.
-
-    References
-    ----------
-    .. [1] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
-       Disentanglement in Variational Autoencoders", NeurIPS 2018, appendix C.2, for the
-       stratified sampling of pairs.
-    """
+    r"""The aggregated posterior of a table, :math:`q(z) = \sum_j w_j \, q(z | x_j)`, by a batch."""
 
     z: Tensor  # (M, K, B, l): draws from each row's posterior
     loc: Tensor  # (M, B, l): the posteriors
     log_scale: Tensor  # (M, B, l)
     weight: Tensor  # (M or 1, B): weights of the rows, 1 on average over the table
     n_rows: float  # of the table
-
-    @classmethod
-    def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch) -> Self:
-        """Sample the posteriors q (M, B, 2 l) of the rows of a batch."""
-        weight = q.new_ones(1, q.shape[1]) if batch.weight is None else batch.weight
-        # a batch of rows of weight 0: its term is any finite number, which has weight 0
-        weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
-        z = model.posterior.rsample(q, batch.noise)
-        loc, log_scale = model.posterior.split(q)
-        return cls(z, loc, log_scale, weight, batch.n_rows or q.shape[1])
 
     @property
     def normalized_weight(self) -> Tensor:
@@ -62,7 +43,8 @@ class AggregatedPosterior:
         """Log-weights of the posteriors in q(z) at each row's draws: (M or 1, B, B).
 
         A row's own posterior has its weight in the table, which is less than its weight in
-        the batch; the other rows of the batch represent the rest of the table.
+        the batch; the other rows of the batch represent the rest of the table (Chen et al., 2018,
+        appendix C.2).
         """
         in_batch, tiny = self.normalized_weight, torch.finfo(self.weight.dtype).tiny
         of_row = torch.minimum(self.weight / self.n_rows, in_batch)
@@ -74,22 +56,6 @@ class AggregatedPosterior:
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean over the draws of all rows: (M, K, B) -> (M,)."""
         return (values * self.normalized_weight.unsqueeze(1)).sum(2).mean(1)
-
-    def split(self) -> Iterator[tuple[Self, Tensor]]:
-        """Split a large batch into interleaved parts; yield each with its weight (M,)."""
-        n_draws, n_rows = self.z.shape[1:3]
-        largest = max(math.isqrt(MAX_PAIRS // n_draws), 1)
-        n_parts = -(-n_rows // largest)
-        for first in range(n_parts):
-            rows = slice(first, None, n_parts)
-            part = type(self)(
-                self.z[:, :, rows],
-                self.loc[:, rows],
-                self.log_scale[:, rows],
-                self.weight[:, rows],
-                self.n_rows,
-            )
-            yield part, self.normalized_weight[:, rows].sum(1)
 
 
 @dataclass(frozen=True)
@@ -108,8 +74,19 @@ class AggregatedPosteriorPenalty(ELBO):
 
     def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
         """Weighted divergence of the aggregated posterior: (M,)."""
-        parts = AggregatedPosterior.from_batch(model, q, batch).split()
-        values = [weight * self.divergence(part) for part, weight in parts]
+        z, (loc, log_scale) = model.posterior.rsample(q, batch.noise), model.posterior.split(q)
+        weight = q.new_ones(1, q.shape[1]) if batch.weight is None else batch.weight
+        # a batch of rows of weight 0: its term is any finite number, which has weight 0
+        weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        values, n_rows = [], batch.n_rows or q.shape[1]
+        # interleaved parts of a large batch
+        n_parts = -(-q.shape[1] // max(math.isqrt(MAX_PAIRS // z.shape[1]), 1))
+        for first in range(n_parts):
+            rows = slice(first, None, n_parts)
+            codes = z[:, :, rows], loc[:, rows], log_scale[:, rows]
+            part = AggregatedPosterior(*codes, weight[:, rows], n_rows)
+            part_weight = (weight / weight.sum(1, keepdim=True))[:, rows].sum(1)
+            values.append(part_weight * self.divergence(part))
         return self.weight * torch.stack(values).sum(0)
 
     def divergence(self, q: AggregatedPosterior) -> Tensor:
@@ -240,11 +217,7 @@ class MMD(AggregatedPosteriorPenalty):
     weight: float = 100.0
 
     def divergence(self, q: AggregatedPosterior) -> Tensor:
-        """Compute the squared MMD of q(z) from the standard normal: (M,).
-
-        Gaussian kernels have closed-form integrals over normal distributions: one code of each
-        pair is a draw, the other and the prior are integrated.
-        """
+        """Compute the squared MMD of q(z) from the standard normal: (M,)."""
         total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
         n_dims = q.loc.shape[2]
         for per_dimension in KERNEL_VARIANCES:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
@@ -25,10 +24,6 @@ class LossTerms(NamedTuple):
     loss: Tensor
     reconstruction_loss: Tensor
     kl_loss: Tensor
-
-    def stacked(self) -> Tensor:
-        """Stack the terms in their order, detached from the graph: (3, M)."""
-        return torch.stack(self).detach()
 
 
 class Minibatch(NamedTuple):

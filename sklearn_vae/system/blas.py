@@ -1,4 +1,4 @@
-"""One thread for numpy's and scipy's matrix operations. PyTorch is not imported."""
+"""One thread for libraries that are not PyTorch, which is not imported."""
 
 from contextlib import AbstractContextManager
 from functools import cache
@@ -7,17 +7,17 @@ from importlib import import_module
 from threadpoolctl import ThreadpoolController
 
 
-def one_blas_thread() -> AbstractContextManager[None]:
-    """Compute numpy's and scipy's matrix operations on one thread.
+def one_thread(user_api: str) -> AbstractContextManager[None]:
+    """Compute on one thread of the loaded libraries of ``"blas"`` or ``"openmp"``.
 
-    Their threads wait for each other after each of the many small operations of a fit, or of the
-    scores of a few rows: on a busy machine these take up to two hundred times as long.
+    Numpy's and scipy's matrix operations use BLAS, scikit-learn's gradient boosting OpenMP. Their
+    threads wait for each other after each of many small operations: on a busy machine, these take
+    up to two hundred times as long. OpenMP's limit is that of the calling Python thread.
     """
-    return libraries_with_threads("blas").limit(limits=1)
+    return _libraries(user_api).limit(limits=1)
 
 
 @cache
-def libraries_with_threads(user_api: str) -> ThreadpoolController:
-    """Find the loaded libraries of ``"blas"`` or ``"openmp"``."""
+def _libraries(user_api: str) -> ThreadpoolController:
     import_module("scipy.linalg")  # loads scipy's BLAS, which is another one than numpy's
     return ThreadpoolController().select(user_api=user_api)

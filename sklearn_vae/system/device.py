@@ -5,19 +5,16 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from sklearn_vae.system.blas import one_blas_thread
+from sklearn_vae.system.blas import one_thread
 from sklearn_vae.system.warnings import warn
 
 
 @contextmanager
 def default_modes() -> Iterator[None]:
-    """Compute as without the user's inference mode, automatic mixed precision or default device.
-
-    Numpy's matrix operations have one thread: see ``one_blas_thread``.
-    """
+    """Compute as without the user's inference mode, automatic mixed precision or default device."""
     cpu = torch.device("cpu")
     with ExitStack() as stack:  # each mode takes time to enter
-        stack.enter_context(one_blas_thread())
+        stack.enter_context(one_thread("blas"))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):
@@ -42,7 +39,12 @@ def resolve_device(device: str) -> torch.device:
             f"The 'device' parameter must be 'auto', 'cpu', 'cuda', 'cuda:<index>' or 'mps'. "
             f"Got {device!r} instead."
         ) from error
-    if not _exists(resolved):
+    exists = {
+        "cpu": True,
+        "cuda": (resolved.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not exists.get(resolved.type, False):
         raise ValueError(
             f"The 'device' parameter is {device!r}, but torch finds no such device on this "
             f"machine; 'auto' takes a GPU where there is one and the CPU elsewhere."
@@ -51,24 +53,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def device_to_score_on(device: str) -> torch.device:
-    """Convert the ``device`` of a fitted model to a torch device that exists.
-
-    The model may be from another machine: if this one lacks the device, the CPU replaces it,
-    with a warning.
-    """
+    """Convert the ``device`` of a model, maybe of another machine, to one that exists."""
     try:
         return resolve_device(device)
     except ValueError as error:
         warn(f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.")
         return torch.device("cpu")
-
-
-def _exists(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    if device.type == "mps":
-        return torch.backends.mps.is_available()
-    return device.type == "cpu"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from time import perf_counter
-from typing import TextIO
 
 # Seconds between two states of a line, where it is overwritten and in a log.
 LIVE_SECONDS = 0.1
@@ -24,7 +23,9 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self.begin = self.printed = perf_counter()
-        self.is_live = _overwrites(sys.stdout)
+        # whether a carriage return begins the line again: in terminals and notebooks
+        is_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+        self.is_live = is_notebook or getattr(sys.stdout, "isatty", lambda: False)()
         self.width = 0
 
     @property
@@ -41,7 +42,10 @@ class ProgressLine:
         """Print a state."""
         end = "\n"
         if self.is_live:
-            width = _width(sys.stdout)
+            try:
+                width = os.get_terminal_size(sys.stdout.fileno()).columns
+            except (AttributeError, OSError, ValueError):  # no terminal
+                width = 0
             if 0 < width <= len(text):  # only an unbroken line is overwritten
                 text = "..." + text[len(text) - width + 4 :]
             # spaces erase the rest of a longer line
@@ -105,17 +109,3 @@ def advance(n_rows: int) -> None:
     """Count rows that are done."""
     if (progress := _shown.get()) is not None:
         progress.advance(n_rows)
-
-
-def _width(stream: TextIO) -> int:
-    """Return the characters in a line of the terminal, 0 if there is none."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        return 0
-
-
-def _overwrites(stream: TextIO) -> bool:
-    """Return whether a carriage return begins the line again: in terminals and notebooks."""
-    is_terminal = getattr(stream, "isatty", lambda: False)()
-    return is_terminal or type(stream).__module__.startswith("ipykernel")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
 
-from sklearn_vae.system.blas import libraries_with_threads
+from sklearn_vae.system.blas import one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,21 +27,15 @@ MAX_THREADS = 16
 
 
 def _free_mkl_buffers() -> None:
-    """Free what MKL keeps for threads that have ended: a forked process may wait for it forever.
-
-    Buffers in use are not freed.
-    """
+    """Free what MKL keeps for threads that have ended: a forked process may wait for it forever."""
     if (free := _mkl_function("mkl_serv_free_buffers")) is not None:
         free()
 
 
-def _compute_on_one_thread() -> None:
-    """Have a forked process not wait for threads that only its parent has."""
-    torch.set_num_threads(1)
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_free_mkl_buffers, after_in_child=_compute_on_one_thread)
+    # a forked process would wait for threads that only its parent has
+    one_thread_in_child = partial(torch.set_num_threads, 1)
+    os.register_at_fork(before=_free_mkl_buffers, after_in_child=one_thread_in_child)
 
 
 @contextmanager
@@ -57,7 +51,7 @@ def threads_for(n_products: int) -> Iterator[None]:
         return
     # torch sets MKL's own number of threads, too, and MKL then ignores OpenMP's limit
     set_mkl_threads = _mkl_function("MKL_Set_Num_Threads_Local")
-    with one_openmp_thread():
+    with one_thread("openmp"):
         before = None if set_mkl_threads is None else set_mkl_threads(1)
         try:
             yield
@@ -66,26 +60,14 @@ def threads_for(n_products: int) -> Iterator[None]:
                 set_mkl_threads(before)
 
 
-@contextmanager
-def one_openmp_thread() -> Iterator[None]:
-    """Compute on one of OpenMP's threads, as those of scikit-learn's gradient boosting.
-
-    Its thousands of short loops each wait for all threads: on a busy machine, two threads take
-    3 to 200 times as long as one. The limit is that of the calling Python thread.
-    """
-    with libraries_with_threads("openmp").limit(limits=1):
-        yield
-
-
 def map_on_threads(
     function: Callable[[Item], Result], items: Sequence[Item], *, is_thread_safe: bool = True
 ) -> Generator[Result, None, None]:
     """Yield the results of a function in the order of the items.
 
-    Items are computed at the same time, each on one of torch's threads. Threads that share the
-    small operations of one item wait for each other at the end of each, on a busy machine for
-    longer than it takes. So a result has the same bits, whatever the number of threads. A function
-    that is not thread-safe has one item at a time, and all threads for it.
+    Items are computed at the same time, each on one of torch's threads, so a result has the same
+    bits, whatever their number. Threads that share the small operations of one item would wait for
+    each other. A function that is not thread-safe has one item at a time, and all threads for it.
 
     Items are computed ahead of the results that were taken. Close the generator to end it early.
     """

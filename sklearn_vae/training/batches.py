@@ -1,16 +1,13 @@
-"""Batches of an epoch: rows in random order, noise of the latent variables, dropped words."""
+"""Batches of an epoch: rows in random order, and noise of the latent variables."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklearn_vae.models.sizes import aligned
-from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import PerMember
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
 from sklearn_vae.training.jobs import TrainingConfig
 
@@ -21,8 +18,9 @@ NOISE_ROWS = 1 << 14
 class Batch(NamedTuple):
     """Row indices (S, B) of one batch and standard normal noise (S, K, P, l).
 
-    There are as many points P as rows, in full-batch training ``batch_size``: a row of weight 2 in
-    place of two would change the number of rows, and with it all noise.
+    S is the number of members, or 1 if all have one seed. There are as many points P as rows, in
+    full-batch training ``batch_size``: a row of weight 2 in place of two would change the number of
+    rows, and with it all noise.
     """
 
     rows: Tensor
@@ -41,16 +39,20 @@ def iterate_batches(
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
     All have one size, so that one may end a pass and begin the next. The configuration is
-    that of any member: batch sizes are equal for all. There is a batch for each of the S distinct
-    seeds, which with the number of the epoch determine order and noise. The noise has
-    ``n_components`` dimensions, and dtype and device of ``like``. ``rows_per_window`` neighbouring
-    rows are shuffled, by default all; windows keep their order.
+    that of any member: batch sizes are equal for all. Each member's seed and the number of the
+    epoch determine order and noise. The noise has ``n_components`` dimensions, and dtype and device
+    of ``like``. ``rows_per_window`` neighbouring rows are shuffled, by default all; windows keep
+    their order.
     """
-    size, n_steps = _batch_size(config, n_rows), config.n_steps(n_rows)
+    n_steps, n_batches = config.n_steps(n_rows), -(-n_rows // config.batch_size)
+    size = min(aligned(-(-n_rows // n_batches)), config.batch_size, n_rows)
+    members = seeds
+    seeds = list(dict.fromkeys(members))
+    indices = [seeds.index(seed) for seed in members] if len(seeds) > 1 else slice(None)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
     batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, size, like.device)
     n_draws = config.objective.n_draws
-    length = n_draws * (config.batch_size if config.is_full_batch(n_rows) else size)
+    length = n_draws * (config.batch_size if n_batches == 1 else size)
     steps_per_block = max(NOISE_ROWS // length, 1)
     for block, first in enumerate(range(0, n_steps, steps_per_block)):
         n_numbers = length * min(steps_per_block, n_steps - first)
@@ -62,13 +64,8 @@ def iterate_batches(
             ]
         ).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(length, dim=1):
-            yield Batch(next(batch_rows), draws.view(len(seeds), n_draws, -1, n_components))
-
-
-def _batch_size(config: TrainingConfig, n_rows: int) -> int:
-    """Return the size of all batches: that of equal ones in a pass, aligned."""
-    n_batches = -(-n_rows // config.batch_size)
-    return min(aligned(-(-n_rows // n_batches)), config.batch_size, n_rows)
+            noise_of_seeds = draws.view(len(seeds), n_draws, -1, n_components)
+            yield Batch(next(batch_rows)[indices], noise_of_seeds[indices])
 
 
 def _batch_rows(
@@ -89,42 +86,3 @@ def _batch_rows(
             rows = torch.cat([rows, (first + torch.stack(orders)).to(device)], dim=1)
         yield rows[:, :size]
         rows = rows[:, size:]
-
-
-class Augmentation:
-    """Adds random noise to the batches of all members; members with equal seeds share it.
-
-    The S distinct seeds are ``seeds``, and ``seed_indices`` (M,) each member's among them.
-    """
-
-    def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
-        self.model = model
-        self.member_seeds = [config.seed for config in configs]
-        self.seeds = list(dict.fromkeys(self.member_seeds))
-        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
-
-    def drop_words(self, x: Tensor) -> Tensor:
-        """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""
-        decoder = cast(PerMember, self.model.decoder)
-        draws = [torch.rand(x.shape[1:], generator=g, dtype=x.dtype) for g in self.generators]
-        uniform = torch.stack(draws)[self.seed_indices].to(x.device)
-        return x.masked_fill(decoder.word_dropout_mask(uniform), 0)
-
-    @contextmanager
-    def epoch(self, number: int) -> Iterator[None]:
-        """Start an epoch's random streams, which depend on the seed and its number only.
-
-        Within the block, networks with dropout have a generator per member.
-        """
-        self.generators = [make_generator(seed, Stream.WORDS, number) for seed in self.seeds]
-        networks = self.model.encoder, self.model.decoder
-        for side, network in enumerate(networks):
-            if network.has_dropout:
-                network.dropout_generators = [
-                    make_generator(seed, Stream.DROPOUT, number, side) for seed in self.member_seeds
-                ]
-        try:
-            yield
-        finally:
-            for network in networks:
-                network.dropout_generators = None

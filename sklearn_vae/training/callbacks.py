@@ -9,10 +9,10 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
@@ -65,11 +65,7 @@ class InterruptHandler(Callback):
 
     @contextmanager
     def watch(self, estimator: BaseEstimator) -> Iterator[None]:
-        """Raise ``KeyboardInterrupt`` again once an interrupted fit has kept its result.
-
-        Inside the block, the fit catches the interruption, calls ``results`` and sets the
-        estimator's fitted attributes from them.
-        """
+        """Raise ``KeyboardInterrupt`` again once an interrupted fit has kept its ``results``."""
         with keyboard.listen():
             yield
         if self.is_interrupted:
@@ -83,17 +79,23 @@ class InterruptHandler(Callback):
     ) -> tuple[list[TrainingJob], list[TrainingResult]]:
         """Return the first training's jobs that have finished an epoch, and their results.
 
-        A refit that was interrupted is left out: the result is that of the first training. If
-        there is none, or the state of a trainer is inconsistent, ``KeyboardInterrupt`` is raised:
-        the estimator is to keep the attributes that it had before.
+        If there is none, or a trainer's state is inconsistent, ``KeyboardInterrupt`` is raised: the
+        estimator is to keep the attributes that it had before.
         """
         results: dict[int, TrainingResult] = {}
         job_of_seed = {job.config.seed: job for job in jobs}
         try:
             for net in self.nets:
-                for seed, result in _results(net):
-                    job = replace(job_of_seed[seed], previous=results.get(seed))
-                    results[seed] = job.finish(result)
+                if net.is_refit:  # the result is that of the first training
+                    continue
+                if len(net.members_):  # without the epoch that was interrupted
+                    n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
+                    del net.history[n_epochs:], net.records_[n_epochs:]
+                    net.remove_finished(np.ones(len(net.members_), dtype=bool))
+                for member, config in enumerate(net.configs):
+                    if net.results_[member].history:
+                        job = job_of_seed[config.seed]
+                        results[config.seed] = job.finish(net.results_[member])
         except Exception as error:  # interrupted in the middle of an update
             raise KeyboardInterrupt from error
         if not results:
@@ -111,19 +113,6 @@ def raise_interruption(message: str) -> NoReturn:
         raise KeyboardInterrupt
 
 
-def _results(net: NeuralNet) -> Iterator[tuple[int, TrainingResult]]:
-    """Yield seeds and results of a trainer's members, without the epoch that was interrupted."""
-    if net.is_refit:
-        return
-    if len(net.members_):
-        n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
-        del net.history[n_epochs:], net.records_[n_epochs:]
-    for member, config in enumerate(net.configs):
-        result = net.result_of(member)
-        if result.history:
-            yield config.seed, result
-
-
 class PrintProgress(Callback):
     """Prints iteration, loss, rate and time left in one line: ``verbose=1``."""
 
@@ -135,7 +124,10 @@ class PrintProgress(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print the state if it is due."""
         self.n_iter_ += 1
-        self.title_ = _title(net)  # the net forgets its rows before the end
+        validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"
+        title = "Refit on all" if net.is_refit else "Training on"
+        # the net forgets its rows before the end
+        self.title_ = f"{title} {len(net.train_)} rows{validation}:"
         if self.line_.is_due:
             rate = self.n_iter_ / self.line_.seconds
             left = (net.n_epochs_ - len(net.history)) / rate
@@ -151,11 +143,3 @@ class PrintProgress(Callback):
         losses = [f"{key} {row[key]:.2f}" for key in ("loss", "val_loss") if key in row]
         text = ", ".join([f"iteration {row['epoch']}", *(losses or ["interrupted"]), time])
         self.line_.print(f"{self.title_} {text}", is_last=is_last)
-
-
-def _title(net: NeuralNet) -> str:
-    """Return the title, with the numbers of training and validation rows."""
-    if net.is_refit:
-        return f"Refit on all {len(net.train_)} rows:"
-    validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"
-    return f"Training on {len(net.train_)} rows{validation}:"

@@ -1,12 +1,10 @@
 """Checkpoints of training: a fit that was killed resumes from its file, to the bit.
 
-Random streams depend on the seed, their purpose and the epoch only. A checkpoint therefore holds
-numbers: parameters, moments of the optimizer, the scheduler's state and the records. The same
-fit in another process initializes its models as before and then restores the saved state.
+Random streams depend on the seed, their purpose and the epoch only, so a checkpoint holds numbers.
+The same fit in another process initializes its models as before and then restores the saved state.
 """
 
 import time
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
-from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
+from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
 Value = TypeVar("Value")
@@ -34,15 +32,15 @@ class Checkpoint(Callback):
 
     def on_train_begin(self, net: Trainer, **kwargs: Any) -> None:
         """Restore the state of a trainer, if the file has it."""
-        if saved := self.file.begin(**origin_of(net)):
-            restore(net, saved)
+        if saved := self.file.begin(**_origin(net)):
+            _restore(net, saved)
 
     def on_epoch_end(self, net: Trainer, **kwargs: Any) -> None:
         """Write the file, unless that would take too large a fraction of the time."""
         started = time.monotonic()
         if started < self.next_write:
             return
-        self.file.write(state=state_of(net), results=_results(net))
+        self.file.write(state=_state(net), results=_results(net))
         finished = time.monotonic()
         self.next_write = started + (finished - started) / MAX_WRITING_FRACTION
 
@@ -52,7 +50,7 @@ class Checkpoint(Callback):
             self.file.write(state=None, results=_results(net))
 
 
-def state_of(net: Trainer) -> dict[str, object]:
+def _state(net: Trainer) -> dict[str, object]:
     """Return all that determines how training continues, between two epochs."""
     return {
         "members": net.members_,
@@ -67,7 +65,7 @@ def state_of(net: Trainer) -> dict[str, object]:
     }
 
 
-def restore(net: Trainer, saved: dict[str, Any]) -> None:
+def _restore(net: Trainer, saved: dict[str, Any]) -> None:
     """Restore the saved state in a trainer before its first epoch."""
     results = {member: TrainingResult(**values) for member, values in saved["results"]}
     state = saved["state"]
@@ -102,25 +100,20 @@ def _array(value: Value) -> Value | np.ndarray:
     return value.cpu().numpy() if isinstance(value, Tensor) else value
 
 
-def origin_of(net: Trainer) -> dict[str, object]:
+def _origin(net: Trainer) -> dict[str, object]:
     """Return all that determines training: rows, settings and initial parameters."""
     datasets = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
-    rows = [
-        _array(getattr(dataset, field.name)) for dataset in datasets for field in fields(dataset)
+    # schedules by their values: functions cannot be compared
+    settings = [
+        {**vars(config), "beta": [config.beta(epoch) for epoch in range(config.max_iter)]}
+        for config in net.configs
     ]
-    settings = repr([*map(_settings, net.configs), net.criterion_])
     module = net.module_
     return {
-        "rows": rows,
-        "settings": settings,
+        "rows": [_array(value) for dataset in datasets for value in vars(dataset).values()],
+        "settings": repr([*settings, net.criterion_]),
         "starting weights (of the model, or by random_state)": (
             repr((module.architecture, module.n_members)),
             _array(module.flat),
         ),
     }
-
-
-def _settings(config: TrainingConfig) -> dict[str, object]:
-    """Return a configuration with the values of its schedule: functions cannot be compared."""
-    epochs = range(config.first_epoch, config.first_epoch + config.max_iter)
-    return {**vars(config), "beta": [config.beta(epoch) for epoch in epochs]}

@@ -21,10 +21,7 @@ MAX_COPIES = 1 << 22
 
 @dataclass(frozen=True)
 class Dataset:
-    """Encoded rows with sample weights, of one ensemble member or stacked for several.
-
-    Subsets share the rows ``x`` of the whole dataset and differ in ``row_indices``.
-    """
+    """Encoded rows with sample weights, of one ensemble member or stacked for several."""
 
     x: Tensor  # (n, n_columns): encoded rows, those of a file mapped to memory
     # (n_members * n_rows,): indices into ``x`` of each member's rows, one member after the other;
@@ -117,10 +114,7 @@ class Dataset:
         return self.first_row.device.type == "cpu"
 
     def arrays(self, max_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return a single member's rows, and their sample weights, if any.
-
-        Of more rows than ``max_rows``, so many from all parts of the table.
-        """
+        """Return ``max_rows`` of a single member's rows at most, and their weights, if any."""
         rows = spread_out(len(self), max_rows)
         weight = None if self.weight is None else self.sample_weight()[rows]
         if len(rows) == len(self) and self.row_indices is None:
@@ -206,10 +200,7 @@ class Dataset:
         )
 
     def ranks(self) -> Tensor:
-        """Return each row's rank among a member's distinct rows, in the order of ``row_indices``.
-
-        Rows that are equal have the same rank, and the order of the rows does not matter.
-        """
+        """Return each row's rank among its member's distinct rows, in their order."""
         ranks = []
         for indices in self.indices().split(self.n_rows):
             x = self.x.index_select(0, indices).nan_to_num(torch.inf).cpu().numpy()

@@ -26,8 +26,7 @@ class StageScheduler:
     the validation loss has not improved for ``patience`` epochs, or half of them after the first
     stage. With validation rows, the next stage starts from the best parameters so far.
 
-    Every attribute has a member axis in front: members are removed from all of them, and
-    checkpoints hold all of them.
+    Every attribute has a member axis in front, and checkpoints hold all of them.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], params: Tensor):
@@ -88,7 +87,7 @@ class StageScheduler:
         has_diverged = is_active & ~np.isfinite(loss)
         self.diverged |= has_diverged
         self.update_best(is_active & ~has_diverged, val_loss, params)
-        self.patience_counter[np.broadcast_to(is_annealing, self.stage.shape)] = 0
+        self.patience_counter[is_annealing] = 0
         patience = np.ceil(self.patience * np.append(PATIENCE_FRACTIONS, 1.0)[self.stage])
         is_out_of_patience = is_active & (self.patience_counter >= patience)
         ended = self._end_stages(has_diverged | is_out_of_patience)

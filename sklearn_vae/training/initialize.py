@@ -44,10 +44,9 @@ def make_starts(
     """Make one job per start; the first has the job's own seed and initialization.
 
     The others are initialized at random where validation rows choose the best one, not in an
-    ensemble: from probabilistic PCA, training may stay near it, where small steps gain next to
-    nothing. Every second one of the random starts has homoscedastic scales until the last stage:
-    most tables do best if scales depend on z from the first step, and curved surfaces if they do
-    not. Random networks have a smaller learning rate: they learn more in each step.
+    ensemble. Every second random start has homoscedastic scales until the last stage, with which
+    curved surfaces do best. Random networks have a smaller learning rate: they learn more in each
+    step.
     ``n_init="auto"`` is one start, and a second, random one with homoscedastic scales for tables
     with light tails.
     """
@@ -96,7 +95,7 @@ def has_light_tails(job: TrainingJob) -> bool:
 
 
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
-    r"""Compute Mardia's standardized multivariate kurtosis of rows (n, p) [1]_.
+    r"""Compute Mardia's (1970) standardized multivariate kurtosis of rows (n, p).
 
     The rows have mean 0 and identity covariance, and the sum of their weights is their number. The
     statistic is standard normal where rows are normal. It is negative where the distances of rows
@@ -106,11 +105,6 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
 
         \sqrt{\frac{n}{8p(p+2)}} \Big(
         \frac{1}{n} \sum_i \|z_i\|^4 - p(p+2)\frac{n-1}{n+1}\Big)
-
-    References
-    ----------
-    .. [1] K. V. Mardia, "Measures of Multivariate Skewness and Kurtosis with Applications",
-       Biometrika 57, 1970.
     """
     n_rows, n_columns = weight.sum(), z.shape[1]
     moment = n_columns * (n_columns + 2)
@@ -123,7 +117,6 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
     factors: dict[int, FactorModel] = {}
     linear: dict[tuple[int, int], CorrelationPCA] = {}
-    clusters: dict[tuple[int, int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
         architecture, codes = job.architecture, job.architecture.codes
@@ -132,15 +125,13 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
             linear[table] = _linear_model(job, factors)
         if not codes.n_variables:
             return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
-        key = *table, job.config.seed
-        if key not in clusters:
-            seed = stream_seed(job.config.seed, Stream.CLUSTERS)
-            x, weight, regression = _residuals(job)
-            model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
-            clusters[key] = _of_all_columns(replace(model, regression=regression), job)
+        seed = stream_seed(job.config.seed, Stream.CLUSTERS)
+        x, weight, regression = _residuals(job)
+        model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
+        model = _of_all_columns(replace(model, regression=regression), job)
         if not architecture.n_factors:
-            return clusters[key]
-        return replace(clusters[key], imputation=linear[table].imputation)
+            return model
+        return replace(model, imputation=linear[table].imputation)
 
     return initialize
 
@@ -158,22 +149,14 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     codes = np.nan_to_num(x[:, inputs] - loc[inputs]) @ model.posterior_weights
     loadings = ConditionRegression.fit(np.hstack([x, codes]), weight, n_columns).coef
     residual = np.sqrt(np.maximum(variance - np.square(loadings).sum(axis=0), MIN_VARIANCE))
-    for whole, part in (
-        (loc, model.loc),
-        (residual, model.residual),
-        (loadings.T, model.loadings.T),
-    ):
-        whole[inputs] = part
+    loc[inputs], residual[inputs], loadings[:, inputs] = model.loc, model.residual, model.loadings
     return replace(model, loc=loc, loadings=loadings, residual=residual, regression=regression)
 
 
 def _residuals(
     job: TrainingJob, *, inputs_only: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None, ConditionRegression | None]:
-    """Regress a job's training rows on their conditions: residuals, weights, regression.
-
-    The residuals are those of the encoder's inputs, or of all columns.
-    """
+    """Regress a job's training rows on their conditions: residuals, weights, regression."""
     n_columns = job.architecture.n_columns
     x, weight = job.train.arrays(max(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
     inputs = job.architecture.inputs if inputs_only else np.arange(n_columns)
@@ -186,11 +169,7 @@ def _residuals(
 
 
 def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> CorrelationPCA:
-    """Fit the linear model of a job's training rows, given their conditions if there are any.
-
-    ``factors`` are the factor models of tables with missing values, to which that of this one is
-    added: they do not depend on the number of components.
-    """
+    """Fit the linear model of a job's training rows; add to ``factors`` that of incomplete ones."""
     table, n_components = id(job.train), job.architecture.n_components
     if table not in factors:
         x, weight, regression = _residuals(job)

@@ -58,10 +58,6 @@ class TrainingConfig:
         """Return the number of gradient steps in an epoch over ``n_rows`` rows."""
         return max(-(-n_rows // self.batch_size), self.min_steps_per_epoch)
 
-    def is_full_batch(self, n_rows: int) -> bool:
-        """Return whether every batch is the whole dataset."""
-        return n_rows <= self.batch_size
-
     def rows_per_step(self, n_rows: int) -> tuple[int, int]:
         """Return the rows that a gradient step encodes, and those that it decodes, at most."""
         n_encoded = min(n_rows, self.batch_size)
@@ -100,13 +96,11 @@ class TrainingJob:
     weights: dict[str, np.ndarray] | None = None
     is_random: bool = False  # whether multilayer perceptrons are initialized at random instead
     is_refit: bool = False  # whether this is the second training, on all rows
-    previous: TrainingResult | None = None  # of the same model, whose history this one continues
+    # of the same model, whose history this one continues
+    previous: TrainingResult = TrainingResult({})
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
-        """Make the job that trains on all rows: further, or anew if the best weights came soon.
-
-        Models that are homoscedastic until the last stage are trained anew, too.
-        """
+        """Make the job that trains on all rows: further, or anew if the best weights came soon."""
         is_long = sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE
         if is_long and not self.config.is_homoscedastic:
             return self.continue_on(result, rows)
@@ -126,12 +120,8 @@ class TrainingJob:
         return replace(job, weights=result.weights, previous=result)
 
     def finish(self, result: TrainingResult) -> TrainingResult:
-        """Complete a trainer's result: number its iterations, add those of ``previous``.
-
-        skorch's own columns of the history are left out.
-        """
-        previous = TrainingResult({}) if self.previous is None else self.previous
-        skorchs_own = {"epoch", "batches"}
+        """Complete a trainer's result: number its iterations, add those of ``previous``."""
+        previous, skorchs_own = self.previous, {"epoch", "batches"}
         records = [
             {
                 "iteration": iteration,

@@ -13,23 +13,17 @@ from sklearn_vae.models.stacked import StackedModule
 
 
 class FlatAdam(torch.optim.Optimizer):
-    """Adam with decoupled weight decay, one fused call per learning rate.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), one fused call per rate.
 
     Each member has its own learning rate; that of the weights of a wide input is limited
     (``StackedModule.lr_spans``). Weight decay applies to the networks' weight matrices, neither to
     biases nor to the skip connection, which holds the linear initialization.
 
-    It has the attributes of a torch optimizer that callbacks use. It does not call the
-    constructor of ``torch.optim.Optimizer``, which imports torch's compiler: one second per
-    process.
+    It has the attributes of a torch optimizer that callbacks use, but does not call the constructor
+    of ``torch.optim.Optimizer``, which imports torch's compiler in a second.
 
     A gradient's norm is clipped to ``max_grad_norm_ratio`` times its running root mean square, the
     root of the sum of Adam's second moments.
-
-    References
-    ----------
-    .. [1] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization",
-       ICLR 2019.
     """
 
     BETAS = (0.9, 0.999)
@@ -55,7 +49,6 @@ class FlatAdam(torch.optim.Optimizer):
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
-        self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
         self.begin_epoch()
 
     @property
@@ -71,7 +64,7 @@ class FlatAdam(torch.optim.Optimizer):
         """Load the moments that ``state_dict`` returned."""
         for name, value in self.moments.items():
             value.copy_(torch.tensor(state_dict[name]))  # of a file, it may be read-only
-        self._prepared_for = (None, 0.0)
+        self.begin_epoch()
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Set the gradients to zero in place: they are views of one tensor."""
@@ -87,7 +80,6 @@ class FlatAdam(torch.optim.Optimizer):
             return
         for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
-        self._prepared_for = (None, 0.0)
         self.begin_epoch()
 
     def select(self, members: Tensor) -> None:
@@ -97,16 +89,15 @@ class FlatAdam(torch.optim.Optimizer):
         self.max_grad_norm_ratio = self.max_grad_norm_ratio[indices]
         for name, value in self.moments.items():
             setattr(self, name, value[members])
-        self._prepared_for = (None, 0.0)
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Compute the sums that clipping compares with, from the second moments.
+        """Compute the sums that clipping compares with, from the second moments, anew.
 
-        The sum of Adam's running means of squares is the running mean of squared norms. So a step
-        needs the norm of its gradient, and no pass over the moments. A resumed training begins with
-        an epoch, so that it rounds as an uninterrupted one.
+        The sum of Adam's running means of squares is the running mean of squared norms, so a step
+        needs no pass over the moments.
         """
+        self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
         beta, inverse_ratio = self.BETAS[1], torch.from_numpy(self.max_grad_norm_ratio**-2)
         # in double precision: after few steps, the difference of both is small
         weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
@@ -177,13 +168,7 @@ class FlatAdam(torch.optim.Optimizer):
 
 
 class ExponentialMovingAverage:
-    """Exponential moving average (EMA) of the flat parameters, with a decay per member.
-
-    References
-    ----------
-    .. [1] B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by
-       Averaging", SIAM Journal on Control and Optimization 30, 1992.
-    """
+    """Exponential moving average (EMA) of the flat parameters, with a decay per member."""
 
     def __init__(self, params: Tensor, decays: list[float]):
         self.average = params.clone()

@@ -1,8 +1,6 @@
 """Stacked training: jobs whose models have one shape are trained as members of one model.
 
-Members differ in rows, seeds and hyperparameters of training. Jobs with other latent sizes, widths,
-kinds of columns, lengths of tables, batch sizes or precision are trained as another stacked model.
-So are more members than fit in the cache. Bytes and multiplications are approximate.
+Members differ in rows, seeds and hyperparameters of training.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -55,20 +53,20 @@ def make_trainer(
     """Make the trainer of a group of jobs, with the initial weights of every member."""
     model = build(jobs[0].architecture, len(jobs)).to(jobs[0].train.like)
     model.flatten()
-    n_rows, rows = model.prior.n_rows, []
+    rows = []
     for member, job in enumerate(jobs):
-        if job.weights is None:
-            linear_model = linear_model_of(job)
-            model.reset_parameters(member, job.config.seed)
-            model.initialize(member, linear_model)
-            if job.steps is not None:
-                model.set_recording_steps(member, job.steps)
-            if job.is_random:
-                model.initialize_at_prior(member, linear_model, job.config.seed)
-            if n_rows:
-                rows.append(_quantile_rows(job, linear_model, n_rows))
-        else:
+        if job.weights is not None:
             model.load(job.weights, member)
+            continue
+        linear_model = linear_model_of(job)
+        model.reset_parameters(member, job.config.seed)
+        model.initialize(member, linear_model)
+        if job.steps is not None:
+            model.set_recording_steps(member, job.steps)
+        if job.is_random:
+            model.initialize_at_prior(member, linear_model, job.config.seed)
+        if model.prior.n_rows:
+            rows.append(_quantile_rows(job, linear_model, model.prior.n_rows))
     if rows:
         model.initialize_prior(torch.stack(rows))
     configs = [job.config for job in jobs]
@@ -106,12 +104,18 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for index, job in enumerate(jobs):
         alike.setdefault(job.shape, []).append(index)
     for indices in alike.values():
-        # 0 bytes of a model without weights, as of a constant column
-        n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
-        max_bytes, device = WORKING_SET, jobs[indices[0]].train.like.device
+        job = jobs[indices[0]]
+        architecture, x, device = job.architecture, job.train.x, job.train.like.device
+        # read and written in a step, approximately: values and gradients of every layer, twice;
+        # weights, gradients and two moments
+        widths = sum(architecture.hidden_layer_sizes) + 2 * x.shape[1]
+        n_values = 4 * sum(job.config.rows_per_step(len(job.train))) * widths
+        n_bytes = x.dtype.itemsize * (4 * architecture.n_products + n_values)
+        max_bytes = WORKING_SET
         if device.type == "cuda":
             max_bytes = int(WORKING_SHARE * torch.cuda.mem_get_info(device)[0])
-        largest = max(max_bytes // n_bytes, 1)
+        # 0 bytes of a model without weights, as of a constant column
+        largest = max(max_bytes // max(n_bytes, 1), 1)
         n_groups = -(-len(indices) // largest)
         yield from (group.tolist() for group in np.array_split(indices, n_groups))
 
@@ -121,11 +125,3 @@ def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None
     job = jobs[0]
     _, n_decoded = job.config.rows_per_step(len(job.train))
     return threads_for(len(jobs) * n_decoded * job.architecture.n_products)
-
-
-def working_set(job: TrainingJob) -> int:
-    """Bytes that a gradient step of a job reads and writes."""
-    widths = sum(job.architecture.hidden_layer_sizes) + 2 * job.train.x.shape[1]
-    # values and gradients of every layer, twice; weights, gradients and two moments
-    n_values = 4 * sum(job.config.rows_per_step(len(job.train))) * widths
-    return job.train.x.dtype.itemsize * (4 * job.architecture.n_products + n_values)

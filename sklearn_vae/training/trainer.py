@@ -1,11 +1,11 @@
 """The training loop: a skorch net with epochs of its own.
 
-skorch brings the history, the callbacks and the order of events. The rows are in memory as one
-tensor, so an epoch here is a loop over slices of a permutation: without indexing row by row,
-without a record per batch, and with one number copied to the host per epoch.
+skorch brings the history, the callbacks and the order of events. An epoch here is a loop over
+slices of a tensor in memory, without a record per batch.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import copy
 from functools import partial
 from typing import Any
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
-from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
+from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
@@ -83,11 +84,7 @@ class Trainer(NeuralNet):
         valid: Dataset | None = None,
         optimizer_state: dict[str, np.ndarray] | None = None,
     ) -> list[TrainingResult]:
-        """Train all members, and return one result for each.
-
-        Validation rows are for early stopping and the choice of the best parameters. The optimizer
-        may resume from a state.
-        """
+        """Train all members, with early stopping by validation rows; return one result for each."""
         self.begin(train, valid, optimizer_state)
         try:
             self.n_epochs_ = max(config.max_iter for config in self.configs)
@@ -119,7 +116,7 @@ class Trainer(NeuralNet):
         self._update_members()
         self.inputs_ = self._gradient.impute_inputs(train)
         # the noise of a row is then that of its copies, whose number may be given as a weight
-        self.ranks_ = train.ranks() if configs[0].is_full_batch(len(train)) else None
+        self.ranks_ = train.ranks() if len(train) <= configs[0].batch_size else None
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -144,9 +141,7 @@ class Trainer(NeuralNet):
         is_last_stage = scheduler.stage == len(STAGES) - 1
         is_homoscedastic = np.array([config.is_homoscedastic for config in self._configs])
         self._gradient.freeze_scales(is_homoscedastic & ~is_last_stage)
-        rates = scheduler.learning_rates()
-        if (rates != self.optimizer_.lrs).any():
-            self.optimizer_.lrs = rates
+        self.optimizer_.lrs = scheduler.learning_rates()
         self.optimizer_.begin_epoch()
         self.records_.append({})
         self._record(beta=self.beta_, learning_rate=self.optimizer_.learning_rates())
@@ -174,7 +169,7 @@ class Trainer(NeuralNet):
         with torch.no_grad():
             self.module_.flat[removed] = self.scheduler_.best_params[removed]
         for index in removed.tolist():
-            self.results_[int(self.members_[index])] = self._make_result(index)
+            self.results_[int(self.members_[index])] = self._result_of(index)
         self.members_ = self.members_[remaining]
         if len(remaining):
             indices = torch.as_tensor(remaining).to(self.module_.flat.device)
@@ -190,24 +185,10 @@ class Trainer(NeuralNet):
             self.max_loss_ = self.max_loss_[remaining]
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed
-            del self.train_, self.valid_, self.inputs_
-            self._gradient.by_size.clear()
+            del self.train_, self.valid_, self.inputs_, self._gradient
 
-    @torch.no_grad()
-    def result_of(self, member: int) -> TrainingResult:
-        """Return a member's result so far, whether it has finished or not."""
-        if member in self.results_:
-            return self.results_[member]
-        (index,) = np.flatnonzero(self.members_ == member).tolist()
-        params = self.module_.flat[index]
-        current = params.clone()
-        params.copy_(self.scheduler_.best_params[index])
-        result = self._make_result(index)
-        params.copy_(current)
-        return result
-
-    def _make_result(self, index: int) -> TrainingResult:
-        """Make the result of one member, whose best parameters are in the model."""
+    def _result_of(self, index: int) -> TrainingResult:
+        """Return the result of one member, whose best parameters are in the model."""
         scheduler, member = self.scheduler_, int(self.members_[index])
         if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
@@ -230,7 +211,6 @@ class Trainer(NeuralNet):
         """Update all that depends on which members are in training."""
         self._configs = [self.configs[member] for member in self.members_.tolist()]
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
-        self._augmentation = Augmentation(self._configs, self.module_)
         self._gradient = LossGradient(self.module_, self.criterion_)
 
     # -- epochs ----------------------------------------------------------------------
@@ -242,9 +222,10 @@ class Trainer(NeuralNet):
         self._epoch_beta = torch.as_tensor(self.beta_).to(flat)
         total = flat.new_zeros(len(LossTerms._fields), len(flat))
         config, architecture = self.configs[0], self.module_.architecture
+        seeds = [config.seed for config in self._configs]
         batches = iterate_batches(
             config,
-            self._augmentation.seeds,
+            seeds,
             epoch,
             len(train),
             architecture.n_noise,
@@ -252,8 +233,11 @@ class Trainer(NeuralNet):
             train.rows_per_window,
         )
         _, n_decoded = config.rows_per_step(len(train))
-        threads = threads_for(len(flat) * n_decoded * architecture.n_products)
-        with self._augmentation.epoch(epoch), threads:
+        with ExitStack() as stack:
+            stack.enter_context(threads_for(len(flat) * n_decoded * architecture.n_products))
+            for side, network in enumerate((self.module_.encoder, self.module_.decoder)):
+                if isinstance(network, PerMember):
+                    stack.enter_context(network.dropout(seeds, epoch, side))
             for batch in batches:
                 total += self.train_step(train, batch)
         # 0 * sum is not finite where a parameter is not, though the last loss may still be
@@ -261,14 +245,14 @@ class Trainer(NeuralNet):
 
     def train_step(self, train: Dataset, batch: Batch) -> Tensor:
         """Take one gradient step for all members; return their loss terms (3, M)."""
-        (rows, noise), augmentation, model = batch, self._augmentation, self.module_
-        if len(augmentation.seeds) > 1:
-            rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
+        (rows, noise), model = batch, self.module_
         if self.ranks_ is not None:
             ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
             noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
         x, weight = train.take(rows)
-        decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
+        decoder = model.decoder
+        is_dropped = isinstance(decoder, PerMember) and decoder.word_dropout
+        decoder_input = decoder.drop_words(x) if is_dropped else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
         terms = self._gradient(minibatch, self._epoch_beta)
@@ -286,10 +270,9 @@ class Trainer(NeuralNet):
     ) -> np.ndarray:
         """Compute each member's mean loss terms ``LossTerms._fields`` at the final beta: (3, M).
 
-        The draws of z are Sobol points that depend on the seed only. Where rows are few, all share
-        the same ones, so that a weight is a number of copies. Where they are many, each has a few
-        of its own, whose errors average out. Only the first ``n_rows`` are used, by default all,
-        with at least ``n_draws`` draws each.
+        The draws of z are Sobol points by the seed. Few rows share them, so that a weight is a
+        number of copies; many have a few of their own each, whose errors average out. Only the
+        first ``n_rows`` are used, by default all, with at least ``n_draws`` draws each.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))
@@ -311,7 +294,7 @@ class Trainer(NeuralNet):
             index = slice(None) if are_shared else chunk % n_points
             draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
-            return terms.stacked().cpu().numpy() * (len(chunk) / n_rows)
+            return torch.stack(terms).cpu().numpy() * (len(chunk) / n_rows)
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
         total = np.zeros((len(LossTerms._fields), len(configs)))
@@ -337,10 +320,8 @@ class Trainer(NeuralNet):
         have diverged only if their own loss is above it, too.
         """
         has_diverged = ~(loss < self.max_loss_)
-        is_uncertain = np.isfinite(loss) & has_diverged
-        if is_uncertain.any():
-            is_fine = self._loss_of_first_rows() < self.max_loss_
-            has_diverged &= ~(is_uncertain & is_fine)
+        if (has_diverged & np.isfinite(loss)).any():
+            has_diverged &= ~(np.isfinite(loss) & (self._loss_of_first_rows() < self.max_loss_))
         return has_diverged
 
     def _loss_of_first_rows(self) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missin
     """Of every member, with and without missing values and conditions."""
     layout = layout_of(has_missing=has_missing, n_conditions=n_conditions)
     network = network.for_n_features(64)
-    encoder, decoder = network.build_encoder(3, layout), network.build_decoder(3, layout)
+    encoder, decoder = network.build(3, layout)
     rows = (torch.zeros(3, 7, layout.n_encoded),) * decoder.is_autoregressive
 
     assert layout.encoder_sizes == ((2 if has_missing else 1) * 104 + n_conditions, 4)
@@ -106,7 +106,7 @@ def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missin
 def test_stacked_members_compute_what_they_compute_alone(network):
     """The member axis in front stands for separate networks."""
     layout, network = layout_of(), network.for_n_features(64)
-    stacked, alone = network.build_encoder(3, layout), network.build_encoder(1, layout)
+    stacked, alone = (network.build(n, layout)[0] for n in (3, 1))
     for member in range(3):
         stacked.reset_parameters(member, seed=member, side=0)
     generator = torch.Generator().manual_seed(0)
@@ -124,7 +124,7 @@ def test_stacked_members_compute_what_they_compute_alone(network):
 def test_reset_parameters_draws_from_the_seed_of_a_member(network):
     """The same seed gives the same weights, whatever members stand beside."""
     layout, network = layout_of(), network.for_n_features(64)
-    stacked, alone = network.build_decoder(3, layout), network.build_decoder(1, layout)
+    stacked, alone = (network.build(n, layout)[1] for n in (3, 1))
     assert all((param == 0).all() for param in stacked.parameters())
     stacked.reset_parameters(1, seed=5, side=1)
     alone.reset_parameters(0, seed=5, side=1)

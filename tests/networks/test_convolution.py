@@ -74,7 +74,7 @@ def test_any_image_goes_down_and_up_again(shape, has_missing):
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(3, 4, 5)).for_n_features(n)
     layout = layout_of([(Gaussian(), n)], range(n), has_missing=has_missing, n_conditions=1)
-    encoder, decoder = network.build_encoder(2, layout), network.build_decoder(2, layout)
+    encoder, decoder = network.build(2, layout)
     q = encoder(torch.randn(2, 7, layout.encoder_sizes[0]))
     p = decoder(torch.randn(2, 7, layout.decoder_sizes[0]))
 
@@ -87,7 +87,7 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
     shape = (8, 10, 3)
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(4, 5))
-    encoder = network.build_encoder(1, layout_of([(Gaussian(), n)], range(n)))
+    encoder = network.build(1, layout_of([(Gaussian(), n)], range(n)))[0]
     encoder.reset_parameters(0, seed=0, side=0)
     w = {name.replace("/", "."): value[0].detach() for name, value in encoder.weights.items()}
     w["last.weight"].normal_(generator=torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ def test_every_pixel_of_an_output_is_covered_by_as_many_weights():
     """Uneven overlap is what makes chequered patterns: all ones must give an even image."""
     network = ConvNet((16, 16), channels=(1,))
     layout = layout_of([(Bernoulli(), 256)], range(256), hidden=())
-    decoder = network.build_decoder(1, layout)
+    decoder = network.build(1, layout)[1]
     for param in decoder.weights.values():
         param.data.fill_(1.0)
     image = decoder(torch.ones(1, 1, 2)).view(16, 16)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_vae.networks import MLP, Dense, PerMember
+from sklearn_vae.networks.mlp import MLP, Dense
+from sklearn_vae.networks.per_member import PerMember
 
 
 def random_mlp(n_members, hidden_layer_sizes, n_in=3, n_out=2):

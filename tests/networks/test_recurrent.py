@@ -141,7 +141,7 @@ def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
         has_missing=True,
         hidden_layer_sizes=(),
     )
-    encoder = kind.for_n_features(N_STEPS).build_encoder(1, layout).double()
+    encoder = kind.for_n_features(N_STEPS).build(1, layout)[0].double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
@@ -249,8 +249,8 @@ def test_word_dropout_hides_whole_steps_at_its_rate():
     """Half a word would give the other half away; conditions behind a row are never hidden."""
     network = GRUNet((4, 2), word_dropout=0.3)
     model = model_of(network, ((Categorical(3), 8),), 8)
-    chance = torch.rand(1, 4000, 24 + 2, generator=torch.Generator().manual_seed(0))
-    hidden = model.decoder.word_dropout_mask(chance)
+    with model.decoder.dropout([0], 0, 1):
+        hidden = model.decoder.drop_words(torch.ones(1, 4000, 24 + 2)) == 0
     steps = hidden[0, :, :24].view(4000, 4, 6)
 
     assert (steps.all(-1) == steps.any(-1)).all()

@@ -7,7 +7,7 @@ from threadpoolctl import ThreadpoolController
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.system.blas import one_blas_thread
+from sklearn_vae.system.blas import one_thread
 
 BLAS = ThreadpoolController().select(user_api="blas")
 
@@ -24,8 +24,8 @@ def two_blas_threads():
 
 def test_one_thread_within_the_block_and_all_after_it():
     """Also where blocks are nested."""
-    with one_blas_thread():
-        with one_blas_thread():
+    with one_thread("blas"):
+        with one_thread("blas"):
             pass
         assert n_threads() == {1}
 

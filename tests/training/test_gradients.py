@@ -151,7 +151,7 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, atol=1e-8
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
-    torch.testing.assert_close(actual, expected.stacked(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(actual, torch.stack(expected).detach(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,34 +38,6 @@ class ColumnViews(NamedTuple):
     grads: list[Tensor]  # where to write their gradients
     x: Tensor  # (M, d, 1, B)
     observed: Tensor | None  # (M, n, 1, B): mask of observed values; None if none is missing
-
-
-def split_columns(
-    likelihood: Columnwise,
-    params: Sequence[Sequence[Tensor]],
-    grads: Sequence[Sequence[Tensor]],
-    x: Tensor,
-    observed: Tensor | None,
-) -> list[ColumnViews]:
-    """Split rows (M, n_columns, 1, B) by likelihood; conditions behind the columns are left out.
-
-    Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
-    B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
-    """
-    masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
-    if observed is not None:
-        masks = observed.split([n for _, n in likelihood.blocks], dim=1)
-    rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
-    blocks = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
-    return [
-        ColumnViews(
-            part,
-            [param.movedim(-1, 1) for param in params_of_part],
-            [grad.movedim(-1, 1) for grad in grads_of_part],
-            *rest,
-        )
-        for part, params_of_part, grads_of_part, *rest in blocks
-    ]
 
 
 class AutogradCost:
@@ -122,29 +94,16 @@ class BernoulliCost:
             self.grad.mul_(self.observed)
 
 
-def categorical_cost(columns: ColumnViews) -> "Softmax":
-    """Cross-entropy of the classes of categorical columns."""
-    assert isinstance(columns.likelihood, Categorical)
-    observed = None if columns.observed is None else columns.observed.unsqueeze(2)
-    return Softmax(*_split_classes(columns, columns.likelihood.n_classes), observed)
-
-
-def _split_classes(columns: ColumnViews, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split logits, their gradients and rows by class, behind the axis of the columns."""
-    tensors = (*columns.params, *columns.grads, columns.x)
-    logit, grad, x = (tensor.unflatten(1, (-1, size)) for tensor in tensors)
-    return logit, grad, x
-
-
 class Softmax:
     """Cross-entropy of classes, whose axis lies behind that of the columns.
 
     Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which are zero where the
-    value is missing, mask of observed values (M, d, 1, 1, B).
+    value is missing, mask of observed values (M, d, 1, B).
     """
 
     def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
-        self.logit, self.grad, self.one_hot, self.observed = logit, grad, one_hot, observed
+        self.logit, self.grad, self.one_hot = logit, grad, one_hot
+        self.observed = None if observed is None else observed.unsqueeze(2)
         self.log_probability, self.probability = empty_like(logit), empty_like(logit)
 
     def forward(self) -> Tensor:
@@ -163,8 +122,7 @@ class Softmax:
 class SoftmaxWithRest:
     """Cross-entropy of classes and of a rest, whose logit is 0.
 
-    Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), zero for the rest, mask of
-    observed values (M, d, 1, B). ``is_rest`` (M, d, 1, B) is the mask of the rest.
+    As ``Softmax``; rows are zero for the rest, whose mask is ``is_rest`` (M, d, 1, B).
     """
 
     def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
@@ -176,8 +134,7 @@ class SoftmaxWithRest:
         grads = empty_like(logits)
         self.logits, self.grads, self.codes = (part[:, :, :-1] for part in (logits, grads, codes))
         self.is_rest = codes[:, :, -1]
-        mask = None if observed is None else observed.unsqueeze(2)
-        self.softmax = Softmax(logits, grads, codes, mask)
+        self.softmax = Softmax(logits, grads, codes, observed)
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
@@ -191,15 +148,6 @@ class SoftmaxWithRest:
         """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
         self.softmax.backward(weight)
         self.grad.copy_(self.grads)
-
-
-def one_hot_cost(columns: ColumnViews) -> "Cost":
-    """Cross-entropy of groups of binary columns; with missing values by autograd."""
-    assert isinstance(columns.likelihood, OneHot)
-    if columns.observed is not None:
-        return AutogradCost(columns)
-    cost = SoftmaxWithRest if columns.likelihood.has_none else Softmax
-    return cost(*_split_classes(columns, columns.likelihood.n_columns), None)
 
 
 class ZeroInflatedCost:
@@ -303,30 +251,57 @@ class NegativeBinomialCost:
         self.log_shape_bound.backward(grad, out=self.grad_shape)
 
 
-Cost = (
-    AutogradCost
-    | BernoulliCost
-    | NegativeBinomialCost
-    | NormalCost
-    | Softmax
-    | SoftmaxWithRest
-    | ZeroInflatedCost
-)
-COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
+COSTS: dict[type[Likelihood], Callable[[ColumnViews], Any]] = {
     Bernoulli: BernoulliCost,
-    Categorical: categorical_cost,
     NegativeBinomial: NegativeBinomialCost,
-    OneHot: one_hot_cost,
     Gaussian: NormalCost,
     LogNormal: NormalCost,
     ZeroInflated: ZeroInflatedCost,
 }
 
 
-def make_cost(columns: ColumnViews) -> Cost:
+def make_costs(
+    likelihood: Columnwise,
+    params: Sequence[Sequence[Tensor]],
+    grads: Sequence[Sequence[Tensor]],
+    x: Tensor,
+    observed: Tensor | None,
+) -> list[Any]:
+    """Make the costs of rows (M, n_columns, 1, B), by likelihood; conditions behind are left out.
+
+    Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
+    B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
+    """
+    masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
+    if observed is not None:
+        masks = observed.split([n for _, n in likelihood.blocks], dim=1)
+    rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
+    return [
+        make_cost(
+            ColumnViews(
+                part,
+                [param.movedim(-1, 1) for param in params_of_part],
+                [grad.movedim(-1, 1) for grad in grads_of_part],
+                *rest,
+            )
+        )
+        for part, params_of_part, grads_of_part, *rest in zip(
+            likelihood.likelihoods, params, grads, rows, masks, strict=True
+        )
+    ]
+
+
+def make_cost(columns: ColumnViews) -> Any:
     """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
     likelihood = columns.likelihood
-    kind = COSTS.get(type(likelihood), AutogradCost)
-    if isinstance(likelihood, Gaussian) and likelihood.has_fixed_scale:
-        kind = AutogradCost
-    return kind(columns)
+    softmax: Any = None
+    if isinstance(likelihood, Categorical):
+        softmax, size = Softmax, likelihood.n_classes
+    elif isinstance(likelihood, OneHot) and columns.observed is None:
+        softmax, size = (SoftmaxWithRest if likelihood.has_none else Softmax), likelihood.n_columns
+    if softmax is not None:  # classes lie behind the axis of the columns
+        tensors = (*columns.params, *columns.grads, columns.x)
+        return softmax(*(tensor.unflatten(1, (-1, size)) for tensor in tensors), columns.observed)
+    if likelihood.has_fixed_scale:
+        return AutogradCost(columns)
+    return COSTS.get(type(likelihood), AutogradCost)(columns)

@@ -1,5 +1,6 @@
 """Hand-written gradient of the evidence lower bound."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -9,14 +10,14 @@ from torch import Tensor
 from sklearn_vae.models.sizes import ALIGNMENT, aligned
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.networks import MLP
+from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.array_api import in_double
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.gradients.columns import Cost, make_cost, split_columns
+from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -32,21 +33,22 @@ MAX_IMPUTED = 1 << 27
 class ELBOGradient:
     """The evidence lower bound and its gradient for batches of one size.
 
-    All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
-    no hand-written backward pass have autograd's, down to the likelihood's parameters. Each row has
-    one draw of z.
+    The constructor allocates all buffers, views and constants. Each row has one draw of z.
     """
 
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
         n_members, like = len(model.flat), model.flat
         self.model, self.objective = model, objective
         self.buffers = GradientBuffers(model)
-        self.row_weights = RowWeights(n_members, n_rows, like)
+        # weights of the rows divided by their number, by rows, and by draws and rows; and their sum
+        self.row_weight = like.new_full((n_members, 1, n_rows), 1 / n_rows)
+        self.weight_column, self.draw_weight = self.row_weight.mT, self.row_weight.unsqueeze(1)
+        self.total_weight, self.mean_factor = like.new_ones(n_members, 1, 1), 1 / n_rows
         n_latent = model.architecture.n_components
         self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_rows, self.buffers, n_latent)
-        kind = GaussianLatent if model.prior.is_standard_normal else MixturePriorLatent
-        self.latent = kind(model, self.encoder, self.decoder)
+        latent = GaussianLatent if model.prior.is_standard_normal else MixturePriorLatent
+        self.latent = latent(model, self.encoder, self.decoder)
         # the conditions are the last columns of x, and follow z in the decoder's input
         n_columns, n_conditions = model.likelihood.n_columns, model.n_conditions
         self.x = like.new_empty(n_members, n_columns + n_conditions, 1, n_rows)
@@ -56,9 +58,20 @@ class ELBOGradient:
         if model.filler is not None:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, 1, n_rows)
         self.grad_out = torch.empty_like(self.decoder.out)
-        self.costs = self._costs(model)
+        params, grads = (
+            model.likelihood.split(out.unsqueeze(2).movedim(1, -1), free.unsqueeze(1))
+            for out, free in zip(
+                (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
+            )
+        )
+        self.costs = make_costs(model.likelihood, params, grads, self.x, self.observed)
         self.zeros = like.new_zeros(n_members, 1, n_rows)
-        self.least = LeastScales(model, self.decoder.out, self.grad_out)
+        # least scales of columns that are recorded in steps: decoder's outputs, free parameters
+        self.least, self.least_free = (
+            least if bool((least > NO_LEAST).any()) else None
+            for least in (model.least_outputs.mT, model.least_free)
+        )
+        self.is_free = torch.empty_like(self.decoder.out, dtype=torch.bool)
         for param in model.prior_weights.values():
             self.buffers.view(param)  # its gradient is written after those of the networks
         self.terms = like.new_zeros(3, n_members)
@@ -75,17 +88,6 @@ class ELBOGradient:
             and (model.prior.is_standard_normal or isinstance(model.prior, MixturePrior))
         )
 
-    def _costs(self, model: VAE) -> list[Cost]:
-        """Make the cost of each block of columns, on views of the decoder's output."""
-        params, grads = (
-            model.likelihood.split(out.unsqueeze(2).movedim(1, -1), free.unsqueeze(1))
-            for out, free in zip(
-                (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
-            )
-        )
-        blocks = split_columns(model.likelihood, params, grads, self.x, self.observed)
-        return [make_cost(columns) for columns in blocks]
-
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
@@ -96,27 +98,30 @@ class ELBOGradient:
         self.encoder.forward()
         self.latent.forward(noise)
         self.decoder.forward()
-        self.least.forward()
+        self._raise_to_least()
         self.latent.kl_per_row()
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
         if batch.weight is not None:
-            self.row_weights.set_weights(batch.weight)
+            torch.mul(batch.weight.unsqueeze(1), self.mean_factor, out=self.row_weight)
+            torch.sum(self.row_weight, 2, keepdim=True, out=self.total_weight)
         for cost in self.costs:
-            cost.backward(self.row_weights.draw)
-        torch.sum(cost_of_rows.mul_(self.row_weights.row), (1, 2), out=self.reconstruction)
-        self.least.backward()
+            cost.backward(self.draw_weight)
+        torch.sum(cost_of_rows.mul_(self.row_weight), (1, 2), out=self.reconstruction)
+        if self.least is not None:
+            self.grad_out.mul_(self.is_free)
         self.decoder.backward(self.grad_out)
 
-        kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
+        kl_per_dimension = self.latent.kl(self.weight_column, self.total_weight)  # (M, l or 1)
         torch.sum(self.objective.apply_free_bits(kl_per_dimension), 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
-        kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
+        kl_weight = self.row_weight * beta.view(-1, 1, 1)  # (M, 1, B)
         if self.objective.free_bits:
             kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
         self.encoder.backward(self.latent.backward(noise, kl_weight))
         self.buffers.flush()
-        self.latent.write_prior_gradient()
+        for name, gradient in self.latent.prior_grads.items():  # beside those of the networks
+            cast(Tensor, self.model.prior_weights[name].grad).copy_(gradient)
         return self.terms
 
     def _set_rows(self, batch: Minibatch) -> None:
@@ -131,6 +136,14 @@ class ELBOGradient:
         self.encoder.x.copy_(encoder_input.mT)
         if self.model.n_conditions:
             self.decoder_conditions.copy_(self.conditions)
+
+    def _raise_to_least(self) -> None:
+        """Raise the decoder's outputs and the free parameters to the least ones."""
+        if self.least is not None:
+            torch.ge(self.decoder.out, self.least, out=self.is_free)
+            torch.maximum(self.decoder.out, self.least, out=self.decoder.out)
+        if self.least_free is not None:
+            torch.maximum(self.model.free, self.least_free, out=self.model.free)
 
 
 @torch.no_grad()
@@ -162,48 +175,10 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
 
-class LeastScales:
-    """Least scales of columns that are recorded in steps."""
-
-    def __init__(self, model: VAE, out: Tensor, grad_out: Tensor):
-        self.out, self.grad_out, self.least = out, grad_out, model.least_outputs.mT  # (M, P, 1)
-        self.has_least = bool((self.least > NO_LEAST).any())
-        self.is_free = torch.empty_like(out, dtype=torch.bool)
-        self.free, self.least_free = model.free, model.least_free
-        self.has_least_free = bool((model.least_free > NO_LEAST).any())
-
-    def forward(self) -> None:
-        """Raise the decoder's outputs and the free parameters to the least ones."""
-        if self.has_least:
-            torch.ge(self.out, self.least, out=self.is_free)
-            torch.maximum(self.out, self.least, out=self.out)
-        if self.has_least_free:
-            torch.maximum(self.free, self.least_free, out=self.free)
-
-    def backward(self) -> None:
-        """Set the gradients of raised outputs to zero."""
-        if self.has_least:
-            self.grad_out.mul_(self.is_free)
-
-
-class RowWeights:
-    """Weights of a batch's rows, divided by their number, in several shapes."""
-
-    def __init__(self, n_members: int, n_rows: int, like: Tensor):
-        self.n_rows = n_rows
-        self.row = like.new_full((n_members, 1, n_rows), 1 / n_rows)
-        self.column = self.row.mT  # (M, B, 1)
-        self.draw = self.row.unsqueeze(1)  # (M, 1, 1, B)
-        self.total = like.new_ones(n_members, 1, 1)
-
-    def set_weights(self, weight: Tensor) -> None:
-        """Set the weights (M, B) of a batch; by default, they are equal."""
-        torch.mul(weight.unsqueeze(1), 1 / self.n_rows, out=self.row)
-        torch.sum(self.row, 2, keepdim=True, out=self.total)
-
-
 class GaussianLatent(GaussianSample):
     """Reparameterized samples of z, and the KL divergence from the standard normal prior."""
+
+    prior_grads: Mapping[str, Tensor] = {}
 
     def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
         super().__init__(encoder, decoder, n_draws=1)
@@ -215,9 +190,8 @@ class GaussianLatent(GaussianSample):
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
         return rows.sub_(self.log_scale)
 
-    def kl(self, row_weights: RowWeights) -> Tensor:
+    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
         """Average ``kl_per_row`` over rows, less 0.5: (M, l)."""
-        weight, total = row_weights.column, row_weights.total
         return torch.baddbmm(total, self.buffer, weight, beta=-0.5).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
@@ -227,9 +201,6 @@ class GaussianLatent(GaussianSample):
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params
-
-    def write_prior_gradient(self) -> None:
-        """Do nothing: the prior has no parameters."""
 
 
 class MixturePriorLatent(GaussianSample):
@@ -253,12 +224,7 @@ class MixturePriorLatent(GaussianSample):
 
     def kl_per_row(self) -> Tensor:
         """Compute log q(z|x) - log p(z): (M, 1, B)."""
-        kl = self.log_noise - self._log_prior()
-        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
-        return self.row_kl
-
-    def _log_prior(self) -> Tensor:
-        """Compute log p(z), a quadratic function of z for each component: (M, 1, B)."""
+        # log p(z) is a quadratic function of z for each component
         n_latent, log_scale = self.n_latent, in_double(self.weights["log_scale"])
         self.prior_loc = in_double(self.weights["loc"])
         square, z = self.powers.split(n_latent, 1)
@@ -272,36 +238,26 @@ class MixturePriorLatent(GaussianSample):
         offset = self.log_weight + at_zero - n_latent * HALF_LOG_2PI
         torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, B)
         self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
-        return self.log_sum.to(self.z.dtype)
+        kl = self.log_noise - self.log_sum.to(self.z.dtype)
+        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
+        return self.row_kl
 
-    def kl(self, row_weights: RowWeights) -> Tensor:
+    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
         """Average ``kl_per_row`` over rows: (M, 1)."""
-        return torch.bmm(self.row_kl, row_weights.column).squeeze(2)
+        return torch.bmm(self.row_kl, weight).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        self._prior_backward(-kl_weight)
-        self.sum_over_draws(noise)
-        self.grad_loc.copy_(self.grad_loc_sum)
-        grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
-        self.log_scale_bound.backward(grad, out=self.grad_raw)
-        return self.grad_params
-
-    def _prior_backward(self, weight: Tensor) -> None:
-        """Add the gradient of log p(z), with weights (M, 1, B) of the rows, to that of z."""
-        share = self.log_joint.sub_(self.log_sum).exp_().mul_(weight)  # (M, C, B)
-        of_square, of_z = torch.bmm(self.coefs.mT, share).split(self.n_latent, 1)
+        # responsibilities of the components, times minus the weights of the rows: (M, C, B)
+        weights = self.log_joint.sub_(self.log_sum).exp_().mul_(-kl_weight)
+        of_square, of_z = torch.bmm(self.coefs.mT, weights).split(self.n_latent, 1)
         grad_z = of_square.mul_(2).mul_(self.powers[:, self.n_latent :]).add_(of_z)
         self.grad_z.add_(grad_z.unsqueeze(2))
-        square, first = torch.bmm(share, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
-        total, loc = share.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
+        square, first = torch.bmm(weights, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
+        total, loc = weights.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
         grad_loc = self.precision * (first - loc * total)
         moment = square - 2 * loc * first + loc.square() * total
         grad_log_scale = self.precision * moment - total
         grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
         self.prior_grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
-
-    def write_prior_gradient(self) -> None:
-        """Write the gradient of log p(z) into the model's, beside that of the networks."""
-        for name, gradient in self.prior_grads.items():
-            cast(Tensor, self.weights[name].grad).copy_(gradient)
+        return self.write_gradient(noise, kl_weight)

@@ -1,8 +1,5 @@
 """Layers with hand-written forward and backward passes.
 
-Each layer computes into buffers that are allocated once, and writes its gradients where the
-optimizer reads them.
-
 Tensors have the features first, (M, features, rows): the rows are then along the axis of the
 processor's vector instructions, which a small or odd number of features would leave half empty.
 """
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import MLP, SkipNetwork
+from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
 
 aten = torch.ops.aten
@@ -24,9 +21,8 @@ empty_like = partial(torch.empty_like, memory_format=torch.contiguous_format)
 class GradientBuffers:
     """Views of a model's flat parameters, and buffers for their gradients.
 
-    For one member, the gradients are views of the model's flat gradient. Those of several
-    members are not contiguous there, which makes matrix products slow; they are written to
-    contiguous buffers and copied by ``flush``.
+    For one member, these are views of the model's flat gradient. Those of several members would not
+    be contiguous there, which makes matrix products slow; ``flush`` copies them.
     """
 
     def __init__(self, model: StackedModule):
@@ -172,6 +168,19 @@ class GaussianSample:
         if not self.has_one_draw:
             torch.sum(self.grad_z, 2, out=self.grad_loc_sum)
             torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
+
+    def write_gradient(self, noise: Tensor, kl_weight: Tensor | None = None) -> Tensor:
+        """Return the gradient of the encoder's output, (M, 2 l, B), from ``grad_z``.
+
+        ``kl_weight`` (M, 1, B) is that of the posterior's negative entropy.
+        """
+        self.sum_over_draws(noise)
+        self.grad_loc.copy_(self.grad_loc_sum)
+        grad = self.grad_scale.mul_(self.scale)
+        if kl_weight is not None:
+            grad.sub_(kl_weight)
+        self.log_scale_bound.backward(grad, out=self.grad_raw)
+        return self.grad_params
 
 
 class TanhBound:

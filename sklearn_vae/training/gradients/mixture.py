@@ -13,7 +13,7 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.numerics.array_api import cholesky, in_double
 from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
 from sklearn_vae.objectives import IWAE, Minibatch, Objective
-from sklearn_vae.training.gradients.columns import make_cost, split_columns
+from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -24,15 +24,7 @@ from sklearn_vae.training.gradients.layers import (
 
 
 class MixtureGradient:
-    """The importance-weighted bound and its gradient, for batches of ``n_rows`` rows.
-
-    The gradient is the doubly reparameterized one [1]_.
-
-    References
-    ----------
-    .. [1] G. Tucker et al., "Doubly Reparameterized Gradient Estimators for Monte Carlo
-       Objectives", ICLR 2019.
-    """
+    """The importance-weighted bound and its doubly reparameterized gradient (see ``IWAE``)."""
 
     def __init__(self, model: MixtureVAE, objective: IWAE, n_rows: int):
         self.model, n_latent = model, model.architecture.n_components
@@ -61,10 +53,7 @@ class MixtureGradient:
         return isinstance(model, MixtureVAE) and type(objective) is IWAE
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
-        """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
-
-        The weight of the KL is 1 for this objective.
-        """
+        """Compute the loss terms (3, M) of one batch, with beta 1, and write their gradient."""
         latent_noise = batch.noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B)
         self.encoder.x.copy_(self.model.architecture.encoder_input(batch.x).mT)
         self.encoder.forward()
@@ -124,10 +113,7 @@ class WeightedGaussianSample(GaussianSample):
         """
         slope = (noise / self.scale_per_draw).sub_(self.z)
         self.grad_z.addcmul_(slope, grad_log_weight.unsqueeze(1)).mul_(weights.unsqueeze(1))
-        self.sum_over_draws(noise)
-        self.grad_loc.copy_(self.grad_loc_sum)
-        self.log_scale_bound.backward(self.grad_scale.mul_(self.scale), out=self.grad_raw)
-        return self.grad_params
+        return self.write_gradient(noise)
 
 
 class RealColumns:
@@ -281,8 +267,7 @@ class OtherColumns:
         params_of, grads_of = (
             others.split_params(tensor.movedim(1, -1)) for tensor in (self.params, self.grad)
         )
-        blocks = split_columns(others, params_of, grads_of, self.x, self.observed)
-        self.costs = [make_cost(columns) for columns in blocks]
+        self.costs = make_costs(others, params_of, grads_of, self.x, self.observed)
 
     def forward(self, row: Row, component: Tensor) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
