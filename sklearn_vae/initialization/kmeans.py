@@ -78,16 +78,21 @@ def kmeans_initialization(
 def k_means(
     x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, n_init: int, tol: float = 1e-4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit k-means to rows with weights: centres (n_clusters, d) and labels (n,)."""
-    # k-means needs as many rows as clusters: fewer, of less weight, are repeated
-    n_copies = -(-n_clusters // len(x))
-    rows, weight = np.repeat(x, n_copies, axis=0), np.repeat(weight / n_copies, n_copies)
+    """Fit k-means to rows with weights: centres (n_clusters, d) and labels (n,).
+
+    Clusters do not depend on the order of the rows, and weights are the same as copies.
+    """
+    generator = np.random.RandomState(seed)
+    key = (x * generator.standard_normal(x.shape[1])).sum(axis=1)
+    _, first, row = np.unique(key, return_index=True, return_inverse=True)
+    total = np.bincount(row, weight)
+    n_distinct = min(n_clusters, np.count_nonzero(total))
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
-        generator = np.random.RandomState(seed)
-        kmeans = KMeans(n_clusters, n_init=n_init, tol=tol, random_state=generator)
-        kmeans.fit(rows, sample_weight=weight)
-    return kmeans.cluster_centers_, kmeans.labels_[::n_copies]
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of rows that differ by rounding only
+        kmeans = KMeans(n_distinct, n_init=n_init, tol=tol, random_state=generator)
+        kmeans.fit(x[first], sample_weight=total)
+    centres = kmeans.cluster_centers_[np.arange(n_clusters) % n_distinct]
+    return centres, kmeans.labels_[row]
 
 
 def ordered_k_means(

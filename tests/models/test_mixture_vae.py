@@ -16,6 +16,7 @@ from sklearn_vae.inference.mixture_log_density import (
     ComponentConditional,
     log_density as log_density_of,
 )
+from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -100,8 +101,20 @@ def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=N
 def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covariance_type):
     rng = np.random.default_rng(0)
     X = iris + 0.01 * rng.random(iris.shape)  # nothing is recorded in steps
+    _, labels = k_means(X, np.ones(len(X)), n_mixture, seed=0, n_init=1)
+    clusters = [X[labels == c] for c in range(n_mixture)]
+    covariances = np.array([np.cov(rows.T, bias=True) for rows in clusters])
+    covariances += MIN_VARIANCE * np.eye(X.shape[1])
+    precisions = np.linalg.inv(covariances)
+    if covariance_type == "diag":
+        precisions = 1 / covariances.diagonal(axis1=1, axis2=2)
     oracle = GaussianMixture(
-        n_mixture, covariance_type=covariance_type, reg_covar=MIN_VARIANCE, random_state=0
+        n_mixture,
+        covariance_type=covariance_type,
+        reg_covar=MIN_VARIANCE,
+        weights_init=[len(rows) / len(X) for rows in clusters],
+        means_init=[rows.mean(axis=0) for rows in clusters],
+        precisions_init=precisions,
     ).fit(X)
     model = make(anchors_of(X, n_mixture, covariance_type))
 

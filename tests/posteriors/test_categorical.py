@@ -126,15 +126,16 @@ def test_codes_are_few_enough_to_sum_over(n_variables, most):
 # -- clusters ------------------------------------------------------------------------
 
 
-def test_weights_of_k_means_count_as_copies_do():
-    """The start of training; the order of the rows makes no difference."""
-    X, _ = make_blobs(300, centers=6, n_features=3, random_state=1)
-    weight = np.random.default_rng(0).integers(1, 4, 300)
-    centres, labels = ordered_k_means(X, weight, 6, 0)
+@pytest.mark.parametrize("n_clusters", [6, 400])
+def test_weights_of_k_means_count_as_copies_do(n_clusters):
+    """Rows without clusters, in any order, also fewer of them than clusters."""
+    rng = np.random.default_rng(0)
+    X, weight = rng.random((300, 3)), rng.integers(0, 4, 300)
+    centres, labels = ordered_k_means(X, weight, n_clusters, 0)
     copies = np.repeat(X, weight, axis=0)[::-1]
-    again, labels_of_copies = ordered_k_means(copies, np.ones(len(copies)), 6, 1)
+    again, labels_of_copies = ordered_k_means(copies, np.ones(len(copies)), n_clusters, 0)
 
-    np.testing.assert_allclose(again, centres)
+    np.testing.assert_allclose(again, centres, rtol=1e-9)
     np.testing.assert_array_equal(labels_of_copies, np.repeat(labels, weight)[::-1])
 
 
