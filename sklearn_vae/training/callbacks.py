@@ -26,8 +26,7 @@ from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 class _Keyboard:
     """Records whether Ctrl-C was pressed during a fit."""
 
-    def __init__(self) -> None:
-        self.was_pressed = False
+    was_pressed = False
 
     @contextmanager
     def listen(self) -> Iterator[None]:
