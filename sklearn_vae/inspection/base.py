@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 
 from sklearn_vae._typing import Rows
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.metrics.models import final_step
+from sklearn_vae.metrics.models import CODES, final_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,8 +78,12 @@ class DisplayMixin:
         return final_step(estimator, X, cls.__name__, requires, such_as)
 
     @classmethod
-    def _two_components(cls, components: Sequence[int] | None, codes: np.ndarray) -> list[int]:
-        """Return the components on the two axes; by default those of the codes' most variance."""
+    def _codes(
+        cls, estimator: BaseEstimator, X: Rows, components: Sequence[int] | None
+    ) -> tuple[np.ndarray, list[int]]:
+        """Return codes, and the components on the two axes, by default those of most variance."""
+        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
+        codes = as_numbers("transform(X)", vae.transform(rows))
         n_components = codes.shape[1]
         if n_components == 1:
             raise ValueError(
@@ -87,7 +91,7 @@ class DisplayMixin:
             )
         if components is None:
             by_variance = np.argsort(-codes.var(axis=0), kind="stable")
-            return [0, 1] if n_components == 2 else by_variance[:2].tolist()
+            return codes, [0, 1] if n_components == 2 else by_variance[:2].tolist()
         indices = np.ravel(components)
         are_two = len(indices) == 2 and len({*indices.tolist()} & {*range(n_components)}) == 2
         if indices.dtype.kind != "i" or not are_two:
@@ -95,7 +99,7 @@ class DisplayMixin:
                 f"components must be 2 different integers from 0 to {n_components - 1}, or None. "
                 f"Got {components!r} instead."
             )
-        return indices.tolist()
+        return codes, indices.tolist()
 
     def _set_axes(self, ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         """Set ``ax_`` and ``figure_``, to a new figure if ``ax`` is None, and return the axes."""

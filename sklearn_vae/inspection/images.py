@@ -229,7 +229,7 @@ class ManifoldDisplay(DisplayMixin):
         ManifoldDisplay
             The display.
         """
-        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
+        vae, _ = cls._final_estimator(estimator, requires=(*CODES, "history_"))
         if vae.architecture_.posterior.has_categorical:
             raise ValueError(
                 f"ManifoldDisplay draws codes that are real numbers, and some of those of "
@@ -237,8 +237,7 @@ class ManifoldDisplay(DisplayMixin):
             )
         n_steps = check_count("n_steps", n_steps, minimum=2)
         values = ndtri(0.5 + COVERAGE * np.linspace(-0.5, 0.5, n_steps))
-        codes_of_rows = as_numbers("transform(X)", vae.transform(rows))
-        dimensions = cls._two_components(components, codes_of_rows)
+        codes_of_rows, dimensions = cls._codes(estimator, X, components)
         n_components = codes_of_rows.shape[1]
         codes = np.zeros((n_steps, n_steps, n_components))
         codes[..., dimensions[0]] = values

@@ -10,8 +10,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_vae._typing import Rows, Target
 from sklearn_vae.data.arrays import find_objects, is_missing
-from sklearn_vae.inspection.base import DisplayMixin, as_numbers
-from sklearn_vae.metrics.models import CODES
+from sklearn_vae.inspection.base import DisplayMixin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,11 +100,9 @@ class LatentSpaceDisplay(DisplayMixin):
         LatentSpaceDisplay
             The display.
         """
-        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
+        codes, dimensions = cls._codes(estimator, X, components)
         if y is not None:
-            check_consistent_length(X, y)
-        codes = as_numbers("transform(X)", vae.transform(rows))
-        dimensions = cls._two_components(components, codes)
+            check_consistent_length(codes, y)
         return cls(codes=codes[:, dimensions], components=dimensions, y=y).plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ ACTIVE_THRESHOLD = 0.1
 MIN_ACTIVE_FRACTION = 0.5
 # Methods that a whole Pipeline has to have, not its last step alone.
 CODES = ("transform", "inverse_transform")
-# Share of the rows that a trimmed score leaves out.
+# Fraction of the rows that a trimmed score leaves out.
 TRIMMED = 0.05
 
 
@@ -211,9 +211,9 @@ def pit_calibration(
     rows, fitted = estimator._validate_with_conditions(X, y), estimator._predictor()
     n_features = fitted.columns.n_features
     values, conditions = rows[:, :n_features], rows[np.arange(n_draws) % len(rows), n_features:]
-    given = (conditions,) if conditions.shape[1] else ()
+    args = (conditions,) if conditions.shape[1] else ()
     with show_progress("Sampling", n_draws, estimator.verbose):
-        samples = np.sort(fitted.sample(n_draws, fitted.seed, rows.dtype, *given), axis=0)
+        samples = np.sort(fitted.sample(n_draws, fitted.seed, rows.dtype, *args), axis=0)
     generator = np.random.default_rng(stream_seed(fitted.seed, Stream.CALIBRATION))
     pit, uniform = np.full(values.shape, np.nan), generator.random(values.shape)
     statistic, pvalue = np.full((2, n_features), np.nan)
@@ -288,7 +288,7 @@ def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
     True
     """
     final, X = final_step(estimator, X, "trimmed_score", ("score_samples",))
-    given = (y,) if getattr(final, "conditional", False) else ()
-    scores = np.sort(final.score_samples(X, *given))
+    args = (y,) if getattr(final, "conditional", False) else ()
+    scores = np.sort(final.score_samples(X, *args))
     n_trimmed = min(math.ceil(TRIMMED * len(scores)), len(scores) - 1)
     return float(scores[n_trimmed:].mean())

@@ -139,16 +139,16 @@ def quality_report(
     >>> report.c2st < 0.01
     True
     """
-    given = {"real": real, "sample": sample}
+    tables = {"real": real, "sample": sample}
     if held_out is not None:
-        given["held_out"] = held_out
-    for name, rows in given.items():
+        tables["held_out"] = held_out
+    for name, rows in tables.items():
         as_narwhals(rows, name)  # refuses columns of one name
         check_is_table(rows, f"The '{name}' parameter of quality_report")
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
-    X, S, *others = (_as_numbers(name, rows, schema) for name, rows in given.items())
+    X, S, *others = (_as_numbers(name, rows, schema) for name, rows in tables.items())
     _warn_of_complete_sample(X, S, names)
     columns = range(len(names))
     nearness: tuple[float, ...] = ()
@@ -156,8 +156,8 @@ def quality_report(
         of_sample, of_held_out = _nearest_distances(X, [S, *others], is_class)
         median = float(np.median(of_held_out))
         # where many rows are equal, half of the ties count
-        share = 0.5 * ((of_sample < median).mean() + (of_sample <= median).mean())
-        nearness = float(np.median(of_sample)), median, float(share)
+        fraction = 0.5 * ((of_sample < median).mean() + (of_sample <= median).mean())
+        nearness = float(np.median(of_sample)), median, float(fraction)
     return QualityReport(
         {names[j]: _shape(X[:, j], S[:, j], is_class=bool(is_class[j])) for j in columns},
         {
@@ -188,11 +188,11 @@ def _as_numbers(name: str, rows: Any, schema: Schema) -> np.ndarray:
 
 def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Name]) -> None:
     """Warn if missing cells alone tell the real table from the sample, which has none."""
-    share = np.isnan(X).mean(axis=0)
-    if not share.any() or np.isnan(S).any():
+    fraction = np.isnan(X).mean(axis=0)
+    if not fraction.any() or np.isnan(S).any():
         return
-    most_first = np.argsort(-share, kind="stable")[:N_NAMED].tolist()
-    columns = [f"{names[j]!r} ({share[j]:.1%})" for j in most_first if share[j] > 0]
+    order = np.argsort(-fraction, kind="stable")[:N_NAMED].tolist()
+    columns = [f"{names[j]!r} ({fraction[j]:.1%})" for j in order if fraction[j] > 0]
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
         f"alone tells them apart. Hide cells of the sample as in rows of real, or compare it with "

@@ -47,7 +47,6 @@ class SkipNetwork(nn.Module):
     # columns of each time step, for an autoregressive decoder: it reads rows beside codes, and of
     # them the steps before each. None if it reads codes alone
     time_steps: list[Tensor] | None = None
-    word_dropout = 0.0  # rate at which training hides time steps from it
 
     @property
     def is_autoregressive(self) -> bool:

@@ -60,6 +60,8 @@ class PerMember(SkipNetwork):
     and rows. The word dropout is the rate at which training hides time steps from it.
     """
 
+    module: nn.Module  # its forward pass computes every member; its own weights are unused
+
     def __init__(
         self,
         n_members: int,
@@ -85,8 +87,8 @@ class PerMember(SkipNetwork):
         self._dropouts = tuple(_replace_dropout(module))
         # one per member during an iteration of training; without them nothing is dropped
         self._dropout_generators: list[torch.Generator] = []
-        # in a tuple, so that torch does not count its weights among the parameters
-        self._module = (module,)
+        # not registered: torch would count its weights among the parameters
+        object.__setattr__(self, "module", module)
         params = dict(module.named_parameters())
         # names in the module by those of the weights; frozen parameters are not trained
         self._names = {name.replace(".", "/"): name for name in names}
@@ -98,11 +100,6 @@ class PerMember(SkipNetwork):
         )
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
         self.linear = Dense(n_members, n_in, n_out)
-
-    @property
-    def module(self) -> nn.Module:
-        """The module whose forward pass computes every member; its own weights are unused."""
-        return self._module[0]
 
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Map (M, rows, n_in), and rows (M, rows, n_columns) if autoregressive, to outputs."""
@@ -134,10 +131,8 @@ class PerMember(SkipNetwork):
     def dropout(self, seeds: Sequence[int], epoch: int, side: int) -> Iterator[None]:
         """Within the block, an epoch of training, drop numbers at random, by each member's seed."""
         self._word_generators = [make_generator(seed, Stream.WORDS, epoch) for seed in seeds]
-        if self._dropouts:
-            self._dropout_generators = [
-                make_generator(seed, Stream.DROPOUT, epoch, side) for seed in seeds
-            ]
+        streams = [(seed, Stream.DROPOUT, epoch, side) for seed in seeds]
+        self._dropout_generators = [make_generator(*stream) for stream in streams]
         try:
             yield
         finally:

@@ -78,6 +78,7 @@ class AggregatedPosteriorPenalty(ELBO):
         weight = q.new_ones(1, q.shape[1]) if batch.weight is None else batch.weight
         # a batch of rows of weight 0: its term is any finite number, which has weight 0
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        normalized = weight / weight.sum(1, keepdim=True)
         values, n_rows = [], batch.n_rows or q.shape[1]
         # interleaved parts of a large batch
         n_parts = -(-q.shape[1] // max(math.isqrt(MAX_PAIRS // z.shape[1]), 1))
@@ -85,8 +86,7 @@ class AggregatedPosteriorPenalty(ELBO):
             rows = slice(first, None, n_parts)
             codes = z[:, :, rows], loc[:, rows], log_scale[:, rows]
             part = AggregatedPosterior(*codes, weight[:, rows], n_rows)
-            part_weight = (weight / weight.sum(1, keepdim=True))[:, rows].sum(1)
-            values.append(part_weight * self.divergence(part))
+            values.append(normalized[:, rows].sum(1) * self.divergence(part))
         return self.weight * torch.stack(values).sum(0)
 
     def divergence(self, q: AggregatedPosterior) -> Tensor:

@@ -26,8 +26,7 @@ from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 class _Keyboard:
     """Records whether Ctrl-C was pressed during a fit."""
 
-    def __init__(self) -> None:
-        self.was_pressed = False
+    was_pressed = False
 
     @contextmanager
     def listen(self) -> Iterator[None]:
@@ -120,14 +119,13 @@ class PrintProgress(Callback):
         """Start the clock."""
         self.line_ = ProgressLine()
         self.n_iter_ = 0
+        validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"
+        title = "Refit on all" if net.is_refit else "Training on"
+        self.title_ = f"{title} {len(net.train_)} rows{validation}:"
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print the state if it is due."""
         self.n_iter_ += 1
-        validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"
-        title = "Refit on all" if net.is_refit else "Training on"
-        # the net forgets its rows before the end
-        self.title_ = f"{title} {len(net.train_)} rows{validation}:"
         if self.line_.is_due:
             rate = self.n_iter_ / self.line_.seconds
             left = (net.n_epochs_ - len(net.history)) / rate

@@ -182,8 +182,8 @@ class Dataset:
         row_indices, weight = self.indices()[rows], None
         total_weight = self.total_weight * (len(rows) / len(self))
         if self.weight is not None:
-            every = self.sample_weight() if sample_weight is None else sample_weight
-            selected = every[rows.cpu().numpy()]
+            weights = self.sample_weight() if sample_weight is None else sample_weight
+            selected = weights[rows.cpu().numpy()]
             weight = torch.as_tensor(selected / selected.mean()).to(self.weight)
             total_weight = np.array([selected.sum()])
         loss_offset = self.loss_offset

@@ -22,8 +22,8 @@ from sklearn_vae.training.trainer import Trainer
 # Bytes that a stacked model works on in a gradient step: they fit in the last cache. Validation
 # takes a few times as many.
 WORKING_SET = 16 << 20
-# Share of a GPU's free memory that it works on instead.
-WORKING_SHARE = 1 / 16
+# Fraction of a GPU's free memory that it works on instead.
+WORKING_FRACTION = 1 / 16
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -84,11 +84,11 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
     n_first = min(train.rows_per_window or len(train), len(train))
     rows = torch.arange(n_first, device=like.device)
     along, counts = like.new_empty(len(rows)), torch.ones(len(rows), dtype=torch.double)
-    for some in rows.split(CHUNK_ROWS):
-        x, weight = train.take(some.unsqueeze(0))
-        along[some] = x[0].nan_to_num().index_select(1, inputs) @ axis
+    for chunk in rows.split(CHUNK_ROWS):
+        x, weight = train.take(chunk.unsqueeze(0))
+        along[chunk] = x[0].nan_to_num().index_select(1, inputs) @ axis
         if weight is not None:
-            counts[some.cpu()] = weight[0].cpu().double()
+            counts[chunk.cpu()] = weight[0].cpu().double()
     order = along.argsort()
     ends = counts[order.cpu()].cumsum(0)
     generator = make_generator(job.config.seed, Stream.PRIOR)
@@ -113,7 +113,7 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
         n_bytes = x.dtype.itemsize * (4 * architecture.n_products + n_values)
         max_bytes = WORKING_SET
         if device.type == "cuda":
-            max_bytes = int(WORKING_SHARE * torch.cuda.mem_get_info(device)[0])
+            max_bytes = int(WORKING_FRACTION * torch.cuda.mem_get_info(device)[0])
         # 0 bytes of a model without weights, as of a constant column
         largest = max(max_bytes // max(n_bytes, 1), 1)
         n_groups = -(-len(indices) // largest)

@@ -117,7 +117,6 @@ class Trainer(NeuralNet):
         self.inputs_ = self._gradient.impute_inputs(train)
         # the noise of a row is then that of its copies, whose number may be given as a weight
         self.ranks_ = train.ranks() if len(train) <= configs[0].batch_size else None
-        self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
         self._has_gradient_callbacks = any(
@@ -173,15 +172,15 @@ class Trainer(NeuralNet):
         self.members_ = self.members_[remaining]
         if len(remaining):
             indices = torch.as_tensor(remaining).to(self.module_.flat.device)
-            self.module_.select(indices)
-            self.optimizer_.select(indices)
-            self.scheduler_.select(indices)
-            if self.ema_ is not None:
-                self.ema_.select(indices)
+            parts: list[Any] = [self.module_, self.optimizer_, self.scheduler_, self.ema_]
+            for part in parts:
+                if part is not None:
+                    part.select(indices)
             self.train_ = self.train_.select(indices)
-            self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
-            if self.inputs_ is not None:
-                self.inputs_ = self.inputs_.select(indices)
+            self.valid_, self.inputs_ = (
+                None if rows is None else rows.select(indices)
+                for rows in (self.valid_, self.inputs_)
+            )
             self.max_loss_ = self.max_loss_[remaining]
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed

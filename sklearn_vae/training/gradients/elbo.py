@@ -99,7 +99,6 @@ class ELBOGradient:
         self.latent.forward(noise)
         self.decoder.forward()
         self._raise_to_least()
-        self.latent.kl_per_row()
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
         if batch.weight is not None:
@@ -184,15 +183,12 @@ class GaussianLatent(GaussianSample):
         super().__init__(encoder, decoder, n_draws=1)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
-    def kl_per_row(self) -> Tensor:
-        """Compute the KL divergence per dimension and row, plus 0.5: (M, l, B)."""
+    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
+        """Average the KL divergence of each dimension over rows, of this total weight: (M, l)."""
         torch.mul(self.scale, self.scale, out=self.variance)
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
-        return rows.sub_(self.log_scale)
-
-    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
-        """Average ``kl_per_row`` over rows, less 0.5: (M, l)."""
-        return torch.baddbmm(total, self.buffer, weight, beta=-0.5).squeeze(2)
+        rows.sub_(self.log_scale)  # plus 0.5: (M, l, B)
+        return torch.baddbmm(total, rows, weight, beta=-0.5).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
@@ -222,8 +218,8 @@ class MixturePriorLatent(GaussianSample):
         super().forward(noise)
         self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, 1, B)
 
-    def kl_per_row(self) -> Tensor:
-        """Compute log q(z|x) - log p(z): (M, 1, B)."""
+    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
+        """Average log q(z|x) - log p(z) over rows: (M, 1)."""
         # log p(z) is a quadratic function of z for each component
         n_latent, log_scale = self.n_latent, in_double(self.weights["log_scale"])
         self.prior_loc = in_double(self.weights["loc"])
@@ -239,12 +235,8 @@ class MixturePriorLatent(GaussianSample):
         torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, B)
         self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
         kl = self.log_noise - self.log_sum.to(self.z.dtype)
-        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
-        return self.row_kl
-
-    def kl(self, weight: Tensor, total: Tensor) -> Tensor:
-        """Average ``kl_per_row`` over rows: (M, 1)."""
-        return torch.bmm(self.row_kl, weight).squeeze(2)
+        kl.sub_(self.log_scale.sum(1, keepdim=True))
+        return torch.bmm(kl, weight).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
