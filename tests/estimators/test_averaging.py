@@ -421,7 +421,11 @@ def test_target_encodings_are_saved(monkeypatch, tmp_path):
     [
         ("classes", lambda classes: classes + 1, r"other values in column \d"),
         ("column", lambda column: 3 - column, r"other values in column \d"),
-        ("n_features", lambda n_features: n_features + 1, "of 5 columns, the table has 4"),
+        (
+            "is_real is_ordered",
+            lambda mask: np.append(mask, False),
+            "of 5 columns, the table has 4",
+        ),
         ("is_real", lambda is_real: is_real[1:], "shape"),
         ("is_real", lambda is_real: is_real | True, r"column \d, which has classes"),
     ],
@@ -429,16 +433,12 @@ def test_target_encodings_are_saved(monkeypatch, tmp_path):
 @pytest.mark.parametrize("load_file", [load, runtime.load])
 def test_trees_of_other_columns_are_refused(load_file, name, forge, message, large, tmp_path):
     """Of classes that a column does not have, or of numbers in place of classes."""
-    trees = large[0].trees_
-    if hasattr(trees, name):
-        changes = {name: forge(getattr(trees, name))}
+    trees, names = large[0].trees_, name.split()
+    if hasattr(trees, names[0]):
+        changes = {each: forge(getattr(trees, each)) for each in names}
     else:
         parts = [replace(part, **{name: forge(getattr(part, name))}) for part in trees.parts]
         changes = {"parts": tuple(parts)}
-    if name == "n_features":
-        changes |= {
-            mask: np.append(getattr(trees, mask), False) for mask in ("is_real", "is_ordered")
-        }
     with_fitted(large[0], trees_=replace(trees, **changes)).save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match=message):
