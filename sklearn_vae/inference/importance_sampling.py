@@ -182,10 +182,9 @@ class ImportanceSampler:
         for prior in proposals:
             if isinstance(prior, PriorProposal):
                 yield xp.exp(prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next((part for part in proposals if isinstance(part, NormalProposal)), None)
-        if normal is not None:
-            excess = normal.squared_distance(self.z) - self.z.shape[-1]
-            yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
+        normal = next(part for part in proposals if isinstance(part, NormalProposal))
+        excess = normal.squared_distance(self.z) - self.z.shape[-1]
+        yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
     def is_uneven(self) -> Array:
         """Mask of rows whose estimate of log p(x) is biased by more than the tolerance: (M, B).
@@ -205,8 +204,6 @@ class ImportanceSampler:
 def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
     """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
     log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
-    if len(log_densities) == 1:
-        return log_densities[0]
     return logsumexp(namespace(z).stack(log_densities), 0)
 
 
