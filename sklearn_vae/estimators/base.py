@@ -209,19 +209,13 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     def _make_jobs(
         self, X: FitRows, y: Target, sample_weight: Weights
     ) -> tuple[list[TrainingJob], RowsT]:
-        """Validate and encode the rows, and make the jobs of the first training.
-
-        Return one job per member or initialization, and rows for ``_select`` and ``_set_results``.
-        """
+        """Make the jobs of the first training, and rows for ``_select`` and ``_set_results``."""
         raise NotImplementedError
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: RowsT
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
-        """Select the members to keep; return their results and the jobs of their second training.
-
-        There is one job per result, or none at all without a second training.
-        """
+        """Select the members to keep: their results, and jobs of their second training, if any."""
         raise NotImplementedError
 
     def _set_results(
@@ -348,10 +342,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         columns: np.ndarray | None = None,
         ensure_min_samples: int = 1,
     ) -> np.ndarray:
-        """Convert rows to numbers by the schema: categories to codes, missing cells to NaN.
-
-        ``reset`` is for the rows of a first fit.
-        """
+        """Convert rows, with ``reset`` those of a first fit, to numbers: codes, NaN if missing."""
         if type(X) is not np.ndarray:
             check_is_table(X, caller_name(self))
             X = as_array(X)
