@@ -8,6 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -18,6 +19,8 @@ FEW_ROWS = 64, 1024
 MIN_REPEATS = 10
 # Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
 ROWS_PER_LABEL = 10
+# Rows that are compared to find copies, at most.
+MAX_DISTINCT_ROWS = 20_000
 # Numbers that are not the ends of a label's, and are kept.
 MAX_INNER_CODES = 256
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
@@ -112,7 +115,7 @@ class Followers(NamedTuple):
     """Columns that follow from a column of codes: each code has one label in all rows with both."""
 
     relation: ManyToOne  # code and labels, which may agree by chance
-    n_rows: np.ndarray  # (L, m), rows that have both a code and a label, by weight
+    n_rows: np.ndarray  # (L, m), rows that count as evidence and have both a code and a label
     is_number: bool  # whether codes are numbers
 
     @classmethod
@@ -127,7 +130,8 @@ class Followers(NamedTuple):
     ) -> Self:
         """Find the followers of a column of codes among the columns with indices ``labels``.
 
-        The weight (n,) is the number of times that each row counts.
+        The weight (n,) is the number of times that each row counts. Of copies of a row, one counts
+        as evidence for a label of a number.
         """
         weight = np.ones(len(X)) if weight is None else weight
         known = np.flatnonzero(~np.isnan(X[:, code]))
@@ -138,12 +142,13 @@ class Followers(NamedTuple):
             x = X[np.ix_(rows, labels)]
             values = np.fmin.reduceat(x, first)
             follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
-            if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
+            if is_number and len(rows) <= len(codes):  # nothing is repeated
                 follows &= np.array([_is_in_order(label) for label in values.T], bool)
             labels, values, x = labels[follows], values[:, follows], x[:, follows]
             if not len(labels):
                 break
-        counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+        times = _without_copies(X, rows) if is_number and len(labels) else weight[rows]
+        counts = np.add.reduceat(~np.isnan(x) * times[:, None], first)
         n_rows_of_code = np.add.reduceat(weight[rows], first)
         return cls(ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number)
 
@@ -204,6 +209,16 @@ def _is_in_order(labels: np.ndarray) -> bool:
     """Return whether equal labels are adjacent, but for NaN: (L,)."""
     known = labels[~np.isnan(labels)]
     return bool((known[1:] != known[:-1]).sum() < len(np.unique(known)))
+
+
+def _without_copies(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return 1 for rows of X and 0 for copies of other ones, and for some of very many: (n,)."""
+    some = spread_out(len(rows), MAX_DISTINCT_ROWS)
+    x = X[rows[some]]
+    _, first = np.unique(np.hstack([np.nan_to_num(x), np.isnan(x)]), axis=0, return_index=True)
+    times = np.zeros(len(rows))
+    times[some[first]] = 1
+    return times
 
 
 def _nearest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
