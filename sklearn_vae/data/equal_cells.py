@@ -1,5 +1,6 @@
 """Columns of numbers whose cells often equal those of another column, as a payment and a bill."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
@@ -93,13 +95,17 @@ class _Column(NamedTuple):
 
 
 def find_equal_cells(
-    X: np.ndarray, columns: list[int], weight: np.ndarray | None = None
+    X: np.ndarray,
+    columns: list[int],
+    weight: np.ndarray | None = None,
+    relations: Sequence[LinearRelation] = (),
 ) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
     Each has at most one partner, which comes before it and is not recorded in finer steps, such
     that the fractions of equal cells are largest [1]_. Columns are those with the indices
-    ``columns``. The weight (n,) is the number of times that each row counts.
+    ``columns``. The weight (n,) is the number of times that each row counts. Columns that are
+    derived by ``relations``, sources first, may be partners of others.
 
     References
     ----------
@@ -107,6 +113,8 @@ def find_equal_cells(
        Technical Journal 36, 1957.
     """
     weight = np.ones(len(X)) if weight is None else weight
+    sources = _sources(relations)
+    columns = [*columns, *sources]
     columns = columns if len(columns) <= MAX_COLUMNS else []
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
@@ -119,19 +127,24 @@ def find_equal_cells(
                 read[k] = _read_column(X[:, columns[k]], weight)
             fraction = _fraction_equal(read[one], read[other], weight)
             for column, partner in ((one, other), (other, one)):
-                if _has_steps_of(read[partner].step, read[column].step):
+                is_free = columns[column] not in {*sources, *sources.get(columns[partner], ())}
+                if is_free and _has_steps_of(read[partner].step, read[column].step):
                     fractions[partner, column] = fraction
-    # a spanning forest of the largest fractions, from columns of the largest steps and many values
+    # a spanning forest of the largest fractions, from columns of the largest steps and many values;
+    # derived partners and their sources come first, so that nothing goes in a circle
+    derived = {j: some for j, some in sources.items() if fractions[columns.index(j)].any()}
+    first = derived.keys() | {j for some in derived.values() for j in some}
     found: list[EqualCells] = []
-    reached: list[int] = []
-    free = sorted(read, key=lambda k: (-read[k].step, -read[k].n_unique, k))
+    order = sorted(read, key=lambda k: (-read[k].step, -read[k].n_unique, k))
+    reached = [k for k in order if columns[k] in first]
+    free = [k for k in order if columns[k] not in first]
     while free:
         links = fractions[np.ix_(reached, free)]
         if not links.any():
             reached.append(free.pop(0))
             continue
-        first, second = divmod(int(links.argmax()), len(free))
-        one, other = reached[first], free.pop(second)
+        row, second = divmod(int(links.argmax()), len(free))
+        one, other = reached[row], free.pop(second)
         (a, common, _, step), b = read[other], read[one].values
         is_rare, is_equal = ~np.isin(a, common), a == b
         # one row more is not equal
@@ -141,6 +154,15 @@ def find_equal_cells(
         found.append(EqualCells(columns[other], columns[one], fraction, bounds, step, common))
         reached.append(other)
     return found
+
+
+def _sources(relations: Sequence[LinearRelation]) -> dict[int, set[int]]:
+    """Columns that each derived one follows from, through others as well."""
+    sources: dict[int, set[int]] = {}
+    for relation in relations:
+        own = set(relation.sources.tolist())
+        sources[relation.derived] = own.union(*(sources.get(j, set()) for j in own))
+    return sources
 
 
 def _read_column(x: np.ndarray, weight: np.ndarray) -> _Column:

@@ -65,7 +65,7 @@ def fit_encoder(
     linear = find_linear_relations(X, numbers, sample_weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in some if j not in derived] for some in (free, numbers))
-    equal_cells = find_equal_cells(X, numbers, sample_weight)
+    equal_cells = find_equal_cells(X, numbers, sample_weight, linear)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns = []
     for j, requested in enumerate(requests):

@@ -233,6 +233,8 @@ class TableEncoder:
         grow without bound. A missing partner gets the column's value as often as both are equal:
         otherwise all columns without their partners would count as unequal.
         """
+        if self.equal_cells and self.linear_relations:
+            X = self._fill_derived(X)
         for equal in self.equal_cells[::-1]:
             X = equal.fill_partner(X, generator)
         noisy = X
@@ -244,16 +246,17 @@ class TableEncoder:
                 noisy[:, group.indices] = dequantized
         if noisy is X:
             return X
-        for equal in self.equal_cells:
-            rows = equal.holds(X)
-            noisy[rows, equal.column] = noisy[rows, equal.partner]
-        for relation in self.linear_relations:
-            relation.decode(noisy, rounds=False, rows=relation.agrees(X))
+        for _ in range(2):  # partners may be derived
+            for equal in self.equal_cells:
+                rows = equal.holds(X)
+                noisy[rows, equal.column] = noisy[rows, equal.partner]
+            for relation in self.linear_relations:
+                relation.decode(noisy, rounds=False, rows=relation.agrees(X))
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
-        rows, X = X, self._encode_derived(X)
+        rows, X, _ = self._resolve(X) if self.derivations else (X, X, None)
         encoded = [
             group.encode(group.replace_unseen(group.take(X), allows_missing=self.allows_missing))
             for group in self.groups
@@ -374,6 +377,8 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(X)
         if self.equal_cells:
+            for relation in self.linear_relations:  # partners may be derived
+                relation.decode(X, rounds=is_sample)
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
             relation.decode(X, rounds=is_sample)
@@ -452,7 +457,8 @@ class TableEncoder:
         Rows X are decoded from ``values``; of their means, cells are replaced in part. Values
         ``observed`` (n, n_features) are given, NaN where none is.
         """
-        observed = np.full_like(X, np.nan) if observed is None else observed.copy()
+        nothing = np.full_like(X, np.nan)
+        observed = nothing if observed is None else self._fill_derived(observed).copy()
         pairs = [
             (equal, values[:, masses[-1]].clip(0, 1))
             for equal, masses in zip(self.equal_cells, self._inputs_of_masses(), strict=True)
@@ -480,7 +486,7 @@ class TableEncoder:
         """
         rows, log_det = X, np.zeros(len(X))
         if self.derivations:
-            _, X, log_det = self._resolve(X)
+            rows, X, log_det = self._resolve(X)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)
