@@ -54,8 +54,12 @@ def find_linear_relations(
     weight = np.ones(len(X)) if weight is None else weight
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
-    for is_log in (False, True):
-        search = _Search(X, columns, weight, found, is_log=is_log)
+    with_zeros = [j for j in columns if np.nanmin(X[:, j]) >= 0]
+    with_zeros = [j for j in with_zeros if (X[:, j] == 0).sum() <= MAX_MISSING * n_known[j]]
+    has_zeros = any((X[:, j] == 0).any() for j in with_zeros)
+    searches = [(columns, False, False), (columns, True, False), (with_zeros, True, True)]
+    for some, is_log, skips_zeros in searches[: 2 + has_zeros]:
+        search = _Search(X, some, weight, found, is_log=is_log, skips_zeros=skips_zeros)
         for k in search.in_order():
             relation = search.relation_with(k) if search.is_near(k) else None
             if relation is None:
@@ -79,11 +83,13 @@ class _Search:
         found: list[LinearRelation],
         *,
         is_log: bool,
+        skips_zeros: bool,
     ):
-        complete = [
-            rows.start + np.flatnonzero(~np.isnan(X[rows][:, columns]).any(axis=1))
-            for rows in small_batches(X)
-        ]
+        complete = []
+        for batch in small_batches(X):
+            x = X[batch][:, columns]
+            is_known = x > 0 if skips_zeros else ~np.isnan(x)
+            complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows), MAX_ROWS)]
         _, first = np.unique(X[np.ix_(rows, columns)], axis=0, return_index=True)
