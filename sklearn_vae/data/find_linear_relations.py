@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,8 @@ RELATIVE_WIDTH = 2.0**-18
 MAX_ERROR = 0.125
 # Fraction of missing values of a column in a relation, at most.
 MAX_MISSING = 0.5
+# Fractions of zeros in factors up to which products are looked for, one after the other.
+MOST_ZEROS = 0.0, 0.5, 0.9
 # Rows in which a relation is of no use, as two of its columns are missing, at most.
 MAX_LOST = 0.05
 # Surprise of missing parts that are all 0, in nats, above which a total does not count them.
@@ -54,11 +57,12 @@ def find_linear_relations(
     weight = np.ones(len(X)) if weight is None else weight
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
-    with_zeros = [j for j in columns if np.nanmin(X[:, j]) >= 0]
-    with_zeros = [j for j in with_zeros if (X[:, j] == 0).sum() <= MAX_MISSING * n_known[j]]
-    has_zeros = any((X[:, j] == 0).any() for j in with_zeros)
-    searches = [(columns, False, False), (columns, True, False), (with_zeros, True, True)]
-    for some, is_log, skips_zeros in searches[: 2 + has_zeros]:
+    zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
+    searches = [(columns, False, False), (columns, True, False)]
+    for low, high in pairwise(MOST_ZEROS):  # a column of many zeros hides relations of others
+        if any(low < share <= high for share in zeros.values()):
+            searches.append(([j for j in zeros if zeros[j] <= high], True, True))
+    for some, is_log, skips_zeros in searches:
         search = _Search(X, some, weight, found, is_log=is_log, skips_zeros=skips_zeros)
         for k in search.in_order():
             relation = search.relation_with(k) if search.is_near(k) else None

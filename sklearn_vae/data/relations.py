@@ -183,6 +183,8 @@ def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> flo
     known = n_rows > 0
     _, index = np.unique(values[known], return_inverse=True)
     totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
+    if is_number and known.any():
+        repeats[repeats.argmax()] = 0  # that 0 alone has one label says nothing of other numbers
     evidence = float(repeats @ np.log(totals.sum() / totals)[index])
     if is_number:
         n_same = (index[1:] == index[:-1]).sum()
