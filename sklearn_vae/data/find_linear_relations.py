@@ -299,7 +299,13 @@ class _Search:
         return True
 
     def _is_useful(self, relation: LinearRelation) -> bool:
-        """Return whether derived values keep to the column's sign, and few known ones are lost."""
+        """Return whether derived values keep to the column's sign, and few known ones are lost.
+
+        They do so if all values of the sources may come together, or if the other sign is so far
+        off that a normal distribution has less than one row of it.
+        """
+        from scipy.special import ndtr
+
         X = self.X[:, relation.columns]
         low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
         corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
@@ -307,12 +313,12 @@ class _Search:
         keeps_sign = (low[-1] < 0 or least > -relation.width) and (
             high[-1] > 0 or most < relation.width
         )
+        is_far = len(X) * ndtr(-abs(np.nanmean(X[:, -1])) / relation.scale) < 1
         missing = np.isnan(X)
         is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
         has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
-        return (
-            (keeps_sign or relation.is_log) and has_few_lost and not self._skips(relation, missing)
-        )
+        may_follow = keeps_sign or is_far or relation.is_log
+        return may_follow and has_few_lost and not self._skips(relation, missing)
 
     def _skips(self, relation: LinearRelation, missing: np.ndarray) -> bool:
         """Return whether a total leaves missing parts out: all would follow as 0, a rare value.

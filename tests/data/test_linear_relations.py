@@ -120,6 +120,20 @@ def test_products_with_zeros(model):
     assert filled[5, 1] == 0
 
 
+def test_a_balance_far_above_zero():
+    """It would be negative only if the least of one part met the most of another."""
+    rng = np.random.default_rng(0)
+    before = rng.normal(1000, 300, 300).clip(200).round(2)
+    paid_in = np.exp(rng.normal(5, 1, 300)).round(2)
+    paid_out = (paid_in * rng.random(300)).round(2)
+    X = np.column_stack([before, paid_in, paid_out, (before + paid_in - paid_out).round(2)])
+    sample = fit(VAETransformer, X).sample(1000, random_state=0)
+
+    assert derived(X) == {3: {0: 1, 1: 1, 2: -1}}
+    np.testing.assert_allclose(sample[:, :3] @ [1, 1, -1], sample[:, 3], atol=1e-9)
+    assert (sample[:, 3] < 0).mean() < 0.005
+
+
 def test_two_totals_of_the_same_parts():
     """Each is derived, the sources of the one before the others."""
     a, b, c = np.random.default_rng(0).normal(size=(3, 200))
