@@ -313,7 +313,7 @@ class _Search:
         keeps_sign = (low[-1] < 0 or least > -relation.width) and (
             high[-1] > 0 or most < relation.width
         )
-        is_far = len(X) * ndtr(-abs(np.nanmean(X[:, -1])) / relation.scale) < 1
+        is_far = self.weight.sum() * ndtr(-abs(np.nanmean(X[:, -1])) / relation.scale) < 1
         missing = np.isnan(X)
         is_lost = ~missing[:, -1] & (missing.sum(axis=1) > 1)
         has_few_lost = self.weight @ is_lost <= MAX_LOST * self.weight.sum()
