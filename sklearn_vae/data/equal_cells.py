@@ -1,11 +1,13 @@
 """Columns of numbers whose cells often equal those of another column, as a payment and a bill."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
@@ -82,12 +84,18 @@ class EqualCells:
         return np.where(probability == 1, other, mean)
 
 
-def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> list[EqualCells]:
+def find_equal_cells(
+    X: np.ndarray,
+    columns: list[int],
+    weight: np.ndarray,
+    relations: Sequence[LinearRelation] = (),
+) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 
     Each has at most one partner, which comes before it and is not recorded in finer steps, such
     that the fractions of equal cells are largest [1]_. Columns are those with the indices
-    ``columns``. The weight (n,) is the number of times that each row counts.
+    ``columns``. The weight (n,) is the number of times that each row counts. Columns that are
+    derived by ``relations``, sources first, may be partners of others.
 
     References
     ----------
@@ -97,6 +105,8 @@ def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> l
     from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
     from sklearn_vae.data.training_column import TrainingColumn
 
+    sources = _sources(relations)
+    columns = [*columns, *sources]
     columns = columns if len(columns) <= MAX_COLUMNS else []
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
@@ -112,19 +122,25 @@ def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> l
             cells = X[:, columns[one]], X[:, columns[other]]
             fraction = _fraction_equal(*cells, np.append(common[one], common[other]), weight)
             for column, partner in ((one, other), (other, one)):
-                if _has_steps_of(read[partner].step, read[column].step):
+                is_free = columns[column] not in {*sources, *sources.get(columns[partner], ())}
+                if is_free and _has_steps_of(read[partner].step, read[column].step):
                     fractions[partner, column] = fraction
-    # a spanning forest of the largest fractions, from columns of the largest steps and many values
+    # a spanning forest of the largest fractions, from columns of the largest steps and many values;
+    # derived partners and their sources come first, so that nothing goes in a circle
+    partners = [j for j, row in zip(columns, fractions, strict=True) if row.any()]
+    derived = [j for j in partners if j in sources]
+    first = {*derived}.union(*(sources[j] for j in derived))
     found: list[EqualCells] = []
-    reached: list[int] = []
-    free = sorted(read, key=lambda k: (-read[k].step, -len(read[k].values), k))
+    order = sorted(read, key=lambda k: (-read[k].step, -len(read[k].values), k))
+    reached = [k for k in order if columns[k] in first]
+    free = [k for k in order if columns[k] not in first]
     while free:
         links = fractions[np.ix_(reached, free)]
         if not links.any():
             reached.append(free.pop(0))
             continue
-        first, second = divmod(int(links.argmax()), len(free))
-        one, other = reached[first], free.pop(second)
+        row, second = divmod(int(links.argmax()), len(free))
+        one, other = reached[row], free.pop(second)
         a, b = X[:, columns[other]], X[:, columns[one]]
         is_rare, is_equal = ~np.isin(a, common[other]), a == b
         # one row more is not equal
@@ -135,6 +151,15 @@ def find_equal_cells(X: np.ndarray, columns: list[int], weight: np.ndarray) -> l
         found.append(EqualCells(columns[other], columns[one], fraction, bounds, *units))
         reached.append(other)
     return found
+
+
+def _sources(relations: Sequence[LinearRelation]) -> dict[int, set[int]]:
+    """Columns that each derived one follows from, through others as well."""
+    sources: dict[int, set[int]] = {}
+    for relation in relations:
+        direct = set(relation.sources.tolist())
+        sources[relation.derived] = direct.union(*(sources.get(j, set()) for j in direct))
+    return sources
 
 
 def _fraction_equal(a: np.ndarray, b: np.ndarray, common: np.ndarray, weight: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,8 @@ RELATIVE_WIDTH = 2.0**-18
 MAX_ERROR = 0.125
 # Fraction of missing values of a column in a relation, at most.
 MAX_MISSING = 0.5
+# Fractions of zeros in factors up to which products are looked for, one after the other.
+MOST_ZEROS = 0.0, 0.5, 0.9
 # Rows in which a relation is of no use, as two of its columns are missing, at most.
 MAX_LOST = 0.05
 # Surprise of missing parts that are all 0, in nats, above which a total does not count them.
@@ -53,8 +56,13 @@ def find_linear_relations(
         return found
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
-    for is_log in (False, True):
-        search = _Search(X, columns, weight, found, is_log=is_log)
+    zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
+    searches = [(columns, False, False), (columns, True, False)]
+    for low, high in pairwise(MOST_ZEROS):  # a column of many zeros hides relations of others
+        if any(low < fraction <= high for fraction in zeros.values()):
+            searches.append(([j for j in zeros if zeros[j] <= high], True, True))
+    for indices, is_log, skips_zeros in searches:
+        search = _Search(X, indices, weight, found, is_log=is_log, skips_zeros=skips_zeros)
         for k in search.in_order():
             relation = search.relation_with(k) if search.is_near(k) else None
             if relation is None:
@@ -78,11 +86,13 @@ class _Search:
         found: list[LinearRelation],
         *,
         is_log: bool,
+        skips_zeros: bool,
     ):
-        complete = [
-            rows.start + np.flatnonzero(~np.isnan(X[rows][:, columns]).any(axis=1))
-            for rows in small_batches(X)
-        ]
+        complete = []
+        for batch in small_batches(X):
+            x = X[batch][:, columns]
+            is_known = x > 0 if skips_zeros else ~np.isnan(x)
+            complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows), MAX_ROWS)]
         _, first = np.unique(X[np.ix_(rows, columns)], axis=0, return_index=True)
@@ -284,9 +294,13 @@ class _Search:
     def _is_useful(self, relation: LinearRelation) -> bool:
         """Return whether derived values keep to the column's sign, and tell missing sources.
 
-        They do not where a second column is missing in many rows, nor where a total leaves missing
-        parts out: all would follow as 0, a rare value.
+        They keep to it if all values of the sources may come together, or if the other sign is so
+        far off that a normal distribution has less than one row of it. They do not tell where a
+        second column is missing in many rows, nor where a total leaves missing parts out: all would
+        follow as 0, a rare value.
         """
+        from scipy.special import ndtr
+
         X = self.X[:, relation.columns]
         low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
         corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
@@ -294,11 +308,12 @@ class _Search:
         keeps_sign = (low[-1] < 0 or least > -relation.width) and (
             high[-1] > 0 or most < relation.width
         )
+        is_far = self.weight.sum() * ndtr(-abs(np.nanmean(X[:, -1])) / relation.scale) < 1
         missing = np.isnan(X)
         n_missing, parts = missing.sum(axis=1), missing[:, :-1]
         is_lost = (n_missing > 1) & ~missing[:, -1]
         has_many_lost = self.weight @ is_lost > MAX_LOST * self.weight.sum()
-        if not (keeps_sign or relation.is_log) or has_many_lost:
+        if not (keeps_sign or is_far or relation.is_log) or has_many_lost:
             return False
         rows = np.flatnonzero((n_missing == 1) & ~missing[:, -1])
         n_zeros = (X[:, :-1] == 0).sum(axis=0)

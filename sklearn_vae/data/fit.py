@@ -21,6 +21,7 @@ from sklearn_vae.data.relations import (
     find_followers,
     find_many_to_one,
     find_one_to_one,
+    first_of_copies,
 )
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import TrainingColumn
@@ -61,7 +62,7 @@ def fit_encoder(
     linear = find_linear_relations(X, numbers, weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in columns if j not in derived] for columns in (free, numbers))
-    equal_cells = find_equal_cells(X, numbers, weight)
+    equal_cells = find_equal_cells(X, numbers, weight, linear)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns = []
     for j, requested in enumerate(requests):
@@ -176,8 +177,9 @@ def _relations(
     if 0 < len(numbers) <= MAX_COLUMNS:
         max_labels = weight.sum() / ROWS_PER_LABEL
         has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
+        is_first = first_of_copies(X)
         followers += [
-            find_followers(X, j, labels[has_few & (labels != j)], weight, is_number=True)
+            find_followers(X, j, labels[has_few & (labels != j)], weight, is_first)
             for j in numbers.tolist()
         ]
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))

@@ -103,7 +103,8 @@ class LinearRelation:
         """Largest rounding error of derived values: (n, d) -> (n,)."""
         largest = np.abs(self._link(X, self.sources)) @ np.abs(self.coefficients)
         if self.is_log:
-            largest = (1 + largest) * self.predict(X)
+            predicted = self.predict(X)
+            largest = np.where(predicted == 0, 0, (1 + largest) * predicted)
         return 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
 
     def decode(
@@ -162,8 +163,10 @@ class LinearRelation:
             if not len(rows):
                 continue
             X[rows, source] = 1 if self.is_log else 0
+            rest = self.predict(X[rows])
             X[rows, source] = exact = self._inverse_link(self._gap(X[rows]) / self.coefficients[k])
             slope = self._slopes(X[rows])[:, k]
+            slope = np.where(slope > 0, slope, np.where(rest > 0, rest, 1))  # also of a zero
             error = self._doubt(X, doubt, rows) + doubt[rows, self.derived]
             margin = (error + 0.5 * self.width) / slope
             X[rows, source] = values = round_values(X[rows])[:, source]
@@ -172,9 +175,10 @@ class LinearRelation:
             X[rows, source] = values = np.where(np.abs(inside - exact) <= margin, inside, values)
             agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
-            doubt[rows, source] = np.abs(values - exact) + margin
-            codes[rows] = ~agrees
-            log_p[rows] -= np.where(agrees, np.log(slope), 0.0)
+            doubt[rows, source] = np.where(agrees, np.abs(values - exact) + margin, 0)
+            is_any = np.isnan(exact) & self.is_log  # a product is 0 as another factor is
+            codes[rows] = ~(agrees | is_any)
+            log_p[rows] -= np.where(agrees, np.log(slope), is_any * log_step)
 
     def _doubt(self, X: np.ndarray, doubt: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Largest error of derived values in some rows, by that of their sources: (m,)."""

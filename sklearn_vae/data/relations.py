@@ -8,6 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
+from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -18,6 +19,8 @@ FEW_ROWS = 64, 1024
 MIN_REPEATS = 10
 # Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
 ROWS_PER_LABEL = 10
+# Rows that are compared to find copies, at most.
+MAX_DISTINCT_ROWS = 20_000
 # Numbers that are not the ends of a label's, and are kept.
 MAX_INNER_CODES = 256
 
@@ -106,17 +109,22 @@ class ManyToOne:
         return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
 
-# Labels that follow from codes, by chance or not; the rows that have both a code and a label, by
-# weight (L, m); and whether codes are numbers.
+# Labels that follow from codes, by chance or not; the rows that are evidence of each code and label
+# (L, m); and whether codes are numbers.
 Followers = tuple[ManyToOne, np.ndarray, bool]
 
 
 def find_followers(
-    X: np.ndarray, code: int, labels: np.ndarray, weight: np.ndarray, *, is_number: bool = False
+    X: np.ndarray,
+    code: int,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    is_first: np.ndarray | None = None,
 ) -> Followers:
     """Find columns of which each code has one label in all rows with both.
 
-    They are among those with the indices ``labels``. The weight (n,) counts copies of rows.
+    They are among those with the indices ``labels``. The weight (n,) counts copies of rows. Codes
+    are numbers if ``is_first`` (n,) of ``first_of_copies`` is passed: those rows are the evidence.
     """
     known = np.flatnonzero(~np.isnan(X[:, code]))
     for n_rows in (*FEW_ROWS, len(X)):
@@ -126,14 +134,25 @@ def find_followers(
         x = X[np.ix_(rows, labels)]
         values = np.fmin.reduceat(x, first)
         follows = ~(values < np.fmax.reduceat(x, first)).any(axis=0)
-        if is_number and weight[rows].sum() <= len(codes):  # nothing is repeated
+        if is_first is not None and len(rows) <= len(codes):  # nothing is repeated
             follows &= np.array([_is_in_order(label) for label in values.T], bool)
         labels, values, x = labels[follows], values[:, follows], x[:, follows]
         if not len(labels):
             break
-    counts = np.add.reduceat(~np.isnan(x) * weight[rows, None], first)
+    times = weight if is_first is None else is_first
+    counts = np.add.reduceat(~np.isnan(x) * times[rows, None], first)
     n_rows_of_code = np.add.reduceat(weight[rows], first)
-    return ManyToOne(code, labels, codes, values, n_rows_of_code), counts, is_number
+    relation = ManyToOne(code, labels, codes, values, n_rows_of_code)
+    return relation, counts, is_first is not None
+
+
+def first_of_copies(X: np.ndarray) -> np.ndarray:
+    """Return 1 for rows that are no copies of others, of very many for some, else 0: (n,)."""
+    chosen = spread_out(len(X), MAX_DISTINCT_ROWS)
+    _, first = np.unique(np.nan_to_num(X[chosen], nan=np.inf), axis=0, return_index=True)
+    is_first = np.zeros(len(X))
+    is_first[chosen[first]] = 1
+    return is_first
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:
@@ -169,6 +188,8 @@ def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tup
     known = n_rows > 0
     _, index = np.unique(values[known], return_inverse=True)
     totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
+    if is_number and known.any():
+        repeats[repeats.argmax()] = 0  # that 0 alone has one label says nothing of other numbers
     by_repeats = float(repeats @ np.log(totals.sum() / totals)[index])
     if not is_number:
         return 0.0, by_repeats

@@ -217,6 +217,8 @@ class TableEncoder:
         grow without bound. A missing partner gets the column's value as often as both are equal:
         otherwise all columns without their partners would count as unequal.
         """
+        if self.equal_cells and self.linear_relations:
+            X = self._fill_derived(X)
         for equal in self.equal_cells[::-1]:
             X = equal.fill_partner(X, generator)
         noisy = X
@@ -228,16 +230,17 @@ class TableEncoder:
                 noisy[:, group.indices] = dequantized
         if noisy is X:
             return X
-        for equal in self.equal_cells:
-            rows = equal.holds(X)
-            noisy[rows, equal.column] = noisy[rows, equal.partner]
-        for relation in self.linear_relations:
-            relation.decode(noisy, rounds=False, rows=relation.agrees(X))
+        for _ in range(2):  # partners may be derived
+            for equal in self.equal_cells:
+                rows = equal.holds(X)
+                noisy[rows, equal.column] = noisy[rows, equal.partner]
+            for relation in self.linear_relations:
+                relation.decode(noisy, rounds=False, rows=relation.agrees(X))
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
-        _, filled, _ = self._resolve(X)
+        rows, filled, _ = self._resolve(X)
         encoded = [
             group.encode(group.replace_unseen(group.take(filled), self.allows_missing))
             for group in self.groups
@@ -250,9 +253,9 @@ class TableEncoder:
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
         for equal, masses in self._inputs_of_masses():
-            rows = np.flatnonzero(equal.holds(X))
-            values[np.ix_(rows, masses)] = 0
-            values[rows, masses[-1]] = 1
+            is_equal = equal.holds(rows)
+            values[np.ix_(is_equal, masses)] = 0
+            values[is_equal, masses[-1]] = 1
         return values
 
     def fill_missing(
@@ -357,6 +360,8 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(X)
         if self.equal_cells:
+            for relation in self.linear_relations:  # partners may be derived
+                relation.decode(X, rounds=is_sample)
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
             relation.decode(X, rounds=is_sample)
@@ -426,7 +431,8 @@ class TableEncoder:
         Rows X are decoded from ``values``; of their means, cells are replaced in part. Values
         ``observed`` (n, n_features) are given, NaN where none is.
         """
-        observed = np.full_like(X, np.nan) if observed is None else observed.copy()
+        nothing = np.full_like(X, np.nan)
+        observed = nothing if observed is None else self._fill_derived(observed).copy()
         inputs = self._inputs_of_masses()
         pairs = [(equal, values[:, masses[-1]].clip(0, 1)) for equal, masses in inputs]
         for equal, p in pairs[::-1]:
@@ -450,7 +456,7 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        rows, (_, X, log_det) = X, self._resolve(X)
+        rows, X, log_det = self._resolve(X)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)

@@ -86,7 +86,7 @@ def k_means(
     key = (x * generator.standard_normal(x.shape[1])).sum(axis=1)
     _, first, row = np.unique(key, return_index=True, return_inverse=True)
     total = np.bincount(row, weight)
-    n_distinct = min(n_clusters, np.count_nonzero(total))
+    n_distinct = min(n_clusters, int(np.count_nonzero(total)))
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of rows that differ by rounding only
         kmeans = KMeans(n_distinct, n_init=n_init, tol=tol, random_state=generator)

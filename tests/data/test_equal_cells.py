@@ -219,3 +219,37 @@ def test_a_common_value_says_nothing_about_a_missing_partner(make):
 
     assert np.isin(0, equal.common)
     assert np.isin(drawn, equal.bounds).mean() < 0.01
+
+
+def orders(decimals=2):
+    """What was paid for an order, its amount, price and pieces, and the payment in cents."""
+    rng = np.random.default_rng(0)
+    price, pieces = np.exp(rng.normal(3, 0.5, 600)).round(decimals), 1 + rng.poisson(2, 600)
+    amount = (price * pieces).round(decimals)
+    paid = np.where(rng.random(600) < 0.5, amount, (amount * rng.random(600)).round(decimals))
+    return np.column_stack([paid, amount, price, pieces, (100 * paid).round()])
+
+
+@pytest.mark.parametrize("make", [density, transformer])
+def test_cells_that_equal_a_derived_number(make):
+    """As a payment and an amount that is the product of price and pieces."""
+    X = orders()
+    holed = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
+    model = make().fit(X)
+    imputed = model.impute(holed, 1, random_state=0).reshape(X.shape)
+    for rows in model.sample(2000, random_state=0), imputed:
+        assert abs(share_of(rows, 0, 1) - share_of(X, 0, 1)) < 0.06
+        assert (np.abs(rows[:, 2] * rows[:, 3] - rows[:, 1]) < 0.0051).all()
+        assert (np.abs(100 * rows[:, 0] - rows[:, 4]) < 1e-6).all()
+
+
+def test_densities_of_cells_that_equal_a_derived_number_sum_to_one():
+    X = orders(decimals=0)[:, :4]
+    model = transformer().fit(X)
+    for row in X[:2]:
+        rows = np.tile(row, (2 * int(row[1]) + 200, 1))
+        rows[:, 0] = np.arange(len(rows)) - 100
+        p = np.exp(model.score_samples(rows, columns=[0], given=[1, 2, 3]))
+
+        assert p[rows[:, 0] == row[1]] > 0.3
+        assert abs(p.sum() - 1) < 0.04

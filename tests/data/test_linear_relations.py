@@ -96,6 +96,44 @@ def test_products_and_changes_of_units_are_found():
     assert amount.intercept == 0
 
 
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_products_with_zeros(model):
+    """As of an order of no pieces: the product is 0, which tells nothing of the price."""
+    rng = np.random.default_rng(0)
+    price, pieces = np.exp(rng.normal(3, 0.5, 300)).round(2), rng.poisson(1.5, 300)
+    X = np.column_stack([price, pieces, (price * pieces).round(2), rng.normal(size=300)])
+    fitted = fit(model, X)
+    assert derived(X) == {2: {0: 1, 1: 1}}
+    sample = fitted.sample(500, random_state=0)
+    assert (np.abs(sample[:, 0] * sample[:, 1] - sample[:, 2]) < 0.0051).all()
+    assert 0.1 < (sample[:, 2] == 0).mean() < 0.4
+
+    nan = np.nan
+    rows = [[3.5, 2, 7], [3.5, 0, 0], [nan, 0, 0], [nan, 0, nan], [3.5, 0, 1], [3.5, nan, 0]]
+    rows = np.column_stack([rows, np.zeros(len(rows))])
+    scores, filled = fitted.score_samples(rows), fitted.impute(rows)
+    assert scores[2] == pytest.approx(scores[3] - np.log(0.01), abs=0.01)
+    assert scores[4] < scores[:3].min() - 8
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(filled[2:4, 1:3], 0)
+    assert (filled[2:4, 0] > 5).all()
+    assert filled[5, 1] == 0
+
+
+def test_a_balance_far_above_zero():
+    """It would be negative only if the least of one part met the most of another."""
+    rng = np.random.default_rng(0)
+    before = rng.normal(1000, 300, 300).clip(200).round(2)
+    paid_in = np.exp(rng.normal(5, 1, 300)).round(2)
+    paid_out = (paid_in * rng.random(300)).round(2)
+    X = np.column_stack([before, paid_in, paid_out, (before + paid_in - paid_out).round(2)])
+    sample = fit(VAETransformer, X).sample(1000, random_state=0)
+
+    assert derived(X) == {3: {0: 1, 1: 1, 2: -1}}
+    np.testing.assert_allclose(sample[:, :3] @ [1, 1, -1], sample[:, 3], atol=1e-9)
+    assert (sample[:, 3] < 0).mean() < 0.005
+
+
 def test_two_totals_of_the_same_parts():
     """Each is derived, the sources of the one before the others."""
     a, b, c = np.random.default_rng(0).normal(size=(3, 200))

@@ -187,6 +187,36 @@ def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise):
         assert transformer().fit(table).columns_.many_to_one == []
 
 
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_copies_of_rows_are_no_evidence(is_weighted):
+    """As of a class that was sampled more often: nothing follows from a number of its rows."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    table = pd.DataFrame(
+        {"x": x, "pay": np.exp(8 + x).round(2), "label": x + rng.normal(size=200) > 0}
+    )
+    times = np.where(table["label"], 9, 1)
+    if is_weighted:
+        model = transformer().fit(table, sample_weight=times)
+    else:
+        model = transformer().fit(table.loc[table.index.repeat(times)])
+    share = model.sample(1000, random_state=0)["label"].mean()
+
+    assert model.columns_.many_to_one == []
+    assert share == pytest.approx(np.average(table["label"], weights=times), abs=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_number_with_a_label_of_its_own_is_no_evidence(seed):
+    """As an amount of 0, which is paid by nothing: others are paid in any way."""
+    rng = np.random.default_rng(seed)
+    amount = np.where(rng.random(100) < 0.3, 0, np.exp(rng.normal(3, 1, 100)))
+    paid_by = np.where(amount == 0, "nothing", rng.choice(["card", "cash", "bill"], 100))
+    table = pd.DataFrame({"amount": amount, "paid_by": paid_by, "age": rng.normal(size=100)})
+
+    assert transformer().fit(table).columns_.many_to_one == []
+
+
 def test_saved_labels(fitted, tmp_path):
     """A file has them, and the numpy runtime uses them."""
     model, table, labels = fitted
