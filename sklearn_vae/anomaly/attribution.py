@@ -148,10 +148,10 @@ def largest_cells(
 def describe(name: Name, value: object, expected: object, p_value: float) -> str:
     """Describe an anomalous cell, and how rare its row is, to a reader of the table."""
     column = name if isinstance(name, str) else f"Column {name}"
-    found, usual = format_value(value), format_value(expected)
-    cell = f"{column} is {found}, where the rest of the row suggests {usual}."
-    if found == usual:
-        cell = f"{column} is {found}, as expected, but the row as a whole is unusual."
+    text, expected_text = format_value(value), format_value(expected)
+    cell = f"{column} is {text}, where the rest of the row suggests {expected_text}."
+    if text == expected_text:
+        cell = f"{column} is {text}, as expected, but the row as a whole is unusual."
     if p_value > OFTEN:
         return f"{cell} {p_value:.0%} of the rows are as unusual."
     return f"{cell} About 1 in {round(1 / p_value):,} rows is as unusual."

@@ -130,7 +130,7 @@ def find_equal_cells(
     partners = [j for j, row in zip(columns, fractions, strict=True) if row.any()]
     derived = [j for j in partners if j in sources]
     first = {*derived}.union(*(sources[j] for j in derived))
-    found: list[EqualCells] = []
+    equal_cells: list[EqualCells] = []
     order = sorted(read, key=lambda k: (-read[k].step, -len(read[k].values), k))
     reached = [k for k in order if columns[k] in first]
     free = [k for k in order if columns[k] not in first]
@@ -148,9 +148,9 @@ def find_equal_cells(
         fraction = float(weight[is_equal & is_rare].sum() / n_rows)
         bounds = np.array([a[is_equal].min(), a[is_equal].max()], dtype=np.float64)
         units = read[other].step, common[other]
-        found.append(EqualCells(columns[other], columns[one], fraction, bounds, *units))
+        equal_cells.append(EqualCells(columns[other], columns[one], fraction, bounds, *units))
         reached.append(other)
-    return found
+    return equal_cells
 
 
 def _sources(relations: Sequence[LinearRelation]) -> dict[int, set[int]]:

@@ -51,9 +51,9 @@ def find_linear_relations(
     samples keep to its bounds; of several, the one that varies most: a total, not a part. The
     weight (n,) is the number of times that each row counts.
     """
-    found: list[LinearRelation] = []
+    relations: list[LinearRelation] = []
     if not 1 < len(columns) <= MAX_COLUMNS:
-        return found
+        return relations
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
     zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
@@ -62,14 +62,14 @@ def find_linear_relations(
         if any(low < fraction <= high for fraction in zeros.values()):
             searches.append(([j for j in zeros if zeros[j] <= high], True, True))
     for indices, is_log, skips_zeros in searches:
-        search = _Search(X, indices, weight, found, is_log=is_log, skips_zeros=skips_zeros)
+        search = _Search(X, indices, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
         for k in search.in_order():
             relation = search.relation_with(k) if search.is_near(k) else None
             if relation is None:
                 search.add(k)
             else:
-                found.append(relation)
-    return _sources_first(found) or []
+                relations.append(relation)
+    return _sources_first(relations) or []
 
 
 class _Search:
@@ -83,7 +83,7 @@ class _Search:
         X: np.ndarray,
         columns: list[int],
         weight: np.ndarray,
-        found: list[LinearRelation],
+        relations: list[LinearRelation],
         *,
         is_log: bool,
         skips_zeros: bool,
@@ -102,7 +102,7 @@ class _Search:
             linked = np.log(values) if is_log else values
             scale = np.std(linked, axis=0) if len(values) else np.zeros(len(columns))
         varies = (values[:1] != values).any(axis=0) & np.isfinite(scale) & (scale > 0)
-        self.X, self.weight, self.found, self.is_log = X, weight, found, is_log
+        self.X, self.weight, self.relations, self.is_log = X, weight, relations, is_log
         self.columns, self.values = np.array(columns, dtype=int)[varies], values[:, varies]
         linked, self.scale = linked[:, varies], scale[varies]
         self.mean = linked.sum(axis=0) / max(len(linked), 1)
@@ -115,7 +115,7 @@ class _Search:
 
     def in_order(self) -> list[int]:
         """Return the columns to search, parts before totals; derived ones are in the basis."""
-        order, derived = np.argsort(self.scale, kind="stable").tolist(), _derived(self.found)
+        order, derived = np.argsort(self.scale, kind="stable").tolist(), _derived(self.relations)
         for k in order:
             if self.columns[k] in derived and not self.is_near(k):
                 self.add(k)
@@ -146,12 +146,12 @@ class _Search:
         """
         parts = np.abs(self._solve(k, self.basis)[0])
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
-        derived_before = _derived(self.found)
+        derived_before = _derived(self.relations)
         for part, derived in sorted(near, reverse=True):  # the column that varies most
             if part < LARGE_PART or self.columns[derived] in derived_before:
                 continue
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
-            if relation is not None and _sources_first([*self.found, relation]) is not None:
+            if relation is not None and _sources_first([*self.relations, relation]) is not None:
                 self.basis = [k if j == derived else j for j in self.basis]
                 return relation
         return None
@@ -232,14 +232,14 @@ class _Search:
         if not is_told.all():
             told = np.array(sources)[is_told].tolist()
             return self._relation(derived, told) if told else (-np.inf, None)
-        evidence, found = self._simplest(relation, self.mean[sources], room)
-        if found is None or evidence < MIN_EVIDENCE or not self._holds(found):
+        evidence, simplest = self._simplest(relation, self.mean[sources], room)
+        if simplest is None or evidence < MIN_EVIDENCE or not self._holds(simplest):
             return 0.0, None
-        if least_width < found.width:
-            lattice = found.lattice * [1, 0]  # its decimals alone: a coarser step may break it
-            exact = replace(found, width=least_width, lattice=lattice)
-            found = exact if self._holds(exact) else found
-        return evidence, found
+        if least_width < simplest.width:
+            lattice = simplest.lattice * [1, 0]  # its decimals alone: a coarser step may break it
+            exact = replace(simplest, width=least_width, lattice=lattice)
+            simplest = exact if self._holds(exact) else simplest
+        return evidence, simplest
 
     def _simplest(
         self, relation: LinearRelation, mean: np.ndarray, room: float
@@ -274,14 +274,14 @@ class _Search:
         bounds = np.stack([y - tolerance, y + tolerance])
         bounds = bounds / expected if self.is_log else bounds - expected
         low, high = bounds[0].max(), bounds[1].min()
-        found = []
+        candidates = []
         if np.isfinite([low, high]).all() and low <= high:
             for cost, (x,) in _round_numbers(np.array([low / 2 + high / 2])):
                 if low <= x <= high:
                     errors = np.abs(y - (expected * x if self.is_log else expected + x))
                     is_exact = bool((errors <= 2 * EXACT * tolerance).all())
-                    found.append((cost, float(np.log(x) if self.is_log else x), is_exact))
-        return found
+                    candidates.append((cost, float(np.log(x) if self.is_log else x), is_exact))
+        return candidates
 
     def _holds(self, relation: LinearRelation) -> bool:
         """Return whether a relation holds in all rows that have all of its columns."""
@@ -349,12 +349,12 @@ def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
 
     Before each is its cost, the logarithm of the number of values that are as simple.
     """
-    found = [(-len(values) * float(np.log(RELATIVE_WIDTH)), values)]
+    candidates = [(-len(values) * float(np.log(RELATIVE_WIDTH)), values)]
     for denominator in DENOMINATORS:
         numerators = np.rint(values * denominator)
         cost = np.log(denominator * np.maximum(np.abs(numerators), 1)).sum()
-        found.append((float(cost), numerators / denominator))
+        candidates.append((float(cost), numerators / denominator))
     for n_digits in DIGITS:
         cost = len(values) * n_digits * float(np.log(10))
-        found.append((cost, np.array([float(f"{x:.{n_digits}g}") for x in values.tolist()])))
-    return found
+        candidates.append((cost, np.array([float(f"{x:.{n_digits}g}") for x in values.tolist()])))
+    return candidates

@@ -12,7 +12,7 @@ from sklearn_vae.data.columns.base import cauchy_log_density
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
-# Times that the parts of a known total are moved towards it.
+# Times that the parts of a fixed total are moved towards it.
 N_PASSES = 8
 
 
@@ -188,20 +188,20 @@ class LinearRelation:
 
     @np.errstate(all="ignore")
     def adjust(
-        self, X: np.ndarray, known: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
+        self, X: np.ndarray, is_fixed: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
     ) -> None:
-        """Change values that are not known such that the relation holds, in place.
+        """Change values that are not fixed such that the relation holds, in place.
 
-        A known total moves its imputed parts by their regression on it [1]_, within their bounds
-        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then known.
+        A fixed total moves its imputed parts by their regression on it [1]_, within their bounds
+        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then fixed.
 
         References
         ----------
         .. [1] Y. Hoffman and E. Ribak, "Constrained Realizations of Gaussian Fields", The
            Astrophysical Journal 380, 1991.
         """
-        is_free = ~known[:, self.sources]
-        rows = np.flatnonzero(known[:, self.derived] & is_free.any(axis=1))
+        is_free = ~is_fixed[:, self.sources]
+        rows = np.flatnonzero(is_fixed[:, self.derived] & is_free.any(axis=1))
         is_free = is_free[rows]
         gain = (is_free * self.coefficients) @ self.covariance * is_free
         gain /= (gain * self.coefficients).sum(axis=1, keepdims=True)
@@ -216,6 +216,6 @@ class LinearRelation:
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
             values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])
             if n_left:  # the last one takes what is off all steps
-                values = np.where(known[rows], values, round_values(values))
+                values = np.where(is_fixed[rows], values, round_values(values))
             X[np.ix_(rows, self.sources)] = values[:, self.sources]
-        known[np.ix_(rows, self.sources)] = True
+        is_fixed[np.ix_(rows, self.sources)] = True

@@ -51,28 +51,28 @@ class ManyToOne:
         if not len(self.codes):
             raise ValueError("there must be codes")
 
-    def derive(self, X: np.ndarray, known: np.ndarray) -> None:
-        """Set labels that are not known of codes that are, in place."""
-        rows = np.flatnonzero(known[:, self.code])
+    def derive(self, X: np.ndarray, is_fixed: np.ndarray) -> None:
+        """Set labels that are not fixed of codes that are, in place."""
+        rows = np.flatnonzero(is_fixed[:, self.code])
         values = self._labels_of(X[rows, self.code])
         for k, label in enumerate(self.labels.tolist()):
-            is_set = ~known[rows, label] & ~np.isnan(values[:, k])
+            is_set = ~is_fixed[rows, label] & ~np.isnan(values[:, k])
             X[rows[is_set], label] = values[is_set, k]
-            known[rows[is_set], label] = True
+            is_fixed[rows[is_set], label] = True
 
     def choose(
-        self, X: np.ndarray, known: np.ndarray, generator: np.random.Generator | None
+        self, X: np.ndarray, is_fixed: np.ndarray, generator: np.random.Generator | None
     ) -> None:
-        """Replace codes that are not known, and contradict known labels, in place.
+        """Replace codes that are not fixed, and contradict fixed labels, in place.
 
         They are drawn from the codes of these labels by their frequencies in ``fit``; without a
         generator, the most frequent one is taken, or where labels are in order the nearest one.
         """
         if not self.in_order:  # numbers that fit did not see have no labels
-            rows = ~known[:, self.code]
+            rows = ~is_fixed[:, self.code]
             X[rows, self.code] = _nearest(X[rows, self.code], self.codes)
-        rows = np.flatnonzero(~known[:, self.code] & known[:, self.labels].any(axis=1))
-        labels = np.where(known[rows][:, self.labels], X[rows][:, self.labels], np.nan)
+        rows = np.flatnonzero(~is_fixed[:, self.code] & is_fixed[:, self.labels].any(axis=1))
+        labels = np.where(is_fixed[rows][:, self.labels], X[rows][:, self.labels], np.nan)
         clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
         unique, index = np.unique(labels[clash], axis=0, return_inverse=True)
         for k, wanted in enumerate(unique):
@@ -99,9 +99,9 @@ class ManyToOne:
         """Return the relation of labels in order, with the ends of each, and some between them."""
         values = self.values.copy()
         for label in values.T:
-            known = ~np.isnan(label)
-            nearest = _nearest(self.codes, self.codes[known])
-            label[:] = label[known][np.searchsorted(self.codes[known], nearest)]
+            observed = ~np.isnan(label)
+            nearest = _nearest(self.codes, self.codes[observed])
+            label[:] = label[observed][np.searchsorted(self.codes[observed], nearest)]
         changes = (values[1:] != values[:-1]).any(axis=1)
         kept = np.append(True, changes) | np.append(changes, True)
         kept[:: -(-len(kept) // MAX_INNER_CODES)] = True
@@ -126,9 +126,9 @@ def find_followers(
     They are among those with the indices ``labels``. The weight (n,) counts copies of rows. Codes
     are numbers if ``is_first`` (n,) of ``first_of_copies`` is passed: those rows are the evidence.
     """
-    known = np.flatnonzero(~np.isnan(X[:, code]))
+    observed = np.flatnonzero(~np.isnan(X[:, code]))
     for n_rows in (*FEW_ROWS, len(X)):
-        rows = known[:n_rows]
+        rows = observed[:n_rows]
         rows = rows[np.argsort(X[rows, code])]
         codes, first = np.unique(X[rows, code], return_index=True)
         x = X[np.ix_(rows, labels)]
@@ -160,7 +160,7 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
 
     Both are among the columns with indices ``columns``.
     """
-    found: list[ManyToOne] = []
+    relations: list[ManyToOne] = []
     for relation, counts, is_number in sorted(followers, key=lambda each: -len(each[0].codes)):
         pairs = zip(relation.values.T, counts.T, strict=True)
         evidence = [_evidence(*pair, is_number=is_number) for pair in pairs]
@@ -169,10 +169,10 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
         in_order = is_free & is_clear[:, 0]
         repeats = is_free & ~in_order & is_clear[:, 1]
         if in_order.any():
-            found.append(relation.select(in_order).sort())
+            relations.append(relation.select(in_order).sort())
         if repeats.any():
-            found.append(relation.select(repeats))
-    return found
+            relations.append(relation.select(repeats))
+    return relations
 
 
 def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tuple[float, float]:
@@ -185,10 +185,10 @@ def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tup
     """
     from scipy.special import gammaln
 
-    known = n_rows > 0
-    _, index = np.unique(values[known], return_inverse=True)
-    totals, repeats = np.bincount(index, n_rows[known]), np.maximum(n_rows[known] - 1, 0)
-    if is_number and known.any():
+    observed = n_rows > 0
+    _, index = np.unique(values[observed], return_inverse=True)
+    totals, repeats = np.bincount(index, n_rows[observed]), np.maximum(n_rows[observed] - 1, 0)
+    if is_number and observed.any():
         repeats[repeats.argmax()] = 0  # that 0 alone has one label says nothing of other numbers
     by_repeats = float(repeats @ np.log(totals.sum() / totals)[index])
     if not is_number:
@@ -203,8 +203,8 @@ def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tup
 
 def _is_in_order(labels: np.ndarray) -> bool:
     """Return whether equal labels are adjacent, but for NaN: (L,)."""
-    known = labels[~np.isnan(labels)]
-    return bool((known[1:] != known[:-1]).sum() < len(np.unique(known)))
+    observed = labels[~np.isnan(labels)]
+    return bool((observed[1:] != observed[:-1]).sum() < len(np.unique(observed)))
 
 
 def _nearest(x: np.ndarray, values: np.ndarray) -> np.ndarray:

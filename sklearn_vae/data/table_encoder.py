@@ -279,25 +279,25 @@ class TableEncoder:
         X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         rows = filled.reshape(-1, filled.shape[-1])
-        known = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
+        is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
         for relation in self.linear_relations:  # labels may follow from totals
-            relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
-        for is_last in (False, True):  # first the labels of known codes, then all others
+            relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
+        for is_last in (False, True):  # first the labels of fixed codes, then all others
             for each in self.many_to_one:
                 if is_last:
-                    each.choose(rows, known, generator)
-                    known[:, each.code] = True
-                each.derive(rows, known)
+                    each.choose(rows, is_fixed, generator)
+                    is_fixed[:, each.code] = True
+                each.derive(rows, is_fixed)
         for group in self._one_hot:
-            observed = np.where(known[:, group.indices], rows[:, group.indices], np.nan)
+            observed = np.where(is_fixed[:, group.indices], rows[:, group.indices], np.nan)
             imputed = values.reshape(rows.shape)[:, group.indices]
             rows[:, group.indices] = group.complete(group.fill(observed), imputed, generator)
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts
-            relation.adjust(rows, known, lambda X: self.within_bounds(self._on_steps(X)))
+            relation.adjust(rows, is_fixed, lambda X: self.within_bounds(self._on_steps(X)))
         for relation in self.linear_relations:
-            relation.decode(rows, rounds=True, rows=~known[:, relation.derived])
+            relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:

@@ -84,8 +84,8 @@ def _encode(
     targets, n_classes = codes.astype(float), len(labels)
     if not has_classes or n_classes == 2:
         targets, n_classes = _standardize(X[:, target])[0], 0
-    found = [TargetEncoding.fit(X[:, k], targets, k, n_classes) for k in columns]
-    fitted = tuple(each for each in found if each is not None)
+    encodings = [TargetEncoding.fit(X[:, k], targets, k, n_classes) for k in columns]
+    fitted = tuple(each for each in encodings if each is not None)
     parts = [each.transform(X, targets) for each in fitted]
     return fitted, np.hstack([X[:, :0], *parts])
 

@@ -131,15 +131,15 @@ def find_one_hot(
         return []
     joined = BinaryColumns.concatenate([*columns])
     cells = _Cells(X, joined, weight)
-    found, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
+    groups, free = [], np.argsort(-cells.frequency, kind="stable").tolist()
     while free:
         group = cells.group_of(free)
         free = [k for k in free if k not in group]
         if len(group) > 1:
             likelihood = find("OneHot")(len(group), cells.known_rows(group)[1])
             values = joined.categories[group], cells.frequency[group]
-            found.append(OneHotColumns(joined.indices[group], likelihood, *values))
-    return found
+            groups.append(OneHotColumns(joined.indices[group], likelihood, *values))
+    return groups
 
 
 class _Cells:
