@@ -12,6 +12,7 @@ from sklearn_vae.imputation.average import AveragedImputation, find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
+from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.system.progress import ProgressLine
@@ -93,7 +94,8 @@ class AverageFitter:
         mean = first_model._impute(incomplete)[0]
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
         if not self.is_large and (hidden_cells.precision > 0)[:, self.is_real].any():
-            draws = first_model._impute(incomplete, N_DRAWS, self.model.seed_)
+            predictor, seed = first_model._predictor(), self.model.seed_
+            draws = predictor.sample_missing(incomplete, N_DRAWS, MEAN_DRAWS, seed)
             self._fit_spread(draws, hidden_cells, mean, trees)
         if line is not None:
             text = f"Averaged: {self.imputation.trees_weight:.2f} of the trees"
