@@ -194,14 +194,14 @@ class ClassSurprisal(Scorer):
             # rows of other classes are nearer without the column
             weight *= np.where(codes[batch], 1, np.exp(CLASS_SQUARED_DISTANCE / bandwidth))
             parts = (np.split(part, ends, axis=1) for part in (weight, codes[batch]))
-            for k, (share, is_own) in enumerate(zip(*parts, strict=True)):
-                share = share / np.maximum(share.sum(axis=1, keepdims=True), TINY)
+            for k, (weights, is_own) in enumerate(zip(*parts, strict=True)):
+                p = weights / np.maximum(weights.sum(axis=1, keepdims=True), TINY)
                 # without the row; one more is divided among the column's classes and a new one
                 counts = np.append(rows.reference.value_counts[columns[k]][1], 0)
                 count = np.maximum(counts[rows.classes[batch, k]] - (itself >= 0), 0)
                 frequency = (count + 1 / len(counts)) / (counts.sum() - (itself >= 0) + 1)
-                probability = (1 - MARGINAL_WEIGHT) * (share * is_own).sum(axis=1)
+                probability = (1 - MARGINAL_WEIGHT) * (p * is_own).sum(axis=1)
                 surprisal = -np.log(probability + MARGINAL_WEIGHT * frequency)
-                entropy = -(share * np.log(np.maximum(share, TINY))).sum(axis=1)
+                entropy = -(p * np.log(np.maximum(p, TINY))).sum(axis=1)
                 score[batch] += np.maximum(surprisal - entropy, 0)
         return score

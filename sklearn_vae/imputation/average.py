@@ -66,20 +66,20 @@ class AveragedImputation:
         """Move draws of real columns: (n_draws, n, n_features).
 
         Missing cells of ``rows`` (n, n_features) have been imputed by ``draws``, and by their
-        mean, ``mean``. The trees' share of the draws is moved by ``shift`` (n, n_features).
-        Distances from the mean of all draws are then multiplied by ``spread``.
+        mean, ``mean``. A fraction of the draws, the trees' weight, is moved by ``shift`` (n,
+        n_features). Distances from the mean of all draws are then multiplied by ``spread``.
         """
-        n_draws, share, spread = len(draws), self.trees_weight, self.spread
+        n_draws, weight, spread = len(draws), self.trees_weight, self.spread
         generator = np.random.default_rng((seed, 1))
-        # as near to the share as whole numbers are
-        is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
+        # as near to the weight as whole numbers are
+        is_shifted = generator.permutation(n_draws) + generator.random() < weight * n_draws
         moved = draws.copy()
         for batch in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
             part, has_shift = moved[batch], is_shifted[batch, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
                 target = np.where(has_shift, part + shift, part)
                 if spread is not None:
-                    center = mean + share * shift
+                    center = mean + weight * shift
                     target = np.where(spread == 1, target, center + spread * (target - center))
             is_moved = np.isnan(rows) & (target != part) & np.isfinite(target)
             targets = np.where(is_moved, target, part).reshape(-1, rows.shape[1])

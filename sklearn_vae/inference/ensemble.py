@@ -36,10 +36,10 @@ class EnsemblePredictor(FittedMixture, TorchModel):
         ) -> Tensor:
             component, codes = posterior_draws(model, x, points)
             chosen = resample(codes.weight, n_imputations, generator)
-            place, draw = (index.flatten() for index in chosen)
+            rank, draw = (index.flatten() for index in chosen)
             row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
-            z = codes.z[place, draw, row]
-            rows = model.sample_given(x[row], z, component[place, row], generator)
+            z = codes.z[rank, draw, row]
+            rows = model.sample_given(x[row], z, component[rank, row], generator)
             return rows.unflatten(0, (len(x), n_imputations))
 
         encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))

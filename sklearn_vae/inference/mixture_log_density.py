@@ -281,16 +281,16 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
     xp, likely = namespace(x), LikelyComponents(model, x, points)
     mask = zeros(likely.log_joint.shape, likely.row)
     mask[likely.component, likely.row] = 1
-    place = mask.cumsum(0) - 1  # of a likely component among those of its row
+    rank = mask.cumsum(0) - 1  # of a likely component among those of its row
     n_draws = points.first.shape[1] + -(-points.prior.shape[1] // PRIOR_ONE_IN)
-    shape = int(place.max()) + 1, n_draws, len(x)
+    shape = int(rank.max()) + 1, n_draws, len(x)
     component, z = (
         zeros((shape[0], shape[2]), likely.row),
         zeros((*shape, points.first.shape[-1]), x),
     )
     log_weight = zeros(shape, x) - math.inf
     for chosen, row, sampler in likely.samplers():
-        at = place[chosen, row]
+        at = rank[chosen, row]
         component[at, row] = chosen
         z[at, :, row] = xp.moveaxis(sampler.z[0], 1, 0)
         log_weight[at, :, row] = (sampler.log_weight[0] + model.log_weight[chosen]).swapaxes(0, 1)

@@ -11,7 +11,7 @@ from sklearn_vae.numerics.array_api import (
     diagonal_matrix,
     in_double,
     namespace,
-    place,
+    scatter,
     take_along,
 )
 
@@ -67,7 +67,7 @@ def conditional_step(root: Array, residual: Array, observed: Array, left: Array)
     """
     block = MissingBlock.of(root, observed, left)
     change = block.solve((left @ (root @ residual[..., None]))[..., 0])
-    return as_type(place(-change, block.columns, observed.shape[-1]), residual)
+    return as_type(scatter(-change, block.columns, observed.shape[-1]), residual)
 
 
 def marginal_of_normal(
@@ -88,5 +88,5 @@ def marginal_of_normal(
     log_scale = -xp.log(root.diagonal(0, -2, -1))
     if left is not None:
         log_scale = log_scale - xp.log(left.diagonal(0, -2, -1))
-    of_missing = place(xp.log(block.lower.diagonal(0, -2, -1)), block.columns, observed.shape[-1])
+    of_missing = scatter(xp.log(block.lower.diagonal(0, -2, -1)), block.columns, observed.shape[-1])
     return as_type(residual, standard), log_scale + as_type(of_missing, log_scale)

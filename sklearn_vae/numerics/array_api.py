@@ -179,8 +179,8 @@ def affine(bias: Array, weight: Array, x: Array) -> Array:
     return out
 
 
-def place(values: Array, columns: Array, n: int) -> Array:
-    """Place values in columns of rows of n zeros: (..., M), (..., M) -> (..., n)."""
+def scatter(values: Array, columns: Array, n: int) -> Array:
+    """Scatter values to columns of rows of n zeros: (..., M), (..., M) -> (..., n)."""
     if isinstance(values, np.ndarray):
         row = np.zeros((*values.shape[:-1], n), values.dtype)
         np.put_along_axis(row, columns, values, -1)

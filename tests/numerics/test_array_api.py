@@ -56,12 +56,12 @@ def test_axes_are_split_joined_and_padded_as_in_numpy(n_rows, library):
 
 
 @libraries
-def test_places_and_indices_are_those_of_loops(library):
+def test_scattered_values_and_indices_are_those_of_loops(library):
     rng = np.random.default_rng(0)
     values, x = rng.normal(size=4), rng.random((3, 6))
     columns = np.array([[0, 3], [2, 1]])
     given, order = library.asarray(x), library.asarray(np.argsort(x, 1))
-    placed = array_api.place(library.asarray(values.reshape(2, 2)), library.asarray(columns), 4)
+    placed = array_api.scatter(library.asarray(values.reshape(2, 2)), library.asarray(columns), 4)
     ordered = array_api.take_along(given, order, 1)
     x.sort(axis=1)
 
