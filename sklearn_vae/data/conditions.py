@@ -82,11 +82,12 @@ class ConditionEncoder:
         has_prior = len(self.class_prior) > 0
         if len(self.categories_) != self.encoder.n_features or has_prior == (only is None):
             raise ValueError("the classes are not those of the conditions")
-        for classes, likelihood in zip(self.categories_, self.encoder.likelihoods, strict=True):
+        columns = self.categories_, self.encoder.likelihoods, self.encoder.has_discrete_values
+        for classes, likelihood, is_discrete in zip(*columns, strict=True):
             if classes is None:
                 continue
             n_classes = 1 if likelihood is None else getattr(likelihood, "n_classes", 2)
-            if np.shape(classes) != (n_classes,):
+            if not is_discrete or np.shape(classes) != (n_classes,):
                 raise ValueError("the classes are not those of the conditions")
             check_hashes(classes.tolist())
 

@@ -278,6 +278,8 @@ class TableEncoder:
         """
         X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
+        if not (self._one_hot or self.many_to_one or self.linear_relations):
+            return filled
         rows = filled.reshape(-1, filled.shape[-1])
         is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
         for relation in self.linear_relations:  # labels may follow from totals

@@ -104,10 +104,10 @@ def _origin(net: Trainer) -> dict[str, object]:
     """Return all that determines training: rows, settings and initial parameters."""
     datasets = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
     # schedules by their values: functions cannot be compared
-    settings = [
-        {**vars(config), "beta": [config.beta(epoch) for epoch in range(config.max_iter)]}
-        for config in net.configs
-    ]
+    settings = []
+    for config in net.configs:
+        epochs = range(config.first_epoch, config.first_epoch + config.max_iter)
+        settings.append({**vars(config), "beta": [config.beta(epoch) for epoch in epochs]})
     module = net.module_
     return {
         "rows": [_array(value) for dataset in datasets for value in vars(dataset).values()],

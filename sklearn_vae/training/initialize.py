@@ -117,6 +117,7 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
     factors: dict[int, FactorModel] = {}
     linear: dict[tuple[int, int], CorrelationPCA] = {}
+    clusters: dict[tuple[int, int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
         architecture, codes = job.architecture, job.architecture.codes
@@ -125,13 +126,15 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
             linear[table] = _linear_model(job, factors)
         if not codes.n_variables:
             return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
-        seed = stream_seed(job.config.seed, Stream.CLUSTERS)
-        x, weight, regression = _residuals(job)
-        model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
-        model = _of_all_columns(replace(model, regression=regression), job)
+        key = *table, job.config.seed
+        if key not in clusters:
+            seed = stream_seed(job.config.seed, Stream.CLUSTERS)
+            x, weight, regression = _residuals(job)
+            model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
+            clusters[key] = _of_all_columns(replace(model, regression=regression), job)
         if not architecture.n_factors:
-            return model
-        return replace(model, imputation=linear[table].imputation)
+            return clusters[key]
+        return replace(clusters[key], imputation=linear[table].imputation)
 
     return initialize
 
