@@ -28,6 +28,9 @@ MOST_ZEROS = 0.0, 0.5, 0.9
 MAX_LOST = 0.05
 # Surprise of missing parts that are all 0, in nats, above which a total does not count them.
 MAX_SURPRISE = 4.0
+# Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
+# does not follow from others: samples would have too many that are reflected at 0.
+MAX_WRONG = 0.25
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
@@ -147,14 +150,20 @@ class _Search:
         parts = np.abs(self._solve(k, self.basis)[0])
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
         derived_before = _derived(self.relations)
+        best, least = None, MAX_WRONG
         for part, derived in sorted(near, reverse=True):  # the column that varies most
             if part < LARGE_PART or self.columns[derived] in derived_before:
                 continue
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
-            if relation is not None and _sources_first([*self.relations, relation]) is not None:
-                self.basis = [k if j == derived else j for j in self.basis]
-                return relation
-        return None
+            if relation is None or _sources_first([*self.relations, relation]) is None:
+                continue
+            if (wrong := self._fraction_wrong(relation)) < least:
+                best, least = relation, wrong
+            if wrong == 0:
+                break
+        if best is not None:
+            self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
+        return best
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""
@@ -200,7 +209,10 @@ class _Search:
                 break
             best = fewer
         relation = best[1]
-        return relation if relation is not None and self._is_useful(relation) else None
+        if relation is None or not self._is_useful(relation):
+            return None
+        signs = relation.signs * np.append(relation.sources >= 0, not self._is_implied(relation))
+        return replace(relation, signs=signs)
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
         """Return the evidence for a relation with the needed ones of these sources, and it."""
@@ -215,7 +227,7 @@ class _Search:
             slopes,
             float(self.mean[derived] - self.mean[sources] @ slopes),
             np.atleast_2d(np.cov(linked.T)),
-            self.signs[sources],
+            self.signs[[*sources, derived]],
             *units,
         )
         tolerance = relation.tolerance(self.rows)
@@ -291,32 +303,40 @@ class _Search:
             for X in batches
         )
 
-    def _is_useful(self, relation: LinearRelation) -> bool:
-        """Return whether derived values keep to the column's sign, and tell missing sources.
+    def _fraction_wrong(self, relation: LinearRelation) -> float:
+        """Fraction of derived values whose sign would be wrong, by a normal distribution.
 
-        They keep to it if all values of the sources may come together, or if the other sign is so
-        far off that a normal distribution has less than one row of it. They do not tell where a
-        second column is missing in many rows, nor where a total leaves missing parts out: all would
-        follow as 0, a rare value.
+        It is 0 where there is less than one, and at least that of zeros, which samples do not have.
         """
         from scipy.special import ndtr
 
-        X = self.X[:, relation.columns]
-        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
-        corners = np.stack([low, high])[:, :-1].astype(np.float64) * relation.coefficients
-        least, most = np.sort(corners, axis=0).sum(axis=1) + relation.intercept
-        keeps_sign = (low[-1] < 0 or least > -relation.width) and (
-            high[-1] > 0 or most < relation.width
-        )
-        is_far = self.weight.sum() * ndtr(-abs(np.nanmean(X[:, -1])) / relation.scale) < 1
-        missing = np.isnan(X)
+        y = self.X[:, relation.derived]
+        if not relation.signs[-1]:
+            return 0.0
+        wrong = float(ndtr(-abs(np.nanmean(y)) / relation.scale))
+        is_none = self.weight.sum() * wrong < 1
+        return 0.0 if is_none else max(wrong, float((y == 0).sum() / (~np.isnan(y)).sum()))
+
+    def _is_implied(self, relation: LinearRelation) -> bool:
+        """Return whether derived values keep their sign for all values of the sources together."""
+        X = self.X[:, relation.sources]
+        corners = np.stack([np.nanmin(X, axis=0), np.nanmax(X, axis=0)]).astype(np.float64)
+        ends = np.sort(corners * relation.coefficients, axis=0).sum(axis=1) + relation.intercept
+        return relation.is_log or bool((ends * relation.signs[-1] > -relation.width).all())
+
+    def _is_useful(self, relation: LinearRelation) -> bool:
+        """Return whether derived values tell missing sources.
+
+        They do not where a second column is missing in many rows, nor where a total leaves missing
+        parts out: all would follow as 0, a rare value.
+        """
+        missing = np.isnan(self.X[:, relation.columns])
         n_missing, parts = missing.sum(axis=1), missing[:, :-1]
         is_lost = (n_missing > 1) & ~missing[:, -1]
-        has_many_lost = self.weight @ is_lost > MAX_LOST * self.weight.sum()
-        if not (keeps_sign or is_far or relation.is_log) or has_many_lost:
+        if self.weight @ is_lost > MAX_LOST * self.weight.sum():
             return False
         rows = np.flatnonzero((n_missing == 1) & ~missing[:, -1])
-        n_zeros = (X[:, :-1] == 0).sum(axis=0)
+        n_zeros = (self.X[:, relation.sources] == 0).sum(axis=0)
         surprise = -np.log((1 + n_zeros) / (2 + (~parts).sum(axis=0))) @ parts[rows].sum(axis=0)
         skips_missing = relation.agrees(np.nan_to_num(self.X[rows])).all()
         return bool(surprise <= MAX_SURPRISE or not skips_missing)

@@ -31,7 +31,9 @@ class LinearRelation:
     coefficients: np.ndarray  # (k,), of the sources
     intercept: float
     covariance: np.ndarray  # (k, k), of the sources, or of their logarithms
-    signs: np.ndarray  # (k,), 1 for sources that are never negative, -1 never positive, otherwise 0
+    # (k + 1,), 1 for sources that are never negative, -1 never positive, otherwise 0; then that of
+    # the derived column, 0 also where the sources imply it
+    signs: np.ndarray
     lattice: np.ndarray  # (2,), a derived value, and their recording step, 0 if decimals say all
     decimals: int  # of derived values, -1 if there are more
     width: float  # their step, or rounding error: values up to half of it from the function's agree
@@ -42,27 +44,26 @@ class LinearRelation:
         check_array("sources", self.sources, "i", (None,))
         check_array("coefficients", self.coefficients, "f", self.sources.shape)
         check_array("covariance", self.covariance, "f", 2 * self.sources.shape)
-        check_array("signs", self.signs, "i", self.sources.shape)
+        check_array("signs", self.signs, "i", self.columns.shape)
         check_array("lattice", self.lattice, "f", (2,))
         if not (self.coefficients.all() and self.width > 0 and self.scale > 0):
             raise ValueError("coefficients must not be 0, width and scale must be above 0")
 
     def describe(self, names: Sequence[str]) -> str:
         """Describe the function, by the names of the columns: ``net + tax``, ``price * pieces``."""
-        text = ""
-        for c, j in zip(self.coefficients.tolist(), self.sources.tolist(), strict=True):
-            size, is_first = abs(c), not text
-            if self.is_log:
-                sign = ("" if c > 0 else "1 / ") if is_first else (" * " if c > 0 else " / ")
-                text += sign + names[j] + ("" if size == 1 else f"^{size:.6g}")
-            else:
-                sign = ("" if c > 0 else "-") if is_first else (" + " if c > 0 else " - ")
-                text += sign + ("" if size == 1 else f"{size:.6g} ") + names[j]
-        if self.is_log and self.intercept:
-            text += f" * {np.exp(self.intercept):.6g}"
-        elif self.intercept:
-            text += f" {'+' if self.intercept > 0 else '-'} {abs(self.intercept):.6g}"
-        return text
+        form, added, subtracted = (
+            ("{1}^{0:.6g}", " * ", " / ") if self.is_log else ("{0:.6g} {1}", " + ", " - ")
+        )
+        terms: dict[bool, list[str]] = {True: [], False: []}
+        for j, c in sorted(zip(self.sources.tolist(), self.coefficients.tolist(), strict=True)):
+            text = names[j] if abs(c) == 1 else form.format(abs(c), names[j])
+            terms[c > 0].append(text)
+        if self.intercept:
+            constant = np.exp(self.intercept) if self.is_log else abs(self.intercept)
+            terms[self.is_log or self.intercept > 0].append(f"{constant:.6g}")
+        if not terms[True] and not self.is_log:
+            return "-" + subtracted.join(terms[False])
+        return subtracted.join([added.join(terms[True]) or "1", *terms[False]])
 
     @property
     def columns(self) -> np.ndarray:
@@ -118,6 +119,17 @@ class LinearRelation:
             values = np.round(values, self.decimals) + 0.0  # not -0.0
         largest = np.finfo(X.dtype).max
         X[rows, self.derived] = np.clip(values, -largest, largest)
+
+    def reflect(self, X: np.ndarray, is_fixed: np.ndarray, *, is_sample: bool) -> np.ndarray:
+        """Change derived values of the wrong sign, in place: those of samples are reflected at 0.
+
+        Means become 0. Return these rows (n,); their sources, of which one is free, are still to be
+        adjusted.
+        """
+        is_free = ~is_fixed[:, self.derived] & ~is_fixed[:, self.sources].all(axis=1)
+        is_wrong = is_free & (X[:, self.derived] * self.signs[-1] < 0)
+        X[is_wrong, self.derived] *= -1 if is_sample else 0
+        return is_wrong
 
     def _gap(self, X: np.ndarray) -> np.ndarray:
         """Derived values less the function's, in the units of the equation: (n, d) -> (n,)."""

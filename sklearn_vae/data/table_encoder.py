@@ -297,7 +297,10 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts
+            is_wrong = relation.reflect(rows, is_fixed, is_sample=generator is not None)
+            is_fixed[is_wrong, relation.derived] = True
             relation.adjust(rows, is_fixed, lambda X: self.within_bounds(self._on_steps(X)))
+            is_fixed[is_wrong, relation.derived] = False
         for relation in self.linear_relations:
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
@@ -367,7 +370,7 @@ class TableEncoder:
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
             relation.decode(X, rounds=is_sample)
-        if is_sample and self.many_to_one:
+        if is_sample and (self.many_to_one or any(r.signs[-1] for r in self.linear_relations)):
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
