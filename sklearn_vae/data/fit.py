@@ -12,8 +12,9 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.one_hot import find_one_hot
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
-from sklearn_vae.data.fields import Field, Name
+from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
+from sklearn_vae.data.orders import find_orders
 from sklearn_vae.data.relations import (
     ROWS_PER_LABEL,
     ManyToOne,
@@ -94,6 +95,7 @@ def fit_encoder(
         many_to_one=relations[1],
         linear_relations=linear,
         equal_cells=equal_cells,
+        orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers]),
     )
     return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
 

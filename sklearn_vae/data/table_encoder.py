@@ -19,6 +19,7 @@ from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.linear_relations import LinearRelation
+from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
@@ -56,6 +57,8 @@ class TableEncoder:
     linear_relations: list[LinearRelation] = field(default_factory=list)
     # columns with a point mass at the value of another column, which comes first
     equal_cells: list[EqualCells] = field(default_factory=list)
+    # pairs of columns that are in order in all rows
+    orders: Orders = field(default_factory=Orders)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -278,10 +281,16 @@ class TableEncoder:
         """
         X = self._fill_derived(X)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
-        if not (self._one_hot or self.many_to_one or self.linear_relations):
+        if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
+        broken = np.flatnonzero(self.orders.are_broken(rows))
+        if len(broken):
+            ordered, is_kept = rows[broken], is_fixed[broken]
+            self.orders.restore(ordered, is_kept, is_sample=generator is not None)
+            on_steps = ordered if generator is None else self._on_steps(ordered)
+            rows[broken] = np.where(is_kept, ordered, self.within_bounds(on_steps))
         for relation in self.linear_relations:  # labels may follow from totals
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
         for is_last in (False, True):  # first the labels of fixed codes, then all others
@@ -370,7 +379,8 @@ class TableEncoder:
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
             relation.decode(X, rounds=is_sample)
-        if is_sample and (self.many_to_one or any(r.signs[-1] for r in self.linear_relations)):
+        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
+        if is_sample and (self.many_to_one or self.orders or moves_sources):
             X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
@@ -462,6 +472,7 @@ class TableEncoder:
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
         rows, X, log_det = self._resolve(X)
+        log_det = log_det + self.orders.are_broken(rows) * self.log_unseen
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)
@@ -561,6 +572,9 @@ class TableEncoder:
             texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
+        for high in np.unique(self.orders.high).tolist():
+            low = [names[j] for j in self.orders.low[self.orders.high == high].tolist()]
+            texts[high] = f"{texts[high]}, at least {', '.join(low)}"
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
                 texts[label] = f"{texts[label]}, follows from {names[each.code]}"

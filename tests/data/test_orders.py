@@ -1,0 +1,146 @@
+"""Columns that are in order in all rows: starts and ends, parts and totals, minima and maxima."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae.data.orders import Orders, find_orders
+
+pd = pytest.importorskip("pandas")
+
+
+def make(n_rows=400, seed=0):
+    """Dates of an order and its delivery, often the same day; three temperatures; a price."""
+    rng = np.random.default_rng(seed)
+    days = rng.integers(0, 700, n_rows)
+    duration = np.where(rng.random(n_rows) < 0.4, 0, rng.poisson(3, n_rows))
+    low = rng.normal(5, 8, n_rows).round(1)
+    mean = (low + rng.gamma(2, 1.5, n_rows)).round(1)
+    start = np.datetime64("2024-01-01", "s")
+    return pd.DataFrame(
+        {
+            "ordered": start + days * np.timedelta64(86400, "s"),
+            "delivered": start + (days + duration) * np.timedelta64(86400, "s"),
+            "t_max": (mean + rng.gamma(2, 1.5, n_rows)).round(1),
+            "t_min": low,
+            "t_mean": mean,
+            "price": np.exp(rng.normal(3, 1, n_rows)).round(2),
+        }
+    )
+
+
+def is_in_order(table):
+    return (
+        (table.ordered <= table.delivered)
+        & (table.t_min <= table.t_mean)
+        & (table.t_mean <= table.t_max)
+    )
+
+
+@pytest.fixture(scope="module", params=[VAETransformer, VAEDensity])
+def fitted(request):
+    return request.param(2, random_state=0, max_iter=2).fit(make())
+
+
+def pairs(X, units=None):
+    columns = list(range(X.shape[1]))
+    orders = find_orders(X, columns, units or [None] * len(columns))
+    return set(zip(orders.low.tolist(), orders.high.tolist(), strict=True))
+
+
+def test_pairs_that_follow_from_others_are_left_out():
+    """Of low, mean and high, low and high are in order as both are with the mean."""
+    X = make()[["t_max", "t_min", "t_mean"]].to_numpy()
+
+    assert pairs(X) == {(1, 2), (2, 0)}
+    assert pairs(np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)) == pairs(X)
+    assert pairs(-X) == {(2, 1), (0, 2)}
+
+
+@pytest.mark.parametrize("case", ["exception", "few rows", "copies", "apart", "units", "binary"])
+def test_others_are_not(case):
+    """One exception, order by chance, ranges that do not meet, other units, and two values."""
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=300)
+    X, units = np.column_stack([low, low + rng.gamma(2, size=300)]), None
+    if case == "exception":
+        X[17] = X[17, ::-1]
+    elif case in ("few rows", "copies"):
+        X = X[:5].repeat(1 if case == "few rows" else 60, axis=0)
+    elif case == "apart":
+        X[:, 1] += 10
+    elif case == "units":
+        units = [None, "date"]
+    else:
+        X = np.column_stack([low > 1, low > 0]).astype(float)
+
+    assert pairs(X, units) == set()
+
+
+def test_samples_and_imputations_are_in_order(fitted):
+    """With any cells missing, given a cell, and after the change of a chain of columns."""
+    table = make(300, seed=1)
+    rng = np.random.default_rng(0)
+    holed = table.mask(rng.random(table.shape) < 0.4)
+    drawn = fitted.sample(1000, random_state=0)
+    given = fitted.sample(200, given={"t_mean": 12.5}, random_state=0)
+
+    for filled in (drawn, given, fitted.impute(holed), *fitted.impute(holed, n_imputations=2)):
+        assert is_in_order(filled).all()
+    assert (given.t_mean == 12.5).all()
+    assert (drawn.t_max.sub(drawn.t_max.round(1)).abs() < 1e-9).all()
+
+
+def test_each_column_keeps_its_distribution(fitted):
+    """Values change places, so the fraction of samples below a quantile is its level."""
+    table, drawn = make(4000, seed=2), fitted.sample(4000, random_state=0)
+    for name in table:
+        for level in (0.25, 0.75):
+            below = (drawn[name] < table[name].quantile(level)).mean()
+            assert abs(below - level) < 0.1, name
+
+
+def test_means_between_fixed_cells():
+    """A mean is at most the fixed value above it; a sample is reflected there."""
+    X = np.array([[3.0, 2.0], [3.0, 2.0], [3.0, 2.0]])
+    is_fixed = np.array([[True, False], [False, True], [False, False]])
+    orders = Orders(np.array([0]), np.array([1]))
+    means, samples = X.copy(), X.copy()
+    orders.restore(means, is_fixed, is_sample=False)
+    orders.restore(samples, is_fixed, is_sample=True)
+
+    np.testing.assert_array_equal(means, [[3, 3], [2, 2], [2, 3]])
+    np.testing.assert_array_equal(samples, [[3, 4], [1, 2], [2, 3]])
+
+
+def test_a_row_out_of_order_scores_low(fitted):
+    """It loses the logarithm of the number of rows, by the rule of succession."""
+    table = make(200, seed=3)
+    broken = table.assign(delivered=table.ordered - np.timedelta64(86400, "s"))
+    same = table.assign(delivered=table.ordered)
+
+    assert (fitted.score_samples(same) - fitted.score_samples(broken) > 4).all()
+    assert fitted.score_samples(broken, columns=["ordered"]) == pytest.approx(
+        fitted.score_samples(table, columns=["ordered"])
+    )
+
+
+def test_a_detector_finds_it():
+    """Among the first of 300 rows, while each of its cells is usual."""
+    table = make(300, seed=4)
+    table.loc[7, ["t_min", "t_mean"]] = [6.0, 4.0]
+    scores = VAEOutlierDetector(novelty=True, random_state=0).fit(make()).score_samples(table)
+
+    assert (scores < scores[7]).sum() < 10
+
+
+def test_files(fitted, tmp_path):
+    """They keep orders, with PyTorch and without."""
+    fitted.save(tmp_path / "model.vae")
+    table = make(100, seed=5)
+    for saved in (load(tmp_path / "model.vae"), runtime.load(tmp_path / "model.vae")):
+        np.testing.assert_allclose(
+            saved.score_samples(table), fitted.score_samples(table), atol=4e-3
+        )
+        imputed = np.asarray(saved.impute(table.assign(t_max=np.nan)))
+        assert is_in_order(pd.DataFrame(imputed, columns=table.columns)).all()
