@@ -56,25 +56,6 @@ MIN_STARTS = 3
 FAR_START = 3.0
 
 
-class PriorProposal(NamedTuple):
-    """The prior, whose draws all rows share."""
-
-    prior: Any  # p(z), with ``log_prob``
-    z: Array  # (M, K, 1, l), codes drawn from it
-
-    def draw(self, noise: Array) -> Array:
-        """The first K draws, for noise (1, K, 1, n_noise): (M, K, 1, l)."""
-        return self.z[:, : noise.shape[1]]
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-        return self.prior.log_prob(z)
-
-    def select(self, rows: Array) -> "PriorProposal":
-        """Return itself: all rows share the draws."""
-        return self
-
-
 class WeightedCodes(NamedTuple):
     """Codes of rows with importance weights."""
 
@@ -99,9 +80,6 @@ class WeightedCodes(NamedTuple):
         return WeightedCodes(all_z, all_log_weight)
 
 
-Proposal = NormalProposal | PriorProposal
-
-
 class ImportanceSampler:
     """Codes drawn from several proposals, weighted by the mixture of all proposals.
 
@@ -115,20 +93,27 @@ class ImportanceSampler:
 
     def __init__(self, target: JointDensity, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance
-        self.proposals: list[tuple[int, Proposal]] = []
+        # number of draws, and proposal: a normal distribution or the prior, with ``log_prob``
+        self.proposals: list[tuple[int, Any]] = []
 
-    def add(self, *proposals: tuple[Proposal, Array]) -> None:
-        """Draw codes from further proposals, each for standard normal draws (1, K, 1, n_noise)."""
-        drawn = [proposal.draw(noise) for proposal, noise in proposals]
-        xp, n_rows = namespace(drawn[0]), max(part.shape[2] for part in drawn)
+    def add(
+        self, normals: Iterable[tuple[NormalProposal, Array]] = (), of_prior: Array | None = None
+    ) -> None:
+        """Add codes of further proposals.
+
+        They are drawn from normal distributions, each for standard normal draws (1, K, 1, l); those
+        of the prior (M, K, 1, l), which all rows share, are drawn already.
+        """
+        drawn: list[tuple[Any, Array]] = [(normal, normal.draw(noise)) for normal, noise in normals]
+        if of_prior is not None:
+            drawn.append((self.target.prior, of_prior))
+        xp, n_rows = namespace(drawn[0][1]), max(z.shape[2] for _, z in drawn)
         z = concatenate(
-            (xp.broadcast_to(part, (*part.shape[:2], n_rows, part.shape[3])) for part in drawn), 1
+            (xp.broadcast_to(z, (*z.shape[:2], n_rows, z.shape[3])) for _, z in drawn), 1
         )  # (M, K, B or 1, l)
         log_joint = self.target.log_prob(z)  # (M, K, B)
+        new = [(part.shape[1], proposal) for proposal, part in drawn]
         z = xp.broadcast_to(z, (*log_joint.shape, z.shape[-1]))
-        new = [
-            (part.shape[1], proposal) for part, (proposal, _) in zip(drawn, proposals, strict=True)
-        ]
         before, self.proposals = self.proposals, [*self.proposals, *new]
         log_mixture = _log_mixture(self.proposals, z)
         if before:
@@ -143,7 +128,10 @@ class ImportanceSampler:
         is_shared = isinstance(self.tolerance, float)
         tolerance = self.tolerance if is_shared else self.tolerance[rows]
         chosen = ImportanceSampler(self.target.select(rows), tolerance)
-        chosen.proposals = [(n_draws, part.select(rows)) for n_draws, part in self.proposals]
+        chosen.proposals = [
+            (n_draws, part.select(rows) if isinstance(part, NormalProposal) else part)
+            for n_draws, part in self.proposals
+        ]
         for name in ("z", "log_joint", "log_mixture"):
             setattr(chosen, name, take(getattr(self, name), rows, 2))
         return chosen
@@ -178,11 +166,9 @@ class ImportanceSampler:
         squared distances from the first normal approximation, it does not depend on how far out
         the draws that all rows share happen to be.
         """
-        xp, proposals = namespace(self.z), [proposal for _, proposal in self.proposals]
-        for prior in proposals:
-            if isinstance(prior, PriorProposal):
-                yield xp.exp(prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next(part for part in proposals if isinstance(part, NormalProposal))
+        xp = namespace(self.z)
+        yield xp.exp(self.target.prior.log_prob(self.z) - self.log_mixture), 1.0
+        normal = next(part for _, part in self.proposals if isinstance(part, NormalProposal))
         excess = normal.squared_distance(self.z) - self.z.shape[-1]
         yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
@@ -201,7 +187,7 @@ class ImportanceSampler:
         )
 
 
-def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
+def _log_mixture(proposals: list[tuple[int, Any]], z: Array) -> Array:
     """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
     log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
     return logsumexp(namespace(z).stack(log_densities), 0)
@@ -264,21 +250,22 @@ def _split(noise: Array) -> tuple[Array, Array]:
 def add_draws(sampler: ImportanceSampler, noise: Array, _number: int) -> None:
     """Add draws from the first Laplace approximation."""
     normals = [part for _, part in sampler.proposals if isinstance(part, NormalProposal)]
-    sampler.add(*zip(normals[:2], _split(noise), strict=False))
+    sampler.add(zip(normals[:2], _split(noise), strict=False))
 
 
-def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
+def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: Array) -> None:
     """Add Laplace approximations at the modes next to several starting points.
 
     These are the draw of the largest weight, and in the first round (0) likely ones of the prior's
-    components or draws. Most draws are from the mode with the largest part of p(x), a few from
-    every other mode. If a mode has a proposal already, the starting point takes its place.
+    components or draws ``of_prior`` (M, K, 1, l). Most draws are from the mode with the largest
+    part of p(x), a few from every other mode. If a mode has a proposal already, the starting point
+    takes its place.
     """
     xp = namespace(noise)
     largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
     starts = take_along(sampler.z, largest, 1)
     if number == 0:
-        starts = xp.concatenate([starts, _likely_codes(sampler.target, prior)], 1)
+        starts = xp.concatenate([starts, _likely_codes(sampler.target, of_prior)], 1)
     n_members, n_starts, n_rows, n_latent = starts.shape
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
     target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
@@ -309,15 +296,15 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     for start in range(n_starts if n_starts > 1 else 0):
         normal = NormalProposal.of(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
         proposals.append((normal, few))
-    sampler.add(*proposals)
+    sampler.add(proposals)
 
 
-def _likely_codes(target: JointDensity, prior: PriorProposal) -> Array:
+def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
     """Likeliest centres of a mixture prior's components, or draws from the prior: (M, S, B, l)."""
-    if hasattr(prior.prior, "loc"):
-        candidates = prior.prior.loc
+    if hasattr(target.prior, "loc"):
+        candidates = target.prior.loc
     else:
-        z = prior.z[:, :, 0]
+        z = of_prior[:, :, 0]
         candidates = concatenate([FAR_START * z, z], 1)  # (M, C, l)
     n_members, _, n_latent = candidates.shape
     n_starts = max(MAX_START_DIMENSIONS // n_latent, MIN_STARTS) - 1

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
-    PriorProposal,
     WeightedCodes,
     add_modes,
     first_proposals,
@@ -89,7 +88,7 @@ def log_evidence(
        ICLR 2016.
     """
     xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = zeros((len(first.prior.z), n_rows), first.prior.z), []
+    log_p, poor = zeros((len(first.of_prior), n_rows), first.of_prior), []
     for part in batches(n_rows, rows_per_chunk):
         rows = arange(n_rows, x)[part]
         sampler = first.of(rows, has_few=True)
@@ -97,7 +96,7 @@ def log_evidence(
         if refines:
             poor.append(rows[_is_poor(sampler, model, take(x, rows, 1))])
     # the poor rows of all chunks together, with all draws from the prior
-    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=first.prior)
+    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, of_prior=first.of_prior)
     for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
         sampler = first.of(rows)
@@ -120,7 +119,10 @@ def sample_posterior(
     first = FirstSampler(model, x, points, x.shape[1])
     sampler = first.of(arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
-    codes, add = WeightedCodes(sampler.z, sampler.log_weight), partial(add_modes, prior=first.prior)
+    codes, add = (
+        WeightedCodes(sampler.z, sampler.log_weight),
+        partial(add_modes, of_prior=first.of_prior),
+    )
     for rows, refined in refine(sampler, is_poor, points.further, add):
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes
@@ -142,10 +144,10 @@ class FirstSampler:
         self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
         prior, noise = self.target.prior, points.prior
         if hasattr(prior, "transform"):
-            codes = prior.transform(noise[0, :, 0])[:, :, None]
+            self.of_prior = prior.transform(noise[0, :, 0])[:, :, None]
         else:  # a standard normal distribution
-            codes = namespace(noise).broadcast_to(noise, (model.n_members, *noise.shape[1:]))
-        self.prior = PriorProposal(prior, codes)
+            shape = model.n_members, *noise.shape[1:]
+            self.of_prior = namespace(noise).broadcast_to(noise, shape)
         z, n_draws = model.mean_code(x), points.first.shape[1]
         n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
         self.normals = first_proposals(self.target, z, points.first, n_rows)
@@ -153,11 +155,11 @@ class FirstSampler:
     def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
         """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""
         sampler = ImportanceSampler(self.target.select(rows))
-        sampler.add(*((normal.select(rows), noise) for normal, noise in self.normals))
-        _, n_prior, _, n_latent = self.prior.z.shape
+        sampler.add((normal.select(rows), noise) for normal, noise in self.normals)
+        _, n_prior, _, n_latent = self.of_prior.shape
         if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:
             n_prior = -(-n_prior // PRIOR_ONE_IN)
-        sampler.add((self.prior, self.prior.z[:, :n_prior]))
+        sampler.add(of_prior=self.of_prior[:, :n_prior])
         return sampler
 
 

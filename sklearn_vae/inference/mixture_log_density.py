@@ -19,7 +19,6 @@ import numpy as np
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
-    PriorProposal,
     WeightedCodes,
     add_draws,
     laplace_proposals,
@@ -231,8 +230,7 @@ class LikelyComponents:
 
     def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
-        prior = PriorProposal(StandardNormal(), self.points.prior)
-        first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
+        first, n_prior = self.points.first, -(-self.points.prior.shape[1] // PRIOR_ONE_IN)
         weight = softmax(self.log_joint, 0)[self.component, self.row]
         step = CHUNK_FACTOR * self.pairs.codes_per_chunk // (first.shape[1] + n_prior)
         for part in batches(len(weight), max(step, 1)):
@@ -240,7 +238,7 @@ class LikelyComponents:
             sampler = ImportanceSampler(self.pairs.target(*at), MAX_BIAS / weight[part])
             loc, information = self.loc[at][None], self.information[at][None]
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
-            sampler.add(*normals, (prior, prior.z[:, :n_prior]))
+            sampler.add(normals, self.points.prior[:, :n_prior])
             yield *at, sampler
             is_poor = sampler.is_uneven()[0]
             for rows, refined in refine(
