@@ -19,7 +19,7 @@ from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.inference.ensemble import EnsemblePredictor
+from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture

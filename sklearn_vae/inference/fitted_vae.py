@@ -9,11 +9,11 @@ import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.log_density import Points, posterior_mode
-from sklearn_vae.inference.posterior_sampling import (
-    class_probabilities,
+from sklearn_vae.inference.log_density import (
+    Points,
     conditional_mean,
     log_evidence,
+    posterior_code,
 )
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
@@ -268,12 +268,11 @@ class FittedVAE(FittedModel):
         architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
         if architecture.n_factors:
             is_incomplete[:] = False
-        infer = posterior_mode if architecture.has_density else class_probabilities
         n_codes = architecture.n_codes or 1 + architecture.n_components
         z = np.empty((len(X), architecture.n_components), X.dtype)
         for mask, function, n_each in (
             (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
-            (is_incomplete, infer, n_codes),
+            (is_incomplete, posterior_code, n_codes),
         ):
             if mask.any():
                 z[mask] = self.first_member.map(

@@ -1,13 +1,17 @@
-"""Importance sampling of p(x), the evidence, and of the posterior p(z|x), of real-valued codes.
+"""Evidence p(x) and posterior p(z|x), by importance sampling of codes.
+
+One-hot codes are summed over. Of real numbers behind a class, those of each class are sampled, and
+the classes are summed over: by PyTorch alone.
 
 The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
 encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
 uneven weights, and those with missing values, get Laplace approximations at further modes.
-``posterior_sampling.py`` has codes with classes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
@@ -18,6 +22,7 @@ from sklearn_vae.inference.importance_sampling import (
     refine,
 )
 from sklearn_vae.inference.laplace import JointDensity, find_modes
+from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics.array_api import (
     Array,
     arange,
@@ -27,6 +32,7 @@ from sklearn_vae.numerics.array_api import (
     zeros,
 )
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
@@ -74,10 +80,63 @@ class Points(NamedTuple):
         return self.map(lambda draws: draws[..., -n_dims:])
 
 
+class ClassConditional:
+    """p(x|z, class) of real numbers z, of a model whose codes are classes and real numbers.
+
+    Its rows are all pairs of a row and a class, whose one-hot code lies behind the row.
+    """
+
+    def __init__(self, model: BaseVAE):
+        self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
+        self.classes = model.posterior.enumerate_codes(model.free).flatten(0, 2)  # (C, C)
+        self.n_latent = model.architecture.n_components - len(self.classes)
+        variable_length = model.architecture.variable_length
+        self.architecture = SimpleNamespace(
+            n_codes=None, has_density=True, decodes_per_row=False, variable_length=variable_length
+        )
+
+    def pairs(self, x: Array) -> Array:
+        """Pair rows with classes: (M, B, n) -> (M, B C, n + C)."""
+        n_members, n_rows, _ = x.shape
+        classes = self.classes.repeat(n_members, n_rows, 1)
+        return concatenate([x.repeat_interleave(len(self.classes), 1), classes])
+
+    def prior_distribution(self) -> StandardNormal:
+        """p(z)."""
+        return StandardNormal()
+
+    def _split(self, x: Array) -> tuple[Array, Array]:
+        """Rows, and their classes: (M, B C, n + C) -> (M, B C, n), (M, B C, C)."""
+        n_columns = x.shape[-1] - len(self.classes)
+        return x[..., :n_columns], x[..., n_columns:]
+
+    def mean_code(self, x: Array) -> Array:
+        """Mean of q(z|x): (M, B C, n + C) -> (M, B C, l)."""
+        rows, _ = self._split(x)
+        return self.model.mean_code(rows)[..., len(self.classes) :]
+
+    def codes(self, z: Array, x: Array) -> Array:
+        """Put the classes of pairs in front of codes: (M, K, B C or 1, l) -> (M, K, B C, C + l)."""
+        _, classes = self._split(x)
+        classes = classes.unsqueeze(1).expand(-1, z.shape[1], -1, -1)
+        return concatenate([classes, z.expand(*classes.shape[:3], -1)])
+
+    def decode(self, z: Array, x: Array) -> list[list[Array]]:
+        """Parameters of p(x|z, class): (M, K, B C, l), (M, B C, n + C) -> (M, K, B C, size)."""
+        return self.model.decode(self.codes(z, x), self._split(x)[0])
+
+
 def log_evidence(
-    model: Any, x: Array, points: Points, rows_per_chunk: int, *, refines: bool = True
+    model: Any,
+    x: Array,
+    points: Points,
+    rows_per_chunk: int,
+    *,
+    refines: bool = True,
 ) -> Array:
-    """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
+    """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
+
+    It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
 
     ``rows_per_chunk`` rows are decoded at a time, with all their draws. Without ``refines``,
     rows with uneven weights get no further draws: for ranks.
@@ -87,6 +146,15 @@ def log_evidence(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
+    if model.architecture.n_codes is not None:
+        codes = (all_codes(model, rows) for rows in x.split(rows_per_chunk, 1))
+        return concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
+    if not model.architecture.has_density:
+        by_class = ClassConditional(model)
+        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
+        log_p = log_evidence(by_class, pairs, of_numbers, rows_per_chunk, refines=refines)
+        n_classes = len(by_class.classes)
+        return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
     xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
     log_p, poor = zeros((len(first.of_prior), n_rows), first.of_prior), []
     for part in batches(n_rows, rows_per_chunk):
@@ -116,6 +184,21 @@ def sample_posterior(
     With ``refines_incomplete``, all rows with missing values get further proposals; otherwise those
     with uneven weights do.
     """
+    if model.architecture.n_codes is not None:
+        return all_codes(model, x)
+    if not model.architecture.has_density:
+        by_class = ClassConditional(model)
+        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
+        z, log_weight = sample_posterior(
+            by_class, pairs, of_numbers, refines_incomplete=refines_incomplete
+        )
+        # draws of all classes of a row lie together: (M, K, B C, ...) -> (M, C K, B, ...)
+        n_classes = len(by_class.classes)
+        z, log_weight = (
+            part.unflatten(2, (-1, n_classes)).movedim(3, 1).flatten(1, 2)
+            for part in (by_class.codes(z, pairs), log_weight - math.log(n_classes))
+        )
+        return WeightedCodes(z, log_weight)
     first = FirstSampler(model, x, points, x.shape[1])
     sampler = first.of(arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
@@ -128,10 +211,33 @@ def sample_posterior(
     return codes
 
 
-def posterior_mode(model: Any, x: Array) -> Array:
-    """Mode of p(z|x) next to the encoder's mean, where NaN is a missing value: (M, B, l)."""
-    target = JointDensity.from_rows(model, x)
-    return find_modes(target.expand, model.mean_code(x), tol=CODE_CONVERGED)[0]
+def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
+    """All codes of a categorical posterior, whose weights sum to p(x)."""
+    z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+    log_joint = JointDensity.from_rows(model, x).log_prob(z)
+    return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
+
+
+def posterior_code(model: BaseVAE, x: Array) -> Array:
+    """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
+
+    It is the mode of p(z|x) next to the encoder's mean, or the posterior mean of the classes; with
+    numbers beside these, the encoder's mean.
+    """
+    if model.architecture.n_codes is not None:
+        codes = all_codes(model, x)
+        return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)
+    z = model.mean_code(x)
+    if not model.architecture.has_density:
+        return z
+    return find_modes(JointDensity.from_rows(model, x).expand, z, tol=CODE_CONVERGED)[0]
+
+
+def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
+    """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
+    # a mean needs no more codes where the encoder has learned from rows with missing values
+    codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
+    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
 
 
 class FirstSampler:

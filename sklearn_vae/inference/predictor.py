@@ -9,17 +9,31 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
+from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
 from sklearn_vae.inference.laplace import JointDensity
-from sklearn_vae.inference.log_density import SCORE_DRAWS, Points
-from sklearn_vae.inference.posterior_sampling import sample_posterior
+from sklearn_vae.inference.log_density import SCORE_DRAWS, Points, sample_posterior
+from sklearn_vae.inference.mixture_log_density import posterior_draws
 from sklearn_vae.likelihoods import Limits
+from sklearn_vae.models.architecture import MixtureArchitecture
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sample_categorical
+from sklearn_vae.numerics.random import (
+    MAX_SEED,
+    Stream,
+    make_generator,
+    sample_categorical,
+    stream_seed,
+)
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.system.progress import advance
+from sklearn_vae.system.progress import advance, uncounted
+
+# Rows drawn from the same weighted draws of the latent variables, at most. There are as many
+# of these as rows, up to a power of two, and at least so many.
+MAX_DRAWS = 1 << 12
+MIN_DRAWS = 1 << 8
 
 
 @default_modes()
@@ -77,6 +91,43 @@ class TorchModel(FittedModel):
             advance(n_rows)
         X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
         return X[:, : self.columns.n_features]
+
+    def sample_missing(
+        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
+    ) -> np.ndarray:
+        """Replace missing values by draws: (n_imputations, n, n_features)."""
+        raise NotImplementedError
+
+    def sample_given(
+        self, row: np.ndarray, n_samples: int, seed: int, y: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw rows given the values of one row (n_features,) that are not NaN.
+
+        ``y`` (n_samples, n_y) are codes and numbers of the rows' conditions, of a model that has
+        any.
+        """
+        observed, index = row[None], np.zeros(n_samples, dtype=int)
+        if y is not None:
+            unique, index = np.unique(y, axis=0, return_inverse=True)
+            observed = np.hstack(
+                [np.repeat(observed, len(unique), axis=0), unique.astype(row.dtype)]
+            )
+        counts, order = np.bincount(index.ravel()), np.argsort(index.ravel(), kind="stable")
+        first = np.cumsum(counts) - counts
+        X = np.empty((n_samples, len(row)), row.dtype)
+        for count in np.unique(counts).tolist():
+            rows = counts == count
+            for batch in batches(count, MAX_DRAWS):
+                size = batch.stop - batch.start
+                n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
+                batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
+                with uncounted():
+                    drawn = self.sample_missing(
+                        observed[rows], size, n_draws, batch_seed, batch_seed
+                    )
+                advance(size * int(rows.sum()))
+                X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
+        return X
 
     def limits(self, like: Tensor) -> Limits:
         """Return the limits of samples, as tensors."""
@@ -181,6 +232,50 @@ class Predictor(TorchModel, FittedVAE):
             check_array("correction", self.correction, "f", shape)
             shape = (2, architecture.n_components)
             check_array("range of the codes", self.code_range, "f", shape)
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor(FittedMixture, TorchModel):
+    """A fitted mixture that computes with PyTorch, or with numpy where that is faster."""
+
+    def build_module(self, dtype: np.dtype) -> MixtureEnsemble:
+        """Build the mixture of tensors in one precision."""
+        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=self.device)
+        # copies: as_tensor warns of read-only arrays
+        weights = {name: torch.tensor(value).to(like) for name, value in self.weights.items()}
+        weight = torch.tensor(self.weight).to(like)
+        return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
+
+    def sample_missing(
+        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
+    ) -> np.ndarray:
+        """Replace missing values by draws: (n_imputations, n, n_features)."""
+
+        def sample(
+            model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points
+        ) -> Tensor:
+            component, codes = posterior_draws(model, x, points)
+            chosen = resample(codes.weight, n_imputations, generator)
+            rank, draw = (index.flatten() for index in chosen)
+            row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
+            z = codes.z[rank, draw, row]
+            rows = model.sample_given(x[row], z, component[rank, row], generator)
+            return rows.unflatten(0, (len(x), n_imputations))
+
+        encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
+        return self.columns.fill_missing_with_draws(X, encoded, seed)
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        if not isinstance(self.architecture, MixtureArchitecture):
+            raise ValueError("the model is not a MixtureVAE")
+        self.check_arrays()
+        if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many mixture weights as members, which sum to 1")
+        with np.errstate(all="ignore"):
+            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            self.log_density(row, 1)
+            self.sample(1, self.seed, row.dtype)
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:
