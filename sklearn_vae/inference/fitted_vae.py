@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -97,9 +97,32 @@ class FittedModel:
         """Encoder of the columns of which the model is a density."""
         return self.columns
 
+    # mean of every column of rows given the observed values, by a model, rows and ``points``
+    conditional_mean: ClassVar[Callable[..., Array]]
+
     def make_model(self, weights: dict[str, np.ndarray]) -> Any:
         """Make the model of weights, which computes with numpy."""
         raise NotImplementedError
+
+    def map(
+        self,
+        function: Callable[..., Array],
+        X: np.ndarray,
+        *,
+        n_draws: int,
+        scrambling: int = 0,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function (model, encoded rows, generator if any, ``points``), chunk by chunk."""
+        raise NotImplementedError
+
+    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
+        """Replace missing values by their mean, or likeliest class: (n, n_features).
+
+        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+        """
+        encoded = self.map(self.conditional_mean, X, n_draws=n_draws)
+        return self.columns.fill_missing(X, encoded, is_rounded)
 
     def keep(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is made of the weights, at the first call; it is kept unless they are large.
@@ -162,6 +185,8 @@ class FittedModel:
 @dataclass(frozen=True)
 class FittedVAE(FittedModel):
     """A fitted VAE, of whose members the densities are averaged."""
+
+    conditional_mean = staticmethod(conditional_mean)
 
     # (1 + l, n_columns), offset and slopes of the decoder correction
     correction: np.ndarray | None = None
@@ -309,13 +334,3 @@ class FittedVAE(FittedModel):
     def residuals(self, X: np.ndarray) -> np.ndarray:
         """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
         return self.first_member.map(lambda model, x: model.residuals(x)[0], X)
-
-    # -- missing values --------------------------------------------------------------
-
-    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
-        """Replace missing values by their mean, or likeliest class: (n, n_features).
-
-        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
-        """
-        encoded = self.map(conditional_mean, X, n_draws=n_draws)
-        return self.columns.fill_missing(X, encoded, is_rounded)

@@ -253,23 +253,6 @@ class PosteriorDraws(NamedTuple):
     component: Array  # (S, B), up to S of each row
     codes: WeightedCodes  # (S, K, B, l), K of each component
 
-    def conditional_mean(self, model: MixtureEnsemble, x: Array) -> Array:
-        """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
-        xp, weight = namespace(x), self.codes.weight  # (S, K, B)
-        chosen, draw, row = xp.where(weight > 0)
-        order = argsort(self.component[chosen, row], 0)
-        at = chosen, draw, row = chosen[order], draw[order], row[order]
-        mean, of_draws = model.conditional(x[row], self.codes.z[at], self.component[chosen, row])
-        real = zeros((*weight.shape, mean.shape[1]), x)
-        params = zeros((*weight.shape, model.others.n_params), x)
-        real[at], params[at] = mean, of_draws
-        filled = zeros(x.shape, x)
-        filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
-        if model.others.blocks:
-            blocks = model.others.split_params(params)
-            filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
-        return filled
-
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:
     """Draw given rows; all components, if the density given these does not depend on codes."""
@@ -293,6 +276,25 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
         z[at, :, row] = xp.moveaxis(sampler.z[0], 1, 0)
         log_weight[at, :, row] = (sampler.log_weight[0] + model.log_weight[chosen]).swapaxes(0, 1)
     return PosteriorDraws(component, WeightedCodes(z, log_weight))
+
+
+def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
+    """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
+    component, codes = posterior_draws(model, x, points)
+    xp, weight = namespace(x), codes.weight  # (S, K, B)
+    chosen, draw, row = xp.where(weight > 0)
+    order = argsort(component[chosen, row], 0)
+    at = chosen, draw, row = chosen[order], draw[order], row[order]
+    mean, of_draws = model.conditional(x[row], codes.z[at], component[chosen, row])
+    real = zeros((*weight.shape, mean.shape[1]), x)
+    params = zeros((*weight.shape, model.others.n_params), x)
+    real[at], params[at] = mean, of_draws
+    filled = zeros(x.shape, x)
+    filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
+    if model.others.blocks:
+        blocks = model.others.split_params(params)
+        filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
+    return filled
 
 
 def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:

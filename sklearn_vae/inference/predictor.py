@@ -1,8 +1,9 @@
 """Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +46,9 @@ def to_tensor(x: np.ndarray, dtype: np.dtype, device: torch.device) -> Tensor:
 @dataclass(frozen=True)
 class TorchModel(FittedModel):
     """A fitted model that computes with PyTorch, or with numpy where that is faster."""
+
+    # rows given their observed values, by a model, rows, generator, ``points`` and ``n_draws``
+    sample_given_observed: ClassVar[Callable[..., Tensor]]
 
     device: torch.device
 
@@ -96,7 +100,10 @@ class TorchModel(FittedModel):
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
-        raise NotImplementedError
+        function = partial(self.sample_given_observed, n_draws=n_imputations)
+        backend = self.in_torch(X.dtype, seed)
+        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
+        return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def sample_given(
         self, row: np.ndarray, n_samples: int, seed: int, y: np.ndarray | None = None
@@ -160,124 +167,6 @@ class TorchModel(FittedModel):
             check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
 
 
-@dataclass(frozen=True)
-class Predictor(TorchModel, FittedVAE):
-    """A fitted VAE that computes with PyTorch, or with numpy where that is faster."""
-
-    def build_module(self, dtype: np.dtype) -> VAE:
-        """Build the torch module in one precision."""
-        model = build(self.architecture, self.n_members).to(
-            self.device, getattr(torch, np.dtype(dtype).name)
-        )
-        model.load(self.weights)
-        model.likelihood.limits = self.limits(next(model.parameters()))
-        return model.requires_grad_(False)
-
-    # -- densities -------------------------------------------------------------------
-
-    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
-        noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
-        n_rows = self.rows_per_chunk(n_draws * self.n_members)
-        function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
-        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
-        return log_prob + self.columns.log_abs_det_jacobian(X), kl
-
-    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
-        return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
-
-    # -- codes -----------------------------------------------------------------------
-
-    def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
-        """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
-        first = self.first_member
-        return first.map(
-            lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
-            X,
-            backend=first.in_torch(X.dtype),
-        )
-
-    # -- missing values --------------------------------------------------------------
-
-    def sample_missing(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
-    ) -> np.ndarray:
-        """Replace missing values by draws: (n_imputations, n, n_features)."""
-        function = partial(sample_given_observed, n_draws=n_imputations)
-        backend = self.in_torch(X.dtype, seed=seed)
-        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
-        return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    # -- validation ------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row."""
-        self.check_arrays()
-        columns = self.columns
-        with np.errstate(all="ignore"):
-            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
-            y = row[:, columns.n_features :] if columns.n_condition_columns else None
-            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
-            self.decode(self.codes(row), y)
-            self.sample(1, self.seed, row.dtype, y)
-
-    def check_arrays(self) -> None:
-        """Check the arrays' shapes and dtypes before the model is built."""
-        super().check_arrays()
-        architecture = self.architecture
-        if self.correction is not None:
-            shape = (1 + architecture.n_components, architecture.n_columns)
-            check_array("correction", self.correction, "f", shape)
-            shape = (2, architecture.n_components)
-            check_array("range of the codes", self.code_range, "f", shape)
-
-
-@dataclass(frozen=True)
-class EnsemblePredictor(FittedMixture, TorchModel):
-    """A fitted mixture that computes with PyTorch, or with numpy where that is faster."""
-
-    def build_module(self, dtype: np.dtype) -> MixtureEnsemble:
-        """Build the mixture of tensors in one precision."""
-        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=self.device)
-        # copies: as_tensor warns of read-only arrays
-        weights = {name: torch.tensor(value).to(like) for name, value in self.weights.items()}
-        weight = torch.tensor(self.weight).to(like)
-        return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
-
-    def sample_missing(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
-    ) -> np.ndarray:
-        """Replace missing values by draws: (n_imputations, n, n_features)."""
-
-        def sample(
-            model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points
-        ) -> Tensor:
-            component, codes = posterior_draws(model, x, points)
-            chosen = resample(codes.weight, n_imputations, generator)
-            rank, draw = (index.flatten() for index in chosen)
-            row = torch.arange(len(x), device=x.device).repeat_interleave(n_imputations)
-            z = codes.z[rank, draw, row]
-            rows = model.sample_given(x[row], z, component[rank, row], generator)
-            return rows.unflatten(0, (len(x), n_imputations))
-
-        encoded = self.map(sample, X, n_draws, scrambling, self.in_torch(X.dtype, seed))
-        return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row."""
-        if not isinstance(self.architecture, MixtureArchitecture):
-            raise ValueError("the model is not a MixtureVAE")
-        self.check_arrays()
-        if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
-            raise ValueError("there are not as many mixture weights as members, which sum to 1")
-        with np.errstate(all="ignore"):
-            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            self.log_density(row, 1)
-            self.sample(1, self.seed, row.dtype)
-
-
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:
     """Mean log p(x|z) and the KL from the prior, in nats: (M, B, n) -> (B, 2, M).
 
@@ -322,6 +211,18 @@ def sample_given_observed(
     return rows[member, draw, row].movedim(0, 1)
 
 
+def sample_mixture_given_observed(
+    model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Rows drawn given their observed values: (B, n_columns) -> (B, n_draws, n_columns)."""
+    component, codes = posterior_draws(model, x, points)
+    rank, draw = (index.flatten() for index in resample(codes.weight, n_draws, generator))
+    row = torch.arange(len(x), device=x.device).repeat_interleave(n_draws)
+    z = codes.z[rank, draw, row]
+    rows = model.sample_given(x[row], z, component[rank, row], generator)
+    return rows.unflatten(0, (len(x), n_draws))
+
+
 def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Resample codes by weights (M, K, B), systematically and in random order.
 
@@ -338,3 +239,95 @@ def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[
     order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
     chosen = chosen.gather(1, order.to(chosen.device))
     return chosen // n_codes, chosen % n_codes
+
+
+@dataclass(frozen=True)
+class Predictor(TorchModel, FittedVAE):
+    """A fitted VAE that computes with PyTorch, or with numpy where that is faster."""
+
+    sample_given_observed = staticmethod(sample_given_observed)
+
+    def build_module(self, dtype: np.dtype) -> VAE:
+        """Build the torch module in one precision."""
+        model = build(self.architecture, self.n_members).to(
+            self.device, getattr(torch, np.dtype(dtype).name)
+        )
+        model.load(self.weights)
+        model.likelihood.limits = self.limits(next(model.parameters()))
+        return model.requires_grad_(False)
+
+    # -- densities -------------------------------------------------------------------
+
+    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
+        noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
+        n_rows = self.rows_per_chunk(n_draws * self.n_members)
+        function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
+        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
+        return log_prob + self.columns.log_abs_det_jacobian(X), kl
+
+    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
+        return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
+
+    # -- codes -----------------------------------------------------------------------
+
+    def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
+        """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
+        first = self.first_member
+        return first.map(
+            lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
+            X,
+            backend=first.in_torch(X.dtype),
+        )
+
+    # -- validation ------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        self.check_arrays()
+        columns = self.columns
+        with np.errstate(all="ignore"):
+            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
+            y = row[:, columns.n_features :] if columns.n_condition_columns else None
+            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
+            self.decode(self.codes(row), y)
+            self.sample(1, self.seed, row.dtype, y)
+
+    def check_arrays(self) -> None:
+        """Check the arrays' shapes and dtypes before the model is built."""
+        super().check_arrays()
+        architecture = self.architecture
+        if self.correction is not None:
+            shape = (1 + architecture.n_components, architecture.n_columns)
+            check_array("correction", self.correction, "f", shape)
+            shape = (2, architecture.n_components)
+            check_array("range of the codes", self.code_range, "f", shape)
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor(FittedMixture, TorchModel):
+    """A fitted mixture that computes with PyTorch, or with numpy where that is faster."""
+
+    sample_given_observed = staticmethod(sample_mixture_given_observed)
+
+    def build_module(self, dtype: np.dtype) -> MixtureEnsemble:
+        """Build the mixture of tensors in one precision."""
+        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=self.device)
+        # copies: as_tensor warns of read-only arrays
+        weights = {name: torch.tensor(value).to(like) for name, value in self.weights.items()}
+        weight = torch.tensor(self.weight).to(like)
+        return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        if not isinstance(self.architecture, MixtureArchitecture):
+            raise ValueError("the model is not a MixtureVAE")
+        self.check_arrays()
+        if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many mixture weights as members, which sum to 1")
+        with np.errstate(all="ignore"):
+            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            self.log_density(row, 1)
+            self.sample(1, self.seed, row.dtype)
