@@ -20,17 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    argsort,
-    concatenate,
-    logsumexp,
-    namespace,
-    softmax,
-    take,
-    take_along,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.015
@@ -67,7 +58,7 @@ class WeightedCodes(NamedTuple):
         """Weights that sum to 1 over the codes of all members: (M, K, B)."""
         n_members, n_codes, n_rows = self.log_weight.shape
         flat = self.log_weight.reshape(n_members * n_codes, n_rows)
-        return softmax(flat, 0).reshape(n_members, n_codes, n_rows)
+        return ops.softmax(flat, 0).reshape(n_members, n_codes, n_rows)
 
     def replaced(self, rows: Array, z: Array, log_weight: Array) -> "WeightedCodes":
         """Replace the codes of some rows by as many or more: the other rows get weights of 0."""
@@ -108,7 +99,7 @@ class ImportanceSampler:
         if of_prior is not None:
             drawn.append((self.target.prior, of_prior))
         xp, n_rows = namespace(drawn[0][1]), max(z.shape[2] for _, z in drawn)
-        z = concatenate(
+        z = ops.concatenate(
             (xp.broadcast_to(z, (*z.shape[:2], n_rows, z.shape[3])) for _, z in drawn), 1
         )  # (M, K, B or 1, l)
         log_joint = self.target.log_prob(z)  # (M, K, B)
@@ -133,7 +124,7 @@ class ImportanceSampler:
             for n_draws, part in self.proposals
         ]
         for name in ("z", "log_joint", "log_mixture"):
-            setattr(chosen, name, take(getattr(self, name), rows, 2))
+            setattr(chosen, name, ops.take(getattr(self, name), rows, 2))
         return chosen
 
     @property
@@ -144,7 +135,7 @@ class ImportanceSampler:
     def log_evidence(self) -> Array:
         """Log of the estimate of p(x) in nats, with control variates: (M, B)."""
         xp, log_weight = namespace(self.z), self.log_weight
-        log_sum = logsumexp(log_weight, 1)
+        log_sum = ops.logsumexp(log_weight, 1)
         weight = xp.exp(log_weight - log_sum[:, None])  # their sum is 1
         factor, tiny = xp.ones_like(log_sum), xp.finfo(log_sum.dtype).eps
         for control, expected in self._control_variates():
@@ -179,7 +170,7 @@ class ImportanceSampler:
         1 / ESS - 1 / K with the effective sample size ESS.
         """
         xp, log_weight = namespace(self.z), self.log_weight
-        weight = softmax(log_weight, 1)
+        weight = ops.softmax(log_weight, 1)
         bias = 0.5 * (xp.square(weight).sum(1) - 1 / weight.shape[1])
         # without any finite log-weight, all are the lowest number, or overflow to NaN
         return ~(
@@ -190,7 +181,7 @@ class ImportanceSampler:
 def _log_mixture(proposals: list[tuple[int, Any]], z: Array) -> Array:
     """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
     log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
-    return logsumexp(namespace(z).stack(log_densities), 0)
+    return ops.logsumexp(namespace(z).stack(log_densities), 0)
 
 
 def refine(
@@ -263,12 +254,12 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     """
     xp = namespace(noise)
     largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
-    starts = take_along(sampler.z, largest, 1)
+    starts = ops.take_along(sampler.z, largest, 1)
     if number == 0:
         starts = xp.concatenate([starts, _likely_codes(sampler.target, of_prior)], 1)
     n_members, n_starts, n_rows, n_latent = starts.shape
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
-    target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
+    target, repeated = sampler.target, xp.tile(ops.arange(n_rows, flat), (n_starts,))
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
     has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
@@ -285,8 +276,9 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
 
     def at(start: Array) -> tuple[Array, Array, Array]:
         """Codes at one start of each row (M, B), and precisions there."""
+        start = start[:, None]
         z, information, precision = (
-            take_along(part, start.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 3)), 1)[:, 0]
+            ops.take_along(part, start.reshape(*start.shape, *(1,) * (part.ndim - 3)), 1)[:, 0]
             for part in by_start
         )
         return z, information, precision
@@ -305,11 +297,11 @@ def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
         candidates = target.prior.loc
     else:
         z = of_prior[:, :, 0]
-        candidates = concatenate([FAR_START * z, z], 1)  # (M, C, l)
+        candidates = ops.concatenate([FAR_START * z, z], 1)  # (M, C, l)
     n_members, _, n_latent = candidates.shape
     n_starts = max(MAX_START_DIMENSIONS // n_latent, MIN_STARTS) - 1
     log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
     log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
-    chosen = argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
-    codes = take_along(candidates, chosen.reshape(n_members, -1)[..., None], 1)
+    chosen = ops.argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
+    codes = ops.take_along(candidates, chosen.reshape(n_members, -1)[..., None], 1)
     return codes.reshape(*chosen.shape, n_latent)

@@ -23,14 +23,8 @@ from sklearn_vae.inference.importance_sampling import (
 )
 from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.models.base import BaseVAE
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    concatenate,
-    namespace,
-    take,
-    zeros,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.priors import StandardNormal
 
@@ -99,7 +93,7 @@ class ClassConditional:
         """Pair rows with classes: (M, B, n) -> (M, B C, n + C)."""
         n_members, n_rows, _ = x.shape
         classes = self.classes.repeat(n_members, n_rows, 1)
-        return concatenate([x.repeat_interleave(len(self.classes), 1), classes])
+        return ops.concatenate([x.repeat_interleave(len(self.classes), 1), classes])
 
     def prior_distribution(self) -> StandardNormal:
         """p(z)."""
@@ -119,7 +113,7 @@ class ClassConditional:
         """Put the classes of pairs in front of codes: (M, K, B C or 1, l) -> (M, K, B C, C + l)."""
         _, classes = self._split(x)
         classes = classes.unsqueeze(1).expand(-1, z.shape[1], -1, -1)
-        return concatenate([classes, z.expand(*classes.shape[:3], -1)])
+        return ops.concatenate([classes, z.expand(*classes.shape[:3], -1)])
 
     def decode(self, z: Array, x: Array) -> list[list[Array]]:
         """Parameters of p(x|z, class): (M, K, B C, l), (M, B C, n + C) -> (M, K, B C, size)."""
@@ -148,7 +142,7 @@ def log_evidence(
     """
     if model.architecture.n_codes is not None:
         codes = (all_codes(model, rows) for rows in x.split(rows_per_chunk, 1))
-        return concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
+        return ops.concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
     if not model.architecture.has_density:
         by_class = ClassConditional(model)
         pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
@@ -156,19 +150,20 @@ def log_evidence(
         n_classes = len(by_class.classes)
         return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
     xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = zeros((len(first.of_prior), n_rows), first.of_prior), []
+    log_p, poor = ops.zeros((len(first.of_prior), n_rows), first.of_prior), []
     for part in batches(n_rows, rows_per_chunk):
-        rows = arange(n_rows, x)[part]
+        rows = ops.arange(n_rows, x)[part]
         sampler = first.of(rows, has_few=True)
         log_p[:, rows] = sampler.log_evidence()
         if refines:
-            poor.append(rows[_is_poor(sampler, model, take(x, rows, 1))])
+            poor.append(rows[_is_poor(sampler, model, ops.take(x, rows, 1))])
     # the poor rows of all chunks together, with all draws from the prior
-    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, of_prior=first.of_prior)
+    all_poor = ops.concatenate(poor) if poor else ()
+    add = partial(add_modes, of_prior=first.of_prior)
     for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
         sampler = first.of(rows)
-        is_poor = _is_poor(sampler, model, take(x, rows, 1))
+        is_poor = _is_poor(sampler, model, ops.take(x, rows, 1))
         for index, refined in refine(sampler, is_poor, points.further, add):
             log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
@@ -200,7 +195,7 @@ def sample_posterior(
         )
         return WeightedCodes(z, log_weight)
     first = FirstSampler(model, x, points, x.shape[1])
-    sampler = first.of(arange(x.shape[1], x))
+    sampler = first.of(ops.arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
     codes, add = (
         WeightedCodes(sampler.z, sampler.log_weight),
