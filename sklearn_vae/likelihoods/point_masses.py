@@ -24,6 +24,9 @@ from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
+# Of the numbers that are not at a spike.
+DENSITY = Gaussian()
+
 
 @serializable
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class ZeroInflated(Likelihood):
         logits = ops.unflatten(params[0], self.n_spikes)
         log_odds = ops.logsumexp(logits, -1)
         log_total = xp.logaddexp(log_odds, xp.zeros_like(log_odds))
-        density = Gaussian().log_prob_per_column(params[1:], number)
+        density = DENSITY.log_prob_per_column(params[1:], number)
         mass = (spike * logits).sum(-1)
         return xp.where(spike.sum(-1) > 0.5, mass, density) - log_total
 
@@ -98,7 +101,7 @@ class ZeroInflated(Likelihood):
         if number == 0:
             return ops.flatten(spike - self._weights(params)[..., :-1])
         is_number = spike.sum(-1) <= 0.5
-        return is_number * Gaussian().gradient(params[1:], value, number - 1)
+        return is_number * DENSITY.gradient(params[1:], value, number - 1)
 
     def has_density(self, x: Array) -> Array:
         """Mask of the numbers that are not at a spike: (..., n (S + 1)) -> (..., n (S + 1))."""
@@ -122,7 +125,7 @@ class ZeroInflated(Likelihood):
         """Sample rows from p(x|z): (..., n (S + 1))."""
         index = draw_classes(self._weights(params), generator)
         codes = ops.one_hot(index, self.width, params[1].dtype, flat=False)
-        codes[..., -1] *= Gaussian().sample(params[1:], generator, limits)
+        codes[..., -1] *= DENSITY.sample(params[1:], generator, limits)
         return ops.flatten(codes)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
@@ -162,7 +165,7 @@ class ZeroInflated(Likelihood):
         """One feature per spike and for the density, and those of its mean and scale."""
         log_weight, slope = self._log_weights(params), ops.unflatten(slopes[0], self.n_spikes)
         classes = fisher_features_of_classes(log_weight, ops.pad(slope, 0, 1))
-        number = Gaussian().fisher_features(params[1:], slopes[1:])
+        number = DENSITY.fisher_features(params[1:], slopes[1:])
         root = namespace(log_weight).exp(0.5 * log_weight[..., -1:])
         return ops.concatenate([classes, root * number])
 
@@ -172,4 +175,4 @@ class ZeroInflated(Likelihood):
         frequency = ops.unflatten(weighted_mean(ops.flatten(spike), weights), self.n_spikes)
         logits = logits_of(frequency, has_rest=True)  # (C, k, S)
         number = namespace(x).where(spike.sum(-1) > 0.5, math.nan, number)
-        return [ops.flatten(logits), *Gaussian().maximum_likelihood(number, weights)]
+        return [ops.flatten(logits), *DENSITY.maximum_likelihood(number, weights)]
