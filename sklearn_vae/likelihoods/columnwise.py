@@ -171,12 +171,9 @@ class Columnwise:
             masks = self.split_mask(observed)
             blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
             gradient = [
-                [
-                    likelihood.gradient(block, values, number)
-                    if mask is None
-                    else likelihood.observed_gradient(block, values, number, mask)
-                    for number in range(len(likelihood.param_sizes))
-                ]
+                likelihood.gradient(block, values)
+                if mask is None
+                else likelihood.observed_gradient(block, values, mask)
                 for likelihood, block, values, mask in blocks
             ]
             return self.log_prob(params, x, observed), gradient

@@ -115,10 +115,10 @@ class Poisson(Counts):
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - namespace(x).exp(log_rate) - ops.lgamma(counts + 1)
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the raw rates: (..., n)."""
         residual = self._counts(x) - self._rate(params)
-        return residual * ops.bounded_slope(params[0], LOG_RATE_BOUND)
+        return [residual * ops.bounded_slope(params[0], LOG_RATE_BOUND)]
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""

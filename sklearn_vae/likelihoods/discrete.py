@@ -46,9 +46,9 @@ class Bernoulli(Likelihood):
         """Log-probability of each value: (..., n) -> (..., n)."""
         return x * params[0] - ops.softplus(params[0])
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the logits: (..., n)."""
-        return x - self.mean(params)
+        return [x - self.mean(params)]
 
     def mean(self, params: Parameters) -> Array:
         """Probability of a one: (..., n)."""
@@ -126,9 +126,9 @@ class Categorical(Likelihood):
         logit = self._classes(params[0])
         return (self._classes(x) * logit).sum(-1) - ops.logsumexp(logit, -1)
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the logits: (..., n K)."""
-        return x - self.mean(params)
+        return [x - self.mean(params)]
 
     def mean(self, params: Parameters) -> Array:
         """Probability of each class: (..., n K)."""

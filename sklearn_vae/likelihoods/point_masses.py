@@ -95,13 +95,12 @@ class ZeroInflated(Likelihood):
         mass = (spike * logits).sum(-1)
         return xp.where(spike.sum(-1) > 0.5, mass, density) - log_total
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
-        """Gradient of the log-densities in the logits, the location or the scale."""
-        spike, value = self._split(x)
-        if number == 0:
-            return ops.flatten(spike - self._weights(params)[..., :-1])
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the log-densities in the logits, the location and the scale."""
+        spike, number = self._split(x)
         is_number = spike.sum(-1) <= 0.5
-        return is_number * DENSITY.gradient(params[1:], value, number - 1)
+        of_density = [is_number * part for part in DENSITY.gradient(params[1:], number)]
+        return [ops.flatten(spike - self._weights(params)[..., :-1]), *of_density]
 
     def has_density(self, x: Array) -> Array:
         """Mask of the numbers that are not at a spike: (..., n (S + 1)) -> (..., n (S + 1))."""

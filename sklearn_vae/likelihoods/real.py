@@ -82,13 +82,12 @@ class Gaussian(Likelihood):
         residual = (x - loc) * xp.exp(-log_scale)
         return -0.5 * xp.square(residual) - log_scale - HALF_LOG_2PI
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
-        """Gradient of the log-densities in the mean or the log-scale: (..., n)."""
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the log-densities in the mean and the log-scale: (..., n)."""
         inverse_scale = np.exp(-self._log_scale(params[1]))
         residual = (x - params[0]) * inverse_scale
-        if number == 0:
-            return residual * inverse_scale
-        return (np.square(residual) - 1) * ops.bounded_slope(params[1], LOG_SCALE_BOUND)
+        of_scale = (np.square(residual) - 1) * ops.bounded_slope(params[1], LOG_SCALE_BOUND)
+        return [residual * inverse_scale, of_scale]
 
     def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n)."""
