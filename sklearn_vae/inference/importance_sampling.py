@@ -27,9 +27,6 @@ from sklearn_vae.numerics.array_api import Array, namespace
 TOLERANCE = 0.015
 # Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
-# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
-# and needs no expansion.
-FIRST_CONVERGED = 2.0
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
 # likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
@@ -206,20 +203,6 @@ def refine(
         if not len(chosen):
             return
         rows = rows[chosen]
-
-
-def first_proposals(
-    target: JointDensity, z: Array, noise: Array, rows_per_chunk: int
-) -> list[tuple[NormalProposal, Array]]:
-    """Laplace approximations at the modes next to codes (M, B, l), and a wider one.
-
-    A last step of a small gain is taken without an expansion there: curvatures differ little. A
-    larger one, of a row whose search has not ended, may lead away from the mode.
-    """
-    z, local = find_modes(target.expand, z, FIRST_CONVERGED, rows_per_chunk)
-    is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
-    step = namespace(z).where(is_small[..., None], local.step, 0.0)
-    return list(laplace_proposals(z + step, local.information, local.prior_precision, noise))
 
 
 def laplace_proposals(

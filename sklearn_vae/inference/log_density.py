@@ -18,7 +18,7 @@ from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     WeightedCodes,
     add_modes,
-    first_proposals,
+    laplace_proposals,
     refine,
 )
 from sklearn_vae.inference.laplace import JointDensity, find_modes
@@ -41,6 +41,9 @@ MIN_DRAWS = 128
 # its first score has one in so many, and so has every draw that is decoded for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
+# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
+# and needs no expansion.
+FIRST_CONVERGED = 2.0
 # Twice the gain in nats that a further step to a mode is worth which is the code of a row with
 # missing values.
 CODE_CONVERGED = 1e-3
@@ -251,7 +254,13 @@ class FirstSampler:
             self.of_prior = namespace(noise).broadcast_to(noise, shape)
         z, n_draws = model.mean_code(x), points.first.shape[1]
         n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
-        self.normals = first_proposals(self.target, z, points.first, n_rows)
+        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED, n_rows)
+        # a last step of a small gain is taken without an expansion there: curvatures differ little;
+        # a larger one, of a row whose search has not ended, may lead away from the mode
+        is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
+        z = z + namespace(z).where(is_small[..., None], local.step, 0.0)
+        precisions = local.information, local.prior_precision
+        self.normals = list(laplace_proposals(z, *precisions, points.first))
 
     def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
         """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""

@@ -111,10 +111,6 @@ class Likelihood(ABC):
         gradients = zip(self.gradient(params, x), self.param_sizes, strict=True)
         return [part * observed.repeat(size, axis=-1) for part, size in gradients]
 
-    def has_density(self, x: Array) -> Array:
-        """Mask of encoded numbers with a normal density: (..., n width) -> (..., n width)."""
-        return namespace(x).zeros_like(x, dtype=bool)
-
     @abstractmethod
     def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n width)."""

@@ -102,12 +102,6 @@ class ZeroInflated(Likelihood):
         of_density = [is_number * part for part in DENSITY.gradient(params[1:], number)]
         return [ops.flatten(spike - self._weights(params)[..., :-1]), *of_density]
 
-    def has_density(self, x: Array) -> Array:
-        """Mask of the numbers that are not at a spike: (..., n (S + 1)) -> (..., n (S + 1))."""
-        spike, _ = self._split(x)
-        is_number = (spike.sum(-1, keepdims=True) < 0.5) & (spike == spike)[..., :1]
-        return ops.flatten(ops.concatenate([namespace(x).zeros_like(spike, dtype=bool), is_number]))
-
     def mean(self, params: Parameters) -> Array:
         """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
         weight = self._weights(params)[..., :-1]

@@ -66,10 +66,6 @@ class Gaussian(Likelihood):
             raw = raw.detach()
         return ops.bounded(raw, LOG_SCALE_BOUND)
 
-    def has_density(self, x: Array) -> Array:
-        """Mask of the numbers, all of which have a normal density: (..., n) -> (..., n)."""
-        return namespace(x).ones_like(x, dtype=bool)
-
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
         """The mean depends on z, the scale if it is one per row."""
