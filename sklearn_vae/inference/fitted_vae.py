@@ -152,14 +152,8 @@ class FittedModel:
         conditions = self.columns.conditions
         return y if conditions is None else conditions.transform(y)
 
-    def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
-        """Rows that are computed at a time, with so many draws (or members) each.
-
-        Their widest layer fits the cache. Draws that all rows share are decoded once per chunk, so
-        that only the densities of their columns have to fit in memory.
-        """
-        if shares_draws:
-            return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
+    def rows_per_chunk(self, n_draws: int = 1) -> int:
+        """Rows whose widest layer fits the cache, with so many draws (or members) each."""
         return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_draws)
 
     def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
@@ -252,11 +246,12 @@ class FittedVAE(FittedModel):
         """
         architecture = self.architecture
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
-        n_codes = architecture.n_codes
-        decoded = self.rows_per_chunk(
-            max(n_codes or n_draws, 1 + architecture.n_components) * self.n_members,
-            shares_draws=n_codes is not None and not architecture.decodes_per_row,
-        )
+        n_codes = max(architecture.n_codes or n_draws, 1 + architecture.n_components)
+        decoded = self.rows_per_chunk(n_codes * self.n_members)
+        if architecture.n_codes is not None and not architecture.decodes_per_row:
+            # codes that all rows share are decoded once: densities of columns have to fit in memory
+            n_numbers = n_codes * self.n_members * max(architecture.n_columns, 1)
+            decoded = rows_in_memory(n_numbers)
 
         def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
             return log_mean_exp(log_evidence(model, x, points, decoded, refines=refines), 0)
