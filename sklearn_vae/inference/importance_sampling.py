@@ -256,21 +256,13 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     parts = modes, local.information, local.prior_precision
     by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
-
-    def at(start: Array) -> tuple[Array, Array, Array]:
-        """Codes at one start of each row (M, B), and precisions there."""
-        start = start[:, None]
-        z, information, precision = (
-            ops.take_along(part, start.reshape(*start.shape, *(1,) * (part.ndim - 3)), 1)[:, 0]
-            for part in by_start
-        )
-        return z, information, precision
-
-    proposals = list(laplace_proposals(*at(best), noise))
+    member, row = ops.arange(n_members, flat)[:, None], ops.arange(n_rows, flat)
+    z, information, precision = (part[member, best, row] for part in by_start)
+    proposals = list(laplace_proposals(z, information, precision, noise))
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
     for start in range(n_starts if n_starts > 1 else 0):
-        normal = NormalProposal.of(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
-        proposals.append((normal, few))
+        z, information, precision = (part[:, start] for part in by_start)
+        proposals.append((NormalProposal.of(z, information, precision, PROPOSAL_SCALE), few))
     sampler.add(proposals)
 
 
@@ -286,5 +278,4 @@ def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
     log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
     log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
     chosen = ops.argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
-    codes = ops.take_along(candidates, chosen.reshape(n_members, -1)[..., None], 1)
-    return codes.reshape(*chosen.shape, n_latent)
+    return candidates[ops.arange(n_members, chosen)[:, None, None], chosen]
