@@ -59,11 +59,10 @@ class WeightedCodes(NamedTuple):
 
     def replaced(self, rows: Array, z: Array, log_weight: Array) -> "WeightedCodes":
         """Replace the codes of some rows by as many or more: the other rows get weights of 0."""
-        xp, (n_members, n_codes, *shape) = namespace(z), self.z.shape
-        more = n_members, z.shape[1] - n_codes, *shape
-        zeros = xp.zeros_like(self.z[:, :1]), xp.full_like(self.log_weight[:, :1], -math.inf)
-        all_z = xp.concatenate([self.z, xp.broadcast_to(zeros[0], more)], 1)
-        all_log_weight = xp.concatenate([self.log_weight, xp.broadcast_to(zeros[1], more[:3])], 1)
+        n_members, n_codes, *shape = self.z.shape
+        more = ops.zeros((n_members, z.shape[1] - n_codes, *shape), self.z)
+        all_z = ops.concatenate([self.z, more], 1)
+        all_log_weight = ops.concatenate([self.log_weight, more[..., 0] - math.inf], 1)
         all_z[:, :, rows], all_log_weight[:, :, rows] = z, log_weight
         return WeightedCodes(all_z, all_log_weight)
 
@@ -235,14 +234,14 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     part of p(x), a few from every other mode. If a mode has a proposal already, the starting point
     takes its place.
     """
-    xp = namespace(noise)
-    largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
-    starts = ops.take_along(sampler.z, largest, 1)
+    xp, (n_members, _, n_rows, n_latent) = namespace(noise), sampler.z.shape
+    member, row = ops.arange(n_members, noise)[:, None], ops.arange(n_rows, noise)
+    starts = sampler.z[member, sampler.log_weight.argmax(1), row][:, None]  # (M, 1, B, l)
     if number == 0:
         starts = xp.concatenate([starts, _likely_codes(sampler.target, of_prior)], 1)
-    n_members, n_starts, n_rows, n_latent = starts.shape
+    n_starts = starts.shape[1]
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
-    target, repeated = sampler.target, xp.tile(ops.arange(n_rows, flat), (n_starts,))
+    target, repeated = sampler.target, xp.tile(row, (n_starts,))
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
     has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
@@ -256,7 +255,6 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     parts = modes, local.information, local.prior_precision
     by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
-    member, row = ops.arange(n_members, flat)[:, None], ops.arange(n_rows, flat)
     z, information, precision = (part[member, best, row] for part in by_start)
     proposals = list(laplace_proposals(z, information, precision, noise))
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
