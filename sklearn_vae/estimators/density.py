@@ -406,10 +406,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     # -- the fitted model ------------------------------------------------------------
 
     def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
-        weights, seed = dict(self.state_dict_), self.seed_
-        return EnsemblePredictor(
-            self.columns_, self.architecture_, weights, seed, device, weight=self.weights_
-        )
+        parts = self.columns_, self.architecture_, dict(self.state_dict_), self.seed_
+        return EnsemblePredictor(*parts, weight=self.weights_, device=device)
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.blas import one_thread
 from sklearn_vae.system.progress import advance
-
-if TYPE_CHECKING:
-    import torch
 
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
@@ -77,11 +74,13 @@ def map_in_numpy(
 class FittedModel:
     """A fitted model: arrays, and how rows are computed."""
 
+    # mean of every column of rows given the observed values, by a model, rows and ``points``
+    conditional_mean: ClassVar[Callable[..., Array]]
+
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
     weights: dict[str, np.ndarray]  # by name, with a member axis in front
     seed: int  # of the score's Sobol points
-    device: "torch.device | None" = None  # of the computation; None without PyTorch
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,9 +95,6 @@ class FittedModel:
     def encoder(self) -> TableEncoder:
         """Encoder of the columns of which the model is a density."""
         return self.columns
-
-    # mean of every column of rows given the observed values, by a model, rows and ``points``
-    conditional_mean: ClassVar[Callable[..., Array]]
 
     def make_model(self, weights: dict[str, np.ndarray]) -> Any:
         """Make the model of weights, which computes with numpy."""

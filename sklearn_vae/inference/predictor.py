@@ -1,7 +1,7 @@
 """Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -50,7 +50,7 @@ class TorchModel(FittedModel):
     # rows given their observed values, by a model, rows, generator, ``points`` and ``n_draws``
     sample_given_observed: ClassVar[Callable[..., Tensor]]
 
-    device: torch.device
+    device: torch.device = field(kw_only=True)  # of the computation
 
     def build_module(self, dtype: np.dtype) -> Any:
         """Build the model in PyTorch, in one precision."""

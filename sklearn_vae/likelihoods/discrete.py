@@ -20,10 +20,13 @@ from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
+# Smallest distance of neighbouring thresholds of an ordinal column.
+MIN_THRESHOLD_GAP = 1e-3
+# Distance of the finite differences of ordinal log-probabilities.
+ORDINAL_DIFFERENCE = 1e-3
 # Scale of the logistic distribution closest to the standard normal.
 LOGISTIC = 0.6
 
