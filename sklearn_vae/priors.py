@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import (
-    Array,
-    affine,
-    arange,
-    as_type,
-    concatenate,
-    in_double,
-    log_softmax,
-    logsumexp,
-    namespace,
-    one_hot,
-    zeros,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -103,7 +92,7 @@ class StandardNormal(Prior):
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (..., l) -> (...)."""
         # a sum as a product: both libraries are slow along short axes
-        square = namespace(z).square(z) @ (zeros(z.shape[-1:], z) + 1)
+        square = namespace(z).square(z) @ (ops.zeros(z.shape[-1:], z) + 1)
         return -0.5 * square - z.shape[-1] * HALF_LOG_2PI
 
     def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
@@ -138,7 +127,7 @@ class UniformCategorical(Prior):
         chosen = torch.randint(
             self.n_classes, (n_members, n_rows, self.n_variables), generator=generator
         )
-        codes = one_hot(chosen, self.n_classes, dtype)
+        codes = ops.one_hot(chosen, self.n_classes, dtype)
         rest = n_components - codes.shape[-1]
         normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
         return torch.cat([codes, normal], dim=-1)
@@ -250,27 +239,27 @@ class DiagonalMixture:
     """
 
     def __init__(self, logit: Array, loc: Array, log_scale: Array):
-        self.log_weight = log_softmax(logit)
+        self.log_weight = ops.log_softmax(logit)
         self.loc, self.log_scale = loc, log_scale
 
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
         # squared distances from all components as one product of matrices, whose terms are
         # large and cancel for narrow components: hence double precision
-        loc, log_scale, xp = in_double(self.loc), in_double(self.log_scale), namespace(z)
+        loc, log_scale, xp = ops.in_double(self.loc), ops.in_double(self.log_scale), namespace(z)
         precision = xp.exp(-2 * log_scale)  # (M, C, l)
         n_members, n_draws, n_rows, n_latent = z.shape
-        points = in_double(z).reshape(n_members, n_draws * n_rows, n_latent).swapaxes(1, 2)
-        powers = concatenate([xp.square(points), points], 1)  # (M, 2 l, K B)
-        coefs = concatenate([-0.5 * precision, precision * loc])  # (M, C, 2 l)
+        points = ops.in_double(z).reshape(n_members, n_draws * n_rows, n_latent).swapaxes(1, 2)
+        powers = ops.concatenate([xp.square(points), points], 1)  # (M, 2 l, K B)
+        coefs = ops.concatenate([-0.5 * precision, precision * loc])  # (M, C, 2 l)
         at_zero = -(0.5 * precision * xp.square(loc) + log_scale + HALF_LOG_2PI).sum(-1)
-        log_joint = affine((self.log_weight + at_zero)[..., None], coefs, powers)  # (M, C, K B)
-        return as_type(logsumexp(log_joint, 1).reshape(n_members, n_draws, n_rows), z)
+        log_joint = ops.affine((self.log_weight + at_zero)[..., None], coefs, powers)  # (M, C, K B)
+        return ops.as_type(ops.logsumexp(log_joint, 1).reshape(n_members, n_draws, n_rows), z)
 
     def transform(self, noise: Array) -> Array:
         """Codes of standard normal draws, by the weights of components: (K, l) -> (M, K, l)."""
-        quantile = GOLDEN_RATIO * in_double(arange(len(noise), self.loc) + 1) % 1
-        return self._codes(quantile[None], as_type(noise, self.loc))
+        quantile = GOLDEN_RATIO * ops.in_double(ops.arange(len(noise), self.loc) + 1) % 1
+        return self._codes(quantile[None], ops.as_type(noise, self.loc))
 
     def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
@@ -281,9 +270,9 @@ class DiagonalMixture:
 
     def _codes(self, uniform: Array, noise: Array) -> Array:
         """Codes of uniform numbers (M or 1, K) and standard normal draws (M or 1, K, l)."""
-        cumulative = namespace(uniform).exp(as_type(self.log_weight, uniform)).cumsum(-1)
+        cumulative = namespace(uniform).exp(ops.as_type(self.log_weight, uniform)).cumsum(-1)
         component = (uniform[..., None] >= cumulative[:, None, :-1]).sum(-1)  # (M, K)
-        member = arange(len(self.loc), self.loc)[:, None]
+        member = ops.arange(len(self.loc), self.loc)[:, None]
         scale = namespace(noise).exp(self.log_scale[member, component])
         return self.loc[member, component] + scale * noise
 
@@ -336,7 +325,7 @@ class VampPrior(_Mixture):
     def distribution(self, params: Params, encode: Encode) -> DiagonalMixture:
         """Make the mixture of posteriors."""
         loc, log_scale = encode(params["pseudo_input"])
-        return DiagonalMixture(zeros(loc.shape[:2], loc), loc, log_scale)
+        return DiagonalMixture(ops.zeros(loc.shape[:2], loc), loc, log_scale)
 
 
 # Names of the parameter ``prior``.

@@ -49,8 +49,7 @@ from sklearn_vae.estimators.table_checks import (
     warn_of_small_weights,
     with_column_names,
 )
-from sklearn_vae.inference.ensemble import EnsemblePredictor
-from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed

@@ -19,7 +19,7 @@ from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.inference.ensemble import EnsemblePredictor
+from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
@@ -406,10 +406,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     # -- the fitted model ------------------------------------------------------------
 
     def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
-        weights, seed = dict(self.state_dict_), self.seed_
-        return EnsemblePredictor(
-            self.columns_, self.architecture_, weights, seed, device, weight=self.weights_
-        )
+        parts = self.columns_, self.architecture_, dict(self.state_dict_), self.seed_
+        return EnsemblePredictor(*parts, weight=self.weights_, device=device)
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

@@ -24,7 +24,6 @@ from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_count
@@ -278,7 +277,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             if np.isnan(row).all() and (y is None or not self._is_joint):
                 rows = model.sample(n_samples, seed, self.dtype_, *conditions)
             else:
-                rows = sample_given(model, row, n_samples, seed, *conditions)
+                rows = model.sample_given(row, n_samples, seed, *conditions)
         return self._restore_table(rows, observed=~np.isnan(row))
 
     # -- missing values ----------------------------------------------------------------------

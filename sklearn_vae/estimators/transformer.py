@@ -543,9 +543,9 @@ class VAETransformer(
             self.architecture_,
             dict(self.state_dict_),
             self.seed_,
-            device,
             self.decoder_correction_,
             self.code_range_,
+            device=device,
         )
 
     @property

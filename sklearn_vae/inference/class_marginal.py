@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import softmax
 from sklearn_vae.numerics.random import Stream, stream_seed
+from sklearn_vae.system.progress import uncounted
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,21 @@ class ClassMarginal:
             for code, weight in enumerate(probability.T)
         )
 
-    def sample_classes(self, row: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
-        """Draw classes from p(y|x) of one row: (1, n_features) -> (n_samples, 1)."""
-        joint = self.joint_log_density(row, SCORE_DRAWS)[0].astype(np.float64)
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        codes = generator.choice(len(joint), n_samples, p=softmax(joint, 0))
-        return codes[:, None].astype(row.dtype)
-
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Draw rows from p(x), each of a class drawn from p(y): (n_samples, n_features)."""
+        codes = self._draw_classes(self.class_prior, n_samples, seed)
+        return self.predictor.sample(n_samples, seed, dtype, codes.astype(dtype))
+
+    def sample_given(self, row: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
+        """Draw rows given the values of one row (n_features,) that are not NaN."""
+        with uncounted():
+            joint = self.joint_log_density(row[None], SCORE_DRAWS)[0].astype(np.float64)
+        codes = self._draw_classes(softmax(joint, 0), n_samples, seed)
+        return self.predictor.sample_given(row, n_samples, seed, codes.astype(row.dtype))
+
+    def _draw_classes(self, p: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        codes = generator.choice(len(self.class_prior), n_samples, p=self.class_prior)
-        return self.predictor.sample(n_samples, seed, dtype, codes[:, None].astype(dtype))
+        return generator.choice(len(p), n_samples, p=p)[:, None]
 
 
 class ClassPredictions:

@@ -9,12 +9,10 @@ import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel
-from sklearn_vae.inference.log_density import Points
-from sklearn_vae.inference.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.inference.mixture_log_density import conditional_mean, log_density
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
-from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.row_subsets import batches
 
 # Rows of one chunk, at most.
@@ -28,6 +26,8 @@ class FittedMixture(FittedModel):
     Rows of X with the columns of y behind them are conditional on y; without these, y is
     integrated out.
     """
+
+    conditional_mean = staticmethod(conditional_mean)
 
     architecture: MixtureArchitecture
     weight: np.ndarray = field(kw_only=True)  # (n_members,), mixture weights, which sum to 1
@@ -61,32 +61,21 @@ class FittedMixture(FittedModel):
         It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
         per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
-        log_p = self.map(log_density, X, n_draws, scrambling)
+        log_p = self.map(log_density, X, n_draws=n_draws, scrambling=scrambling)
         for rows in batches(len(X), self.rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
-
-    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
-        """Replace missing values by their mean, or likeliest class: (n, n_features).
-
-        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
-        """
-
-        def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
-            return posterior_draws(model, x, points).conditional_mean(model, x)
-
-        encoded = self.map(conditional_mean, X, n_draws)
-        return self.columns.fill_missing(X, encoded, is_rounded)
 
     def map(
         self,
         function: Callable[..., Any],
         X: np.ndarray,
+        *,
         n_draws: int,
         scrambling: int = 0,
         backend: Backend | None = None,
     ) -> np.ndarray:
-        """Apply a function (model, encoded rows, generator if any, points), chunk by chunk."""
+        """Apply a function (model, encoded rows, generator if any, ``points``), chunk by chunk."""
         backend, n_missing = backend or self.backend(X), self.encoder.n_features - X.shape[1]
         model: MixtureEnsemble = backend.model
         if n_missing > 0:  # y is integrated out

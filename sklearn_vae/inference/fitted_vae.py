@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.log_density import Points, posterior_mode
-from sklearn_vae.inference.posterior_sampling import (
-    class_probabilities,
+from sklearn_vae.inference.log_density import (
+    Points,
     conditional_mean,
     log_evidence,
+    posterior_code,
 )
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import ArrayVAE, BaseVAE
@@ -23,9 +23,6 @@ from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.system.blas import one_thread
 from sklearn_vae.system.progress import advance
-
-if TYPE_CHECKING:
-    import torch
 
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
@@ -77,11 +74,13 @@ def map_in_numpy(
 class FittedModel:
     """A fitted model: arrays, and how rows are computed."""
 
+    # mean of every column of rows given the observed values, by a model, rows and ``points``
+    conditional_mean: ClassVar[Callable[..., Array]]
+
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
     weights: dict[str, np.ndarray]  # by name, with a member axis in front
     seed: int  # of the score's Sobol points
-    device: "torch.device | None" = None  # of the computation; None without PyTorch
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,6 +99,26 @@ class FittedModel:
     def make_model(self, weights: dict[str, np.ndarray]) -> Any:
         """Make the model of weights, which computes with numpy."""
         raise NotImplementedError
+
+    def map(
+        self,
+        function: Callable[..., Array],
+        X: np.ndarray,
+        *,
+        n_draws: int,
+        scrambling: int = 0,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function (model, encoded rows, generator if any, ``points``), chunk by chunk."""
+        raise NotImplementedError
+
+    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
+        """Replace missing values by their mean, or likeliest class: (n, n_features).
+
+        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+        """
+        encoded = self.map(self.conditional_mean, X, n_draws=n_draws)
+        return self.columns.fill_missing(X, encoded, is_rounded)
 
     def keep(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is made of the weights, at the first call; it is kept unless they are large.
@@ -129,14 +148,8 @@ class FittedModel:
         conditions = self.columns.conditions
         return y if conditions is None else conditions.transform(y)
 
-    def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
-        """Rows that are computed at a time, with so many draws (or members) each.
-
-        Their widest layer fits the cache. Draws that all rows share are decoded once per chunk, so
-        that only the densities of their columns have to fit in memory.
-        """
-        if shares_draws:
-            return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
+    def rows_per_chunk(self, n_draws: int = 1) -> int:
+        """Rows whose widest layer fits the cache, with so many draws (or members) each."""
         return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_draws)
 
     def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
@@ -162,6 +175,8 @@ class FittedModel:
 @dataclass(frozen=True)
 class FittedVAE(FittedModel):
     """A fitted VAE, of whose members the densities are averaged."""
+
+    conditional_mean = staticmethod(conditional_mean)
 
     # (1 + l, n_columns), offset and slopes of the decoder correction
     correction: np.ndarray | None = None
@@ -227,11 +242,12 @@ class FittedVAE(FittedModel):
         """
         architecture = self.architecture
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
-        n_codes = architecture.n_codes
-        decoded = self.rows_per_chunk(
-            max(n_codes or n_draws, 1 + architecture.n_components) * self.n_members,
-            shares_draws=n_codes is not None and not architecture.decodes_per_row,
-        )
+        n_codes = max(architecture.n_codes or n_draws, 1 + architecture.n_components)
+        decoded = self.rows_per_chunk(n_codes * self.n_members)
+        if architecture.n_codes is not None and not architecture.decodes_per_row:
+            # codes that all rows share are decoded once: densities of columns have to fit in memory
+            n_numbers = n_codes * self.n_members * max(architecture.n_columns, 1)
+            decoded = rows_in_memory(n_numbers)
 
         def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
             return log_mean_exp(log_evidence(model, x, points, decoded, refines=refines), 0)
@@ -268,12 +284,11 @@ class FittedVAE(FittedModel):
         architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
         if architecture.n_factors:
             is_incomplete[:] = False
-        infer = posterior_mode if architecture.has_density else class_probabilities
         n_codes = architecture.n_codes or 1 + architecture.n_components
         z = np.empty((len(X), architecture.n_components), X.dtype)
         for mask, function, n_each in (
             (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
-            (is_incomplete, infer, n_codes),
+            (is_incomplete, posterior_code, n_codes),
         ):
             if mask.any():
                 z[mask] = self.first_member.map(
@@ -310,13 +325,3 @@ class FittedVAE(FittedModel):
     def residuals(self, X: np.ndarray) -> np.ndarray:
         """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""
         return self.first_member.map(lambda model, x: model.residuals(x)[0], X)
-
-    # -- missing values --------------------------------------------------------------
-
-    def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
-        """Replace missing values by their mean, or likeliest class: (n, n_features).
-
-        Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
-        """
-        encoded = self.map(conditional_mean, X, n_draws=n_draws)
-        return self.columns.fill_missing(X, encoded, is_rounded)

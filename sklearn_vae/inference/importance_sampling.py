@@ -20,25 +20,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    argsort,
-    concatenate,
-    logsumexp,
-    namespace,
-    softmax,
-    take,
-    take_along,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.015
 # Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
-# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
-# and needs no expansion.
-FIRST_CONVERGED = 2.0
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
 # likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
@@ -56,25 +44,6 @@ MIN_STARTS = 3
 FAR_START = 3.0
 
 
-class PriorProposal(NamedTuple):
-    """The prior, whose draws all rows share."""
-
-    prior: Any  # p(z), with ``log_prob``
-    z: Array  # (M, K, 1, l), codes drawn from it
-
-    def draw(self, noise: Array) -> Array:
-        """The first K draws, for noise (1, K, 1, n_noise): (M, K, 1, l)."""
-        return self.z[:, : noise.shape[1]]
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-        return self.prior.log_prob(z)
-
-    def select(self, rows: Array) -> "PriorProposal":
-        """Return itself: all rows share the draws."""
-        return self
-
-
 class WeightedCodes(NamedTuple):
     """Codes of rows with importance weights."""
 
@@ -86,20 +55,16 @@ class WeightedCodes(NamedTuple):
         """Weights that sum to 1 over the codes of all members: (M, K, B)."""
         n_members, n_codes, n_rows = self.log_weight.shape
         flat = self.log_weight.reshape(n_members * n_codes, n_rows)
-        return softmax(flat, 0).reshape(n_members, n_codes, n_rows)
+        return ops.softmax(flat, 0).reshape(n_members, n_codes, n_rows)
 
     def replaced(self, rows: Array, z: Array, log_weight: Array) -> "WeightedCodes":
         """Replace the codes of some rows by as many or more: the other rows get weights of 0."""
-        xp, (n_members, n_codes, *shape) = namespace(z), self.z.shape
-        more = n_members, z.shape[1] - n_codes, *shape
-        zeros = xp.zeros_like(self.z[:, :1]), xp.full_like(self.log_weight[:, :1], -math.inf)
-        all_z = xp.concatenate([self.z, xp.broadcast_to(zeros[0], more)], 1)
-        all_log_weight = xp.concatenate([self.log_weight, xp.broadcast_to(zeros[1], more[:3])], 1)
+        n_members, n_codes, *shape = self.z.shape
+        more = ops.zeros((n_members, z.shape[1] - n_codes, *shape), self.z)
+        all_z = ops.concatenate([self.z, more], 1)
+        all_log_weight = ops.concatenate([self.log_weight, more[..., 0] - math.inf], 1)
         all_z[:, :, rows], all_log_weight[:, :, rows] = z, log_weight
         return WeightedCodes(all_z, all_log_weight)
-
-
-Proposal = NormalProposal | PriorProposal
 
 
 class ImportanceSampler:
@@ -115,20 +80,27 @@ class ImportanceSampler:
 
     def __init__(self, target: JointDensity, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance
-        self.proposals: list[tuple[int, Proposal]] = []
+        # number of draws, and proposal: a normal distribution or the prior, with ``log_prob``
+        self.proposals: list[tuple[int, Any]] = []
 
-    def add(self, *proposals: tuple[Proposal, Array]) -> None:
-        """Draw codes from further proposals, each for standard normal draws (1, K, 1, n_noise)."""
-        drawn = [proposal.draw(noise) for proposal, noise in proposals]
-        xp, n_rows = namespace(drawn[0]), max(part.shape[2] for part in drawn)
-        z = concatenate(
-            (xp.broadcast_to(part, (*part.shape[:2], n_rows, part.shape[3])) for part in drawn), 1
+    def add(
+        self, normals: Iterable[tuple[NormalProposal, Array]] = (), of_prior: Array | None = None
+    ) -> None:
+        """Add codes of further proposals.
+
+        They are drawn from normal distributions, each for standard normal draws (1, K, 1, l); those
+        of the prior (M, K, 1, l), which all rows share, are drawn already.
+        """
+        drawn: list[tuple[Any, Array]] = [(normal, normal.draw(noise)) for normal, noise in normals]
+        if of_prior is not None:
+            drawn.append((self.target.prior, of_prior))
+        xp, n_rows = namespace(drawn[0][1]), max(z.shape[2] for _, z in drawn)
+        z = ops.concatenate(
+            (xp.broadcast_to(z, (*z.shape[:2], n_rows, z.shape[3])) for _, z in drawn), 1
         )  # (M, K, B or 1, l)
         log_joint = self.target.log_prob(z)  # (M, K, B)
+        new = [(part.shape[1], proposal) for proposal, part in drawn]
         z = xp.broadcast_to(z, (*log_joint.shape, z.shape[-1]))
-        new = [
-            (part.shape[1], proposal) for part, (proposal, _) in zip(drawn, proposals, strict=True)
-        ]
         before, self.proposals = self.proposals, [*self.proposals, *new]
         log_mixture = _log_mixture(self.proposals, z)
         if before:
@@ -143,9 +115,12 @@ class ImportanceSampler:
         is_shared = isinstance(self.tolerance, float)
         tolerance = self.tolerance if is_shared else self.tolerance[rows]
         chosen = ImportanceSampler(self.target.select(rows), tolerance)
-        chosen.proposals = [(n_draws, part.select(rows)) for n_draws, part in self.proposals]
+        chosen.proposals = [
+            (n_draws, part.select(rows) if isinstance(part, NormalProposal) else part)
+            for n_draws, part in self.proposals
+        ]
         for name in ("z", "log_joint", "log_mixture"):
-            setattr(chosen, name, take(getattr(self, name), rows, 2))
+            setattr(chosen, name, ops.take(getattr(self, name), rows, 2))
         return chosen
 
     @property
@@ -156,7 +131,7 @@ class ImportanceSampler:
     def log_evidence(self) -> Array:
         """Log of the estimate of p(x) in nats, with control variates: (M, B)."""
         xp, log_weight = namespace(self.z), self.log_weight
-        log_sum = logsumexp(log_weight, 1)
+        log_sum = ops.logsumexp(log_weight, 1)
         weight = xp.exp(log_weight - log_sum[:, None])  # their sum is 1
         factor, tiny = xp.ones_like(log_sum), xp.finfo(log_sum.dtype).eps
         for control, expected in self._control_variates():
@@ -178,11 +153,9 @@ class ImportanceSampler:
         squared distances from the first normal approximation, it does not depend on how far out
         the draws that all rows share happen to be.
         """
-        xp, proposals = namespace(self.z), [proposal for _, proposal in self.proposals]
-        for prior in proposals:
-            if isinstance(prior, PriorProposal):
-                yield xp.exp(prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next(part for part in proposals if isinstance(part, NormalProposal))
+        xp = namespace(self.z)
+        yield xp.exp(self.target.prior.log_prob(self.z) - self.log_mixture), 1.0
+        normal = next(part for _, part in self.proposals if isinstance(part, NormalProposal))
         excess = normal.squared_distance(self.z) - self.z.shape[-1]
         yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
@@ -193,7 +166,7 @@ class ImportanceSampler:
         1 / ESS - 1 / K with the effective sample size ESS.
         """
         xp, log_weight = namespace(self.z), self.log_weight
-        weight = softmax(log_weight, 1)
+        weight = ops.softmax(log_weight, 1)
         bias = 0.5 * (xp.square(weight).sum(1) - 1 / weight.shape[1])
         # without any finite log-weight, all are the lowest number, or overflow to NaN
         return ~(
@@ -201,10 +174,10 @@ class ImportanceSampler:
         )
 
 
-def _log_mixture(proposals: list[tuple[int, Proposal]], z: Array) -> Array:
+def _log_mixture(proposals: list[tuple[int, Any]], z: Array) -> Array:
     """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
     log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
-    return logsumexp(namespace(z).stack(log_densities), 0)
+    return ops.logsumexp(namespace(z).stack(log_densities), 0)
 
 
 def refine(
@@ -231,20 +204,6 @@ def refine(
         rows = rows[chosen]
 
 
-def first_proposals(
-    target: JointDensity, z: Array, noise: Array, rows_per_chunk: int
-) -> list[tuple[NormalProposal, Array]]:
-    """Laplace approximations at the modes next to codes (M, B, l), and a wider one.
-
-    A last step of a small gain is taken without an expansion there: curvatures differ little. A
-    larger one, of a row whose search has not ended, may lead away from the mode.
-    """
-    z, local = find_modes(target.expand, z, FIRST_CONVERGED, rows_per_chunk)
-    is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
-    step = namespace(z).where(is_small[..., None], local.step, 0.0)
-    return list(laplace_proposals(z + step, local.information, local.prior_precision, noise))
-
-
 def laplace_proposals(
     z: Array, information: Array, prior_precision: Array, noise: Array
 ) -> Iterator[tuple[NormalProposal, Array]]:
@@ -264,24 +223,25 @@ def _split(noise: Array) -> tuple[Array, Array]:
 def add_draws(sampler: ImportanceSampler, noise: Array, _number: int) -> None:
     """Add draws from the first Laplace approximation."""
     normals = [part for _, part in sampler.proposals if isinstance(part, NormalProposal)]
-    sampler.add(*zip(normals[:2], _split(noise), strict=False))
+    sampler.add(zip(normals[:2], _split(noise), strict=False))
 
 
-def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: PriorProposal) -> None:
+def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: Array) -> None:
     """Add Laplace approximations at the modes next to several starting points.
 
     These are the draw of the largest weight, and in the first round (0) likely ones of the prior's
-    components or draws. Most draws are from the mode with the largest part of p(x), a few from
-    every other mode. If a mode has a proposal already, the starting point takes its place.
+    components or draws ``of_prior`` (M, K, 1, l). Most draws are from the mode with the largest
+    part of p(x), a few from every other mode. If a mode has a proposal already, the starting point
+    takes its place.
     """
-    xp = namespace(noise)
-    largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
-    starts = take_along(sampler.z, largest, 1)
+    xp, (n_members, _, n_rows, n_latent) = namespace(noise), sampler.z.shape
+    member, row = ops.arange(n_members, noise)[:, None], ops.arange(n_rows, noise)
+    starts = sampler.z[member, sampler.log_weight.argmax(1), row][:, None]  # (M, 1, B, l)
     if number == 0:
-        starts = xp.concatenate([starts, _likely_codes(sampler.target, prior)], 1)
-    n_members, n_starts, n_rows, n_latent = starts.shape
+        starts = xp.concatenate([starts, _likely_codes(sampler.target, of_prior)], 1)
+    n_starts = starts.shape[1]
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
-    target, repeated = sampler.target, xp.tile(arange(n_rows, flat), (n_starts,))
+    target, repeated = sampler.target, xp.tile(row, (n_starts,))
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
     has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
@@ -295,34 +255,25 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, prior: Prio
     parts = modes, local.information, local.prior_precision
     by_start = [part.reshape(*starts.shape[:3], *part.shape[2:]) for part in parts]
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
-
-    def at(start: Array) -> tuple[Array, Array, Array]:
-        """Codes at one start of each row (M, B), and precisions there."""
-        z, information, precision = (
-            take_along(part, start.reshape(n_members, 1, n_rows, *(1,) * (part.ndim - 3)), 1)[:, 0]
-            for part in by_start
-        )
-        return z, information, precision
-
-    proposals = list(laplace_proposals(*at(best), noise))
+    z, information, precision = (part[member, best, row] for part in by_start)
+    proposals = list(laplace_proposals(z, information, precision, noise))
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
     for start in range(n_starts if n_starts > 1 else 0):
-        normal = NormalProposal.of(*at(xp.full_like(best, start)), PROPOSAL_SCALE)
-        proposals.append((normal, few))
-    sampler.add(*proposals)
+        z, information, precision = (part[:, start] for part in by_start)
+        proposals.append((NormalProposal.of(z, information, precision, PROPOSAL_SCALE), few))
+    sampler.add(proposals)
 
 
-def _likely_codes(target: JointDensity, prior: PriorProposal) -> Array:
+def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
     """Likeliest centres of a mixture prior's components, or draws from the prior: (M, S, B, l)."""
-    if hasattr(prior.prior, "loc"):
-        candidates = prior.prior.loc
+    if hasattr(target.prior, "loc"):
+        candidates = target.prior.loc
     else:
-        z = prior.z[:, :, 0]
-        candidates = concatenate([FAR_START * z, z], 1)  # (M, C, l)
+        z = of_prior[:, :, 0]
+        candidates = ops.concatenate([FAR_START * z, z], 1)  # (M, C, l)
     n_members, _, n_latent = candidates.shape
     n_starts = max(MAX_START_DIMENSIONS // n_latent, MIN_STARTS) - 1
     log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
     log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
-    chosen = argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
-    codes = take_along(candidates, chosen.reshape(n_members, -1)[..., None], 1)
-    return codes.reshape(*chosen.shape, n_latent)
+    chosen = ops.argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)
+    return candidates[ops.arange(n_members, chosen)[:, None, None], chosen]

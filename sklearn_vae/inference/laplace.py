@@ -10,18 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    as_type,
-    cholesky,
-    cholesky_solve,
-    concatenate,
-    diagonal_matrix,
-    namespace,
-    softmax,
-    take,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 
@@ -51,7 +41,7 @@ class Expansion(NamedTuple):
     ) -> "Expansion":
         """Make it from features (M, B, l, F) whose inner products are the Fisher information."""
         information = features @ features.swapaxes(-1, -2)
-        root = cholesky(information + diagonal_matrix(prior_precision))
+        root = ops.cholesky(information + ops.diagonal_matrix(prior_precision))
         return cls(log_joint, gradient, information, prior_precision, root)
 
     @property
@@ -65,7 +55,7 @@ class Expansion(NamedTuple):
     @property
     def step(self) -> Array:
         """Step to the mode of the quadratic expansion, 0 where it overflows: (M, B, l)."""
-        step = cholesky_solve(self.root, self.gradient)
+        step = ops.cholesky_solve(self.root, self.gradient)
         return namespace(step).where(namespace(step).isfinite(step), step, 0.0)
 
 
@@ -85,10 +75,10 @@ class NormalProposal(NamedTuple):
         is a standard normal distribution around the code.
         """
         xp = namespace(loc)
-        root = cholesky(information / scale**2 + diagonal_matrix(prior_precision))
+        root = ops.cholesky(information / scale**2 + ops.diagonal_matrix(prior_precision))
         whiten = root.swapaxes(-1, -2)
         is_bad = ~xp.isfinite(whiten).all(-1).all(-1)
-        eye = as_type(xp.eye(loc.shape[-1]), loc)
+        eye = ops.as_type(xp.eye(loc.shape[-1]), loc)
         return cls(loc, xp.where(is_bad[..., None, None], eye, whiten))
 
     def draw(self, noise: Array) -> Array:
@@ -111,7 +101,7 @@ class NormalProposal(NamedTuple):
 
     def select(self, rows: Array) -> "NormalProposal":
         """Index-select the rows."""
-        return NormalProposal(take(self.loc, rows, 1), take(self.whiten, rows, 1))
+        return NormalProposal(ops.take(self.loc, rows, 1), ops.take(self.whiten, rows, 1))
 
 
 def find_modes(
@@ -131,16 +121,16 @@ def find_modes(
     def expand_all(z: Array, rows: Array) -> Expansion:
         """Expand all rows, a chunk at a time."""
         chunks = [expand(z[:, part], rows[part]) for part in batches(len(rows), rows_per_chunk)]
-        return Expansion(*(concatenate(parts, 1) for parts in zip(*chunks, strict=True)))
+        return Expansion(*(ops.concatenate(parts, 1) for parts in zip(*chunks, strict=True)))
 
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
-    rows, size = arange(z.shape[1], z), xp.ones_like(z[..., 0])
+    rows, size = ops.arange(z.shape[1], z), xp.ones_like(z[..., 0])
     local = expand_all(z, rows)
     for _ in range(MAX_STEPS):
-        active = Expansion(*(take(part, rows, 1) for part in local))
+        active = Expansion(*(ops.take(part, rows, 1) for part in local))
         step = active.step
         decrement = (step * active.gradient).sum(-1)
-        length = take(size, rows, 1)
+        length = ops.take(size, rows, 1)
         # twice the gain of the step by the quadratic expansion; rejected ones are shorter
         is_active = decrement * length * (2 - length) > tol
         (chosen,) = xp.where(is_active.any(0))
@@ -169,7 +159,7 @@ def expand_prior(prior: Any, z: Array) -> tuple[Array, Array]:
     precision, difference = xp.exp(-2 * log_scale), loc - z[..., None, :]
     log_prob = (-0.5 * xp.square(difference) * precision - log_scale).sum(-1)
     log_prob = log_prob + prior.log_weight[:, None]
-    weight = softmax(log_prob, -1)[..., None]
+    weight = ops.softmax(log_prob, -1)[..., None]
     return (weight * difference * precision).sum(-2), (weight * precision).sum(-2)
 
 
@@ -200,8 +190,8 @@ class JointDensity(NamedTuple):
     def expand(self, z: Array, rows: Array) -> Expansion:
         """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
         chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
-        eye = as_type(xp.eye(n_latent), z)
-        ahead = concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
+        eye = ops.as_type(xp.eye(n_latent), z)
+        ahead = ops.concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
         here, slopes = [], []
         for block in self.model.decode(z[:, None] + ahead[None, :, None], chosen.x):
             values, rises = [], []
@@ -222,5 +212,5 @@ class JointDensity(NamedTuple):
 
     def select(self, rows: Array) -> "JointDensity":
         """Index-select the rows."""
-        observed = None if self.observed is None else take(self.observed, rows, 1)
-        return self._replace(x=take(self.x, rows, 1), observed=observed)
+        observed = None if self.observed is None else ops.take(self.observed, rows, 1)
+        return self._replace(x=ops.take(self.x, rows, 1), observed=observed)

@@ -1,33 +1,32 @@
-"""Importance sampling of p(x), the evidence, and of the posterior p(z|x), of real-valued codes.
+"""Evidence p(x) and posterior p(z|x), by importance sampling of codes.
+
+One-hot codes are summed over. Of real numbers behind a class, those of each class are sampled, and
+the classes are summed over: by PyTorch alone.
 
 The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
 encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
 uneven weights, and those with missing values, get Laplace approximations at further modes.
-``posterior_sampling.py`` has codes with classes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
-    PriorProposal,
     WeightedCodes,
     add_modes,
-    first_proposals,
+    laplace_proposals,
     refine,
 )
 from sklearn_vae.inference.laplace import JointDensity, find_modes
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    concatenate,
-    namespace,
-    take,
-    zeros,
-)
+from sklearn_vae.models.base import BaseVAE
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
@@ -42,6 +41,9 @@ MIN_DRAWS = 128
 # its first score has one in so many, and so has every draw that is decoded for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
+# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
+# and needs no expansion.
+FIRST_CONVERGED = 2.0
 # Twice the gain in nats that a further step to a mode is worth which is the code of a row with
 # missing values.
 CODE_CONVERGED = 1e-3
@@ -75,10 +77,63 @@ class Points(NamedTuple):
         return self.map(lambda draws: draws[..., -n_dims:])
 
 
+class ClassConditional:
+    """p(x|z, class) of real numbers z, of a model whose codes are classes and real numbers.
+
+    Its rows are all pairs of a row and a class, whose one-hot code lies behind the row.
+    """
+
+    def __init__(self, model: BaseVAE):
+        self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
+        self.classes = model.posterior.enumerate_codes(model.free).flatten(0, 2)  # (C, C)
+        self.n_latent = model.architecture.n_components - len(self.classes)
+        variable_length = model.architecture.variable_length
+        self.architecture = SimpleNamespace(
+            n_codes=None, has_density=True, decodes_per_row=False, variable_length=variable_length
+        )
+
+    def pairs(self, x: Array) -> Array:
+        """Pair rows with classes: (M, B, n) -> (M, B C, n + C)."""
+        n_members, n_rows, _ = x.shape
+        classes = self.classes.repeat(n_members, n_rows, 1)
+        return ops.concatenate([x.repeat_interleave(len(self.classes), 1), classes])
+
+    def prior_distribution(self) -> StandardNormal:
+        """p(z)."""
+        return StandardNormal()
+
+    def _split(self, x: Array) -> tuple[Array, Array]:
+        """Rows, and their classes: (M, B C, n + C) -> (M, B C, n), (M, B C, C)."""
+        n_columns = x.shape[-1] - len(self.classes)
+        return x[..., :n_columns], x[..., n_columns:]
+
+    def mean_code(self, x: Array) -> Array:
+        """Mean of q(z|x): (M, B C, n + C) -> (M, B C, l)."""
+        rows, _ = self._split(x)
+        return self.model.mean_code(rows)[..., len(self.classes) :]
+
+    def codes(self, z: Array, x: Array) -> Array:
+        """Put the classes of pairs in front of codes: (M, K, B C or 1, l) -> (M, K, B C, C + l)."""
+        _, classes = self._split(x)
+        classes = classes.unsqueeze(1).expand(-1, z.shape[1], -1, -1)
+        return ops.concatenate([classes, z.expand(*classes.shape[:3], -1)])
+
+    def decode(self, z: Array, x: Array) -> list[list[Array]]:
+        """Parameters of p(x|z, class): (M, K, B C, l), (M, B C, n + C) -> (M, K, B C, size)."""
+        return self.model.decode(self.codes(z, x), self._split(x)[0])
+
+
 def log_evidence(
-    model: Any, x: Array, points: Points, rows_per_chunk: int, *, refines: bool = True
+    model: Any,
+    x: Array,
+    points: Points,
+    rows_per_chunk: int,
+    *,
+    refines: bool = True,
 ) -> Array:
-    """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
+    """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
+
+    It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
 
     ``rows_per_chunk`` rows are decoded at a time, with all their draws. Without ``refines``,
     rows with uneven weights get no further draws: for ranks.
@@ -88,20 +143,30 @@ def log_evidence(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
+    if model.architecture.n_codes is not None:
+        codes = (all_codes(model, rows) for rows in x.split(rows_per_chunk, 1))
+        return ops.concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
+    if not model.architecture.has_density:
+        by_class = ClassConditional(model)
+        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
+        log_p = log_evidence(by_class, pairs, of_numbers, rows_per_chunk, refines=refines)
+        n_classes = len(by_class.classes)
+        return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
     xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = zeros((len(first.prior.z), n_rows), first.prior.z), []
+    log_p, poor = ops.zeros((len(first.of_prior), n_rows), first.of_prior), []
     for part in batches(n_rows, rows_per_chunk):
-        rows = arange(n_rows, x)[part]
+        rows = ops.arange(n_rows, x)[part]
         sampler = first.of(rows, has_few=True)
         log_p[:, rows] = sampler.log_evidence()
         if refines:
-            poor.append(rows[_is_poor(sampler, model, take(x, rows, 1))])
+            poor.append(rows[_is_poor(sampler, model, ops.take(x, rows, 1))])
     # the poor rows of all chunks together, with all draws from the prior
-    all_poor, add = concatenate(poor) if poor else (), partial(add_modes, prior=first.prior)
+    all_poor = ops.concatenate(poor) if poor else ()
+    add = partial(add_modes, of_prior=first.of_prior)
     for part in batches(len(all_poor), rows_per_chunk):
         rows = all_poor[part]
         sampler = first.of(rows)
-        is_poor = _is_poor(sampler, model, take(x, rows, 1))
+        is_poor = _is_poor(sampler, model, ops.take(x, rows, 1))
         for index, refined in refine(sampler, is_poor, points.further, add):
             log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
@@ -117,19 +182,60 @@ def sample_posterior(
     With ``refines_incomplete``, all rows with missing values get further proposals; otherwise those
     with uneven weights do.
     """
+    if model.architecture.n_codes is not None:
+        return all_codes(model, x)
+    if not model.architecture.has_density:
+        by_class = ClassConditional(model)
+        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
+        z, log_weight = sample_posterior(
+            by_class, pairs, of_numbers, refines_incomplete=refines_incomplete
+        )
+        # draws of all classes of a row lie together: (M, K, B C, ...) -> (M, C K, B, ...)
+        n_classes = len(by_class.classes)
+        z, log_weight = (
+            part.unflatten(2, (-1, n_classes)).movedim(3, 1).flatten(1, 2)
+            for part in (by_class.codes(z, pairs), log_weight - math.log(n_classes))
+        )
+        return WeightedCodes(z, log_weight)
     first = FirstSampler(model, x, points, x.shape[1])
-    sampler = first.of(arange(x.shape[1], x))
+    sampler = first.of(ops.arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
-    codes, add = WeightedCodes(sampler.z, sampler.log_weight), partial(add_modes, prior=first.prior)
+    codes, add = (
+        WeightedCodes(sampler.z, sampler.log_weight),
+        partial(add_modes, of_prior=first.of_prior),
+    )
     for rows, refined in refine(sampler, is_poor, points.further, add):
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes
 
 
-def posterior_mode(model: Any, x: Array) -> Array:
-    """Mode of p(z|x) next to the encoder's mean, where NaN is a missing value: (M, B, l)."""
-    target = JointDensity.from_rows(model, x)
-    return find_modes(target.expand, model.mean_code(x), tol=CODE_CONVERGED)[0]
+def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
+    """All codes of a categorical posterior, whose weights sum to p(x)."""
+    z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+    log_joint = JointDensity.from_rows(model, x).log_prob(z)
+    return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
+
+
+def posterior_code(model: BaseVAE, x: Array) -> Array:
+    """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
+
+    It is the mode of p(z|x) next to the encoder's mean, or the posterior mean of the classes; with
+    numbers beside these, the encoder's mean.
+    """
+    if model.architecture.n_codes is not None:
+        codes = all_codes(model, x)
+        return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)
+    z = model.mean_code(x)
+    if not model.architecture.has_density:
+        return z
+    return find_modes(JointDensity.from_rows(model, x).expand, z, tol=CODE_CONVERGED)[0]
+
+
+def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
+    """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
+    # a mean needs no more codes where the encoder has learned from rows with missing values
+    codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
+    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
 
 
 class FirstSampler:
@@ -142,22 +248,28 @@ class FirstSampler:
         self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
         prior, noise = self.target.prior, points.prior
         if hasattr(prior, "transform"):
-            codes = prior.transform(noise[0, :, 0])[:, :, None]
+            self.of_prior = prior.transform(noise[0, :, 0])[:, :, None]
         else:  # a standard normal distribution
-            codes = namespace(noise).broadcast_to(noise, (model.n_members, *noise.shape[1:]))
-        self.prior = PriorProposal(prior, codes)
+            shape = model.n_members, *noise.shape[1:]
+            self.of_prior = namespace(noise).broadcast_to(noise, shape)
         z, n_draws = model.mean_code(x), points.first.shape[1]
         n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
-        self.normals = first_proposals(self.target, z, points.first, n_rows)
+        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED, n_rows)
+        # a last step of a small gain is taken without an expansion there: curvatures differ little;
+        # a larger one, of a row whose search has not ended, may lead away from the mode
+        is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
+        z = z + namespace(z).where(is_small[..., None], local.step, 0.0)
+        precisions = local.information, local.prior_precision
+        self.normals = list(laplace_proposals(z, *precisions, points.first))
 
     def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
         """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""
         sampler = ImportanceSampler(self.target.select(rows))
-        sampler.add(*((normal.select(rows), noise) for normal, noise in self.normals))
-        _, n_prior, _, n_latent = self.prior.z.shape
+        sampler.add((normal.select(rows), noise) for normal, noise in self.normals)
+        _, n_prior, _, n_latent = self.of_prior.shape
         if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:
             n_prior = -(-n_prior // PRIOR_ONE_IN)
-        sampler.add((self.prior, self.prior.z[:, :n_prior]))
+        sampler.add(of_prior=self.of_prior[:, :n_prior])
         return sampler
 
 

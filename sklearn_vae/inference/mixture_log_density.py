@@ -19,7 +19,6 @@ import numpy as np
 
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
-    PriorProposal,
     WeightedCodes,
     add_draws,
     laplace_proposals,
@@ -29,20 +28,8 @@ from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.inference.log_density import PRIOR_ONE_IN, Points
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    argsort,
-    as_array,
-    concatenate,
-    diagonal_matrix,
-    logsumexp,
-    namespace,
-    softmax,
-    take,
-    take_along,
-    zeros,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.priors import StandardNormal
@@ -84,8 +71,8 @@ class ComponentConditional:
         self.model, self.likelihood, xp = model, self, namespace(x)
         white = model.whitened(x)
         self.white = white.reshape(len(white), white.shape[1] * len(x))  # (d, C B)
-        self.others = model.others.split_missing(take(x, model.other_columns, 1))
-        observed = ~xp.isnan(take(x, model.real_columns, 1))
+        self.others = model.others.split_missing(ops.take(x, model.other_columns, 1))
+        observed = ~xp.isnan(ops.take(x, model.real_columns, 1))
         self.observed = None if observed.all() else observed
         self.n_rows = len(x)
         self.codes_per_chunk = model.codes_per_chunk(is_complete=self.observed is None)
@@ -97,12 +84,12 @@ class ComponentConditional:
 
     def all_pairs(self) -> tuple[Array, Array]:
         """All components and rows: (C B,), (C B,)."""
-        index = arange(self.white.shape[1], self.white)
+        index = ops.arange(self.white.shape[1], self.white)
         return index // self.n_rows, index % self.n_rows
 
     def log_likelihood(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x | z, c) in nats, of codes (N, l): (N,)."""
-        log_prob = zeros((len(z),), z)
+        log_prob = ops.zeros((len(z),), z)
         for part in batches(len(z), self.codes_per_chunk):
             target = self.target(component[part], row[part])
             log_prob[part] = target.log_likelihood(z[None, None, part])[0, 0]
@@ -116,9 +103,9 @@ class ComponentConditional:
         xp, n_draws, n_pairs, n_latent = namespace(z), z.shape[1], pairs.shape[1], z.shape[3]
         z = xp.broadcast_to(z[0], (n_draws, n_pairs, n_latent))
         codes = z.swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
-        index = arange(len(codes), z) // n_draws
+        index = ops.arange(len(codes), z) // n_draws
         component, row = (part[index] for part in xp.moveaxis(pairs[0], 1, 0))
-        white = take(self.white, component * self.n_rows + row, 1)
+        white = ops.take(self.white, component * self.n_rows + row, 1)
         observed = None if self.observed is None else self.observed[row]
         decoded = self.model.decode(codes, component)
         parts = self.model.standardize(white, decoded, component, observed)
@@ -143,17 +130,17 @@ class ComponentConditional:
         (standard, log_scale, log_det), (of_standard, of_scale, _) = params[0], slopes[0]
         log_prob = log_normal(standard, log_scale, log_det[..., 0], -1)
         gradient = -(of_standard * standard).sum(-1) - of_scale.sum(-1)
-        features = concatenate([of_standard, of_scale])
+        features = ops.concatenate([of_standard, of_scale])
         if self.model.others.blocks:
             parts = self.model.others.expand(params[1:], slopes[1:], *self._others(pairs))
             log_prob, gradient = log_prob + parts[0], gradient + parts[1]
-            features = concatenate([features, parts[2]])
+            features = ops.concatenate([features, parts[2]])
         return log_prob, gradient, features
 
     def _others(self, pairs: Array) -> tuple[Array, Array | None]:
         """Other columns of the rows, and the mask of their observed values: (N, n)."""
         (x, observed), row = self.others, pairs.reshape(-1, 2)[:, 1]
-        return take(x, row, 0), None if observed is None else observed[row]
+        return ops.take(x, row, 0), None if observed is None else observed[row]
 
 
 class LikelyComponents:
@@ -168,10 +155,10 @@ class LikelyComponents:
         # does: its evidence is not needed before
         self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]  # (C, B)
         # Fisher information about z of p(x | z, c) at the modes: (C, B, l, l)
-        self.information = diagonal_matrix(xp.exp(-2 * log_scale) - 1)
+        self.information = ops.diagonal_matrix(xp.exp(-2 * log_scale) - 1)
         sizes = np.diff(model.ends)
         component, row = self.pairs.all_pairs()
-        is_one_of_several = as_array(np.repeat(sizes > 1, sizes), x)[component]
+        is_one_of_several = ops.as_array(np.repeat(sizes > 1, sizes), x)[component]
         at = component[is_one_of_several], row[is_one_of_several]
         log_prior = StandardNormal().log_prob(self.loc[at])
         self.log_joint[at] += self.pairs.log_likelihood(self.loc[at], *at) + log_prior
@@ -186,10 +173,10 @@ class LikelyComponents:
         masks = []
         for first, end in pairwise(self.model.ends):
             log_joint = self.log_joint[first:end]
-            ordered = take_along(log_joint, argsort(-log_joint, 0)[:n], 0)
+            ordered = ops.take_along(log_joint, ops.argsort(-log_joint, 0)[:n], 0)
             least = namespace(ordered).maximum(ordered[-1], ordered[0] - max_gap)
             masks.append(~(log_joint < least))
-        return concatenate(masks, 0)
+        return ops.concatenate(masks, 0)
 
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
@@ -208,7 +195,7 @@ class LikelyComponents:
         xp, n_rows = namespace(self.loc), self.pairs.n_rows
         ends = pairwise(self.model.ends)
         best = xp.stack([first + self.log_joint[first:end].argmax(0) for first, end in ends])
-        at = best.reshape(-1), arange(best.shape[0] * n_rows, best) % n_rows
+        at = best.reshape(-1), ops.arange(best.shape[0] * n_rows, best) % n_rows
         z = self.loc[at]
         standard = self.pairs.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
         n_dims = standard.shape[1] + z.shape[1]
@@ -217,30 +204,30 @@ class LikelyComponents:
         if not is_far.any():
             return
         normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
-        starts = concatenate((scale * normal for scale in START_SCALES), 0)
+        starts = ops.concatenate((scale * normal for scale in START_SCALES), 0)
         component, row = xp.where(is_far)
         for part in batches(len(row), max(self.pairs.codes_per_chunk // (1 + len(starts)), 1)):
             at = component[part], row[part]
             shape = len(starts), len(at[0]), starts.shape[2]
-            z = concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
+            z = ops.concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
             log_joint = xp.nan_to_num(self.pairs.target(*at).log_prob(z[None])[0], nan=-math.inf)
             index = log_joint.argmax(0)[None]
-            self.loc[at] = take_along(z, index[..., None], 0)[0]
-            self.log_joint[at] = take_along(log_joint, index, 0)[0] + self.model.log_weight[at[0]]
+            self.loc[at] = ops.take_along(z, index[..., None], 0)[0]
+            best = ops.take_along(log_joint, index, 0)[0]
+            self.log_joint[at] = best + self.model.log_weight[at[0]]
         self._fit(self._likeliest(FAR_COMPONENTS) & is_far)
 
     def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
-        prior = PriorProposal(StandardNormal(), self.points.prior)
-        first, n_prior = self.points.first, -(-prior.z.shape[1] // PRIOR_ONE_IN)
-        weight = softmax(self.log_joint, 0)[self.component, self.row]
+        first, n_prior = self.points.first, -(-self.points.prior.shape[1] // PRIOR_ONE_IN)
+        weight = ops.softmax(self.log_joint, 0)[self.component, self.row]
         step = CHUNK_FACTOR * self.pairs.codes_per_chunk // (first.shape[1] + n_prior)
         for part in batches(len(weight), max(step, 1)):
             at = self.component[part], self.row[part]
             sampler = ImportanceSampler(self.pairs.target(*at), MAX_BIAS / weight[part])
             loc, information = self.loc[at][None], self.information[at][None]
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
-            sampler.add(*normals, (prior, prior.z[:, :n_prior]))
+            sampler.add(normals, self.points.prior[:, :n_prior])
             yield *at, sampler
             is_poor = sampler.is_uneven()[0]
             for rows, refined in refine(
@@ -255,23 +242,6 @@ class PosteriorDraws(NamedTuple):
     component: Array  # (S, B), up to S of each row
     codes: WeightedCodes  # (S, K, B, l), K of each component
 
-    def conditional_mean(self, model: MixtureEnsemble, x: Array) -> Array:
-        """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
-        xp, weight = namespace(x), self.codes.weight  # (S, K, B)
-        chosen, draw, row = xp.where(weight > 0)
-        order = argsort(self.component[chosen, row], 0)
-        at = chosen, draw, row = chosen[order], draw[order], row[order]
-        mean, of_draws = model.conditional(x[row], self.codes.z[at], self.component[chosen, row])
-        real = zeros((*weight.shape, mean.shape[1]), x)
-        params = zeros((*weight.shape, model.others.n_params), x)
-        real[at], params[at] = mean, of_draws
-        filled = zeros(x.shape, x)
-        filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
-        if model.others.blocks:
-            blocks = model.others.split_params(params)
-            filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
-        return filled
-
 
 def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> PosteriorDraws:
     """Draw given rows; all components, if the density given these does not depend on codes."""
@@ -279,22 +249,41 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
         return posterior_components(model, x)
     points = points.fewer(POSTERIOR_ONE_IN)._replace(further=())
     xp, likely = namespace(x), LikelyComponents(model, x, points)
-    mask = zeros(likely.log_joint.shape, likely.row)
+    mask = ops.zeros(likely.log_joint.shape, likely.row)
     mask[likely.component, likely.row] = 1
     rank = mask.cumsum(0) - 1  # of a likely component among those of its row
     n_draws = points.first.shape[1] + -(-points.prior.shape[1] // PRIOR_ONE_IN)
     shape = int(rank.max()) + 1, n_draws, len(x)
     component, z = (
-        zeros((shape[0], shape[2]), likely.row),
-        zeros((*shape, points.first.shape[-1]), x),
+        ops.zeros((shape[0], shape[2]), likely.row),
+        ops.zeros((*shape, points.first.shape[-1]), x),
     )
-    log_weight = zeros(shape, x) - math.inf
+    log_weight = ops.zeros(shape, x) - math.inf
     for chosen, row, sampler in likely.samplers():
         at = rank[chosen, row]
         component[at, row] = chosen
         z[at, :, row] = xp.moveaxis(sampler.z[0], 1, 0)
         log_weight[at, :, row] = (sampler.log_weight[0] + model.log_weight[chosen]).swapaxes(0, 1)
     return PosteriorDraws(component, WeightedCodes(z, log_weight))
+
+
+def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
+    """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
+    component, codes = posterior_draws(model, x, points)
+    xp, weight = namespace(x), codes.weight  # (S, K, B)
+    chosen, draw, row = xp.where(weight > 0)
+    order = ops.argsort(component[chosen, row], 0)
+    at = chosen, draw, row = chosen[order], draw[order], row[order]
+    mean, of_draws = model.conditional(x[row], codes.z[at], component[chosen, row])
+    real = ops.zeros((*weight.shape, mean.shape[1]), x)
+    params = ops.zeros((*weight.shape, model.others.n_params), x)
+    real[at], params[at] = mean, of_draws
+    filled = ops.zeros(x.shape, x)
+    filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
+    if model.others.blocks:
+        blocks = model.others.split_params(params)
+        filled[:, model.other_columns] = model.others.average_over_draws(blocks, weight)
+    return filled
 
 
 def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
@@ -311,7 +300,7 @@ def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
         for component, row, sampler in likely.samplers():
             log_joint[component, row] = sampler.log_evidence()[0] + model.log_weight[component]
     # of rows without values the density is 1: draws err, and negligible components are left out
-    return xp.where(xp.isnan(x).all(1), 0.0, logsumexp(log_joint, 0))
+    return xp.where(xp.isnan(x).all(1), 0.0, ops.logsumexp(log_joint, 0))
 
 
 def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
@@ -322,9 +311,9 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
     xp, pairs = namespace(x), ComponentConditional(model, x)
     shape = len(model.log_weight), len(x)
     component, row = pairs.all_pairs()
-    z = zeros((*shape, model.architecture.n_components), x)
+    z = ops.zeros((*shape, model.architecture.n_components), x)
     log_joint = pairs.log_likelihood(z[component, row], component, row).reshape(shape)
     log_joint = log_joint + model.log_weight[:, None]
-    is_likely = softmax(log_joint, 0) >= MIN_PROBABILITY
+    is_likely = ops.softmax(log_joint, 0) >= MIN_PROBABILITY
     log_weight = xp.where(is_likely, log_joint, -math.inf)[:, None]
     return PosteriorDraws(component.reshape(shape), WeightedCodes(z[:, None], log_weight))

@@ -1,25 +1,40 @@
 """Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.inference.chunks import map_chunks
+from sklearn_vae.inference.fitted_mixture import FittedMixture
 from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
 from sklearn_vae.inference.laplace import JointDensity
-from sklearn_vae.inference.log_density import SCORE_DRAWS, Points
-from sklearn_vae.inference.posterior_sampling import sample_posterior
+from sklearn_vae.inference.log_density import SCORE_DRAWS, Points, sample_posterior
+from sklearn_vae.inference.mixture_log_density import posterior_draws
 from sklearn_vae.likelihoods import Limits
+from sklearn_vae.models.architecture import MixtureArchitecture
+from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.numerics.random import MAX_SEED, Stream, make_generator, sample_categorical
+from sklearn_vae.numerics.random import (
+    MAX_SEED,
+    Stream,
+    make_generator,
+    sample_categorical,
+    stream_seed,
+)
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system.device import default_modes
-from sklearn_vae.system.progress import advance
+from sklearn_vae.system.progress import advance, uncounted
+
+# Rows drawn from the same weighted draws of the latent variables, at most. There are as many
+# of these as rows, up to a power of two, and at least so many.
+MAX_DRAWS = 1 << 12
+MIN_DRAWS = 1 << 8
 
 
 @default_modes()
@@ -32,7 +47,10 @@ def to_tensor(x: np.ndarray, dtype: np.dtype, device: torch.device) -> Tensor:
 class TorchModel(FittedModel):
     """A fitted model that computes with PyTorch, or with numpy where that is faster."""
 
-    device: torch.device
+    # rows given their observed values, by a model, rows, generator, ``points`` and ``n_draws``
+    sample_given_observed: ClassVar[Callable[..., Tensor]]
+
+    device: torch.device = field(kw_only=True)  # of the computation
 
     def build_module(self, dtype: np.dtype) -> Any:
         """Build the model in PyTorch, in one precision."""
@@ -78,6 +96,46 @@ class TorchModel(FittedModel):
         X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
         return X[:, : self.columns.n_features]
 
+    def sample_missing(
+        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
+    ) -> np.ndarray:
+        """Replace missing values by draws: (n_imputations, n, n_features)."""
+        function = partial(self.sample_given_observed, n_draws=n_imputations)
+        backend = self.in_torch(X.dtype, seed)
+        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
+        return self.columns.fill_missing_with_draws(X, encoded, seed)
+
+    def sample_given(
+        self, row: np.ndarray, n_samples: int, seed: int, y: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw rows given the values of one row (n_features,) that are not NaN.
+
+        ``y`` (n_samples, n_y) are codes and numbers of the rows' conditions, of a model that has
+        any.
+        """
+        observed, index = row[None], np.zeros(n_samples, dtype=int)
+        if y is not None:
+            unique, index = np.unique(y, axis=0, return_inverse=True)
+            observed = np.hstack(
+                [np.repeat(observed, len(unique), axis=0), unique.astype(row.dtype)]
+            )
+        counts, order = np.bincount(index.ravel()), np.argsort(index.ravel(), kind="stable")
+        first = np.cumsum(counts) - counts
+        X = np.empty((n_samples, len(row)), row.dtype)
+        for count in np.unique(counts).tolist():
+            rows = counts == count
+            for batch in batches(count, MAX_DRAWS):
+                size = batch.stop - batch.start
+                n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
+                batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
+                with uncounted():
+                    drawn = self.sample_missing(
+                        observed[rows], size, n_draws, batch_seed, batch_seed
+                    )
+                advance(size * int(rows.sum()))
+                X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
+        return X
+
     def limits(self, like: Tensor) -> Limits:
         """Return the limits of samples, as tensors."""
         limits = self.encoder.limits()
@@ -107,80 +165,6 @@ class TorchModel(FittedModel):
             raise ValueError("the names of the weights are not the architecture's")
         for name, value in self.weights.items():
             check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
-
-
-@dataclass(frozen=True)
-class Predictor(TorchModel, FittedVAE):
-    """A fitted VAE that computes with PyTorch, or with numpy where that is faster."""
-
-    def build_module(self, dtype: np.dtype) -> VAE:
-        """Build the torch module in one precision."""
-        model = build(self.architecture, self.n_members).to(
-            self.device, getattr(torch, np.dtype(dtype).name)
-        )
-        model.load(self.weights)
-        model.likelihood.limits = self.limits(next(model.parameters()))
-        return model.requires_grad_(False)
-
-    # -- densities -------------------------------------------------------------------
-
-    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
-        noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
-        n_rows = self.rows_per_chunk(n_draws * self.n_members)
-        function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
-        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
-        return log_prob + self.columns.log_abs_det_jacobian(X), kl
-
-    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
-        return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
-
-    # -- codes -----------------------------------------------------------------------
-
-    def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
-        """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
-        first = self.first_member
-        return first.map(
-            lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
-            X,
-            backend=first.in_torch(X.dtype),
-        )
-
-    # -- missing values --------------------------------------------------------------
-
-    def sample_missing(
-        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
-    ) -> np.ndarray:
-        """Replace missing values by draws: (n_imputations, n, n_features)."""
-        function = partial(sample_given_observed, n_draws=n_imputations)
-        backend = self.in_torch(X.dtype, seed=seed)
-        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
-        return self.columns.fill_missing_with_draws(X, encoded, seed)
-
-    # -- validation ------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row."""
-        self.check_arrays()
-        columns = self.columns
-        with np.errstate(all="ignore"):
-            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
-            y = row[:, columns.n_features :] if columns.n_condition_columns else None
-            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
-            self.decode(self.codes(row), y)
-            self.sample(1, self.seed, row.dtype, y)
-
-    def check_arrays(self) -> None:
-        """Check the arrays' shapes and dtypes before the model is built."""
-        super().check_arrays()
-        architecture = self.architecture
-        if self.correction is not None:
-            shape = (1 + architecture.n_components, architecture.n_columns)
-            check_array("correction", self.correction, "f", shape)
-            shape = (2, architecture.n_components)
-            check_array("range of the codes", self.code_range, "f", shape)
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:
@@ -227,6 +211,18 @@ def sample_given_observed(
     return rows[member, draw, row].movedim(0, 1)
 
 
+def sample_mixture_given_observed(
+    model: MixtureEnsemble, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
+) -> Tensor:
+    """Rows drawn given their observed values: (B, n_columns) -> (B, n_draws, n_columns)."""
+    component, codes = posterior_draws(model, x, points)
+    rank, draw = (index.flatten() for index in resample(codes.weight, n_draws, generator))
+    row = torch.arange(len(x), device=x.device).repeat_interleave(n_draws)
+    z = codes.z[rank, draw, row]
+    rows = model.sample_given(x[row], z, component[rank, row], generator)
+    return rows.unflatten(0, (len(x), n_draws))
+
+
 def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Resample codes by weights (M, K, B), systematically and in random order.
 
@@ -243,3 +239,95 @@ def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> tuple[
     order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
     chosen = chosen.gather(1, order.to(chosen.device))
     return chosen // n_codes, chosen % n_codes
+
+
+@dataclass(frozen=True)
+class Predictor(TorchModel, FittedVAE):
+    """A fitted VAE that computes with PyTorch, or with numpy where that is faster."""
+
+    sample_given_observed = staticmethod(sample_given_observed)
+
+    def build_module(self, dtype: np.dtype) -> VAE:
+        """Build the torch module in one precision."""
+        model = build(self.architecture, self.n_members).to(
+            self.device, getattr(torch, np.dtype(dtype).name)
+        )
+        model.load(self.weights)
+        model.likelihood.limits = self.limits(next(model.parameters()))
+        return model.requires_grad_(False)
+
+    # -- densities -------------------------------------------------------------------
+
+    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
+        noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
+        n_rows = self.rows_per_chunk(n_draws * self.n_members)
+        function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
+        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
+        return log_prob + self.columns.log_abs_det_jacobian(X), kl
+
+    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
+        return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
+
+    # -- codes -----------------------------------------------------------------------
+
+    def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
+        """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
+        first = self.first_member
+        return first.map(
+            lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
+            X,
+            backend=first.in_torch(X.dtype),
+        )
+
+    # -- validation ------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        self.check_arrays()
+        columns = self.columns
+        with np.errstate(all="ignore"):
+            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
+            y = row[:, columns.n_features :] if columns.n_condition_columns else None
+            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
+            self.decode(self.codes(row), y)
+            self.sample(1, self.seed, row.dtype, y)
+
+    def check_arrays(self) -> None:
+        """Check the arrays' shapes and dtypes before the model is built."""
+        super().check_arrays()
+        architecture = self.architecture
+        if self.correction is not None:
+            shape = (1 + architecture.n_components, architecture.n_columns)
+            check_array("correction", self.correction, "f", shape)
+            shape = (2, architecture.n_components)
+            check_array("range of the codes", self.code_range, "f", shape)
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor(FittedMixture, TorchModel):
+    """A fitted mixture that computes with PyTorch, or with numpy where that is faster."""
+
+    sample_given_observed = staticmethod(sample_mixture_given_observed)
+
+    def build_module(self, dtype: np.dtype) -> MixtureEnsemble:
+        """Build the mixture of tensors in one precision."""
+        like = torch.empty(0, dtype=getattr(torch, np.dtype(dtype).name), device=self.device)
+        # copies: as_tensor warns of read-only arrays
+        weights = {name: torch.tensor(value).to(like) for name, value in self.weights.items()}
+        weight = torch.tensor(self.weight).to(like)
+        return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        if not isinstance(self.architecture, MixtureArchitecture):
+            raise ValueError("the model is not a MixtureVAE")
+        self.check_arrays()
+        if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many mixture weights as members, which sum to 1")
+        with np.errstate(all="ignore"):
+            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            self.log_density(row, 1)
+            self.sample(1, self.seed, row.dtype)

@@ -34,7 +34,7 @@ class Likelihood(ABC):
     not depend on z, from the model. The last axis of every tensor is the columns', each with as
     many neighbouring numbers as its encoding or its parameter has.
 
-    Arrays are PyTorch's tensors or, in the runtime, numpy's. ``initialize``,
+    Arrays are PyTorch's tensors or, in the runtime, numpy's. ``sample``, ``initialize``,
     ``maximum_likelihood`` and ``mode`` are of tensors alone, ``gradient`` of numpy's arrays:
     tensors have autograd.
     """
@@ -92,31 +92,24 @@ class Likelihood(ABC):
         observed = None if observed is None else observed[:, None]
         return self.log_prob([part[:, :, None] for part in params], x[:, None], observed)
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
-        """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
-        size = self.param_sizes[number]
-        gradient = np.empty_like(params[number])
-        for k in range(size):  # of all columns at once, which are independent
-            ahead, behind = (
-                [part.copy() if i == number else part for i, part in enumerate(params)]
-                for _ in range(2)
-            )
-            ahead[number][..., k::size] += GRADIENT_DIFFERENCE
-            behind[number][..., k::size] -= GRADIENT_DIFFERENCE
-            rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
-            gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
-        return gradient
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of log-densities in the parameters, by finite differences: (..., n size)."""
+        gradients = [np.empty_like(part) for part in params]
+        for number, size in enumerate(self.param_sizes):
+            for k in range(size):  # of all columns at once, which are independent
+                ahead, behind = ([part.copy() for part in params] for _ in range(2))
+                ahead[number][..., k::size] += GRADIENT_DIFFERENCE
+                behind[number][..., k::size] -= GRADIENT_DIFFERENCE
+                rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
+                gradients[number][..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
+        return gradients
 
     def observed_gradient(
-        self, params: Parameters, x: np.ndarray, number: int, observed: np.ndarray
-    ) -> np.ndarray:
-        """Gradient of the log-density of observed values, as ``gradient``: (..., n size)."""
-        mask = observed.repeat(self.param_sizes[number], axis=-1)
-        return self.gradient(params, x, number) * mask
-
-    def has_density(self, x: Array) -> Array:
-        """Mask of encoded numbers with a normal density: (..., n width) -> (..., n width)."""
-        return namespace(x).zeros_like(x, dtype=bool)
+        self, params: Parameters, x: np.ndarray, observed: np.ndarray
+    ) -> list[np.ndarray]:
+        """Gradients of the log-density of observed values, as ``gradient``: (..., n size)."""
+        gradients = zip(self.gradient(params, x), self.param_sizes, strict=True)
+        return [part * observed.repeat(size, axis=-1) for part, size in gradients]
 
     @abstractmethod
     def mean(self, params: Parameters) -> Array:

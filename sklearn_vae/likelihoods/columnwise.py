@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import Array, concatenate, flatten, namespace, split, unbounded
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND, MAX_REDRAWS, NO_LEAST
 
 Parameters = Sequence[Array]
@@ -90,8 +91,8 @@ class Columnwise:
 
     def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
-        decoded = iter(split(outputs, self._decoder_sizes))
-        others = iter(split(free, self._free_sizes))
+        decoded = iter(ops.split(outputs, self._decoder_sizes))
+        others = iter(ops.split(free, self._free_sizes))
         return [
             [next(decoded if depends else others) for depends in likelihood.depends_on_z]
             for likelihood in self.likelihoods
@@ -113,35 +114,43 @@ class Columnwise:
         ]
         scale = np.concatenate([np.zeros(0), *scales])
         is_bound = scale > np.exp(-LOG_SCALE_BOUND)
-        raw = unbounded(np.log(np.where(is_bound, scale, 1.0)), LOG_SCALE_BOUND)
+        raw = ops.unbounded(np.log(np.where(is_bound, scale, 1.0)), LOG_SCALE_BOUND)
         least[self.is_scale_param] = np.where(is_bound, raw, NO_LEAST)
         return least
 
     def split_params(self, params: Array) -> list[list[Array]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
-        parts = iter(split(params, self._sizes))
+        parts = iter(ops.split(params, self._sizes))
         return [[next(parts) for _ in likelihood.param_sizes] for likelihood in self.likelihoods]
 
     def split_blocks(self, x: Array) -> Sequence[Array]:
         """Split encoded rows into blocks; conditions behind them are left out."""
-        return split(x[..., : self.n_columns], self.widths)
+        return ops.split(x[..., : self.n_columns], self.widths)
 
     def split_mask(self, observed: Array | None) -> Sequence[Array | None]:
         """Split the mask of observed values into blocks; None for each without a mask."""
         if observed is None:
             return [None] * len(self.blocks)
-        return split(observed, [n for _, n in self.blocks])
+        return ops.split(observed, [n for _, n in self.blocks])
 
     def observed(self, x: Array) -> Array:
         """Mask of the values that are not NaN: (..., n_columns) -> (..., n)."""
         # all numbers of a value are missing, or none is
         pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
-        first = concatenate(x[..., :: likelihood.width] for likelihood, x in pairs)
+        first = ops.concatenate(x[..., :: likelihood.width] for likelihood, x in pairs)
         return ~namespace(first).isnan(first)
 
-    def has_density(self, x: Array) -> Array:
+    def has_density(self, x: np.ndarray) -> np.ndarray:
         """Mask of encoded numbers with a normal density: (..., n_columns) -> (..., n_columns)."""
-        return concatenate(self._each("has_density", self.split_blocks(x)))
+        masks = []
+        for likelihood, part in zip(self.likelihoods, self.split_blocks(x), strict=True):
+            values = ops.unflatten(part, likelihood.width)
+            mask = np.zeros_like(values, dtype=bool)
+            # the last number of a value, unless one before it says that it is a point mass
+            if likelihood.scale_param is not None:
+                mask[..., -1] = values[..., :-1].sum(-1) < 0.5
+            masks.append(ops.flatten(mask))
+        return ops.concatenate(masks)
 
     def split_missing(self, x: Array) -> tuple[Array, Array | None]:
         """Zeros for missing values, and the mask of observed ones (..., n); None if all are."""
@@ -171,12 +180,9 @@ class Columnwise:
             masks = self.split_mask(observed)
             blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
             gradient = [
-                [
-                    likelihood.gradient(block, values, number)
-                    if mask is None
-                    else likelihood.observed_gradient(block, values, number, mask)
-                    for number in range(len(likelihood.param_sizes))
-                ]
+                likelihood.gradient(block, values)
+                if mask is None
+                else likelihood.observed_gradient(block, values, mask)
                 for likelihood, block, values, mask in blocks
             ]
             return self.log_prob(params, x, observed), gradient
@@ -230,32 +236,32 @@ class Columnwise:
         if observed is not None:
             pairs = zip(features, self.split_mask(observed), strict=True)
             features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
-        return concatenate(map(flatten, features))
+        return ops.concatenate(map(ops.flatten, features))
 
     def maximum_likelihood(self, x: Array, weights: Array) -> Array:
         """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params)."""
         params = self._each("maximum_likelihood", self.split_blocks(x), repeat(weights))
-        return concatenate(part for block in params for part in block)
+        return ops.concatenate(part for block in params for part in block)
 
     def log_prob_per_column(self, params: Sequence[Parameters], x: Array) -> Array:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
-        return concatenate(self._each("log_prob_per_column", params, self.split_blocks(x)))
+        return ops.concatenate(self._each("log_prob_per_column", params, self.split_blocks(x)))
 
     def residual(self, params: Sequence[Parameters], x: Array) -> Array:
         """Difference from the normal mean, or deviance residual: (..., n_columns) -> (..., n)."""
-        return concatenate(self._each("residual", params, self.split_blocks(x)))
+        return ops.concatenate(self._each("residual", params, self.split_blocks(x)))
 
     def mean(self, params: Sequence[Parameters]) -> Array:
         """Mean of p(x|z): (..., n_columns)."""
-        return concatenate(self._each("mean", params))
+        return ops.concatenate(self._each("mean", params))
 
     def mode(self, params: Sequence[Parameters]) -> Array:
         """Means of numbers and most probable classes, as encoded rows: (..., n_columns)."""
-        return concatenate(self._each("mode", params))
+        return ops.concatenate(self._each("mode", params))
 
     def average_over_draws(self, params: Sequence[Parameters], weights: Array) -> Array:
         """Mean over draws of z too, with weights (M, K, B): (B, n_columns)."""
-        return concatenate(self._each("average_over_draws", params, repeat(weights)))
+        return ops.concatenate(self._each("average_over_draws", params, repeat(weights)))
 
     def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
@@ -263,7 +269,7 @@ class Columnwise:
         if self.limits is not None:
             ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
             limits = [Limits._make(part[i:j] for part in self.limits) for i, j in ends]
-        return concatenate(self._each("sample", params, repeat(generator), limits))
+        return ops.concatenate(self._each("sample", params, repeat(generator), limits))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
         """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
@@ -277,4 +283,4 @@ class Columnwise:
                     offsets.append(offset)
                 else:
                     free.append(offset)
-        return concatenate(slopes), concatenate(offsets), concatenate(free)
+        return ops.concatenate(slopes), ops.concatenate(offsets), ops.concatenate(free)

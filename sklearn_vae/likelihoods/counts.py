@@ -16,16 +16,8 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
-from sklearn_vae.numerics.array_api import (
-    Array,
-    bounded,
-    bounded_slope,
-    in_double,
-    lgamma,
-    namespace,
-    softplus,
-    unbounded,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
@@ -55,14 +47,15 @@ class Counts(Likelihood):
         """
         if isinstance(x, np.ndarray) or any(part.requires_grad for part in params):
             return self._log_prob(params, x)
-        return self._log_prob([in_double(part) for part in params], in_double(x)).to(x.dtype)
+        params = [ops.in_double(part) for part in params]
+        return self._log_prob(params, ops.in_double(x)).to(x.dtype)
 
     @abstractmethod
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value, in its precision: (..., n) -> (..., n)."""
 
     def _log_rate(self, params: Parameters) -> Array:
-        return bounded(params[0], LOG_RATE_BOUND) + 2 * math.log(self.unit)
+        return ops.bounded(params[0], LOG_RATE_BOUND) + 2 * math.log(self.unit)
 
     def _rate(self, params: Parameters) -> Array:
         return namespace(params[0]).exp(self._log_rate(params))
@@ -84,13 +77,13 @@ class Counts(Likelihood):
 
     def _log_rate_slope(self, params: Parameters, slopes: Parameters) -> Array:
         """Derivatives of the log-rate: (l, ..., n)."""
-        return slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
+        return slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND)
 
     def _initial_log_rate(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
         rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
         slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
-        return slope, unbounded(rate.log(), LOG_RATE_BOUND)
+        return slope, ops.unbounded(rate.log(), LOG_RATE_BOUND)
 
     def _mean_count(self, x: Array, weights: Array) -> Array:
         """Means of the counts, at least the smallest rate: (n, k), (C, n) -> (C, k)."""
@@ -98,7 +91,7 @@ class Counts(Likelihood):
         return weighted_mean(self._counts(x), weights).clamp(min=smallest)
 
     def _raw_rate(self, rate: Array) -> Array:
-        return unbounded((rate / self.unit**2).log(), LOG_RATE_BOUND)
+        return ops.unbounded((rate / self.unit**2).log(), LOG_RATE_BOUND)
 
 
 @serializable
@@ -120,12 +113,12 @@ class Poisson(Counts):
 
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         log_rate, counts = self._log_rate(params), self._counts(x)
-        return counts * log_rate - namespace(x).exp(log_rate) - lgamma(counts + 1)
+        return counts * log_rate - namespace(x).exp(log_rate) - ops.lgamma(counts + 1)
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the raw rates: (..., n)."""
         residual = self._counts(x) - self._rate(params)
-        return residual * bounded_slope(params[0], LOG_RATE_BOUND)
+        return [residual * ops.bounded_slope(params[0], LOG_RATE_BOUND)]
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
@@ -169,15 +162,15 @@ class NegativeBinomial(Counts):
 
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         xp, log_rate, counts = namespace(x), self._log_rate(params), self._counts(x)
-        log_shape = bounded(params[1], LOG_SHAPE_BOUND)
+        log_shape = ops.bounded(params[1], LOG_SHAPE_BOUND)
         shape, log_sum = xp.exp(log_shape), xp.logaddexp(log_rate, log_shape)
-        log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
+        log_coefficient = ops.lgamma(counts + shape) - ops.lgamma(shape) - ops.lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         xp, rate = namespace(params[0]), self._rate(params)
-        shape = xp.broadcast_to(xp.exp(bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
+        shape = xp.broadcast_to(xp.exp(ops.bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
         mixed_rate = draw_gamma(shape, generator) * (rate / shape)
         return self._roots(draw_poisson(mixed_rate, generator))
@@ -185,13 +178,13 @@ class NegativeBinomial(Counts):
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates as of :class:`Poisson`, and a shape of 10."""
         xp = namespace(loc)
-        raw = unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
+        raw = ops.unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
         return [self._initial_log_rate(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
-        log_rate, log_shape = self._log_rate(params), bounded(params[1], LOG_SHAPE_BOUND)
-        root = namespace(log_rate).exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
+        log_rate, log_shape = self._log_rate(params), ops.bounded(params[1], LOG_SHAPE_BOUND)
+        root = namespace(log_rate).exp(0.5 * (log_rate - ops.softplus(log_rate - log_shape)))
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
@@ -206,7 +199,7 @@ class NegativeBinomial(Counts):
                 _derivative_in_shape, values=values, frequency=frequency, mean=mean
             )
             log_shape.append(bisect(derivative, mean, LOG_SHAPE_BOUND))
-        raw = unbounded(namespace(x).stack(log_shape, -1), LOG_SHAPE_BOUND)
+        raw = ops.unbounded(namespace(x).stack(log_shape, -1), LOG_SHAPE_BOUND)
         return [self._raw_rate(rate), raw]
 
 

@@ -18,27 +18,15 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes, draw_uniform
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    as_type,
-    concatenate,
-    flatten,
-    log_softmax,
-    logsumexp,
-    namespace,
-    one_hot,
-    pad,
-    sigmoid,
-    softmax,
-    softplus,
-    take_along,
-    unflatten,
-)
-from sklearn_vae.numerics.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
+# Smallest distance of neighbouring thresholds of an ordinal column.
+MIN_THRESHOLD_GAP = 1e-3
+# Distance of the finite differences of ordinal log-probabilities.
+ORDINAL_DIFFERENCE = 1e-3
 # Scale of the logistic distribution closest to the standard normal.
 LOGISTIC = 0.6
 
@@ -59,15 +47,15 @@ class Bernoulli(Likelihood):
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
-        return x * params[0] - softplus(params[0])
+        return x * params[0] - ops.softplus(params[0])
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the logits: (..., n)."""
-        return x - self.mean(params)
+        return [x - self.mean(params)]
 
     def mean(self, params: Parameters) -> Array:
         """Probability of a one: (..., n)."""
-        return sigmoid(params[0])
+        return ops.sigmoid(params[0])
 
     def mode(self, params: Parameters) -> Array:
         """Most probable value: (..., n)."""
@@ -76,7 +64,7 @@ class Bernoulli(Likelihood):
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self.mean(params)
-        return as_type(draw_uniform(probability, generator) < probability, probability)
+        return ops.as_type(draw_uniform(probability, generator) < probability, probability)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probability and its slope at z = 0 are the linear model's."""
@@ -131,33 +119,33 @@ class Categorical(Likelihood):
         return (self.n_classes,)
 
     def _classes(self, value: Array) -> Array:
-        return unflatten(value, self.n_classes)  # (..., n K) -> (..., n, K)
+        return ops.unflatten(value, self.n_classes)  # (..., n K) -> (..., n, K)
 
     def _probabilities(self, params: Parameters) -> Array:
-        return softmax(self._classes(params[0]), -1)
+        return ops.softmax(self._classes(params[0]), -1)
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n K) -> (..., n)."""
         logit = self._classes(params[0])
-        return (self._classes(x) * logit).sum(-1) - logsumexp(logit, -1)
+        return (self._classes(x) * logit).sum(-1) - ops.logsumexp(logit, -1)
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradient of the log-probabilities in the logits: (..., n K)."""
-        return x - self.mean(params)
+        return [x - self.mean(params)]
 
     def mean(self, params: Parameters) -> Array:
         """Probability of each class: (..., n K)."""
-        return flatten(self._probabilities(params))
+        return ops.flatten(self._probabilities(params))
 
     def mode(self, params: Parameters) -> Array:
         """Most probable class, one-hot encoded: (..., n K)."""
         probability = self._probabilities(params)
-        return one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
+        return ops.one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n K)."""
         probability = self._probabilities(params)
-        return one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
+        return ops.one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
@@ -166,11 +154,11 @@ class Categorical(Likelihood):
     def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-probability of the rows in each component, as a matrix product: (M, C, B)."""
         # a missing value has no class, which is a row of zeros
-        return flatten(log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
+        return ops.flatten(ops.log_softmax(self._classes(params[0]))) @ x.swapaxes(-1, -2)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class."""
-        log_probability = log_softmax(self._classes(params[0]))
+        log_probability = ops.log_softmax(self._classes(params[0]))
         return fisher_features_of_classes(log_probability, self._classes(slopes[0]))
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
@@ -217,55 +205,55 @@ class Ordinal(Likelihood):
 
     def _log_probabilities(self, params: Parameters) -> Array:
         """Log-probability of each class: (..., n, K)."""
-        xp, loc, raw = namespace(params[0]), params[0], unflatten(params[1], self.n_classes - 1)
-        gaps = softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
-        thresholds = concatenate([raw[..., :1], gaps]).cumsum(-1)  # (..., n, K-1)
+        xp, loc, raw = namespace(params[0]), params[0], ops.unflatten(params[1], self.n_classes - 1)
+        gaps = ops.softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP
+        thresholds = ops.concatenate([raw[..., :1], gaps]).cumsum(-1)  # (..., n, K-1)
         distance = thresholds - loc[..., None]
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
-        log_up_to = pad(-softplus(-distance), 0, 1)
-        log_from = pad(-softplus(distance), 1, 0)
+        log_up_to = ops.pad(-ops.softplus(-distance), 0, 1)
+        log_from = ops.pad(-ops.softplus(distance), 1, 0)
         gap = xp.log(-xp.expm1(distance[..., :-1] - distance[..., 1:]))
-        return log_up_to + log_from + pad(gap, 1, 1)
+        return log_up_to + log_from + ops.pad(gap, 1, 1)
 
     def _probabilities(self, params: Parameters) -> Array:
         return namespace(params[0]).exp(self._log_probabilities(params))
 
     def _class_of(self, x: Array) -> Array:
-        classes = as_type((x * (self.n_classes - 1)).round(), namespace(x).int64)
+        classes = ops.as_type((x * (self.n_classes - 1)).round(), namespace(x).int64)
         return classes.clip(0, self.n_classes - 1)
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_probability, index = self._log_probabilities(params), self._class_of(x)[..., None]
         index = index[(None,) * (log_probability.ndim - index.ndim)]  # (..., n, 1)
-        return take_along(log_probability, index, -1)[..., 0]
+        return ops.take_along(log_probability, index, -1)[..., 0]
 
     def mean(self, params: Parameters) -> Array:
         """Mean of the evenly spaced numbers: (..., n)."""
         probability = self._probabilities(params)
         values = namespace(probability).linspace(0, 1, self.n_classes)
-        return probability @ as_type(values, probability)
+        return probability @ ops.as_type(values, probability)
 
     def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Median over draws of z, with weights (M, K, B): (B, n)."""
         probability = weights[..., None, None] * self._probabilities(params)  # (M, K, B, n, K)
         up_to = probability.sum((0, 1)).cumsum(-1)
         median = (up_to < 0.5 * up_to[..., -1:]).sum(-1)
-        return as_type(median, probability) / (self.n_classes - 1)
+        return ops.as_type(median, probability) / (self.n_classes - 1)
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         probability = self._probabilities(params)
         classes = draw_classes(probability, generator)
-        return as_type(classes, probability) / (self.n_classes - 1)
+        return ops.as_type(classes, probability) / (self.n_classes - 1)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""
         logistic = LOGISTIC * scale
-        middles = (arange(self.n_classes - 1, like=loc) + 0.5) / (self.n_classes - 1)
+        middles = (ops.arange(self.n_classes - 1, like=loc) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
         gaps = (thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP).expm1().log()
-        raw = concatenate([thresholds[:, :1], gaps]).flatten()
+        raw = ops.concatenate([thresholds[:, :1], gaps]).flatten()
         slopes = (loadings / logistic).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [
             (slopes, loc.new_zeros(loc.shape)),
@@ -283,12 +271,12 @@ class Ordinal(Likelihood):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
-        codes = one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype, flat=False)
+        codes = ops.one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype, flat=False)
         codes[x.isnan()] = math.nan
-        frequency = unflatten(weighted_mean(flatten(codes), weights), self.n_classes)
+        frequency = ops.unflatten(weighted_mean(ops.flatten(codes), weights), self.n_classes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)
         up_to, above = frequency.cumsum(-1), frequency.flip(-1).cumsum(-1).flip(-1)
         thresholds = (up_to[..., :-1] / above[..., 1:]).log()  # (C, k, K - 1)
         gaps = (thresholds.diff(dim=-1) - MIN_THRESHOLD_GAP).clamp(min=SMALLEST_PROBABILITY)
-        raw = concatenate([thresholds[..., :1], gaps + (-(-gaps).expm1()).log()])
-        return [thresholds.new_zeros(thresholds.shape[:-1]), flatten(raw)]
+        raw = ops.concatenate([thresholds[..., :1], gaps + (-(-gaps).expm1()).log()])
+        return [thresholds.new_zeros(thresholds.shape[:-1]), ops.flatten(raw)]

@@ -1,4 +1,4 @@
-"""Random draws by a generator of PyTorch, or in the runtime of numpy.
+"""Random draws by a generator of PyTorch; uniform numbers and classes, also by one of numpy.
 
 Those of PyTorch are drawn on the CPU, so that they are the same on every device.
 """
@@ -23,16 +23,12 @@ def draw_uniform(like: Array, generator: Generator) -> Array:
 
 def draw_normal(like: Array, generator: Generator) -> Array:
     """Draw standard normal numbers with the shape, dtype and device of an array."""
-    if isinstance(like, np.ndarray):
-        return generator.standard_normal(like.shape)
     normal = namespace(like).randn(like.shape, generator=generator, dtype=like.dtype)
     return normal.to(like.device)
 
 
 def draw_gamma(shape: Array, generator: Generator) -> Array:
     """Draw from gamma distributions of scale 1."""
-    if isinstance(shape, np.ndarray):
-        return generator.standard_gamma(shape)
     from sklearn_vae._compat import standard_gamma  # it imports PyTorch
 
     return standard_gamma(shape.cpu().contiguous(), generator).to(shape.device)
@@ -40,8 +36,6 @@ def draw_gamma(shape: Array, generator: Generator) -> Array:
 
 def draw_poisson(rate: Array, generator: Generator) -> Array:
     """Draw from Poisson distributions."""
-    if isinstance(rate, np.ndarray):
-        return generator.poisson(rate)
     return namespace(rate).poisson(rate.cpu(), generator=generator).to(rate.device)
 
 

@@ -14,18 +14,8 @@ from sklearn_vae.likelihoods.base import (
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.discrete import Bernoulli
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
-from sklearn_vae.numerics.array_api import (
-    Array,
-    concatenate,
-    flatten,
-    log_softmax,
-    logsumexp,
-    namespace,
-    one_hot,
-    pad,
-    softmax,
-    unflatten,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
@@ -60,86 +50,88 @@ class OneHot(Bernoulli):
 
     def _with_none(self, params: Array) -> Array:
         """Numbers of each group, and 0 for no column: (..., n) -> (..., groups, classes)."""
-        return pad(unflatten(params, self.n_columns), 0, int(self.has_none))
+        return ops.pad(ops.unflatten(params, self.n_columns), 0, int(self.has_none))
 
     def _of_columns(self, of_classes: Array) -> Array:
         """Numbers of the columns, without those of none: (..., groups, classes) -> (..., n)."""
-        return flatten(of_classes[..., : self.n_columns])
+        return ops.flatten(of_classes[..., : self.n_columns])
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of the group, by its column of 1, or in equal parts: (..., n)."""
-        log_p, groups = log_softmax(self._with_none(params[0])), unflatten(x, self.n_columns)
+        log_p = ops.log_softmax(self._with_none(params[0]))
+        groups = ops.unflatten(x, self.n_columns)
         log_prob = groups * log_p[..., : self.n_columns]
         if self.has_none:
             is_none = 1 - groups.sum(-1)
             log_prob = log_prob + (is_none * log_p[..., -1] / self.n_columns)[..., None]
-        return flatten(log_prob)
+        return ops.flatten(log_prob)
 
     def log_prob(self, params: Parameters, x: Array, observed: Array | None = None) -> Array:
         """Log-probability of the observed values: (..., n) -> (...)."""
         logit = self._with_none(params[0])
         if observed is None:
-            return (x * params[0]).sum(-1) - logsumexp(logit, -1).sum(-1)
-        return logsumexp(log_softmax(logit) + self._log_possible(x, observed), -1).sum(-1)
+            return (x * params[0]).sum(-1) - ops.logsumexp(logit, -1).sum(-1)
+        return ops.logsumexp(ops.log_softmax(logit) + self._log_possible(x, observed), -1).sum(-1)
 
     def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-probability of the rows in each component, of complete ones as a product."""
         if observed is not None:
             return super().log_prob_by_component(params, x, observed)
-        log_total = logsumexp(self._with_none(params[0]), -1).sum(-1)  # (M, C)
+        log_total = ops.logsumexp(self._with_none(params[0]), -1).sum(-1)  # (M, C)
         return params[0] @ x.swapaxes(-1, -2) - log_total[..., None]
 
     def _log_possible(self, x: Array, observed: Array) -> Array:
         """0 for classes that observed values allow, otherwise -inf: (..., groups, classes)."""
-        xp, groups = namespace(x), unflatten(x, self.n_columns)
+        xp, groups = namespace(x), ops.unflatten(x, self.n_columns)
         is_one = groups > 0.5
         has_one = is_one.any(-1)[..., None]
-        is_missing = unflatten(observed, self.n_columns) < 0.5
+        is_missing = ops.unflatten(observed, self.n_columns) < 0.5
         is_possible = is_one | (is_missing & ~has_one)
         if self.has_none:
-            is_possible = concatenate([is_possible, ~has_one])
+            is_possible = ops.concatenate([is_possible, ~has_one])
         return xp.where(is_possible, 0.0, -xp.inf)
 
     def observed_gradient(
-        self, params: Parameters, x: np.ndarray, number: int, observed: np.ndarray
-    ) -> np.ndarray:
+        self, params: Parameters, x: np.ndarray, observed: np.ndarray
+    ) -> list[np.ndarray]:
         """Gradient of ``log_prob`` of the observed values in the logits: (..., n)."""
-        log_p = log_softmax(self._with_none(params[0])) + self._log_possible(x, observed)
-        return self._of_columns(softmax(log_p, -1)) - self.mean(params)
+        log_p = ops.log_softmax(self._with_none(params[0])) + self._log_possible(x, observed)
+        return [self._of_columns(ops.softmax(log_p, -1)) - self.mean(params)]
 
     def mean(self, params: Parameters) -> Array:
         """Probability of a one: (..., n)."""
-        return self._of_columns(softmax(self._with_none(params[0]), -1))
+        return self._of_columns(ops.softmax(self._with_none(params[0]), -1))
 
     def mode(self, params: Parameters) -> Array:
         """Most probable group: (..., n)."""
         logit = self._with_none(params[0])
-        return self._of_columns(one_hot(logit.argmax(-1), logit.shape[-1], logit.dtype, flat=False))
+        codes = ops.one_hot(logit.argmax(-1), logit.shape[-1], logit.dtype, flat=False)
+        return self._of_columns(codes)
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
-        p = softmax(self._with_none(params[0]), -1)
-        codes = one_hot(draw_classes(p, generator), p.shape[-1], p.dtype, flat=False)
+        p = ops.softmax(self._with_none(params[0]), -1)
+        codes = ops.one_hot(draw_classes(p, generator), p.shape[-1], p.dtype, flat=False)
         return self._of_columns(codes)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
-        slope, p = (unflatten(part, self.n_columns) for part in (loadings, loc))
+        slope, p = (ops.unflatten(part, self.n_columns) for part in (loadings, loc))
         slope, logit = linear_logits(slope, p, has_rest=self.has_none)
-        return [(flatten(slope), flatten(logit))]
+        return [(ops.flatten(slope), ops.flatten(logit))]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, and one for none, in equal parts."""
         log_p, slope = (self._with_none(part) for part in (params[0], slopes[0]))
-        features = fisher_features_of_classes(log_softmax(log_p), slope)
+        features = fisher_features_of_classes(ops.log_softmax(log_p), slope)
         of_columns = self._of_columns(features)[..., None]
         if not self.has_none:
             return of_columns
         of_none = features[..., -1:] / self.n_columns**0.5
         of_none = namespace(slope).broadcast_to(of_none, (*of_none.shape[:-1], self.n_columns))
-        return concatenate([of_columns, flatten(of_none)[..., None]])
+        return ops.concatenate([of_columns, ops.flatten(of_none)[..., None]])
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Logits of the frequencies of ones."""
-        frequency = unflatten(weighted_mean(x, weights), self.n_columns)
-        return [flatten(logits_of(frequency, has_rest=self.has_none))]
+        frequency = ops.unflatten(weighted_mean(x, weights), self.n_columns)
+        return [ops.flatten(logits_of(frequency, has_rest=self.has_none))]

@@ -18,22 +18,14 @@ from sklearn_vae.likelihoods.base import (
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
-from sklearn_vae.numerics.array_api import (
-    Array,
-    bounded,
-    concatenate,
-    flatten,
-    log_softmax,
-    logsumexp,
-    namespace,
-    one_hot,
-    pad,
-    unbounded,
-    unflatten,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
+
+# Of the numbers that are not at a spike.
+DENSITY = Gaussian()
 
 
 @serializable
@@ -83,12 +75,12 @@ class ZeroInflated(Likelihood):
 
     def _split(self, x: Array) -> tuple[Array, Array]:
         """One-hot spikes (..., n, S) and numbers (..., n) of encoded values."""
-        values = unflatten(x, self.width)
+        values = ops.unflatten(x, self.width)
         return values[..., :-1], values[..., -1]
 
     def _log_weights(self, params: Parameters) -> Array:
         """Log-probabilities of the spikes and, last, of the density: (..., n, S + 1)."""
-        return log_softmax(pad(unflatten(params[0], self.n_spikes), 0, 1))
+        return ops.log_softmax(ops.pad(ops.unflatten(params[0], self.n_spikes), 0, 1))
 
     def _weights(self, params: Parameters) -> Array:
         return namespace(params[0]).exp(self._log_weights(params))
@@ -96,45 +88,38 @@ class ZeroInflated(Likelihood):
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
         xp, (spike, number) = namespace(x), self._split(x)
-        logits = unflatten(params[0], self.n_spikes)
-        log_odds = logsumexp(logits, -1)
+        logits = ops.unflatten(params[0], self.n_spikes)
+        log_odds = ops.logsumexp(logits, -1)
         log_total = xp.logaddexp(log_odds, xp.zeros_like(log_odds))
-        density = Gaussian().log_prob_per_column(params[1:], number)
+        density = DENSITY.log_prob_per_column(params[1:], number)
         mass = (spike * logits).sum(-1)
         return xp.where(spike.sum(-1) > 0.5, mass, density) - log_total
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
-        """Gradient of the log-densities in the logits, the location or the scale."""
-        spike, value = self._split(x)
-        if number == 0:
-            return flatten(spike - self._weights(params)[..., :-1])
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the log-densities in the logits, the location and the scale."""
+        spike, number = self._split(x)
         is_number = spike.sum(-1) <= 0.5
-        return is_number * Gaussian().gradient(params[1:], value, number - 1)
-
-    def has_density(self, x: Array) -> Array:
-        """Mask of the numbers that are not at a spike: (..., n (S + 1)) -> (..., n (S + 1))."""
-        spike, _ = self._split(x)
-        is_number = (spike.sum(-1, keepdims=True) < 0.5) & (spike == spike)[..., :1]
-        return flatten(concatenate([namespace(x).zeros_like(spike, dtype=bool), is_number]))
+        of_density = [is_number * part for part in DENSITY.gradient(params[1:], number)]
+        return [ops.flatten(spike - self._weights(params)[..., :-1]), *of_density]
 
     def mean(self, params: Parameters) -> Array:
         """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
         weight = self._weights(params)[..., :-1]
-        return flatten(concatenate([weight, params[1][..., None]]))
+        return ops.flatten(ops.concatenate([weight, params[1][..., None]]))
 
     def average_over_draws(self, params: Parameters, weights: Array) -> Array:
         """Mean over draws of z too, with weights (M, K, B): (B, n (S + 1))."""
         joint = weights[..., None, None] * self._weights(params)  # (M, K, B, n, S + 1)
         weight = joint.sum((0, 1))
         number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clip(min=1e-30)
-        return flatten(concatenate([weight[..., :-1], number[..., None]]))
+        return ops.flatten(ops.concatenate([weight[..., :-1], number[..., None]]))
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n (S + 1))."""
         index = draw_classes(self._weights(params), generator)
-        codes = one_hot(index, self.width, params[1].dtype, flat=False)
-        codes[..., -1] *= Gaussian().sample(params[1:], generator, limits)
-        return flatten(codes)
+        codes = ops.one_hot(index, self.width, params[1].dtype, flat=False)
+        codes[..., -1] *= DENSITY.sample(params[1:], generator, limits)
+        return ops.flatten(codes)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Frequencies of the spikes, and mean and scale of the other numbers."""
@@ -147,14 +132,14 @@ class ZeroInflated(Likelihood):
         return [
             (slope.flatten(-2), logits.flatten()),
             (number_slope, number / rest),
-            (namespace(loc).zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
+            (namespace(loc).zeros_like(number_slope), ops.unbounded(log_scale, LOG_SCALE_BOUND)),
         ]
 
     def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
         """Log-density of the rows in each component, as matrix products: (M, C, B)."""
         xp, (_, loc, raw) = namespace(x), params
         log_weight = self._log_weights(params)  # (M, C, k, S + 1)
-        log_scale = bounded(raw, LOG_SCALE_BOUND)
+        log_scale = ops.bounded(raw, LOG_SCALE_BOUND)
         precision = xp.exp(-2 * log_scale)
         constant = log_weight[..., -1] - 0.5 * xp.square(loc) * precision - log_scale - HALF_LOG_2PI
         spike, number = self._split(x)  # zeros at missing values
@@ -163,24 +148,24 @@ class ZeroInflated(Likelihood):
             is_number = is_number * observed
         number = number * is_number
         spike, is_number, number = (
-            part.swapaxes(-1, -2) for part in (flatten(spike), is_number, number)
+            part.swapaxes(-1, -2) for part in (ops.flatten(spike), is_number, number)
         )
-        log_prob = flatten(log_weight[..., :-1]) @ spike
+        log_prob = ops.flatten(log_weight[..., :-1]) @ spike
         log_prob = log_prob + constant @ is_number + (loc * precision) @ number
         return log_prob - 0.5 * precision @ xp.square(number)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per spike and for the density, and those of its mean and scale."""
-        log_weight, slope = self._log_weights(params), unflatten(slopes[0], self.n_spikes)
-        classes = fisher_features_of_classes(log_weight, pad(slope, 0, 1))
-        number = Gaussian().fisher_features(params[1:], slopes[1:])
+        log_weight, slope = self._log_weights(params), ops.unflatten(slopes[0], self.n_spikes)
+        classes = fisher_features_of_classes(log_weight, ops.pad(slope, 0, 1))
+        number = DENSITY.fisher_features(params[1:], slopes[1:])
         root = namespace(log_weight).exp(0.5 * log_weight[..., -1:])
-        return concatenate([classes, root * number])
+        return ops.concatenate([classes, root * number])
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
         spike, number = self._split(x)
-        frequency = unflatten(weighted_mean(flatten(spike), weights), self.n_spikes)
+        frequency = ops.unflatten(weighted_mean(ops.flatten(spike), weights), self.n_spikes)
         logits = logits_of(frequency, has_rest=True)  # (C, k, S)
         number = namespace(x).where(spike.sum(-1) > 0.5, math.nan, number)
-        return [flatten(logits), *Gaussian().maximum_likelihood(number, weights)]
+        return [ops.flatten(logits), *DENSITY.maximum_likelihood(number, weights)]

@@ -10,13 +10,8 @@ import numpy as np
 from sklearn_vae.likelihoods.base import Likelihood, LinearParameters, weighted_moments
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters, sample_truncated
 from sklearn_vae.likelihoods.draws import Generator, draw_normal
-from sklearn_vae.numerics.array_api import (
-    Array,
-    bounded,
-    bounded_slope,
-    namespace,
-    unbounded,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -69,11 +64,7 @@ class Gaussian(Likelihood):
     def _log_scale(self, raw: Array) -> Array:
         if self.has_fixed_scale and not isinstance(raw, np.ndarray):
             raw = raw.detach()
-        return bounded(raw, LOG_SCALE_BOUND)
-
-    def has_density(self, x: Array) -> Array:
-        """Mask of the numbers, all of which have a normal density: (..., n) -> (..., n)."""
-        return namespace(x).ones_like(x, dtype=bool)
+        return ops.bounded(raw, LOG_SCALE_BOUND)
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
@@ -87,13 +78,12 @@ class Gaussian(Likelihood):
         residual = (x - loc) * xp.exp(-log_scale)
         return -0.5 * xp.square(residual) - log_scale - HALF_LOG_2PI
 
-    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
-        """Gradient of the log-densities in the mean or the log-scale: (..., n)."""
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the log-densities in the mean and the log-scale: (..., n)."""
         inverse_scale = np.exp(-self._log_scale(params[1]))
         residual = (x - params[0]) * inverse_scale
-        if number == 0:
-            return residual * inverse_scale
-        return (np.square(residual) - 1) * bounded_slope(params[1], LOG_SCALE_BOUND)
+        of_scale = (np.square(residual) - 1) * ops.bounded_slope(params[1], LOG_SCALE_BOUND)
+        return [residual * inverse_scale, of_scale]
 
     def mean(self, params: Parameters) -> Array:
         """Mean of p(x|z): (..., n)."""
@@ -116,13 +106,13 @@ class Gaussian(Likelihood):
             scale = xp.full_like(scale, float(self.scale))
         return [
             (loadings, loc),
-            (xp.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
+            (xp.zeros_like(loadings), ops.unbounded(scale.log(), LOG_SCALE_BOUND)),
         ]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the mean and one of the standard deviation."""
         (_, raw), (mean_slope, raw_slope), xp = params, slopes, namespace(slopes[0])
-        of_scale = bounded_slope(raw, LOG_SCALE_BOUND) * (not self.has_fixed_scale)
+        of_scale = ops.bounded_slope(raw, LOG_SCALE_BOUND) * (not self.has_fixed_scale)
         mean_slope = mean_slope * xp.exp(-self._log_scale(raw))
         return xp.stack([mean_slope, math.sqrt(2) * (raw_slope * of_scale)], -1)
 
@@ -131,7 +121,7 @@ class Gaussian(Likelihood):
         mean, scale = weighted_moments(x, weights)
         if isinstance(self.scale, Real):
             scale = namespace(x).full_like(scale, float(self.scale))
-        return [mean, unbounded(scale.log(), LOG_SCALE_BOUND)]
+        return [mean, ops.unbounded(scale.log(), LOG_SCALE_BOUND)]
 
 
 @serializable

@@ -20,10 +20,6 @@ NO_LEAST = -1e4
 LOG_RATE_BOUND = 12.0
 # The shape of a negative binomial lies between e^-7 and e^7.
 LOG_SHAPE_BOUND = 7.0
-# Smallest distance of neighbouring thresholds of an ordinal column.
-MIN_THRESHOLD_GAP = 1e-3
-# Distance of the finite differences of ordinal log-probabilities.
-ORDINAL_DIFFERENCE = 1e-3
 # Times that a sample beyond its limits is drawn again.
 MAX_REDRAWS = 16
 

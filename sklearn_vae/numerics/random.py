@@ -8,7 +8,6 @@ read or changed. PyTorch is imported by those who draw from its generators.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,6 @@ MAX_DRAWS = 1 << 16
 
 # scipy's Sobol points have no more dimensions
 MAX_DIMS = 21201
-# Sets of points of no more numbers are kept for the next call.
-MAX_NUMBERS_KEPT = 1 << 13
 
 # torch's vectorized normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
@@ -148,13 +145,6 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
        Journal of Complexity 14, 1998.
     """
-    if n_draws * n_dims > MAX_NUMBERS_KEPT:
-        return _sobol_normal.__wrapped__(n_draws, n_dims, seed)
-    return _sobol_normal(n_draws, n_dims, seed).copy()
-
-
-@lru_cache(maxsize=64)
-def _sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     from scipy.special import ndtri
     from scipy.stats import qmc  # its import takes most of a second
 

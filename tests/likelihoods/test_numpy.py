@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ks_2samp
 
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
@@ -42,15 +41,6 @@ def random_params(likelihood, n_rows=ROWS, seed=0):
 
 def arrays(tensors):
     return [tensor.numpy() for tensor in tensors]
-
-
-def assert_same_distribution(actual, expected):
-    """Columns of two samples (n, k), by the test of Kolmogorov and Smirnov.
-
-    Rounded, for the roots of equal counts may differ in their last bit.
-    """
-    for one, other in zip(actual.T.round(9), expected.T.round(9), strict=True):
-        assert ks_2samp(one, other, method="asymp").pvalue > 1e-3
 
 
 def test_every_likelihood_is_compared():
@@ -132,29 +122,16 @@ def test_densities_in_components_are_those_of_torch(likelihood, has_missing):
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
-def test_samples_have_the_distribution_of_torch(likelihood):
-    """Other random numbers, the same distribution in every encoded column."""
-    params = [part[:1, :1] for part in random_params(likelihood, n_rows=1)]
-    params = [part.expand(1, 4000, 1, -1) for part in params]
-    expected = likelihood.sample(params, torch.Generator().manual_seed(1), None).reshape(4000, -1)
-    actual = likelihood.sample(arrays(params), np.random.default_rng(1), None)
-
-    assert_same_distribution(actual.reshape(4000, -1), expected.numpy())
-
-
 @pytest.mark.parametrize("likelihood", [Gaussian(), ZeroInflated(2)], ids=repr)
-def test_samples_keep_to_limits_as_those_of_torch(likelihood):
+def test_samples_keep_to_limits(likelihood):
     """Bounds, and values that are point masses."""
     limits = (np.full(N, -1.0), np.full(N, 1.2), np.full((N, 1), 0.1), np.full(N, 0.05))
     params = [0.3 * part[:1, :1] for part in random_params(likelihood, n_rows=1)]
     params = [part.expand(1, 4000, 1, -1) for part in params]
-    in_torch = Limits(*map(torch.as_tensor, limits))
-    expected = likelihood.sample(params, torch.Generator().manual_seed(1), in_torch)
-    actual = likelihood.sample(arrays(params), np.random.default_rng(1), Limits(*limits))
-    numbers = actual[..., likelihood.width - 1 :: likelihood.width]
+    limits = Limits(*map(torch.as_tensor, limits))
+    drawn = likelihood.sample(params, torch.Generator().manual_seed(1), limits).numpy()
+    numbers = drawn[..., likelihood.width - 1 :: likelihood.width]
 
     assert numbers.min() >= -1.0
     assert numbers.max() <= 1.2
     assert not (np.abs(numbers - 0.1) <= 0.05).any()
-    assert_same_distribution(actual.reshape(4000, -1), expected.reshape(4000, -1).numpy())

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEDensity, VAETransformer
-from sklearn_vae.inference import sample_given
+from sklearn_vae.inference import predictor
 from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models import sizes
 from sklearn_vae.system import progress
@@ -53,7 +53,7 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
     """Chunk by chunk, whatever computes them."""
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(sample_given, "MAX_DRAWS", 50)
+    monkeypatch.setattr(predictor, "MAX_DRAWS", 50)
     call, verb = task
     # a row that is imputed takes more numbers than one that is sampled
     monkeypatch.setattr(sizes, "CACHED_NUMBERS", 1 << (16 if verb == "Imputing" else 12))
