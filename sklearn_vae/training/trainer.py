@@ -249,11 +249,8 @@ class Trainer(NeuralNet):
             ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
             noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
         x, weight = train.take(rows)
-        decoder = model.decoder
-        is_dropped = isinstance(decoder, PerMember) and decoder.word_dropout
-        decoder_input = decoder.drop_words(x) if is_dropped else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
+        minibatch = Minibatch(x, weight, noise, encoder_input, self.n_rows_)
         terms = self._gradient(minibatch, self._epoch_beta)
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
