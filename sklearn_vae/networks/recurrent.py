@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
 from sklearn_vae.networks.per_member import (
     Dropout,
     Gather,
@@ -123,12 +123,7 @@ class GRUNet(Network):
         """Return the network with the shape of sequences of ``n_features`` numbers."""
         if self.sequence_shape is None:
             return replace(self, sequence_shape=(n_features, 1))
-        n_steps, values_per_step = self.shape
-        if n_steps * values_per_step != n_features:
-            raise ValueError(
-                f"The 'sequence_shape' parameter of GRUNet is {self.sequence_shape}, which are "
-                f"{n_steps * values_per_step} numbers, but X has {n_features} columns."
-            )
+        check_size(self, "sequence_shape", self.sequence_shape, n_features)
         return self
 
     def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
