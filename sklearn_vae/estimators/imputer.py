@@ -352,7 +352,7 @@ class _FirstResults(Callback):
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
         """Keep the results of a training."""
-        self.results += () if net.is_refit else net.results_.values()
+        self.results += () if net.jobs[0].is_refit else net.results_.values()
 
 
 def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:

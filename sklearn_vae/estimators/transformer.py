@@ -310,8 +310,8 @@ class VAETransformer(
                 options = {"callbacks": self.callbacks, "verbose": int(self.verbose)}
                 trainer = make_trainer([job], make_initializer(), **options)
                 optimizer_state = self.optimizer_state_ if is_fitted else None
-                (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
-            self._set_results([job], [job.finish(result)], None)
+                (result,) = trainer.train(optimizer_state)
+            self._set_results([job], [result], None)
             if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False

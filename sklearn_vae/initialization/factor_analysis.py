@@ -1,7 +1,7 @@
 """Factor analysis: of tables with missing values, and to choose the number of factors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -56,7 +56,6 @@ class FactorModel:
     loc: np.ndarray  # (d,): means of the columns
     loadings: np.ndarray  # (k, d): factor loadings L
     residual: np.ndarray  # (d,): standard deviations of the residuals
-    regression: ConditionRegression | None = None  # of which the rows are the residuals
 
     @classmethod
     def fit(
@@ -82,15 +81,16 @@ class FactorModel:
 
     def pca(self, n_axes: int) -> CorrelationPCA:
         """Return principal components of the model's covariance, as of a table without holes."""
-        variance = np.square(self.residual)
-        covariance = self.loadings.T @ self.loadings + np.diag(variance)
-        imputation: tuple[np.ndarray, ...] = (self.loc, self.loadings, 1 / variance)
-        if self.regression is not None:
-            coef = self.regression.coef
-            loc = self.loc - self.regression.mean @ coef
-            imputation = (loc, self.loadings, 1 / variance, coef)
-        pca = CorrelationPCA.of_covariance(self.loc, covariance, n_axes)
-        return replace(pca, regression=self.regression, imputation=imputation)
+        covariance = self.loadings.T @ self.loadings + np.diag(np.square(self.residual))
+        return CorrelationPCA.of_covariance(self.loc, covariance, n_axes)
+
+    def imputation(self, regression: ConditionRegression | None) -> tuple[np.ndarray, ...]:
+        """Return ``LinearGaussian.imputation``, if rows are the residuals of a regression."""
+        precision = 1 / np.square(self.residual)
+        if regression is None:
+            return self.loc, self.loadings, precision
+        loc = self.loc - regression.mean @ regression.coef
+        return loc, self.loadings, precision, regression.coef
 
 
 def n_imputation_factors(n_rows: int, n_columns: int) -> int:

@@ -43,7 +43,9 @@ def kmeans_initialization(
     n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
-        variable_centres, variable_labels = ordered_k_means(residual, weight, n_classes, seed)
+        variable_centres, variable_labels = k_means(
+            residual, weight, n_classes, seed, N_INIT, tol=0
+        )
         centres.append(variable_centres)
         labels.append(variable_labels)
         residual = residual - variable_centres[variable_labels]
@@ -82,6 +84,8 @@ def k_means(
 
     Clusters do not depend on the order of the rows, and weights are the same as copies.
     """
+    if not x.shape[1]:  # every column of the table is constant
+        return np.zeros((n_clusters, 0)), np.zeros(len(x), dtype=int)
     generator = np.random.RandomState(seed)
     key = (x * generator.standard_normal(x.shape[1])).sum(axis=1)
     _, first, row = np.unique(key, return_index=True, return_inverse=True)
@@ -93,17 +97,6 @@ def k_means(
         kmeans.fit(x[first], sample_weight=total)
     centres = kmeans.cluster_centers_[np.arange(n_clusters) % n_distinct]
     return centres, kmeans.labels_[row]
-
-
-def ordered_k_means(
-    x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit k-means, with clusters in an order that does not depend on that of the rows."""
-    if not x.shape[1]:  # every column of the table is constant
-        return np.zeros((n_clusters, 0)), np.zeros(len(x), dtype=int)
-    centres, labels = k_means(x, weight, n_clusters, seed, N_INIT, tol=0)
-    order = np.lexsort(centres.T)
-    return centres[order], np.argsort(order)[labels]
 
 
 def _linear_discriminants(

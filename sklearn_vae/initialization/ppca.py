@@ -51,9 +51,7 @@ class CorrelationPCA:
     variances: np.ndarray  # (n_axes,): leading eigenvalues of the correlation matrix
     axes: np.ndarray  # (d, n_axes): their eigenvectors
     total_variance: float  # trace of the correlation matrix
-    regression: ConditionRegression | None = None  # the table is then its residual
     min_residual_variance: float = MIN_VARIANCE  # as a fraction of the columns' variances
-    imputation: tuple[np.ndarray, ...] | None = None  # as of ``LinearGaussian``
 
     @classmethod
     def fit(
@@ -127,8 +125,6 @@ class CorrelationPCA:
             posterior_weights=posterior_weights,
             posterior_scale=np.sqrt(residual / (signal + residual)),
             intercept=-self.loc @ posterior_weights,
-            imputation=self.imputation,
-            regression=self.regression,
         )
 
 

@@ -16,11 +16,7 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
-from sklearn_vae.numerics.model_constants import (
-    COMPONENT_LOG_SCALE_BOUND,
-    INPUT_CLIP,
-    STEPS_PER_SCALE,
-)
+from sklearn_vae.numerics.model_constants import INPUT_CLIP, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
@@ -282,18 +278,3 @@ class MixtureInit:
     whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
     params: np.ndarray  # (C, n_params), of the other columns
     min_log_scale: np.ndarray  # (C,), of the real columns in the component's coordinates
-
-    def padded(self, n_mixture: int, covariance_type: str) -> "MixtureInit":
-        """Add components of weight 0, and turn variances into covariances if needed."""
-        more, n_real = n_mixture - len(self.weight), self.loc.shape[1]
-        is_full, whiten = covariance_type == "full", self.whiten
-        one = np.eye(n_real) if is_full else np.ones(n_real)
-        if is_full and whiten.ndim == 2:
-            whiten = whiten[:, None, :] * one
-        return MixtureInit(
-            np.pad(self.weight, (0, more)),
-            np.pad(self.loc, [(0, more), (0, 0)]),
-            np.concatenate([whiten, np.tile(one, (more, *one.ndim * [1]))]),
-            np.pad(self.params, [(0, more), (0, 0)]),
-            np.pad(self.min_log_scale, (0, more), constant_values=-COMPONENT_LOG_SCALE_BOUND),
-        )

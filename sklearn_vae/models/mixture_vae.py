@@ -76,9 +76,9 @@ class MixtureVAE(StackedModule):
         self.params: Tensor
         self.min_log_scale: Tensor
         self.is_full = architecture.covariance_type == "full"
-        root = (n_real, n_real) if self.is_full else (n_real,)
+        root = torch.eye(n_real) if self.is_full else torch.ones(n_real)
         self.register_buffer("loc", torch.zeros(n_members, n_mixture, n_real))
-        self.register_buffer("whiten", torch.zeros(n_members, n_mixture, *root))
+        self.register_buffer("whiten", root.repeat(n_members, n_mixture, *root.ndim * [1]))
         self.register_buffer("log_det", torch.zeros(n_members, n_mixture))
         self.register_buffer("params", torch.zeros(n_members, n_mixture, n_params))
         min_log_scale = torch.full((n_members, n_mixture), -COMPONENT_LOG_SCALE_BOUND)
@@ -155,16 +155,18 @@ class MixtureVAE(StackedModule):
     @torch.no_grad()
     def initialize(self, member: int, mixture: MixtureInit) -> None:
         """Initialize one member as the mixture."""
-        mixture = mixture.padded(self.architecture.n_mixture, self.architecture.covariance_type)
-        root = torch.as_tensor(mixture.whiten)
-        log_weight = torch.as_tensor(mixture.weight).log().clamp(min=LOG_ZERO_WEIGHT)
-        diagonal = root.diagonal(dim1=-2, dim2=-1) if root.ndim == 3 else root
-        self.mixture_logit[member, 0].copy_(log_weight)
-        self.loc[member].copy_(torch.as_tensor(mixture.loc))
-        self.whiten[member].copy_(root)
-        self.log_det[member].copy_(diagonal.log().sum(-1))
-        self.params[member].copy_(torch.as_tensor(mixture.params))
-        self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
+        weight, whiten = torch.as_tensor(mixture.weight), torch.as_tensor(mixture.whiten)
+        if self.is_full and whiten.ndim == 2:
+            whiten = torch.diag_embed(whiten)
+        diagonal = whiten.diagonal(dim1=-2, dim2=-1) if self.is_full else whiten
+        n_mixture = len(weight)  # further components are padding, of weight 0
+        self.mixture_logit[member] = LOG_ZERO_WEIGHT
+        self.mixture_logit[member, 0, :n_mixture] = weight.log().clamp(min=LOG_ZERO_WEIGHT)
+        self.loc[member, :n_mixture] = torch.as_tensor(mixture.loc)
+        self.whiten[member, :n_mixture] = whiten
+        self.log_det[member, :n_mixture] = diagonal.log().sum(-1)
+        self.params[member, :n_mixture] = torch.as_tensor(mixture.params)
+        self.min_log_scale[member, :n_mixture] = torch.as_tensor(mixture.min_log_scale)
 
 
 class Whitening:

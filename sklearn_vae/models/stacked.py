@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import aligned
-from sklearn_vae.networks.mlp import SkipNetwork
+from sklearn_vae.networks.mlp import FlatParameter, SkipNetwork
 
 # A step of Adam moves each weight by about the learning rate, and an output by the sum of these
 # changes over the inputs. Above this number of inputs, their sum of learning rates is limited.
@@ -40,13 +40,6 @@ class StackedModule(nn.Module):
         """Device of the parameters."""
         return next(self.parameters()).device
 
-    def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters in the order of ``flat``: those of the networks first."""
-        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
-        named = self.named_parameters()
-        others = (param for name, param in named if not name.startswith(("encoder.", "decoder.")))
-        return [*networks, *others]
-
     def reset_parameters(self, member: int, seed: int) -> None:
         """Initialize one member's hidden layers at random."""
         self.encoder.reset_parameters(member, seed, side=0)
@@ -69,25 +62,29 @@ class StackedModule(nn.Module):
         numbers with weight decay, and ``lr_spans`` has the parts of ``flat`` by the limits of their
         learning rates. Call it again after moving the module to another device or dtype.
         """
-        params = self.flat_parameters()
-        parts = [param.detach().flatten(1) for param in params]
+        encoder, decoder = self.encoder.flat_parameters(), self.decoder.flat_parameters()
+        others = [
+            FlatParameter(param)
+            for name, param in self.named_parameters()
+            if not name.startswith(("encoder.", "decoder."))
+        ]
+        params = [*encoder, *decoder, *others]
+        parts = [param.value.detach().flatten(1) for param in params]
         n_params = sum(part.shape[1] for part in parts)
         self.padding = parts[0].new_zeros(self.n_members, aligned(n_params) - n_params)
         self.flat = torch.cat([*parts, self.padding], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
-        matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}
-        inputs = {id(weight) for weight in self.encoder.input_weights()}
         n_inputs = self.architecture.n_input_values
         max_input_lr = MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
         self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}
         position = 0
-        for param in params:
+        for number, (param, decays, reads_input) in enumerate(params):
             end = position + param[0].numel()
             self.offsets[id(param)] = position
-            self.decays[position:end] = id(param) in matrices
-            max_lr = max_input_lr if id(param) in inputs else math.inf
+            self.decays[position:end] = decays
+            max_lr = max_input_lr if reads_input and number < len(encoder) else math.inf
             spans = self.lr_spans.setdefault(max_lr, [])
             is_next = bool(spans) and spans[-1].stop == position
             spans.append(slice(spans.pop().start if is_next else position, end))

@@ -67,13 +67,12 @@ class VAE(BaseVAE, StackedModule):
     # -- density ---------------------------------------------------------------------
 
     def elbo_terms(
-        self, x: Tensor, noise: Tensor, q: Tensor | None = None, decoder_input: Tensor | None = None
+        self, x: Tensor, noise: Tensor, q: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Reconstruction term and KL of the ELBO, per row.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. Parameters q (M, B, 2 l) of q(z|x) that are known are not computed again. An
-        autoregressive decoder's input may be other rows (word dropout).
+        row or shared. Parameters q (M, B, 2 l) of q(z|x) that are known are not computed again.
 
         Return log p(x|z) in nats, averaged over the K draws (M, B), and the KL of q(z|x) from the
         prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
@@ -81,8 +80,7 @@ class VAE(BaseVAE, StackedModule):
         """
         q = self.encode(x) if q is None else q
         z, kl = self.codes_and_kl(q, noise)
-        params = self.decode(z, x if decoder_input is None else decoder_input)
-        return self._log_prob(params, x).mean(1), kl  # (M, K, B) -> (M, B)
+        return self._log_prob(self.decode(z, x), x).mean(1), kl  # (M, K, B) -> (M, B)
 
     def codes_and_kl(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""

@@ -1,5 +1,6 @@
 """Architectures of networks: values that build the encoders and the decoders of a model."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,3 +153,12 @@ def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
         raise invalid_parameter(owner, name, "be a tuple of integers", values)
     what = f"Each number of the '{name}' parameter of {type(owner).__name__}"
     return tuple(check_count(what, value) for value in values)
+
+
+def check_size(owner: Any, name: str, shape: tuple[int, ...], n_features: int) -> None:
+    """Check that rows of a network's shape have as many numbers as X has columns."""
+    if math.prod(shape) != n_features:
+        raise ValueError(
+            f"The '{name}' parameter of {type(owner).__name__} is {shape}, which are "
+            f"{math.prod(shape)} numbers, but X has {n_features} columns."
+        )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
 from sklearn_vae.networks.per_member import (
     Gather,
     PerMember,
@@ -106,11 +106,7 @@ class ConvNet(Network):
                 f"Set the shape of the images: network=ConvNet(image_shape=(height, width, "
                 f"channels))."
             )
-        if math.prod(self.image_shape) != n_features:
-            raise ValueError(
-                f"The 'image_shape' parameter of ConvNet is {self.image_shape}, which are "
-                f"{math.prod(self.image_shape)} numbers, but X has {n_features} columns."
-            )
+        check_size(self, "image_shape", self.image_shape, n_features)
         return self
 
     @property

@@ -6,7 +6,7 @@ All have a member axis in front: weights are (M, n_in, n_out), rows (M, B, n_in)
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,14 @@ from torch import Tensor, nn
 
 from sklearn_vae.networks.perceptron import Perceptron, dense
 from sklearn_vae.numerics.random import Stream, make_generator
+
+
+class FlatParameter(NamedTuple):
+    """A parameter of a network, and what its optimizer needs to know."""
+
+    value: nn.Parameter
+    decays: bool = False  # whether weight decay shrinks it
+    reads_input: bool = False  # its learning rate is lower where the input is wide
 
 
 class Dense(nn.Module):
@@ -27,6 +35,12 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, n_in, rows) to (M, n_out, rows)."""
         return dense(self, x)
+
+    def flat_parameters(
+        self, *, decays: bool = False, reads_input: bool = True
+    ) -> list[FlatParameter]:
+        """Weights, then biases."""
+        return [FlatParameter(self.weight, decays, reads_input), FlatParameter(self.bias)]
 
     @torch.no_grad()
     def reset_parameters(self, member: int, generator: torch.Generator) -> None:
@@ -53,15 +67,7 @@ class SkipNetwork(nn.Module):
         """True if the outputs of a time step depend on the steps before it."""
         return self.time_steps is not None
 
-    def matrices(self) -> list[nn.Parameter]:
-        """Weights that weight decay shrinks."""
-        raise NotImplementedError
-
-    def input_weights(self) -> list[nn.Parameter]:
-        """Dense weights of the input, whose learning rate is lower where it is wide."""
-        return [self.linear.weight]
-
-    def flat_parameters(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[FlatParameter]:
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
 
@@ -86,20 +92,15 @@ class MLP(Perceptron, SkipNetwork):
         last = torch.zeros(n_members, widths[-1], n_out)
         self.last = nn.Parameter(last) if self.hidden else None
 
-    def matrices(self) -> list[nn.Parameter]:
-        """Weights of the hidden layers and the last one."""
-        last = [] if self.last is None else [self.last]
-        return [*(layer.weight for layer in self.hidden), *last]
-
-    def input_weights(self) -> list[nn.Parameter]:
-        """Weights of the skip connection and of the first hidden layer."""
-        return [*super().input_weights(), *(layer.weight for layer in self.hidden[:1])]
-
-    def flat_parameters(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[FlatParameter]:
         """All parameters: layer by layer, weights before biases, the skip connection at the end."""
-        hidden = [param for layer in self.hidden for param in (layer.weight, layer.bias)]
-        last = [] if self.last is None else [self.last]
-        return [*hidden, *last, self.linear.weight, self.linear.bias]
+        hidden = [
+            param
+            for number, layer in enumerate(self.hidden)
+            for param in layer.flat_parameters(decays=True, reads_input=number == 0)
+        ]
+        last = [] if self.last is None else [FlatParameter(self.last, decays=True)]
+        return [*hidden, *last, *self.linear.flat_parameters()]
 
     def reset_parameters(self, member: int, seed: int, side: int) -> None:
         """Draw one member's hidden layers, each from its own random stream."""

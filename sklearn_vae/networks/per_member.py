@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sklearn_vae.networks.base import Layout
-from sklearn_vae.networks.mlp import Dense, SkipNetwork
+from sklearn_vae.networks.mlp import Dense, FlatParameter, SkipNetwork
 from sklearn_vae.numerics.random import Stream, make_generator, seeded, stream_seed
 
 # Learning rate of a gate relative to the weights': of 1, 10 and 30 the best held-out scores on
@@ -55,9 +55,8 @@ class PerMember(SkipNetwork):
     zero, or the gate does (ReZero, Bachlechner et al., 2021), so that the network starts at a known
     solution.
 
-    ``make`` builds the module, its weights drawn from torch's global generator. With ``step``, the
-    time step of each number of an encoded row (n_encoded,), it is autoregressive: called with codes
-    and rows. The word dropout is the rate at which training hides time steps from it.
+    ``make`` builds the module, its weights drawn from torch's global generator. An autoregressive
+    one is called with codes and rows.
     """
 
     module: nn.Module  # its forward pass computes every member; its own weights are unused
@@ -70,15 +69,10 @@ class PerMember(SkipNetwork):
         make: Callable[[], nn.Module],
         *,
         gated: bool = False,
-        step: np.ndarray | None = None,
-        word_dropout: float = 0.0,
+        time_steps: list[Tensor] | None = None,
     ):
         super().__init__()
-        self.make, self.word_dropout = make, word_dropout
-        if step is not None:
-            steps, first, inverse = np.unique(step, return_index=True, return_inverse=True)
-            self.time_steps = [torch.as_tensor(np.flatnonzero(step == s)) for s in steps]
-            self._first_of_step = torch.as_tensor(first[inverse])
+        self.make, self.time_steps = make, time_steps
         # without members no weight takes any memory, whatever shapes a file states
         with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval()
@@ -118,33 +112,22 @@ class PerMember(SkipNetwork):
             out = GATE_SPEED * self.gate * out
         return self.linear(x.mT).mT + out
 
-    def matrices(self) -> list[nn.Parameter]:
-        """Weights that weight decay shrinks: those of two axes and more."""
-        return [weight for weight in self.weights.values() if weight.dim() > 2]
-
-    def flat_parameters(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[FlatParameter]:
         """All parameters, the skip connection at the end."""
-        gate = [] if self.gate is None else [self.gate]
-        return [*self.weights.values(), *gate, self.linear.weight, self.linear.bias]
+        weights = [FlatParameter(weight, weight.dim() > 2) for weight in self.weights.values()]
+        gate = [] if self.gate is None else [FlatParameter(self.gate)]
+        return [*weights, *gate, *self.linear.flat_parameters()]
 
     @contextmanager
     def dropout(self, seeds: Sequence[int], epoch: int, side: int) -> Iterator[None]:
         """Within the block, an epoch of training, drop numbers at random, by each member's seed."""
-        self._word_generators = [make_generator(seed, Stream.WORDS, epoch) for seed in seeds]
-        streams = [(seed, Stream.DROPOUT, epoch, side) for seed in seeds]
-        self._dropout_generators = [make_generator(*stream) for stream in streams]
+        self._dropout_generators = [
+            make_generator(seed, Stream.DROPOUT, epoch, side) for seed in seeds
+        ]
         try:
             yield
         finally:
             self._dropout_generators = []
-
-    def drop_words(self, x: Tensor) -> Tensor:
-        """Set whole time steps of rows (M, B, n_columns) to zero; conditions never are."""
-        draws = [torch.rand(x.shape[1:], generator=g, dtype=x.dtype) for g in self._word_generators]
-        first = self._first_of_step.to(x.device)
-        uniform = torch.stack(draws).to(x.device).index_select(-1, first)
-        hidden = F.pad(uniform < self.word_dropout, (0, x.shape[-1] - len(first)))
-        return x.masked_fill(hidden, 0)
 
     @torch.no_grad()
     def reset_parameters(self, member: int, seed: int, side: int) -> None:

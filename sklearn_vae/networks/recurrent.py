@@ -8,8 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
-from sklearn_vae.networks.per_member import Gather, PerMember, Scatter, fully_connected, zero_init_
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
+from sklearn_vae.networks.per_member import (
+    Dropout,
+    Gather,
+    PerMember,
+    Scatter,
+    fully_connected,
+    zero_init_,
+)
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_bool, check_integer, invalid_parameter
 
@@ -116,23 +123,20 @@ class GRUNet(Network):
         """Return the network with the shape of sequences of ``n_features`` numbers."""
         if self.sequence_shape is None:
             return replace(self, sequence_shape=(n_features, 1))
-        n_steps, values_per_step = self.shape
-        if n_steps * values_per_step != n_features:
-            raise ValueError(
-                f"The 'sequence_shape' parameter of GRUNet is {self.sequence_shape}, which are "
-                f"{n_steps * values_per_step} numbers, but X has {n_features} columns."
-            )
+        check_size(self, "sequence_shape", self.sequence_shape, n_features)
         return self
 
     def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
         """Build encoder and decoder."""
         encoder = partial(SequenceEncoder, self, layout)
         decoder = partial(SequenceDecoder, self, layout)
-        step = layout.inputs[:, 0] // self.shape[1] if self.autoregressive else None
-        rate = float(self.word_dropout)
+        time_steps = None
+        if self.autoregressive:
+            step = torch.as_tensor(layout.inputs[:, 0] // self.shape[1])
+            time_steps = [(step == each).nonzero()[:, 0] for each in step.unique()]
         return (
             PerMember(n_members, *layout.encoder_sizes, encoder),
-            PerMember(n_members, *layout.decoder_sizes, decoder, step=step, word_dropout=rate),
+            PerMember(n_members, *layout.decoder_sizes, decoder, time_steps=time_steps),
         )
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
@@ -172,6 +176,17 @@ class SequenceEncoder(nn.Module):
         return self.last(self.dense(state))
 
 
+class WordDropout(Dropout):
+    """Hides whole time steps with probability p, for training alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set time steps (B, n_steps, n) to zero."""
+        if self.generator is None:
+            return x
+        uniform = torch.rand(*x.shape[:2], 1, generator=self.generator, dtype=x.dtype)
+        return x.masked_fill(uniform.to(x.device) < self.p, 0)
+
+
 class SequenceDecoder(nn.Module):
     """A GRU from a code, and the steps before if autoregressive, to the parameters of p(x|z)."""
 
@@ -184,6 +199,8 @@ class SequenceDecoder(nn.Module):
         self.scatter: Scatter | None = None
         if network.autoregressive:
             self.scatter = Scatter(layout, n_steps * values_per_step, with_mask=False)
+            rate = float(network.word_dropout)
+            self.word_dropout = WordDropout(rate) if rate else nn.Identity()
             n_in += values_per_step * self.scatter.n_channels
         self.gru = nn.GRU(n_in, network.n_units, batch_first=True)
         # the last layer reads the GRU's input too: a linear autoregression needs no state
@@ -194,7 +211,7 @@ class SequenceDecoder(nn.Module):
         """Codes (B, n_in), encoded rows (B, n) -> parameters of p(x|z) (B, n_out)."""
         inputs = self.dense(z).unsqueeze(1).expand(-1, self.shape[0], -1)
         if self.scatter is not None and rows is not None:
-            steps = self.scatter(rows)[0].unflatten(1, self.shape).flatten(2)
+            steps = self.word_dropout(self.scatter(rows)[0].unflatten(1, self.shape).flatten(2))
             inputs = torch.cat([F.pad(steps[:, :-1], (0, 0, 1, 0)), inputs], dim=2)
         states, _ = self.gru(inputs)
         return self.gather(self.last(torch.cat([states, inputs], dim=2)).flatten(1))

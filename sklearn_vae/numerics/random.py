@@ -52,7 +52,6 @@ class Stream(IntEnum):
     INPUT = 11
     MASK = 12
     CLUSTERS = 14
-    WORDS = 15
     DROPOUT = 16
     CONDITIONAL = 17
     LEVELS = 19

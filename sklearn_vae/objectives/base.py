@@ -32,8 +32,6 @@ class Minibatch(NamedTuple):
     x: Tensor  # (M, B, n_columns): encoded rows
     weight: Tensor | None  # (M, B): weights of the rows, 1 on average over the table
     noise: Tensor  # (M or 1, K, B or 1, l): standard normal draws
-    # (M, B, n_columns): rows with word dropout, an autoregressive decoder's input
-    decoder_input: Tensor | None = None
     # (M, B, n_inputs): the encoder's input if missing values were imputed before training
     encoder_input: Tensor | None = None
     n_rows: int | None = None  # of the table that the batch is drawn from; None if it is the table

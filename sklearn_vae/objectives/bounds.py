@@ -51,7 +51,7 @@ class ELBO(Objective):
     def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.x)
-        log_prob, kl = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
+        log_prob, kl = model.elbo_terms(batch.x, batch.noise, q)
         if batch.weight is not None:
             log_prob = log_prob * batch.weight
             kl = kl * batch.weight.unsqueeze(-1)

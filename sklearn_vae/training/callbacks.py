@@ -82,19 +82,17 @@ class InterruptHandler(Callback):
         estimator is to keep the attributes that it had before.
         """
         results: dict[int, TrainingResult] = {}
-        job_of_seed = {job.config.seed: job for job in jobs}
         try:
             for net in self.nets:
-                if net.is_refit:  # the result is that of the first training
+                if net.jobs[0].is_refit:  # the result is that of the first training
                     continue
                 if len(net.members_):  # without the epoch that was interrupted
                     n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
                     del net.history[n_epochs:], net.records_[n_epochs:]
                     net.remove_finished(np.ones(len(net.members_), dtype=bool))
-                for member, config in enumerate(net.configs):
+                for member, job in enumerate(net.jobs):
                     if net.results_[member].history:
-                        job = job_of_seed[config.seed]
-                        results[config.seed] = job.finish(net.results_[member])
+                        results[job.config.seed] = net.results_[member]
         except Exception as error:  # interrupted in the middle of an update
             raise KeyboardInterrupt from error
         if not results:
@@ -120,7 +118,7 @@ class PrintProgress(Callback):
         self.line_ = ProgressLine()
         self.n_iter_ = 0
         validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"
-        title = "Refit on all" if net.is_refit else "Training on"
+        title = "Refit on all" if net.jobs[0].is_refit else "Training on"
         self.title_ = f"{title} {len(net.train_)} rows{validation}:"
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:

@@ -46,7 +46,7 @@ class Checkpoint(Callback):
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
         """Write the results of a trainer that has finished."""
-        if len(net.results_) == len(net.configs):
+        if len(net.results_) == len(net.jobs):
             self.file.write(state=None, results=_results(net))
 
 

@@ -116,16 +116,16 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
 def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
     factors: dict[int, FactorModel] = {}
-    linear: dict[tuple[int, int], CorrelationPCA] = {}
+    linear: dict[tuple[int, int], LinearGaussian] = {}
     clusters: dict[tuple[int, int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
         architecture, codes = job.architecture, job.architecture.codes
         table = id(job.train), architecture.n_components
         if table not in linear and (architecture.n_factors or not codes.n_variables):
-            linear[table] = _linear_model(job, factors)
+            linear[table] = _of_all_columns(_linear_model(job, factors), job)
         if not codes.n_variables:
-            return _of_all_columns(linear[table].linear_gaussian(architecture.n_components), job)
+            return linear[table]
         key = *table, job.config.seed
         if key not in clusters:
             seed = stream_seed(job.config.seed, Stream.CLUSTERS)
@@ -171,18 +171,20 @@ def _residuals(
     return x if len(inputs) == n_columns else x[:, inputs], weight, regression
 
 
-def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> CorrelationPCA:
+def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> LinearGaussian:
     """Fit the linear model of a job's training rows; add to ``factors`` that of incomplete ones."""
     table, n_components = id(job.train), job.architecture.n_components
-    if table not in factors:
-        x, weight, regression = _residuals(job)
-        min_residual = 0.0 if regression is None else MIN_RESIDUAL
-        if not job.architecture.n_factors:
-            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
-            return replace(pca, regression=regression)
-        model = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
-        factors[table] = replace(model, regression=regression)
-    return factors[table].pca(n_components)
+    x, weight, regression = _residuals(job)
+    min_residual, imputation = 0.0 if regression is None else MIN_RESIDUAL, None
+    if not job.architecture.n_factors:
+        pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+    else:
+        if table not in factors:
+            factors[table] = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
+        pca = factors[table].pca(n_components)
+        imputation = factors[table].imputation(regression)
+    model = pca.linear_gaussian(n_components)
+    return replace(model, imputation=imputation, regression=regression)
 
 
 def add_mask_inputs(

@@ -140,10 +140,10 @@ class TrainingJob:
     @property
     def shape(self) -> Hashable:
         """Key of jobs that can be trained as members of one stacked model."""
-        n_rows = len(self.train)
+        config, n_rows = self.config, len(self.train)
         return (
-            (self.architecture, self.config.objective),
-            (n_rows, self.config.batch_size, self.config.n_steps(n_rows), self.config.first_epoch),
+            (self.architecture, config.objective, config.ema_decay, config.max_grad_norm_ratio),
+            (n_rows, config.batch_size, config.n_steps(n_rows), config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.like.device),
             None if self.train.rows_per_window is None else id(self.train.x),

@@ -1,6 +1,5 @@
 """Adam and an exponential moving average over the flat parameters of all members."""
 
-import math
 from collections.abc import Callable, Mapping
 from itertools import product
 
@@ -34,13 +33,13 @@ class FlatAdam(torch.optim.Optimizer):
         model: StackedModule,
         lr: float | np.ndarray,
         weight_decay: float | np.ndarray,
-        max_grad_norm_ratio: float | np.ndarray = math.inf,
+        max_grad_norm_ratio: float,
     ):
         self.model = model
         n_members = len(model.flat)
         self.lrs = np.broadcast_to(lr, n_members).astype(float)
         self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
-        self.max_grad_norm_ratio = np.broadcast_to(max_grad_norm_ratio, n_members).astype(float)
+        self.max_grad_norm_ratio = max_grad_norm_ratio
         self.defaults = {
             "lr": float(self.lrs.max()),
             "weight_decay": float(self.weight_decay.max()),
@@ -86,7 +85,6 @@ class FlatAdam(torch.optim.Optimizer):
         """Remove all members except these, after the model has."""
         indices = members.cpu().numpy()
         self.lrs, self.weight_decay = self.lrs[indices], self.weight_decay[indices]
-        self.max_grad_norm_ratio = self.max_grad_norm_ratio[indices]
         for name, value in self.moments.items():
             setattr(self, name, value[members])
         self.begin_epoch()
@@ -98,15 +96,14 @@ class FlatAdam(torch.optim.Optimizer):
         needs no pass over the moments.
         """
         self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
-        beta, inverse_ratio = self.BETAS[1], torch.from_numpy(self.max_grad_norm_ratio**-2)
+        beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
         # in double precision: after few steps, the difference of both is small
         weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
         # running sums of squared norms, and of weights 1 / ratio²: their quotient is the limit
         self._norms = torch.stack([self.square.sum(1), weight.to(self.square)]).div_(1 - beta)
         self._max_square, self._norm_weight = self._norms  # (M,)
-        self._new_norms = inverse_ratio.to(self._norms).repeat(2, 1)
+        self._new_norms = torch.full_like(self._norms, inverse_ratio)
         self._new_square = self._new_norms[0]
-        self._clips = bool((self.max_grad_norm_ratio < math.inf).any())
         self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -114,8 +111,7 @@ class FlatAdam(torch.optim.Optimizer):
         lrs, lr = self._prepared_for
         if lrs is not self.lrs or lr != self.param_groups[0]["lr"]:
             self._prepare_updates()
-        if self._clips:
-            self._clip_gradients()
+        self._clip_gradients()
         self.count.add_(self._is_active)
         if self._decay_factors is not None:
             self.model.flat.mul_(self._decay_factors)
@@ -168,11 +164,10 @@ class FlatAdam(torch.optim.Optimizer):
 
 
 class ExponentialMovingAverage:
-    """Exponential moving average (EMA) of the flat parameters, with a decay per member."""
+    """Exponential moving average (EMA) of the flat parameters."""
 
-    def __init__(self, params: Tensor, decays: list[float]):
-        self.average = params.clone()
-        self.weight = torch.as_tensor(np.array([[1 - decay] for decay in decays])).to(params)
+    def __init__(self, params: Tensor, decay: float):
+        self.average, self.weight = params.clone(), 1 - decay
 
     def update(self, params: Tensor) -> None:
         """Add the parameters after a step."""
@@ -191,4 +186,4 @@ class ExponentialMovingAverage:
 
     def select(self, members: Tensor) -> None:
         """Remove all members except these."""
-        self.average, self.weight = self.average[members], self.weight[members]
+        self.average = self.average[members]

@@ -14,7 +14,7 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
 from sklearn_vae.system.threads import threads_for
-from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
+from sklearn_vae.training.dataset import CHUNK_ROWS
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
@@ -37,11 +37,8 @@ def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     for indices in group_jobs(jobs):
         group = [jobs[index] for index in indices]
         with threads_for_jobs(group):
-            valid = [job.valid for job in group if job.valid is not None]
-            outcomes = make_trainer(group, linear_model_of, **kwargs).train(
-                Dataset.stack([job.train for job in group]), Dataset.stack(valid) if valid else None
-            )
-        results |= zip(indices, map(TrainingJob.finish, group, outcomes), strict=True)
+            outcomes = make_trainer(group, linear_model_of, **kwargs).train()
+        results |= zip(indices, outcomes, strict=True)
     return [results[index] for index in range(len(jobs))]
 
 
@@ -69,8 +66,7 @@ def make_trainer(
             rows.append(_quantile_rows(job, linear_model, model.prior.n_rows))
     if rows:
         model.initialize_prior(torch.stack(rows))
-    configs = [job.config for job in jobs]
-    return Trainer(model, configs, is_refit=jobs[0].is_refit, **kwargs)
+    return Trainer(model, jobs, **kwargs)
 
 
 def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
-from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
@@ -38,25 +38,19 @@ DIVERGENCE_MARGIN_PER_COLUMN = 10.0
 
 
 class Trainer(NeuralNet):
-    """A skorch net that trains the members of a stacked model, each by its ``TrainingConfig``.
+    """A skorch net that trains the members of a stacked model, each by its ``TrainingJob``.
 
     Members that have finished are removed, so that the epochs of the rest take less time:
     ``members_`` are the indices of the others, and ``results_`` are those of the finished ones.
     What is in ``TrainingJob.shape`` is the same for all members, as batch size and objective.
     """
 
-    def __init__(
-        self,
-        module: StackedModule,
-        configs: Sequence[TrainingConfig],
-        is_refit: bool = False,
-        **kwargs: Any,
-    ):
+    def __init__(self, module: StackedModule, jobs: Sequence[TrainingJob], **kwargs: Any):
         # skorch calls the criterion to make criterion_
-        make = partial(copy, configs[0].objective)
+        make = partial(copy, jobs[0].config.objective)
         super().__init__(module, criterion=make, device=None, train_split=None, **kwargs)
-        self.configs = configs
-        self.is_refit = is_refit
+        self.jobs = jobs
+        self.configs = [job.config for job in jobs]
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -72,20 +66,15 @@ class Trainer(NeuralNet):
             self.module_,
             np.array([config.learning_rate for config in self.configs]),
             np.array([config.weight_decay for config in self.configs]),
-            np.array([config.max_grad_norm_ratio for config in self.configs]),
+            self.configs[0].max_grad_norm_ratio,
         )
         return self
 
     # -- training --------------------------------------------------------------------
 
-    def train(
-        self,
-        train: Dataset,
-        valid: Dataset | None = None,
-        optimizer_state: dict[str, np.ndarray] | None = None,
-    ) -> list[TrainingResult]:
+    def train(self, optimizer_state: dict[str, np.ndarray] | None = None) -> list[TrainingResult]:
         """Train all members, with early stopping by validation rows; return one result for each."""
-        self.begin(train, valid, optimizer_state)
+        train = self.begin(optimizer_state)
         try:
             self.n_epochs_ = max(config.max_iter for config in self.configs)
             self.remove_finished(self.scheduler_.done)
@@ -94,15 +83,13 @@ class Trainer(NeuralNet):
             self.remove_finished(np.ones(len(self.members_), dtype=bool))
         finally:
             self.notify("on_train_end", X=train, y=None)
-        return [self.results_[member] for member in range(len(self.configs))]
+        return [self.results_[member] for member in range(len(self.jobs))]
 
-    def begin(
-        self,
-        train: Dataset,
-        valid: Dataset | None = None,
-        optimizer_state: dict[str, np.ndarray] | None = None,
-    ) -> None:
-        """Prepare the first epoch; the parameters are those of ``train``."""
+    def begin(self, optimizer_state: dict[str, np.ndarray] | None = None) -> Dataset:
+        """Prepare the first epoch; return the training rows of all members."""
+        train = Dataset.stack([job.train for job in self.jobs])
+        valids = [job.valid for job in self.jobs if job.valid is not None]
+        valid = Dataset.stack(valids) if valids else None
         self.initialize()
         if optimizer_state is not None:
             self.optimizer_.load_state_dict(optimizer_state)
@@ -117,8 +104,8 @@ class Trainer(NeuralNet):
         self.inputs_ = self._gradient.impute_inputs(train)
         # the noise of a row is then that of its copies, whose number may be given as a weight
         self.ranks_ = train.ranks() if len(train) <= configs[0].batch_size else None
-        decays = [config.ema_decay for config in configs]
-        self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
+        decay = configs[0].ema_decay
+        self.ema_ = ExponentialMovingAverage(model.flat, decay) if decay else None
         self._has_gradient_callbacks = any(
             type(callback).on_grad_computed is not Callback.on_grad_computed
             for _, callback in self.callbacks_
@@ -129,6 +116,7 @@ class Trainer(NeuralNet):
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
+        return train
 
     def train_epoch(self) -> bool:
         """Train for one epoch; return False if a callback stops the training."""
@@ -197,7 +185,7 @@ class Trainer(NeuralNet):
             for row, record in zip(self.history[:n_epochs], self.records_, strict=False)
         ]
         last_loss = history[-1]["loss"] if history else np.inf
-        return TrainingResult(
+        result = TrainingResult(
             weights=self.module_.weights(index),
             n_iter_per_stage=tuple(scheduler.best_n_iter[index].tolist()),
             loss=float(last_loss if self.valid_ is None else scheduler.best_loss[index]),
@@ -205,6 +193,7 @@ class Trainer(NeuralNet):
             diverged=bool(scheduler.diverged[index]),
             starts_finite=bool(np.isfinite(self.max_loss_[index])),
         )
+        return self.jobs[member].finish(result)
 
     def _update_members(self) -> None:
         """Update all that depends on which members are in training."""
@@ -249,11 +238,8 @@ class Trainer(NeuralNet):
             ranks = self.ranks_[rows + train.first_row.unsqueeze(1)]  # (M, B)
             noise = noise.take_along_dim(ranks[:, None, :, None], dim=2)
         x, weight = train.take(rows)
-        decoder = model.decoder
-        is_dropped = isinstance(decoder, PerMember) and decoder.word_dropout
-        decoder_input = decoder.drop_words(x) if is_dropped else None
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
-        minibatch = Minibatch(x, weight, noise, decoder_input, encoder_input, self.n_rows_)
+        minibatch = Minibatch(x, weight, noise, encoder_input, self.n_rows_)
         terms = self._gradient(minibatch, self._epoch_beta)
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
@@ -332,7 +318,7 @@ class Trainer(NeuralNet):
     def _record(self, **values: np.ndarray) -> None:
         """Record numbers of the members in training (M,), and their means in skorch's history."""
         for name, numbers in values.items():
-            of_all = np.full(len(self.configs), np.nan)
+            of_all = np.full(len(self.jobs), np.nan)
             of_all[self.members_] = numbers
             self.records_[-1][name] = of_all
             self.history.record(name, float(numbers.mean()))

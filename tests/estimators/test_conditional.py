@@ -235,13 +235,13 @@ def test_the_hand_written_gradient_with_conditions_is_autograds(rng):
     x, noise = (torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, 1, 9, 2)))
     beta = torch.ones(2).double()
     total = ELBO()(model, Minibatch(x, None, noise), beta).loss.sum()
-    expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
+    expected = torch.autograd.grad(total, [*model.parameters()], materialize_grads=True)
 
     assert ELBOGradient.supports(model, ELBO())
     with torch.no_grad():
         ELBOGradient(model, ELBO(), 9)(Minibatch(x, None, noise), beta)
 
-    for param, gradient in zip(model.flat_parameters(), expected, strict=True):
+    for param, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
 
 

@@ -23,7 +23,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import Constant
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingConfig
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.trainer import Trainer
 
@@ -316,8 +316,10 @@ def test_an_average_of_weights_is_what_is_kept():
             seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
             beta=Constant(1.0), patience=9, n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
-        trainer = Trainer(model, [config], verbose=0, **kwargs)
-        trainer.train(Dataset.from_x(X, None, 50.0, 0.0))
+        rows = Dataset.from_x(X, None, 50.0, 0.0)
+        job = TrainingJob(model.architecture, config, rows)
+        trainer = Trainer(model, [job], verbose=0, **kwargs)
+        trainer.train()
         return trainer.module_.flat
 
     last = trained(0.0, callbacks=[Watch()])

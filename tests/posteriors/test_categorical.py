@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Categorical, kl_divergence
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.initialization.kmeans import ordered_k_means
+from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import sobol_normal
@@ -131,9 +131,11 @@ def test_weights_of_k_means_count_as_copies_do(n_clusters):
     """Rows without clusters, in any order, also fewer of them than clusters."""
     rng = np.random.default_rng(0)
     X, weight = rng.random((300, 3)), rng.integers(0, 4, 300)
-    centres, labels = ordered_k_means(X, weight, n_clusters, 0)
+    centres, labels = k_means(X, weight, n_clusters, seed=0, n_init=8, tol=0)
     copies = np.repeat(X, weight, axis=0)[::-1]
-    again, labels_of_copies = ordered_k_means(copies, np.ones(len(copies)), n_clusters, 0)
+    again, labels_of_copies = k_means(
+        copies, np.ones(len(copies)), n_clusters, seed=0, n_init=8, tol=0
+    )
 
     np.testing.assert_allclose(again, centres, rtol=1e-9)
     np.testing.assert_array_equal(labels_of_copies, np.repeat(labels, weight)[::-1])

@@ -142,7 +142,7 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=(0.5, 1.0, 2.0
     expected = objective(model, Minibatch(x, weight, noise), beta)
     expected.loss.sum().backward()
     gradient = model.flat_grad.clone()
-    for param in model.flat_parameters():
+    for param in model.parameters():
         param.grad.fill_(7.0)  # what stood there before does not count
     kind = find_gradient(model, objective)
     ours = kind(model, objective, x.shape[1])

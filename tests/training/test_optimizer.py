@@ -1,5 +1,7 @@
 """FlatAdam: torch's Adam and AdamW as oracles."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ def gradients(n_steps, shape):
 def test_adam_is_torchs_adam_step_by_step(kind, weight_decay, table, make_model):
     """One flat tensor is faster, not another method; only the matrices decay."""
     model = make_model(table)
-    ours = FlatAdam(model, 1e-2, weight_decay)
+    ours = FlatAdam(model, 1e-2, weight_decay, math.inf)
     oracle = TorchAdam(kind, model.flat[0], model, 1e-2, weight_decay)
 
     for gradient in gradients(12, model.flat.shape):
@@ -59,7 +61,7 @@ def test_each_member_has_its_own_step_size(table, make_model):
     model = make_model(table, table, table, table)
     before = model.flat.clone()
     rates = np.array([1e-2, 0.0, 1e-3, 1e-2])
-    ours = FlatAdam(model, 1e-2, 0.3)
+    ours = FlatAdam(model, 1e-2, 0.3, math.inf)
     ours.lrs = rates
     oracles = [
         TorchAdam(torch.optim.AdamW, flat, model, lr, 0.3)
@@ -81,7 +83,7 @@ def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
     """A new stage begins with a smaller step, not with the old momentum."""
     model = make_model(table, table)
     first, *rest = gradients(5, model.flat.shape)
-    ours = FlatAdam(model, 1e-2, 0.0)
+    ours = FlatAdam(model, 1e-2, 0.0, math.inf)
     model.flat_grad.copy_(first)
     ours.step()
     oracle = TorchAdam(torch.optim.Adam, model.flat[1], model, 1e-2, 0.0)
@@ -98,14 +100,14 @@ def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
 def test_adam_goes_on_from_its_state(table, make_model):
     """partial_fit is one training in pieces."""
     models = [make_model(table), make_model(table)]
-    through = FlatAdam(models[0], 1e-2, 0.1)
-    pieces = FlatAdam(models[1], 1e-2, 0.1)
+    through = FlatAdam(models[0], 1e-2, 0.1, math.inf)
+    pieces = FlatAdam(models[1], 1e-2, 0.1, math.inf)
     for step, gradient in enumerate(gradients(6, models[0].flat.shape)):
         for model in models:
             model.flat_grad.copy_(gradient)
         if step == 3:
             state = pieces.state_dict()
-            pieces = FlatAdam(models[1], 1e-2, 0.1)
+            pieces = FlatAdam(models[1], 1e-2, 0.1, math.inf)
             pieces.load_state_dict(state)
         through.step()
         pieces.step()
@@ -117,7 +119,7 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
     """torch's schedulers change the group's step size; the stages' shares stay."""
     model = make_model(table)
     (gradient,) = gradients(1, model.flat.shape)
-    ours = FlatAdam(model, 1e-2, 0.3)
+    ours = FlatAdam(model, 1e-2, 0.3, math.inf)
     oracle = TorchAdam(torch.optim.AdamW, model.flat[0], model, 1.5e-3, 0.3)
     ours.lrs = np.array([3e-3])
     ours.param_groups[0]["lr"] = 0.5e-2
@@ -132,7 +134,7 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
 def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
     """Adam moves each by about the learning rate; over 512 inputs, that adds up."""
     model = make_model(*rng.standard_normal((2, 40, 512)))
-    ours, before = FlatAdam(model, np.array(rates), 0.0), model.flat.clone()
+    ours, before = FlatAdam(model, np.array(rates), 0.0, math.inf), model.flat.clone()
     model.flat_grad.fill_(1e3)  # far above Adam's epsilon
     ours.step()
     model.flat, steps = before - model.flat, torch.tensor(rates, dtype=torch.float64)[:, None]

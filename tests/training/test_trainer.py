@@ -13,6 +13,7 @@ from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
 from sklearn_vae.system import progress
 from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.jobs import TrainingJob
 from sklearn_vae.training.trainer import Trainer
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
@@ -20,8 +21,9 @@ from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 def run(model, train, valid=None, config=CONFIG, optimizer_state=None, **kwargs):
     """Train silently and give the trainer."""
     kwargs = {"verbose": 0, **kwargs}
-    net = Trainer(model, [config] * len(model.flat), **kwargs)
-    net.train(train, valid, optimizer_state)
+    job = TrainingJob(model.architecture, config, train, valid)
+    net = Trainer(model, [job] * len(model.flat), **kwargs)
+    net.train(optimizer_state)
     return net
 
 
@@ -64,8 +66,8 @@ def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent
     model = make_model(bent)
 
     def val_loss():
-        net = Trainer(model, [CONFIG], verbose=0)
-        net.begin(train, valid)
+        net = Trainer(model, [TrainingJob(model.architecture, CONFIG, train, valid)], verbose=0)
+        net.begin()
         return net.validate(valid)[0, 0]
 
     at_start = val_loss()
