@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
-from sklearn_vae.data.arrays import as_array, has_missing_values, replace_by_nan
+from sklearn_vae.data.arrays import as_array, cells_of, has_missing_values, replace_by_nan
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.fields import (
     check_column_names,
@@ -16,7 +16,6 @@ from sklearn_vae.data.fields import (
     rounded_columns,
     without_unknown,
 )
-from sklearn_vae.data.frames import cells_of
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
