@@ -8,7 +8,6 @@ import numpy as np
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
     LEAST_REST,
-    Columns,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -71,11 +70,6 @@ class PointMassColumns(RealColumns):
         super().check()
         shape = (len(self.indices), self.width - 1)
         check_array("point_masses", self.point_masses, "f", shape, allows_nan=True)
-
-    @property
-    def is_restricted(self) -> np.ndarray:
-        """Mask of columns that had no values beside their point masses in ``fit``: (k,)."""
-        return np.isnan(self.bounds[:, 0])
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find numbers in columns that had point masses only: (n, k) -> (n, k)."""
@@ -157,20 +151,14 @@ class PointMassColumns(RealColumns):
         noisy = super().dequantize(X, generator)
         return X if noisy is X else np.where(is_category(X, self.point_masses), X, noisy)
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-determinant of the encoding, over values that are seen: (n, k) -> (n,).
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of the encoding: (n, k) -> (n, k).
 
         In a column that is recorded in steps, the probability of a point mass is spread over its
         step: all values have densities.
         """
-        is_mass = is_category(X, self.point_masses)
-        numbers = np.where(is_mass | self.is_unseen(X), np.nan, X)
-        log_det = Columns.log_abs_det_jacobian(self, X, log_unseen)
-        log_det += super().log_abs_det_jacobian(numbers, log_unseen)
-        is_spread = self.steps > 0
-        if is_spread.any():
-            log_det -= is_mass[:, is_spread] @ np.log(self.steps[is_spread])
-        return log_det
+        log_step = np.log(np.where(self.steps > 0, self.steps, 1))
+        return np.where(is_category(X, self.point_masses), -log_step, super().log_derivative(X))
 
 
 def find_common_values(column: TrainingColumn) -> np.ndarray:
