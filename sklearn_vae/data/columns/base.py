@@ -157,15 +157,14 @@ class Columns(ABC):
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""
         return X
 
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return limits of samples in the model's units.
 
-        They are lower and upper bounds (k,), infinite where there are none; point masses (k, S),
-        which other samples must not have; and half the recording steps (k,): nearer numbers are
-        rounded to the point mass.
+        They are lower and upper bounds (k,), infinite where there are none, and point masses
+        (k, S), which other samples must not have.
         """
         infinite = np.full(len(self.indices), np.inf)
-        return -infinite, infinite, np.empty((len(infinite), 0)), np.zeros(len(infinite))
+        return -infinite, infinite, np.empty((len(infinite), 0))
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
@@ -176,8 +175,8 @@ class Columns(ABC):
         return X
 
     def encoded_steps(self) -> np.ndarray:
-        """Return the recording steps of encoded numbers: (k width,), 0 where there are none."""
-        return np.zeros(len(self.indices) * self.width)
+        """Return the recording steps of encoded numbers: (k,), 0 where there are none."""
+        return np.zeros(len(self.indices))
 
     # -- density ---------------------------------------------------------------------
 

@@ -135,16 +135,9 @@ class PointMassColumns(RealColumns):
         seen = np.column_stack([self.bounds, self.point_masses])
         return np.clip(X, np.nanmin(seen, axis=1), np.nanmax(seen, axis=1))
 
-    def encoded_steps(self) -> np.ndarray:
-        """Return the recording steps of the numbers beside point masses: (k * (S + 1),)."""
-        steps = np.zeros((len(self.indices), self.width))
-        steps[:, -1] = super().encoded_steps()
-        return steps.ravel()
-
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return bounds, point masses and half the recording step in the model's units."""
-        low, high, _, radius = super().limits()
-        return low, high, self.normalize(self.point_masses.T)[0].T, radius
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return bounds and point masses in the model's units."""
+        return *super().limits()[:2], self.normalize(self.point_masses.T)[0].T
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread numbers that are no point masses over their recording step: (n, k) -> (n, k)."""

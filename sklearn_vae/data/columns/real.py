@@ -198,24 +198,20 @@ class RealColumns(Columns):
     def encoded_steps(self) -> np.ndarray:
         """Return the recording steps in the model's units: (k,), 0 with normal scores.
 
-        Of logarithms, whose steps differ, it is the least one, which the largest value has.
+        These give the steps of common values next to no probability. Of logarithms, whose steps
+        differ, it is the least one, which the largest value has.
         """
         has_steps = (self.steps > 0) & ~self.has_knots & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
         step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
         return np.where(has_steps, np.minimum(step[0], LARGEST), 0.0)
 
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return bounds and half the recording step in the model's units."""
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return bounds in the model's units, half a recording step beyond the values."""
         half = 0.5 * self.steps
         (low, high), _ = self.normalize(self.bounds.T + np.stack([-half, half]))
-        with np.errstate(over="ignore"):
-            step = np.where(self.decimals >= 0, 0.5 * 10.0 ** -np.maximum(self.decimals, 0), 0)
-            radius = np.ldexp(np.where(half > 0, half, step), -self.exponent) / self.scale
-        # normal scores give the steps of common values next to no probability
-        radius[self.has_knots] = 0
         low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
-        return low, high, np.empty((len(low), 0)), radius
+        return low, high, np.empty((len(low), 0))
 
     def log_derivative(self, X: np.ndarray) -> np.ndarray:
         """Log-derivative of the encoding: (n, k) -> (n, k)."""
