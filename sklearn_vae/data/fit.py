@@ -54,7 +54,6 @@ def fit_encoder(
     is_plain: bool = False,
     period: int | None = None,
     allows_missing: bool = True,
-    groups_levels: bool = True,
     derives_columns: bool = False,
 ) -> TableEncoder:
     """Choose the likelihood of each column of X (n, n_features), and fit its units.
@@ -63,9 +62,8 @@ def fit_encoder(
     columns, if they have any, and ``likelihood`` is the estimator's parameter. With ``is_plain``,
     all numbers are standardized, and their distribution is not looked at. Every ``period``-th
     column has the same scale and categories, as pixels of one channel and time steps of one
-    variable. The model ``allows_missing`` values or not. Many categories share classes, unless
-    not ``groups_levels``. With ``derives_columns``, relations between columns without a requested
-    likelihood are looked for.
+    variable. The model ``allows_missing`` values or not. With ``derives_columns``, relations
+    between columns without a requested likelihood are looked for.
     """
     column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
@@ -74,7 +72,7 @@ def fit_encoder(
     n_rows = float(weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
     numbers = [j for j in free if fields[j].categories is None]
-    groups_levels = groups_levels and period is None
+    groups_levels = period is None
     linear = find_linear_relations(X, numbers, weight)
     derived = {relation.derived for relation in linear}
     free, numbers = ([j for j in columns if j not in derived] for columns in (free, numbers))

@@ -146,10 +146,10 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MANY_LEVELS and cls.groups_levels and column.groups_levels:
+        groups_levels = cls.groups_levels and column.groups_levels
+        if n_classes > MANY_LEVELS and groups_levels and not hasattr(column.requested, "n_classes"):
             n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
             n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
-            n_classes = getattr(column.requested, "n_classes", None) or n_classes
         return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
