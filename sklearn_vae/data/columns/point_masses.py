@@ -109,11 +109,10 @@ class PointMassColumns(RealColumns):
         probability, number = cells[..., :-1], self.unnormalize(cells[..., -1])
         if not is_sample:  # where rows have a point mass, nothing restricts the mean of numbers
             number = within(number, *self.standardize(self.bounds.T))
-        point_masses = self.standardize(self.point_masses.T).T
-        if (is_other := np.isnan(self.point_masses)).any():  # the mean without it
-            rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
-            probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
-            point_masses = np.nan_to_num(point_masses)
+        point_masses = np.nan_to_num(self.standardize(self.point_masses.T).T)
+        is_other = np.isnan(self.point_masses)  # another column's value: the mean without it
+        rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
+        probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
         mean = (probability * point_masses).sum(axis=-1) + (1 - probability.sum(axis=-1)) * number
         X = self.unstandardize(mean, is_sample=is_sample)
         if is_sample and (is_restricted := self.is_restricted).any():
