@@ -7,8 +7,8 @@ import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS
+from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.frames import format_value
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.row_subsets import batches, spread_out

@@ -7,11 +7,15 @@ from typing import Any, Self
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array, as_narwhals, is_missing, is_sparse
+from sklearn_vae.data.arrays import as_array, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
+
+# Columns (n,) by their names: those of a data frame of several, otherwise UNNAMED, "y[1]", ...
+Conditions = dict[Name, np.ndarray]
+UNNAMED = "y[0]"
 
 
 @serializable
@@ -28,18 +32,13 @@ class ConditionEncoder:
     class_prior: np.ndarray  # (n_classes,), their frequencies; empty but for one column of them
 
     @classmethod
-    def fit(
-        cls,
-        y: Sequence[np.ndarray],
-        sample_weight: np.ndarray | None,
-        names: Sequence[Name] | None = None,
-    ) -> Self:
-        """Find the classes of columns of y (n,), of ``split_columns`` and ``column_names``."""
+    def fit(cls, y: Conditions, sample_weight: np.ndarray | None) -> Self:
+        """Find the classes of columns of y, of ``read_conditions``."""
         from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no torch
 
-        categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
-        codes = _codes(y, categories)
-        names = [f"y[{j}]" for j in range(len(y))] if names is None else list(names)
+        columns, names = [*y.values()], [*y]
+        categories = [None if column.dtype.kind == "f" else _classes(column) for column in columns]
+        codes = _codes(columns, categories)
         fields = [
             Field(name, "number", None, "float64")
             if classes is None
@@ -51,22 +50,22 @@ class ConditionEncoder:
             weights = np.ones(len(codes)) if sample_weight is None else sample_weight
             frequency = np.bincount(codes[:, 0].astype(int), weights, len(categories[0]))
             class_prior = frequency / weights.sum()
-        gaussian = find("Gaussian")()
-        likelihood = [gaussian if classes is None else "categorical" for classes in categories]
-        encoder = fit_encoder(codes, sample_weight, likelihood, names, fields, groups_levels=False)
+        likelihood = [
+            find("Gaussian")() if classes is None else find("Categorical")(max(len(classes), 2))
+            for classes in categories
+        ]
+        encoder = fit_encoder(codes, sample_weight, likelihood, names, fields)
         return cls(categories, encoder, class_prior)
 
-    def transform(
-        self, y: Sequence[np.ndarray], names: Sequence[Name] | None, dtype: np.dtype
-    ) -> np.ndarray:
-        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y)."""
-        if names and self.encoder.names[0] != "y[0]":
-            check_column_names("y", names, self.encoder.names, "y in fit")
+    def transform(self, y: Conditions, dtype: np.dtype) -> np.ndarray:
+        """Encode columns of y as codes of classes and numbers: (n, n_y)."""
+        if UNNAMED not in (self.encoder.names[0], next(iter(y))):
+            check_column_names("y", [*y], self.encoder.names, "y in fit")
         if len(y) != len(self.categories_):
             raise ValueError(
                 f"y must have {len(self.categories_)} columns, as in fit. Got {len(y)} instead."
             )
-        codes = _codes(y, self.categories_)
+        codes = _codes([*y.values()], self.categories_)
         largest = float(np.abs(codes).max(initial=0))
         if largest > float(np.finfo(dtype).max):
             raise ValueError(
@@ -92,17 +91,11 @@ class ConditionEncoder:
             check_hashes(classes.tolist())
 
 
-def column_names(y: Any) -> list[Name] | None:
-    """Return the names of the columns of y, if it is a data frame of several."""
-    frame = as_narwhals(y, "y")
-    return [*frame.columns] if isinstance(frame, nw.DataFrame) and frame.shape[1] > 1 else None
-
-
-def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
+def read_conditions(y: Any, n_rows: int) -> Conditions:
     """Split a table, column or scalar y into columns of numbers, booleans or strings: (n_rows,)."""
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
-    if not isinstance(frame, nw.DataFrame | nw.Series):
+    if not isinstance(frame, nw.DataFrame | nw.Series) or 0 in frame.shape[1:]:
         array = np.asarray(y)
         if array.dtype.kind in "US" and array is not y:  # numbers beside strings are no text
             array = np.asarray(y, dtype=object)
@@ -113,14 +106,17 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
                 f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
                 f"shape {array.shape} instead."
             )
-        return [_check_column(column, n_rows) for column in np.atleast_2d(array.T)]
-    columns = []
-    for column in [frame] if isinstance(frame, nw.Series) else frame.iter_columns():
+        columns = enumerate(np.atleast_2d(array.T))
+        return {f"y[{j}]": _check_column(column, n_rows) for j, column in columns}
+    conditions: Conditions = {}
+    series = [frame] if isinstance(frame, nw.Series) else [*frame.iter_columns()]
+    for column in series:
         values = _check_column(column.to_numpy(), n_rows)
         # categories are classes, also if they are floating-point numbers
         is_class = column.dtype in (nw.Categorical, nw.Enum) and values.dtype.kind == "f"
-        columns.append(values.astype(object) if is_class else values)
-    return columns
+        name = column.name if len(series) > 1 else UNNAMED
+        conditions[name] = values.astype(object) if is_class else values
+    return conditions
 
 
 def as_dense(y: Any) -> Any:

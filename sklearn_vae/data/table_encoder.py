@@ -485,21 +485,31 @@ class TableEncoder:
     def limits(self) -> tuple[np.ndarray, ...]:
         """Return limits of samples as ``Columns.limits`` does, for columns in the model's order.
 
-        Point masses are NaN where a column has fewer than others.
+        Point masses are NaN where a column has fewer than others. Half the recording steps come
+        last (k,): nearer numbers are rounded to the point mass.
         """
         limits = [group.limits() for group in self._varying_groups]
-        n_masses = max((masses.shape[1] for _, _, masses, _ in limits), default=0)
-        padded = [(np.zeros(0), np.zeros(0), np.zeros((0, n_masses)), np.zeros(0))]
-        for low, high, masses, radius in limits:
+        n_masses = max((masses.shape[1] for _, _, masses in limits), default=0)
+        padded = [(np.zeros(0), np.zeros(0), np.zeros((0, n_masses)))]
+        for low, high, masses in limits:
             width = [(0, 0), (0, n_masses - masses.shape[1])]
-            padded.append((low, high, np.pad(masses, width, constant_values=np.nan), radius))
-        return tuple(np.concatenate(parts) for parts in zip(*padded, strict=True))
+            padded.append((low, high, np.pad(masses, width, constant_values=np.nan)))
+        parts = (np.concatenate(parts) for parts in zip(*padded, strict=True))
+        return *parts, 0.5 * self.recording_steps
+
+    @property
+    def recording_steps(self) -> np.ndarray:
+        """Recording steps in the model's units, 0 where there are none: (n,), in its order."""
+        steps = [group.encoded_steps() for group in self._varying_groups]
+        return np.concatenate([np.zeros(0), *steps])
 
     @property
     def encoded_steps(self) -> np.ndarray:
         """Recording steps of the model's inputs: (n_columns,), 0 where there are none."""
-        steps = [group.encoded_steps() for group in self._varying_groups]
-        return np.concatenate([np.zeros(0), *steps])
+        is_last = np.diff(self.column_of_input, append=-1) != 0  # after its point masses
+        steps = np.zeros(self.n_columns)
+        steps[is_last] = self.recording_steps
+        return steps
 
     # -- unseen and missing values ---------------------------------------------------
 

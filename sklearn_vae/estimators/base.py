@@ -20,7 +20,7 @@ from sklearn.utils import check_array
 from sklearn_vae._compat import num_samples
 from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
+from sklearn_vae.data.conditions import ConditionEncoder, Conditions, read_conditions
 from sklearn_vae.data.fields import (
     Field,
     Name,
@@ -263,24 +263,23 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return rows, weight
         if np.isscalar(y) or getattr(as_array(y, "y"), "ndim", 1) == 0:
             raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
-        columns = self._condition_columns(y, num_samples(X))
-        if len(rows) < len(columns[0]):
+        conditions = self._read_conditions(y, num_samples(X))
+        if len(rows) < num_samples(X):
             is_positive = np.asarray(as_array(sample_weight)) > 0
-            columns = [column[is_positive] for column in columns]
+            conditions = {name: column[is_positive] for name, column in conditions.items()}
         if reset:
-            self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
-        encoder = cast(ConditionEncoder, self.condition_encoder_)
-        codes = encoder.transform(columns, column_names(y), rows.dtype)
+            self.condition_encoder_ = ConditionEncoder.fit(conditions, weight)
+        codes = cast(ConditionEncoder, self.condition_encoder_).transform(conditions, rows.dtype)
         return np.hstack([sample_of(rows), codes]), weight
 
-    def _condition_columns(self, y: Target, n_rows: int) -> list[np.ndarray]:
+    def _read_conditions(self, y: Target, n_rows: int) -> Conditions:
         """Split y into columns (n_rows,), and refuse None."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: with "
                 f"conditional=True it is a model of p(x|y)."
             )
-        return split_columns(y, n_rows)
+        return read_conditions(y, n_rows)
 
     def _check_table(
         self, X: Rows, sample_weight: Weights, network: Network, *, reset: bool

@@ -265,9 +265,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = self._n_real
         columns = self.columns_.joint
-        is_last = np.diff(columns.column_of_input, append=-1) != 0  # after its point masses
-        step_of_column = columns.encoded_steps[is_last]
-        steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
+        recorded = columns.recording_steps
+        steps = tuple(recorded.tolist()) if (recorded > FINEST_STEP).any() else ()
         n_components = self.n_components
         if n_components == "auto":
             n_components = DEFAULT_COMPONENTS[self.n_features_in_ >= FEW_COLUMNS]

@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._compat import check_sample_weight
 from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.data.arrays import as_array, has_missing_values
-from sklearn_vae.data.conditions import column_names
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator
@@ -55,8 +54,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
         if self.condition_encoder_ is None:
             return None
-        columns = self._condition_columns(y, n_rows)
-        return self.condition_encoder_.transform(columns, column_names(y), dtype)
+        return self.condition_encoder_.transform(self._read_conditions(y, n_rows), dtype)
 
     def _check_y_is_used(self, y: Target, method: str) -> None:
         """Refuse a y that the model would ignore."""

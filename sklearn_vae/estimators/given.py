@@ -7,8 +7,8 @@ from numbers import Real
 
 import numpy as np
 
+from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
-from sklearn_vae.data.frames import format_value
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system.warnings import warn

@@ -31,8 +31,8 @@ from sklearn_vae.anomaly.calibration import (
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
+from sklearn_vae.data.arrays import cells_of, make_frame
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.frames import cells_of, make_frame
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached

@@ -8,15 +8,14 @@ import numpy as np
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
-from sklearn_vae.data.arrays import as_array, has_missing_values, replace_by_nan
-from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
+from sklearn_vae.data.arrays import as_array, cells_of, has_missing_values, replace_by_nan
+from sklearn_vae.data.conditions import ConditionEncoder, read_conditions
 from sklearn_vae.data.fields import (
     check_column_names,
     nearest_possible,
     rounded_columns,
     without_unknown,
 )
-from sklearn_vae.data.frames import cells_of
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -116,8 +115,7 @@ class DensityModel(TableModel):
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
             raise ValueError("y is given, and the model was fitted with conditional=False.")
-        columns = split_columns(y, n_rows)
-        return self.conditions.transform(columns, column_names(y), np.dtype(np.float64))
+        return self.conditions.transform(read_conditions(y, n_rows), np.dtype(np.float64))
 
     def _model_of(self, rows: np.ndarray) -> FittedVAE | FittedMixture | ClassMarginal:
         """Return the model of p(x|y), or of p(x) of rows that lack codes of y."""

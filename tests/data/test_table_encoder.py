@@ -5,8 +5,7 @@ import pytest
 from scipy import integrate, stats
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae.data.choose_likelihood import MIN_ROWS_FOR_BINARY
-from sklearn_vae.data.fit import check_requested_likelihoods, fit_encoder
+from sklearn_vae.data.fit import MIN_ROWS_FOR_BINARY, check_requested_likelihoods, fit_encoder
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 
 

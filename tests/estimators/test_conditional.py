@@ -302,6 +302,8 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         VAETransformer(conditional=True).fit(X[:2], np.array(["2000-01-01"] * 2, dtype="M8[D]"))
     with pytest.raises(ValueError, match=r"shape \(1, 2, 1\)"):
         VAETransformer(conditional=True).fit(X[:2], np.zeros((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"shape \(2, 0\)"):
+        VAETransformer(conditional=True).fit(X[:2], pd.DataFrame(index=range(2)))
     with pytest.raises(ValueError, match="must hold numbers, as in fit"):
         of_numbers[0].score_samples(X[:2], ["a", "b"])
 

@@ -157,15 +157,14 @@ class Columns(ABC):
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""
         return X
 
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return limits of samples in the model's units.
 
-        They are lower and upper bounds (k,), infinite where there are none; point masses (k, S),
-        which other samples must not have; and half the recording steps (k,): nearer numbers are
-        rounded to the point mass.
+        They are lower and upper bounds (k,), infinite where there are none, and point masses
+        (k, S), which other samples must not have.
         """
         infinite = np.full(len(self.indices), np.inf)
-        return -infinite, infinite, np.empty((len(infinite), 0)), np.zeros(len(infinite))
+        return -infinite, infinite, np.empty((len(infinite), 0))
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
@@ -176,27 +175,32 @@ class Columns(ABC):
         return X
 
     def encoded_steps(self) -> np.ndarray:
-        """Return the recording steps of encoded numbers: (k width,), 0 where there are none."""
-        return np.zeros(len(self.indices) * self.width)
+        """Return the recording steps of encoded numbers: (k,), 0 where there are none."""
+        return np.zeros(len(self.indices))
 
     # -- density ---------------------------------------------------------------------
+
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of the encoding of seen values, NaN for others: (n, k) -> (n, k).
+
+        Of probabilities it is 0, or the log-probability of a value among those of one code.
+        """
+        return np.zeros(X.shape)
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Return the difference of log-densities of X and of its encoding: (n, k) -> (n,).
 
-        It is the log-determinant of the encoding's derivative for densities (0 for
-        probabilities), and for restricted columns the log-probability that a value is seen, or
-        the log-density of an unseen one. Missing values contribute 0.
+        It is the sum of the log-derivatives, and for restricted columns of the log-probability
+        that a value is seen, or the log-density of an unseen one. Missing values contribute 0.
         """
-        log_prob = np.zeros(len(X))
         unseen = self.is_unseen(X)
+        seen = ~(np.isnan(X) | unseen)
+        derivative = self.log_derivative(np.where(seen, X, np.nan))
+        log_det = np.where(seen, derivative, 0).sum(axis=1)
         if unseen.any():
-            rows = unseen.any(axis=1)
-            log_density = np.where(unseen[rows], self.log_unseen_density(X[rows], log_unseen), 0)
-            log_prob[rows] = log_density.sum(axis=1)
+            log_det += np.where(unseen, self.log_unseen_density(X, log_unseen), 0).sum(axis=1)
         log_seen = float(np.log1p(-np.exp(log_unseen)))
-        log_prob += ~(np.isnan(X) | unseen) @ (log_seen * self.is_restricted)
-        return log_prob
+        return log_det + seen @ (log_seen * self.is_restricted)
 
 
 def cauchy_log_density(

@@ -13,7 +13,7 @@ from sklearn_vae.data.columns.base import (
     is_category,
 )
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.data.training_column import ROUNDING, TrainingColumn, times_power_of_two
+from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -100,10 +100,8 @@ class BinaryColumns(Columns):
 
     def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""
-        exponent, shift, scale = self.units()
-        with np.errstate(over="ignore"):
-            X = times_power_of_two(values * scale + shift, exponent)
-        X = np.where(values == 1, self.categories[:, -1], X)  # without a rounding error
+        low, high = self.categories.T.astype(np.float64)
+        X = low * (1 - values) + high * values  # each value without a rounding error
         return np.where(rounds, self.on_steps(X), X)
 
 

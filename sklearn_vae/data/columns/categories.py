@@ -146,10 +146,10 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MANY_LEVELS and cls.groups_levels and column.groups_levels:
+        groups_levels = cls.groups_levels and column.groups_levels
+        if n_classes > MANY_LEVELS and groups_levels and not hasattr(column.requested, "n_classes"):
             n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
             n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
-            n_classes = getattr(column.requested, "n_classes", None) or n_classes
         return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
@@ -220,12 +220,11 @@ class CategoricalColumns(Columns):
             drawn[observed, column] = levels.draw(levels.classes[index[observed]], generator)
         return drawn
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-probability that values are seen, and of levels in their classes: (n, k) -> (n,)."""
-        log_prob = super().log_abs_det_jacobian(X, log_unseen)
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-probability of levels in their classes: (n, k) -> (n, k)."""
+        log_prob = super().log_derivative(X)
         for column, levels in self._many_levels():
-            index = levels.index(X[:, column])
-            log_prob += np.where(index >= 0, np.log(levels.probabilities)[index], 0)
+            log_prob[:, column] = np.log(levels.probabilities)[levels.index(X[:, column])]
         return log_prob
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
     LEAST_REST,
-    Columns,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -72,11 +71,6 @@ class PointMassColumns(RealColumns):
         shape = (len(self.indices), self.width - 1)
         check_array("point_masses", self.point_masses, "f", shape, allows_nan=True)
 
-    @property
-    def is_restricted(self) -> np.ndarray:
-        """Mask of columns that had no values beside their point masses in ``fit``: (k,)."""
-        return np.isnan(self.bounds[:, 0])
-
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find numbers in columns that had point masses only: (n, k) -> (n, k)."""
         is_restricted = self.is_restricted
@@ -115,11 +109,10 @@ class PointMassColumns(RealColumns):
         probability, number = cells[..., :-1], self.unnormalize(cells[..., -1])
         if not is_sample:  # where rows have a point mass, nothing restricts the mean of numbers
             number = within(number, *self.standardize(self.bounds.T))
-        point_masses = self.standardize(self.point_masses.T).T
-        if (is_other := np.isnan(self.point_masses)).any():  # the mean without it
-            rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
-            probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
-            point_masses = np.nan_to_num(point_masses)
+        point_masses = np.nan_to_num(self.standardize(self.point_masses.T).T)
+        is_other = np.isnan(self.point_masses)  # another column's value: the mean without it
+        rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
+        probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
         mean = (probability * point_masses).sum(axis=-1) + (1 - probability.sum(axis=-1)) * number
         X = self.unstandardize(mean, is_sample=is_sample)
         if is_sample and (is_restricted := self.is_restricted).any():
@@ -141,36 +134,23 @@ class PointMassColumns(RealColumns):
         seen = np.column_stack([self.bounds, self.point_masses])
         return np.clip(X, np.nanmin(seen, axis=1), np.nanmax(seen, axis=1))
 
-    def encoded_steps(self) -> np.ndarray:
-        """Return the recording steps of the numbers beside point masses: (k * (S + 1),)."""
-        steps = np.zeros((len(self.indices), self.width))
-        steps[:, -1] = super().encoded_steps()
-        return steps.ravel()
-
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return bounds, point masses and half the recording step in the model's units."""
-        low, high, _, radius = super().limits()
-        return low, high, self.normalize(self.point_masses.T)[0].T, radius
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return bounds and point masses in the model's units."""
+        return *super().limits()[:2], self.normalize(self.point_masses.T)[0].T
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread numbers that are no point masses over their recording step: (n, k) -> (n, k)."""
         noisy = super().dequantize(X, generator)
         return X if noisy is X else np.where(is_category(X, self.point_masses), X, noisy)
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-determinant of the encoding, over values that are seen: (n, k) -> (n,).
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of the encoding: (n, k) -> (n, k).
 
         In a column that is recorded in steps, the probability of a point mass is spread over its
         step: all values have densities.
         """
-        is_mass = is_category(X, self.point_masses)
-        numbers = np.where(is_mass | self.is_unseen(X), np.nan, X)
-        log_det = Columns.log_abs_det_jacobian(self, X, log_unseen)
-        log_det += super().log_abs_det_jacobian(numbers, log_unseen)
-        is_spread = self.steps > 0
-        if is_spread.any():
-            log_det -= is_mass[:, is_spread] @ np.log(self.steps[is_spread])
-        return log_det
+        log_step = np.log(np.where(self.steps > 0, self.steps, 1))
+        return np.where(is_category(X, self.point_masses), -log_step, super().log_derivative(X))
 
 
 def find_common_values(column: TrainingColumn) -> np.ndarray:

@@ -107,6 +107,11 @@ class RealColumns(Columns):
         return [(column, knots) for column, knots in enumerate(self.knots) if knots is not None]
 
     @property
+    def is_restricted(self) -> np.ndarray:
+        """Mask of columns that had no numbers beside point masses in ``fit``: (k,)."""
+        return np.isnan(self.bounds[:, 0])
+
+    @property
     def has_knots(self) -> np.ndarray:
         """Mask of columns with normal scores: (k,)."""
         return np.array([knots is not None for knots in self.knots])
@@ -193,29 +198,24 @@ class RealColumns(Columns):
     def encoded_steps(self) -> np.ndarray:
         """Return the recording steps in the model's units: (k,), 0 with normal scores.
 
-        Of logarithms, whose steps differ, it is the least one, which the largest value has.
+        These give the steps of common values next to no probability. Of logarithms, whose steps
+        differ, it is the least one, which the largest value has.
         """
         has_steps = (self.steps > 0) & ~self.has_knots & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
         step = self.standardize(high[None]) - self.standardize((high - self.steps)[None])
         return np.where(has_steps, np.minimum(step[0], LARGEST), 0.0)
 
-    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return bounds and half the recording step in the model's units."""
+    def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return bounds in the model's units, half a recording step beyond the values."""
         half = 0.5 * self.steps
         (low, high), _ = self.normalize(self.bounds.T + np.stack([-half, half]))
-        with np.errstate(over="ignore"):
-            step = np.where(self.decimals >= 0, 0.5 * 10.0 ** -np.maximum(self.decimals, 0), 0)
-            radius = np.ldexp(np.where(half > 0, half, step), -self.exponent) / self.scale
-        # normal scores give the steps of common values next to no probability
-        radius[self.has_knots] = 0
         low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
-        return low, high, np.empty((len(low), 0)), radius
+        return low, high, np.empty((len(low), 0))
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-determinant of the encoding, over observed values: (n, k) -> (n,)."""
-        log_scale = np.log(self.scale) + self.exponent * np.log(2)
-        return ((self.normalize(X)[1] - log_scale) * ~np.isnan(X)).sum(axis=1)
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of the encoding: (n, k) -> (n, k)."""
+        return self.normalize(X)[1] - (np.log(self.scale) + self.exponent * np.log(2))
 
 
 def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -234,6 +234,7 @@ class PositiveColumns(RealColumns):
     possible_values: ClassVar[str] = "above 0"
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp
+    is_restricted = Columns.is_restricted
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -253,9 +254,6 @@ class PositiveColumns(RealColumns):
         """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
         return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-determinant of the logarithms and of their standardization: (n, k) -> (n,)."""
-        positive = np.where(X <= 0, np.nan, X)
-        log_det = super().log_abs_det_jacobian(positive, log_unseen)
-        log_det -= np.nan_to_num(np.log(positive.astype(np.float64))).sum(axis=1)
-        return Columns.log_abs_det_jacobian(self, X, log_unseen) + log_det
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivative of the logarithms and of their standardization: (n, k) -> (n, k)."""
+        return super().log_derivative(X) - np.log(X.astype(np.float64))

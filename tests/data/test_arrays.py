@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae.data.arrays import replace_by_nan
-from sklearn_vae.data.frames import cells_of, format_value, make_frame
+from sklearn_vae.data.arrays import cells_of, format_value, make_frame, replace_by_nan
 
 pd = pytest.importorskip("pandas")
 
@@ -50,7 +49,7 @@ def test_a_frame_has_the_library_of_another_one(library):
 
 def test_without_a_library_of_frames_the_error_names_one(monkeypatch):
     """Arrays can be used without pandas, and a table of results cannot."""
-    monkeypatch.setattr("sklearn_vae.data.frames.find_spec", lambda name: None)
+    monkeypatch.setattr("sklearn_vae.data.arrays.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install pandas"):
         make_frame({"x": [1]})
 
