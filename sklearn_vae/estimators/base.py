@@ -33,16 +33,24 @@ from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
+from sklearn_vae.estimators.checks import (
+    CONSTRAINTS,
+    check_network,
+    check_row_lengths,
+    check_run,
+    resolve_widths,
+)
 from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_extremes
 from sklearn_vae.estimators.estimator_base import (
     EstimatorBase,
     FitRows,
     ValidatedRows,
+    caller_name,
+    copy_columns,
+    has_caller,
     restore_on_error,
+    validate_columns,
 )
-from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,

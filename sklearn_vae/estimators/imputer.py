@@ -28,8 +28,8 @@ from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.estimator_base import resolve
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
