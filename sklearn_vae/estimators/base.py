@@ -40,7 +40,7 @@ from sklearn_vae.estimators.checks import (
     check_run,
     resolve_widths,
 )
-from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_extremes
+from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.estimator_base import (
     EstimatorBase,
     FitRows,
@@ -260,8 +260,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = self._check_table(X, sample_weight, network, reset=reset)
-        if reset and self._warns_of_extremes:
-            warn_of_extremes(sample_of(rows), self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
@@ -307,7 +305,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
-            warn_of_columns(X, self._names_or_indices(), self.schema_)
+            names, of_extremes = self._names_or_indices(), self._warns_of_extremes
+            warn_of_columns(X, names, self.schema_, of_extremes=of_extremes)
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):
