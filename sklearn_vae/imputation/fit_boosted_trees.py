@@ -6,8 +6,7 @@ import numpy as np
 
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.training_column import times_power_of_two
-from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
-from sklearn_vae.imputation.target_encoding import TargetEncoding
+from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees, TargetEncoding
 from sklearn_vae.system.blas import one_thread
 
 # Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
