@@ -237,6 +237,26 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             spread=self.spread_,
         )
 
+    def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
+        """Fit, and impute the missing cells of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in memory.
+        y : None
+            Ignored.
+        **fit_params : dict
+            For ``fit``, such as ``sample_weight``.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features_out)
+            As of ``transform``.
+        """
+        check_is_table(X, "fit_transform")  # before a long training
+        return super().fit_transform(X, y, **fit_params)
+
     def transform(self, X: Table) -> Any:
         """Impute the missing cells of X.
 

@@ -164,6 +164,12 @@ def test_a_classifier_needs_a_table_in_memory():
         VAEClassifier().fit(lambda: pytest.fail("the source is read"), np.zeros(2400))
 
 
+def test_an_imputer_refuses_to_transform_a_source_before_the_fit():
+    """The error came after the whole training."""
+    with pytest.raises(ValueError, match=r"^fit_transform needs a table in memory"):
+        VAEImputer().fit_transform(lambda: pytest.fail("the source is read"))
+
+
 @pytest.mark.parametrize(
     ("model", "method"),
     [
