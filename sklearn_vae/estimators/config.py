@@ -1,8 +1,8 @@
 """What the parameters of a VAETransformer stand for: architecture, training configuration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.requirements import are_met, check_requirements, needs_elbo
+from sklearn_vae.requirements import Requirement, needs_elbo
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
@@ -48,32 +48,42 @@ class ModelParts:
     def of(cls, vae: DensityEstimator) -> Self:
         """Resolve a VAETransformer's parameters, and check that they go together."""
         params = vars(vae)  # a subclass may have fewer parameters, and sets the others itself
-        beta = params["beta"]
         resolved = {name: resolve(name, value) for name, value in params.items()}
-        network, posterior, objective, prior = (
-            resolved[name] for name in ("network", "posterior", "objective", "prior")
-        )
-        requirements = {
-            "objective": objective.requirements,
-            "posterior": posterior.requirements,
-        }
-        if network.row_structure.is_autoregressive:  # scales depend on the steps before
-            requirements["network"] = (needs_elbo("whose decoder is autoregressive"),)
-        if isinstance(prior, str):  # a mixture, but where other parameters require the normal one
-            prior = PRIORS["mixture"]
-            of_all = [*prior.requirements, *chain.from_iterable(requirements.values())]
-            if not are_met(of_all, {**resolved, "prior": prior}):
-                prior = PRIORS["normal"]
-        requirements["prior"] = prior.requirements
-        check_requirements(caller_name(vae), requirements, {**resolved, "prior": prior}, params)
+        if resolved["prior"] == "auto":  # normal where other parameters require it
+            resolved["prior"] = PRIORS["mixture"]
+            resolved["prior"] = PRIORS["normal" if _unmet(resolved) else "mixture"]
+        for part, (parameter, _, allowed, reason) in _unmet(resolved):
+            raise ValueError(
+                f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "
+                f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
+            )
+        beta = params["beta"]
         return cls(
-            network=network,
+            network=resolved["network"],
             hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller_name(vae)),
-            prior=prior,
-            posterior=posterior,
-            objective=objective,
+            prior=resolved["prior"],
+            posterior=resolved["posterior"],
+            objective=resolved["objective"],
             beta=Checked(beta) if callable(beta) else Constant(float(beta)),
         )
+
+
+def _unmet(parts: Mapping[str, Any]) -> list[tuple[str, Requirement]]:
+    """Conditions of parts that other parameters do not meet, each with the name of its part."""
+    is_autoregressive = parts["network"].row_structure.is_autoregressive
+    requirements = {
+        "objective": parts["objective"].requirements,
+        "posterior": parts["posterior"].requirements,
+        # scales depend on the steps before
+        "network": (needs_elbo("whose decoder is autoregressive"),) if is_autoregressive else (),
+        "prior": parts["prior"].requirements,
+    }
+    return [
+        (part, condition)
+        for part, conditions in requirements.items()
+        for condition in conditions
+        if not condition.is_met(parts[condition.parameter])
+    ]
 
 
 def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Architecture:
