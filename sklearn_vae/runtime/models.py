@@ -42,18 +42,30 @@ def check_shape(shape: tuple[int, ...], n_columns: int) -> None:
         )
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class TableModel:
-    """Base class: a model of the columns of a table.
+@dataclass(eq=False, repr=False)
+class DensityModel:
+    """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories or dates, rows are lists, object arrays or data frames of these.
+    frame with categories or dates, rows are lists, object arrays or data frames of these. So are
+    the rows of the other models.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X.
     """
 
-    columns: TableEncoder  # encoder and decoder of rows
+    predictor: FittedVAE | FittedMixture
     schema: Schema
+    conditions: ConditionEncoder | None
     # "error", "infrequent" or "missing": treatment of values without a probability
     handle_unknown: str = "infrequent"
+
+    @property
+    def columns(self) -> TableEncoder:
+        """Encoder and decoder of rows."""
+        return self.predictor.columns
 
     @property
     def n_features_in_(self) -> int:
@@ -92,20 +104,6 @@ class TableModel:
         if len(unknown[0]):
             table[unknown] = cells_of(X, *(indices.tolist() for indices in unknown))
         return table
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class DensityModel(TableModel):
-    """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of columns of X.
-    """
-
-    predictor: FittedVAE | FittedMixture
-    conditions: ConditionEncoder | None
 
     def read_with_y(self, X: Any, y: Any) -> np.ndarray:
         """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
@@ -189,10 +187,6 @@ class DensityModel(TableModel):
 class TransformerModel(DensityModel):
     """A fitted :class:`~sklearn_vae.VAETransformer` that computes with numpy; see :func:`load`.
 
-    Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories, rows are lists or object arrays, with the categories themselves. So are
-    the rows of the other models.
-
     Attributes
     ----------
     n_features_in_ : int
@@ -253,7 +247,19 @@ class TransformerModel(DensityModel):
 
 
 @dataclass(eq=False, repr=False)
-class ClassifierModel(ClassPredictions):
+class WrappedModel:
+    """Base class of what works by a model of rows."""
+
+    model: DensityModel
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X."""
+        return self.model.n_features_in_
+
+
+@dataclass(eq=False, repr=False)
+class ClassifierModel(ClassPredictions, WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -264,15 +270,9 @@ class ClassifierModel(ClassPredictions):
         Sorted classes.
     """
 
-    model: DensityModel
     classes_: np.ndarray
     priors: np.ndarray
     n_draws: int
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of X."""
-        return self.model.n_features_in_
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities, as the estimator.
@@ -291,8 +291,8 @@ class ClassifierModel(ClassPredictions):
         return log_softmax(joint.joint_log_density(self.model.read(X), self.n_draws))
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class OutlierModel(ScoreLabels, TableModel):
+@dataclass(eq=False, repr=False)
+class OutlierModel(ScoreLabels, WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEOutlierDetector` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -322,24 +322,19 @@ class OutlierModel(ScoreLabels, TableModel):
         ndarray of shape (n_samples,)
             Scores in nats: higher is more normal.
         """
-        rows = self.reference.match(self.read(X), self.schema.fields, may_be_new=self.novelty)
+        X, fields = self.model.read(X), self.model.schema.fields
+        rows = self.reference.match(X, fields, may_be_new=self.novelty)
         return -score_in_batches(self.scorer.score, rows)
 
 
 @dataclass(eq=False, repr=False)
-class ImputerModel:
+class ImputerModel(WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
-    model: DensityModel
     imputation: AveragedImputation
     indicated: np.ndarray
     is_kept: np.ndarray  # mask of the columns that are not left out
     missing_values: Any
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of X."""
-        return self.model.n_features_in_
 
     def transform(self, X: Any) -> np.ndarray:
         """Impute the missing cells of X, as ``VAEImputer.transform``.
