@@ -141,7 +141,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.verbose = verbose
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
-        if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
+        if self.add_indicator and not self._is_one_table:
             expected = (
                 f"be False with n_imputations={self.n_imputations}, which make several tables"
             )
@@ -254,7 +254,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         ndarray or DataFrame of shape (n_samples, n_features_out)
             As of ``transform``.
         """
-        check_is_table(X, "fit_transform")  # before a long training
+        self._check_transformable(X, "fit_transform")  # before a long training
         return super().fit_transform(X, y, **fit_params)
 
     def transform(self, X: Table) -> Any:
@@ -273,11 +273,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             data frames.
         """
         check_is_fitted(self)
-        is_one_table = self.n_imputations is None or self.n_imputations == 1
-        if not is_one_table and get_output_config("transform", self)["dense"] != "default":
-            expected = "be 1 or None with set_output, which makes one table"
-            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
-        check_is_table(X, "transform")
+        self._check_transformable(X, "transform")
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = self._validate(X)
@@ -286,9 +282,20 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         imputed[:, missing & self.columns_.is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
         tables = [self._select_columns(table, rows) for table in tables]
-        if is_one_table:
+        if self._is_one_table:
             return self._to_container(tables[0])
         return tables if model.schema_ is not None else np.stack(tables)
+
+    @property
+    def _is_one_table(self) -> bool:
+        return self.n_imputations is None or self.n_imputations == 1
+
+    def _check_transformable(self, X: Table, method: str) -> None:
+        """Refuse a source of batches, and several tables where the user wants one data frame."""
+        if not self._is_one_table and get_output_config("transform", self)["dense"] != "default":
+            expected = "be 1 or None with set_output, which makes one table"
+            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
+        check_is_table(X, method)
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""

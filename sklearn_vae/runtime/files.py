@@ -18,9 +18,10 @@ from sklearn_vae.inference.fitted_vae import FittedModel, FittedVAE
 from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, open_model
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, check_count
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
@@ -205,7 +206,7 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
     reference, novelty = ScoredRows(rows, columns, model.predictor), bool(saved["novelty"])
-    scorer, offset = saved["scorer_"], saved["offset_"]
+    scorer, offset = saved["scorer_"], float(saved["offset_"])
     detector = OutlierModel(model, scorer, reference, scores, offset, novelty)
     detector.score_samples(model.write(rows[:1]))
     return detector
@@ -233,7 +234,8 @@ def _read_imputer(saved: SavedEstimator) -> ImputerModel:
 def _read_classifier(saved: SavedEstimator) -> ClassifierModel:
     model, classes, priors = saved.read_model(), saved["classes_"], saved["priors_"]
     check_array("priors_", priors, "f", (len(classes),))
-    classifier = ClassifierModel(model, classes, priors, saved["n_draws"])
+    n_draws = check_count("n_draws", saved["n_draws"], maximum=MAX_DRAWS)
+    classifier = ClassifierModel(model, classes, priors, n_draws)
     classifier.predict_log_proba(model.write(np.full((1, model.n_features_in_), np.nan)))
     return classifier
 
