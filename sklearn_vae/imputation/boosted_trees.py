@@ -145,9 +145,8 @@ class ColumnTrees:
         # missing values are below all thresholds, or above them
         rows = np.hstack([np.where(np.isnan(rows), side, rows) for side in (-np.inf, np.inf)])
         total = np.repeat(self.baselines[:, None], len(rows), axis=1)  # (n_sums, n)
-        with np.errstate(over="ignore"):  # numbers near the largest ones keep to their bounds
-            for target, root in zip(self.targets.tolist(), self.roots.tolist(), strict=True):
-                total[target] += self.values[self._leaves(rows, root, sources)]
+        for target, root in zip(self.targets.tolist(), self.roots.tolist(), strict=True):
+            total[target] += self.values[self._leaves(rows, root, sources)]
         if not len(self.classes):
             return np.clip(total[0], *self.bounds)
         index = total.argmax(axis=0)
