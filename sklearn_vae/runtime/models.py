@@ -105,11 +105,6 @@ class DensityModel:
             table[unknown] = cells_of(X, *(indices.tolist() for indices in unknown))
         return table
 
-    def read_with_y(self, X: Any, y: Any) -> np.ndarray:
-        """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
-        rows = self.read(X)
-        return rows if y is None else np.hstack([rows, self.codes_of(y, len(rows))])
-
     def codes_of(self, y: Any, n_rows: int) -> np.ndarray:
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
@@ -117,14 +112,16 @@ class DensityModel:
         columns = split_columns(y, n_rows)
         return self.conditions.transform(columns, column_names(y), np.dtype(np.float64))
 
-    def _model_of(self, rows: np.ndarray) -> FittedVAE | FittedMixture | ClassMarginal:
-        """Return the model of p(x|y), or of p(x) of rows that lack codes of y."""
-        n_columns = self.n_features_in_ + self.columns.n_condition_columns
-        if isinstance(self.predictor, FittedMixture) or rows.shape[1] == n_columns:
-            return self.predictor
-        if self.conditions is None or not len(self.conditions.class_prior):
+    def rows_and_model(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
+        """Convert rows, with codes of y if any behind; the model of p(x|y), or of p(x) without."""
+        rows = self.read(X)
+        if y is not None:
+            return np.hstack([rows, self.codes_of(y, len(rows))]), self.predictor
+        if isinstance(self.predictor, FittedMixture) or self.conditions is None:
+            return rows, self.predictor
+        if not len(self.conditions.class_prior):
             raise ValueError(Y_IS_MISSING)
-        return ClassMarginal(self.predictor, self.conditions.class_prior)
+        return rows, ClassMarginal(self.predictor, self.conditions.class_prior)
 
     def score_samples(self, X: Any, y: Any = None, n_draws: int = SCORE_DRAWS) -> np.ndarray:
         """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
@@ -145,8 +142,8 @@ class DensityModel:
             Log-densities.
         """
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-        rows = self.read_with_y(X, y)
-        return self._model_of(rows).log_density(rows, n_draws)
+        rows, model = self.rows_and_model(X, y)
+        return model.log_density(rows, n_draws)
 
     def impute(self, X: Any, y: Any = None) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
@@ -163,8 +160,8 @@ class DensityModel:
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        rows = self.read_with_y(X, y)
-        if isinstance(self._model_of(rows), ClassMarginal):
+        rows, model = self.rows_and_model(X, y)
+        if isinstance(model, ClassMarginal):
             raise ValueError(Y_IS_MISSING)
         return self.write_imputed(self.imputations(rows)[0], rows, X)
 
@@ -216,8 +213,7 @@ class TransformerModel(DensityModel):
         ndarray of shape (n_samples, n_components)
             Codes.
         """
-        rows = self.read_with_y(X, y)
-        model: Any = self._model_of(rows)  # a mixture is no model of codes
+        rows, model = self.rows_and_model(X, y)
         return model.codes(rows)
 
     def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
