@@ -305,8 +305,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
-            names, of_extremes = self._names_or_indices(), self._warns_of_extremes
-            warn_of_columns(X, names, self.schema_, of_extremes=of_extremes)
+            names = self._column_names() or range(self.n_features_in_)
+            warn_of_columns(X, names, self.schema_, of_extremes=self._warns_of_extremes)
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):
@@ -383,10 +383,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if hasattr(self, "feature_names_in_"):
             return list(self.feature_names_in_)
         return None if self.schema_ is None else [field.name for field in self.schema_.fields]
-
-    def _names_or_indices(self) -> Sequence[Name]:
-        """Names of the columns, by which users give values; indices if they have none."""
-        return self._column_names() or range(self.n_features_in_)
 
     def _restore_table(
         self,

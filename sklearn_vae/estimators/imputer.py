@@ -315,7 +315,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     def _warn_of_empty_columns(self) -> None:
         if self.columns_.is_empty.any() and not self.keep_empty_features:
-            empty = compress(self.estimator_._names_or_indices(), self.columns_.is_empty)
+            empty = compress(self.columns_.names, self.columns_.is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
                 f"{shorten([*empty])}. With keep_empty_features=True they are kept."

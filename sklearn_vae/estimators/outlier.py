@@ -336,7 +336,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]
         position = flagged[position]
         values = cells_of(X, position.tolist(), columns.tolist())
-        names = [model._names_or_indices()[j] for j in columns]
+        names = [model.columns_.names[j] for j in columns]
         return make_frame(
             {
                 "row": X.index[position] if nw.dependencies.is_pandas_dataframe(X) else position,
@@ -392,9 +392,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)
         if columns is not None:
-            names = self.estimator_._names_or_indices()
             caller = f"{type(self).__name__}.expected_values"
-            indices = column_indices(columns, names, "columns", caller)
+            indices = column_indices(columns, self.columns_.names, "columns", caller)
         check_is_table(X, "expected_values")
         rows = self._scored_rows(self._validate(X))
         expected = self._expected(rows.X, indices)
