@@ -1,6 +1,6 @@
-"""Conditions between parameters: each part states its own, and one function checks all."""
+"""Conditions between parameters: each part states its own, and estimators check them all."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -32,28 +32,3 @@ def needs_normal_prior(reason: str) -> Requirement:
 def needs_diagonal_gaussian(reason: str) -> Requirement:
     """Return the condition that q(z|x) is a diagonal Gaussian."""
     return Requirement("posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'", reason)
-
-
-def are_met(requirements: Iterable[Requirement], resolved: Mapping[str, Any]) -> bool:
-    """Whether the values of parameters meet requirements."""
-    return all(is_met(resolved[parameter]) for parameter, is_met, *_ in requirements)
-
-
-def check_requirements(
-    caller: str,
-    parts: Mapping[str, Iterable[Requirement]],
-    resolved: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> None:
-    """Check the requirements of all parts, by the parameter that each part is.
-
-    ``resolved`` are the values of the parameters, with names replaced by the objects that they
-    stand for, and ``params`` those that the user passed; they and ``caller`` are for the message.
-    """
-    for part, requirements in parts.items():
-        for parameter, is_met, allowed, reason in requirements:
-            if not is_met(resolved[parameter]):
-                raise ValueError(
-                    f"The {parameter!r} parameter of {caller} must be {allowed} with "
-                    f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
-                )

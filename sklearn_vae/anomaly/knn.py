@@ -1,9 +1,6 @@
 """Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
-import sys
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +10,8 @@ from sklearn_vae.numerics.row_subsets import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
+# Largest number of rows, in mean distances, that are the reference.
+MAX_REFERENCE = 2000
 # Largest number of rows per query, which cannot be interrupted.
 MAX_BATCH_ROWS = 1 << 10
 # Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
@@ -32,7 +31,6 @@ class NeighborScorer(Scorer):
 
     space: str  # coordinates in which distances are computed, one of ``SPACES``
     n_neighbors: int  # at least
-    _max_reference: ClassVar[int] = sys.maxsize  # of more rows, some are the reference
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
@@ -40,21 +38,11 @@ class NeighborScorer(Scorer):
         if self.space not in SPACES:
             raise ValueError(f"'space' must be one of {SPACES}. Got {self.space!r} instead.")
 
-    def score(self, rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row: (n,)."""
-        n_rows = len(rows.reference)
-        if n_rows < 2:
+    def coordinates(self, rows: ScoredRows) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates of rows and of their reference: (n, f), (m, f)."""
+        if len(rows.reference) < 2:
             raise ValueError("nearest neighbours need at least two reference rows")
-        indices = spread_out(n_rows, self._max_reference)
-        position = np.full(n_rows + 1, -1)  # among these; at the end that of new rows
-        position[indices] = np.arange(len(indices))
-        reference = getattr(rows.reference, self.space)[indices]
-        x, itself = getattr(rows, self.space), position[rows.reference_indices]
-        return self._distances(x, reference, itself)
-
-    @abstractmethod
-    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
-        """Distances of rows (n, f) to the reference (m, f), in which they have an index or -1."""
+        return getattr(rows, self.space), getattr(rows.reference, self.space)
 
 
 @serializable
@@ -66,16 +54,17 @@ class NeighborDistance(NeighborScorer):
     the rows are the reference, so that time is linear in the rows.
     """
 
-    _max_reference: ClassVar[int] = 2000
-
-    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
         from scipy.spatial.distance import cdist
 
-        n_reference, distances = len(reference), np.empty(len(x))
+        indices = spread_out(len(rows.reference), MAX_REFERENCE)
+        x, reference = self.coordinates(rows)
+        reference, n_reference, distances = reference[indices], len(indices), np.empty(len(x))
         k = min(max(self.n_neighbors, round(n_reference / 2)), n_reference - 1)
         for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
             of_batch = cdist(x[batch], reference)
-            of_batch[itself[batch, None] == np.arange(n_reference)] = np.inf
+            of_batch[rows.reference_indices[batch, None] == indices] = np.inf
             of_batch.partition(k - 1, axis=1)
             distances[batch] = of_batch[:, :k].mean(axis=1)
         return distances
@@ -96,10 +85,12 @@ class HyperplaneDistance(NeighborScorer):
        Neighbor Algorithms", NeurIPS 2001.
     """
 
-    def _distances(self, x: np.ndarray, reference: np.ndarray, itself: np.ndarray) -> np.ndarray:
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
+        (x, reference), itself = self.coordinates(rows), rows.reference_indices
         # two more: the row itself, and one that may be tied with the last neighbour
         distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(reference))
         batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)

@@ -33,16 +33,24 @@ from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name, copy_columns, has_caller, validate_columns
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_network, check_row_lengths, check_run
-from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_extremes
+from sklearn_vae.estimators.checks import (
+    CONSTRAINTS,
+    check_network,
+    check_row_lengths,
+    check_run,
+    resolve_widths,
+)
+from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.estimator_base import (
     EstimatorBase,
     FitRows,
     ValidatedRows,
+    caller_name,
+    copy_columns,
+    has_caller,
     restore_on_error,
+    validate_columns,
 )
-from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
@@ -251,8 +259,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if self.conditional:
             check_is_table(X, "conditional=True")
         rows, weight = self._check_table(X, sample_weight, network, reset=reset)
-        if reset and self._warns_of_extremes:
-            warn_of_extremes(sample_of(rows), self._names_or_indices())
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
@@ -297,7 +303,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
-            warn_of_columns(X, self._names_or_indices(), self.schema_)
+            names = self._column_names() or range(self.n_features_in_)
+            warn_of_columns(X, names, self.schema_, of_extremes=self._warns_of_extremes)
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):
@@ -374,10 +381,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if hasattr(self, "feature_names_in_"):
             return list(self.feature_names_in_)
         return None if self.schema_ is None else [field.name for field in self.schema_.fields]
-
-    def _names_or_indices(self) -> Sequence[Name]:
-        """Names of the columns, by which users give values; indices if they have none."""
-        return self._column_names() or range(self.n_features_in_)
 
     def _restore_table(
         self,

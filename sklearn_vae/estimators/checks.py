@@ -1,7 +1,7 @@
 """Checks of parameters and of the methods' arguments."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,8 +10,6 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions, validate_parameter_constraints
-from sklearn_vae.data.fit import check_requested_likelihoods
-from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network
@@ -50,6 +48,21 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
+
+
+def resolve_widths(
+    hidden_layer_sizes: int | Sequence[int] | np.ndarray, caller: str
+) -> tuple[int, ...]:
+    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers in a range."""
+    sizes: Any = hidden_layer_sizes
+    is_one = isinstance(sizes, Integral) or getattr(sizes, "ndim", 1) == 0
+    widths = [sizes] if is_one else list(sizes)
+    for width in widths:
+        is_integer = isinstance(width, Integral) and not isinstance(width, bool)
+        if not is_integer or not 1 <= width <= MAX_COUNT:
+            expected = f"hold integers between 1 and {MAX_COUNT}"
+            raise invalid_parameter(caller, "hidden_layer_sizes", expected, hidden_layer_sizes)
+    return tuple(int(width) for width in widths)
 
 
 def check_network(estimator: BaseEstimator) -> None:
@@ -111,21 +124,6 @@ def check_row_lengths(architecture: Architecture, X: np.ndarray, is_empty: np.nd
             f"Row {int(ends_early.argmax())} of X ends early, and all rows in fit had one length. "
             f"Fit rows of several lengths to have such rows scored."
         )
-
-
-def check_same_architecture(
-    estimator: BaseEstimator, parts: ModelParts, network: Network, fitted: Architecture
-) -> None:
-    """Refuse parameters that do not fit the shapes of the weights to train further."""
-    check_requested_likelihoods(estimator.columns_, estimator.likelihood)
-    values = {**vars(parts), "n_components": estimator.n_components, "network": network}
-    for name in ("n_components", "hidden_layer_sizes", "network", "prior", "posterior"):
-        now, before = values[name], getattr(fitted, name)
-        if now not in (before, "auto"):
-            raise ValueError(
-                f"The '{name}' parameter must be {before!r}, as in the fit that this one "
-                f"goes on from. Got {now!r} instead."
-            )
 
 
 def check_random_state(random_state: object, caller: str) -> None:

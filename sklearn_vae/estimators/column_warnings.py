@@ -83,7 +83,9 @@ EXTREME_FACTOR = 1e6
 ROWS_OF_QUARTILES = 256
 
 
-def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None) -> None:
+def warn_of_columns(
+    X: np.ndarray, names: Sequence[Name], schema: Schema | None, *, of_extremes: bool
+) -> None:
     """Warn of columns of rows of numbers (n, n_features) that are hardly what they seem."""
     columns: dict[str, list[str]] = {}
     extremes = np.stack([np.fmin.reduce(X), np.fmax.reduce(X)])
@@ -98,28 +100,24 @@ def warn_of_columns(X: np.ndarray, names: Sequence[Name], schema: Schema | None)
             messages += _of_digits(X[:, j])
         for message, detail in messages:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
+    for j, detail in _of_extremes(X, extremes) if of_extremes else ():
+        columns.setdefault(EXTREMES, []).append(f"{names[j]!r}{detail}")
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
 
 
-def warn_of_extremes(X: np.ndarray, names: Sequence[Name]) -> None:
-    """Warn of columns with a value so far out that it alone decides their scale."""
+def _of_extremes(X: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[int, str]]:
+    """Yield columns with a value so far out that it alone decides their scale."""
     values = np.sort(X[spread_out(len(X), ROWS_OF_QUARTILES)], axis=0)  # NaN last
     n_values = (~np.isnan(values)).sum(axis=0)
     low, median, high = (
         np.take_along_axis(values, (quantile * n_values).astype(int)[None], axis=0)[0]
         for quantile in (0.25, 0.5, 0.75)
     )
-    columns = []
     with np.errstate(all="ignore"):
-        for extreme in (np.fmin.reduce(X), np.fmax.reduce(X)):
-            factor = abs(extreme - median) / np.maximum(high - median, median - low)
-            columns += [
-                f"{names[j]!r} ({extreme[j]:.3g}, of a median of {median[j]:.3g})"
-                for j in np.flatnonzero((factor > EXTREME_FACTOR) & np.isfinite(factor)).tolist()
-            ]
-    if columns:
-        warn(f"Columns of X {EXTREMES.format(first_of(columns))}")
+        factors = abs(extremes - median) / np.maximum(high - median, median - low)
+    for side, j in np.argwhere((factors > EXTREME_FACTOR) & np.isfinite(factors)).tolist():
+        yield j, f" ({extremes[side, j]:.3g}, of a median of {median[j]:.3g})"
 
 
 def _of_codes(column: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[str, str]]:

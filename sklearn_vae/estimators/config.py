@@ -1,15 +1,24 @@
-"""Architecture and training configuration of a VAETransformer, by its parameters and table."""
+"""What the parameters of a VAETransformer stand for: architecture, training configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
+from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.parts import ModelParts
+from sklearn_vae.estimators.estimator_base import caller_name, resolve
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
-from sklearn_vae.objectives import Constant
+from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
+from sklearn_vae.posteriors import Posterior
+from sklearn_vae.priors import PRIORS, Prior
+from sklearn_vae.requirements import Requirement, needs_elbo
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
@@ -24,23 +33,74 @@ LARGE_BATCH = 256
 ROWS_FOR_FACTORS = 1 << 17
 
 
-def make_architecture(
-    vae: DensityEstimator, parts: ModelParts, network: Network, table: Dataset
-) -> Architecture:
-    """Make the architecture for a table; ``network`` is that of its number of columns."""
+@dataclass(frozen=True)
+class ModelParts:
+    """Objects that the parameters of a VAETransformer stand for."""
+
+    network: Network  # encoder and decoder
+    hidden_layer_sizes: tuple[int, ...]  # widths of the encoder's hidden layers
+    prior: Prior  # p(z)
+    posterior: Posterior  # q(z|x)
+    objective: Objective
+    beta: Schedule  # weight of the KL divergence as a function of the epoch
+
+    @classmethod
+    def of(cls, vae: DensityEstimator) -> Self:
+        """Resolve a VAETransformer's parameters, and check that they go together."""
+        params = vars(vae)  # a subclass may have fewer parameters, and sets the others itself
+        resolved = {name: resolve(name, value) for name, value in params.items()}
+        if resolved["prior"] == "auto":  # normal where other parameters require it
+            resolved["prior"] = PRIORS["mixture"]
+            resolved["prior"] = PRIORS["normal" if _unmet(resolved) else "mixture"]
+        for part, (parameter, _, allowed, reason) in _unmet(resolved):
+            raise ValueError(
+                f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "
+                f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
+            )
+        beta = params["beta"]
+        return cls(
+            network=resolved["network"],
+            hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller_name(vae)),
+            prior=resolved["prior"],
+            posterior=resolved["posterior"],
+            objective=resolved["objective"],
+            beta=Checked(beta) if callable(beta) else Constant(float(beta)),
+        )
+
+
+def _unmet(parts: Mapping[str, Any]) -> list[tuple[str, Requirement]]:
+    """Conditions of parts that other parameters do not meet, each with the name of its part."""
+    is_autoregressive = parts["network"].row_structure.is_autoregressive
+    requirements = {
+        "objective": parts["objective"].requirements,
+        "posterior": parts["posterior"].requirements,
+        # scales depend on the steps before
+        "network": (needs_elbo("whose decoder is autoregressive"),) if is_autoregressive else (),
+        "prior": parts["prior"].requirements,
+    }
+    return [
+        (part, condition)
+        for part, conditions in requirements.items()
+        for condition in conditions
+        if not condition.is_met(parts[condition.parameter])
+    ]
+
+
+def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Architecture:
+    """Make the architecture for a table, whose number of columns the network has."""
     columns = vae.columns_
     n_components = vae.n_components
     if n_components == "auto":
         n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table))
     n_rows, n_inputs = table.n_weighted_rows, len(columns.inputs)
-    has_shared_scale = network.row_structure.shared_scale
+    has_shared_scale = parts.network.row_structure.shared_scale
     return Architecture(
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
         blocks=columns.blocks,
         prior=parts.prior,
         n_factors=n_imputation_factors(n_rows, n_inputs) if columns.has_missing else 0,
-        network=network,
+        network=parts.network,
         posterior=parts.posterior,
         n_conditions=columns.n_conditions,
         column_indices=tuple(columns.order.tolist()) if has_shared_scale else (),
@@ -59,6 +119,19 @@ def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
     if vae.columns_.n_conditions:
         x = ConditionRegression.fit(x, weight, vae.columns_.n_columns).residuals(x)
     return n_factors(x[:, inputs].astype(np.float64), weight, max_factors) or max_factors
+
+
+def check_same_architecture(vae: DensityEstimator, parts: ModelParts, fitted: Architecture) -> None:
+    """Refuse parameters that do not fit the shapes of the weights to train further."""
+    check_requested_likelihoods(vae.columns_, vae.likelihood)
+    values = {**vars(parts), "n_components": vae.n_components}
+    for name in ("n_components", "hidden_layer_sizes", "network", "prior", "posterior"):
+        now, before = values[name], getattr(fitted, name)
+        if now not in (before, "auto"):
+            raise ValueError(
+                f"The '{name}' parameter must be {before!r}, as in the fit that this one "
+                f"goes on from. Got {now!r} instead."
+            )
 
 
 def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> TrainingConfig:

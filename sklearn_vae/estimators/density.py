@@ -15,10 +15,9 @@ from skorch.callbacks import Callback
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae._typing import Target, Weights
 from sklearn_vae.data.fields import Name
-from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.estimators.checks import CONSTRAINTS, resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
-from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture

@@ -197,7 +197,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         """Return a function (scrambling) of the log-density of columns given other columns."""
         caller = f"{type(self).__name__}.score_samples"
         check_allows_missing(self, "score_samples of some columns")
-        names = self._names_or_indices()
+        names = self.columns_.names
         fixed = column_indices([] if given is None else given, names, "given", caller)
         scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
         if columns is not None:
@@ -265,9 +265,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         row = np.full(self.n_features_in_, np.nan, self.dtype_)
         if given is not None and (type(given) is not dict or given):
             check_allows_missing(self, "sample with given values")
-            row = given_row(
-                given, self._names_or_indices(), self._fields, self.columns_, caller, self.dtype_
-            )
+            row = given_row(given, self._fields, self.columns_, caller, self.dtype_)
         model = self._marginal() if y is None else self._predictor()
         conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)

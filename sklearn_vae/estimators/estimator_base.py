@@ -1,33 +1,32 @@
-"""Base of all estimators: names and nested parameters, display, tags of their input."""
+"""Base of all estimators: nested parameters, display, tags; the name that messages give them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import wraps
 from inspect import signature
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
+from sklearn.utils.validation import validate_data
 
 from sklearn_vae._typing import Rows, Target, Weights
-from sklearn_vae.estimators.parts import resolve
+from sklearn_vae.networks import NETWORKS
+from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.posteriors import POSTERIORS
+from sklearn_vae.priors import PRIORS
 from sklearn_vae.system.device import default_modes, is_out_of_memory
 
-# Names of parameters in other libraries, and those that they have here.
-NAMES_HERE = {
-    **dict.fromkeys(
-        ("latent_dim", "latent_dims", "latent_size", "n_latent", "z_dim"), "n_components"
-    ),
-    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "n_iter"), "max_iter"),
-    **dict.fromkeys(("hidden_dims", "hidden_units", "hidden_layers"), "hidden_layer_sizes"),
-    **dict.fromkeys(("lr", "learning_rate_init"), "learning_rate"),
-    **dict.fromkeys(("seed", "random_seed"), "random_state"),
-    "patience": "n_iter_no_change",
-    "kl_weight": "beta",
+# Objects by parameter and by the name that a user may pass instead.
+NAMED: dict[str, Mapping[str, Any]] = {
+    "network": NETWORKS,
+    "prior": PRIORS,
+    "posterior": POSTERIORS,
+    "objective": OBJECTIVES,
 }
 # Fitted attributes that are no answer to a user's question.
 INTERNAL = (
@@ -48,6 +47,8 @@ class ValidatedRows:
 
 # Rows to fit.
 FitRows = Rows | ValidatedRows
+# The estimator that was called, which works by another one, ``estimator_``; None otherwise.
+_CALLER: ContextVar[Any] = ContextVar("caller", default=None)
 
 
 class EstimatorBase(SerializationMixin, BaseEstimator):
@@ -63,7 +64,6 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
             shared, names = cls._parameter_constraints, signature(cls.__init__).parameters
             cls._parameter_constraints = {name: shared[name] for name in names if name in shared}
 
@@ -196,6 +196,11 @@ def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterato
         raise
 
 
+def resolve(parameter: str, value: object) -> Any:
+    """Replace the name of an object by the object; other values stay as they are."""
+    return NAMED.get(parameter, {}).get(value, value) if isinstance(value, str) else value
+
+
 def _fields_of(name: str, value: object) -> dict[str, object]:
     """Nested parameters of a parameter's value, by name; empty for plain values."""
     resolved = resolve(name, value)
@@ -204,15 +209,38 @@ def _fields_of(name: str, value: object) -> dict[str, object]:
     return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
 
 
-def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor's error of an unknown parameter name the one that is meant."""
-    names = signature(init).parameters
+@contextmanager
+def called(estimator: BaseEstimator) -> Iterator[None]:
+    """Let messages of other estimators name this one, or its own caller, within a block."""
+    token = _CALLER.set(_CALLER.get() or estimator)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
 
-    @wraps(init)
-    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs.keys() - names.keys():
-            if (here := NAMES_HERE.get(name)) in names:
-                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
-        init(self, *args, **kwargs)
 
-    return named_init
+def has_caller() -> bool:
+    """Return True within a method of another estimator that was called."""
+    return _CALLER.get() is not None
+
+
+def caller_name(estimator: BaseEstimator) -> str:
+    """Return the name of the class of the estimator that was called: this one or another."""
+    return type(_CALLER.get() or estimator).__name__
+
+
+def validate_columns(estimator: BaseEstimator, X: Rows, *, reset: bool, **checks: Any) -> Any:
+    """Call scikit-learn's ``validate_data``, whose messages name the estimator that was called."""
+    caller = _CALLER.get()
+    named = caller if getattr(caller, "estimator_", None) is estimator else estimator
+    X = validate_data(named, X, reset=reset, **checks)
+    if reset:
+        copy_columns(named, estimator)
+    return X
+
+
+def copy_columns(source: BaseEstimator, target: BaseEstimator) -> None:
+    """Set the number of columns and their names, if any, to those of another estimator."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))

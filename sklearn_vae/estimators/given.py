@@ -41,7 +41,6 @@ def column_indices(
 
 def given_row(
     given: Mapping[Name, object],
-    names: Sequence[Name],
     fields: Sequence[Field],
     encoder: TableEncoder,
     caller: str,
@@ -49,8 +48,9 @@ def given_row(
 ) -> np.ndarray:
     """Make a row (n_features,) of values by name or position, in which all other columns are NaN.
 
-    ``names`` are those of all columns of X, or their positions. Categories become codes.
+    Categories become codes.
     """
+    names = encoder.names
     if not isinstance(given, Mapping):
         expected = f"be a dict of values by column, such as {{{names[0]!r}: value}}"
         raise invalid_parameter(caller, "given", expected, given)
@@ -70,14 +70,13 @@ def given_row(
             f"The 'given' parameter of {caller} contradicts itself: column {names[j]!r} has the "
             f"value {given[names[j]]!r}, which {encoder.describe_reason(j, fields)}."
         )
-    _warn_of_far_values(row, given, names, fields, encoder, caller)
+    _warn_of_far_values(row, given, fields, encoder, caller)
     return row.astype(dtype)
 
 
 def _warn_of_far_values(
     row: np.ndarray,
     given: Mapping[Name, object],
-    names: Sequence[Name],
     fields: Sequence[Field],
     encoder: TableEncoder,
     caller: str,
@@ -88,8 +87,9 @@ def _warn_of_far_values(
         is_far = np.maximum(low - row, row - high) > high - low
     far = []
     for j in np.flatnonzero(is_far).tolist():
+        name = encoder.names[j]
         texts = map(format_value, fields[j].decode(np.array([low[j], high[j]])).tolist())
-        far.append(f"{given[names[j]]!r} for column {names[j]!r} ({' to '.join(texts)} in fit)")
+        far.append(f"{given[name]!r} for column {name!r} ({' to '.join(texts)} in fit)")
     if far:
         warn(
             f"The 'given' parameter of {caller} has a value far outside of the range of the "

@@ -28,8 +28,8 @@ from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.estimator_base import resolve
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
@@ -141,7 +141,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.verbose = verbose
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
-        if self.add_indicator and self.n_imputations is not None and self.n_imputations > 1:
+        if self.add_indicator and not self._is_one_table:
             expected = (
                 f"be False with n_imputations={self.n_imputations}, which make several tables"
             )
@@ -237,6 +237,26 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             spread=self.spread_,
         )
 
+    def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
+        """Fit, and impute the missing cells of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in memory.
+        y : None
+            Ignored.
+        **fit_params : dict
+            For ``fit``, such as ``sample_weight``.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features_out)
+            As of ``transform``.
+        """
+        self._check_transformable(X, "fit_transform")  # before a long training
+        return super().fit_transform(X, y, **fit_params)
+
     def transform(self, X: Table) -> Any:
         """Impute the missing cells of X.
 
@@ -253,11 +273,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             data frames.
         """
         check_is_fitted(self)
-        is_one_table = self.n_imputations is None or self.n_imputations == 1
-        if not is_one_table and get_output_config("transform", self)["dense"] != "default":
-            expected = "be 1 or None with set_output, which makes one table"
-            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
-        check_is_table(X, "transform")
+        self._check_transformable(X, "transform")
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = self._validate(X)
@@ -266,9 +282,20 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         imputed[:, missing & self.columns_.is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
         tables = [self._select_columns(table, rows) for table in tables]
-        if is_one_table:
+        if self._is_one_table:
             return self._to_container(tables[0])
         return tables if model.schema_ is not None else np.stack(tables)
+
+    @property
+    def _is_one_table(self) -> bool:
+        return self.n_imputations is None or self.n_imputations == 1
+
+    def _check_transformable(self, X: Table, method: str) -> None:
+        """Refuse a source of batches, and several tables where the user wants one data frame."""
+        if not self._is_one_table and get_output_config("transform", self)["dense"] != "default":
+            expected = "be 1 or None with set_output, which makes one table"
+            raise invalid_parameter(self, "n_imputations", expected, self.n_imputations)
+        check_is_table(X, method)
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
@@ -288,7 +315,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     def _warn_of_empty_columns(self) -> None:
         if self.columns_.is_empty.any() and not self.keep_empty_features:
-            empty = compress(self.estimator_._names_or_indices(), self.columns_.is_empty)
+            empty = compress(self.columns_.names, self.columns_.is_empty)
             warn(
                 f"Columns of X hold no value, and imputed rows are without them: "
                 f"{shorten([*empty])}. With keep_empty_features=True they are kept."

@@ -8,9 +8,8 @@ from sklearn.base import clone
 
 from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import called
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.estimator_base import EstimatorBase, restore_on_error
+from sklearn_vae.estimators.estimator_base import EstimatorBase, called, restore_on_error
 from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.training.callbacks import raise_interruption
 

@@ -218,9 +218,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         likelihoods = [normal if field.categories is None else "auto" for field in fields]
         self.distance_encoder_ = model._fit_encoder(X, None, likelihoods or normal, is_plain=True)
         self.reference_samples_ = X
-        reference = self._reference_rows()
-        if reader is not None and self.method != "neighbors":
-            reference.folds = self._fit_folds(X, reader)
+        folds = [] if reader is None or self.method == "neighbors" else self._fit_folds(X, reader)
+        reference = ScoredRows(X, self.distance_encoder_, model._predictor(), folds=folds)
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
@@ -244,7 +243,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
-        del _REFERENCES[self]  # which holds the models of halves
 
     def _fit_folds(
         self, X: np.ndarray, reader: VAETransformer
@@ -338,7 +336,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]
         position = flagged[position]
         values = cells_of(X, position.tolist(), columns.tolist())
-        names = [model._names_or_indices()[j] for j in columns]
+        names = [model.columns_.names[j] for j in columns]
         return make_frame(
             {
                 "row": X.index[position] if nw.dependencies.is_pandas_dataframe(X) else position,
@@ -394,9 +392,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)
         if columns is not None:
-            names = self.estimator_._names_or_indices()
             caller = f"{type(self).__name__}.expected_values"
-            indices = column_indices(columns, names, "columns", caller)
+            indices = column_indices(columns, self.columns_.names, "columns", caller)
         check_is_table(X, "expected_values")
         rows = self._scored_rows(self._validate(X))
         expected = self._expected(rows.X, indices)

@@ -18,12 +18,15 @@ from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.estimators.caller import caller_name
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_same_architecture
-from sklearn_vae.estimators.config import make_architecture, make_config
+from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.estimators.config import (
+    ModelParts,
+    check_same_architecture,
+    make_architecture,
+    make_config,
+)
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows, restore_on_error
-from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -299,7 +302,7 @@ class VAETransformer(
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
-                beta=Constant(self._parts.beta(n_iter)),
+                beta=Constant(ModelParts.of(self).beta(n_iter)),
                 first_epoch=n_iter,
             )
             job = replace(job, config=config)
@@ -332,22 +335,22 @@ class VAETransformer(
         for validation. Several estimators may share a cache.
         """
         self._validate_params()
-        parts = self._parts
+        parts = ModelParts.of(self)
         if is_partial and self.ensemble:
             expected = "be False in partial_fit, which trains one model further"
             raise invalid_parameter(self, "ensemble", expected, value=True)
         is_resumed = is_partial and hasattr(self, "state_dict_")
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
-        network = parts.network.for_n_features(self.n_features_in_)
+        parts = replace(parts, network=parts.network.for_n_features(self.n_features_in_))
         splits: Splits = {}
         if is_resumed:
-            table = self._encode_further_rows(rows, weight, parts, network)
+            table = self._encode_further_rows(rows, weight, parts)
         else:
             self.seed_ = draw_seed(self.random_state)
             self.columns_, table, splits = self._encode_first_rows(
-                rows, weight, network, id(X), {} if cache is None else cache
+                rows, weight, parts.network, id(X), {} if cache is None else cache
             )
-            self.architecture_ = make_architecture(self, parts, network, table)
+            self.architecture_ = make_architecture(self, parts, table)
             self.dtype_ = rows.dtype
         n_valid = 0 if is_partial else self._n_validation_rows(table)
         if (n_valid, self.seed_) not in splits:
@@ -388,10 +391,9 @@ class VAETransformer(
         rows: np.ndarray | SourceRows,
         weight: np.ndarray | None,
         parts: ModelParts,
-        network: Network,
     ) -> Dataset:
         """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
-        check_same_architecture(self, parts, network, self.architecture_)
+        check_same_architecture(self, parts, self.architecture_)
         table = self._encode(rows, weight)
         if table.has_missing and not self.architecture_.n_factors:
             job = TrainingJob(self.architecture_, make_config(self, parts, table), table)
@@ -399,11 +401,6 @@ class VAETransformer(
             self.columns_ = replace(self.columns_, has_missing=True)
             self.optimizer_state_ = None
         return table
-
-    @property
-    def _parts(self) -> ModelParts:
-        # a subclass may have fewer parameters, and sets the others itself
-        return ModelParts.from_params(vars(self), caller_name(self))
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset

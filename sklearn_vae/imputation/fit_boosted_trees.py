@@ -5,9 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae._compat import boosted_trees
-from sklearn_vae.data.training_column import times_power_of_two
-from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees
-from sklearn_vae.imputation.target_encoding import TargetEncoding
+from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees, TargetEncoding
 from sklearn_vae.system.blas import one_thread
 
 # Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
@@ -21,9 +19,9 @@ OF_INCOMPLETE_ROWS: dict[str, float] = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-LARGEST = np.finfo(float).max
-# Numbers of 2 to this power or more are scaled by a power of two.
-MAX_EXPONENT = 990
+# Columns with larger numbers are left out: scikit-learn adds neighbouring values, and none of its
+# thresholds is above 1e300.
+LARGEST = 1e298
 
 
 def fit_boosted_trees(
@@ -36,19 +34,17 @@ def fit_boosted_trees(
     """Fit scikit-learn's gradient boosting of some columns on the others.
 
     The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
-    of X have been imputed, or are NaN. Columns of NaN alone are not used. Predicted numbers keep
-    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes, which
-    are predicted as such, and split as numbers. Rows with missing values get target encodings of
-    columns whose values repeat.
+    of X have been imputed, or are NaN. Columns of NaN alone, or of numbers beyond ``LARGEST``, are
+    not used. Predicted numbers keep to the range of the targets. Columns of the mask ``is_class``
+    (n_features,) hold classes, which are predicted as such, and split as numbers. Rows with missing
+    values get target encodings of columns whose values repeat.
     """
-    used = np.flatnonzero(~np.isnan(X).all(axis=0))
+    is_small = np.nan_to_num(np.abs(X)).max(axis=0).astype(np.float64) <= LARGEST
+    used = np.flatnonzero(~np.isnan(X).all(axis=0) & is_small)
     takes_missing = bool(np.isnan(X[:, used]).any())
     params = OF_INCOMPLETE_ROWS if takes_missing else OF_IMPUTED_ROWS
-    # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
-    exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
-    scaled = times_power_of_two(X.astype(np.float64), -exponents)
     parts: list[ColumnTrees] = []
-    for column in columns.tolist():
+    for column in columns[is_small[columns]].tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
         others = used[~np.isnan(X[rows][:, used]).all(axis=0) & (used != column)]
@@ -56,7 +52,7 @@ def fit_boosted_trees(
             continue
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
-        inputs = scaled[rows][:, others]
+        inputs = X[rows][:, others].astype(np.float64)
         encodings: tuple[TargetEncoding, ...] = ()
         if takes_missing:
             encodings, encoded = _encode(X[rows], column, others.tolist(), has_classes)
@@ -66,12 +62,7 @@ def fit_boosted_trees(
         if has_classes and (y == y[0]).all():
             continue
         part = _fit_column(column, inputs, y, weight, params, is_class=has_classes)
-        features = others[part.features]
-        units = np.append(exponents, 0).take(features, mode="clip")
-        # infinite where missing values alone go to one side
-        thresholds = np.clip(np.ldexp(part.thresholds, units), -LARGEST, LARGEST)
-        part = replace(part, features=features, thresholds=thresholds, encodings=encodings)
-        parts.append(part)
+        parts.append(replace(part, features=others[part.features], encodings=encodings))
     none = np.zeros(X.shape[1], dtype=bool)
     return BoostedTrees(takes_missing, none, none, tuple(parts))
 
@@ -139,7 +130,7 @@ def _fit_column(
         targets=np.repeat(np.arange(len(sums)), [len(of_sum) for _, of_sum in sums]),
         roots=roots,
         features=nodes["feature_idx"],
-        thresholds=nodes["num_threshold"],
+        thresholds=np.nan_to_num(nodes["num_threshold"]),  # infinite if missing values go alone
         missing_left=nodes["missing_go_to_left"] == 1,
         children=children,
         values=largest * scale * nodes["value"] * is_leaf,

@@ -111,7 +111,7 @@ class ExplanationDisplay(DisplayMixin):
         )
         attributions = np.asarray(detector.explain(rows))
         values = expected_values = None
-        names = detector.estimator_._names_or_indices()
+        names = detector.columns_.names
         if len(attributions) == 1:
             values = _first_row(rows, attributions.shape[1])
             largest = np.sort(_by_size(attributions[0])[: check_count("n_columns", n_columns)])

@@ -14,13 +14,14 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.inference.fitted_mixture import FittedMixture
-from sklearn_vae.inference.fitted_vae import FittedVAE
+from sklearn_vae.inference.fitted_vae import FittedModel, FittedVAE
 from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected
+from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, open_model
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, check_count
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
@@ -150,8 +151,10 @@ def _part_names(value: Any) -> Iterator[str]:
             yield from _part_names(item)
 
 
-def _read_table(saved: SavedEstimator) -> tuple[dict[str, Any], Any, dict[str, np.ndarray]]:
-    """Return a ``DensityModel``'s fields but for its predictor, its architecture and weights."""
+def _read_model(
+    saved: SavedEstimator, model: type[DensityModel], fitted: type[FittedModel], **options: Any
+) -> Any:
+    """Construct a model, and the predictor of its estimator's fitted attributes and options."""
     columns, schema, architecture = saved["columns_"], saved["schema_"], saved["architecture_"]
     if architecture.blocks not in (columns.blocks, columns.joint.blocks):
         raise ValueError("the model's columns are not those of the table")
@@ -170,36 +173,27 @@ def _read_table(saved: SavedEstimator) -> tuple[dict[str, Any], Any, dict[str, n
         check_array(name, value, "f", (None,) * np.ndim(value))
     if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
         raise ValueError("the model's latent dimensions are not those of the weights")
-    table = {"columns": columns, "schema": schema, "conditions": conditions}
-    return table, architecture, weights
+    predictor: Any = fitted(columns, architecture, weights, saved["seed_"], **options)
+    return model(predictor, schema, conditions)
 
 
 def _read_transformer(saved: SavedEstimator) -> TransformerModel:
-    table, architecture, weights = _read_table(saved)
-    predictor = FittedVAE(
-        table["columns"],
-        architecture,
-        weights,
-        saved["seed_"],
-        correction=saved["decoder_correction_"],
-        code_range=saved["code_range_"],
-    )
-    model = TransformerModel(**table, predictor=predictor)
+    correction, code_range = saved["decoder_correction_"], saved["code_range_"]
+    options = {"correction": correction, "code_range": code_range}
+    model = _read_model(saved, TransformerModel, FittedVAE, **options)
     y = np.zeros((1, model.columns.n_condition_columns))
-    row = predictor.decode(np.zeros((1, model.n_components)), y)
+    row = model.predictor.decode(np.zeros((1, model.n_components)), y)
     model.read(model.write(row))
-    predictor.log_density(np.hstack([row, y]), 1)
+    model.predictor.log_density(np.hstack([row, y]), 1)
     # not before: the means of some columns are none of their values
     model.handle_unknown = saved["handle_unknown"]
     return model
 
 
 def _read_density(saved: SavedEstimator) -> DensityModel:
-    table, architecture, weights = _read_table(saved)
     weight = saved["weights_"]
-    check_array("weights_", weight, "f", (len(weights["mixture_logit"]),))
-    mixture = FittedMixture(table["columns"], architecture, weights, saved["seed_"], weight=weight)
-    model = DensityModel(**table, predictor=mixture)
+    model = _read_model(saved, DensityModel, FittedMixture, weight=weight)
+    check_array("weights_", weight, "f", (model.predictor.n_members,))
     row = np.full((1, model.n_features_in_), np.nan)
     model.read(model.write(model.imputations(row)[0]))
     model.predictor.log_density(row, 1)
@@ -211,17 +205,10 @@ def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     rows, scores = saved["reference_samples_"], saved["calibration_scores_"]
     check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
     check_array("calibration_scores_", scores, "f", (None,))
-    reference = ScoredRows(rows, columns, model.predictor)
-    detector = OutlierModel(
-        columns=model.columns,
-        schema=model.schema,
-        scorer=saved["scorer_"],
-        reference=reference,
-        calibration_scores_=scores,
-        offset_=saved["offset_"],
-        novelty=bool(saved["novelty"]),
-    )
-    detector.score_samples(detector.write(rows[:1]))
+    reference, novelty = ScoredRows(rows, columns, model.predictor), bool(saved["novelty"])
+    scorer, offset = saved["scorer_"], float(saved["offset_"])
+    detector = OutlierModel(model, scorer, reference, scores, offset, novelty)
+    detector.score_samples(model.write(rows[:1]))
     return detector
 
 
@@ -247,7 +234,8 @@ def _read_imputer(saved: SavedEstimator) -> ImputerModel:
 def _read_classifier(saved: SavedEstimator) -> ClassifierModel:
     model, classes, priors = saved.read_model(), saved["classes_"], saved["priors_"]
     check_array("priors_", priors, "f", (len(classes),))
-    classifier = ClassifierModel(model, classes, priors, saved["n_draws"])
+    n_draws = check_count("n_draws", saved["n_draws"], maximum=MAX_DRAWS)
+    classifier = ClassifierModel(model, classes, priors, n_draws)
     classifier.predict_log_proba(model.write(np.full((1, model.n_features_in_), np.nan)))
     return classifier
 

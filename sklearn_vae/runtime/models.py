@@ -41,18 +41,30 @@ def check_shape(shape: tuple[int, ...], n_columns: int) -> None:
         )
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class TableModel:
-    """Base class: a model of the columns of a table.
+@dataclass(eq=False, repr=False)
+class DensityModel:
+    """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories or dates, rows are lists, object arrays or data frames of these.
+    frame with categories or dates, rows are lists, object arrays or data frames of these. So are
+    the rows of the other models.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X.
     """
 
-    columns: TableEncoder  # encoder and decoder of rows
+    predictor: FittedVAE | FittedMixture
     schema: Schema
+    conditions: ConditionEncoder | None
     # "error", "infrequent" or "missing": treatment of values without a probability
     handle_unknown: str = "infrequent"
+
+    @property
+    def columns(self) -> TableEncoder:
+        """Encoder and decoder of rows."""
+        return self.predictor.columns
 
     @property
     def n_features_in_(self) -> int:
@@ -92,39 +104,22 @@ class TableModel:
             table[unknown] = cells_of(X, *(indices.tolist() for indices in unknown))
         return table
 
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class DensityModel(TableModel):
-    """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of columns of X.
-    """
-
-    predictor: FittedVAE | FittedMixture
-    conditions: ConditionEncoder | None
-
-    def read_with_y(self, X: Any, y: Any) -> np.ndarray:
-        """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
-        rows = self.read(X)
-        return rows if y is None else np.hstack([rows, self.codes_of(y, len(rows))])
-
     def codes_of(self, y: Any, n_rows: int) -> np.ndarray:
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
             raise ValueError("y is given, and the model was fitted with conditional=False.")
         return self.conditions.transform(read_conditions(y, n_rows), np.dtype(np.float64))
 
-    def _model_of(self, rows: np.ndarray) -> FittedVAE | FittedMixture | ClassMarginal:
-        """Return the model of p(x|y), or of p(x) of rows that lack codes of y."""
-        n_columns = self.n_features_in_ + self.columns.n_condition_columns
-        if isinstance(self.predictor, FittedMixture) or rows.shape[1] == n_columns:
-            return self.predictor
-        if self.conditions is None or not len(self.conditions.class_prior):
+    def rows_and_model(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
+        """Convert rows, with codes of y if any behind; the model of p(x|y), or of p(x) without."""
+        rows = self.read(X)
+        if y is not None:
+            return np.hstack([rows, self.codes_of(y, len(rows))]), self.predictor
+        if isinstance(self.predictor, FittedMixture) or self.conditions is None:
+            return rows, self.predictor
+        if not len(self.conditions.class_prior):
             raise ValueError(Y_IS_MISSING)
-        return ClassMarginal(self.predictor, self.conditions.class_prior)
+        return rows, ClassMarginal(self.predictor, self.conditions.class_prior)
 
     def score_samples(self, X: Any, y: Any = None, n_draws: int = SCORE_DRAWS) -> np.ndarray:
         """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
@@ -145,8 +140,8 @@ class DensityModel(TableModel):
             Log-densities.
         """
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-        rows = self.read_with_y(X, y)
-        return self._model_of(rows).log_density(rows, n_draws)
+        rows, model = self.rows_and_model(X, y)
+        return model.log_density(rows, n_draws)
 
     def impute(self, X: Any, y: Any = None) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
@@ -163,8 +158,8 @@ class DensityModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        rows = self.read_with_y(X, y)
-        if isinstance(self._model_of(rows), ClassMarginal):
+        rows, model = self.rows_and_model(X, y)
+        if isinstance(model, ClassMarginal):
             raise ValueError(Y_IS_MISSING)
         return self.write_imputed(self.imputations(rows)[0], rows, X)
 
@@ -186,10 +181,6 @@ class DensityModel(TableModel):
 
 class TransformerModel(DensityModel):
     """A fitted :class:`~sklearn_vae.VAETransformer` that computes with numpy; see :func:`load`.
-
-    Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories, rows are lists or object arrays, with the categories themselves. So are
-    the rows of the other models.
 
     Attributes
     ----------
@@ -220,8 +211,7 @@ class TransformerModel(DensityModel):
         ndarray of shape (n_samples, n_components)
             Codes.
         """
-        rows = self.read_with_y(X, y)
-        model: Any = self._model_of(rows)  # a mixture is no model of codes
+        rows, model = self.rows_and_model(X, y)
         return model.codes(rows)
 
     def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -251,7 +241,19 @@ class TransformerModel(DensityModel):
 
 
 @dataclass(eq=False, repr=False)
-class ClassifierModel(ClassPredictions):
+class WrappedModel:
+    """Base class of what works by a model of rows."""
+
+    model: DensityModel
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X."""
+        return self.model.n_features_in_
+
+
+@dataclass(eq=False, repr=False)
+class ClassifierModel(ClassPredictions, WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -262,15 +264,9 @@ class ClassifierModel(ClassPredictions):
         Sorted classes.
     """
 
-    model: DensityModel
     classes_: np.ndarray
     priors: np.ndarray
     n_draws: int
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of X."""
-        return self.model.n_features_in_
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities, as the estimator.
@@ -289,8 +285,8 @@ class ClassifierModel(ClassPredictions):
         return log_softmax(joint.joint_log_density(self.model.read(X), self.n_draws))
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class OutlierModel(ScoreLabels, TableModel):
+@dataclass(eq=False, repr=False)
+class OutlierModel(ScoreLabels, WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEOutlierDetector` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -320,24 +316,19 @@ class OutlierModel(ScoreLabels, TableModel):
         ndarray of shape (n_samples,)
             Scores in nats: higher is more normal.
         """
-        rows = self.reference.match(self.read(X), self.schema.fields, may_be_new=self.novelty)
+        X, fields = self.model.read(X), self.model.schema.fields
+        rows = self.reference.match(X, fields, may_be_new=self.novelty)
         return -score_in_batches(self.scorer.score, rows)
 
 
 @dataclass(eq=False, repr=False)
-class ImputerModel:
+class ImputerModel(WrappedModel):
     """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
-    model: DensityModel
     imputation: AveragedImputation
     indicated: np.ndarray
     is_kept: np.ndarray  # mask of the columns that are not left out
     missing_values: Any
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of X."""
-        return self.model.n_features_in_
 
     def transform(self, X: Any) -> np.ndarray:
         """Impute the missing cells of X, as ``VAEImputer.transform``.

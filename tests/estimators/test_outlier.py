@@ -20,7 +20,7 @@ from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
-from sklearn_vae.estimators.caller import called
+from sklearn_vae.estimators.estimator_base import called
 
 pd = pytest.importorskip("pandas")
 

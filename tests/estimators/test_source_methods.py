@@ -164,6 +164,16 @@ def test_a_classifier_needs_a_table_in_memory():
         VAEClassifier().fit(lambda: pytest.fail("the source is read"), np.zeros(2400))
 
 
+def test_fit_transform_of_an_imputer_is_refused_before_the_fit(monkeypatch):
+    """If there is no table to return; the errors came after the whole training."""
+    monkeypatch.setattr(VAEImputer, "fit", lambda *_, **__: pytest.fail("it is fitted"))
+    with pytest.raises(ValueError, match=r"^fit_transform needs a table in memory"):
+        VAEImputer().fit_transform(batches())
+    imputer = VAEImputer(n_imputations=2).set_output(transform="pandas")
+    with pytest.raises(ValueError, match=r"'n_imputations' parameter .* with set_output"):
+        imputer.fit_transform(TRAIN)
+
+
 @pytest.mark.parametrize(
     ("model", "method"),
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer, runtime
+from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import VampPrior
 
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 3, "random_state": 0}
@@ -45,3 +46,15 @@ def test_class_probabilities_are_those_of_the_estimator(model, missing, tmp_path
     np.testing.assert_allclose(small.predict_log_proba(new), expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(small.predict_proba(new).sum(axis=1), 1)
     np.testing.assert_array_equal(small.predict(new), classifier.predict(new))
+
+
+@pytest.mark.parametrize("n_draws", [0, 1.5, 1 << 40])
+def test_a_forged_number_of_draws_is_refused(n_draws, tmp_path):
+    """As many codes would be drawn to check the file, in memory that no machine has."""
+    path = tmp_path / "classifier.vae"
+    VAEClassifier(VAETransformer(1, **SMALL)).fit(*classes(0.0)).save(path)
+    header, arrays = file_format.read(path)
+    header["parameters"]["n_draws"] = n_draws
+    file_format.write(path, header, arrays)
+    with pytest.raises(ValueError, match="n_draws must be an integer between 1 and"):
+        runtime.load(path)
