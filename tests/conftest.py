@@ -13,6 +13,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.array_api import log_mean_exp
+from sklearn_vae.training.jobs import TrainingConfig
 
 
 def pytest_collection_modifyitems(items):
@@ -45,6 +46,18 @@ def one_thread():
             patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def few_steps():
+    """Iterations of four steps at least, not 25, where it does not matter how well a model fits."""
+
+    def n_steps(self, n_rows):
+        return max(-(-n_rows // self.batch_size), min(self.min_steps_per_epoch, 4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingConfig, "n_steps", n_steps)
+        yield
 
 
 def iwae_bound(model, x, noise, scale=None):

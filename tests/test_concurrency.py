@@ -14,6 +14,8 @@ from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 ROOT = Path(__file__).parents[1]
 SMALL = {"hidden_layer_sizes": (16,), "random_state": 0}
 MODELS = {

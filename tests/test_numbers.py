@@ -12,6 +12,8 @@ hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
 arrays = pytest.importorskip("hypothesis.extra.numpy").arrays
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 SMALL = {"hidden_layer_sizes": (16,), "random_state": 0}
 MODELS = {
     "transformer": VAETransformer(**SMALL, max_iter=4),

@@ -16,6 +16,8 @@ from sklearn.base import clone
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def rows(n, d=4, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d)) @ np.triu(np.ones((d, d)))

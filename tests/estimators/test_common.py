@@ -10,6 +10,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
     "check_all_zero_sample_weights_error", "check_dataframe_column_names_consistency",

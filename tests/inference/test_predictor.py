@@ -14,6 +14,8 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inference import predictor
 from sklearn_vae.networks import CustomNetwork
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 QUICK = {"max_iter": 2, "random_state": 0}
 MODELS = {
     "transformer": VAETransformer(2, **QUICK),

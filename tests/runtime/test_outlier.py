@@ -8,6 +8,8 @@ from tests.runtime.conftest import saved
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
 
 

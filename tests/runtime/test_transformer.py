@@ -15,6 +15,8 @@ from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
 SMALL = {"hidden_layer_sizes": (8, 6), "max_iter": 3, "random_state": 0}
 MODELS = {
