@@ -8,6 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from sklearn_vae import load, runtime
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
@@ -48,6 +49,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def slow(*cases):
+    """Further cases of a parametrization, which are slow tests."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
 @pytest.fixture(scope="module")
 def few_steps():
     """Iterations of four steps at least, not 25, where it does not matter how well a model fits."""
@@ -58,6 +64,26 @@ def few_steps():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingConfig, "n_steps", n_steps)
         yield
+
+
+def assert_file_agrees(model, X, path):
+    """Save a model: it has the same scores and imputed values, without PyTorch up to rounding."""
+    model.save(path / "model.vae")
+    again, in_numpy = load(path / "model.vae"), runtime.load(path / "model.vae")
+    scores, imputed = model.score_samples(X), model.impute(X)
+    same, others = again.impute(X), in_numpy.impute(X)
+    if not isinstance(imputed, np.ndarray):
+        others = type(imputed)(others, columns=imputed.columns).astype(imputed.dtypes)
+        imputed, same, others = (
+            [*part.to_dict("list").values()] for part in (imputed, same, others)
+        )
+
+    np.testing.assert_array_equal(again.score_samples(X), scores)
+    np.testing.assert_allclose(in_numpy.score_samples(X), scores, rtol=1e-6, atol=1e-6)
+    for own, loaded, by_numpy in zip(imputed, same, others, strict=True):
+        np.testing.assert_array_equal(loaded, own)
+        compare = np.testing.assert_allclose if np.isreal(own[0]) else np.testing.assert_array_equal
+        compare(by_numpy, own)
 
 
 def iwae_bound(model, x, noise, scale=None):

@@ -83,7 +83,7 @@ def test_the_density_of_a_positive_column_at_and_below_zero_is_positive(model, p
     model.fit(np.append(positive, positive[:2])[:, None])
 
     def integral(low, high, sign):
-        u = np.linspace(low, high, 4001)
+        u = np.linspace(low, high, 2001)
         density = np.exp(model.score_samples(sign * np.exp(u)[:, None]) + u)
         return integrate.simpson(density, x=u)
 

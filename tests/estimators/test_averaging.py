@@ -134,7 +134,7 @@ def independent():
     X = rng.random((300, 20))
     X[:, 0] = np.ceil(3 * X[:, 0])
     incomplete = np.where(rng.random(X.shape) < 0.3, np.nan, X)
-    model = VAETransformer(20, max_iter=30, random_state=0)
+    model = VAETransformer(20, max_iter=15, random_state=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VAEImputer, "_model", lambda *_: model)
         return VAEImputer(n_imputations=39, random_state=0).fit(incomplete[:200]), X, incomplete
@@ -143,6 +143,7 @@ def independent():
 def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
     """As the model's own draws are; in other columns they are real numbers."""
     imputer, _, incomplete = independent
+    incomplete = incomplete[:150]
     draws = imputer.transform(incomplete)
     by_model = imputer.estimator_.impute(incomplete, 3, random_state=0)
 

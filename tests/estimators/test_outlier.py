@@ -24,7 +24,7 @@ from sklearn_vae.estimators.caller import called
 
 pd = pytest.importorskip("pandas")
 
-QUICK = {"max_iter": 2, "random_state": 0}
+QUICK = {"max_iter": 1, "random_state": 0}
 ALL_METHODS = ["auto", "neighbors", *METHODS]
 
 
@@ -67,7 +67,7 @@ def test_rows_that_break_a_relation_between_columns_are_outliers(factors, novelt
     broken = rng.permuted(factors(80), axis=0)
     normal = factors(500)
     train = normal if novelty else np.vstack([normal, broken[:40]])
-    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(train)
+    detector = VAEOutlierDetector(novelty=novelty, max_iter=30, random_state=0).fit(train)
     test, truth = np.vstack([factors(300), broken[40:]]), np.repeat([0, 1], [300, 40])
     forest = IsolationForest(random_state=0).fit(train)
 
@@ -407,7 +407,7 @@ def test_conditional_log_densities_are_those_of_the_exact_normal():
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
     X = rng.multivariate_normal(np.zeros(3), covariance, size=3000)
     detector = VAEOutlierDetector(
-        n_components=1, hidden_layer_sizes=8, max_iter=100, random_state=0
+        n_components=1, hidden_layer_sizes=8, max_iter=30, random_state=0
     ).fit(X)
     new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
     precision = np.linalg.inv(covariance)

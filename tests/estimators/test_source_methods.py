@@ -89,7 +89,7 @@ def test_memory_does_not_grow_with_the_rows_of_a_source(cls, on_disk, monkeypatc
     monkeypatch.setattr(density, "ROWS_OF_MIXTURE", 2048)  # rows of the initial mixture
     peak_of_fit(cls, 3000)  # all is imported
 
-    assert peak_of_fit(cls, 100_000) < 1.1 * peak_of_fit(cls, 20_000)
+    assert peak_of_fit(cls, 60_000) < 1.1 * peak_of_fit(cls, 12_000)
 
 
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])

@@ -334,7 +334,7 @@ def test_draws_lie_in_two_modes_as_often_as_the_model_says(holes):
     rows = two_clusters(16, 2)
     rows[:, 1] = np.nan
     rows[:4, 0] = np.nan
-    imputer = VAEImputer(VAETransformer(2, **how), n_imputations=4000, random_state=0).fit(X)
+    imputer = VAEImputer(VAETransformer(2, **how), n_imputations=2000, random_state=0).fit(X)
     drawn = imputer.transform(rows)[:, :, 1]
     below, between = shares_by_a_grid(imputer.estimator_, rows)
 
