@@ -9,7 +9,7 @@ from sklearn_vae import (
 )
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fit import fit_encoder
-from tests.conftest import assert_file_agrees
+from tests.conftest import assert_file_agrees, slow
 
 A, B, C = 2, 0, 1
 
@@ -60,7 +60,7 @@ def test_samples_are_equal_as_often_as_rows(make, share, decimals):
     assert ((samples >= low) & (samples <= high))[:, A].all()
 
 
-@pytest.mark.parametrize("make", [density, transformer])
+@pytest.mark.parametrize("make", [density, *slow(transformer)])
 def test_a_chain_of_three_columns_with_holes(make):
     """Each equals the one before it in some rows, and so also the first."""
     rng = np.random.default_rng(0)
@@ -198,7 +198,7 @@ def test_the_column_of_larger_steps_comes_first(finer):
     np.testing.assert_allclose(samples[:, coarse] % 0.5, 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [density, transformer])
+@pytest.mark.parametrize("make", [density, *slow(transformer)])
 def test_a_common_value_says_nothing_about_a_missing_partner(make):
     """Where the column is 0, the other one is not, and is imputed as in such rows."""
     X = made(5, 1500, 0.5)

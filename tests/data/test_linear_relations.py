@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.fit import fit_encoder
-from tests.conftest import assert_file_agrees
+from tests.conftest import assert_file_agrees, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -201,7 +201,7 @@ def test_the_simplest_coefficients_that_hold():
     assert sorted(found.coefficients) == [1, 12]
 
 
-@pytest.mark.parametrize("n_rows", [12, 16, 24, 40])
+@pytest.mark.parametrize("n_rows", [12, 16, *slow(24, 40)])
 def test_near_misses_in_few_rows(n_rows):
     """No coefficients are found that hold in these rows only, as most others break them."""
     rng = np.random.default_rng(n_rows)

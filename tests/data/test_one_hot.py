@@ -12,7 +12,7 @@ from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransform
 from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Bernoulli, OneHot
-from tests.conftest import assert_file_agrees
+from tests.conftest import assert_file_agrees, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -257,7 +257,7 @@ def test_no_rows_have_groups(fitted, table):
     assert columns.complete(X, X).shape == X.shape
 
 
-@pytest.mark.parametrize("beside", ["class", "equal cells"])
+@pytest.mark.parametrize("beside", ["class", *slow("equal cells")])
 @densities
 def test_groups_beside_other_relations_are_whole(estimator, beside):
     """A class beside its columns, some of which follow from it; numbers that are often equal."""

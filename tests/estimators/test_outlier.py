@@ -142,6 +142,7 @@ def test_an_unseen_value_of_a_constant_column_lowers_the_score(wine):
     assert (unseen > seen).all()
 
 
+@pytest.mark.slow
 def test_conformal_p_values_are_valid():
     """At level alpha, the mean false positive rate over fits is alpha.
 
@@ -376,7 +377,7 @@ def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty)
 def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     """Means of each value given the row's others, by the precision matrix."""
     train, rows = factors(1000), factors(60)
-    detector = VAEOutlierDetector(novelty=novelty, max_iter=20, random_state=0).fit(train)
+    detector = VAEOutlierDetector(novelty=novelty, max_iter=5, random_state=0).fit(train)
     precision = np.linalg.inv(np.cov(train.T))
     centred = rows - train.mean(axis=0)
     expected = rows - centred @ precision / precision.diagonal()
@@ -497,7 +498,7 @@ def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
     """A table in the library of X, for a reader who knows the columns and nothing else."""
     module, wrong = pytest.importorskip(library), wine.copy()
     wrong.loc[7, "alcohol"] = 3.5
-    detector = VAEOutlierDetector(contamination=0.02, random_state=0, max_iter=10).fit(wrong)
+    detector = VAEOutlierDetector(contamination=0.02, random_state=0, max_iter=3).fit(wrong)
     make = {"polars": "from_pandas", "pyarrow": "Table"}.get(library)
     X = wrong
     if library != "pandas":

@@ -208,11 +208,10 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
 @pytest.mark.parametrize(
     ("method", "novelty"),
     [
-        ("auto", False),
         ("neighbors", True),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [("auto", True), ("log_likelihood", True), ("log_likelihood", False)]
+            for case in [("auto", False), ("auto", True), ("log_likelihood", False)]
         ),
     ],
 )
