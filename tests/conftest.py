@@ -67,23 +67,14 @@ def few_steps():
 
 
 def assert_file_agrees(model, X, path):
-    """Save a model: it has the same scores and imputed values, without PyTorch up to rounding."""
+    """Save a model, and return it for numpy: it has the same scores, and imputed values."""
     model.save(path / "model.vae")
+    scores = model.score_samples(X)
     again, in_numpy = load(path / "model.vae"), runtime.load(path / "model.vae")
-    scores, imputed = model.score_samples(X), model.impute(X)
-    same, others = again.impute(X), in_numpy.impute(X)
-    if not isinstance(imputed, np.ndarray):
-        others = type(imputed)(others, columns=imputed.columns).astype(imputed.dtypes)
-        imputed, same, others = (
-            [*part.to_dict("list").values()] for part in (imputed, same, others)
-        )
-
     np.testing.assert_array_equal(again.score_samples(X), scores)
+    np.testing.assert_array_equal(again.impute(X), model.impute(X))
     np.testing.assert_allclose(in_numpy.score_samples(X), scores, rtol=1e-6, atol=1e-6)
-    for own, loaded, by_numpy in zip(imputed, same, others, strict=True):
-        np.testing.assert_array_equal(loaded, own)
-        compare = np.testing.assert_allclose if np.isreal(own[0]) else np.testing.assert_array_equal
-        compare(by_numpy, own)
+    return in_numpy
 
 
 def iwae_bound(model, x, noise, scale=None):

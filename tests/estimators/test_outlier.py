@@ -142,34 +142,6 @@ def test_an_unseen_value_of_a_constant_column_lowers_the_score(wine):
     assert (unseen > seen).all()
 
 
-@pytest.mark.slow
-def test_conformal_p_values_are_valid():
-    """At level alpha, the mean false positive rate over fits is alpha.
-
-    The rate of one fit with 199 calibration rows has a beta distribution.
-    """
-    rng = np.random.default_rng(0)
-    flagged = {0.05: [], 0.1: [], 0.3: []}
-    for seed in range(4):
-        X = rng.standard_t(4, size=(498, 3))
-        detector = VAEOutlierDetector(
-            calibration="conformal",
-            max_iter=1,
-            random_state=seed,
-            calibration_fraction=0.4,
-        ).fit(X)
-        p = detector.p_values(rng.standard_t(4, size=(2000, 3)))
-        for alpha, rates in flagged.items():
-            rates.append((p <= alpha).mean())
-        assert len(detector.calibration_scores_) == 199
-
-    for alpha, rates in flagged.items():
-        # the rate of one fit is Beta(200 alpha, 200 (1 - alpha))
-        error = np.sqrt(alpha * (1 - alpha) / 200 / len(rates))
-        assert np.mean(rates) < alpha + 3 * error
-        assert np.mean(rates) > alpha - 3 * error
-
-
 def test_the_most_extreme_row_is_held_out_as_often_as_any_other():
     """Over tables, whatever the seed: it makes p-values large, and without it they are small."""
     rng, detector = np.random.default_rng(0), VAEOutlierDetector(calibration="conformal")
