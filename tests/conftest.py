@@ -50,8 +50,9 @@ def one_thread():
 
 
 def slow(*cases):
-    """Further cases of a parametrization, which are slow tests."""
-    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    """Further cases of a parametrization, which are slow tests; a tuple has several parameters."""
+    cases = (case if isinstance(case, tuple) else (case,) for case in cases)
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.estimators.caller import called
+from tests.conftest import slow
 
 pd = pytest.importorskip("pandas")
 
@@ -326,8 +327,7 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
     [
         ("auto", None, False),
         ("neighbors", "conformal", True),
-        pytest.param("auto", "conformal", True, marks=pytest.mark.slow),
-        pytest.param("log_likelihood", None, False, marks=pytest.mark.slow),
+        *slow(("auto", "conformal", True), ("log_likelihood", None, False)),
     ],
 )
 def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty):
@@ -345,7 +345,7 @@ def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty)
     np.testing.assert_allclose(weighted.explain(X), repeated.explain(X))
 
 
-@pytest.mark.parametrize("novelty", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("novelty", [False, *slow(True)])
 def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     """Means of each value given the row's others, by the precision matrix."""
     train, rows = factors(1000), factors(60)

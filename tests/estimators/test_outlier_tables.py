@@ -1,6 +1,7 @@
 """VAEOutlierDetector on tables of numbers, classes and missing cells."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def detector_of_people(has_classes):
     return VAEOutlierDetector(**QUICK).fit(table)
 
 
-@pytest.mark.parametrize("has_classes", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("has_classes", [True, *slow(False)])
 @pytest.mark.parametrize(
     "column", ["log_normal", "age", *slow("normal", "count", "in_steps", "rounded"), "mostly_zero"]
 )
@@ -127,7 +128,7 @@ def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_cla
         assert detector.explain(new).iloc[0].idxmax() == column
 
 
-@pytest.mark.parametrize("novelty", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("novelty", [*slow(True), False])
 def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty):
     """A filtered frame keeps the categories of the rows that it no longer has."""
     rng = np.random.default_rng(0)
@@ -207,13 +208,7 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
 
 @pytest.mark.parametrize(
     ("method", "novelty"),
-    [
-        ("neighbors", True),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [("auto", False), ("auto", True), ("log_likelihood", False)]
-        ),
-    ],
+    [("neighbors", True), *slow(*product(["auto", "log_likelihood"], [False, True]))],
 )
 def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty):
     """A fifth of the new rows has one, and of the training rows one that no other row has."""
