@@ -428,6 +428,7 @@ def test_estimators_that_use_the_model(table):
     assert is_total(imputer.fit_transform(holed)).all()
 
 
+@pytest.mark.slow
 def test_files_of_imputers(tmp_path):
     """Trees predict the columns that have a likelihood."""
     rng = np.random.default_rng(0)
@@ -449,7 +450,7 @@ def test_files(fitted, table, tmp_path):
     assert_file_agrees(fitted, table, tmp_path)
 
 
-@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
 def test_sums_of_items_of_two_values(estimator):
     """As scores of questionnaires; also if the sum is known and some items are not."""
     rng = np.random.default_rng(0)

@@ -281,6 +281,7 @@ def test_groups_beside_other_relations_are_whole(estimator, beside):
     np.testing.assert_allclose(model.impute(holed)[:, :4].sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_an_expected_class_is_the_same_with_few_columns_and_all(table):
     model = VAEOutlierDetector(max_iter=2, random_state=0).fit(table)
     expected = model.expected_values(table[:20])

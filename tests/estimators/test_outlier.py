@@ -189,8 +189,8 @@ def test_a_row_has_the_same_p_value_and_label_alone_and_in_a_batch(method, novel
         np.testing.assert_array_equal(alone, function(np.repeat(rows, 30, axis=0))[::30])
 
 
-@pytest.mark.parametrize("kind", ["counts", "rounded", "classes"])
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("kind", ["counts", *slow("rounded"), "classes"])
+@pytest.mark.parametrize("novelty", [False, *slow(True)])
 def test_scores_of_discrete_tables_do_not_depend_on_the_order(kind, novelty):
     """Of rows and of columns, though many neighbours are tied and many rows are repeated.
 

@@ -180,7 +180,7 @@ def by_a_grid_of_codes(vae, X, reach=9.0, n_points=361):
     return total.numpy() + 2 * np.log(step) + fitted.columns.log_abs_det_jacobian(X)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("beta", [0.0, *slow(0.05), 1.0])
 def test_the_score_is_log_p_of_x_for_every_beta(beta):
     """Where the encoder is narrower than the posterior, other proposals make up for it."""
     X = bent_cloud(500).round(1)  # scales that a grid can see

@@ -83,7 +83,9 @@ def assert_is_log_p(vae, X, n_draws=1 << 14):
     assert np.abs(error).max() < 1
 
 
-@pytest.mark.parametrize("how", [{"beta": 0.05}, {"posterior": "full", "beta": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"beta": 0.05}, *slow({"posterior": "full", "beta": 0.1})], ids=str
+)
 def test_the_score_is_log_p(how):
     """Of two models whose encoders are far too narrow."""
     train, test = split("wine", 12)

@@ -104,6 +104,7 @@ def test_cv_results_equal_those_of_grid_search_cv(found):
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
 
 
+@pytest.mark.slow
 def test_members_round_as_fits_that_are_alone():
     """Training amplifies a last bit: after hundreds of iterations scores would differ by nats."""
     a, b = torch.rand(4, 64, 65), torch.rand(4, 65, 128)
