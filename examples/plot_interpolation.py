@@ -8,7 +8,8 @@ to a new image between them.
 
 # %%
 # The model has ten latent dimensions. ``interpolate`` decodes codes on the straight line between
-# the codes of two images.
+# the codes of two images. Grey levels are whole numbers; each is spread over its unit, so that
+# images between two others, whose levels are no whole numbers, have a density too.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import ReconstructionDisplay
 
 X, y = load_digits(return_X_y=True)
+X = X + np.random.default_rng(0).uniform(size=X.shape)
 vae = VAETransformer(n_components=10, random_state=0).fit(X)
 
 n_steps = 9

@@ -8,11 +8,13 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from sklearn_vae import load, runtime
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.array_api import log_mean_exp
+from sklearn_vae.training.jobs import TrainingConfig
 
 
 def pytest_collection_modifyitems(items):
@@ -45,6 +47,35 @@ def one_thread():
             patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
+
+
+def slow(*cases):
+    """Further cases of a parametrization, which are slow tests; a tuple has several parameters."""
+    cases = (case if isinstance(case, tuple) else (case,) for case in cases)
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
+@pytest.fixture(scope="module")
+def few_steps():
+    """Iterations of four steps at least, not 25, where it does not matter how well a model fits."""
+
+    def n_steps(self, n_rows):
+        return max(-(-n_rows // self.batch_size), min(self.min_steps_per_epoch, 4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingConfig, "n_steps", n_steps)
+        yield
+
+
+def assert_file_agrees(model, X, path):
+    """Save a model, and return it for numpy: it has the same scores, and imputed values."""
+    model.save(path / "model.vae")
+    scores = model.score_samples(X)
+    again, in_numpy = load(path / "model.vae"), runtime.load(path / "model.vae")
+    np.testing.assert_array_equal(again.score_samples(X), scores)
+    np.testing.assert_array_equal(again.impute(X), model.impute(X))
+    np.testing.assert_allclose(in_numpy.score_samples(X), scores, rtol=1e-6, atol=1e-6)
+    return in_numpy
 
 
 def iwae_bound(model, x, noise, scale=None):

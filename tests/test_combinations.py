@@ -10,6 +10,8 @@ from sklearn_vae.posteriors import GaussianCategorical
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 TOGETHER = [
     {"posterior": "categorical", "hidden_layer_sizes": ()},
     {"posterior": GaussianCategorical(n_classes=2)},

@@ -7,10 +7,13 @@ import pytest
 from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from tests.conftest import slow
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
 arrays = pytest.importorskip("hypothesis.extra.numpy").arrays
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 SMALL = {"hidden_layer_sizes": (16,), "random_state": 0}
 MODELS = {
@@ -49,12 +52,7 @@ def test_an_offset_hides_no_outlier(name, offset):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     ("sign", "column"),
-    [
-        (1, [0]),
-        (-1, slice(None)),
-        pytest.param(-1, [0], marks=pytest.mark.slow),
-        pytest.param(1, slice(None), marks=pytest.mark.slow),
-    ],
+    [(1, [0]), (-1, slice(None)), *slow((-1, [0]), (1, slice(None)))],
     ids=str,
 )
 def test_far_rows_have_finite_scores_in_order(name, sign, column):

@@ -15,6 +15,9 @@ from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
+from tests.conftest import slow
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def rows(n, d=4, seed=0):
@@ -71,12 +74,7 @@ def results(estimator, X):
 
 @pytest.mark.parametrize(
     "mode",
-    [
-        "inference",
-        pytest.param("autocast", marks=pytest.mark.slow),
-        "default device",
-        "default dtype",
-    ],
+    ["inference", "default device", *slow("autocast", "default dtype")],
 )
 @pytest.mark.parametrize(
     "estimator",
@@ -104,7 +102,9 @@ def test_modes_of_torch_change_nothing(estimator, mode):
             np.testing.assert_array_equal(array, expected_array)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", ["autocast", "default device", *slow("inference", "default dtype")]
+)
 def test_modes_of_torch_change_no_search(mode):
     """Fits that failed together were done again one by one, for all iterations."""
     vae = VAETransformer(2, objective="tc", max_iter=4, early_stopping=False, random_state=0)

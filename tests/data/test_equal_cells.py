@@ -6,11 +6,10 @@ import pytest
 from sklearn_vae import (
     VAEDensity,
     VAETransformer,
-    load,
-    runtime,
 )
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fit import fit_encoder
+from tests.conftest import assert_file_agrees, slow
 
 A, B, C = 2, 0, 1
 
@@ -47,7 +46,7 @@ def fitted(request):
 
 
 @pytest.mark.parametrize("decimals", [None, 2])
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("share", [0.05, 0.5])
 @pytest.mark.parametrize("make", [density, transformer])
 def test_samples_are_equal_as_often_as_rows(make, share, decimals):
     X = made(1, 1000, share * 1.2, decimals)
@@ -61,7 +60,7 @@ def test_samples_are_equal_as_often_as_rows(make, share, decimals):
     assert ((samples >= low) & (samples <= high))[:, A].all()
 
 
-@pytest.mark.parametrize("make", [density, transformer])
+@pytest.mark.parametrize("make", [density, *slow(transformer)])
 def test_a_chain_of_three_columns_with_holes(make):
     """Each equals the one before it in some rows, and so also the first."""
     rng = np.random.default_rng(0)
@@ -86,7 +85,7 @@ def test_a_chain_of_three_columns_with_holes(make):
 def test_densities_integrate_to_one(fitted):
     """The density of other numbers, and the probability of the equal one."""
     model, X = fitted
-    for row in X[:2]:
+    for row in X[:1]:
         grid = np.exp(np.linspace(-6, 6, 1001)) * row[B]
         rows = np.tile(row, (len(grid), 1))
         rows[:, A] = grid
@@ -130,20 +129,14 @@ def test_missing_cells_equal_known_ones(fitted):
         assert np.corrcoef(mean[:, j], expected)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_saved_models_and_the_runtime_agree(fitted, tmp_path, dtype):
+def test_files(fitted, tmp_path):
     model, X = fitted
-    model.save(tmp_path / "model.vae")
-    again, in_numpy = load(tmp_path / "model.vae"), runtime.load(tmp_path / "model.vae")
-    rows = X[:100].astype(dtype)
+    rows = X[:100].copy()
     rows[::3, A], rows[1::3, B] = np.nan, np.nan
-    scores = model.score_samples(rows)
-
-    np.testing.assert_array_equal(again.score_samples(rows), scores)
-    atol = 1e-6 if dtype is np.float64 else 1e-2
-    np.testing.assert_allclose(in_numpy.score_samples(rows.astype(float)), scores, atol=atol)
-    imputed = model.impute(rows.astype(float))
-    np.testing.assert_allclose(in_numpy.impute(rows.astype(float)), imputed, rtol=1e-5)
+    in_numpy = assert_file_agrees(model, rows, tmp_path)
+    np.testing.assert_allclose(in_numpy.impute(rows), model.impute(rows), rtol=1e-5)
+    in_single = model.score_samples(rows.astype(np.float32))
+    np.testing.assert_allclose(in_single, model.score_samples(rows), atol=1e-2)
 
 
 def test_weights_count_as_copies():
@@ -206,7 +199,7 @@ def test_the_column_of_larger_steps_comes_first(finer):
     np.testing.assert_allclose(samples[:, coarse] % 0.5, 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [density, transformer])
+@pytest.mark.parametrize("make", [density, *slow(transformer)])
 def test_a_common_value_says_nothing_about_a_missing_partner(make):
     """Where the column is 0, the other one is not, and is imputed as in such rows."""
     X = made(5, 1500, 0.5)

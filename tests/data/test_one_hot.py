@@ -8,15 +8,16 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.preprocessing import OneHotEncoder
 
-from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Bernoulli, OneHot
+from tests.conftest import assert_file_agrees, slow
 
 pd = pytest.importorskip("pandas")
 
 N_ROWS = 300
-QUICK = {"max_iter": 20, "random_state": 0}
+QUICK = {"max_iter": 10, "random_state": 0}
 DENSITIES = [VAETransformer(2, **QUICK), VAEDensity(2, mixtures=[(2, "diag")], **QUICK)]
 densities = pytest.mark.parametrize("estimator", DENSITIES, ids=lambda o: type(o).__name__)
 
@@ -213,14 +214,9 @@ def test_contradictions_are_outliers(table):
     assert scores[:20].max() < np.sort(scores[20:])[4]
 
 
-def test_a_file_holds_them(fitted, table, tmp_path):
-    """Also for the runtime."""
-    fitted.save(tmp_path / "model.vae")
-    rows = table.astype(float).mask(np.random.default_rng(3).random(table.shape) < 0.2)
-    scores = fitted.score_samples(rows)
-    np.testing.assert_allclose(load(tmp_path / "model.vae").score_samples(rows), scores)
-    light = runtime.load(tmp_path / "model.vae")
-    np.testing.assert_allclose(light.score_samples(rows), scores, atol=1e-5)
+def test_files(fitted, table, tmp_path):
+    holes = np.random.default_rng(3).random(table.shape) < 0.2
+    assert_file_agrees(fitted, table.astype(float).mask(holes), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +257,7 @@ def test_no_rows_have_groups(fitted, table):
     assert columns.complete(X, X).shape == X.shape
 
 
-@pytest.mark.parametrize("beside", ["class", "equal cells"])
+@pytest.mark.parametrize("beside", ["class", *slow("equal cells")])
 @densities
 def test_groups_beside_other_relations_are_whole(estimator, beside):
     """A class beside its columns, some of which follow from it; numbers that are often equal."""
@@ -285,6 +281,7 @@ def test_groups_beside_other_relations_are_whole(estimator, beside):
     np.testing.assert_allclose(model.impute(holed)[:, :4].sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_an_expected_class_is_the_same_with_few_columns_and_all(table):
     model = VAEOutlierDetector(max_iter=2, random_state=0).fit(table)
     expected = model.expected_values(table[:20])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAETransformer, load
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.data.relations import find_followers, find_one_to_one
+from tests.conftest import assert_file_agrees
 
 pd = pytest.importorskip("pandas")
 
@@ -136,8 +137,5 @@ def test_given_values_fill_each_other_and_must_agree(fitted):
         fitted.sample(1, given={"code": 3, "name": "first"})
 
 
-def test_saved_pairs(fitted, table, tmp_path):
-    fitted.save(tmp_path / "model.vae")
-    again = load(tmp_path / "model.vae")
-
-    np.testing.assert_array_equal(again.score_samples(table), fitted.score_samples(table))
+def test_files(fitted, table, tmp_path):
+    assert_file_agrees(fitted, table, tmp_path)

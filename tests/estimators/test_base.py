@@ -9,6 +9,8 @@ from sklearn_vae.model_selection import VAESearchCV
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 RNG = np.random.default_rng(0)
 ARRAY = RNG.normal(size=(60, 3)) @ RNG.normal(size=(3, 3))
 NAMED = pd.DataFrame(ARRAY, columns=["a", "b", "c"])

@@ -26,6 +26,7 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.trainer import Trainer
+from tests.conftest import slow
 
 pd = pytest.importorskip("pandas")
 
@@ -122,10 +123,7 @@ def exact_log_density(density, X, most=9, n=601):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"max_iter": 5},
-        *(pytest.param(own, marks=pytest.mark.slow) for own in ({}, {"max_iter": 1})),
-    ],
+    [{"max_iter": 5}, *slow({}, {"max_iter": 1})],
 )
 def test_a_score_is_the_log_density_of_the_row(options):
     """Against numerical integration, after few steps and many; and all of it is 1."""
@@ -241,7 +239,7 @@ def test_scales_are_not_for_the_user_to_choose(wine):
         VAEDensity(likelihood=Gaussian("per_column")).fit(wine)
 
 
-@pytest.mark.parametrize("mixtures", [[(2, "full")], [(8, "diag")]])
+@pytest.mark.parametrize("mixtures", [[(2, "full")], *slow([(8, "diag")])])
 @pytest.mark.parametrize("max_iter", [0, 15])
 def test_an_outlier_among_the_training_rows_has_a_low_score(mixtures, max_iter, wine):
     """A component of its own is as wide as the table, and training does not narrow it."""
@@ -256,13 +254,7 @@ def test_an_outlier_among_the_training_rows_has_a_low_score(mixtures, max_iter, 
 
 @pytest.mark.parametrize(
     "mixtures",
-    [
-        [(1, "full")],
-        *(
-            pytest.param(own, marks=pytest.mark.slow)
-            for own in ("auto", [(3, "diag"), (4, "full")])
-        ),
-    ],
+    [[(1, "full")], *slow("auto", [(3, "diag"), (4, "full")])],
 )
 def test_integers_get_no_more_density_than_probability(mixtures):
     """Two dependent columns of the integers 0 to 3: the scores' sum over the lattice.
@@ -274,7 +266,7 @@ def test_integers_get_no_more_density_than_probability(mixtures):
     first = rng.choice(4, 1500, p=[0.1, 0.4, 0.3, 0.2])
     second = np.where(rng.random(1500) < 0.6, first, rng.choice(4, 1500, p=[0.4, 0.3, 0.2, 0.1]))
     X = np.column_stack([first, second]).astype(float)
-    density = VAEDensity(mixtures=mixtures, likelihood="gaussian", random_state=0, max_iter=30).fit(
+    density = VAEDensity(mixtures=mixtures, likelihood="gaussian", random_state=0, max_iter=10).fit(
         X[:1000]
     )
     lattice = np.stack(np.meshgrid(np.arange(-4, 9), np.arange(-4, 9)), -1).reshape(-1, 2) * 1.0
@@ -420,7 +412,7 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
     """On the validation rows, whose loss is recorded; and max_iter=0 is the mixture itself."""
     params = {"mixtures": [(4, "diag")], "random_state": 0, "refit": False}
     start = VAEDensity(max_iter=0, **params).fit(passengers)
-    trained = VAEDensity(max_iter=20, **params).fit(passengers)
+    trained = VAEDensity(max_iter=8, **params).fit(passengers)
     test = passengers[300:]  # among the rows of fit: what is compared is the fit
 
     assert start.history_ == []

@@ -12,6 +12,8 @@ from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3))
 Y = np.repeat([0, 1], 20)

@@ -1,6 +1,7 @@
 """VAEOutlierDetector on tables of numbers, classes and missing cells."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from sklearn_vae import VAEOutlierDetector
+from tests.conftest import slow
 from tests.estimators.test_outlier import ALL_METHODS, in_one_setting
 
 pd = pytest.importorskip("pandas")
@@ -48,7 +50,7 @@ def fitted(request, train):
 
 
 def test_a_category_that_contradicts_is_found_and_explained(fitted):
-    new = draw(120, 1)
+    new = draw(80, 1)
     new = new[new.notna().all(axis=1)].reset_index(drop=True)
     wrong = new.assign(has_hooves=~new["has_hooves"])
     scores = fitted.score_samples(pd.concat([new, wrong]))
@@ -110,8 +112,10 @@ def detector_of_people(has_classes):
     return VAEOutlierDetector(**QUICK).fit(table)
 
 
-@pytest.mark.parametrize("has_classes", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("column", people().columns[:7])
+@pytest.mark.parametrize("has_classes", [True, *slow(False)])
+@pytest.mark.parametrize(
+    "column", ["log_normal", "age", *slow("normal", "count", "in_steps", "rounded"), "mostly_zero"]
+)
 def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_classes):
     """In a training row, which is part of what the model learns, and in a new row."""
     table = people() if has_classes else people().drop(columns=["job", "sex"])
@@ -124,7 +128,7 @@ def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_cla
         assert detector.explain(new).iloc[0].idxmax() == column
 
 
-@pytest.mark.parametrize("novelty", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("novelty", [*slow(True), False])
 def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty):
     """A filtered frame keeps the categories of the rows that it no longer has."""
     rng = np.random.default_rng(0)
@@ -141,7 +145,7 @@ def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declare
 
 @in_one_setting(ALL_METHODS)
 def test_every_method_scores_every_table(train, method, novelty):
-    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK).fit(train)
+    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK).fit(train[:150])
     new = draw(20, 5)
     new.loc[0, [name for name in new if name != "has_hooves"]] = None
     scores = detector.score_samples(new)
@@ -204,14 +208,7 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
 
 @pytest.mark.parametrize(
     ("method", "novelty"),
-    [
-        ("auto", False),
-        ("neighbors", True),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [("auto", True), ("log_likelihood", True), ("log_likelihood", False)]
-        ),
-    ],
+    [("neighbors", True), *slow(*product(["auto", "log_likelihood"], [False, True]))],
 )
 def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty):
     """A fifth of the new rows has one, and of the training rows one that no other row has."""

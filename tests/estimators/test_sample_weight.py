@@ -15,6 +15,8 @@ from sklearn_vae.training.dataset import Dataset
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 RNG = np.random.default_rng(0)
 # as many copies as fit one batch, in which every row has the same noise
 WEIGHT = RNG.integers(0, 4, 120)

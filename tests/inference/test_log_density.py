@@ -12,7 +12,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.inference.importance_sampling import ImportanceSampler, WeightedCodes
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
-from tests.conftest import bent_cloud
+from tests.conftest import bent_cloud, slow
 
 # Standard deviations of the proposals about codes of a row, and of the one about zero.
 WIDTHS = (0.03, 0.1, 0.3, 1.0)
@@ -83,7 +83,9 @@ def assert_is_log_p(vae, X, n_draws=1 << 14):
     assert np.abs(error).max() < 1
 
 
-@pytest.mark.parametrize("how", [{"beta": 0.05}, {"posterior": "full", "beta": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"beta": 0.05}, *slow({"posterior": "full", "beta": 0.1})], ids=str
+)
 def test_the_score_is_log_p(how):
     """Of two models whose encoders are far too narrow."""
     train, test = split("wine", 12)
@@ -125,12 +127,7 @@ def log_p_by_class(vae, X, n_draws=1 << 9):
     ("table", "beta"),
     [
         ("banana", 0.1),
-        *(
-            pytest.param(table, beta, marks=pytest.mark.slow)
-            for table in ("wine", "banana")
-            for beta in (0.02, 0.1, 1)
-            if (table, beta) != ("banana", 0.1)
-        ),
+        *slow(("banana", 0.02), ("banana", 1), ("wine", 0.02), ("wine", 0.1), ("wine", 1)),
     ],
 )
 def test_the_score_of_classes_beside_numbers_is_log_p(table, beta):

@@ -13,6 +13,9 @@ from torch import nn
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.inference import predictor
 from sklearn_vae.networks import CustomNetwork
+from tests.conftest import slow
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 QUICK = {"max_iter": 2, "random_state": 0}
 MODELS = {
@@ -131,7 +134,7 @@ def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("missing", [*slow(0.0), 0.2])
 @pytest.mark.parametrize(
     "params",
     [{}, {"prior": "vamp", "n_init": 2, "ensemble": True}, {"hidden_layer_sizes": ()}],

@@ -13,6 +13,12 @@ from sklearn_vae.inspection import (
 )
 from tests.inspection.conftest import QUICK
 
+draw_codes = LatentSpaceDisplay.from_estimator
+
+
+def explain(X, **options):
+    return ExplanationDisplay(attributions=X[0], **options).plot()
+
 
 def draw_grid(vae, X, image_shape=(8, 8), **options):
     return ManifoldDisplay.from_estimator(vae, X, image_shape=image_shape, **options)
@@ -25,16 +31,10 @@ def draw_images(vae, X, image_shape=(8, 8), **options):
 @pytest.mark.parametrize(
     ("draw", "match"),
     [
-        (
-            lambda vae, X: LatentSpaceDisplay.from_estimator(vae, X, components=(0, 3)),
-            "to 2, or None",
-        ),
-        (lambda vae, X: LatentSpaceDisplay.from_estimator(vae, X, components=(0,)), "2 different"),
-        (
-            lambda vae, X: LatentSpaceDisplay.from_estimator(vae, X, components=(1, 1)),
-            "2 different",
-        ),
-        (lambda vae, X: LatentSpaceDisplay.from_estimator(vae, X, [1, 2]), "inconsistent"),
+        (lambda vae, X: draw_codes(vae, X, components=(0, 3)), "to 2, or None"),
+        (lambda vae, X: draw_codes(vae, X, components=(0,)), "2 different"),
+        (lambda vae, X: draw_codes(vae, X, components=(1, 1)), "2 different"),
+        (lambda vae, X: draw_codes(vae, X, [1, 2]), "inconsistent"),
         (lambda vae, X: draw_grid(vae, X, components=1), "from 0 to 2"),
         (lambda vae, X: draw_grid(vae, X, components=(0, 1.5)), r"Got \(0, 1.5\) instead"),
         (lambda vae, X: draw_grid(vae, X, components=[True, False]), "Got .True"),
@@ -48,22 +48,10 @@ def draw_images(vae, X, image_shape=(8, 8), **options):
             lambda vae, X: draw_images(vae, X, image_shape=(8, 9)),
             r"image_shape must be .* for rows of 64 columns. Got \(8, 9\)",
         ),
-        (
-            lambda vae, X: draw_images(vae, X, image_shape=64),
-            r"image_shape must be \(height, width\)",
-        ),
-        (
-            lambda vae, X: draw_grid(vae, X, image_shape=(2, 4, 8)),
-            "with 1 or 3 channels",
-        ),
-        (
-            lambda vae, X: ExplanationDisplay(attributions=X[0], feature_names=["a"]).plot(),
-            r"one name for each of 64 columns. Got \['a'\]",
-        ),
-        (
-            lambda vae, X: ExplanationDisplay(attributions=X[0], n_columns=0).plot(),
-            "n_columns must be",
-        ),
+        (lambda vae, X: draw_images(vae, X, image_shape=64), r"must be \(height, width\)"),
+        (lambda vae, X: draw_grid(vae, X, image_shape=(2, 4, 8)), "with 1 or 3 channels"),
+        (lambda vae, X: explain(X, feature_names=["a"]), r"name for each of 64 .* Got \['a'\]"),
+        (lambda vae, X: explain(X, n_columns=0), "n_columns must be"),
         (lambda vae, X: LossCurveDisplay(history=3).plot(), "'history' .* Got 3 instead"),
         (lambda vae, X: LossCurveDisplay(history=[]).plot(), r"'history' .* Got \[\] instead"),
         (lambda vae, X: LossCurveDisplay(history=[{"loss": 1.0}]).plot(), "with an 'iteration'"),
@@ -85,17 +73,11 @@ def test_categories_are_refused(named):
         draw_images(vae, mixed, image_shape=(1, 5))
 
 
-@pytest.mark.parametrize(
-    ("display", "options"),
-    [
-        (ReconstructionDisplay, {"image_shape": (8, 8)}),
-        (ManifoldDisplay, {"image_shape": (8, 8)}),
-    ],
-)
-def test_displays_that_decode_codes_refuse_conditional_models(display, options, digits):
+def test_displays_that_decode_codes_refuse_conditional_models(digits):
     """Its decoder needs y, which they do not take."""
     X, y = (part[:60] for part in digits[:2])
     vae = VAETransformer(2, conditional=True, **QUICK).fit(X, y)
 
-    with pytest.raises(ValueError, match=r"requires y to be passed.*conditional=True"):
-        display.from_estimator(vae, X, **options)
+    for draw in (draw_images, draw_grid):
+        with pytest.raises(ValueError, match=r"requires y to be passed.*conditional=True"):
+            draw(vae, X)

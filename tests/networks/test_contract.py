@@ -19,6 +19,8 @@ from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet, Layo
 from sklearn_vae.numerics.random import start_seeds
 from sklearn_vae.onnx import to_onnx
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 X = load_digits().data[:130] + np.random.default_rng(0).uniform(size=(130, 64))
 NETWORKS_TESTED = {
     "mlp": FullyConnected(),

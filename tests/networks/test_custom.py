@@ -84,8 +84,8 @@ def vae(*, encoder=None, decoder=None, **params):
 
 def test_a_users_module_is_trained():
     """What it is for: its weights have moved, and the density is better than the linear one."""
-    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=15).fit(X)
-    linear = vae(max_iter=15).set_params(network="mlp", hidden_layer_sizes=()).fit(X)
+    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=8).fit(X)
+    linear = vae(max_iter=8).set_params(network="mlp", hidden_layer_sizes=()).fit(X)
 
     assert own.score(bent_rows(seed=1)) > linear.score(bent_rows(seed=1)) + 0.1
     assert (own.state_dict_["decoder.gate"] != 0).all()

@@ -32,6 +32,8 @@ from tests.test_public import PUBLIC
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 ROOT = Path(__file__).parents[2]
 PARAMETER_MODULES = ("likelihoods", "networks", "objectives", "posteriors", "priors")
 GOLDEN = ROOT / "tests" / "persistence" / "golden"

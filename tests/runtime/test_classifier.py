@@ -7,6 +7,8 @@ from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer, runtime
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import VampPrior
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 3, "random_state": 0}
 
 

@@ -8,6 +8,8 @@ from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows, saved
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
 MIXTURES = [(3, "full"), (4, "diag")]
 

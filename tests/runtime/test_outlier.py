@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEOutlierDetector
+from tests.conftest import slow
 from tests.runtime.conftest import saved
 
 pd = pytest.importorskip("pandas")
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
 
@@ -40,12 +43,10 @@ def assert_same(model, estimator, X, table=None):
 
 
 METHODS = ["neighbors", "log_likelihood", "reconstruction"]
-SLOW = [(0.0, False), (0.1, True)]
 
 
 @pytest.mark.parametrize(
-    ("missing", "novelty"),
-    [(0.0, True), (0.1, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
+    ("missing", "novelty"), [(0.0, True), (0.1, False), *slow((0.0, False), (0.1, True))]
 )
 @pytest.mark.parametrize("options", [{}, *({"method": name} for name in METHODS)], ids=str)
 def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):

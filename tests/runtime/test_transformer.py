@@ -15,6 +15,8 @@ from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows
 
 pd = pytest.importorskip("pandas")
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
 SMALL = {"hidden_layer_sizes": (8, 6), "max_iter": 3, "random_state": 0}
 MODELS = {
@@ -116,7 +118,7 @@ def conditional(request, tmp_path_factory):
 def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change):
     """And averages over classes without y."""
     estimator, X, y, model = conditional
-    X, y = X[:40].copy(), y[:40]
+    X, y = X[:20].copy(), y[:20]
     if change == "outliers":
         X[:, [0, 8]] *= 4
     else:
@@ -153,7 +155,7 @@ def test_columns_of_y_have_the_names_and_the_order_of_fit(library, tmp_path):
 
 def test_rows_decoded_and_imputed_given_y_are_those_of_the_estimator(conditional):
     estimator, X, y, model = conditional
-    X, y = X[:40].copy(), y[:40]
+    X, y = X[:20].copy(), y[:20]
     Z = estimator.transform(X, y)
     X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
 

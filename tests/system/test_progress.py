@@ -17,6 +17,8 @@ from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models import sizes
 from sklearn_vae.system import progress
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 X, Y = load_iris(return_X_y=True)
 INCOMPLETE = np.where(np.arange(4) == 1, np.nan, X)
 MODELS = {

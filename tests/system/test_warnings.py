@@ -10,6 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEDensity, VAETransformer
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 DIVERGES = {"learning_rate": 1e8, "max_iter": 2, "hidden_layer_sizes": (4,), "random_state": 0}
 TRANSFORMER = VAETransformer(1, early_stopping=False, batch_size=10, **DIVERGES)
 

@@ -18,6 +18,8 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def rows(n=200, d=4, seed=0):
     rng = np.random.default_rng(seed)

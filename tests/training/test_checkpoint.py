@@ -23,6 +23,8 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.persistence import file_format
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,6 +18,7 @@ from sklearn_vae.objectives import (
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import stacked
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
+from tests.conftest import slow
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
@@ -81,13 +82,7 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
 
 @pytest.mark.parametrize(
     ("batch_size", "weighted"),
-    [
-        (16, True),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(100, False), (16, False), (100, True)]
-        ),
-    ],
+    [(16, True), *slow((100, False), (16, False), (100, True))],
 )
 @pytest.mark.parametrize(
     ("prior", "objective"),
