@@ -284,3 +284,16 @@ def test_columns_print_as_a_table(mixed):
     assert str(columns).splitlines() == expected
     assert repr(columns) == str(columns)
     assert "<tr><td>sex</td><td>Bernoulli()</td></tr>" in columns._repr_html_()
+
+
+def test_means_of_a_column_of_few_values_lie_between_them(rng):
+    """No row trains the mean of other numbers, which may be anywhere."""
+    X = rng.integers(1, 6, size=(300, 1)).astype(float)
+    columns = fit(X, ZeroInflated(5))
+    probability = np.array([0.1, 0.2, 0.4, 0.2, 0.099])
+    encoded = np.append(probability, -1000.0)  # the rest, a thousandth, is at -1000
+
+    decoded = columns.inverse_transform(encoded[None])
+
+    expected = probability @ np.arange(1, 6) / probability.sum()
+    assert decoded.item() == pytest.approx(expected, abs=0.02)  # a mean of normal scores
