@@ -151,7 +151,8 @@ class _Search:
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
         derived_before = _derived(self.relations)
         best, least = None, MAX_WRONG
-        for part, derived in sorted(near, reverse=True):  # the column that varies most
+        order = sorted(near, key=self._preference, reverse=True)
+        for part, derived in order:
             if part < LARGE_PART or self.columns[derived] in derived_before:
                 continue
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
@@ -164,6 +165,12 @@ class _Search:
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best
+
+    def _preference(self, part_and_column: tuple[float, int]) -> tuple[float, float, float, int]:
+        """Order of columns that may be derived: what varies most, of these the finest recorded."""
+        part, k = part_and_column
+        (*_, width, scale), _ = self._read(k)
+        return round(part, 2), round(float(np.log(scale / width)), 3), part, k
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""
@@ -201,13 +208,16 @@ class _Search:
         best = self._relation(derived, sources)
         if best[0] >= 0 and len(large) < len(sources):
             best = max(best, self._relation(derived, large), key=lambda pair: pair[0])
-        while best[1] is not None and len(best[1].sources) > 1:
-            sources = np.flatnonzero(np.isin(self.columns, best[1].sources)).tolist()
-            del sources[int(np.abs(self._solve(derived, sources)[0]).argmin())]
-            fewer = self._relation(derived, sources)
-            if fewer[0] < best[0]:
-                break
+        fewer = best
+        while fewer[0] >= best[0] >= 0:  # nearly equal sources share a coefficient
             best = fewer
+            if best[1] is not None:
+                sources = np.flatnonzero(np.isin(self.columns, best[1].sources)).tolist()
+            if len(sources) == 1:
+                break
+            smallest = int(np.abs(self._solve(derived, sources)[0]).argmin())
+            sources = sources[:smallest] + sources[smallest + 1 :]
+            fewer = self._relation(derived, sources)
         relation = best[1]
         if relation is None or not self._is_useful(relation):
             return None
@@ -364,8 +374,9 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
     return ordered
 
 
+@np.errstate(divide="ignore")
 def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Return values (k,) as they are, as fractions, and with few digits.
+    """Return values (k,) as they are, as fractions, and with few digits, or their reciprocals.
 
     Before each is its cost, the logarithm of the number of values that are as simple.
     """
@@ -376,5 +387,7 @@ def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
         candidates.append((float(cost), numerators / denominator))
     for n_digits in DIGITS:
         cost = len(values) * n_digits * float(np.log(10))
-        candidates.append((cost, np.array([float(f"{x:.{n_digits}g}") for x in values.tolist()])))
+        for exponent in (1, -1):
+            rounded = [float(f"{x:.{n_digits}g}") for x in (values**exponent).tolist()]
+            candidates.append((cost, np.array(rounded) ** exponent))
     return candidates

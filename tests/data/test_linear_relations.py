@@ -121,6 +121,19 @@ def test_products_with_zeros(model):
     assert filled[5, 1] == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_payroll(seed):
+    """A rounded rate is derived, not the salary; a product has the rate, not the salary near it."""
+    rng = np.random.default_rng(seed)
+    salary = (rng.normal(3200, 600, 300) / 10).round() * 10
+    rate = (salary / 128).round(2)
+    hours = np.where(rng.random(300) < 0.6, 0, rng.integers(1, 60, 300) * 0.25)
+    overtime = (hours * rate).round(2)
+    X = np.column_stack([salary, rate, hours, overtime, (salary + overtime).round(2)])
+
+    assert derived(X) == {1: {0: 1 / 128}, 3: {1: 1, 2: 1}, 4: {0: 1, 3: 1}}
+
+
 def test_a_balance_far_above_zero():
     """It would be negative only if the least of one part met the most of another."""
     rng = np.random.default_rng(0)
