@@ -53,6 +53,7 @@ def default_dtype():
 
 MODES = {
     "inference": torch.inference_mode,
+    "no gradients": torch.no_grad,
     "autocast": partial(torch.autocast, "cpu"),
     "default device": partial(torch.device, "meta"),  # as "cuda" where there is a GPU
     "default dtype": default_dtype,
@@ -74,7 +75,7 @@ def results(estimator, X):
 
 @pytest.mark.parametrize(
     "mode",
-    ["inference", "default device", *slow("autocast", "default dtype")],
+    ["inference", "default device", *slow("no gradients", "autocast", "default dtype")],
 )
 @pytest.mark.parametrize(
     "estimator",
@@ -103,7 +104,7 @@ def test_modes_of_torch_change_nothing(estimator, mode):
 
 
 @pytest.mark.parametrize(
-    "mode", ["autocast", "default device", *slow("inference", "default dtype")]
+    "mode", ["autocast", "no gradients", *slow("default device", "inference", "default dtype")]
 )
 def test_modes_of_torch_change_no_search(mode):
     """Fits that failed together were done again one by one, for all iterations."""

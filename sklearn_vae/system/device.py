@@ -11,10 +11,14 @@ from sklearn_vae.system.warnings import warn
 
 @contextmanager
 def default_modes() -> Iterator[None]:
-    """Compute as without the user's inference mode, automatic mixed precision or default device."""
+    """Compute as without the user's inference mode, automatic mixed precision or default device.
+
+    Gradients are on, and afterwards as before: Ctrl-C may leave torch's ``no_grad`` on.
+    """
     cpu = torch.device("cpu")
     with ExitStack() as stack:  # each mode takes time to enter
         stack.enter_context(one_thread("blas"))
+        stack.enter_context(torch.enable_grad())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):

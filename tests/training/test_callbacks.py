@@ -129,6 +129,20 @@ def test_ctrl_c_in_the_refit_keeps_the_first_training():
     np.testing.assert_array_equal(model.score_samples(X), expected.score_samples(X))
 
 
+def test_ctrl_c_leaves_gradients_on():
+    """It may come between the lines of torch's no_grad, which then never ends."""
+
+    class InNoGrad(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            torch.set_grad_enabled(False)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
+        VAETransformer(**SMALL, max_iter=4, callbacks=[InNoGrad()]).fit(rows())
+
+    assert torch.is_grad_enabled()
+
+
 def test_ctrl_c_before_the_first_iteration_leaves_the_old_model():
     """There is nothing new yet."""
     model = VAETransformer(**SMALL, max_iter=2).fit(rows())
