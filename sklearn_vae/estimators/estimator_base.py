@@ -1,10 +1,11 @@
 """Base of all estimators: nested parameters, display, tags; the name that messages give them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import wraps
 from inspect import signature
 from typing import Any, ClassVar, Self
 
@@ -27,6 +28,18 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "prior": PRIORS,
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
+}
+# Names of parameters in other libraries, and those that they have here.
+NAMES_HERE = {
+    **dict.fromkeys(
+        ("latent_dim", "latent_dims", "latent_size", "n_latent", "z_dim"), "n_components"
+    ),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "n_iter"), "max_iter"),
+    **dict.fromkeys(("hidden_dims", "hidden_units", "hidden_layers"), "hidden_layer_sizes"),
+    **dict.fromkeys(("lr", "learning_rate_init"), "learning_rate"),
+    **dict.fromkeys(("seed", "random_seed"), "random_state"),
+    "patience": "n_iter_no_change",
+    "kl_weight": "beta",
 }
 # Fitted attributes that are no answer to a user's question.
 INTERNAL = (
@@ -64,6 +77,7 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
+            cls.__init__ = _with_names_here(cls.__init__)  # type: ignore[method-assign]
             shared, names = cls._parameter_constraints, signature(cls.__init__).parameters
             cls._parameter_constraints = {name: shared[name] for name in names if name in shared}
 
@@ -244,3 +258,17 @@ def copy_columns(source: BaseEstimator, target: BaseEstimator) -> None:
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
+
+
+def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor's error of an unknown parameter name the one that is meant."""
+    names = signature(init).parameters
+
+    @wraps(init)
+    def named_init(self: object, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs.keys() - names.keys():
+            if (here := NAMES_HERE.get(name)) in names:
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
+        init(self, *args, **kwargs)
+
+    return named_init

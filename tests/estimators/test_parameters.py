@@ -333,3 +333,15 @@ def test_draws_of_a_classifier_may_be_an_integer_of_8_bits():
     actual = model.set_params(n_draws=np.int8(100)).predict_proba(X)
 
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("latent_dim", "n_components"), ("epochs", "max_iter"), ("kl_weight", "beta")],
+)
+def test_names_of_other_libraries_are_answered_by_those_here(name, here):
+    """Python's own error would name neither the estimator nor the parameter that is meant."""
+    with pytest.raises(TypeError, match=f"VAETransformer has no parameter '{name}': use '{here}'"):
+        VAETransformer(**{name: 3})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        VAETransformer(colour=3)
