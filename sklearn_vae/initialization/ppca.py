@@ -40,6 +40,8 @@ class LinearGaussian:
     # conditions, their coefficients (n_conditions, d)
     imputation: tuple[np.ndarray, ...] | None = None
     regression: ConditionRegression | None = None  # x is then its residual
+    # rows of all columns and their weights, for the frequencies of classes in order
+    rows: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)

@@ -271,12 +271,20 @@ class Columnwise:
             limits = [Limits._make(part[i:j] for part in self.limits) for i, j in ends]
         return ops.concatenate(self._each("sample", params, repeat(generator), limits))
 
-    def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
-        """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
+    def initialize(
+        self, loadings: Array, loc: Array, scale: Array, rows: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model.
+
+        Classes in order have the frequencies of rows (n_rows, n_columns) with weights (n_rows,).
+        """
         slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
-        linear = (self.split_blocks(tensor) for tensor in (loadings, loc, scale))
-        for likelihood, *block in zip(self.likelihoods, *linear, strict=True):
+        x, weights = (loc[None], None) if rows is None else rows
+        linear = (self.split_blocks(tensor) for tensor in (x, loadings, loc, scale))
+        for likelihood, x, *block in zip(self.likelihoods, *linear, strict=True):
             initial = likelihood.initialize(*block)
+            if weights is not None:
+                initial = likelihood.at_frequencies(initial, x, weights)
             for depends, (slope, offset) in zip(likelihood.depends_on_z, initial, strict=True):
                 if depends:
                     slopes.append(slope)

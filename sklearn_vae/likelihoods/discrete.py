@@ -183,6 +183,8 @@ class Ordinal(Likelihood):
     ----------
     .. [1] P. McCullagh, "Regression Models for Ordinal Data", Journal of the Royal
        Statistical Society B 42, 1980.
+    .. [2] D. MacKay, "The Evidence Framework Applied to Classification Networks", Neural
+       Computation 4, 1992.
 
     Examples
     --------
@@ -246,6 +248,19 @@ class Ordinal(Likelihood):
         probability = self._probabilities(params)
         classes = draw_classes(probability, generator)
         return ops.as_type(classes, probability) / (self.n_classes - 1)
+
+    def at_frequencies(
+        self, initial: LinearParameters, x: Array, weights: Array
+    ) -> LinearParameters:
+        """Replace thresholds by those of the frequencies, averaged over z [2]_."""
+        location, (slopes, _) = initial
+        raw = ops.unflatten(self.maximum_likelihood(x, weights[None])[1][0], self.n_classes - 1)
+        spread = (1 + math.pi / 8 * location[0].square().sum(0)).sqrt()  # (n,)
+        gaps = ops.softplus(raw[..., 1:]) * spread.unsqueeze(-1)
+        raw = ops.concatenate(
+            [raw[..., :1] * spread.unsqueeze(-1), gaps + (-(-gaps).expm1()).log()]
+        )
+        return [location, (slopes, raw.flatten())]
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""

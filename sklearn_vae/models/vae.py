@@ -169,7 +169,11 @@ class VAE(BaseVAE, StackedModule):
         encoder.bias[member, 0].copy_(self.posterior.initial_params(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), coef])
-        slopes, offsets, free = self.likelihood.initialize(loadings, loc, residual)
+        rows = None
+        if start.rows is not None:
+            x, weights = start.rows
+            rows = torch.as_tensor(x).to(loc), torch.as_tensor(weights).to(loc)
+        slopes, offsets, free = self.likelihood.initialize(loadings, loc, residual, rows)
         self.decoder.linear.weight[member].copy_(slopes)
         offsets = offsets - mean @ slopes[len(start.loadings) :]
         self.decoder.linear.bias[member, 0].copy_(offsets)

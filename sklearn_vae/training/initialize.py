@@ -140,8 +140,10 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
 
 
 def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
-    """Add the columns that the encoder does not read, whose loadings are regressions on codes."""
+    """Add rows, and the columns that the encoder does not read: their loadings are regressions."""
     inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
+    x, weight = job.train.arrays(ROWS_FOR_LINEAR_MODELS)
+    model = replace(model, rows=(x, np.ones(len(x)) if weight is None else weight))
     if len(inputs) == n_columns:
         return model
     rows, weight, regression = _residuals(job, inputs_only=False)

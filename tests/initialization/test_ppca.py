@@ -11,7 +11,7 @@ from sklearn_vae.initialization.ppca import (
     LinearGaussian,
 )
 
-OPTIONAL = ("imputation", "regression")
+OPTIONAL = ("imputation", "regression", "rows")
 FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OPTIONAL]
 
 
