@@ -200,12 +200,16 @@ class LinearRelation:
 
     @np.errstate(all="ignore")
     def adjust(
-        self, X: np.ndarray, is_fixed: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
+        self,
+        X: np.ndarray,
+        is_fixed: np.ndarray,
+        round_values: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> None:
         """Change values that are not fixed such that the relation holds, in place.
 
         A fixed total moves its imputed parts by their regression on it [1]_, within their bounds
-        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then fixed.
+        and on their steps, which ``round_values`` of values and those that are fixed, both (n, d),
+        keeps. These are then fixed.
 
         References
         ----------
@@ -215,6 +219,9 @@ class LinearRelation:
         is_free = ~is_fixed[:, self.sources]
         rows = np.flatnonzero(is_fixed[:, self.derived] & is_free.any(axis=1))
         is_free = is_free[rows]
+        is_kept = is_fixed[rows]
+        is_other = ~is_kept  # values that may follow the sources later
+        is_other[:, self.sources] = False
         gain = (is_free * self.coefficients) @ self.covariance * is_free
         gain /= (gain * self.coefficients).sum(axis=1, keepdims=True)
         # what rounding leaves is taken by one part after the other, the most variable one first
@@ -222,12 +229,12 @@ class LinearRelation:
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
         steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
-            values = X[rows]
+            values = np.where(is_other, np.nan, X[rows])
             moved = self._link(values, self.sources) + step * self._gap(values)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
             values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])
             if n_left:  # the last one takes what is off all steps
-                values = np.where(is_fixed[rows], values, round_values(values))
+                values = round_values(values, is_kept)
             X[np.ix_(rows, self.sources)] = values[:, self.sources]
         is_fixed[np.ix_(rows, self.sources)] = True
