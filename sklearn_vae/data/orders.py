@@ -38,6 +38,11 @@ class Orders:
     def __bool__(self) -> bool:
         return len(self.low) > 0
 
+    @property
+    def columns(self) -> np.ndarray:
+        """Indices of the columns in a pair."""
+        return np.union1d(self.low, self.high)
+
     def are_broken(self, X: np.ndarray, is_fixed: np.ndarray | None = None) -> np.ndarray:
         """Find rows with a pair that is not in order, but for fixed ones: (n, d) -> (n,)."""
         are_broken = np.zeros(len(X), dtype=bool)
@@ -54,8 +59,9 @@ class Orders:
         Next to a fixed value, the other one is moved beyond it, by ``reach`` times their distance:
         0 makes both equal, 1 reflects.
         """
-        n_columns = len(np.union1d(self.low, self.high))
-        for n_done in range(MAX_PASSES + n_columns):  # each time, values pass one column at least
+        for n_done in range(
+            MAX_PASSES + len(self.columns)
+        ):  # each time, values pass one column at least
             if n_done == MAX_PASSES:
                 reach = 0.0
             is_done = True

@@ -297,6 +297,11 @@ class TableEncoder:
             for each in self.many_to_one:
                 if is_last:
                     each.choose(rows, is_fixed, generator)
+                    if each.code in self.orders.columns:  # fixed ends lie within the label's codes
+                        ends = np.where(is_fixed, rows, np.nan)
+                        ends[:, each.code] = rows[:, each.code]
+                        self._restore_orders(ends, is_fixed, reach=0, rounds=is_sample)
+                        rows[:, each.code] = ends[:, each.code]
                     is_fixed[:, each.code] = True
                 each.derive(rows, is_fixed)
         for group in self._one_hot:

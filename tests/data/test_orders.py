@@ -114,14 +114,17 @@ def test_means_between_fixed_cells():
     np.testing.assert_array_equal(samples, [[3, 4], [1, 2], [2, 3]])
 
 
-@pytest.mark.parametrize("case", ["long chain", "days and minutes", "a factor"])
+@pytest.mark.parametrize("case", ["long chain", "days and minutes", "a factor", "a band"])
 def test_any_given_cells(case):
-    """Between two of them; on steps of days below minutes; where a product moves its factors."""
+    """Between two of them; days below minutes; where a product or a label moves numbers."""
     rng = np.random.default_rng(0)
     if case == "long chain":
         X = np.cumsum(rng.poisson(0.7, (400, 25)), axis=1)[:, ::-1].astype(float)
     elif case == "days and minutes":
         X = rng.integers(0, 700, 400)[:, None] + rng.integers(0, 4000, (400, 2)) / 1440 * [0, 1]
+    elif case == "a band":
+        age = rng.integers(18, 80, 400)
+        X = np.column_stack([age - rng.poisson(4, 400), age, age // 10]).astype(float)
     else:
         price, pieces = np.exp(rng.normal(2, 0.6, 400)).round(2), rng.integers(1, 9, 400)
         full = (price * rng.choice([1, 1.1, 1.3], 400)).round(2)
@@ -139,6 +142,8 @@ def test_any_given_cells(case):
         assert all(relation.agrees(filled).all() for relation in encoder.linear_relations)
     if case == "days and minutes":
         np.testing.assert_array_equal(draws[:, 0], draws[:, 0].round())
+    if case == "a band":
+        np.testing.assert_array_equal(draws[:, 2], draws[:, 1] // 10)
 
 
 def test_a_row_out_of_order_scores_low(fitted):
