@@ -117,18 +117,29 @@ class LinearRelation:
             values = origin + step * np.rint((values - origin) / step)
         if rounds and self.decimals >= 0:
             values = np.round(values, self.decimals) + 0.0  # not -0.0
+        if rounds:
+            is_error = (values * self.signs[-1] < 0) & (np.abs(values) <= 0.5 * self.width)
+            values = np.where(is_error, 0.0, values)
         largest = np.finfo(X.dtype).max
         X[rows, self.derived] = np.clip(values, -largest, largest)
 
     def reflect(self, X: np.ndarray, is_fixed: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Change derived values of the wrong sign, in place: those of samples are reflected at 0.
 
-        Means become 0. Return these rows (n,); their sources, of which one is free, are still to be
+        They are also reflected at the largest value that sources of the right sign allow. Means
+        become 0. Return these rows (n,); their sources, of which one is free, are still to be
         adjusted.
         """
-        is_free = ~is_fixed[:, self.derived] & ~is_fixed[:, self.sources].all(axis=1)
-        is_wrong = is_free & (X[:, self.derived] * self.signs[-1] < 0)
-        X[is_wrong, self.derived] *= -1 if is_sample else 0
+        sign, is_free = self.signs[-1], ~is_fixed[:, self.sources]
+        is_wrong = ~is_fixed[:, self.derived] & is_free.any(axis=1)
+        is_wrong &= X[:, self.derived] * sign < 0
+        rows, is_free = X[is_wrong], is_free[is_wrong]
+        values = is_sample * np.abs(rows[:, self.derived])
+        is_limited = ~(is_free & (self.signs[:-1] * self.coefficients * sign >= 0)).any(axis=1)
+        rows[:, self.sources] = np.where(is_free, 0, rows[:, self.sources])
+        largest = np.maximum(sign * self.predict(rows), np.finfo(X.dtype).tiny)
+        folded = largest - np.abs(largest - values % (2 * largest))
+        X[is_wrong, self.derived] = sign * np.where(is_limited, folded, values)
         return is_wrong
 
     def _gap(self, X: np.ndarray) -> np.ndarray:
@@ -200,12 +211,16 @@ class LinearRelation:
 
     @np.errstate(all="ignore")
     def adjust(
-        self, X: np.ndarray, is_fixed: np.ndarray, round_values: Callable[[np.ndarray], np.ndarray]
+        self,
+        X: np.ndarray,
+        is_fixed: np.ndarray,
+        round_values: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> None:
         """Change values that are not fixed such that the relation holds, in place.
 
         A fixed total moves its imputed parts by their regression on it [1]_, within their bounds
-        and on their steps, which ``round_values`` (n, d) -> (n, d) keeps. These are then fixed.
+        and on their steps, which ``round_values`` of values and those that are fixed, both (n, d),
+        keeps. These are then fixed.
 
         References
         ----------
@@ -215,6 +230,9 @@ class LinearRelation:
         is_free = ~is_fixed[:, self.sources]
         rows = np.flatnonzero(is_fixed[:, self.derived] & is_free.any(axis=1))
         is_free = is_free[rows]
+        is_kept = is_fixed[rows]
+        is_other = ~is_kept  # values that may follow the sources later
+        is_other[:, self.sources] = False
         gain = (is_free * self.coefficients) @ self.covariance * is_free
         gain /= (gain * self.coefficients).sum(axis=1, keepdims=True)
         # what rounding leaves is taken by one part after the other, the most variable one first
@@ -222,12 +240,14 @@ class LinearRelation:
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
         steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
-            values = X[rows]
+            values = np.where(is_other, np.nan, X[rows])
             moved = self._link(values, self.sources) + step * self._gap(values)[:, None]
             moved = self._inverse_link(moved)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
+            if not n_left:  # rounding errors are not moved
+                is_moved &= ~self.agrees(values)[:, None]
             values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])
             if n_left:  # the last one takes what is off all steps
-                values = np.where(is_fixed[rows], values, round_values(values))
+                values = round_values(values, is_kept)
             X[np.ix_(rows, self.sources)] = values[:, self.sources]
         is_fixed[np.ix_(rows, self.sources)] = True

@@ -13,7 +13,8 @@ from sklearn_vae.persistence.validation import check_array
 # Columns among which orders are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Times that all pairs are put in order, at most: each time, a value passes one column at least.
+# Times that all pairs are put in order with values moved beyond fixed ones, at most: between two
+# fixed values this need not end.
 MAX_PASSES = 16
 
 
@@ -37,26 +38,39 @@ class Orders:
     def __bool__(self) -> bool:
         return len(self.low) > 0
 
-    def are_broken(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with a pair that is not in order: (n, d) -> (n,)."""
+    @property
+    def columns(self) -> np.ndarray:
+        """Indices of the columns in a pair."""
+        return np.union1d(self.low, self.high)
+
+    def are_broken(self, X: np.ndarray, is_fixed: np.ndarray | None = None) -> np.ndarray:
+        """Find rows with a pair that is not in order, but for fixed ones: (n, d) -> (n,)."""
         are_broken = np.zeros(len(X), dtype=bool)
         for a, b in self._pairs():
-            are_broken |= X[:, a] > X[:, b]
+            is_broken = X[:, a] > X[:, b]
+            if is_fixed is not None:
+                is_broken &= ~(is_fixed[:, a] & is_fixed[:, b])
+            are_broken |= is_broken
         return are_broken
 
-    def restore(self, X: np.ndarray, is_fixed: np.ndarray, *, is_sample: bool) -> None:
+    def restore(self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float) -> None:
         """Put pairs in order, in place: values of which none is fixed change places.
 
-        Next to a fixed value, a sample is reflected at it, and a mean becomes equal.
+        Next to a fixed value, the other one is moved beyond it, by ``reach`` times their distance:
+        0 makes both equal, 1 reflects.
         """
-        for _ in range(MAX_PASSES):
+        for n_done in range(
+            MAX_PASSES + len(self.columns)
+        ):  # each time, values pass one column at least
+            if n_done == MAX_PASSES:
+                reach = 0.0
             is_done = True
             for a, b in self._pairs():
                 rows = np.flatnonzero((X[:, a] > X[:, b]) & ~(is_fixed[:, a] & is_fixed[:, b]))
                 low, high = X[rows, a], X[rows, b]
-                is_moved = is_sample * (high - low)
-                X[rows, a] = np.where(is_fixed[rows, a], low, high + is_moved * is_fixed[rows, b])
-                X[rows, b] = np.where(is_fixed[rows, b], high, low - is_moved * is_fixed[rows, a])
+                moved = reach * (high - low)
+                X[rows, a] = np.where(is_fixed[rows, a], low, high + moved * is_fixed[rows, b])
+                X[rows, b] = np.where(is_fixed[rows, b], high, low - moved * is_fixed[rows, a])
                 is_done &= not len(rows)
             if is_done:
                 return

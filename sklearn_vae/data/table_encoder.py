@@ -29,6 +29,10 @@ from sklearn_vae.persistence.validation import check_hashes
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
+# Times that values are put in order and rounded, at most, moved twice as far each time: from a
+# start that is rounded to days to the day before an end in minutes.
+MAX_ROUNDS = 12
+
 
 @serializable
 @dataclass(repr=False, eq=False)
@@ -285,18 +289,19 @@ class TableEncoder:
             return filled
         rows = filled.reshape(-1, filled.shape[-1])
         is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
-        broken = np.flatnonzero(self.orders.are_broken(rows))
-        if len(broken):
-            ordered, is_kept = rows[broken], is_fixed[broken]
-            self.orders.restore(ordered, is_kept, is_sample=generator is not None)
-            on_steps = ordered if generator is None else self._on_steps(ordered)
-            rows[broken] = np.where(is_kept, ordered, self.within_bounds(on_steps))
+        is_sample = generator is not None
+        self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:  # labels may follow from totals
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
         for is_last in (False, True):  # first the labels of fixed codes, then all others
             for each in self.many_to_one:
                 if is_last:
                     each.choose(rows, is_fixed, generator)
+                    if each.code in self.orders.columns:  # fixed ends lie within the label's codes
+                        ends = np.where(is_fixed, rows, np.nan)
+                        ends[:, each.code] = rows[:, each.code]
+                        self._restore_orders(ends, is_fixed, reach=0, rounds=is_sample)
+                        rows[:, each.code] = ends[:, each.code]
                     is_fixed[:, each.code] = True
                 each.derive(rows, is_fixed)
         for group in self._one_hot:
@@ -306,13 +311,37 @@ class TableEncoder:
         for pair in self.one_to_one:
             pair.decode(rows)
         for relation in self.linear_relations[::-1]:  # totals before their parts
-            is_wrong = relation.reflect(rows, is_fixed, is_sample=generator is not None)
+            is_wrong = relation.reflect(rows, is_fixed, is_sample=is_sample)
             is_fixed[is_wrong, relation.derived] = True
-            relation.adjust(rows, is_fixed, lambda X: self.within_bounds(self._on_steps(X)))
+            relation.adjust(rows, is_fixed, self._nearest_possible)
             is_fixed[is_wrong, relation.derived] = False
+        self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
         return np.where(np.isnan(X), filled, X)
+
+    def _restore_orders(
+        self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float, rounds: bool
+    ) -> None:
+        """Put columns in order as ``Orders.restore`` does, within bounds and rounded, in place."""
+        left = np.flatnonzero(self.orders.are_broken(X, is_fixed))
+        for k in range(MAX_ROUNDS + 1):
+            if not len(left):
+                return
+            rows, is_kept = X[left], is_fixed[left]
+            self.orders.restore(rows, is_kept, reach=reach + rounds * (2.0**k - 1))
+            is_possible = ~self.orders.are_broken(rows, is_kept)
+            if k < MAX_ROUNDS:  # the last one leaves steps and bounds
+                nearest = self.within_bounds(self._on_steps(rows) if rounds else rows)
+                rows = np.where(is_kept, rows, nearest)
+            X[left] = rows
+            left = left[is_possible & self.orders.are_broken(rows, is_kept)]
+
+    def _nearest_possible(self, X: np.ndarray, is_fixed: np.ndarray) -> np.ndarray:
+        """Round numbers (n, d) that are not fixed to steps within bounds, in order with others."""
+        X = np.where(is_fixed, X, self.within_bounds(self._on_steps(X)))
+        self._restore_orders(X, is_fixed, reach=0, rounds=True)
+        return X
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers to the recording steps of their columns: (n, n_features) -> same."""

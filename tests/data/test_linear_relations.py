@@ -181,6 +181,25 @@ def test_derived_values_keep_their_sign(make, model):
     assert (np.abs((sample < low).mean(axis=0) - 0.1) < 0.08).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_no_share_of_a_whole_is_negative(dtype):
+    """Neither beside given ones that leave little for the others, nor by rounding errors."""
+    rng = np.random.default_rng(0)
+    X = rng.dirichlet(np.full(5, 0.4), 500)
+    X[:, -1] = np.abs(1 - X[:, :-1].sum(axis=1))
+    X = X.astype(dtype)
+    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    encoded = rng.permuted(encoder.transform(X), axis=0)
+    values = encoder.inverse_transform(encoded)
+    holed = np.where(rng.random(X.shape) < 0.4, np.nan, X)
+    draws = encoder.inverse_transform(encoded, is_sample=True)
+
+    assert encoder.linear_relations
+    for shares in (encoder.complete(holed, values), encoder.complete(holed, values, rng), draws):
+        assert (shares >= 0).all()
+        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+
+
 def test_two_totals_of_the_same_parts():
     """Each is derived, the sources of the one before the others."""
     a, b, c = np.random.default_rng(0).normal(size=(3, 200))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.orders import Orders, find_orders
 
 pd = pytest.importorskip("pandas")
@@ -106,11 +107,43 @@ def test_means_between_fixed_cells():
     is_fixed = np.array([[True, False], [False, True], [False, False]])
     orders = Orders(np.array([0]), np.array([1]))
     means, samples = X.copy(), X.copy()
-    orders.restore(means, is_fixed, is_sample=False)
-    orders.restore(samples, is_fixed, is_sample=True)
+    orders.restore(means, is_fixed, reach=0)
+    orders.restore(samples, is_fixed, reach=1)
 
     np.testing.assert_array_equal(means, [[3, 3], [2, 2], [2, 3]])
     np.testing.assert_array_equal(samples, [[3, 4], [1, 2], [2, 3]])
+
+
+@pytest.mark.parametrize("case", ["long chain", "days and minutes", "a factor", "a band"])
+def test_any_given_cells(case):
+    """Between two of them; days below minutes; where a product or a label moves numbers."""
+    rng = np.random.default_rng(0)
+    if case == "long chain":
+        X = np.cumsum(rng.poisson(0.7, (400, 25)), axis=1)[:, ::-1].astype(float)
+    elif case == "days and minutes":
+        X = rng.integers(0, 700, 400)[:, None] + rng.integers(0, 4000, (400, 2)) / 1440 * [0, 1]
+    elif case == "a band":
+        age = rng.integers(18, 80, 400)
+        X = np.column_stack([age - rng.poisson(4, 400), age, age // 10]).astype(float)
+    else:
+        price, pieces = np.exp(rng.normal(2, 0.6, 400)).round(2), rng.integers(1, 9, 400)
+        full = (price * rng.choice([1, 1.1, 1.3], 400)).round(2)
+        X = np.column_stack([price, full, pieces, (price * pieces).round(2)])
+    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    holed = np.where(rng.random(X.shape) < 0.5, np.nan, X)
+    values = encoder.inverse_transform(rng.permuted(encoder.transform(X), axis=0))
+    means = encoder.complete(holed, values)
+    draws = encoder.complete(holed, encoder.on_steps(values), rng)
+
+    assert encoder.orders
+    assert bool(encoder.linear_relations) == (case == "a factor")
+    for filled in (means, draws):
+        assert not encoder.orders.are_broken(filled).any()
+        assert all(relation.agrees(filled).all() for relation in encoder.linear_relations)
+    if case == "days and minutes":
+        np.testing.assert_array_equal(draws[:, 0], draws[:, 0].round())
+    if case == "a band":
+        np.testing.assert_array_equal(draws[:, 2], draws[:, 1] // 10)
 
 
 def test_a_row_out_of_order_scores_low(fitted):
