@@ -59,9 +59,8 @@ class Orders:
         Next to a fixed value, the other one is moved beyond it, by ``reach`` times their distance:
         0 makes both equal, 1 reflects.
         """
-        for n_done in range(
-            MAX_PASSES + len(self.columns)
-        ):  # each time, values pass one column at least
+        # each time, values pass one column at least
+        for n_done in range(MAX_PASSES + len(self.columns)):
             if n_done == MAX_PASSES:
                 reach = 0.0
             is_done = True
@@ -83,39 +82,33 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     """Find pairs of columns that are in order in all rows with both, by more than chance.
 
     Columns are those with the indices ``columns``, and those of the same unit are compared, numbers
-    or dates. By chance, that of independent columns, each row
-    is in order with the probability that any two of their values are. Of pairs that follow from
-    others, none is kept.
+    or dates. By chance, that of independent columns, each row is in order with the probability
+    that any two of their values are. Of pairs that follow from others, or that go in a circle, none
+    is kept.
     """
     if not 1 < len(columns) <= MAX_COLUMNS:
         return Orders()
-    indices = np.array(columns)
-    rows = X[np.ix_(spread_out(len(X), MAX_ROWS), indices)]
+    rows = X[np.ix_(spread_out(len(X), MAX_ROWS), np.array(columns))]
     rows = np.unique(rows, axis=0)  # copies of rows are no evidence
-    is_often = np.zeros(2 * [len(columns)], bool)
+    has_many = np.array([len(np.unique(x[~np.isnan(x)])) > 2 for x in rows.T])
+    rows, indices = rows[:, has_many], np.array(columns)[has_many]
+    ordered = np.sort(rows, axis=0)  # missing values are last
+    n_known = (~np.isnan(rows)).sum(axis=0)
+    is_often = np.zeros(2 * [len(indices)], bool)
     for a, x in enumerate(rows.T):
-        candidates = ~(x[:, None] > rows).any(axis=0)
-        candidates[a] = False
-        candidates &= np.array([unit == units[a] for unit in units])
+        candidates = ~(x[:, None] > rows).any(axis=0) & (x[:, None] < rows).any(axis=0)
         for b in np.flatnonzero(candidates).tolist():
-            is_often[a, b] = _evidence(x, rows[:, b]) >= MIN_EVIDENCE
+            low = x[~(np.isnan(x) | np.isnan(rows[:, b]))]
+            below = np.searchsorted(ordered[: n_known[b], b], low).mean() / n_known[b]
+            is_often[a, b] = -len(low) * np.log1p(-below) >= MIN_EVIDENCE
+    kinds = [units[k] for k in np.flatnonzero(has_many).tolist()]
+    is_often &= np.array([[one == other for one in kinds] for other in kinds], bool)
     for batch in small_batches(X):
         for a, b in np.argwhere(is_often).tolist():
-            is_often[a, b] &= not (X[batch, columns[a]] > X[batch, columns[b]]).any()
-    follows = is_often.astype(int) @ is_often > 0
-    low, high = np.nonzero(is_often & ~follows)
+            is_often[a, b] &= not (X[batch, indices[a]] > X[batch, indices[b]]).any()
+    follows = is_often.copy()
+    for _ in range(len(indices).bit_length()):
+        follows |= follows.astype(int) @ follows > 0
+    is_often &= ~follows.T
+    low, high = np.nonzero(is_often & ~(is_often.astype(int) @ follows > 0))
     return Orders(indices[low], indices[high])
-
-
-def _evidence(low: np.ndarray, high: np.ndarray) -> float:
-    """Evidence in nats against two independent columns that are in order in each row by chance.
-
-    Columns of two values are none, and those of equal values are not in order, but equal.
-    """
-    is_known = ~(np.isnan(low) | np.isnan(high))
-    low, high = low[is_known], high[is_known]
-    has_two = min(len(np.unique(low)), len(np.unique(high))) <= 2
-    if has_two or (low == high).all():
-        return 0.0
-    n_below = np.searchsorted(np.sort(high), low)
-    return -len(low) * float(np.log1p(-n_below.mean() / len(high)))

@@ -58,6 +58,19 @@ def test_pairs_that_follow_from_others_are_left_out():
     assert pairs(-X) == {(2, 1), (0, 2)}
 
 
+def test_pairs_in_a_circle_are_none():
+    """Of three columns of which each row has two, all three pairs may be in order."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    for k in range(3):
+        pair = X[k::3, [k, (k + 1) % 3]]
+        X[k::3, k], X[k::3, (k + 1) % 3] = pair.min(axis=1), pair.max(axis=1)
+        X[k::3, (k + 2) % 3] = np.nan
+
+    assert pairs(X) == set()
+    assert pairs(X[::3]) == {(0, 1)}
+
+
 @pytest.mark.parametrize("case", ["exception", "few rows", "copies", "apart", "units", "binary"])
 def test_others_are_not(case):
     """One exception, order by chance, ranges that do not meet, other units, and two values."""
