@@ -92,7 +92,7 @@ class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
     Beyond log n nats, where less than one of n reference rows is expected, the weight is 1: such a
-    row is an outlier whatever its other scores are. Tails of scores with a weight below 1 are
+    row is an outlier whatever its other scores are. The tail of distances with a weight below 1 is
     robust, so that several such rows among the reference rows do not hide each other.
 
     References
@@ -109,7 +109,7 @@ class CombinedScore(Scorer):
         """Validate the fields of a loaded scorer."""
         if len(self.tails) != len(self.scorers) or not self.tails:
             raise ValueError("a combined score must have one tail distribution per scorer")
-        if len(self.weights) != len(self.scorers) or not all(0 < w <= 1 for w in self.weights):
+        if len(self.weights) != len(self.scorers) or not all(0 <= w <= 1 for w in self.weights):
             raise ValueError("a combined score must have one weight from 0 to 1 per scorer")
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
@@ -118,7 +118,11 @@ class CombinedScore(Scorer):
         pairs = zip(self.scorers, score_in_batches(self._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
-            TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic, is_robust=weight < 1)
+            TailDistribution.fit(
+                score,
+                is_logarithmic=scorer.is_logarithmic,
+                is_robust=weight < 1 and isinstance(scorer, NeighborDistance),
+            )
             for scorer, score, weight in zip(scorers, scores, self.weights, strict=True)
         )
         fitted = replace(self, scorers=scorers, tails=tails)
@@ -160,7 +164,8 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
         scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
         weights = [1.0, 1.0]
     elif has_classes:
-        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.1]
+        # distances find gross errors, which the model has learned
+        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.0 if method == "auto" else 0.1]
     else:
         scorers, weights = [distance], [1.0]
     if method == "auto":
