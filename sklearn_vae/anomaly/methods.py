@@ -33,16 +33,17 @@ MIN_RELATIVE_SCORE = 1e-6
 class TailDistribution:
     """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
 
-    The tail of scores that are logarithms is exponential.
+    The tail of scores that are logarithms is exponential. So is a robust one, which a few outliers
+    do not change: its scale is that of the median excess.
     """
 
     # scores in ascending order and the fraction of reference scores at least as large: (n_knots,);
     # linear in between, so that rounding does not change a rank
     knots: np.ndarray
     survival: np.ndarray
-    threshold: float  # logarithm of the score at which the tail begins
-    scale: float  # mean excess of the log-scores
-    min_score: float  # of scores in the tail; 0 for scores that are logarithms
+    threshold: float  # score at which the tail begins, of a Pareto tail its logarithm
+    scale: float  # mean excess of the scores, or of their logarithms
+    min_score: float  # of scores in a Pareto tail; 0 if it is exponential
 
     def check(self) -> None:
         """Validate the fields of a loaded distribution."""
@@ -55,12 +56,14 @@ class TailDistribution:
         check_number(self, "min_score", self.min_score)
 
     @classmethod
-    def fit(cls, scores: np.ndarray, *, is_logarithmic: bool = False) -> Self:
+    def fit(
+        cls, scores: np.ndarray, *, is_logarithmic: bool = False, is_robust: bool = False
+    ) -> Self:
         """Fit the distribution to scores of the reference rows, logarithms or at least 0: (n,)."""
         scores = np.sort(scores)
         root_mean_square = float(np.sqrt(np.square(scores).mean()))
         unit = max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
-        if is_logarithmic:
+        if is_logarithmic or is_robust:
             min_score, log_scores = 0.0, scores
         else:
             min_score = unit = 1.0 if root_mean_square < ROUNDING else unit
@@ -68,7 +71,8 @@ class TailDistribution:
         threshold = float(np.quantile(log_scores, BODY_FRACTION))
         # of scores tied with the threshold, rounding would decide
         excess = log_scores[log_scores > threshold + ROUNDING] - threshold
-        scale = max(float(excess.mean()) if len(excess) else 0.0, MIN_SCALE)
+        mean = (np.median(excess) / np.log(2) if is_robust else excess.mean()) if len(excess) else 0
+        scale = max(float(mean), MIN_SCALE)
         knots = np.unique(np.round(scores / unit)) * unit
         n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * unit)
         return cls(knots, n_at_least / len(scores), threshold, scale, min_score)
@@ -76,8 +80,8 @@ class TailDistribution:
     def negative_log_survival(self, scores: np.ndarray) -> np.ndarray:
         """Negative log tail probability, -log P(S >= s), in nats: (n,) -> (n,)."""
         survival = np.interp(scores, self.knots, self.survival)
-        is_log = self.min_score == 0
-        log_scores = scores if is_log else np.log(np.maximum(scores, self.min_score))
+        is_exponential = self.min_score == 0
+        log_scores = scores if is_exponential else np.log(np.maximum(scores, self.min_score))
         excess = log_scores - self.threshold
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
@@ -87,8 +91,9 @@ class TailDistribution:
 class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
-    Beyond the second largest of the reference scores, the weight is 1: where no two rows are, a row
-    is an outlier whatever the other scores are.
+    Beyond log n nats, where less than one of n reference rows is expected, the weight is 1: such a
+    row is an outlier whatever its other scores are. The tail of distances with a weight below 1 is
+    robust, so that several such rows among the reference rows do not hide each other.
 
     References
     ----------
@@ -104,7 +109,7 @@ class CombinedScore(Scorer):
         """Validate the fields of a loaded scorer."""
         if len(self.tails) != len(self.scorers) or not self.tails:
             raise ValueError("a combined score must have one tail distribution per scorer")
-        if len(self.weights) != len(self.scorers) or not all(0 < w <= 1 for w in self.weights):
+        if len(self.weights) != len(self.scorers) or not all(0 <= w <= 1 for w in self.weights):
             raise ValueError("a combined score must have one weight from 0 to 1 per scorer")
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
@@ -113,8 +118,12 @@ class CombinedScore(Scorer):
         pairs = zip(self.scorers, score_in_batches(self._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
-            TailDistribution.fit(score, is_logarithmic=scorer.is_logarithmic)
-            for scorer, score in zip(scorers, scores, strict=True)
+            TailDistribution.fit(
+                score,
+                is_logarithmic=scorer.is_logarithmic,
+                is_robust=weight < 1 and isinstance(scorer, NeighborDistance),
+            )
+            for scorer, score, weight in zip(scorers, scores, self.weights, strict=True)
         )
         fitted = replace(self, scorers=scorers, tails=tails)
         return fitted, fitted._combine(np.stack(scores))
@@ -132,7 +141,7 @@ class CombinedScore(Scorer):
         total = np.zeros(scores.shape[1])
         for weight, tail, score in zip(self.weights, self.tails, scores, strict=True):
             nats = tail.negative_log_survival(score)
-            limit = tail.negative_log_survival(tail.knots[-2:][:1])
+            limit = -np.log(tail.survival[-1])
             total += weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
         return total
 
@@ -155,7 +164,8 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
         scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
         weights = [1.0, 1.0]
     elif has_classes:
-        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.25]
+        # distances find gross errors, which the model has learned
+        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.0 if method == "auto" else 0.1]
     else:
         scorers, weights = [distance], [1.0]
     if method == "auto":

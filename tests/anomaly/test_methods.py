@@ -66,18 +66,35 @@ def test_rounding_errors_of_scores_tied_with_the_threshold_change_nothing():
     )
 
 
+def test_the_robust_tail_of_exponential_scores_is_exponential():
+    """A few scores far out would change its mean excess, not the median."""
+    scores = stats.expon.rvs(size=20_000, random_state=0)
+    scores[:100] += 100.0
+    tail = TailDistribution.fit(scores, is_robust=True)
+    far = np.array([3.0, 10.0, 30.0])
+
+    np.testing.assert_allclose(tail.negative_log_survival(far), far, rtol=0.05)
+
+
 @pytest.mark.parametrize("weights", [(1.0, 0.5), (1.0, 1.0)])
 def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights):
-    """Of the distances to one neighbour and to five, but for the row farthest out."""
+    """Of two distances, but beyond the log of the number of rows."""
     X = np.random.default_rng(0).normal(size=(60, 3))
+    X[:2] *= 8
     detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
     rows = ScoredRows(X, detector.distance_encoder_, detector.estimator_._predictor())
-    scorers = (HyperplaneDistance("inputs", 1), HyperplaneDistance("inputs", 5))
+    scorers = (HyperplaneDistance("inputs", 1), NeighborDistance("inputs", 5))
     combined = CombinedScore(scorers, weights).fit_score(rows)[0]
     scores = [scorer.score(rows) for scorer in scorers]
-    nats = np.array([TailDistribution.fit(score).negative_log_survival(score) for score in scores])
-    second = np.sort(nats, axis=1)[:, -2:-1]
-    expected = weights @ np.minimum(nats, second) + np.maximum(nats - second, 0).sum(axis=0)
+    nats = np.array(
+        [
+            TailDistribution.fit(score, is_robust=weight < 1).negative_log_survival(score)
+            for score, weight in zip(scores, weights, strict=True)
+        ]
+    )
+    beyond = np.maximum(nats - np.log(60), 0)
+    expected = weights @ (nats - beyond) + beyond.sum(axis=0)
+    assert beyond.any(axis=1).all()
 
     np.testing.assert_allclose(combined.score(rows), expected)
 
@@ -88,7 +105,7 @@ def test_a_combined_score_needs_a_tail_and_a_positive_weight_per_scorer():
     with pytest.raises(ValueError, match="one tail distribution per scorer"):
         CombinedScore((), ()).check()
     with pytest.raises(ValueError, match="one weight from 0 to 1 per scorer"):
-        CombinedScore((NeighborDistance("inputs", 1),), (0.0,), (tail,)).check()
+        CombinedScore((NeighborDistance("inputs", 1),), (-0.1,), (tail,)).check()
 
 
 @pytest.mark.parametrize(
@@ -97,12 +114,13 @@ def test_a_combined_score_needs_a_tail_and_a_positive_weight_per_scorer():
         (True, False, {MODEL: 1, "HyperplaneDistance": 2}),
         (True, True, {MODEL: 1, "HyperplaneDistance": 2}),
         (False, False, {MODEL: 1, "NeighborDistance": 1}),
-        (False, True, {MODEL: 1, "ClassSurprisal": 0.5, "NeighborDistance": 0.25}),
+        (False, True, {MODEL: 1, "ClassSurprisal": 0.5, "NeighborDistance": 0}),
     ],
 )
 def test_the_default_score_is_of_the_model_and_of_neighbors(novelty, has_classes, parts):
     """Weights by kind of part; without the model it is the score of neighbours."""
-    for method, expected in (("auto", parts), ("neighbors", {**parts, MODEL: 0})):
+    alone = {name: weight or 0.1 for name, weight in parts.items()} | {MODEL: 0}
+    for method, expected in (("auto", parts), ("neighbors", alone)):
         scorer = find_scorer(method, novelty=novelty, has_classes=has_classes)
         weights = dict.fromkeys(expected, 0.0)
         for part, weight in zip(scorer.scorers, scorer.weights, strict=True):

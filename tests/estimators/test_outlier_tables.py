@@ -49,6 +49,31 @@ def fitted(request, train):
     return VAEOutlierDetector(novelty=request.param, random_state=0, max_iter=8).fit(train)
 
 
+def test_several_gross_errors_are_first_whatever_the_other_cells_are():
+    """Rows with overtime have densities where others have point masses: log p(x) is lower."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(4200, 900, 300).clip(2200).round(-1)
+    hours = np.where(rng.random(300) < 0.3, rng.gamma(2, 6, 300).round(1) + 0.5, 0)
+    table = pd.DataFrame(
+        {
+            "department": rng.choice(["sales", "it", "hr"], 300),
+            "age": rng.integers(20, 65, 300),
+            "base": base,
+            "rate": (base / 168).round(2),
+            "hours": hours,
+            "pay": (hours * base / 168 * 1.25).round(2),
+            "bonus": np.where(rng.random(300) < 0.7, 0, rng.gamma(2, 300, 300).round(-1)),
+        }
+    )
+    table.loc[7, "age"], table.loc[50, "age"] = 168, 190
+    table.loc[120, "base"], table.loc[200, "rate"] = 14_000, 80.0
+    table.loc[np.flatnonzero(hours)[0], "hours"] = 90
+    gross = np.append([7, 50, 120, 200], np.flatnonzero(hours)[0])
+    scores = VAEOutlierDetector(**QUICK).fit(table).score_samples(table)
+
+    assert set(np.argsort(scores)[:8]) >= set(gross)
+
+
 def test_a_category_that_contradicts_is_found_and_explained(fitted):
     new = draw(80, 1)
     new = new[new.notna().all(axis=1)].reset_index(drop=True)
