@@ -12,16 +12,8 @@ import numpy as np
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks.perceptron import FittedPerceptron
-from sklearn_vae.numerics.array_api import (
-    Array,
-    as_array,
-    concatenate,
-    impute_by_factors,
-    namespace,
-    pad,
-    take,
-    zeros,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.priors import Prior, PriorDistribution
 
@@ -65,13 +57,13 @@ class BaseVAE:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
         x = x.clip(-INPUT_CLIP, INPUT_CLIP)
         if self.selected_inputs is not None:
-            x = take(x, as_array(self.selected_inputs, x), -1)
+            x = ops.take(x, ops.as_array(self.selected_inputs, x), -1)
         if self.filler is None:
             return x
         n_values = x.shape[-1] - self.n_conditions
         x, conditions = x[..., :n_values], x[..., n_values:]
         observed = ~namespace(x).isnan(x)
-        return concatenate([self.filler(x, observed, conditions), observed, conditions])
+        return ops.concatenate([self.filler(x, observed, conditions), observed, conditions])
 
     def mean_code(self, x: Array) -> Array:
         """Mean of q(z|x), where NaN is a missing value: (M, B, n) -> (M, B, l)."""
@@ -97,7 +89,7 @@ class BaseVAE:
             shape = *z.shape[:2], x.shape[1]
             rows = xp.broadcast_to(xp.nan_to_num(x)[:, None], (*shape, x.shape[2]))
             z = xp.broadcast_to(z, (*shape, z.shape[3]))
-            inputs = [concatenate([z, rows[..., n_columns:]])]
+            inputs = [ops.concatenate([z, rows[..., n_columns:]])]
             if self.decoder.is_autoregressive:
                 inputs.append(rows[..., :n_columns])
         flat = (part.reshape(len(z), z.shape[1] * z.shape[2], part.shape[-1]) for part in inputs)
@@ -117,7 +109,7 @@ class BaseVAE:
         """Rows of zeros with the conditions of x behind them; None without conditions."""
         if x is None or not self.n_conditions:
             return None
-        return pad(x[..., -self.n_conditions :], self.likelihood.n_columns, 0)
+        return ops.pad(x[..., -self.n_conditions :], self.likelihood.n_columns, 0)
 
     def residuals(self, x: Array) -> Array:
         """Residuals of reconstructions, see ``Columnwise``, 0 if missing: (M, B, n_values)."""
@@ -135,8 +127,8 @@ class BaseVAE:
         if self.filler is not None or not xp.isnan(x).any():
             return x
         n_params = self.architecture.layout.n_posterior_params
-        centre = self.posterior.mean(zeros((*x.shape[:2], n_params), x))  # (M, B, l)
-        return xp.where(xp.isnan(x), pad(self.reconstruct(centre, x), 0, self.n_conditions), x)
+        centre = self.posterior.mean(ops.zeros((*x.shape[:2], n_params), x))  # (M, B, l)
+        return xp.where(xp.isnan(x), ops.pad(self.reconstruct(centre, x), 0, self.n_conditions), x)
 
 
 class ArrayVAE(BaseVAE):
@@ -162,4 +154,4 @@ class ArrayVAE(BaseVAE):
         if architecture.n_factors:
             parts = ("loc", "loadings", "precision", "slopes")[: 3 + bool(self.n_conditions)]
             filler = {name: weights[f"filler.{name}"] for name in parts}
-            self.filler = partial(impute_by_factors, **filler)
+            self.filler = partial(ops.impute_by_factors, **filler)

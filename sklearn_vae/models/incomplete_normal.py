@@ -2,18 +2,8 @@
 
 from typing import NamedTuple
 
-from sklearn_vae.numerics.array_api import (
-    Array,
-    argsort,
-    as_type,
-    cholesky,
-    cholesky_solve,
-    diagonal_matrix,
-    in_double,
-    namespace,
-    scatter,
-    take_along,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 
 
 class MissingBlock(NamedTuple):
@@ -33,18 +23,18 @@ class MissingBlock(NamedTuple):
         xp, (columns, is_padding) = namespace(root), missing_columns(observed)
         columns = xp.broadcast_to(columns, (*root.shape[:-2], columns.shape[-1]))
         shape = *root.shape[:-1], columns.shape[-1]
-        of_missing = take_along(root, xp.broadcast_to(columns[..., None, :], shape), -1)
+        of_missing = ops.take_along(root, xp.broadcast_to(columns[..., None, :], shape), -1)
         of_missing = of_missing if left is None else left @ of_missing
         of_missing = xp.where(is_padding[..., None, :], 0.0, of_missing)
-        of_missing = in_double(of_missing)  # precisions are squares
-        padding = diagonal_matrix(in_double(is_padding))
+        of_missing = ops.in_double(of_missing)  # precisions are squares
+        padding = ops.diagonal_matrix(ops.in_double(is_padding))
         precision = of_missing.swapaxes(-1, -2) @ of_missing + padding
-        return cls(columns, of_missing, cholesky(precision))
+        return cls(columns, of_missing, ops.cholesky(precision))
 
     def solve(self, standard: Array) -> Array:
         """Least squares of the root's columns: (..., d) -> (..., M)."""
-        gradient = self.root.swapaxes(-1, -2) @ in_double(standard)[..., None]
-        return cholesky_solve(self.lower, gradient[..., 0])
+        gradient = self.root.swapaxes(-1, -2) @ ops.in_double(standard)[..., None]
+        return ops.cholesky_solve(self.lower, gradient[..., 0])
 
 
 def missing_columns(observed: Array) -> tuple[Array, Array]:
@@ -54,8 +44,8 @@ def missing_columns(observed: Array) -> tuple[Array, Array]:
     whether each is padding: an observed column of a row with fewer, (..., M).
     """
     n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
-    columns = argsort(namespace(observed).where(observed, 1, 0), -1)[..., :n_missing]
-    return columns, take_along(observed, columns, -1)
+    columns = ops.argsort(namespace(observed).where(observed, 1, 0), -1)[..., :n_missing]
+    return columns, ops.take_along(observed, columns, -1)
 
 
 def conditional_step(root: Array, residual: Array, observed: Array, left: Array) -> Array:
@@ -67,7 +57,7 @@ def conditional_step(root: Array, residual: Array, observed: Array, left: Array)
     """
     block = MissingBlock.of(root, observed, left)
     change = block.solve((left @ (root @ residual[..., None]))[..., 0])
-    return as_type(scatter(-change, block.columns, observed.shape[-1]), residual)
+    return ops.as_type(ops.scatter(-change, block.columns, observed.shape[-1]), residual)
 
 
 def marginal_of_normal(
@@ -88,5 +78,7 @@ def marginal_of_normal(
     log_scale = -xp.log(root.diagonal(0, -2, -1))
     if left is not None:
         log_scale = log_scale - xp.log(left.diagonal(0, -2, -1))
-    of_missing = scatter(xp.log(block.lower.diagonal(0, -2, -1)), block.columns, observed.shape[-1])
-    return as_type(residual, standard), log_scale + as_type(of_missing, log_scale)
+    of_missing = ops.scatter(
+        xp.log(block.lower.diagonal(0, -2, -1)), block.columns, observed.shape[-1]
+    )
+    return ops.as_type(residual, standard), log_scale + ops.as_type(of_missing, log_scale)

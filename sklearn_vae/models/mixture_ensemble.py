@@ -17,22 +17,8 @@ from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.sizes import rows_in_cache
 from sklearn_vae.networks.perceptron import FittedPerceptron
-from sklearn_vae.numerics.array_api import (
-    Array,
-    arange,
-    argsort,
-    as_array,
-    as_type,
-    bounded,
-    concatenate,
-    diagonal_matrix,
-    log_softmax,
-    namespace,
-    softmax,
-    solve_lower,
-    take,
-    zeros,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -73,12 +59,12 @@ class MixtureEnsemble:
             for member in range(n_members)
         ]
         self.decoders = [FittedPerceptron(each, "decoder", n_hidden) for each in of_members]
-        log_weight = log_softmax(weights["mixture_logit"][:, 0])  # (M, C)
+        log_weight = ops.log_softmax(weights["mixture_logit"][:, 0])  # (M, C)
         xp = namespace(log_weight)
         chosen = xp.where(log_weight > 0.5 * LOG_ZERO_WEIGHT)  # the others are padding
         # member of each component, in ascending order, and log-weight: (C,), (C,)
         self.member, self.log_weight = chosen[0], (log_weight + xp.log(weight)[:, None])[chosen]
-        self.first_component = xp.searchsorted(self.member, arange(n_members + 1, weight))
+        self.first_component = xp.searchsorted(self.member, ops.arange(n_members + 1, weight))
         self.ends: list[int] = self.first_component.tolist()  # and their number
         self.of_code, self.of_component = self._first_layers(chosen)
         self.loc, self.whiten, self.log_det = (
@@ -92,11 +78,11 @@ class MixtureEnsemble:
         self.least_log_scale = least.swapaxes(0, 1)  # (d, C)
         self.has_least_scales = bool((least > -COMPONENT_LOG_SCALE_BOUND).any())
         self.real_columns, self.other_columns = (
-            as_array(np.flatnonzero(mask), weight)
+            ops.as_array(np.flatnonzero(mask), weight)
             for mask in (architecture.is_normal, ~architecture.is_normal)
         )
         if limits is not None:
-            is_real = as_array(architecture.is_real_value, weight)
+            is_real = ops.as_array(architecture.is_real_value, weight)
             self.limits, self.others.limits = (
                 Limits._make(limit[mask] for limit in limits) for mask in (is_real, ~is_real)
             )
@@ -115,7 +101,7 @@ class MixtureEnsemble:
         """
         names = ["linear", "hidden.0"][: 1 + bool(self.architecture.hidden_layer_sizes)]
         weight, bias = (
-            concatenate(self.weights[f"decoder.{name}.{part}"] for name in names)
+            ops.concatenate(self.weights[f"decoder.{name}.{part}"] for name in names)
             for part in ("weight", "bias")
         )
         n_latent = self.architecture.n_components
@@ -155,7 +141,7 @@ class MixtureEnsemble:
             for member, (i, j) in enumerate(pairwise(ends))
             if i < j
         ]
-        return parts[0] if len(parts) == 1 else concatenate(parts)
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts)
 
     def decode(self, z: Array, component: Array) -> tuple[Array, ...]:
         """Shift, log-scale, weights of the shears and other parameters, of codes (N, l): (..., N).
@@ -163,14 +149,14 @@ class MixtureEnsemble:
         They are features of p(x|z, c); log-scales and parameters are within their bounds.
         """
         if not self.depends_on_code:
-            return tuple(take(part, component, 1) for part in self.decoded_components)
+            return tuple(ops.take(part, component, 1) for part in self.decoded_components)
         return self.decode_codes(z, component)
 
     @cached_property
     def decoded_components(self) -> tuple[Array, ...]:
         """Outputs of the decoder at the code 0 of all components: (..., C) each."""
-        component = arange(len(self.log_weight), self.loc)
-        z = zeros((len(component), self.architecture.n_components), self.loc)
+        component = ops.arange(len(self.log_weight), self.loc)
+        z = ops.zeros((len(component), self.architecture.n_components), self.loc)
         return self.decode_codes(z, component)
 
     def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
@@ -178,17 +164,17 @@ class MixtureEnsemble:
         xp, z = namespace(z), z.swapaxes(0, 1)
         is_one = len(component) > 0 and bool((component == component[0]).all())
         chosen = component[:1] if is_one else component  # numbers of a single one are broadcast
-        first = take(self.of_component, chosen, 1)
+        first = ops.take(self.of_component, chosen, 1)
         if is_one:
             out = self._decoder(int(self.member[component[0]]), z, first)
         else:
             out = self._by_member(self._decoder, component, z, first)
         shift, raw, mix, params = (out[part] for part in self.outputs)
-        log_scale = bounded(raw, COMPONENT_LOG_SCALE_BOUND)
+        log_scale = ops.bounded(raw, COMPONENT_LOG_SCALE_BOUND)
         if self.has_least_scales:
-            log_scale = xp.maximum(log_scale, take(self.least_log_scale, chosen, 1))
+            log_scale = xp.maximum(log_scale, ops.take(self.least_log_scale, chosen, 1))
         if self.others.blocks:
-            start, least = (take(part, chosen, 1) for part in (self.params, self.least_params))
+            start, least = (ops.take(part, chosen, 1) for part in (self.params, self.least_params))
             params = xp.maximum(start + params, least)
         return shift, log_scale, mix, params
 
@@ -205,7 +191,7 @@ class MixtureEnsemble:
     def whitened(self, x: Array) -> Array:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (d, C, B)."""
         xp = namespace(x)
-        real = xp.nan_to_num(take(x, self.real_columns, 1)).swapaxes(0, 1)
+        real = xp.nan_to_num(ops.take(x, self.real_columns, 1)).swapaxes(0, 1)
         residual = real[:, None] - self.loc.swapaxes(0, 1)[..., None]
         if self.whiten.ndim == 2:
             return residual * self.whiten.swapaxes(0, 1)[..., None]
@@ -244,7 +230,7 @@ class MixtureEnsemble:
                 part.swapaxes(0, 1) for part in marginal
             )
             # ``log_normal`` subtracts a constant of all columns
-            log_det[incomplete] = HALF_LOG_2PI * as_type((~mask).sum(-1), log_det)
+            log_det[incomplete] = HALF_LOG_2PI * ops.as_type((~mask).sum(-1), log_det)
         return standard, log_scale, params, log_det
 
     def _shear(self, member: int, residual: Array, mix: Array) -> Array:
@@ -262,7 +248,7 @@ class MixtureEnsemble:
         of_shears = self._by_member(
             lambda member, mix: xp.einsum("esd,sn->edn", shears[member], mix), component, mix
         )
-        return xp.moveaxis(of_shears, 2, 0) + diagonal_matrix(diagonal)
+        return xp.moveaxis(of_shears, 2, 0) + ops.diagonal_matrix(diagonal)
 
     # -- samples and missing values --------------------------------------------------
 
@@ -274,7 +260,7 @@ class MixtureEnsemble:
         Rows x (N, n_columns) are encoded, and NaN where a value is missing; codes are (N, l), and
         components (N,). Missing values become draws of the generator, by default conditional means.
         """
-        xp, real = namespace(x), take(x, self.real_columns, 1)
+        xp, real = namespace(x), ops.take(x, self.real_columns, 1)
         shift, log_scale, mix, params = self.decode(z, component)
         params, observed = params.swapaxes(0, 1), ~xp.isnan(real)
         if observed.all():
@@ -282,8 +268,8 @@ class MixtureEnsemble:
         white = shift.swapaxes(0, 1)
         whiten, root = self.whiten[component], self._root(log_scale, mix, component)
         if generator is not None:
-            white = white + solve_lower(root, draw_normal(white, generator))
-        start = self.loc[component] + solve_lower(whiten, white)  # a draw, or the mean
+            white = white + ops.solve_lower(root, draw_normal(white, generator))
+        start = self.loc[component] + ops.solve_lower(whiten, white)  # a draw, or the mean
         if not self.architecture.is_independent and observed.any():
             # values that are missing move with those that are observed
             residual = xp.where(observed, real - start, 0.0)
@@ -292,8 +278,8 @@ class MixtureEnsemble:
 
     def sample_given(self, x: Array, z: Array, component: Array, generator: Generator) -> Array:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
-        order = argsort(component, 0)  # codes of a member lie together
-        rows, step = zeros(x.shape, x), self.codes_per_chunk(is_complete=False)
+        order = ops.argsort(component, 0)  # codes of a member lie together
+        rows, step = ops.zeros(x.shape, x), self.codes_per_chunk(is_complete=False)
         for part in batches(len(x), step):
             at = order[part]
             real, params = self.conditional(x[at], z[at], component[at], generator)
@@ -315,11 +301,11 @@ class MixtureEnsemble:
 
     def _draw_rows(self, n_rows: int, generator: Generator) -> Array:
         """Draw rows: (n_rows, n_columns)."""
-        z = draw_normal(zeros((n_rows, self.architecture.n_components), self.loc), generator)
-        uniform = draw_uniform(zeros((n_rows,), self.loc), generator)
-        ends = softmax(self.log_weight, 0).cumsum(0)[:-1]
+        z = draw_normal(ops.zeros((n_rows, self.architecture.n_components), self.loc), generator)
+        uniform = draw_uniform(ops.zeros((n_rows,), self.loc), generator)
+        ends = ops.softmax(self.log_weight, 0).cumsum(0)[:-1]
         component = namespace(ends).searchsorted(ends, uniform, side="right")
-        missing = zeros((n_rows, self.architecture.n_columns), z) + math.nan
+        missing = ops.zeros((n_rows, self.architecture.n_columns), z) + math.nan
         return self.sample_given(missing, z, component, generator)
 
 
@@ -332,16 +318,16 @@ def least_log_scale(
     """
     xp, is_full = namespace(whiten), architecture.covariance_type == "full"
     root = whiten.diagonal(0, -2, -1) if is_full else whiten
-    least = as_array(architecture.least_scales[architecture.is_real_value], root)
+    least = ops.as_array(architecture.least_scales[architecture.is_real_value], root)
     with np.errstate(divide="ignore"):
-        of_steps = xp.log(as_type(least, root) * root)
+        of_steps = xp.log(ops.as_type(least, root) * root)
     return xp.maximum(of_steps, min_log_scale[..., None])
 
 
 def least_params(architecture: MixtureArchitecture, params: Array) -> Array:
     """Least parameters of the other columns in components: (..., n_params)."""
-    xp, is_scale = namespace(params), as_array(architecture.others.is_scale_param, params)
-    least = as_type(as_array(architecture.least_params, params), params)
+    xp, is_scale = namespace(params), ops.as_array(architecture.others.is_scale_param, params)
+    least = ops.as_type(ops.as_array(architecture.least_params, params), params)
     return xp.where(is_scale, xp.maximum(params - COMPONENT_LOG_SCALE_BOUND, least), least)
 
 
@@ -354,4 +340,4 @@ def log_normal(standard: Array, log_scale: Array, log_det: Array, axis: int) -> 
 
 def _matrices(roots: Array) -> Array:
     """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
-    return roots if roots.ndim == 3 else diagonal_matrix(roots)
+    return roots if roots.ndim == 3 else ops.diagonal_matrix(roots)
