@@ -166,6 +166,7 @@ class _Search:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best
 
+    @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
     def _preference(self, part_and_column: tuple[float, int]) -> tuple[float, float, float, int]:
         """Order of columns that may be derived: what varies most, of these the finest recorded."""
         part, k = part_and_column
