@@ -72,7 +72,8 @@ class TailDistribution:
         # of scores tied with the threshold, rounding would decide
         excess = log_scores[log_scores > threshold + ROUNDING] - threshold
         mean = (np.median(excess) / np.log(2) if is_robust else excess.mean()) if len(excess) else 0
-        scale = max(float(mean), MIN_SCALE)
+        least = MIN_SCALE * max(threshold, ROUNDING) if is_robust else MIN_SCALE
+        scale = max(float(mean), least)
         knots = np.unique(np.round(scores / unit)) * unit
         n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * unit)
         return cls(knots, n_at_least / len(scores), threshold, scale, min_score)
@@ -91,9 +92,9 @@ class TailDistribution:
 class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
-    Beyond log n nats, where less than one of n reference rows is expected, the weight is 1: such a
-    row is an outlier whatever its other scores are. The tail of distances with a weight below 1 is
-    robust, so that several such rows among the reference rows do not hide each other.
+    Beyond the nats of the largest of n reference scores, log n without ties, the weight is 1: such
+    a row is an outlier whatever its other scores are. The tail of distances with a weight below 1
+    is robust, so that several such rows among the reference rows do not hide each other.
 
     References
     ----------

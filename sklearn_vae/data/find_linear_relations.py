@@ -151,10 +151,12 @@ class _Search:
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
         derived_before = _derived(self.relations)
         best, least = None, MAX_WRONG
-        order = sorted(near, key=self._preference, reverse=True)
-        for part, derived in order:
-            if part < LARGE_PART or self.columns[derived] in derived_before:
-                continue
+        free = [
+            (part, j)
+            for part, j in near
+            if part >= LARGE_PART and self.columns[j] not in derived_before
+        ]
+        for _, derived in sorted(free, key=self._preference, reverse=True):
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
             if relation is None or _sources_first([*self.relations, relation]) is None:
                 continue

@@ -100,6 +100,8 @@ def fit_encoder(
     relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
     if derives_columns:
         relations = _relations(columns, X, weight, others, [*derived])
+    one_to_one = {pair.derived for pair in relations[0]}
+    numbers = [j for j in numbers if j not in one_to_one]
     encoder = TableEncoder(
         column_names,
         groups=_group(columns, X, weight, free),

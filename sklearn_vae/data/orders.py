@@ -16,6 +16,8 @@ MAX_ROWS = 2048
 # Times that all pairs are put in order with values moved beyond fixed ones, at most: between two
 # fixed values this need not end.
 MAX_PASSES = 16
+# Relative difference that is due to rounding, in double precision and single.
+ROUNDING = 1e-12
 
 
 def _no_columns() -> np.ndarray:
@@ -47,7 +49,7 @@ class Orders:
         """Find rows with a pair that is not in order, but for fixed ones: (n, d) -> (n,)."""
         are_broken = np.zeros(len(X), dtype=bool)
         for a, b in self._pairs():
-            is_broken = X[:, a] > X[:, b]
+            is_broken = _is_above(X[:, a], X[:, b])
             if is_fixed is not None:
                 is_broken &= ~(is_fixed[:, a] & is_fixed[:, b])
             are_broken |= is_broken
@@ -65,7 +67,8 @@ class Orders:
                 reach = 0.0
             is_done = True
             for a, b in self._pairs():
-                rows = np.flatnonzero((X[:, a] > X[:, b]) & ~(is_fixed[:, a] & is_fixed[:, b]))
+                is_broken = _is_above(X[:, a], X[:, b])
+                rows = np.flatnonzero(is_broken & ~(is_fixed[:, a] & is_fixed[:, b]))
                 low, high = X[rows, a], X[rows, b]
                 moved = reach * (high - low)
                 X[rows, a] = np.where(is_fixed[rows, a], low, high + moved * is_fixed[rows, b])
@@ -76,6 +79,12 @@ class Orders:
 
     def _pairs(self) -> list[tuple[int, int]]:
         return list(zip(self.low.tolist(), self.high.tolist(), strict=True))
+
+
+def _is_above(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Find values above others by more than rounding errors, as of a part that is a difference."""
+    with np.errstate(invalid="ignore"):
+        return low - high > ROUNDING * np.maximum(np.abs(low), np.abs(high))
 
 
 def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> Orders:
@@ -89,7 +98,8 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     if not 1 < len(columns) <= MAX_COLUMNS:
         return Orders()
     rows = X[np.ix_(spread_out(len(X), MAX_ROWS), np.array(columns))]
-    rows = np.unique(rows, axis=0)  # copies of rows are no evidence
+    _, first = np.unique(np.nan_to_num(rows, nan=np.inf), axis=0, return_index=True)
+    rows = rows[first]  # copies of rows are no evidence
     has_many = np.array([len(np.unique(x[~np.isnan(x)])) > 2 for x in rows.T])
     rows, indices = rows[:, has_many], np.array(columns)[has_many]
     ordered = np.sort(rows, axis=0)  # missing values are last

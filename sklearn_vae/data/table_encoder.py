@@ -329,9 +329,11 @@ class TableEncoder:
             if not len(left):
                 return
             rows, is_kept = X[left], is_fixed[left]
-            self.orders.restore(rows, is_kept, reach=reach + rounds * (2.0**k - 1))
+            is_last = k == MAX_ROUNDS  # it makes values equal, off steps and bounds
+            distance = 0.0 if is_last else reach + rounds * (2.0**k - 1)
+            self.orders.restore(rows, is_kept, reach=distance)
             is_possible = ~self.orders.are_broken(rows, is_kept)
-            if k < MAX_ROUNDS:  # the last one leaves steps and bounds
+            if not is_last:
                 nearest = self.within_bounds(self._on_steps(rows) if rounds else rows)
                 rows = np.where(is_kept, rows, nearest)
             X[left] = rows

@@ -84,9 +84,9 @@ class AveragedImputation:
             is_moved = np.isnan(rows) & (target != part) & np.isfinite(target)
             targets = np.where(is_moved, target, part).reshape(-1, rows.shape[1])
             # moved draws keep to the bounds and recording steps of their columns
-            kept = self.encoder.inverse_transform(self.encoder.transform(targets), is_sample=True)
+            kept = self.encoder.within_bounds(self.encoder.on_steps(targets))
             part[is_moved] = kept.reshape(part.shape)[is_moved]
-        return moved
+        return self.encoder.complete(rows, moved, generator)
 
     def check(self) -> None:
         """Check that the parts are those of one table, as after reading them from a file."""

@@ -170,7 +170,7 @@ class VAE(BaseVAE, StackedModule):
 
         loadings = torch.cat([torch.as_tensor(start.loadings), coef])
         rows = None
-        if start.rows is not None:
+        if start.rows is not None and not len(coef):  # conditions have other variances than z
             x, weights = start.rows
             rows = torch.as_tensor(x).to(loc), torch.as_tensor(weights).to(loc)
         slopes, offsets, free = self.likelihood.initialize(loadings, loc, residual, rows)

@@ -17,6 +17,7 @@ from sklearn_vae.initialization.factor_analysis import (
 from sklearn_vae.initialization.kmeans import kmeans_initialization
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.models.vae import build
@@ -142,8 +143,9 @@ def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
 def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     """Add rows, and the columns that the encoder does not read: their loadings are regressions."""
     inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
-    x, weight = job.train.arrays(ROWS_FOR_LINEAR_MODELS)
-    model = replace(model, rows=(x, np.ones(len(x)) if weight is None else weight))
+    if any(isinstance(likelihood, Ordinal) for likelihood, _ in job.architecture.blocks):
+        x, weight = job.train.arrays(min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+        model = replace(model, rows=(x, np.ones(len(x)) if weight is None else weight))
     if len(inputs) == n_columns:
         return model
     rows, weight, regression = _residuals(job, inputs_only=False)

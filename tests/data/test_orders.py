@@ -159,6 +159,49 @@ def test_any_given_cells(case):
         np.testing.assert_array_equal(draws[:, 2], draws[:, 1] // 10)
 
 
+def test_given_values_beyond_all_of_the_fit():
+    """A start after all ends: no other value is in order, so the end equals it."""
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, 365, 400).astype(float)
+    X = np.column_stack([start, start + rng.poisson(5, 400)])
+    model = VAETransformer(1, max_iter=2, random_state=0).fit(X)
+    ends = np.concatenate(model.impute([[500.0, np.nan]], n_imputations=20))
+
+    np.testing.assert_array_equal(ends[:, 1], 500)
+
+
+def test_codes_of_a_class_stay_those_of_the_class():
+    """A capacity that follows from a zone is not moved by the visitors that exceed it."""
+    rng = np.random.default_rng(0)
+    zone = rng.integers(0, 5, 400)
+    capacity = 10.0 * np.array([7, 12, 15, 21, 28])[zone]
+    visitors = capacity + rng.poisson(30, 400)
+    table = pd.DataFrame({"zone": np.array(list("abcde"))[zone], "capacity": capacity})
+    table["visitors"] = visitors
+    imputed = VAETransformer(1, max_iter=2, random_state=0).fit(table)
+    imputed = imputed.impute(table.assign(zone=None, capacity=np.nan), n_imputations=1)
+    pairs = set(zip(table.zone, table.capacity, strict=True))
+
+    assert set(zip(imputed[0].zone, imputed[0].capacity, strict=True)) <= pairs
+
+
+def test_rounding_errors_break_no_order():
+    """As of a part that follows from a total and the other part."""
+    orders = Orders(np.array([0]), np.array([1]))
+
+    assert not orders.are_broken(np.array([[0.1 + 0.2, 0.3], [np.inf, np.inf]])).any()
+    assert orders.are_broken(np.array([[0.3001, 0.3]])).all()
+
+
+def test_copies_of_rows_with_holes_are_no_evidence():
+    """A bootstrap repeats rows, with missing values, too."""
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=5)
+    X = np.column_stack([low, low + rng.gamma(2, size=5), [np.nan] * 4 + [1.0]])
+
+    assert pairs(X.repeat(40, axis=0)) == set()
+
+
 def test_a_row_out_of_order_scores_low(fitted):
     """It loses the logarithm of the number of rows, by the rule of succession."""
     table = make(200, seed=3)

@@ -6,13 +6,15 @@ from sklearn_vae.imputation.average import AveragedImputation
 
 
 class Identity:
-    """Encoder of columns without bounds."""
+    """Encoder of columns without bounds, steps and relations."""
 
-    def transform(self, X):
+    def on_steps(self, X):
         return X
 
-    def inverse_transform(self, encoded, *, is_sample):
-        return encoded
+    within_bounds = on_steps
+
+    def complete(self, X, values, generator):
+        return values
 
 
 def imputation(n_features, **attributes):
