@@ -183,8 +183,6 @@ class Ordinal(Likelihood):
     ----------
     .. [1] P. McCullagh, "Regression Models for Ordinal Data", Journal of the Royal
        Statistical Society B 42, 1980.
-    .. [2] D. MacKay, "The Evidence Framework Applied to Classification Networks", Neural
-       Computation 4, 1992.
 
     Examples
     --------
@@ -252,7 +250,13 @@ class Ordinal(Likelihood):
     def at_frequencies(
         self, initial: LinearParameters, x: Array, weights: Array
     ) -> LinearParameters:
-        """Replace thresholds by those of the frequencies, averaged over z [2]_."""
+        """Replace thresholds by those of the frequencies, averaged over z [1]_.
+
+        References
+        ----------
+        .. [1] D. MacKay, "The Evidence Framework Applied to Classification Networks", Neural
+           Computation 4, 1992.
+        """
         location, (slopes, _) = initial
         raw = ops.unflatten(self.maximum_likelihood(x, weights[None])[1][0], self.n_classes - 1)
         spread = (1 + math.pi / 8 * location[0].square().sum(0)).sqrt()  # (n,)
