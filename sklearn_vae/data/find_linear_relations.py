@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
-from sklearn_vae.numerics.row_subsets import small_batches, spread_out
+from sklearn_vae.numerics.row_subsets import distinct, small_batches, spread_out
 
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
@@ -98,8 +98,7 @@ class _Search:
             complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows), MAX_ROWS)]
-        _, first = np.unique(X[np.ix_(rows, columns)], axis=0, return_index=True)
-        self.rows = X[rows[first]]
+        self.rows = X[rows[distinct(X[np.ix_(rows, columns)])]]
         values = self.rows[:, columns].astype(np.float64)
         with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
             linked = np.log(values) if is_log else values
@@ -224,8 +223,9 @@ class _Search:
         relation = best[1]
         if relation is None or not self._is_useful(relation):
             return None
-        signs = relation.signs * np.append(relation.sources >= 0, not self._is_implied(relation))
-        return replace(relation, signs=signs)
+        if self._is_implied(relation):
+            relation = replace(relation, signs=np.append(relation.signs[:-1], 0))
+        return relation
 
     def _relation(self, derived: int, sources: list[int]) -> tuple[float, LinearRelation | None]:
         """Return the evidence for a relation with the needed ones of these sources, and it."""

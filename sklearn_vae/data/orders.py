@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sklearn_vae.data.training_column import MIN_EVIDENCE
-from sklearn_vae.numerics.row_subsets import small_batches, spread_out
+from sklearn_vae.numerics.row_subsets import distinct, small_batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -16,7 +16,7 @@ MAX_ROWS = 2048
 # Times that all pairs are put in order with values moved beyond fixed ones, at most: between two
 # fixed values this need not end.
 MAX_PASSES = 16
-# Relative difference that is due to rounding, in double precision and single.
+# Relative difference that is due to rounding, in double precision.
 ROUNDING = 1e-12
 
 
@@ -49,10 +49,7 @@ class Orders:
         """Find rows with a pair that is not in order, but for fixed ones: (n, d) -> (n,)."""
         are_broken = np.zeros(len(X), dtype=bool)
         for a, b in self._pairs():
-            is_broken = _is_above(X[:, a], X[:, b])
-            if is_fixed is not None:
-                is_broken &= ~(is_fixed[:, a] & is_fixed[:, b])
-            are_broken |= is_broken
+            are_broken |= _is_broken(X, a, b, is_fixed)
         return are_broken
 
     def restore(self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float) -> None:
@@ -67,8 +64,7 @@ class Orders:
                 reach = 0.0
             is_done = True
             for a, b in self._pairs():
-                is_broken = _is_above(X[:, a], X[:, b])
-                rows = np.flatnonzero(is_broken & ~(is_fixed[:, a] & is_fixed[:, b]))
+                rows = np.flatnonzero(_is_broken(X, a, b, is_fixed))
                 low, high = X[rows, a], X[rows, b]
                 moved = reach * (high - low)
                 X[rows, a] = np.where(is_fixed[rows, a], low, high + moved * is_fixed[rows, b])
@@ -81,10 +77,15 @@ class Orders:
         return list(zip(self.low.tolist(), self.high.tolist(), strict=True))
 
 
-def _is_above(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Find values above others by more than rounding errors, as of a part that is a difference."""
+def _is_broken(X: np.ndarray, a: int, b: int, is_fixed: np.ndarray | None) -> np.ndarray:
+    """Find rows whose value in column a is above that in b, but where both are fixed: (n,).
+
+    Rounding errors do not count, as of a part that is a difference.
+    """
+    low, high = X[:, a], X[:, b]
     with np.errstate(invalid="ignore"):
-        return low - high > ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        is_above = low - high > ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    return is_above if is_fixed is None else is_above & ~(is_fixed[:, a] & is_fixed[:, b])
 
 
 def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> Orders:
@@ -98,8 +99,7 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     if not 1 < len(columns) <= MAX_COLUMNS:
         return Orders()
     rows = X[np.ix_(spread_out(len(X), MAX_ROWS), np.array(columns))]
-    _, first = np.unique(np.nan_to_num(rows, nan=np.inf), axis=0, return_index=True)
-    rows = rows[first]  # copies of rows are no evidence
+    rows = rows[distinct(rows)]  # copies of rows are no evidence
     has_many = np.array([len(np.unique(x[~np.isnan(x)])) > 2 for x in rows.T])
     rows, indices = rows[:, has_many], np.array(columns)[has_many]
     ordered = np.sort(rows, axis=0)  # missing values are last

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.row_subsets import distinct, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -149,9 +149,8 @@ def find_followers(
 def first_of_copies(X: np.ndarray) -> np.ndarray:
     """Return 1 for rows that are no copies of others, of very many for some, else 0: (n,)."""
     chosen = spread_out(len(X), MAX_DISTINCT_ROWS)
-    _, first = np.unique(np.nan_to_num(X[chosen], nan=np.inf), axis=0, return_index=True)
     is_first = np.zeros(len(X))
-    is_first[chosen[first]] = 1
+    is_first[chosen[distinct(X[chosen])]] = 1
     return is_first
 
 

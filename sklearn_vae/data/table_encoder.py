@@ -287,8 +287,22 @@ class TableEncoder:
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
-        rows = filled.reshape(-1, filled.shape[-1])
-        is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(rows.shape).copy()
+        is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(-1, self.n_features).copy()
+        rows = filled.reshape(is_fixed.shape)
+        self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
+        return np.where(np.isnan(X), filled, X)
+
+    def _relate(
+        self,
+        rows: np.ndarray,
+        values: np.ndarray,
+        is_fixed: np.ndarray,
+        generator: np.random.Generator | None,
+    ) -> None:
+        """Change cells of rows (n, d) that are not fixed such that all relations hold, in place.
+
+        All cells of ``values`` (n, d) are the model's: draws, which have a generator, or means.
+        """
         is_sample = generator is not None
         self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:  # labels may follow from totals
@@ -306,7 +320,7 @@ class TableEncoder:
                 each.derive(rows, is_fixed)
         for group in self._one_hot:
             observed = np.where(is_fixed[:, group.indices], rows[:, group.indices], np.nan)
-            imputed = values.reshape(rows.shape)[:, group.indices]
+            imputed = values[:, group.indices]
             rows[:, group.indices] = group.complete(group.fill(observed), imputed, generator)
         for pair in self.one_to_one:
             pair.decode(rows)
@@ -318,7 +332,6 @@ class TableEncoder:
         self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
-        return np.where(np.isnan(X), filled, X)
 
     def _restore_orders(
         self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float, rounds: bool
@@ -365,7 +378,8 @@ class TableEncoder:
         X, n_draws = X[:, : self.n_features], encoded.shape[1]
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
         observed = X.repeat(n_draws, axis=0) if self.equal_cells else None
-        draws = self.inverse_transform(rows, is_sample=True, seed=seed, observed=observed)
+        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
+        draws = self._decode(rows, generator, is_sample=True, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
@@ -385,9 +399,32 @@ class TableEncoder:
         seed draws levels that share a class; without one, each is the most frequent. Cells that
         equal others do so where these are ``observed`` (n, n_features), too.
         """
+        generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
+        draws_levels = None if seed is None else generator
+        X = self._decode(
+            values, draws_levels, is_rounded=is_rounded, is_sample=is_sample, observed=observed
+        )
+        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
+        if is_sample and (self.many_to_one or self.orders or moves_sources):
+            values = X.copy()
+            self._relate(X, values, np.zeros(X.shape, dtype=bool), generator)
+        return X
+
+    def _decode(
+        self,
+        values: np.ndarray,
+        generator: np.random.Generator | None,
+        *,
+        is_rounded: np.ndarray | bool = False,
+        is_sample: bool,
+        observed: np.ndarray | None,
+    ) -> np.ndarray:
+        """Decode rows as ``inverse_transform`` does, before values are moved by relations.
+
+        The generator draws levels that share a class.
+        """
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
-        generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
         first, largest = 0, np.finfo(X.dtype).max
         for group in self.groups:
             low = np.finfo(X.dtype).tiny if isinstance(group, PositiveColumns) else -largest
@@ -397,7 +434,7 @@ class TableEncoder:
                 encoded = values[rows, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
                     decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
-                    if seed is not None:
+                    if generator is not None:
                         decoded = group.draw_levels(decoded, generator)
                     # exponentials overflow where a code is far from those of all rows
                     X[rows, group.indices] = np.clip(decoded, low, largest)
@@ -410,9 +447,6 @@ class TableEncoder:
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
             relation.decode(X, rounds=is_sample)
-        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
-        if is_sample and (self.many_to_one or self.orders or moves_sources):
-            X = self.complete(np.full_like(X, np.nan), X, generator)
         return X
 
     def _fill_derived(self, X: np.ndarray) -> np.ndarray:

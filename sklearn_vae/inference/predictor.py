@@ -33,7 +33,7 @@ from sklearn_vae.system.progress import advance, uncounted
 
 # Rows drawn from the same weighted draws of the latent variables, at most. There are as many
 # of these as rows, up to a power of two, and at least so many.
-MAX_DRAWS = 1 << 12
+MAX_ROWS_PER_DRAWS = 1 << 12
 MIN_DRAWS = 1 << 8
 
 
@@ -124,7 +124,7 @@ class TorchModel(FittedModel):
         X = np.empty((n_samples, len(row)), row.dtype)
         for count in np.unique(counts).tolist():
             rows = counts == count
-            for batch in batches(count, MAX_DRAWS):
+            for batch in batches(count, MAX_ROWS_PER_DRAWS):
                 size = batch.stop - batch.start
                 n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
                 batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)

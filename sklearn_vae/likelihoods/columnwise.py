@@ -279,12 +279,12 @@ class Columnwise:
         Classes in order have the frequencies of rows (n_rows, n_columns) with weights (n_rows,).
         """
         slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
-        x, weights = (loc[None], None) if rows is None else rows
-        linear = (self.split_blocks(tensor) for tensor in (x, loadings, loc, scale))
-        for likelihood, x, *block in zip(self.likelihoods, *linear, strict=True):
+        linear = [self.split_blocks(tensor) for tensor in (loadings, loc, scale)]
+        for k, (likelihood, *block) in enumerate(zip(self.likelihoods, *linear, strict=True)):
             initial = likelihood.initialize(*block)
-            if weights is not None:
-                initial = likelihood.at_frequencies(initial, x, weights)
+            if rows is not None:
+                x, weights = rows
+                initial = likelihood.at_frequencies(initial, self.split_blocks(x)[k], weights)
             for depends, (slope, offset) in zip(likelihood.depends_on_z, initial, strict=True):
                 if depends:
                     slopes.append(slope)

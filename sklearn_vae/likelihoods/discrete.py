@@ -261,9 +261,7 @@ class Ordinal(Likelihood):
         raw = ops.unflatten(self.maximum_likelihood(x, weights[None])[1][0], self.n_classes - 1)
         spread = (1 + math.pi / 8 * location[0].square().sum(0)).sqrt()  # (n,)
         gaps = ops.softplus(raw[..., 1:]) * spread.unsqueeze(-1)
-        raw = ops.concatenate(
-            [raw[..., :1] * spread.unsqueeze(-1), gaps + (-(-gaps).expm1()).log()]
-        )
+        raw = ops.concatenate([raw[..., :1] * spread.unsqueeze(-1), _inverse_softplus(gaps)])
         return [location, (slopes, raw.flatten())]
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
@@ -271,8 +269,8 @@ class Ordinal(Likelihood):
         logistic = LOGISTIC * scale
         middles = (ops.arange(self.n_classes - 1, like=loc) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
-        gaps = (thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP).expm1().log()
-        raw = ops.concatenate([thresholds[:, :1], gaps]).flatten()
+        gaps = thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP
+        raw = ops.concatenate([thresholds[:, :1], _inverse_softplus(gaps)]).flatten()
         slopes = (loadings / logistic).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [
             (slopes, loc.new_zeros(loc.shape)),
@@ -297,5 +295,10 @@ class Ordinal(Likelihood):
         up_to, above = frequency.cumsum(-1), frequency.flip(-1).cumsum(-1).flip(-1)
         thresholds = (up_to[..., :-1] / above[..., 1:]).log()  # (C, k, K - 1)
         gaps = (thresholds.diff(dim=-1) - MIN_THRESHOLD_GAP).clamp(min=SMALLEST_PROBABILITY)
-        raw = ops.concatenate([thresholds[..., :1], gaps + (-(-gaps).expm1()).log()])
+        raw = ops.concatenate([thresholds[..., :1], _inverse_softplus(gaps)])
         return [thresholds.new_zeros(thresholds.shape[:-1]), ops.flatten(raw)]
+
+
+def _inverse_softplus(x: Array) -> Array:
+    """Return y with log(1 + exp(y)) = x, of tensors above 0."""
+    return x + (-(-x).expm1()).log()

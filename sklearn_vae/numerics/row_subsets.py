@@ -19,6 +19,14 @@ def small_batches(X: np.ndarray) -> Iterator[slice]:
     return batches(len(X), max(NUMBERS_AT_A_TIME // max(X.shape[1], 1), 1))
 
 
+def distinct(X: np.ndarray) -> np.ndarray:
+    """Indices of the first of equal rows of a table (n, d), in the order of their values.
+
+    Missing values, NaN, are equal to each other.
+    """
+    return np.unique(np.nan_to_num(X, nan=np.inf), axis=0, return_index=True)[1]
+
+
 def spread_out(n_rows: int, max_rows: int) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
 

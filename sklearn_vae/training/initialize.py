@@ -114,28 +114,33 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
     return float(excess * np.sqrt(n_rows / (8 * moment)))
 
 
+# Factor models of incomplete tables, and the regressions on conditions whose residuals they fit.
+Factors = dict[int, tuple[FactorModel, ConditionRegression | None]]
+
+
 def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
-    factors: dict[int, FactorModel] = {}
+    factors: Factors = {}
     linear: dict[tuple[int, int], LinearGaussian] = {}
     clusters: dict[tuple[int, int, int], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
         architecture, codes = job.architecture, job.architecture.codes
         table = id(job.train), architecture.n_components
-        if table not in linear and (architecture.n_factors or not codes.n_variables):
-            linear[table] = _of_all_columns(_linear_model(job, factors), job)
         if not codes.n_variables:
+            if table not in linear:
+                linear[table] = _of_all_columns(_linear_model(job, factors), job)
             return linear[table]
         key = *table, job.config.seed
         if key not in clusters:
             seed = stream_seed(job.config.seed, Stream.CLUSTERS)
             x, weight, regression = _residuals(job)
             model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
-            clusters[key] = _of_all_columns(replace(model, regression=regression), job)
-        if not architecture.n_factors:
-            return clusters[key]
-        return replace(clusters[key], imputation=linear[table].imputation)
+            model = replace(model, regression=regression)
+            if architecture.n_factors:
+                model = replace(model, imputation=_linear_model(job, factors).imputation)
+            clusters[key] = _of_all_columns(model, job)
+        return clusters[key]
 
     return initialize
 
@@ -175,20 +180,20 @@ def _residuals(
     return x if len(inputs) == n_columns else x[:, inputs], weight, regression
 
 
-def _linear_model(job: TrainingJob, factors: dict[int, FactorModel]) -> LinearGaussian:
+def _linear_model(job: TrainingJob, factors: Factors) -> LinearGaussian:
     """Fit the linear model of a job's training rows; add to ``factors`` that of incomplete ones."""
     table, n_components = id(job.train), job.architecture.n_components
-    x, weight, regression = _residuals(job)
-    min_residual, imputation = 0.0 if regression is None else MIN_RESIDUAL, None
-    if not job.architecture.n_factors:
-        pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
-    else:
-        if table not in factors:
-            factors[table] = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
-        pca = factors[table].pca(n_components)
-        imputation = factors[table].imputation(regression)
-    model = pca.linear_gaussian(n_components)
-    return replace(model, imputation=imputation, regression=regression)
+    if table not in factors:
+        x, weight, regression = _residuals(job)
+        min_residual = 0.0 if regression is None else MIN_RESIDUAL
+        if not job.architecture.n_factors:
+            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+            return replace(pca.linear_gaussian(n_components), regression=regression)
+        model = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
+        factors[table] = model, regression
+    model, regression = factors[table]
+    linear = model.pca(n_components).linear_gaussian(n_components)
+    return replace(linear, imputation=model.imputation(regression), regression=regression)
 
 
 def add_mask_inputs(

@@ -113,14 +113,15 @@ class PointMassColumns(RealColumns):
         is_other = np.isnan(self.point_masses)  # another column's value: the mean without it
         rest = 1 - (probability * is_other).sum(axis=-1, keepdims=True)
         probability = np.where(is_other, 0, probability / np.maximum(rest, LEAST_REST))
-        if not is_sample and (is_restricted := self.is_restricted).any():
+        is_restricted = self.is_restricted
+        if not is_sample and is_restricted.any():
             # nothing has trained the mean of numbers that the column does not have
             total = np.maximum(probability.sum(axis=-1, keepdims=True), LEAST_REST)
             probability = np.where(is_restricted[:, None], probability / total, probability)
             number = np.where(is_restricted, 0, number)
         mean = (probability * point_masses).sum(axis=-1) + (1 - probability.sum(axis=-1)) * number
         X = self.unstandardize(mean, is_sample=is_sample)
-        if is_sample and (is_restricted := self.is_restricted).any():
+        if is_sample and is_restricted.any():
             X[:, is_restricted] = self.nearest(X)[:, is_restricted]
         is_certain = probability.max(axis=-1) == 1
         codes = probability.argmax(axis=-1)
