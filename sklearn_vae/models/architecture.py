@@ -26,23 +26,14 @@ from sklearn_vae.priors import PRIORS, Prior
 
 @serializable
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Layout):
     """Everything that decides the shapes of a model's weights."""
 
-    n_components: int  # latent dimensions
-    # widths of the encoder's hidden layers; the decoder mirrors them
-    hidden_layer_sizes: tuple[int, ...]
     # likelihoods of the columns of x, in order, and the number of columns of each
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]  # p(z)
-    # of the imputation layer in front of the encoder, whose input also has the mask of missing
-    # values; 0 for complete rows
-    n_factors: int = 0
     network: Network = field(default_factory=FullyConnected)  # encoder and decoder
     posterior: Posterior = POSTERIORS["gaussian"]  # q(z|x)
-    n_conditions: int = 0  # columns of the conditions, behind those of x
-    # column of X of each column of x, for networks that need it; else empty
-    column_indices: tuple[int, ...] = ()
 
     def check_sizes(self, weights: Sequence[int]) -> None:
         """Check that arrays of these sizes can be its parameters, before the model is built."""
@@ -138,23 +129,12 @@ class Architecture:
     def n_input_values(self) -> int:
         """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
         n_zeros = sum(n * (likelihood.input_width - 1) for likelihood, n in self.blocks)
-        return self.layout.encoder_sizes[0] - n_zeros
+        return self.encoder_sizes[0] - n_zeros
 
     @cached_property
-    def layout(self) -> Layout:
-        """Widths of the networks, and the columns of X of their inputs and outputs."""
-        return Layout(
-            blocks=[
-                (n, likelihood.input_width, likelihood.decoded_sizes)
-                for likelihood, n in self.blocks
-            ],
-            column_indices=self.column_indices,
-            n_components=self.n_components,
-            n_conditions=self.n_conditions,
-            n_posterior_params=self.posterior.n_params(self.n_components),
-            has_missing=self.n_factors > 0,
-            hidden_layer_sizes=self.hidden_layer_sizes,
-        )
+    def n_posterior_params(self) -> int:
+        """Parameters of q(z|x), which are the encoder's outputs."""
+        return self.posterior.n_params(self.n_components)
 
     @cached_property
     def has_density(self) -> bool:
@@ -169,13 +149,13 @@ class Architecture:
     @cached_property
     def widest(self) -> int:
         """Width of the widest layer."""
-        widths = [width for width, _ in self.network.layers(self.layout)]
+        widths = [width for width, _ in self.network.layers(self)]
         return max(*widths, self.n_columns, self.prior.width, 1)
 
     @cached_property
     def n_products(self) -> int:
         """Multiplications in encoder and decoder per row, roughly."""
-        return 2 * sum(n_products for _, n_products in self.network.layers(self.layout))
+        return 2 * sum(n_products for _, n_products in self.network.layers(self))
 
 
 @serializable
@@ -234,7 +214,7 @@ class MixtureArchitecture(Architecture):
         return others.least_params(scales)
 
     @cached_property
-    def decoder_sizes(self) -> list[int]:
+    def output_sizes(self) -> list[int]:
         """Numbers of the decoder's shifts, scales, weights of shears, and other parameters."""
         n_real = int(self.is_normal.sum())
         return [n_real, n_real, self.n_shears, self.others.n_params]

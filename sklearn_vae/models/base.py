@@ -126,7 +126,7 @@ class BaseVAE:
         xp = namespace(x)
         if self.filler is not None or not xp.isnan(x).any():
             return x
-        n_params = self.architecture.layout.n_posterior_params
+        n_params = self.architecture.n_posterior_params
         centre = self.posterior.mean(ops.zeros((*x.shape[:2], n_params), x))  # (M, B, l)
         return xp.where(xp.isnan(x), ops.pad(self.reconstruct(centre, x), 0, self.n_conditions), x)
 

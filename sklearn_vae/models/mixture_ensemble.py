@@ -86,9 +86,9 @@ class MixtureEnsemble:
             self.limits, self.others.limits = (
                 Limits._make(limit[mask] for limit in limits) for mask in (is_real, ~is_real)
             )
-        ends = np.cumsum([0, *architecture.decoder_sizes]).tolist()
+        ends = np.cumsum([0, *architecture.output_sizes]).tolist()
         self.outputs, self.n_out = list(map(slice, ends, ends[1:])), ends[-1]
-        n_real, n_shears = architecture.decoder_sizes[1:3]
+        n_real, n_shears = architecture.output_sizes[1:3]
         shears = weights["shears"].reshape(n_members, n_shears, n_real, n_real)
         # (M, e, S d): of column e, and of the columns d before it
         shape = n_members, n_real, n_shears * n_real

@@ -60,13 +60,13 @@ class MixtureVAE(StackedModule):
         # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
-        n_real, *_, n_params = architecture.decoder_sizes
+        n_real, *_, n_params = architecture.output_sizes
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden = architecture.hidden_layer_sizes
         n_posterior_params = self.posterior.n_params(n_latent)
         self.encoder = MLP(n_members, architecture.n_inputs, n_posterior_params, hidden)
         self.decoder = MLP(
-            n_members, n_latent + n_mixture, sum(architecture.decoder_sizes), hidden[::-1]
+            n_members, n_latent + n_mixture, sum(architecture.output_sizes), hidden[::-1]
         )
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
         self.mixture_logit = nn.Parameter(torch.zeros(n_members, 1, n_mixture))

@@ -45,8 +45,7 @@ class VAE(BaseVAE, StackedModule):
         if self.selected_inputs is not None:
             self.selected_inputs = torch.as_tensor(self.selected_inputs)
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
-        layout = architecture.layout
-        self.encoder, self.decoder = architecture.network.build(n_members, layout)
+        self.encoder, self.decoder = architecture.network.build(n_members, architecture)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.param_shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(

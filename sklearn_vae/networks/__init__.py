@@ -18,21 +18,20 @@ from sklearn_vae.networks.base import (
 if TYPE_CHECKING:
     from sklearn_vae.networks.convolution import ConvNet as ConvNet
     from sklearn_vae.networks.custom import CustomNetwork as CustomNetwork
-    from sklearn_vae.networks.names import NETWORKS as NETWORKS
     from sklearn_vae.networks.recurrent import GRUNet as GRUNet
 
-# name -> file
-_MODULE = {
-    "ConvNet": "convolution",
-    "CustomNetwork": "custom",
-    "GRUNet": "recurrent",
-    "NETWORKS": "names",
-}
+    NETWORKS: dict[str, Network]
 
-__all__ = sorted(["FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
+# name -> file
+_MODULE = {"ConvNet": "convolution", "CustomNetwork": "custom", "GRUNet": "recurrent"}
+
+__all__ = sorted(["NETWORKS", "FullyConnected", "Layout", "Network", "RowStructure", *_MODULE])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "NETWORKS":  # names of the parameter ``network``
+        convolutional, recurrent = __getattr__("ConvNet"), __getattr__("GRUNet")
+        return {"mlp": FullyConnected(), "conv": convolutional(), "gru": recurrent()}
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)

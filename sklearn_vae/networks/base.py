@@ -56,22 +56,31 @@ class Layout:
     last the conditions. Decoders read a code and then the conditions.
     """
 
-    # number of neighbouring columns of one likelihood, numbers of each that encoders read, and
-    # sizes of its parameters that depend on z
-    blocks: Sequence[tuple[int, int, Sequence[int]]]
-    # column of X of each column of the blocks; constant columns have none. If empty, the blocks
-    # hold the columns of X in their order.
-    column_indices: Sequence[int]
     n_components: int  # latent dimensions
-    n_conditions: int  # numbers that are given with a row and not modelled
-    n_posterior_params: int  # parameters of q(z|x), which are the encoder's outputs
-    has_missing: bool  # whether the encoder reads the mask of the observed values
-    hidden_layer_sizes: tuple[int, ...]  # of the encoder; the decoder's are reversed
+    # widths of the encoder's hidden layers; the decoder mirrors them
+    hidden_layer_sizes: tuple[int, ...]
+    blocks: tuple[tuple[Any, int], ...]  # likelihoods, and the number of columns of each
+    n_conditions: int = 0  # columns of the conditions, behind those of x
+    # column of X of each column of x, for networks that need it; else empty: they are in order
+    column_indices: tuple[int, ...] = ()
+    # of the imputation layer in front of the encoder, whose input also has the mask of missing
+    # values; 0 for complete rows
+    n_factors: int = 0
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether the encoder reads the mask of the observed values."""
+        return self.n_factors > 0
+
+    @property
+    def n_posterior_params(self) -> int:
+        """Parameters of q(z|x), which are the encoder's outputs."""
+        raise NotImplementedError
 
     @property
     def n_encoded(self) -> int:
         """Numbers of an encoded row, without its mask and its conditions."""
-        return sum(n * width for n, width, _ in self.blocks)
+        return sum(n * likelihood.input_width for likelihood, n in self.blocks)
 
     @property
     def encoder_sizes(self) -> tuple[int, int]:
@@ -82,23 +91,23 @@ class Layout:
     @property
     def decoder_sizes(self) -> tuple[int, int]:
         """Widths of the decoder's input and output, the parameters of p(x|z) that depend on z."""
-        n_outputs = sum(n * sum(sizes) for n, _, sizes in self.blocks)
+        n_outputs = sum(n * sum(likelihood.decoded_sizes) for likelihood, n in self.blocks)
         return self.n_components + self.n_conditions, n_outputs
 
     @cached_property
-    def inputs(self) -> np.ndarray:
+    def input_positions(self) -> np.ndarray:
         """Column of X and position within its encoding of each encoded number: (n_encoded, 2)."""
-        return self._positions([(n, [width]) for n, width, _ in self.blocks])
+        return self._positions([[likelihood.input_width] for likelihood, _ in self.blocks])
 
     @cached_property
-    def outputs(self) -> np.ndarray:
+    def output_positions(self) -> np.ndarray:
         """Column of X and position among its parameters of each output: (n_out, 2)."""
-        return self._positions([(n, sizes) for n, _, sizes in self.blocks])
+        return self._positions([likelihood.decoded_sizes for likelihood, _ in self.blocks])
 
-    def _positions(self, blocks: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
+    def _positions(self, sizes_of_blocks: Sequence[Sequence[int]]) -> np.ndarray:
         """Columns of X, and positions among a column's numbers, which lie in parts by size."""
-        indices, pairs = iter(self.column_indices or range(sum(n for n, _ in blocks))), []
-        for n, sizes in blocks:
+        indices, pairs = iter(self.column_indices or range(sum(n for _, n in self.blocks))), []
+        for (_, n), sizes in zip(self.blocks, sizes_of_blocks, strict=True):
             columns, first = list(islice(indices, n)), 0
             for size in sizes:
                 pairs += [(column, first + k) for column in columns for k in range(size)]

@@ -168,7 +168,7 @@ class Scatter(nn.Module):
         super().__init__()
         self.n_columns, self.n_encoded = n_columns, layout.n_encoded
         self.n_parts = 2 if with_mask and layout.has_missing else 1  # the row and its mask
-        column, position = layout.inputs.T
+        column, position = layout.input_positions.T
         self.width = int(position.max(initial=0)) + 1
         self.n_channels = self.n_parts * self.width  # per column
         # the index past the row's end is padded with a zero
@@ -194,7 +194,7 @@ class Gather(nn.Module):
 
     def __init__(self, layout: Layout):
         super().__init__()
-        column, position = layout.outputs.T
+        column, position = layout.output_positions.T
         self.n_channels = int(position.max(initial=0)) + 1  # parameters per column, at most
         source = torch.as_tensor(column * self.n_channels + position)
         self.register_buffer("source", source, persistent=False)

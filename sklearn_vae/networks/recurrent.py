@@ -132,7 +132,7 @@ class GRUNet(Network):
         decoder = partial(SequenceDecoder, self, layout)
         time_steps = None
         if self.autoregressive:
-            step = torch.as_tensor(layout.inputs[:, 0] // self.shape[1])
+            step = torch.as_tensor(layout.input_positions[:, 0] // self.shape[1])
             time_steps = [(step == each).nonzero()[:, 0] for each in step.unique()]
         return (
             PerMember(n_members, *layout.encoder_sizes, encoder),

@@ -3,37 +3,32 @@
 import numpy as np
 import pytest
 
-from sklearn_vae.networks import Layout, RowStructure
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.networks import RowStructure
 
 
 def layout_of(column_indices):
     """Two numbers, a column of three classes and a binary one."""
-    return Layout(
-        blocks=[(2, 1, (1, 1)), (1, 3, (3,)), (1, 1, (1,))],
-        column_indices=column_indices,
-        n_components=2,
-        n_conditions=1,
-        n_posterior_params=4,
-        has_missing=True,
-        hidden_layer_sizes=(3,),
-    )
+    blocks = ((Gaussian(), 2), (Categorical(3), 1), (Bernoulli(), 1))
+    return Architecture(2, (3,), blocks, 1, column_indices, n_factors=1)
 
 
 def test_inputs_and_outputs_belong_to_columns_of_x():
     """An encoding and the parameters of a column are numbered from 0."""
-    layout = layout_of([4, 0, 3, 1])  # column 2 is constant
+    layout = layout_of((4, 0, 3, 1))  # column 2 is constant
     inputs = [(4, 0), (0, 0), (3, 0), (3, 1), (3, 2), (1, 0)]
     outputs = [(4, 0), (0, 0), (4, 1), (0, 1), (3, 0), (3, 1), (3, 2), (1, 0)]
 
-    assert layout.inputs.tolist() == [list(pair) for pair in inputs]
-    assert layout.outputs.tolist() == [list(pair) for pair in outputs]
+    assert layout.input_positions.tolist() == [list(pair) for pair in inputs]
+    assert layout.output_positions.tolist() == [list(pair) for pair in outputs]
     assert (layout.n_encoded, layout.encoder_sizes[0]) == (6, 13)
     assert layout.decoder_sizes == (3, 8)
 
 
 def test_without_indices_the_columns_keep_their_order():
     """Networks without a structure of rows need no indices."""
-    assert layout_of([]).inputs[:, 0].tolist() == [0, 1, 2, 2, 2, 3]
+    assert layout_of(()).input_positions[:, 0].tolist() == [0, 1, 2, 2, 2, 3]
 
 
 NAN, ONE = np.nan, 1.0

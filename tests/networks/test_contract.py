@@ -11,11 +11,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_vae import VAETransformer, load
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet, Layout
+from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet
 from sklearn_vae.numerics.random import start_seeds
 from sklearn_vae.onnx import to_onnx
 
@@ -74,15 +74,9 @@ def test_every_network_is_tested():
 
 def layout_of(*, has_missing=False, n_conditions=0):
     """Three blocks of the 64 columns, with encodings and parameters of several sizes."""
-    return Layout(
-        blocks=[(40, 1, (1, 1)), (20, 3, (3,)), (4, 1, (1,))],
-        column_indices=np.random.default_rng(0).permutation(64).tolist(),
-        n_components=2,
-        n_conditions=n_conditions,
-        n_posterior_params=4,
-        has_missing=has_missing,
-        hidden_layer_sizes=(5, 4),
-    )
+    blocks = ((Gaussian(), 40), (Categorical(3), 20), (Bernoulli(), 4))
+    indices = np.random.default_rng(0).permutation(64).tolist()
+    return Architecture(2, (5, 4), blocks, n_conditions, indices, n_factors=int(has_missing))
 
 
 @each

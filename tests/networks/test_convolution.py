@@ -8,7 +8,8 @@ from torch import nn
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
-from sklearn_vae.networks import ConvNet, Layout
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.networks import ConvNet
 from sklearn_vae.networks.per_member import Gather, Scatter
 
 DIGITS = load_digits().images[:160].astype(np.float32)  # (160, 8, 8), corners constant
@@ -21,15 +22,7 @@ def fit(X, network=SMALL, **params):
 
 
 def layout_of(blocks, places, *, has_missing=False, n_conditions=0, hidden=(6,)):
-    return Layout(
-        [(n, kind.width, kind.decoded_sizes) for kind, n in blocks],
-        places,
-        n_components=2,
-        n_conditions=n_conditions,
-        n_posterior_params=4,
-        has_missing=has_missing,
-        hidden_layer_sizes=hidden,
-    )
+    return Architecture(2, hidden, blocks, n_conditions, places, n_factors=int(has_missing))
 
 
 MIXED = [(Gaussian(), 2), (Bernoulli(), 1), (Categorical(3), 1)]

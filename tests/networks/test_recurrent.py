@@ -9,7 +9,7 @@ from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.networks import GRUNet, Layout
+from sklearn_vae.networks import GRUNet
 from sklearn_vae.numerics.array_api import unbounded
 from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import Stream, make_generator
@@ -133,15 +133,7 @@ def test_no_step_depends_on_later_steps(hidden):
 def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
     """What lies behind the end must not matter, whatever stands there."""
     kind = GRUNet(n_units=5)
-    layout = Layout(
-        [(N_STEPS, 1, (1, 1))],
-        (),
-        n_components=2,
-        n_conditions=0,
-        n_posterior_params=4,
-        has_missing=True,
-        hidden_layer_sizes=(),
-    )
+    layout = Architecture(2, (), ((Gaussian(), N_STEPS),), n_factors=1)
     encoder = kind.for_n_features(N_STEPS).build(1, layout)[0].double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():

@@ -28,7 +28,7 @@ def train(runs):
 
 
 def make_run(train, valid=None, *, n_components=2, prior="normal", **config):
-    architecture = Architecture(n_components, (6, 5), BLOCKS, PRIORS.get(prior, prior))
+    architecture = Architecture(n_components, (6, 5), BLOCKS, prior=PRIORS.get(prior, prior))
     return TrainingJob(architecture, replace(PLAN, **config), train, valid)
 
 

@@ -154,7 +154,7 @@ def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
     """
     if model.filler is None or rows.rows_per_window is not None:
         return None
-    n_members, n_inputs = len(model.flat), model.architecture.layout.encoder_sizes[0]
+    n_members, n_inputs = len(model.flat), model.architecture.encoder_sizes[0]
     first_rows, block = rows.first_row.unique(return_inverse=True)
     # the first member of each block of rows
     member = (rows.first_row == first_rows.unsqueeze(1)).int().argmax(dim=1)

@@ -36,7 +36,7 @@ class MixtureGradient:
         self.one_hot = self.decoder.x[:, n_latent:]  # (M, C, K B), after z
         self.grad_out = torch.empty_like(self.decoder.out)
         params, grads = (
-            out.unflatten(2, (n_draws, n_rows)).split(model.architecture.decoder_sizes, dim=1)
+            out.unflatten(2, (n_draws, n_rows)).split(model.architecture.output_sizes, dim=1)
             for out in (self.decoder.out, self.grad_out)
         )
         *outputs, other = zip(params, grads, strict=True)
