@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 import numpy as np
 
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
+from sklearn_vae.numerics.random import GOLDEN_RATIO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.requirements import Requirement, needs_diagonal_gaussian, no_free_bits

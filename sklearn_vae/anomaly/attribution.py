@@ -11,7 +11,7 @@ from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
-from sklearn_vae.numerics.row_subsets import batches, spread_out
+from sklearn_vae.numerics.rows import batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

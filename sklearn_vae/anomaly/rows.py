@@ -19,7 +19,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns
 from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.data.table_encoder import TableEncoder

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows, one_hot
 from sklearn_vae.data.columns.base import CLASS_SQUARED_DISTANCE
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
 

@@ -10,7 +10,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.numerics.row_subsets import small_batches
+from sklearn_vae.numerics.rows import small_batches
 
 # Larger sparse matrices are made dense in single precision.
 MAX_SPARSE_IN_DOUBLE = 1 << 15

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.linear_relations import LinearRelation
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
-from sklearn_vae.numerics.row_subsets import distinct, small_batches, spread_out
+from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128

@@ -28,7 +28,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.normal_scores import fit_knots, interpolate
 from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording
-from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
+from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
 # with far values, with the least number of rows.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sklearn_vae.data.training_column import MIN_EVIDENCE
-from sklearn_vae.numerics.row_subsets import distinct, small_batches, spread_out
+from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

@@ -22,7 +22,7 @@ from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
-from sklearn_vae.numerics.row_subsets import small_batches
+from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 

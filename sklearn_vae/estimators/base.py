@@ -61,7 +61,7 @@ from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
-from sklearn_vae.numerics.row_subsets import small_batches
+from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system.device import device_to_score_on, resolve_device
 from sklearn_vae.system.progress import show_progress

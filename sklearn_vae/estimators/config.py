@@ -12,7 +12,7 @@ from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import caller_name, resolve
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Checked, Constant, Objective, Schedule

@@ -20,12 +20,12 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
+from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.models.architecture import MixtureArchitecture
+from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
-from sklearn_vae.models.sizes import power_of_two, validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
-from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import (
     MAX_DIMS,
     RandomState,
@@ -35,6 +35,7 @@ from sklearn_vae.numerics.random import (
     start_seeds,
     stream_seed,
 )
+from sklearn_vae.numerics.rows import power_of_two, validation_sizes
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import MAX_COUNT

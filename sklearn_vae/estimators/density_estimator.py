@@ -24,7 +24,7 @@ from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system.progress import show_progress
 

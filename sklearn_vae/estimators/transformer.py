@@ -30,10 +30,10 @@ from sklearn_vae.estimators.estimator_base import FitRows, restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.models.sizes import aligned, rows_in_cache
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
+from sklearn_vae.numerics.rows import aligned, rows_in_cache
 from sklearn_vae.objectives import Constant, Objective, Schedule
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_count, invalid_parameter

@@ -11,7 +11,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_array
 
 # Numbers of draws that are encoded at a time.

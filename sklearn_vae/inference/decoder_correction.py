@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sklearn_vae.numerics.array_api import Array, as_type
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
+from sklearn_vae.numerics.rows import batches
 
 # Steps of Fisher scoring at most, for rows far from all others, and twice the gain in nats that a
 # further step is worth: without it, the code is within about a quarter of a standard deviation of

@@ -25,7 +25,7 @@ from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.

@@ -29,9 +29,8 @@ from sklearn_vae.inference.log_density import PRIOR_ONE_IN, Points
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.priors import StandardNormal
 
 # Components whose evidence at the encoder's mean is so many nats below the member's best get no

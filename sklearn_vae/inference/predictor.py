@@ -1,17 +1,17 @@
 """Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.chunks import map_chunks
-from sklearn_vae.inference.fitted_mixture import FittedMixture
-from sklearn_vae.inference.fitted_vae import Backend, FittedModel, FittedVAE
+from sklearn_vae.inference.fitted_models import Backend, FittedMixture, FittedModel, FittedVAE
 from sklearn_vae.inference.laplace import JointDensity
 from sklearn_vae.inference.log_density import SCORE_DRAWS, Points, sample_posterior
 from sklearn_vae.inference.mixture_log_density import posterior_draws
@@ -26,15 +26,75 @@ from sklearn_vae.numerics.random import (
     sample_categorical,
     stream_seed,
 )
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.device import default_modes, is_out_of_memory
 from sklearn_vae.system.progress import advance, uncounted
+from sklearn_vae.system.threads import map_on_threads
+from sklearn_vae.system.warnings import warn
 
 # Rows drawn from the same weighted draws of the latent variables, at most. There are as many
 # of these as rows, up to a power of two, and at least so many.
 MAX_ROWS_PER_DRAWS = 1 << 12
 MIN_DRAWS = 1 << 8
+
+
+def map_chunks(
+    function: Callable[..., np.ndarray],
+    X: np.ndarray,
+    rows_per_chunk: int,
+    *,
+    is_thread_safe: bool,
+    seed: int | None = None,
+) -> np.ndarray:
+    """Apply a function to chunks of rows without gradients, and join their results.
+
+    With ``seed``, its second argument is a generator of the chunk. Chunks are computed at the same
+    time, each on one thread, if the function is thread-safe. Where memory runs out, a chunk is
+    halved, and its halves are computed when no others are.
+    """
+
+    @default_modes()  # where the modes of a row are searched by gradients
+    @torch.no_grad()
+    def evaluate(rows: slice) -> np.ndarray | Exception:
+        generator = () if seed is None else (make_generator(seed, Stream.SAMPLE, rows.start),)
+        try:
+            return function(X[rows], *generator)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                return error.with_traceback(None)  # whose frames hold the memory
+            raise
+
+    results: np.ndarray | None = None
+
+    def compute(chunks: list[slice]) -> list[tuple[slice, Exception]]:
+        """Compute chunks at the same time; return those without memory."""
+        nonlocal results
+        failed = []
+        with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
+            for rows, result in zip(chunks, evaluated, strict=True):
+                if isinstance(result, Exception):
+                    failed.append((rows, result))
+                    continue
+                # results kept per chunk would lie between chunks, whose memory could not be freed
+                if results is None:
+                    results = np.empty((len(X), *result.shape[1:]), result.dtype)
+                results[rows] = result
+                advance(rows.stop - rows.start)
+        return failed
+
+    failed = compute(list(batches(len(X), rows_per_chunk)))
+    if failed:
+        warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
+    while failed:
+        rows, _ = failed.pop()
+        middle = (rows.start + rows.stop + 1) // 2
+        halves = [slice(rows.start, middle), slice(middle, rows.stop)][: rows.stop - rows.start]
+        for half, error in chain.from_iterable(compute([half]) for half in halves):
+            if half.stop - half.start == 1:
+                raise MemoryError(f"There is no memory for one row: {error}") from error
+            failed.append((half, error))
+    return np.empty(0) if results is None else results
 
 
 @default_modes()

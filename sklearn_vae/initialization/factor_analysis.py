@@ -9,10 +9,9 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import CorrelationPCA
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.ppca import ConditionRegression, CorrelationPCA
 from sklearn_vae.numerics.array_api import impute_by_factors
-from sklearn_vae.numerics.row_subsets import batches, spread_out
+from sklearn_vae.numerics.rows import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.
 MAX_FACTORS = 20

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae.initialization.factor_analysis import observed_moments
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
 MAX_ROWS = 1 << 13

@@ -1,5 +1,6 @@
 """Joint likelihood of the columns of a row, and limits of their samples."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise, repeat
 from typing import Any, NamedTuple, cast
@@ -8,7 +9,16 @@ import numpy as np
 
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND, MAX_REDRAWS, NO_LEAST
+
+# Bound of log-scales: they lie between 0.0009 and 1097 standard deviations of the column.
+LOG_SCALE_BOUND = 7.0
+# Least raw parameter where there is none: any is larger.
+NO_LEAST = -1e4
+# A scale is at least a recording step divided by this. A normal density of that scale is nowhere
+# above 1 per step, so that a recorded value gets no more of it than a probability can be.
+STEPS_PER_SCALE = math.sqrt(2 * math.pi)
+# Times that a sample beyond its limits is drawn again.
+MAX_REDRAWS = 16
 
 Parameters = Sequence[Array]
 

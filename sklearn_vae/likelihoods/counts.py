@@ -18,10 +18,13 @@ from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
+# Rates lie between e^-12 and e^12 times the unit's square.
+LOG_RATE_BOUND = 12.0
+# The shape of a negative binomial lies between e^-7 and e^7.
+LOG_SHAPE_BOUND = 7.0
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01
 INITIAL_LOG_SHAPE = math.log(10.0)

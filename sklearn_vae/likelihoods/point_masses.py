@@ -15,12 +15,11 @@ from sklearn_vae.likelihoods.base import (
     logits_of,
     weighted_mean,
 )
-from sklearn_vae.likelihoods.columnwise import Limits, Parameters
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND, Limits, Parameters
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.likelihoods.real import Gaussian
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 

@@ -8,11 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_vae.likelihoods.base import Likelihood, LinearParameters, weighted_moments
-from sklearn_vae.likelihoods.columnwise import Limits, Parameters, sample_truncated
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND, Limits, Parameters, sample_truncated
 from sklearn_vae.likelihoods.draws import Generator, draw_normal
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import invalid_parameter
 

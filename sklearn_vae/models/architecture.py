@@ -14,14 +14,18 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     ZeroInflated,
 )
+from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
-from sklearn_vae.numerics.model_constants import INPUT_CLIP, STEPS_PER_SCALE
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
+
+# The encoder's input is clipped at so many standard deviations: otherwise a pixel that is inked in
+# one row of thousands would dominate the codes. The likelihood takes the values as they are.
+INPUT_CLIP = 5.0
 
 
 @serializable

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.likelihoods.columnwise import Columnwise
-from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.priors import Prior, PriorDistribution
 
 

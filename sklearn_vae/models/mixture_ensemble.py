@@ -11,23 +11,21 @@ from itertools import pairwise
 
 import numpy as np
 
-from sklearn_vae.likelihoods.columnwise import Limits
+from sklearn_vae.likelihoods.columnwise import MAX_REDRAWS, Limits
 from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.sizes import rows_in_cache
 from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
-from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import (
-    COMPONENT_LOG_SCALE_BOUND,
-    HALF_LOG_2PI,
-    LOG_ZERO_WEIGHT,
-    MAX_REDRAWS,
-)
-from sklearn_vae.numerics.row_subsets import batches
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
+from sklearn_vae.numerics.rows import batches, rows_in_cache
 from sklearn_vae.posteriors import DiagonalGaussian
 
+# A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps the density
+# of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
+COMPONENT_LOG_SCALE_BOUND = 3.0
+# Log-weight of padded components.
+LOG_ZERO_WEIGHT = -1e4
 # Codes that are decoded at a time, at most, and numbers in their matrices, if each code needs one:
 # they fit the cache.
 CODES_PER_CHUNK = 1 << 11

@@ -20,8 +20,9 @@ from torch import Tensor
 from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
-from sklearn_vae.models.sizes import rows_in_memory
-from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
+from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI
+from sklearn_vae.numerics.rows import rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5

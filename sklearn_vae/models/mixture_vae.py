@@ -16,16 +16,15 @@ from torch import Tensor, nn
 
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
-from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
-from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import Draws, build
-from sklearn_vae.networks.mlp import MLP
-from sklearn_vae.numerics.model_constants import (
+from sklearn_vae.models.mixture_ensemble import (
     COMPONENT_LOG_SCALE_BOUND,
-    GOLDEN_RATIO,
     LOG_ZERO_WEIGHT,
+    MixtureEnsemble,
+    log_normal,
 )
-from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
+from sklearn_vae.models.vae import Draws, StackedModule, build
+from sklearn_vae.networks.mlp import MLP
+from sklearn_vae.numerics.random import GOLDEN_RATIO, Stream, make_generator, sample_categorical
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 # A tensor of PyTorch, or an array of numpy.
 Array = Any
 

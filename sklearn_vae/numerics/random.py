@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# Step of an additive sequence of quantiles, which are evenly spread however many there are
+GOLDEN_RATIO = 0.6180339887498949
 # Type of the parameter random_state, as in scikit-learn.
 RandomState = int | np.random.RandomState | None
 

@@ -9,11 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, cast
 
-from sklearn_vae.numerics.array_api import Array, bounded, concatenate, namespace, unbounded
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.numerics.array_api import (
+    HALF_LOG_2PI,
+    Array,
+    bounded,
+    concatenate,
+    namespace,
+    unbounded,
+)
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.priors import Prior
 from sklearn_vae.requirements import Requirement, no_free_bits
+
+# Bound of log-scales of q(z|x), for scales between 6e-6 and 2e5: a thousand redundant columns
+# determine z to 1e-4.
+POSTERIOR_LOG_SCALE_BOUND = 12.0
 
 
 class OneHotBlock(NamedTuple):

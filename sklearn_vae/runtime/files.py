@@ -13,8 +13,7 @@ from sklearn_vae.anomaly.scores import ClassSurprisal, NegativeLogLikelihood, Re
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
-from sklearn_vae.inference.fitted_mixture import FittedMixture
-from sklearn_vae.inference.fitted_vae import FittedModel, FittedVAE
+from sklearn_vae.inference.fitted_models import FittedMixture, FittedModel, FittedVAE
 from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.networks import FullyConnected

@@ -22,8 +22,7 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.decoder_correction import check_range
-from sklearn_vae.inference.fitted_mixture import FittedMixture
-from sklearn_vae.inference.fitted_vae import FittedVAE
+from sklearn_vae.inference.fitted_models import FittedMixture, FittedVAE
 from sklearn_vae.inference.log_density import MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS

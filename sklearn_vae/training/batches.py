@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.sizes import aligned
 from sklearn_vae.numerics.random import Stream, make_generator, normal_rows
+from sklearn_vae.numerics.rows import aligned
 from sklearn_vae.training.jobs import TrainingConfig
 
 # Noise is drawn for about this many rows at a time.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import sample_rows
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import spread_out
 
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5

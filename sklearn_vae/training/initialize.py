@@ -15,15 +15,18 @@ from sklearn_vae.initialization.factor_analysis import (
     observed_moments,
 )
 from sklearn_vae.initialization.kmeans import kmeans_initialization
-from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.ppca import (
+    MIN_VARIANCE,
+    ConditionRegression,
+    CorrelationPCA,
+    LinearGaussian,
+)
 from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import ConvNet, CustomNetwork
 from sklearn_vae.numerics.random import Stream, start_seeds, stream_seed
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import rows_in_memory, spread_out
 from sklearn_vae.training.jobs import TrainingJob
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae._compat import fused_adam_
-from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import StackedModule
 
 
 class FlatAdam(torch.optim.Optimizer):

@@ -16,10 +16,14 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import Tensor
 
-from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
-from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import StackedModule
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
+from sklearn_vae.numerics.rows import (
+    MAX_VALIDATION_DRAWS,
+    VALIDATION_DRAWS,
+    validation_sizes,
+)
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.threads import map_on_threads, threads_for
 from sklearn_vae.training.batches import Batch, iterate_batches

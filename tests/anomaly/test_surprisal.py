@@ -10,7 +10,7 @@ from sklearn_vae import VAEOutlierDetector, runtime
 from sklearn_vae.anomaly import rows as scored_rows
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import ClassSurprisal
-from sklearn_vae.numerics.row_subsets import spread_out
+from sklearn_vae.numerics.rows import spread_out
 
 pd = pytest.importorskip("pandas")
 

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer, load
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import active_units, kl_per_dimension, pit_calibration
 from sklearn_vae.model_selection import VAESearchCV

@@ -158,7 +158,7 @@ def test_scores_in_chunks_equal_scores_of_single_rows(monkeypatch, factor_rows):
     train, test, _ = factor_rows
     vae = VAETransformer(2, max_iter=2, random_state=0).fit(train)
     expected = vae.score_samples(test)
-    monkeypatch.setattr("sklearn_vae.models.sizes.CACHED_NUMBERS", 1)
+    monkeypatch.setattr("sklearn_vae.numerics.rows.CACHED_NUMBERS", 1)
 
     np.testing.assert_allclose(vae.score_samples(test[:20]), expected[:20], rtol=1e-7)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.inference import chunks
-from sklearn_vae.inference.chunks import map_chunks
+from sklearn_vae.inference.predictor import map_chunks
 
 
 def test_an_error_between_chunks_ends_the_chunks_that_wait(two_threads, monkeypatch):
@@ -21,7 +20,7 @@ def test_an_error_between_chunks_ends_the_chunks_that_wait(two_threads, monkeypa
     def fail(n_rows):
         raise FloatingPointError("of the progress")
 
-    monkeypatch.setattr(chunks, "advance", fail)
+    monkeypatch.setattr("sklearn_vae.inference.predictor.advance", fail)
     with pytest.raises(FloatingPointError, match="of the progress") as kept:
         map_chunks(compute, np.zeros((5000, 1)), 1, is_thread_safe=True)
 

@@ -8,7 +8,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson
-from sklearn_vae.models import mixture_init, sizes
+from sklearn_vae.models import mixture_init
 from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture
 
@@ -93,7 +93,7 @@ def test_missing_numbers_are_integrated_out(covariance_type, rng, exact):
 @pytest.mark.parametrize("max_numbers", [1 << 22, 1000])
 def test_the_density_of_incomplete_rows_is_the_marginal(max_numbers, rng, monkeypatch):
     """Against scipy, with numbers, classes and counts, in one batch of rows or several."""
-    monkeypatch.setattr(sizes, "MAX_NUMBERS", max_numbers)
+    monkeypatch.setattr("sklearn_vae.numerics.rows.MAX_NUMBERS", max_numbers)
     X = np.column_stack(
         [
             rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3)),
@@ -189,7 +189,7 @@ def test_rare_and_common_patterns_of_missing_values_are_alike(rng, monkeypatch):
     found = []
     for fewest in (1, 1000):
         monkeypatch.setattr(mixture_init, "COMMON_PATTERN", fewest)
-        monkeypatch.setattr(sizes, "MAX_NUMBERS", 2000)  # several batches
+        monkeypatch.setattr("sklearn_vae.numerics.rows.MAX_NUMBERS", 2000)  # several batches
         found.append(fitted(em_of(X, (Gaussian(), 4)), 3))
 
     np.testing.assert_allclose(found[0].covariance(), found[1].covariance(), rtol=1e-6)

@@ -8,9 +8,8 @@ from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
-from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
+from sklearn_vae.models.architecture import INPUT_CLIP, Architecture, MixtureArchitecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
 

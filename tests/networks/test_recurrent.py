@@ -7,11 +7,11 @@ from torch import nn
 
 from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.numerics.array_api import unbounded
-from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.onnx import to_onnx

@@ -13,8 +13,8 @@ from torch.distributions import Categorical, kl_divergence
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.initialization.kmeans import k_means
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
 from sklearn_vae.metrics import kl_per_dimension
-from sklearn_vae.numerics.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical

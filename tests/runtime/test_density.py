@@ -74,9 +74,9 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     X = rows(120)[:, [0, 1, 8]]
     model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
     expected = model.score_samples(X)
-    monkeypatch.setattr("sklearn_vae.inference.fitted_mixture.MAX_ROWS", 1)
+    monkeypatch.setattr("sklearn_vae.inference.fitted_models.MAX_MIXTURE_ROWS", 1)
     # few codes, or few outputs of one code
-    for name in ("models.mixture_ensemble.CODES_PER_CHUNK", "models.sizes.CACHED_NUMBERS"):
+    for name in ("models.mixture_ensemble.CODES_PER_CHUNK", "numerics.rows.CACHED_NUMBERS"):
         with monkeypatch.context() as patch:
             patch.setattr(f"sklearn_vae.{name}", 7)
             np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.inference import predictor
 from sklearn_vae.metrics import pit_calibration
-from sklearn_vae.models import sizes
+from sklearn_vae.numerics import rows as sizes
 from sklearn_vae.system import progress
 
 pytestmark = pytest.mark.usefixtures("few_steps")

@@ -233,7 +233,7 @@ def fail_at(monkeypatch, place, error):
     from sklearn_vae.data import table_encoder
     from sklearn_vae.inference import decoder_correction, predictor
     from sklearn_vae.initialization import ppca
-    from sklearn_vae.models import stacked as models
+    from sklearn_vae.models import vae as models
     from sklearn_vae.training import optimizer, stacked, trainer
 
     calls = [0]

@@ -19,10 +19,9 @@ from sklearn_vae.likelihoods import (
     Poisson,
     ZeroInflated,
 )
-from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.model_constants import INPUT_CLIP
 from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior

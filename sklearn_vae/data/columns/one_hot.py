@@ -10,7 +10,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import MIN_EVIDENCE, times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
-from sklearn_vae.numerics.row_subsets import small_batches
+from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import VAE
+from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.objectives import Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset

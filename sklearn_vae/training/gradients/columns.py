@@ -18,12 +18,9 @@ from sklearn_vae.likelihoods import (
     OneHot,
     ZeroInflated,
 )
-from sklearn_vae.numerics.model_constants import (
-    HALF_LOG_2PI,
-    LOG_RATE_BOUND,
-    LOG_SCALE_BOUND,
-    LOG_SHAPE_BOUND,
-)
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
+from sklearn_vae.likelihoods.counts import LOG_RATE_BOUND, LOG_SHAPE_BOUND
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
 
 

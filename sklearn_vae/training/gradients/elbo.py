@@ -7,12 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.sizes import ALIGNMENT, aligned
-from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import VAE
+from sklearn_vae.likelihoods.columnwise import NO_LEAST
+from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
-from sklearn_vae.numerics.array_api import in_double
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, NO_LEAST
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, in_double
+from sklearn_vae.numerics.rows import ALIGNMENT, aligned
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior

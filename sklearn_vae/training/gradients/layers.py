@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import StackedModule
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
-from sklearn_vae.numerics.model_constants import POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.posteriors.gaussian import POSTERIOR_LOG_SCALE_BOUND
 
 aten = torch.ops.aten
 # A contiguous buffer of a tensor's shape, whatever the tensor's strides.

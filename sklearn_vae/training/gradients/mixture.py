@@ -7,11 +7,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.mixture_ensemble import least_log_scale, least_params
+from sklearn_vae.models.mixture_ensemble import (
+    COMPONENT_LOG_SCALE_BOUND,
+    least_log_scale,
+    least_params,
+)
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, pick
-from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.numerics.array_api import cholesky, in_double
-from sklearn_vae.numerics.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
+from sklearn_vae.models.vae import StackedModule
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, cholesky, in_double
 from sklearn_vae.objectives import IWAE, Minibatch, Objective
 from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
