@@ -85,7 +85,7 @@ class ClassConditional:
 
     def __init__(self, model: BaseVAE):
         self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
-        self.classes = model.posterior.enumerate_codes(model.free).flatten(0, 2)  # (C, C)
+        self.classes = model.architecture.codes.enumerate_codes(model.free)  # (C, C)
         self.n_latent = model.architecture.n_components - len(self.classes)
         variable_length = model.architecture.variable_length
         self.architecture = SimpleNamespace(
@@ -211,7 +211,7 @@ def sample_posterior(
 
 def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
     """All codes of a categorical posterior, whose weights sum to p(x)."""
-    z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+    z = model.architecture.codes.enumerate_codes(x)[:, None].expand(len(x), -1, -1, -1)
     log_joint = JointDensity.from_rows(model, x).log_prob(z)
     return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
 

@@ -21,7 +21,7 @@ class BaseVAE:
     """The forward pass: q(z|x), p(x|z) and p(z), for M ensemble members at once."""
 
     architecture: Architecture
-    posterior: Any
+    posterior: Any  # q(z|x)
     prior: Prior
     likelihood: Columnwise
     encoder: Any  # a network, as is the decoder: (M, rows, n_in) -> (M, rows, n_out)
@@ -37,7 +37,7 @@ class BaseVAE:
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
         n_components = architecture.n_components
-        self.posterior = architecture.posterior.distribution(n_components)
+        self.posterior = architecture.posterior.at_iteration(0)
         self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)

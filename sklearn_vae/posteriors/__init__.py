@@ -6,7 +6,6 @@ from sklearn_vae.posteriors.gaussian import (
     FullCovarianceGaussian,
     OneHotBlock,
     Posterior,
-    PosteriorDistribution,
 )
 
 # Names of the parameter ``posterior``.
@@ -23,6 +22,5 @@ __all__ = [
     "GaussianCategorical",
     "OneHotBlock",
     "Posterior",
-    "PosteriorDistribution",
     "RelaxedCategorical",
 ]

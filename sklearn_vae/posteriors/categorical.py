@@ -6,20 +6,13 @@ They are trained by relaxed draws (Gumbel-softmax).
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
-import numpy as np
-
-from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace, one_hot
+from sklearn_vae.numerics.array_api import Array, concatenate, namespace, one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.posteriors.gaussian import (
-    DiagonalGaussian,
-    OneHotBlock,
-    Posterior,
-    PosteriorDistribution,
-)
+from sklearn_vae.posteriors.gaussian import DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import Prior, UniformCategorical
 from sklearn_vae.requirements import Requirement, needs_elbo, needs_normal_prior
 
@@ -32,10 +25,15 @@ MAX_CLASSES = 64
 DEFAULT_N_CLASSES = 10
 # Iterations in which the temperature falls.
 N_ANNEALED = 30
+# Of the dimensions behind the codes.
+GAUSSIAN = DiagonalGaussian()
 
 
 class CategoricalPosterior(Posterior):
-    """Base class of posteriors whose first dimensions of z are one-hot codes."""
+    """Posterior of one-hot codes, and of independent Gaussian dimensions behind them.
+
+    The encoder's outputs are logits, then locations, then raw log-scales.
+    """
 
     temperature: float
 
@@ -69,13 +67,58 @@ class CategoricalPosterior(Posterior):
         """Uniform prior of the categorical variables."""
         return UniformCategorical(*self.one_hot_block(n_components))
 
-    def distribution(self, n_components: int) -> "RelaxedOneHotDistribution":
-        """Make the distribution, whose temperature is annealed."""
-        return RelaxedOneHotDistribution(self, self.one_hot_block(n_components))
+    def at_iteration(self, iteration: int) -> Self:
+        """Anneal the temperature from 1, by the same factor in each iteration."""
+        temperature = float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
+        return replace(cast(Any, self), temperature=temperature)
 
-    def temperature_at(self, iteration: int) -> float:
-        """Temperature in an iteration, counted from 0: geometric annealing from 1."""
-        return float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
+    def initial_params(self, loc: Array, scale: Array) -> Array:
+        """Parameters with these logits and locations, and scales: (l), (l) -> (n_params)."""
+        width = self.one_hot_block(len(loc)).width
+        return concatenate([loc[:width], GAUSSIAN.initial_params(loc[width:], scale[width:])])
+
+    def mean(self, params: Array) -> Array:
+        """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
+        log_probs, rest = self._split_params(params)
+        return concatenate([log_probs.exp().flatten(-2), GAUSSIAN.mean(rest)])
+
+    def rsample(self, params: Array, noise: Array) -> Array:
+        """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
+
+        They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
+        """
+        log_probs, rest = self._split_params(params)
+        for_classes, for_rest = self._split(noise)
+        torch = namespace(noise)
+        if params.requires_grad:
+            # the smallest number that has a finite logarithm and gradient
+            tiny = torch.finfo(noise.dtype).tiny
+            gumbel = -(-torch.special.log_ndtr(for_classes)).clamp_min(tiny).log()
+            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
+        else:  # by the inverse CDF, so that Sobol points stay evenly spread
+            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
+            n_classes = cdf.shape[-1]
+            uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+            classes = (uniform >= cdf).sum(-1).clamp(max=n_classes - 1)
+            codes = one_hot(classes, n_classes, log_probs.dtype, flat=False)
+        return concatenate([codes.flatten(-2), GAUSSIAN.rsample(rest, for_rest)])
+
+    def kl(self, params: Array) -> Array:
+        """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
+        log_probs, rest = self._split_params(params)
+        categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(log_probs.shape[-1])
+        return concatenate([categorical, GAUSSIAN.kl(rest)])
+
+    def _split(self, values: Array) -> tuple[Array, Array]:
+        """Numbers of the classes (..., V, C), and those of the other dimensions."""
+        block = self.one_hot_block(values.shape[-1])
+        classes, rest = values[..., : block.width], values[..., block.width :]
+        return classes.unflatten(-1, tuple(block)), rest
+
+    def _split_params(self, params: Array) -> tuple[Array, Array]:
+        """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
+        logits, rest = self._split(params)
+        return logits.log_softmax(-1), rest
 
 
 @serializable
@@ -150,75 +193,6 @@ class RelaxedCategorical(CategoricalPosterior):
         """Largest number of classes per variable."""
         n_classes = round(MAX_CODES ** (1 / self.n_variables))
         return n_classes - (n_classes**self.n_variables > MAX_CODES)
-
-
-class RelaxedOneHotDistribution(PosteriorDistribution):
-    """Distribution of one-hot codes, and of independent Gaussian dimensions behind them.
-
-    The encoder's outputs are logits, then locations, then raw log-scales.
-    """
-
-    def __init__(self, posterior: CategoricalPosterior, block: OneHotBlock):
-        self.posterior, self.block = posterior, block
-        self.gaussian = DiagonalGaussian()
-        self.temperature = posterior.temperature_at(0)
-
-    def begin_iteration(self, iteration: int) -> None:
-        """Anneal the temperature."""
-        self.temperature = self.posterior.temperature_at(iteration)
-
-    def initial_params(self, loc: Array, scale: Array) -> Array:
-        """Parameters with these logits and locations, and scales: (l), (l) -> (n_params)."""
-        width = self.block.width
-        gaussian = self.gaussian.initial_params(loc[width:], scale[width:])
-        return concatenate([loc[:width], gaussian])
-
-    def mean(self, params: Array) -> Array:
-        """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
-        log_probs, rest = self._split_params(params)
-        return concatenate([log_probs.exp().flatten(-2), self.gaussian.mean(rest)])
-
-    def rsample(self, params: Array, noise: Array) -> Array:
-        """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
-
-        They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
-        """
-        log_probs, rest = self._split_params(params)
-        for_classes, for_rest = self._split(noise)
-        torch = namespace(noise)
-        if params.requires_grad:
-            # the smallest number that has a finite logarithm and gradient
-            tiny = torch.finfo(noise.dtype).tiny
-            gumbel = -(-torch.special.log_ndtr(for_classes)).clamp_min(tiny).log()
-            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
-        else:  # by the inverse CDF, so that Sobol points stay evenly spread
-            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-            uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
-            classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
-            codes = one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
-        return concatenate([codes.flatten(-2), self.gaussian.rsample(rest, for_rest)])
-
-    def enumerate_codes(self, like: Array) -> Array:
-        """All one-hot codes: (1, n_codes, 1, l)."""
-        n_variables, n_classes = self.block
-        classes = np.array([*product(range(n_classes), repeat=n_variables)])
-        return one_hot(as_array(classes, like), n_classes, like.dtype)[None, :, None]
-
-    def kl(self, params: Array) -> Array:
-        """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
-        log_probs, rest = self._split_params(params)
-        categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(self.block.n_classes)
-        return concatenate([categorical, self.gaussian.kl(rest)])
-
-    def _split(self, values: Array) -> tuple[Array, Array]:
-        """Numbers of the classes (..., V, C), and those of the other dimensions."""
-        classes, rest = values[..., : self.block.width], values[..., self.block.width :]
-        return classes.unflatten(-1, tuple(self.block)), rest
-
-    def _split_params(self, params: Array) -> tuple[Array, Array]:
-        """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
-        logits, rest = self._split(params)
-        return logits.log_softmax(-1), rest
 
 
 @serializable

@@ -7,14 +7,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, cast
+from itertools import product
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
 
 from sklearn_vae.numerics.array_api import (
     HALF_LOG_2PI,
     Array,
+    as_array,
     bounded,
     concatenate,
     namespace,
+    one_hot,
     unbounded,
 )
 from sklearn_vae.persistence.registry import serializable
@@ -42,36 +47,18 @@ class OneHotBlock(NamedTuple):
         """Number of one-hot codes, one per combination of classes."""
         return self.n_classes**self.n_variables
 
-
-class PosteriorDistribution(ABC):
-    """Distribution q(z|x), given the encoder's output: params (M, B, n_params).
-
-    Continuous distributions also have ``split``, which returns location and log-scale,
-    ``log_prob`` and ``propose``.
-    """
-
-    def begin_iteration(self, iteration: int) -> None:  # noqa: B027
-        """Anneal to an iteration of training; by default nothing is annealed."""
-
-    @abstractmethod
-    def initial_params(self, loc: Array, scale: Array) -> Array:
-        """Parameters with this location and scale: (l), (l) -> (n_params)."""
-
-    @abstractmethod
-    def mean(self, params: Array) -> Array:
-        """Mean of z: (..., l)."""
-
-    @abstractmethod
-    def rsample(self, params: Array, noise: Array) -> Array:
-        """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
-
-    @abstractmethod
-    def kl(self, params: Array) -> Array:
-        """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""
+    def enumerate_codes(self, like: Array) -> Array:
+        """All one-hot codes: (n_codes, width)."""
+        classes = np.array([*product(range(self.n_classes), repeat=self.n_variables)])
+        return one_hot(as_array(classes, like), self.n_classes, like.dtype)
 
 
 class Posterior(ABC):
-    """Base class of the posteriors: frozen dataclasses of hyperparameters."""
+    """Base class of the posteriors q(z|x): frozen dataclasses of hyperparameters.
+
+    Params (M, B, n_params) are the encoder's output. Gaussian posteriors also have ``split``,
+    which returns location and log-scale, ``log_prob`` and ``propose``.
+    """
 
     # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
     requirements: Sequence[Requirement] = ()
@@ -101,13 +88,29 @@ class Posterior(ABC):
         """Prior p(z) of the model, for the parameter ``prior``."""
         return prior
 
-    def distribution(self, n_components: int) -> PosteriorDistribution:
-        """Make q(z|x), by default the posterior itself."""
-        return cast(PosteriorDistribution, self)
+    def at_iteration(self, iteration: int) -> Self:
+        """Anneal to an iteration of training, counted from 0; by default nothing is annealed."""
+        return self
+
+    @abstractmethod
+    def initial_params(self, loc: Array, scale: Array) -> Array:
+        """Parameters with this location and scale: (l), (l) -> (n_params)."""
+
+    @abstractmethod
+    def mean(self, params: Array) -> Array:
+        """Mean of z: (..., l)."""
+
+    @abstractmethod
+    def rsample(self, params: Array, noise: Array) -> Array:
+        """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
+
+    @abstractmethod
+    def kl(self, params: Array) -> Array:
+        """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""
 
 
-class GaussianPosterior(Posterior, PosteriorDistribution):
-    """Base class of the Gaussian posteriors, which are their own distributions."""
+class GaussianPosterior(Posterior):
+    """Base class of the Gaussian posteriors."""
 
     @abstractmethod
     def log_prob(self, params: Array, z: Array) -> Array:

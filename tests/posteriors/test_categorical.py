@@ -1,5 +1,6 @@
 """Posteriors of classes: relaxed draws, exact scores, and clusters, against scipy and numpy."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,10 +18,9 @@ from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.objectives import ELBO
-from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.posteriors import GaussianCategorical, OneHotBlock, RelaxedCategorical
 
-TWO_OF_THREE = RelaxedCategorical(n_variables=2)
-DISTRIBUTION = TWO_OF_THREE.distribution(6)
+TWO_OF_THREE = RelaxedCategorical(n_variables=2, temperature=1.0)
 
 
 @pytest.fixture
@@ -36,9 +36,8 @@ def by_torch(params):
 
 def relaxed(params, noise, temperature):
     """Draws of a training at some temperature."""
-    distribution = TWO_OF_THREE.distribution(6)
-    distribution.temperature = temperature
-    return distribution.rsample(params.clone().requires_grad_(), noise).detach()
+    posterior = replace(TWO_OF_THREE, temperature=temperature)
+    return posterior.rsample(params.clone().requires_grad_(), noise).detach()
 
 
 # -- draws ---------------------------------------------------------------------------
@@ -59,7 +58,7 @@ def test_the_largest_share_of_a_relaxed_draw_is_of_the_posteriors_class(
 def test_draws_without_a_gradient_are_one_hot_and_have_the_posteriors_frequencies(params):
     """Validation and scores do not depend on the temperature."""
     noise = torch.as_tensor(sobol_normal(4096, 6, 0))[None, :, None]
-    z = DISTRIBUTION.rsample(params, noise)
+    z = TWO_OF_THREE.rsample(params, noise)
 
     assert ((z == 0) | (z == 1)).all()
     found = z.mean(1).unflatten(-1, (2, 3))
@@ -74,7 +73,7 @@ def test_relaxed_draws_pass_the_gradient_on_to_the_encoder(params, generator):
     noise = torch.randn(2, 3, 5, 6, generator=generator, dtype=torch.float64)
 
     assert torch.autograd.gradcheck(
-        lambda own: DISTRIBUTION.rsample(own, noise), params.requires_grad_()
+        lambda own: TWO_OF_THREE.rsample(own, noise), params.requires_grad_()
     )
 
 
@@ -82,7 +81,7 @@ def test_relaxed_draws_pass_the_gradient_on_to_the_encoder(params, generator):
 def test_noise_far_out_leaves_draws_finite(extreme):
     """Single precision knows no double exponentials."""
     params = torch.zeros(1, 1, 6, requires_grad=True)
-    z = DISTRIBUTION.rsample(params, torch.full((1, 1, 1, 6), extreme))
+    z = TWO_OF_THREE.rsample(params, torch.full((1, 1, 1, 6), extreme))
     (gradient,) = torch.autograd.grad(z.square().sum(), params)
 
     assert z.isfinite().all()
@@ -93,7 +92,7 @@ def test_the_kl_is_that_from_equal_probabilities(params):
     """Per variable, exact."""
     equal = Categorical(logits=torch.zeros(2, 5, 2, 3).double())
 
-    torch.testing.assert_close(DISTRIBUTION.kl(params), kl_divergence(by_torch(params), equal))
+    torch.testing.assert_close(TWO_OF_THREE.kl(params), kl_divergence(by_torch(params), equal))
 
 
 def test_the_temperature_falls_by_the_same_factor_and_then_stays():
@@ -101,13 +100,13 @@ def test_the_temperature_falls_by_the_same_factor_and_then_stays():
     posterior = RelaxedCategorical(temperature=0.25)
 
     np.testing.assert_allclose(
-        [posterior.temperature_at(i) for i in (0, 15, 30, 45)], [1, 0.5, 0.25, 0.25]
+        [posterior.at_iteration(i).temperature for i in (0, 15, 30, 45)], [1, 0.5, 0.25, 0.25]
     )
 
 
 def test_all_codes_are_enumerated(params):
     """Nine different ones, each of one class per variable."""
-    codes = DISTRIBUTION.enumerate_codes(params)[0, :, 0]
+    codes = OneHotBlock(2, 3).enumerate_codes(params)
 
     assert codes.unique(dim=0).shape == codes.shape == (9, 6)
     assert (codes.unflatten(-1, (2, 3)).sum(-1) == 1).all()

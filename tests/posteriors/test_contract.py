@@ -20,31 +20,31 @@ L = 4  # latent dimensions
 
 
 def make(posterior, generator, n_members=2, n_rows=3, n_components=L):
-    """A distribution, and random params (M, B, n_params)."""
+    """Random params (M, B, n_params)."""
     shape = n_members, n_rows, posterior.n_params(n_components)
     params = 0.5 * torch.randn(shape, generator=generator).double()
-    return posterior.distribution(n_components), params
+    return params
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
 @pytest.mark.parametrize("shared", [False, True])
 def test_shapes_are_those_of_members_draws_and_rows(posterior, shared, generator):
     """Noise may be shared by members and rows."""
-    distribution, params = make(posterior, generator)
+    params = make(posterior, generator)
     shape = (1, 5, 1) if shared else (2, 5, 3)
     noise = torch.randn(*shape, L, generator=generator).double()
 
-    assert distribution.rsample(params, noise).shape == (2, 5, 3, L)
-    assert distribution.mean(params).shape == (2, 3, L)
+    assert posterior.rsample(params, noise).shape == (2, 5, 3, L)
+    assert posterior.mean(params).shape == (2, 3, L)
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
 def test_the_gradient_reaches_every_parameter(posterior, generator):
     """Through the reparameterized draws, to all of the encoder's outputs."""
-    distribution, params = make(posterior, generator)
+    params = make(posterior, generator)
     params.requires_grad_()
     noise = torch.randn(2, 5, 3, L, generator=generator).double()
-    z = distribution.rsample(params, noise)
+    z = posterior.rsample(params, noise)
     weight = torch.randn(z.shape, generator=generator).double()
     (gradient,) = torch.autograd.grad((weight * z).sum(), params)
 
@@ -54,12 +54,12 @@ def test_the_gradient_reaches_every_parameter(posterior, generator):
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
 def test_with_stop_gradient_the_density_has_the_gradient_of_z_alone(posterior, generator):
     """As sticking the landing and DReG need it; the values are the same."""
-    distribution, params = make(posterior, generator)
+    params = make(posterior, generator)
     params.requires_grad_()
     noise = torch.randn(2, 5, 3, L, generator=generator).double()
-    z, stopped = distribution.propose(params, noise, stop_gradient=True)
+    z, stopped = posterior.propose(params, noise, stop_gradient=True)
     fixed = z.detach().requires_grad_()
-    plain = distribution.log_prob(params, fixed)
+    plain = posterior.log_prob(params, fixed)
     (of_z,) = torch.autograd.grad(plain.sum(), fixed)
     (expected,) = torch.autograd.grad((of_z * z).sum(), params, retain_graph=True)
     (gradient,) = torch.autograd.grad(stopped.sum(), params)
@@ -71,15 +71,14 @@ def test_with_stop_gradient_the_density_has_the_gradient_of_z_alone(posterior, g
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
 def test_initial_parameters_have_the_location_and_scale(posterior, generator):
     """Before the first step, at the exact posterior of probabilistic PCA."""
-    distribution = posterior.distribution(L)
     loc, scale = torch.randn(L, generator=generator), torch.rand(L, generator=generator) + 0.1
-    params = distribution.initial_params(loc, scale)[None, None]
-    found_loc, log_scale = distribution.split(params)
+    params = posterior.initial_params(loc, scale)[None, None]
+    found_loc, log_scale = posterior.split(params)
 
     assert params.shape == (1, 1, posterior.n_params(L))
     torch.testing.assert_close(found_loc[0, 0], loc)
     torch.testing.assert_close(log_scale.exp()[0, 0], scale)
-    torch.testing.assert_close(distribution.mean(params)[0, 0], loc)
+    torch.testing.assert_close(posterior.mean(params)[0, 0], loc)
 
 
 # -- Gaussians ---------------------------------------------------------------------------
@@ -99,23 +98,23 @@ def by_torch(params):
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
 def test_draws_and_densities_are_the_multivariate_normals(posterior, generator):
     """An importance weight with a wrong denominator is a wrong score."""
-    distribution, params = make(posterior, generator)
+    params = make(posterior, generator)
     noise = torch.randn(1, 7, 1, L, generator=generator).double()
     q = by_torch(params.unsqueeze(1))
-    z = distribution.rsample(params, noise)
+    z = posterior.rsample(params, noise)
 
     torch.testing.assert_close(z, q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1))
-    torch.testing.assert_close(distribution.log_prob(params, z), q.log_prob(z))
+    torch.testing.assert_close(posterior.log_prob(params, z), q.log_prob(z))
 
 
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
 def test_kl_is_that_from_the_standard_normal(posterior, generator):
     """Exact, so that beta weighs what the history shows."""
-    distribution, params = make(posterior, generator)
+    params = make(posterior, generator)
     standard = MultivariateNormal(torch.zeros(L).double(), torch.eye(L).double())
 
     expected = kl_divergence(by_torch(params), standard)
-    torch.testing.assert_close(distribution.kl(params).sum(-1), expected)
+    torch.testing.assert_close(posterior.kl(params).sum(-1), expected)
 
 
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
@@ -124,7 +123,7 @@ def test_kl_and_its_gradient_are_finite_for_any_raw_scale(posterior, raw):
     """One wild step must not end a training in NaN."""
     params = torch.zeros(1, 1, posterior.n_params(L))
     params[..., L : 2 * L] = raw
-    kl = posterior.distribution(L).kl(params.requires_grad_())
+    kl = posterior.kl(params.requires_grad_())
     (gradient,) = torch.autograd.grad(kl.sum(), params)
 
     assert kl.isfinite().all()
