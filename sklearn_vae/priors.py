@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,21 +28,12 @@ Params = Mapping[str, Array]
 Shape = tuple[int, int, int]
 
 
-class PriorDistribution(Protocol):
-    """Distribution p(z) of given parameters."""
-
-    def log_prob(self, z: Array) -> Array:
-        """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
-
-    def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
-        """Sample codes of each member, of the shape (M, n_rows, l)."""
-
-
 class Prior:
     """Base class of the priors: frozen dataclasses of hyperparameters.
 
     A prior states the shapes of its parameters, which the model holds and trains with the
-    networks, and makes p(z) from them. By default there are no parameters.
+    networks, and makes p(z) from them, with ``log_prob`` and ``sample``. By default there are no
+    parameters.
     """
 
     # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
@@ -69,9 +60,9 @@ class Prior:
         """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
         return {}
 
-    def distribution(self, params: Params, encode: Encode) -> PriorDistribution:
+    def distribution(self, params: Params, encode: Encode) -> Any:
         """Make p(z) of parameters, by default the prior itself."""
-        return cast(PriorDistribution, self)
+        return self
 
 
 @serializable

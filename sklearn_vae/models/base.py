@@ -14,7 +14,7 @@ from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.priors import Prior, PriorDistribution
+from sklearn_vae.priors import Prior
 
 
 class BaseVAE:
@@ -72,7 +72,7 @@ class BaseVAE:
         """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
         return self.posterior.split(self.encode(x))
 
-    def prior_distribution(self) -> PriorDistribution:
+    def prior_distribution(self) -> Any:
         """p(z), with ``log_prob`` and ``sample``."""
         weights = dict(self.prior_weights.items())
         return self.prior.distribution(weights, self.posterior_params)

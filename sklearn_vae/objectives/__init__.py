@@ -5,7 +5,9 @@ model, a batch and the weight of the KL, and returns the terms of the loss.
 """
 
 from sklearn_vae.objectives.aggregated_posterior import MMD, TotalCorrelation
-from sklearn_vae.objectives.base import (
+from sklearn_vae.objectives.bounds import (
+    ELBO,
+    IWAE,
     Checked,
     Constant,
     LinearWarmup,
@@ -14,7 +16,6 @@ from sklearn_vae.objectives.base import (
     Objective,
     Schedule,
 )
-from sklearn_vae.objectives.bounds import ELBO, IWAE
 
 __all__ = [
     "ELBO",

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import Minibatch
-from sklearn_vae.objectives.bounds import ELBO
+from sklearn_vae.objectives.bounds import ELBO, Minibatch
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 from sklearn_vae.requirements import needs_diagonal_gaussian, needs_normal_prior

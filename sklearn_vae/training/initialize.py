@@ -124,26 +124,24 @@ Factors = dict[int, tuple[FactorModel, ConditionRegression | None]]
 def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
     factors: Factors = {}
-    linear: dict[tuple[int, int], LinearGaussian] = {}
-    clusters: dict[tuple[int, int, int], LinearGaussian] = {}
+    models: dict[tuple[int, int, int | None], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
-        architecture, codes = job.architecture, job.architecture.codes
-        table = id(job.train), architecture.n_components
-        if not codes.n_variables:
-            if table not in linear:
-                linear[table] = _of_all_columns(_linear_model(job, factors), job)
-            return linear[table]
-        key = *table, job.config.seed
-        if key not in clusters:
-            seed = stream_seed(job.config.seed, Stream.CLUSTERS)
-            x, weight, regression = _residuals(job)
-            model = kmeans_initialization(x, weight, codes, architecture.n_components, seed)
-            model = replace(model, regression=regression)
-            if architecture.n_factors:
-                model = replace(model, imputation=_linear_model(job, factors).imputation)
-            clusters[key] = _of_all_columns(model, job)
-        return clusters[key]
+        codes, n_components = job.architecture.codes, job.architecture.n_components
+        has_codes = codes.n_variables > 0
+        key = id(job.train), n_components, job.config.seed if has_codes else None
+        if key not in models:
+            if has_codes:
+                seed = stream_seed(job.config.seed, Stream.CLUSTERS)
+                x, weight, regression = _residuals(job)
+                model = kmeans_initialization(x, weight, codes, n_components, seed)
+                model = replace(model, regression=regression)
+                if job.architecture.n_factors:
+                    model = replace(model, imputation=_linear_model(job, factors).imputation)
+            else:
+                model = _linear_model(job, factors)
+            models[key] = _of_all_columns(model, job)
+        return models[key]
 
     return initialize
 

@@ -26,7 +26,7 @@ from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import gradients
-from sklearn_vae.training.gradients import find_gradient
+from sklearn_vae.training.gradients import LossGradient
 
 # autograd into views of the flat gradient; said once in a process, by whichever test is first
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -143,7 +143,7 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=(0.5, 1.0, 2.0
     gradient = model.flat_grad.clone()
     for param in model.parameters():
         param.grad.fill_(7.0)  # what stood there before does not count
-    kind = find_gradient(model, objective)
+    kind = LossGradient(model, objective).hand_written
     ours = kind(model, objective, x.shape[1])
     with torch.no_grad():
         ours(Minibatch(x.flip(1), weight, noise), beta)  # nor does the batch before
@@ -246,7 +246,7 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
         pass
 
     def is_written_out(model, objective):
-        return find_gradient(model, objective) is not None
+        return LossGradient(model, objective).hand_written is not None
 
     assert is_written_out(model, ELBO())
     assert not is_written_out(model, Other())

@@ -18,13 +18,7 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient, impute_inputs
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
-HandWrittenGradient = ELBOGradient | MixtureGradient
 HAND_WRITTEN = ELBOGradient, MixtureGradient
-
-
-def find_gradient(model: StackedModule, objective: Objective) -> type[HandWrittenGradient] | None:
-    """Return the hand-written gradient that supports a model and an objective, if any does."""
-    return next((cls for cls in HAND_WRITTEN if cls.supports(model, objective)), None)
 
 
 class LossGradient:
@@ -32,8 +26,10 @@ class LossGradient:
 
     def __init__(self, model: StackedModule, objective: Objective):
         self.model, self.objective = model, objective
-        self.hand_written: Any = find_gradient(model, objective)
-        self.gradient: HandWrittenGradient | None = None
+        # the first that supports both; None is autograd
+        supported = (cls for cls in HAND_WRITTEN if cls.supports(model, objective))
+        self.hand_written: Any = next(supported, None)
+        self.gradient: Any = None
         self.masks: list[tuple[Tensor, Tensor]] = []
 
     def impute_inputs(self, rows: Dataset) -> Dataset | None:
