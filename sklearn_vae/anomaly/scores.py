@@ -137,7 +137,7 @@ class ReconstructionProbability(NegativeLogLikelihood):
 
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
-        return -rows.model.elbo_terms(rows.as_new, self.n_draws)[0][0]
+        return -rows.model.mean_log_prob(rows.as_new, self.n_draws)
 
 
 @serializable

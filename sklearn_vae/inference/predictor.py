@@ -227,20 +227,13 @@ class TorchModel(FittedModel):
             check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
 
 
-def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:
-    """Mean log p(x|z) and the KL from the prior, in nats: (M, B, n) -> (B, 2, M).
+def mean_log_prob(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    """Mean log p(x|z) over draws from the first member's q(z|x), in nats: (M, B, n) -> (B,).
 
     ``noise`` are standard normal draws (1, K, 1, n_noise), which the rows share.
     """
-    chunks = []
-    for rows in x.split(rows_per_chunk, 1):
-        if model.filler is None and rows.isnan().any():  # a model of complete rows
-            z, kl = model.codes_and_kl(model.encode(model.fill_missing(rows)), noise)
-            log_prob = JointDensity.from_rows(model, rows).log_likelihood(z).mean(1)
-        else:
-            log_prob, kl = model.elbo_terms(rows, noise)
-        chunks.append(torch.stack([log_prob, kl.sum(-1)]))
-    return torch.cat(chunks, 2).movedim(2, 0)
+    z = model.posterior.rsample(model.encode(model.fill_missing(x)), noise)
+    return JointDensity.from_rows(model, x).log_likelihood(z).mean(1)[0]
 
 
 def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
@@ -318,13 +311,16 @@ class Predictor(TorchModel, FittedVAE):
 
     # -- densities -------------------------------------------------------------------
 
-    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
+    def mean_log_prob(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Mean log p(x|z) over draws from q(z|x), in nats and X's units: (n,)."""
         noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
-        n_rows = self.rows_per_chunk(n_draws * self.n_members)
-        function = partial(elbo_terms, noise=noise, rows_per_chunk=n_rows)
-        log_prob, kl = np.moveaxis(self.map(function, X, backend=self.in_torch(X.dtype)), 0, 2)
-        return log_prob + self.columns.log_abs_det_jacobian(X), kl
+        log_prob = self.first_member.map(
+            partial(mean_log_prob, noise=noise),
+            X,
+            rows_per_chunk=self.rows_per_chunk(n_draws),
+            backend=self.first_member.in_torch(X.dtype),
+        )
+        return log_prob + self.columns.log_abs_det_jacobian(X)
 
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""

@@ -178,15 +178,12 @@ class VAE(BaseVAE, StackedModule):
         averaged over the draws (M, B, 1).
         """
         q = self.encode(x) if q is None else q
-        z, kl = self.codes_and_kl(q, noise)
-        return self._log_prob(self.decode(z, x), x).mean(1), kl  # (M, K, B) -> (M, B)
-
-    def codes_and_kl(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""
         if self.prior.has_closed_form_kl:
-            return self.posterior.rsample(q, noise), self.posterior.kl(q)
-        z, log_q = self.posterior.propose(q, noise)
-        return z, (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
+            z, kl = self.posterior.rsample(q, noise), self.posterior.kl(q)
+        else:
+            z, log_q = self.posterior.propose(q, noise)
+            kl = (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
+        return self._log_prob(self.decode(z, x), x).mean(1), kl  # (M, K, B) -> (M, B)
 
     def log_weights(self, x: Tensor, noise: Tensor, *, stop_gradient: bool = False) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
