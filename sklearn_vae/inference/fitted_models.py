@@ -210,18 +210,17 @@ class FittedVAE(FittedModel):
         n_draws: int = 0,
         scrambling: int = 0,
         mask: np.ndarray | None = None,
-        encode: Callable[[np.ndarray], np.ndarray] | None = None,
         backend: Backend | None = None,
     ) -> np.ndarray:
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
         With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
-        the rows are those of the mask, of which there is no copy. ``encode`` takes the place of
-        the encoding of the columns, ``backend`` that of this method.
+        the rows are those of the mask, of which there is no copy. ``backend`` takes the place of
+        that of this method.
         """
         backend = backend or self.backend(X)
         n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
-        transform = self.columns.transform if encode is None else encode
+        encode = self.columns.transform
         n_codes = 1
         if n_draws:
             points = self.points(n_draws, scrambling).map(backend.convert)
@@ -232,7 +231,7 @@ class FittedVAE(FittedModel):
             function,
             X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
             rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
-            lambda rows: transform(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
+            lambda rows: encode(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
         )
 
     # -- densities -------------------------------------------------------------------
@@ -313,7 +312,8 @@ class FittedVAE(FittedModel):
             return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
 
         rows = z if y is None else np.hstack([z, self.encode_conditions(y.astype(z.dtype))])
-        mean = self.first_member.map(reconstruct, rows, encode=np.asarray)
+        backend = self.first_member.backend(z)
+        mean = backend.map(reconstruct, rows, self.rows_per_chunk(), lambda rows: rows[None])
         if self.correction is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
