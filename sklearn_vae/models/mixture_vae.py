@@ -96,15 +96,15 @@ class MixtureVAE(StackedModule):
         observed = self.others.observed(others) if len(self.other_columns) else others.isnan()
         return Row(real.nan_to_num(), others.nan_to_num(), ~real.isnan(), observed)
 
-    def log_weights(self, x: Tensor, noise: Tensor, *, stop_gradient: bool = False) -> Draws:
+    def log_weights(self, x: Tensor, noise: Tensor) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l + 1) standard normal draws,
-        per row or shared; the last one chooses the component c. ``stop_gradient`` is that of
+        per row or shared; the last one chooses the component c. The gradient is that of
         ``VAE.log_weights``.
         """
         q = self.encoder(self.architecture.encoder_input(x))
-        z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=stop_gradient)
+        z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=True)
         row = self.split(x)
         chosen, white, log_c = self.draw_components(row, noise[..., -1], Whitening(self))
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}

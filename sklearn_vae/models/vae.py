@@ -185,16 +185,16 @@ class VAE(BaseVAE, StackedModule):
             kl = (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
         return self._log_prob(self.decode(z, x), x).mean(1), kl  # (M, K, B) -> (M, B)
 
-    def log_weights(self, x: Tensor, noise: Tensor, *, stop_gradient: bool = False) -> Draws:
+    def log_weights(self, x: Tensor, noise: Tensor) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. With ``stop_gradient``, only the path through z is left in the gradient
-        ("sticking the landing"), as the doubly reparameterized gradient needs.
+        row or shared. Only the path through z is in the gradient of log q(z|x) ("sticking the
+        landing"), as the doubly reparameterized gradient needs.
         """
         q = self.encode(x)
         prior = self.prior_distribution()
-        z, log_q = self.posterior.propose(q, noise, stop_gradient=stop_gradient)
+        z, log_q = self.posterior.propose(q, noise, stop_gradient=True)
         log_prob = self._log_prob(self.decode(z, x), x)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 

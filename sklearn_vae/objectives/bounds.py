@@ -171,7 +171,7 @@ class IWAE(Objective):
         ``kl_loss`` is the rest. With one draw they are the ELBO's; with many they tend to those
         of the exact posterior, -E[log p(x|z)] over p(z|x) and the KL of p(z|x) from the prior.
         """
-        draws = model.log_weights(batch.x, batch.noise, stop_gradient=True)
+        draws = model.log_weights(batch.x, batch.noise)
         log_weight = self._split_sets(draws.log_weight)
         log_normalized = log_weight.detach().log_softmax(2)
         normalized = log_normalized.exp()
