@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,13 +10,13 @@ import numpy as np
 
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
+    Generator,
     Likelihood,
     LinearParameters,
-    bisect,
+    draw_poisson,
     weighted_mean,
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
-from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
@@ -25,6 +26,8 @@ from sklearn_vae.persistence.validation import check_number
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01
 INITIAL_LOG_SHAPE = math.log(10.0)
+# Bisections of an interval in the search of a parameter without a closed form.
+BISECTIONS = 28
 
 
 class Counts(Likelihood):
@@ -169,10 +172,13 @@ class NegativeBinomial(Counts):
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
+        from sklearn_vae._compat import standard_gamma  # it imports PyTorch
+
         xp, rate = namespace(params[0]), self._rate(params)
         shape = xp.broadcast_to(xp.exp(ops.bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
-        mixed_rate = draw_gamma(shape, generator) * (rate / shape)
+        gamma = standard_gamma(shape.cpu().contiguous(), generator).to(shape.device)
+        mixed_rate = gamma * (rate / shape)
         return self._roots(draw_poisson(mixed_rate, generator))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
@@ -212,3 +218,14 @@ def _derivative_in_shape(log_shape: Array, values: Array, frequency: Array, mean
     per_value = (values + shape).digamma() - shape.digamma()
     constant = (shape / (shape + mean.unsqueeze(-1))).log()
     return (frequency * (per_value + constant)).sum(-1)
+
+
+def bisect(function: Callable[[Array], Array], like: Array, bound: float) -> Array:
+    """Find roots of decreasing functions between -bound and bound, in the shape of ``like``."""
+    xp = namespace(like)
+    low, high = xp.full_like(like, -bound), xp.full_like(like, bound)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        is_above = function(middle) < 0
+        low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
+    return 0.5 * (low + high)

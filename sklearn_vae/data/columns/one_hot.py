@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import LEAST_REST, in_coarser_dtype
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.training_column import MIN_EVIDENCE, times_power_of_two
-from sklearn_vae.likelihoods.draws import draw_classes
+from sklearn_vae.likelihoods.base import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.row_subsets import small_batches
 from sklearn_vae.persistence.registry import find, serializable
