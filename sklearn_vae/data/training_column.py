@@ -52,6 +52,18 @@ class Marginal:
     counts: "Likelihood | None" = None  # distribution of counts, if the values are ones
 
 
+@np.errstate(over="ignore")  # the largest numbers
+def interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate linearly, beyond the ends too; return values and slopes: (n,) -> (n,), (n,).
+
+    From values to normal scores, or back: knots and the numbers at them are the two columns of
+    ``fit_knots``.
+    """
+    segment = np.searchsorted(knots, x, side="right").clip(1, len(knots) - 1) - 1
+    slope = (np.diff(at) / np.diff(knots))[segment]
+    return at[segment] + slope * (x - knots[segment]), slope
+
+
 @dataclass(frozen=True)
 class TrainingColumn:
     """A column of the training rows."""

@@ -7,10 +7,10 @@ import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments, within
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
-from sklearn_vae.data.normal_scores import interpolate
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
     TrainingColumn,
+    interpolate,
     recording,
     times_power_of_two,
 )
