@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_vae.data.columns.binary import BinaryColumns
-from sklearn_vae.data.columns.real import TAIL, RealColumns
+from sklearn_vae.data.columns.numbers import TAIL, RealColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_vae.data.columns.base import Columns
-from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.one_hot import OneHotColumns
-from sklearn_vae.data.columns.real import PositiveColumns
+from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.linear_relations import LinearRelation

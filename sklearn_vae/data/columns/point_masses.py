@@ -13,7 +13,7 @@ from sklearn_vae.data.columns.base import (
     one_hot,
     take_categories,
 )
-from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.columns.numbers import RealColumns
 from sklearn_vae.data.training_column import TrainingColumn, recording
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
