@@ -378,50 +378,35 @@ class TableEncoder:
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
         observed = X.repeat(n_draws, axis=0) if self.equal_cells else None
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
-        draws = self._decode(rows, generator, is_sample=True, observed=observed)
+        draws = self.inverse_transform(rows, generator, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
 
+    def decode_samples(self, values: np.ndarray, seed: int) -> np.ndarray:
+        """Decode samples, such that all relations hold: (n, n_columns) -> (n, n_features)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
+        X = self.inverse_transform(values, generator)
+        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
+        if self.many_to_one or self.orders or moves_sources:
+            self._relate(X, X.copy(), np.zeros(X.shape, dtype=bool), generator)
+        return X
+
     def inverse_transform(
         self,
         values: np.ndarray,
+        generator: np.random.Generator | None = None,
         *,
         is_rounded: np.ndarray | bool = False,
-        is_sample: bool = False,
-        seed: int | None = None,
         observed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
+        """Decode means, or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        Columns with mask ``is_rounded`` (n_features,) are rounded as ``Columns.decode`` does. The
-        seed draws levels that share a class; without one, each is the most frequent. Cells that
-        equal others do so where these are ``observed`` (n, n_features), too.
+        Samples have a generator. Columns with mask ``is_rounded`` (n_features,) are rounded as
+        ``Columns.decode`` does. Cells that equal others do so where these are ``observed`` (n,
+        n_features), too.
         """
-        generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
-        draws_levels = None if seed is None else generator
-        X = self._decode(
-            values, draws_levels, is_rounded=is_rounded, is_sample=is_sample, observed=observed
-        )
-        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
-        if is_sample and (self.many_to_one or self.orders or moves_sources):
-            values = X.copy()
-            self._relate(X, values, np.zeros(X.shape, dtype=bool), generator)
-        return X
-
-    def _decode(
-        self,
-        values: np.ndarray,
-        generator: np.random.Generator | None,
-        *,
-        is_rounded: np.ndarray | bool = False,
-        is_sample: bool,
-        observed: np.ndarray | None,
-    ) -> np.ndarray:
-        """Decode rows as ``inverse_transform`` does, before values are moved by relations.
-
-        The generator draws levels that share a class.
-        """
+        is_sample = generator is not None
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
         first, largest = 0, np.finfo(X.dtype).max
@@ -432,9 +417,7 @@ class TableEncoder:
             for rows in small_batches(values):
                 encoded = values[rows, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
-                    decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
-                    if generator is not None:
-                        decoded = group.draw_levels(decoded, generator)
+                    decoded = group.decode(encoded, rounds, generator)
                     # exponentials overflow where a code is far from those of all rows
                     X[rows, group.indices] = np.clip(decoded, low, largest)
             first = last

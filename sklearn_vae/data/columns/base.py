@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
 
+# The generator of samples; None of means.
+Draws = np.random.Generator | None
 # Standardized values are clipped here, so that their squares stay finite.
 MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Probability of values other than those that are ruled out, at least: means are divided by it.
@@ -141,17 +143,14 @@ class Columns(ABC):
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
     @abstractmethod
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
-        """Decode means or samples in X's units: (n, k * width) -> (n, k).
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
+        """Decode means, or with a generator samples, in X's units: (n, k * width) -> (n, k).
 
         Means of binary columns and counts with mask ``rounds`` (k,) are rounded to possible
         values; those of categorical and ordinal columns always are. Samples are rounded, and keep
-        to the bounds and recording steps of real columns.
+        to the bounds and recording steps of real columns; of values that share a code, one is
+        drawn.
         """
-
-    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw one of the values that share the code of each decoded sample: (n, k) -> (n, k)."""
-        return X
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""

@@ -10,6 +10,7 @@ from sklearn_vae.data.columns.base import (
     CLASS_SQUARED_DISTANCE,
     LEAST_REST,
     Columns,
+    Draws,
     in_coarser_dtype,
     is_category,
 )
@@ -113,7 +114,7 @@ class BinaryColumns(Columns):
             return X
         return np.where(np.isnan(X), X, np.where(self._middle() < X, *self.categories.T[::-1]))
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""
         low, high = self.categories.T.astype(np.float64)
         X = low * (1 - values) + high * values  # each value without a rounding error
@@ -146,7 +147,7 @@ class ConstantColumns(BinaryColumns):
         """Encode nothing: (n, k) -> (n, 0)."""
         return np.empty((len(X), 0))
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Return the constants: (n, 0) -> (n, k)."""
         return np.repeat(self.categories.T, len(values), axis=0)
 
@@ -249,7 +250,7 @@ class OneHotColumns(BinaryColumns):
             if generator is not None:
                 chosen = draw_classes(of_classes, generator)
             p[is_lost] = chosen[:, None] == np.arange(p.shape[-1])
-        means = self.decode(p.reshape(values.shape), rounds=np.array(False), is_sample=False)
+        means = self.decode(p.reshape(values.shape), np.array(False), None)
         return np.where(np.isnan(X), means, X)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import (
     CLASS_SQUARED_DISTANCE,
     Columns,
+    Draws,
     find_in_order,
     is_category,
     one_hot,
@@ -198,8 +199,8 @@ class CategoricalColumns(Columns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
-        """Return the most probable categories: (n, k * C) -> (n, k)."""
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
+        """Return the most probable categories, drawn from their classes: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
         if many_levels := self._many_levels():  # of categories, not of their classes
             probability_in_class = np.ones(self.categories.shape)
@@ -209,16 +210,12 @@ class CategoricalColumns(Columns):
             probability = probability * probability_in_class
         missing = np.isnan(probability)
         codes = np.where(missing, 0, probability).argmax(axis=-1)
-        return np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
-
-    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw a level of the class of each decoded category: (n, k) -> (n, k)."""
-        drawn = X.copy()
-        for column, levels in self._many_levels():
+        X = np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
+        for column, levels in many_levels if generator is not None else []:
             index = levels.index(X[:, column])
             observed = index >= 0
-            drawn[observed, column] = levels.draw(levels.classes[index[observed]], generator)
-        return drawn
+            X[observed, column] = levels.draw(levels.classes[index[observed]], generator)
+        return X
 
     def log_derivative(self, X: np.ndarray) -> np.ndarray:
         """Log-probability of levels in their classes: (n, k) -> (n, k)."""
@@ -251,7 +248,7 @@ class OrdinalColumns(CategoricalColumns):
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Return the nearest categories: (n, k) -> (n, k)."""
         missing = np.isnan(values)
         codes = np.where(missing, 0, values).clip(0, 1) * (self.likelihood.n_classes - 1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.arrays import weighted_moments, within
-from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
+from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, Draws, cauchy_log_density
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
     TrainingColumn,
@@ -164,9 +164,9 @@ class RealColumns(Columns):
         (values, _), limit = self.normalize(X), MAX_ENCODED[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Undo the encoding; clip and round samples: (n, k) -> (n, k)."""
-        return self.unstandardize(self.unnormalize(values), is_sample=is_sample)
+        return self.unstandardize(self.unnormalize(values), is_sample=generator is not None)
 
     def unstandardize(self, values: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Undo the standardization; clip and round samples: (n, k) -> (n, k)."""
@@ -309,12 +309,12 @@ class CountColumns(Columns):
         roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
         counts = np.where(rounds, np.rint(counts), counts)
-        return self.within_bounds(counts) if is_sample else counts
+        return counts if generator is None else self.within_bounds(counts)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip counts to their range in ``fit``: (n, k) -> (n, k)."""

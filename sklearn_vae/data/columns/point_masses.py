@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.data.arrays import within
 from sklearn_vae.data.columns.base import (
     LEAST_REST,
+    Draws,
     cauchy_log_density,
     is_category,
     one_hot,
@@ -103,8 +104,9 @@ class PointMassColumns(RealColumns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""
+        is_sample = generator is not None
         cells = values.reshape(len(values), len(self.indices), self.width)
         probability, number = cells[..., :-1], self.unnormalize(cells[..., -1])
         if not is_sample:  # where rows have a point mass, nothing restricts the mean of numbers
