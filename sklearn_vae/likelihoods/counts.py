@@ -2,9 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -26,7 +24,7 @@ from sklearn_vae.persistence.validation import check_number
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01
 INITIAL_LOG_SHAPE = math.log(10.0)
-# Bisections of an interval in the search of a parameter without a closed form.
+# Bisections of an interval in the search of a shape.
 BISECTIONS = 28
 
 
@@ -194,38 +192,33 @@ class NegativeBinomial(Counts):
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
-        """The mean counts, and the shapes at which the likelihood's derivative is 0."""
+        """The mean counts, and the best shapes."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)
             is_observed = ~counts.isnan()
             values, index = counts[is_observed].unique(return_inverse=True)
             frequency = weights.new_zeros(len(weights), len(values))
             frequency.index_add_(1, index, weights[:, is_observed])
-            derivative = partial(
-                _derivative_in_shape, values=values, frequency=frequency, mean=mean
-            )
-            log_shape.append(bisect(derivative, mean, LOG_SHAPE_BOUND))
+            log_shape.append(_fit_log_shape(values, frequency, mean))
         raw = ops.unbounded(namespace(x).stack(log_shape, -1), LOG_SHAPE_BOUND)
         return [self._raw_rate(rate), raw]
 
 
-def _derivative_in_shape(log_shape: Array, values: Array, frequency: Array, mean: Array) -> Array:
-    """Derivative of a negative binomial likelihood in the shape (C,), up to a positive factor.
+def _fit_log_shape(values: Array, frequency: Array, mean: Array) -> Array:
+    """Fit negative binomial shapes by bisection, as there is no closed form: (C,).
 
-    It is at the mean counts (C,), and of distinct counts (U,) with their weights (C, U).
+    Distinct counts (U,) have the weights (C, U) and the means (C,). The likelihood's derivative in
+    a shape is above 0 up to the best one, and below 0 beyond it.
     """
-    shape = log_shape.exp().unsqueeze(-1)
-    per_value = (values + shape).digamma() - shape.digamma()
-    constant = (shape / (shape + mean.unsqueeze(-1))).log()
-    return (frequency * (per_value + constant)).sum(-1)
-
-
-def bisect(function: Callable[[Array], Array], like: Array, bound: float) -> Array:
-    """Find roots of decreasing functions between -bound and bound, in the shape of ``like``."""
-    xp = namespace(like)
-    low, high = xp.full_like(like, -bound), xp.full_like(like, bound)
+    low, high = (
+        mean.new_full(mean.shape, -LOG_SHAPE_BOUND),
+        mean.new_full(mean.shape, LOG_SHAPE_BOUND),
+    )
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        is_above = function(middle) < 0
-        low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
+        shape = middle.exp().unsqueeze(-1)
+        per_value = (values + shape).digamma() - shape.digamma()
+        constant = (shape / (shape + mean.unsqueeze(-1))).log()
+        is_above = (frequency * (per_value + constant)).sum(-1) < 0
+        low, high = low.where(is_above, middle), middle.where(is_above, high)
     return 0.5 * (low + high)

@@ -20,10 +20,10 @@ from sklearn_vae.likelihoods.base import (
     weighted_mean,
     weighted_moments,
 )
-from sklearn_vae.likelihoods.columnwise import Limits, Parameters, sample_truncated
+from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
+from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND, MAX_REDRAWS
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, invalid_parameter
 
@@ -105,10 +105,19 @@ class Gaussian(Likelihood):
         return x - params[0]
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
-        """Sample rows from p(x|z): (..., n)."""
+        """Sample rows from p(x|z), by rejection of values beyond the limits: (..., n)."""
         loc, raw = params
         scale = namespace(raw).exp(self._log_scale(raw))
-        return sample_truncated(lambda: loc + scale * draw_normal(loc, generator), limits)
+        value = loc + scale * draw_normal(loc, generator)
+        if limits is None:
+            return value
+        for _ in range(MAX_REDRAWS):
+            is_beyond = limits.exceeded(value)
+            if not is_beyond.any():
+                return value
+            drawn = loc + scale * draw_normal(loc, generator)
+            value = namespace(value).where(is_beyond, drawn, value)
+        return value.clip(limits.low, limits.high)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """The linear Gaussian model itself, but for a fixed scale."""
