@@ -210,10 +210,8 @@ def _fit_log_shape(values: Array, frequency: Array, mean: Array) -> Array:
     Distinct counts (U,) have the weights (C, U) and the means (C,). The likelihood's derivative in
     a shape is above 0 up to the best one, and below 0 beyond it.
     """
-    low, high = (
-        mean.new_full(mean.shape, -LOG_SHAPE_BOUND),
-        mean.new_full(mean.shape, LOG_SHAPE_BOUND),
-    )
+    high = mean.new_full(mean.shape, LOG_SHAPE_BOUND)
+    low = -high
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         shape = middle.exp().unsqueeze(-1)

@@ -211,10 +211,11 @@ class CategoricalColumns(Columns):
         missing = np.isnan(probability)
         codes = np.where(missing, 0, probability).argmax(axis=-1)
         X = np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
-        for column, levels in many_levels if generator is not None else []:
-            index = levels.index(X[:, column])
-            observed = index >= 0
-            X[observed, column] = levels.draw(levels.classes[index[observed]], generator)
+        if generator is not None:
+            for column, levels in many_levels:
+                index = levels.index(X[:, column])
+                observed = index >= 0
+                X[observed, column] = levels.draw(levels.classes[index[observed]], generator)
         return X
 
     def log_derivative(self, X: np.ndarray) -> np.ndarray:
