@@ -38,6 +38,7 @@ from sklearn_vae.data.training_column import (
     interpolate,
     recording,
 )
+from sklearn_vae.likelihoods import NegativeBinomial, Poisson
 from sklearn_vae.numerics.model_constants import STEPS_PER_SCALE
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
@@ -409,8 +410,6 @@ def _moments(x: np.ndarray, rows: np.ndarray, step: Any) -> tuple[float, Any]:
 
 def _counts(values: Values) -> list[Candidate]:
     """Distribution of counts, if the values are ones; fitted by the method of moments."""
-    from sklearn_vae.likelihoods import NegativeBinomial, Poisson
-
     x = values.values
     if values.step != 1 or x[0] < 0 or x[-1] > MAX_COUNT or x[0] % 1:
         return []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_hashes
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.
@@ -78,7 +76,7 @@ class TableEncoder:
         return len(self.names)
 
     @property
-    def likelihoods(self) -> "list[Likelihood | None]":
+    def likelihoods(self) -> list[Likelihood | None]:
         """Likelihood of each column of X; None for a constant one."""
         likelihoods: list[Likelihood | None] = [None] * self.n_features
         for group in self.groups:
@@ -87,10 +85,10 @@ class TableEncoder:
         return likelihoods
 
     @property
-    def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
+    def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
-        return tuple(blocks) or ((find("Gaussian")(), 0),)
+        return tuple(blocks) or ((Gaussian(), 0),)
 
     @property
     def derivations(self) -> list[OneToOne | LinearRelation]:
@@ -121,8 +119,6 @@ class TableEncoder:
     @property
     def inputs(self) -> np.ndarray:
         """Indices of the model's inputs that the encoder of a VAE reads: (n_inputs,)."""
-        from sklearn_vae.likelihoods import Columnwise
-
         return Columnwise(self.blocks).inputs
 
     @property

@@ -9,8 +9,8 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.numbers import CountColumns, PositiveColumns, RealColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 
-# Classes of columns by the name of their likelihood's class.
-COLUMNS: dict[str, type[Columns]] = {
+# Classes of columns by the class of their likelihood.
+COLUMNS: dict[type, type[Columns]] = {
     likelihood: columns
     for columns in (
         RealColumns,

@@ -13,16 +13,13 @@ a Cauchy density.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
-
 
 # The generator of samples; None of means.
 Draws = np.random.Generator | None
@@ -48,14 +45,13 @@ class Columns(ABC):
     indices: np.ndarray  # (k,), those of the columns in X
     likelihood: Any  # None for constant columns, of which the model has no input
 
-    # names of the likelihoods that the columns may have: encoding needs no torch
-    likelihoods: ClassVar[tuple[str, ...]]
+    likelihoods: ClassVar[tuple[type, ...]]  # classes that the likelihood may have
     # description of the values that the columns may have, if they are not few
     possible_values: ClassVar[str] = "real numbers"
 
     @classmethod
     @abstractmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Fit one column with a likelihood."""
 
     @classmethod
@@ -67,7 +63,7 @@ class Columns(ABC):
         return None
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> "Likelihood | None":
+    def resolve(cls, column: TrainingColumn) -> Likelihood | None:
         """Return the requested likelihood, with its sizes for this column."""
         requested = column.requested
         return requested() if isinstance(requested, type) else requested
@@ -85,7 +81,7 @@ class Columns(ABC):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_array("indices", self.indices, "i", (None,))
-        if not len(self.indices) or type(self.likelihood).__name__ not in self.likelihoods:
+        if not len(self.indices) or type(self.likelihood) not in self.likelihoods:
             raise ValueError(f"{type(self).__name__} cannot have {self.likelihood!r}")
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -21,14 +21,12 @@ from sklearn_vae.data.training_column import (
     TrainingColumn,
     times_power_of_two,
 )
+from sklearn_vae.likelihoods import Bernoulli, Likelihood, OneHot
 from sklearn_vae.likelihoods.base import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Evidence from which on a column is in a group until all of its columns are known, or in a group
 # in which every row has a one.
@@ -44,11 +42,11 @@ class BinaryColumns(Columns):
 
     categories: np.ndarray  # (k, 2), lower and higher value, in the dtype of the rows in ``fit``
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Bernoulli",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Bernoulli,)
     n_values: ClassVar[int] = 2
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Keep the two values."""
         values = column.values
         categories = np.array([[values.min(), values.max()]])
@@ -126,11 +124,11 @@ class BinaryColumns(Columns):
 class ConstantColumns(BinaryColumns):
     """One value, or none at all; the model has no input of it."""
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("NoneType",)
+    likelihoods: ClassVar[tuple[type, ...]] = (type(None),)
     n_values: ClassVar[int] = 1
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Keep the value; NaN if there is none."""
         values = column.values
         value = values[:1] if len(values) else np.full(1, np.nan, values.dtype)
@@ -163,7 +161,7 @@ class OneHotColumns(BinaryColumns):
 
     frequency: np.ndarray  # (k,), of the higher values
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("OneHot",)
+    likelihoods: ClassVar[tuple[type, ...]] = (OneHot,)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -267,7 +265,7 @@ def find_one_hot(
         group = cells.group_of(free)
         free = [k for k in free if k not in group]
         if len(group) > 1:
-            likelihood = find("OneHot")(len(group), cells.known_rows(group)[1])
+            likelihood = OneHot(len(group), cells.known_rows(group)[1])
             values = joined.categories[group], cells.frequency[group]
             groups.append(OneHotColumns(joined.indices[group], likelihood, *values))
     return groups

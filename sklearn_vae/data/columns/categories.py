@@ -9,7 +9,7 @@ memory nor time.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -23,11 +23,9 @@ from sklearn_vae.data.columns.base import (
     take_categories,
 )
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Columns of more levels than these have fewer classes: at most so many, one for each level of at
 # least so many rows.
@@ -119,7 +117,7 @@ class CategoricalColumns(Columns):
     categories: np.ndarray
     levels: list[Levels | None]  # of each column that has many; None if each is a class
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Categorical,)
     groups_levels: ClassVar[bool] = True
 
     @classmethod
@@ -141,17 +139,17 @@ class CategoricalColumns(Columns):
         return None if agrees else (f"{requested} classes", f"{n_levels}")
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> "Likelihood":
+    def resolve(cls, column: TrainingColumn) -> Likelihood:
         """Return the likelihood with the requested or chosen number of classes; two are binary."""
         levels = _levels_of(column)
         n_classes = len(levels)
         if n_classes == 2:
-            return find("Bernoulli")()
+            return Bernoulli()
         groups_levels = cls.groups_levels and column.groups_levels
         if n_classes > MANY_LEVELS and groups_levels and not hasattr(column.requested, "n_classes"):
             n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
             n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
-        return find(cls.likelihoods[0])(n_classes)
+        return cls.likelihoods[0](n_classes)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -231,7 +229,7 @@ class CategoricalColumns(Columns):
 class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Ordinal,)
     groups_levels: ClassVar[bool] = False
 
     @property

@@ -1,7 +1,7 @@
 """Columns of numbers: real ones are standardized, logarithms of positive ones, roots of counts."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from sklearn_vae.data.training_column import (
     recording,
     times_power_of_two,
 )
+from sklearn_vae.likelihoods import Gaussian, Likelihood, LogNormal, NegativeBinomial, Poisson
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Standard deviations beyond which values count by the logarithm of their distance: the tails of a
 # density are then heavy, and no single cell decides the mean score of many rows.
@@ -41,13 +39,13 @@ class RealColumns(Columns):
     # standardized values and their normal scores, (n_knots, 2) each; None for columns without
     knots: list[np.ndarray | None]
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Gaussian,)
     # transform before the standardization, and its inverse
     link: ClassVar[np.ufunc] = np.positive
     inverse_link: ClassVar[np.ufunc] = np.positive
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
         return cls._fit(column, column, likelihood)
 
@@ -56,7 +54,7 @@ class RealColumns(Columns):
         cls,
         column: TrainingColumn,
         numbers: TrainingColumn,
-        likelihood: "Likelihood | None",
+        likelihood: Likelihood | None,
         **point_masses: np.ndarray,
     ) -> Self:
         """Fit the units to the values of a column, and what samples keep to, to its numbers."""
@@ -230,7 +228,7 @@ def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class PositiveColumns(RealColumns):
     """Positive numbers, the logarithms of which are standardized."""
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
+    likelihoods: ClassVar[tuple[type, ...]] = (LogNormal,)
     possible_values: ClassVar[str] = "above 0"
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp
@@ -266,7 +264,7 @@ class CountColumns(Columns):
 
     bounds: np.ndarray  # (k, 2), smallest and largest count in ``fit``
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Poisson", "NegativeBinomial")
+    likelihoods: ClassVar[tuple[type, ...]] = (Poisson, NegativeBinomial)
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
 
     @classmethod

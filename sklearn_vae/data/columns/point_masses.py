@@ -1,7 +1,7 @@
 """Columns of real numbers with point masses, as 0 among prices."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -16,11 +16,9 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.columns.numbers import RealColumns
 from sklearn_vae.data.training_column import TrainingColumn, recording
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.likelihoods import Likelihood, ZeroInflated
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Where point masses are requested, values are ones that have this fraction of the rows, the most
 # common ones at most so many; and all, if they are few.
@@ -44,10 +42,10 @@ class PointMassColumns(RealColumns):
     # ``TableEncoder`` encodes and decodes it
     point_masses: np.ndarray
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("ZeroInflated",)
+    likelihoods: ClassVar[tuple[type, ...]] = (ZeroInflated,)
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Fit units, bounds and recording step to the values that are not point masses."""
         marginal, unequal = column.marginal, column.unequal
         point_masses = find_common_values(column) if marginal is None else marginal.point_masses
@@ -62,9 +60,9 @@ class PointMassColumns(RealColumns):
         return columns
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> "Likelihood":
+    def resolve(cls, column: TrainingColumn) -> Likelihood:
         """Return the likelihood with the column's number of point masses."""
-        return find("ZeroInflated")(len(find_common_values(column)))
+        return ZeroInflated(len(find_common_values(column)))
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
