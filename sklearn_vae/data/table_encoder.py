@@ -306,7 +306,7 @@ class TableEncoder:
             for each in self.many_to_one:
                 if is_last:
                     each.choose(rows, is_fixed, generator)
-                    if each.code in self.orders.columns:  # fixed ends lie within the label's codes
+                    if each.code in self.orders.pairs:  # fixed ends lie within the label's codes
                         ends = np.where(is_fixed, rows, np.nan)
                         ends[:, each.code] = rows[:, each.code]
                         self._restore_orders(ends, is_fixed, reach=0, rounds=is_sample)
@@ -625,8 +625,8 @@ class TableEncoder:
             texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
-        for high in np.unique(self.orders.high).tolist():
-            low = [names[j] for j in self.orders.low[self.orders.high == high].tolist()]
+        for high in np.unique(self.orders.pairs[:, 1]).tolist():
+            low = [names[j] for j, other in self.orders.pairs.tolist() if other == high]
             texts[high] = f"{texts[high]}, at least {', '.join(low)}"
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():
