@@ -6,8 +6,12 @@ A class that ``COLUMNS`` lists is a kind of column; those of ``OneHotColumns`` a
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.numbers import CountColumns, PositiveColumns, RealColumns
-from sklearn_vae.data.columns.point_masses import PointMassColumns
+from sklearn_vae.data.columns.numbers import (
+    CountColumns,
+    PointMassColumns,
+    PositiveColumns,
+    RealColumns,
+)
 
 # Classes of columns by the class of their likelihood.
 COLUMNS: dict[type, type[Columns]] = {
