@@ -28,6 +28,7 @@ INITIAL_LOG_SHAPE = math.log(10.0)
 BISECTIONS = 28
 
 
+@dataclass(frozen=True)
 class Counts(Likelihood):
     """Base class of counts with a rate, which are encoded as their square roots.
 
@@ -35,7 +36,7 @@ class Counts(Likelihood):
     ``unit``, a power of two, from which the counts are decoded exactly.
     """
 
-    unit: float
+    unit: float = field(default=1.0, repr=False)
 
     def __post_init__(self) -> None:
         check_number(self, "unit", self.unit, positive=True)
@@ -80,11 +81,12 @@ class Counts(Likelihood):
         """Derivatives of the log-rate: (l, ..., n)."""
         return slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def _initial_log_rate(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
+        """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
         rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
         slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
-        return slope, ops.unbounded(rate.log(), LOG_RATE_BOUND)
+        return [(slope, ops.unbounded(rate.log(), LOG_RATE_BOUND))]
 
     def _mean_count(self, x: Array, weights: Array) -> Array:
         """Means of the counts, at least the smallest rate: (n, k), (C, n) -> (C, k)."""
@@ -110,8 +112,6 @@ class Poisson(Counts):
     Poisson()
     """
 
-    unit: float = field(default=1.0, repr=False)
-
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - namespace(x).exp(log_rate) - ops.lgamma(counts + 1)
@@ -124,10 +124,6 @@ class Poisson(Counts):
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         return self._roots(draw_poisson(self._rate(params), generator))
-
-    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
-        """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
-        return [self._initial_log_rate(loadings, loc, scale)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
@@ -157,8 +153,6 @@ class NegativeBinomial(Counts):
     NegativeBinomial()
     """
 
-    unit: float = field(default=1.0, repr=False)
-
     depends_on_z = True, False  # the mean does, the shape does not
 
     def _log_prob(self, params: Parameters, x: Array) -> Array:
@@ -183,7 +177,7 @@ class NegativeBinomial(Counts):
         """Rates as of :class:`Poisson`, and a shape of 10."""
         xp = namespace(loc)
         raw = ops.unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
-        return [self._initial_log_rate(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
+        return [*super().initialize(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
