@@ -574,6 +574,11 @@ class TableEncoder:
         self, X: np.ndarray, fields: Sequence[Field] | None, handle_unknown: str
     ) -> np.ndarray:
         """Refuse unseen values, keep them or replace them by NaN: (n, n_features) -> same."""
+        if handle_unknown not in ("error", "infrequent", "missing"):
+            raise ValueError(
+                f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
+                f"Got {handle_unknown!r} instead."
+            )
         if handle_unknown == "infrequent" or not (unseen := self.is_unseen(X)).any():
             return X
         if handle_unknown == "error":
