@@ -16,8 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_vae.data.columns.binary import BinaryColumns
-from sklearn_vae.data.columns.real import TAIL, RealColumns
-from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.data.columns.numbers import TAIL, RealColumns
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.decoder_correction import correction_at
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 MAX_VALUE = 1e14
 
 
-class TableEncoderModule(nn.Module):
-    """Torch module that computes the methods of a TableEncoder without missing values."""
+class Part(nn.Module):
+    """Part of a model, whose inputs and outputs are in X's units and in one dtype."""
 
     divide: Tensor
     multiply: Tensor
@@ -42,10 +41,10 @@ class TableEncoderModule(nn.Module):
     order: Tensor
     inverse_order: Tensor
     is_binary: Tensor
-    is_constant: Tensor
 
-    def __init__(self, columns: TableEncoder):
+    def __init__(self, fitted: Predictor):
         super().__init__()
+        columns = fitted.columns
         likelihoods = {type(likelihood) for likelihood in columns.likelihoods} - {type(None)}
         is_bent = any(
             isinstance(group, RealColumns) and group.has_knots.any() for group in columns.groups
@@ -75,13 +74,13 @@ class TableEncoderModule(nn.Module):
             "scale": scale,
             "order": columns.order,
             "is_binary": columns.mask(BinaryColumns),
-            "is_constant": columns.is_constant,
             # index of each column of X among the model's columns, followed by the constant ones
             "inverse_order": np.argsort([*columns.order, *np.flatnonzero(columns.is_constant)]),
         }
         for name, value in buffers.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
+        self.model = fitted.first_member.build_module(np.dtype(np.float32))
 
     def encode(self, X: Tensor) -> Tensor:
         """Rows in the model's units and single precision: (n, n_features) -> (1, n, n_columns)."""
@@ -101,21 +100,12 @@ class TableEncoderModule(nn.Module):
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
 
 
-class Part(nn.Module):
-    """Part of a model, whose inputs and outputs are in X's units and in one dtype."""
-
-    def __init__(self, fitted: Predictor):
-        super().__init__()
-        self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.first_member.build_module(np.dtype(np.float32))
-
-
 class Encoder(Part):
     """Encoder network, as ``transform``."""
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n, n_components)."""
-        codes = self.model.posterior.mean(self.model.encode(self.columns.encode(X)))
+        codes = self.model.posterior.mean(self.model.encode(self.encode(X)))
         return codes[0].to(X.dtype)
 
 
@@ -134,7 +124,7 @@ class Decoder(Part):
         values, codes = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
         if self.correction is not None:
             values = values + correction_at(codes, self.correction, self.code_range)
-        return self.columns.decode(values).to(Z.dtype)
+        return self.decode(values).to(Z.dtype)
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.data.columns.binary import BinaryColumns
+from sklearn_vae.data.columns.binary import BinaryColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
-from sklearn_vae.data.columns.one_hot import OneHotColumns
-from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.columns.numbers import RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.rows import spread_out
 

@@ -175,12 +175,9 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
             f"A data frame needs one of {', '.join(FRAMES)}, and none is installed. "
             f"`pip install pandas` installs the first."
         )
-    if library == "pandas":
-        import pandas as pd
-
-        return pd.DataFrame(columns)
-    texts = {name: _one_type(list(values)) for name, values in columns.items()}
-    return nw.from_dict(texts, backend=library).to_native()
+    if library != "pandas":
+        columns = {name: _one_type(list(values)) for name, values in columns.items()}
+    return nw.from_dict(columns, backend=library).to_native()
 
 
 def cells_of(X: Any, rows: Sequence[int], columns: Sequence[int]) -> list[Any]:

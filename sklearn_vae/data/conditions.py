@@ -10,7 +10,8 @@ import numpy as np
 from sklearn_vae.data.arrays import as_array, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.likelihoods import Categorical, Gaussian
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
 # Columns (n,) by their names: those of a data frame of several, otherwise UNNAMED, "y[1]", ...
@@ -34,7 +35,7 @@ class ConditionEncoder:
     @classmethod
     def fit(cls, y: Conditions, sample_weight: np.ndarray | None) -> Self:
         """Find the classes of columns of y, of ``read_conditions``."""
-        from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no torch
+        from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no scipy
 
         columns, names = [*y.values()], [*y]
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in columns]
@@ -51,7 +52,7 @@ class ConditionEncoder:
             frequency = np.bincount(codes[:, 0].astype(int), weights, len(categories[0]))
             class_prior = frequency / weights.sum()
         likelihood = [
-            find("Gaussian")() if classes is None else find("Categorical")(max(len(classes), 2))
+            Gaussian() if classes is None else Categorical(max(len(classes), 2))
             for classes in categories
         ]
         encoder = fit_encoder(codes, sample_weight, likelihood, names, fields)

@@ -7,10 +7,9 @@ import numpy as np
 
 from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
-from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, find_one_hot
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.one_hot import find_one_hot
-from sklearn_vae.data.columns.real import RealColumns
+from sklearn_vae.data.columns.numbers import RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
@@ -174,13 +173,13 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     """Return the requested likelihood, with the sizes of the column; refuse a contradiction."""
     requested = column.requested
     likelihood = requested if isinstance(requested, type) else type(requested)
-    if likelihood.__name__ not in COLUMNS:
+    if likelihood not in COLUMNS:
         raise ValueError(
             f"The 'likelihood' parameter has {likelihood.__name__} for column "
             f"{column.field.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
             f"encodes values for it."
         )
-    columns = COLUMNS[likelihood.__name__]
+    columns = COLUMNS[likelihood]
     contradiction, field = columns.contradiction(column), column.field
     is_nominal = field.logical_type == "category" and len(field.categories or ()) > 2
     if is_nominal and not issubclass(likelihood, Bernoulli | Categorical | Ordinal):
@@ -210,8 +209,8 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
     elif column.requested is not None:
         likelihood = _likelihood_as_requested(column)
     elif field.categories is not None:
-        name = "Ordinal" if field.logical_type == "ordered" else "Categorical"
-        likelihood = COLUMNS[name].resolve(column)
+        classes = OrdinalColumns if field.logical_type == "ordered" else CategoricalColumns
+        likelihood = classes.resolve(column)
     elif has_rows and is_one_of_two.all():
         likelihood = Bernoulli()
     elif is_plain:
@@ -222,7 +221,7 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
         likelihood = marginal.counts or (LogNormal() if marginal.is_log else Gaussian())
         if n_masses := len(marginal.point_masses) + (column.is_equal is not None):
             likelihood = ZeroInflated(n_masses)
-    return COLUMNS[type(likelihood).__name__].fit(column, likelihood)
+    return COLUMNS[type(likelihood)].fit(column, likelihood)
 
 
 # -- columns together ------------------------------------------------------------------------

@@ -9,9 +9,14 @@ of their probability, spread over a step.
 Everything is computed from the unique values and their numbers of rows, so neither the order of the
 rows nor their dtype makes a difference, and a weight counts as copies.
 
+Normal scores are the rank-based inverse normal transform, the marginal step of a Gaussian copula
+[2]_: the standard normal quantile of the empirical distribution function, linear between knots.
+
 References
 ----------
 .. [1] G. Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978.
+.. [2] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of High
+   Dimensional Undirected Graphs", Journal of Machine Learning Research 10, 2009.
 """
 
 import warnings
@@ -26,8 +31,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.data.arrays import weighted_moments
-from sklearn_vae.data.normal_scores import fit_knots, interpolate
-from sklearn_vae.data.training_column import Marginal, TrainingColumn, recording
+from sklearn_vae.data.training_column import (
+    ROUNDING,
+    Marginal,
+    TrainingColumn,
+    interpolate,
+    recording,
+)
+from sklearn_vae.likelihoods import NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
@@ -35,6 +46,8 @@ from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 N_KNOTS = (20, 40, 80, 160)
 ROWS_PER_KNOT = 50
 FEW_KNOTS = {5: 80, 10: 300}
+# Knots are no nearer to each other, in standard deviations.
+MIN_GAP = 1e-6
 # Number of knots by which a logarithm is interpolated.
 N_LOG_KNOTS = 40
 # Values are common from this fraction of the rows on, this number of rows, and this multiple of
@@ -304,11 +317,11 @@ def _normal_scores(values: Values) -> list[Candidate]:
     rows, n_rows, exponent = values.rows, values.n_rows, values.exponent
     loc, scale = values.robust_units
     standard, half = (values.scaled - loc) / scale, 0.5 * values.scaled_step / scale
-    cells = np.stack([standard - half, standard + half])
+    cdf = _distribution_function(standard, half, rows)
     candidates: list[Candidate] = []
     few = [n for n, least in FEW_KNOTS.items() if values.has_far_values and n_rows >= least]
     for n_knots in (*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)):
-        knots = fit_knots(cells, rows, n_knots)
+        knots = _fit_knots(*cdf, n_knots)
         if not len(knots):
             continue
         scores, slope = interpolate(standard, *knots.T)
@@ -321,6 +334,73 @@ def _normal_scores(values: Values) -> list[Candidate]:
     return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
 
 
+def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
+    """Choose knots at evenly spaced quantiles: (n,), (n,) -> (n_knots + 2, 2).
+
+    Knots are standardized values and their normal scores, both increasing. There are none if the
+    values are too close. The first and the last segment extend to infinity.
+    """
+    chosen = np.arange(len(values))
+    if len(values) > 2 * n_knots:
+        levels = np.linspace(cdf[0], cdf[-1], n_knots)
+        chosen = np.searchsorted(cdf, levels).clip(max=len(cdf) - 1)
+        chosen = np.unique([*chosen.tolist(), *_beside_far_ends(values)])
+    keep = [0]
+    for index in chosen[1:].tolist():
+        if values[index] - values[keep[-1]] > MIN_GAP:
+            keep.append(index)
+    if len(keep) < 2:
+        return np.zeros((0, 2))
+    x, z = values[keep], special.ndtri(cdf[keep])
+    # beyond the ends, the tails are those of a normal distribution, or heavier ones
+    slopes = np.minimum((np.diff(z) / np.diff(x))[[0, -1]], 1.0)
+    reach = np.maximum(np.abs(x[[0, -1]]) * MIN_GAP, 1.0) * [-1, 1]  # of far values, no less
+    ends = np.column_stack([x[[0, -1]] + reach, z[[0, -1]] + slopes * reach])
+    return np.concatenate([ends[:1], np.column_stack([x, z]), ends[1:]])
+
+
+def _beside_far_ends(values: np.ndarray) -> list[int]:
+    """Indices of ordered values next to ends that are further off than the others' range.
+
+    Without knots there, the segment of a far value would hold others.
+    """
+    low, high, indices = 0, len(values) - 1, []
+    gaps = np.diff(values)
+    while high - low > 2:
+        # a value that is spread over a cell has two edges
+        left, right = (
+            max(ends, key=lambda k: gaps[k]) for ends in ([low, low + 1], [high - 2, high - 1])
+        )
+        if gaps[right] > values[right] - values[low]:
+            high = right
+            indices.append(high)
+        elif gaps[left] > values[high] - values[left + 1]:
+            low = left + 1
+            indices.append(low)
+        else:
+            break
+    return indices
+
+
+def _distribution_function(
+    x: np.ndarray, half: float, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values in order, and their cumulative probabilities, above 0 and below 1: (n,), (n,).
+
+    Each is spread evenly over its cell: half a recording step below and above it, if there is one.
+    """
+    n_rows = rows.sum()
+    weight = rows / n_rows
+    up_to = weight.cumsum()
+    cdf = up_to - 0.5 * weight
+    if half:
+        x = np.column_stack([x - half, x + half]).ravel()
+        cdf = np.column_stack([up_to - weight, up_to]).ravel()
+    # one row more, spread over the range and beyond it: increasing where there are no values
+    extent = max(x[-1] - x[0], ROUNDING)
+    return x, (n_rows * cdf + 0.5 * (x - x[0]) / extent + 0.25) / (n_rows + 1)
+
+
 def _moments(x: np.ndarray, rows: np.ndarray, step: Any) -> tuple[float, Any]:
     """Mean, and standard deviation of at least a share of the step."""
     mean, variance = weighted_moments(x, rows)
@@ -330,8 +410,6 @@ def _moments(x: np.ndarray, rows: np.ndarray, step: Any) -> tuple[float, Any]:
 
 def _counts(values: Values) -> list[Candidate]:
     """Distribution of counts, if the values are ones; fitted by the method of moments."""
-    from sklearn_vae.likelihoods import NegativeBinomial, Poisson
-
     x = values.values
     if values.step != 1 or x[0] < 0 or x[-1] > MAX_COUNT or x[0] % 1:
         return []

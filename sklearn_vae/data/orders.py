@@ -20,35 +20,24 @@ MAX_PASSES = 16
 ROUNDING = 1e-12
 
 
-def _no_columns() -> np.ndarray:
-    return np.zeros(0, dtype=int)
-
-
 @serializable
 @dataclass(frozen=True, eq=False)
 class Orders:
     """Pairs of columns, of which the first one was never above the second one in ``fit``."""
 
-    low: np.ndarray = field(default_factory=_no_columns)  # (m,), indices of the first columns
-    high: np.ndarray = field(default_factory=_no_columns)  # (m,), of the second columns
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int))  # (m, 2), indices
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("low", self.low, "i", (None,))
-        check_array("high", self.high, "i", self.low.shape)
+        check_array("pairs", self.pairs, "i", (None, 2))
 
     def __bool__(self) -> bool:
-        return len(self.low) > 0
-
-    @property
-    def columns(self) -> np.ndarray:
-        """Indices of the columns in a pair."""
-        return np.union1d(self.low, self.high)
+        return len(self.pairs) > 0
 
     def are_broken(self, X: np.ndarray, is_fixed: np.ndarray | None = None) -> np.ndarray:
         """Find rows with a pair that is not in order, but for fixed ones: (n, d) -> (n,)."""
         are_broken = np.zeros(len(X), dtype=bool)
-        for a, b in self._pairs():
+        for a, b in self.pairs.tolist():
             are_broken |= _is_broken(X, a, b, is_fixed)
         return are_broken
 
@@ -59,11 +48,11 @@ class Orders:
         0 makes both equal, 1 reflects.
         """
         # each time, values pass one column at least
-        for n_done in range(MAX_PASSES + len(self.columns)):
+        for n_done in range(MAX_PASSES + len(np.unique(self.pairs))):
             if n_done == MAX_PASSES:
                 reach = 0.0
             is_done = True
-            for a, b in self._pairs():
+            for a, b in self.pairs.tolist():
                 rows = np.flatnonzero(_is_broken(X, a, b, is_fixed))
                 low, high = X[rows, a], X[rows, b]
                 moved = reach * (high - low)
@@ -72,9 +61,6 @@ class Orders:
                 is_done &= not len(rows)
             if is_done:
                 return
-
-    def _pairs(self) -> list[tuple[int, int]]:
-        return list(zip(self.low.tolist(), self.high.tolist(), strict=True))
 
 
 def _is_broken(X: np.ndarray, a: int, b: int, is_fixed: np.ndarray | None) -> np.ndarray:
@@ -120,5 +106,4 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     for _ in range(len(indices).bit_length()):
         follows |= follows.astype(int) @ follows > 0
     is_often &= ~follows.T
-    low, high = np.nonzero(is_often & ~(is_often.astype(int) @ follows > 0))
-    return Orders(indices[low], indices[high])
+    return Orders(indices[np.argwhere(is_often & ~(is_often.astype(int) @ follows > 0))])

@@ -83,11 +83,6 @@ class Schema:
         ``handle_unknown="infrequent"`` -1, or with ``"missing"`` NaN. The result is in single
         precision if no column needs double precision. It may share memory with X.
         """
-        if handle_unknown not in ("error", "infrequent", "missing"):
-            raise ValueError(
-                f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
-                f"Got {handle_unknown!r} instead."
-            )
         table = X if isinstance(X, TableReader) else TableReader(X)
         if table.dtypes and all(field.is_numeric for field in self.fields):
             return table.matrix()

@@ -7,27 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import Columns
-from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.one_hot import OneHotColumns
-from sklearn_vae.data.columns.real import PositiveColumns
+from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.rows import small_batches
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_hashes
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.
@@ -79,7 +76,7 @@ class TableEncoder:
         return len(self.names)
 
     @property
-    def likelihoods(self) -> "list[Likelihood | None]":
+    def likelihoods(self) -> list[Likelihood | None]:
         """Likelihood of each column of X; None for a constant one."""
         likelihoods: list[Likelihood | None] = [None] * self.n_features
         for group in self.groups:
@@ -88,10 +85,10 @@ class TableEncoder:
         return likelihoods
 
     @property
-    def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
+    def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
-        return tuple(blocks) or ((find("Gaussian")(), 0),)
+        return tuple(blocks) or ((Gaussian(), 0),)
 
     @property
     def derivations(self) -> list[OneToOne | LinearRelation]:
@@ -122,8 +119,6 @@ class TableEncoder:
     @property
     def inputs(self) -> np.ndarray:
         """Indices of the model's inputs that the encoder of a VAE reads: (n_inputs,)."""
-        from sklearn_vae.likelihoods import Columnwise
-
         return Columnwise(self.blocks).inputs
 
     @property
@@ -311,7 +306,7 @@ class TableEncoder:
             for each in self.many_to_one:
                 if is_last:
                     each.choose(rows, is_fixed, generator)
-                    if each.code in self.orders.columns:  # fixed ends lie within the label's codes
+                    if each.code in self.orders.pairs:  # fixed ends lie within the label's codes
                         ends = np.where(is_fixed, rows, np.nan)
                         ends[:, each.code] = rows[:, each.code]
                         self._restore_orders(ends, is_fixed, reach=0, rounds=is_sample)
@@ -379,50 +374,35 @@ class TableEncoder:
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
         observed = X.repeat(n_draws, axis=0) if self.equal_cells else None
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
-        draws = self._decode(rows, generator, is_sample=True, observed=observed)
+        draws = self.inverse_transform(rows, generator, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
 
+    def decode_samples(self, values: np.ndarray, seed: int) -> np.ndarray:
+        """Decode samples, such that all relations hold: (n, n_columns) -> (n, n_features)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
+        X = self.inverse_transform(values, generator)
+        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
+        if self.many_to_one or self.orders or moves_sources:
+            self._relate(X, X.copy(), np.zeros(X.shape, dtype=bool), generator)
+        return X
+
     def inverse_transform(
         self,
         values: np.ndarray,
+        generator: np.random.Generator | None = None,
         *,
         is_rounded: np.ndarray | bool = False,
-        is_sample: bool = False,
-        seed: int | None = None,
         observed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
+        """Decode means, or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        Columns with mask ``is_rounded`` (n_features,) are rounded as ``Columns.decode`` does. The
-        seed draws levels that share a class; without one, each is the most frequent. Cells that
-        equal others do so where these are ``observed`` (n, n_features), too.
+        Samples have a generator. Columns with mask ``is_rounded`` (n_features,) are rounded as
+        ``Columns.decode`` does. Cells that equal others do so where these are ``observed`` (n,
+        n_features), too.
         """
-        generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
-        draws_levels = None if seed is None else generator
-        X = self._decode(
-            values, draws_levels, is_rounded=is_rounded, is_sample=is_sample, observed=observed
-        )
-        moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
-        if is_sample and (self.many_to_one or self.orders or moves_sources):
-            values = X.copy()
-            self._relate(X, values, np.zeros(X.shape, dtype=bool), generator)
-        return X
-
-    def _decode(
-        self,
-        values: np.ndarray,
-        generator: np.random.Generator | None,
-        *,
-        is_rounded: np.ndarray | bool = False,
-        is_sample: bool,
-        observed: np.ndarray | None,
-    ) -> np.ndarray:
-        """Decode rows as ``inverse_transform`` does, before values are moved by relations.
-
-        The generator draws levels that share a class.
-        """
+        is_sample = generator is not None
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
         first, largest = 0, np.finfo(X.dtype).max
@@ -433,9 +413,7 @@ class TableEncoder:
             for rows in small_batches(values):
                 encoded = values[rows, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
-                    decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
-                    if generator is not None:
-                        decoded = group.draw_levels(decoded, generator)
+                    decoded = group.decode(encoded, rounds, generator)
                     # exponentials overflow where a code is far from those of all rows
                     X[rows, group.indices] = np.clip(decoded, low, largest)
             first = last
@@ -596,6 +574,11 @@ class TableEncoder:
         self, X: np.ndarray, fields: Sequence[Field] | None, handle_unknown: str
     ) -> np.ndarray:
         """Refuse unseen values, keep them or replace them by NaN: (n, n_features) -> same."""
+        if handle_unknown not in ("error", "infrequent", "missing"):
+            raise ValueError(
+                f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
+                f"Got {handle_unknown!r} instead."
+            )
         if handle_unknown == "infrequent" or not (unseen := self.is_unseen(X)).any():
             return X
         if handle_unknown == "error":
@@ -647,8 +630,8 @@ class TableEncoder:
             texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
-        for high in np.unique(self.orders.high).tolist():
-            low = [names[j] for j in self.orders.low[self.orders.high == high].tolist()]
+        for high in np.unique(self.orders.pairs[:, 1]).tolist():
+            low = [names[j] for j, other in self.orders.pairs.tolist() if other == high]
             texts[high] = f"{texts[high]}, at least {', '.join(low)}"
         for each in self.many_to_one[::-1]:
             for label in each.labels.tolist():

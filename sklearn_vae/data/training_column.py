@@ -1,14 +1,12 @@
 """A column of the training rows: its values, their recording step, and rounding errors."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from sklearn_vae.data.fields import Field
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
+from sklearn_vae.likelihoods import Likelihood
 
 # Evidence for a relation between columns, at least, in nats: chance would give it with e^-20.
 MIN_EVIDENCE = 20.0
@@ -49,7 +47,19 @@ class Marginal:
     # units of the other values: by median and quartiles, where a far value would decide them
     loc: float = 0.0
     scale: float = 1.0
-    counts: "Likelihood | None" = None  # distribution of counts, if the values are ones
+    counts: Likelihood | None = None  # distribution of counts, if the values are ones
+
+
+@np.errstate(over="ignore")  # the largest numbers
+def interpolate(x: np.ndarray, knots: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate linearly, beyond the ends too; return values and slopes: (n,) -> (n,), (n,).
+
+    From values to normal scores, or back: knots and the numbers at them are the two columns of
+    ``fit_knots``.
+    """
+    segment = np.searchsorted(knots, x, side="right").clip(1, len(knots) - 1) - 1
+    slope = (np.diff(at) / np.diff(knots))[segment]
+    return at[segment] + slope * (x - knots[segment]), slope
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class TrainingColumn:
     weights: np.ndarray | None  # (n,), their sample weights
     n_rows: float  # number of rows of the table, by weight
     field: Field  # schema
-    requested: "Likelihood | type[Likelihood] | None" = None  # by the user; None for "auto"
+    requested: Likelihood | type[Likelihood] | None = None  # by the user; None for "auto"
     groups_levels: bool = True  # whether many categories share classes
     # (n,), mask of values that equal another column's, if these have a point mass of their own
     is_equal: np.ndarray | None = None

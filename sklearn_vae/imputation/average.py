@@ -6,9 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.numerics.rows import batches

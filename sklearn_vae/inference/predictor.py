@@ -153,7 +153,7 @@ class TorchModel(FittedModel):
             conditions = () if x is None else (to_tensor(x[rows], dtype, self.device),)
             encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
             advance(n_rows)
-        X = self.encoder.inverse_transform(encoded, is_sample=True, seed=seed)
+        X = self.encoder.decode_samples(encoded, seed)
         return X[:, : self.columns.n_features]
 
     def sample_missing(

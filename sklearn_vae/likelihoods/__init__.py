@@ -7,10 +7,8 @@ shares them: no module here imports PyTorch, except in functions that only tenso
 from sklearn_vae.likelihoods.base import Likelihood
 from sklearn_vae.likelihoods.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
-from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
-from sklearn_vae.likelihoods.one_hot import OneHot
-from sklearn_vae.likelihoods.point_masses import ZeroInflated
-from sklearn_vae.likelihoods.real import Gaussian, LogNormal
+from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, OneHot, Ordinal
+from sklearn_vae.likelihoods.real import Gaussian, LogNormal, ZeroInflated
 
 __all__ = [
     "LIKELIHOODS",

@@ -1,16 +1,20 @@
-"""Base class of likelihoods. ``training/gradients/columns.py`` has some of their gradients."""
+"""Base class of likelihoods, and what they share: draws, means and logits of columns.
+
+``training/gradients/columns.py`` has some of their gradients. Random numbers of PyTorch are drawn
+on the CPU, so that they are the same on every device.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from itertools import compress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
-from sklearn_vae.likelihoods.draws import Generator
 from sklearn_vae.numerics.array_api import Array, namespace
 
+# A torch.Generator for tensors, a numpy.random.Generator for arrays of numpy.
+Generator = Any
 # Of each parameter: its slope in z, and its value at z = 0.
 LinearParameters = list[tuple[Array, Array]]
 
@@ -21,8 +25,6 @@ MAX_SLOPE = 3.0
 # A probability that is fitted to rows is at least so far from 0 and 1, and a variance so large.
 SMALLEST_PROBABILITY = 1e-6
 MIN_VARIANCE = 1e-5
-# Bisections of an interval in the search of a parameter without a closed form.
-BISECTIONS = 28
 # Distance of the finite differences of log-densities.
 GRADIENT_DIFFERENCE = 1e-5
 
@@ -186,17 +188,6 @@ def weighted_moments(values: Array, weights: Array) -> tuple[Array, Array]:
     return mean + centre, variance.clamp(min=MIN_VARIANCE).sqrt()
 
 
-def bisect(function: Callable[[Array], Array], like: Array, bound: float) -> Array:
-    """Find roots of decreasing functions between -bound and bound, in the shape of ``like``."""
-    xp = namespace(like)
-    low, high = xp.full_like(like, -bound), xp.full_like(like, bound)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        is_above = function(middle) < 0
-        low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
-    return 0.5 * (low + high)
-
-
 def linear_logits(
     slope: Array, probability: Array, *, has_rest: bool = False
 ) -> tuple[Array, Array]:
@@ -220,3 +211,28 @@ def logits_of(frequency: Array, *, has_rest: bool = False) -> Array:
         return frequency.log()
     rest = (1 - frequency.sum(-1, keepdim=True)).clamp(min=SMALLEST_PROBABILITY)
     return frequency.log() - rest.log()
+
+
+def draw_uniform(like: Array, generator: Generator) -> Array:
+    """Draw uniform numbers with the shape, dtype and device of an array."""
+    if isinstance(like, np.ndarray):
+        return generator.random(like.shape)
+    uniform = namespace(like).rand(like.shape, generator=generator, dtype=like.dtype)
+    return uniform.to(like.device)
+
+
+def draw_normal(like: Array, generator: Generator) -> Array:
+    """Draw standard normal numbers with the shape, dtype and device of an array."""
+    normal = namespace(like).randn(like.shape, generator=generator, dtype=like.dtype)
+    return normal.to(like.device)
+
+
+def draw_poisson(rate: Array, generator: Generator) -> Array:
+    """Draw from Poisson distributions."""
+    return namespace(rate).poisson(rate.cpu(), generator=generator).to(rate.device)
+
+
+def draw_classes(probability: Array, generator: Generator) -> Array:
+    """Draw classes with the given probabilities: (..., K) -> (...)."""
+    uniform = draw_uniform(probability[..., :1], generator)
+    return (uniform >= probability.cumsum(-1)[..., :-1]).sum(-1)

@@ -1,7 +1,7 @@
 """Joint likelihood of the columns of a row, and limits of their samples."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise, repeat
 from typing import Any, NamedTuple, cast
 
@@ -37,19 +37,6 @@ class Limits(NamedTuple):
         """Mask of the values beyond the limits: (..., n) -> (..., n)."""
         is_excluded = (abs(value[..., None] - self.excluded) <= self.radius[..., None]).any(-1)
         return (value < self.low) | (value > self.high) | is_excluded
-
-
-def sample_truncated(draw: Callable[[], Array], limits: Limits | None) -> Array:
-    """Sample (..., n) from a truncated distribution, by rejection of values beyond the limits."""
-    value = draw()
-    if limits is None:
-        return value
-    for _ in range(MAX_REDRAWS):
-        is_beyond = limits.exceeded(value)
-        if not is_beyond.any():
-            return value
-        value = namespace(value).where(is_beyond, draw(), value)
-    return value.clip(limits.low, limits.high)
 
 
 class Columnwise:

@@ -3,19 +3,18 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
+    Generator,
     Likelihood,
     LinearParameters,
-    bisect,
+    draw_poisson,
     weighted_mean,
 )
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
-from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.persistence.registry import serializable
@@ -28,8 +27,11 @@ LOG_SHAPE_BOUND = 7.0
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01
 INITIAL_LOG_SHAPE = math.log(10.0)
+# Bisections of an interval in the search of a shape.
+BISECTIONS = 28
 
 
+@dataclass(frozen=True)
 class Counts(Likelihood):
     """Base class of counts with a rate, which are encoded as their square roots.
 
@@ -37,7 +39,7 @@ class Counts(Likelihood):
     ``unit``, a power of two, from which the counts are decoded exactly.
     """
 
-    unit: float
+    unit: float = field(default=1.0, repr=False)
 
     def __post_init__(self) -> None:
         check_number(self, "unit", self.unit, positive=True)
@@ -82,11 +84,12 @@ class Counts(Likelihood):
         """Derivatives of the log-rate: (l, ..., n)."""
         return slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def _initial_log_rate(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
+        """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
         rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
         slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
-        return slope, ops.unbounded(rate.log(), LOG_RATE_BOUND)
+        return [(slope, ops.unbounded(rate.log(), LOG_RATE_BOUND))]
 
     def _mean_count(self, x: Array, weights: Array) -> Array:
         """Means of the counts, at least the smallest rate: (n, k), (C, n) -> (C, k)."""
@@ -112,8 +115,6 @@ class Poisson(Counts):
     Poisson()
     """
 
-    unit: float = field(default=1.0, repr=False)
-
     def _log_prob(self, params: Parameters, x: Array) -> Array:
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - namespace(x).exp(log_rate) - ops.lgamma(counts + 1)
@@ -126,10 +127,6 @@ class Poisson(Counts):
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
         return self._roots(draw_poisson(self._rate(params), generator))
-
-    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
-        """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
-        return [self._initial_log_rate(loadings, loc, scale)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
@@ -159,8 +156,6 @@ class NegativeBinomial(Counts):
     NegativeBinomial()
     """
 
-    unit: float = field(default=1.0, repr=False)
-
     depends_on_z = True, False  # the mean does, the shape does not
 
     def _log_prob(self, params: Parameters, x: Array) -> Array:
@@ -172,17 +167,20 @@ class NegativeBinomial(Counts):
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n)."""
+        from sklearn_vae._compat import standard_gamma  # it imports PyTorch
+
         xp, rate = namespace(params[0]), self._rate(params)
         shape = xp.broadcast_to(xp.exp(ops.bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
-        mixed_rate = draw_gamma(shape, generator) * (rate / shape)
+        gamma = standard_gamma(shape.cpu().contiguous(), generator).to(shape.device)
+        mixed_rate = gamma * (rate / shape)
         return self._roots(draw_poisson(mixed_rate, generator))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates as of :class:`Poisson`, and a shape of 10."""
         xp = namespace(loc)
         raw = ops.unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
-        return [self._initial_log_rate(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
+        return [*super().initialize(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""
@@ -191,27 +189,31 @@ class NegativeBinomial(Counts):
         return (self._log_rate_slope(params, slopes) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
-        """The mean counts, and the shapes at which the likelihood's derivative is 0."""
+        """The mean counts, and the best shapes."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)
             is_observed = ~counts.isnan()
             values, index = counts[is_observed].unique(return_inverse=True)
             frequency = weights.new_zeros(len(weights), len(values))
             frequency.index_add_(1, index, weights[:, is_observed])
-            derivative = partial(
-                _derivative_in_shape, values=values, frequency=frequency, mean=mean
-            )
-            log_shape.append(bisect(derivative, mean, LOG_SHAPE_BOUND))
+            log_shape.append(_fit_log_shape(values, frequency, mean))
         raw = ops.unbounded(namespace(x).stack(log_shape, -1), LOG_SHAPE_BOUND)
         return [self._raw_rate(rate), raw]
 
 
-def _derivative_in_shape(log_shape: Array, values: Array, frequency: Array, mean: Array) -> Array:
-    """Derivative of a negative binomial likelihood in the shape (C,), up to a positive factor.
+def _fit_log_shape(values: Array, frequency: Array, mean: Array) -> Array:
+    """Fit negative binomial shapes by bisection, as there is no closed form: (C,).
 
-    It is at the mean counts (C,), and of distinct counts (U,) with their weights (C, U).
+    Distinct counts (U,) have the weights (C, U) and the means (C,). The likelihood's derivative in
+    a shape is above 0 up to the best one, and below 0 beyond it.
     """
-    shape = log_shape.exp().unsqueeze(-1)
-    per_value = (values + shape).digamma() - shape.digamma()
-    constant = (shape / (shape + mean.unsqueeze(-1))).log()
-    return (frequency * (per_value + constant)).sum(-1)
+    high = mean.new_full(mean.shape, LOG_SHAPE_BOUND)
+    low = -high
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        shape = middle.exp().unsqueeze(-1)
+        per_value = (values + shape).digamma() - shape.digamma()
+        constant = (shape / (shape + mean.unsqueeze(-1))).log()
+        is_above = (frequency * (per_value + constant)).sum(-1) < 0
+        low, high = low.where(is_above, middle), middle.where(is_above, high)
+    return 0.5 * (low + high)

@@ -1,4 +1,4 @@
-"""Likelihoods of real columns: normal and log-normal."""
+"""Likelihoods of real columns: normal, log-normal, and with point masses (zero-inflated)."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.likelihoods.base import Likelihood, LinearParameters, weighted_moments
-from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND, Limits, Parameters, sample_truncated
-from sklearn_vae.likelihoods.draws import Generator, draw_normal
+from sklearn_vae.likelihoods.base import (
+    MIN_PROBABILITY,
+    Generator,
+    Likelihood,
+    LinearParameters,
+    draw_classes,
+    draw_normal,
+    fisher_features_of_classes,
+    linear_logits,
+    logits_of,
+    weighted_mean,
+    weighted_moments,
+)
+from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND, MAX_REDRAWS, Limits, Parameters
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.persistence.validation import check_integer, invalid_parameter
 
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3
@@ -93,10 +104,19 @@ class Gaussian(Likelihood):
         return x - params[0]
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
-        """Sample rows from p(x|z): (..., n)."""
+        """Sample rows from p(x|z), by rejection of values beyond the limits: (..., n)."""
         loc, raw = params
         scale = namespace(raw).exp(self._log_scale(raw))
-        return sample_truncated(lambda: loc + scale * draw_normal(loc, generator), limits)
+        value = loc + scale * draw_normal(loc, generator)
+        if limits is None:
+            return value
+        for _ in range(MAX_REDRAWS):
+            is_beyond = limits.exceeded(value)
+            if not is_beyond.any():
+                return value
+            drawn = loc + scale * draw_normal(loc, generator)
+            value = namespace(value).where(is_beyond, drawn, value)
+        return value.clip(limits.low, limits.high)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """The linear Gaussian model itself, but for a fixed scale."""
@@ -144,3 +164,150 @@ class LogNormal(Gaussian):
     >>> LogNormal()
     LogNormal(scale='per_row')
     """
+
+
+# Of the numbers that are not at a spike.
+DENSITY = Gaussian()
+
+
+@serializable
+@dataclass(frozen=True)
+class ZeroInflated(Likelihood):
+    r"""Real columns with point masses, as 0 in a column of gains or 40 in one of hours.
+
+    A mixture of point masses (spikes) and a normal density: :math:`p(x|z) = \pi_k(z)` at the
+    k-th spike and :math:`\pi_0(z) \, \mathcal{N}(x | \mu(z), \sigma^2(z))` elsewhere. Values are
+    encoded as a one-hot vector of the spikes, zeros elsewhere, and the number.
+
+    Parameters
+    ----------
+    n_spikes : int
+        Number of point masses.
+
+    References
+    ----------
+    .. [1] D. Lambert, "Zero-Inflated Poisson Regression", Technometrics 34, 1992, for one
+       point mass.
+
+    Examples
+    --------
+    >>> from sklearn_vae.likelihoods import ZeroInflated
+    >>> ZeroInflated(n_spikes=2)
+    ZeroInflated(n_spikes=2)
+    """
+
+    scale_param: ClassVar[int] = 2
+    input_width = 1  # the number, which says which spike it is
+    depends_on_z = True, True, True  # logits, location and scale
+
+    n_spikes: int
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_spikes", self.n_spikes)
+
+    @property
+    def width(self) -> int:
+        """One number per spike, and one for the density."""
+        return self.n_spikes + 1
+
+    @property
+    def param_sizes(self) -> tuple[int, ...]:
+        """A logit per spike, against zero for the density; a location; a scale."""
+        return self.n_spikes, 1, 1
+
+    def _split(self, x: Array) -> tuple[Array, Array]:
+        """One-hot spikes (..., n, S) and numbers (..., n) of encoded values."""
+        values = ops.unflatten(x, self.width)
+        return values[..., :-1], values[..., -1]
+
+    def _log_weights(self, params: Parameters) -> Array:
+        """Log-probabilities of the spikes and, last, of the density: (..., n, S + 1)."""
+        return ops.log_softmax(ops.pad(ops.unflatten(params[0], self.n_spikes), 0, 1))
+
+    def _weights(self, params: Parameters) -> Array:
+        return namespace(params[0]).exp(self._log_weights(params))
+
+    def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
+        """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
+        xp, (spike, number) = namespace(x), self._split(x)
+        logits = ops.unflatten(params[0], self.n_spikes)
+        log_odds = ops.logsumexp(logits, -1)
+        log_total = xp.logaddexp(log_odds, xp.zeros_like(log_odds))
+        density = DENSITY.log_prob_per_column(params[1:], number)
+        mass = (spike * logits).sum(-1)
+        return xp.where(spike.sum(-1) > 0.5, mass, density) - log_total
+
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the log-densities in the logits, the location and the scale."""
+        spike, number = self._split(x)
+        is_number = spike.sum(-1) <= 0.5
+        of_density = [is_number * part for part in DENSITY.gradient(params[1:], number)]
+        return [ops.flatten(spike - self._weights(params)[..., :-1]), *of_density]
+
+    def mean(self, params: Parameters) -> Array:
+        """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
+        weight = self._weights(params)[..., :-1]
+        return ops.flatten(ops.concatenate([weight, params[1][..., None]]))
+
+    def average_over_draws(self, params: Parameters, weights: Array) -> Array:
+        """Mean over draws of z too, with weights (M, K, B): (B, n (S + 1))."""
+        joint = weights[..., None, None] * self._weights(params)  # (M, K, B, n, S + 1)
+        weight = joint.sum((0, 1))
+        number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clip(min=1e-30)
+        return ops.flatten(ops.concatenate([weight[..., :-1], number[..., None]]))
+
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
+        """Sample rows from p(x|z): (..., n (S + 1))."""
+        index = draw_classes(self._weights(params), generator)
+        codes = ops.one_hot(index, self.width, params[1].dtype, flat=False)
+        codes[..., -1] *= DENSITY.sample(params[1:], generator, limits)
+        return ops.flatten(codes)
+
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
+        """Frequencies of the spikes, and mean and scale of the other numbers."""
+        (spike, number), (_, scale) = self._split(loc), self._split(scale)
+        slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)
+        slope, logits = linear_logits(slope, spike, has_rest=True)
+        weight = spike.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        rest = (1 - weight.sum(-1)).clamp(min=MIN_PROBABILITY)
+        log_scale = (scale / rest.sqrt()).log()
+        return [
+            (slope.flatten(-2), logits.flatten()),
+            (number_slope, number / rest),
+            (namespace(loc).zeros_like(number_slope), ops.unbounded(log_scale, LOG_SCALE_BOUND)),
+        ]
+
+    def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
+        """Log-density of the rows in each component, as matrix products: (M, C, B)."""
+        xp, (_, loc, raw) = namespace(x), params
+        log_weight = self._log_weights(params)  # (M, C, k, S + 1)
+        log_scale = ops.bounded(raw, LOG_SCALE_BOUND)
+        precision = xp.exp(-2 * log_scale)
+        constant = log_weight[..., -1] - 0.5 * xp.square(loc) * precision - log_scale - HALF_LOG_2PI
+        spike, number = self._split(x)  # zeros at missing values
+        is_number = 1 - spike.sum(-1)
+        if observed is not None:
+            is_number = is_number * observed
+        number = number * is_number
+        spike, is_number, number = (
+            part.swapaxes(-1, -2) for part in (ops.flatten(spike), is_number, number)
+        )
+        log_prob = ops.flatten(log_weight[..., :-1]) @ spike
+        log_prob = log_prob + constant @ is_number + (loc * precision) @ number
+        return log_prob - 0.5 * precision @ xp.square(number)
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
+        """One feature per spike and for the density, and those of its mean and scale."""
+        log_weight, slope = self._log_weights(params), ops.unflatten(slopes[0], self.n_spikes)
+        classes = fisher_features_of_classes(log_weight, ops.pad(slope, 0, 1))
+        number = DENSITY.fisher_features(params[1:], slopes[1:])
+        root = namespace(log_weight).exp(0.5 * log_weight[..., -1:])
+        return ops.concatenate([classes, root * number])
+
+    def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
+        """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
+        spike, number = self._split(x)
+        frequency = ops.unflatten(weighted_mean(ops.flatten(spike), weights), self.n_spikes)
+        logits = logits_of(frequency, has_rest=True)  # (C, k, S)
+        number = namespace(x).where(spike.sum(-1) > 0.5, math.nan, number)
+        return [ops.flatten(logits), *DENSITY.maximum_likelihood(number, weights)]

@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from sklearn_vae.likelihoods.base import Generator, draw_normal, draw_uniform
 from sklearn_vae.likelihoods.columnwise import MAX_REDRAWS, Limits
-from sklearn_vae.likelihoods.draws import Generator, draw_normal, draw_uniform
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.networks.perceptron import FittedPerceptron

@@ -88,7 +88,7 @@ def test_samples_of_a_normal_model_are_the_training_values(step, rng):
     values = np.round(step * np.floor(300 * rng.beta(0.7, 0.7, 20_000) + 3), 2)
     columns = fit(values)
     group = columns.groups[0]
-    samples = columns.inverse_transform(rng.normal(size=(20_000, 1)), is_sample=True)[:, 0]
+    samples = columns.decode_samples(rng.normal(size=(20_000, 1)), 0)[:, 0]
 
     assert type(columns.likelihoods[0]) is Gaussian
     assert group.has_knots[0]

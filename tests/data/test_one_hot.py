@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
-from sklearn_vae.data.columns.one_hot import OneHotColumns
+from sklearn_vae.data.columns.binary import OneHotColumns
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Bernoulli, OneHot
 from tests.conftest import assert_file_agrees, slow

@@ -46,7 +46,7 @@ def fitted(request):
 def pairs(X, units=None):
     columns = list(range(X.shape[1]))
     orders = find_orders(X, columns, units or [None] * len(columns))
-    return set(zip(orders.low.tolist(), orders.high.tolist(), strict=True))
+    return set(map(tuple, orders.pairs.tolist()))
 
 
 def test_pairs_that_follow_from_others_are_left_out():
@@ -118,7 +118,7 @@ def test_means_between_fixed_cells():
     """A mean is at most the fixed value above it; a sample is reflected there."""
     X = np.array([[3.0, 2.0], [3.0, 2.0], [3.0, 2.0]])
     is_fixed = np.array([[True, False], [False, True], [False, False]])
-    orders = Orders(np.array([0]), np.array([1]))
+    orders = Orders(np.array([[0, 1]]))
     means, samples = X.copy(), X.copy()
     orders.restore(means, is_fixed, reach=0)
     orders.restore(samples, is_fixed, reach=1)
@@ -187,7 +187,7 @@ def test_codes_of_a_class_stay_those_of_the_class():
 
 def test_rounding_errors_break_no_order():
     """As of a part that follows from a total and the other part."""
-    orders = Orders(np.array([0]), np.array([1]))
+    orders = Orders(np.array([[0, 1]]))
 
     assert not orders.are_broken(np.array([[0.1 + 0.2, 0.3], [np.inf, np.inf]])).any()
     assert orders.are_broken(np.array([[0.3001, 0.3]])).all()

@@ -140,6 +140,16 @@ def test_handle_unknown_error_refuses_unseen_values(column, value, people):
         model.score_samples(table.head(3).assign(**{column: value}))
 
 
+@pytest.mark.parametrize("columns", [["paid"], ["paid", "city"]])
+def test_a_misspelt_handle_unknown_is_refused_after_fit(columns, people):
+    """By a model of an array of numbers, too."""
+    table = people[columns].to_numpy() if columns == ["paid"] else people[columns]
+    model = VAETransformer(1, **QUICK).fit(table).set_params(handle_unknown="mising")
+
+    with pytest.raises(ValueError, match=r"handle_unknown must be .* Got 'mising' instead"):
+        model.score_samples(table)
+
+
 def test_unseen_dates_are_refused_with_the_dates_in_fit():
     """And not with the seconds that the model has for them."""
     days = pd.to_datetime(["2020-01-01", "2020-02-07", "2020-03-15"])

@@ -150,10 +150,10 @@ def test_every_likelihood_is_tested():
 @each
 def test_a_saved_model_may_have_it(likelihood):
     """The class of columns that encodes its values takes it, and no other class does."""
-    name = type(likelihood).__name__
+    cls = type(likelihood)
 
-    takers = {columns for columns in COLUMNS.values() if name in columns.likelihoods}
-    assert takers == {COLUMNS[name]}
+    takers = {columns for columns in COLUMNS.values() if cls in columns.likelihoods}
+    assert takers == {COLUMNS[cls]}
 
 
 @each

@@ -1,17 +1,20 @@
 """Columns of a table: one class per kind, which owns its check, encoding and likelihoods.
 
-A class that ``COLUMNS`` lists is a kind of column; those of ``one_hot.py`` are groups.
+A class that ``COLUMNS`` lists is a kind of column; those of ``OneHotColumns`` are groups.
 """
 
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.counts import CountColumns
-from sklearn_vae.data.columns.point_masses import PointMassColumns
-from sklearn_vae.data.columns.real import PositiveColumns, RealColumns
+from sklearn_vae.data.columns.numbers import (
+    CountColumns,
+    PointMassColumns,
+    PositiveColumns,
+    RealColumns,
+)
 
-# Classes of columns by the name of their likelihood's class.
-COLUMNS: dict[str, type[Columns]] = {
+# Classes of columns by the class of their likelihood.
+COLUMNS: dict[type, type[Columns]] = {
     likelihood: columns
     for columns in (
         RealColumns,

@@ -13,17 +13,16 @@ a Cauchy density.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_vae.data.training_column import TrainingColumn
+from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.persistence.validation import check_array
 
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
-
-
+# The generator of samples; None of means.
+Draws = np.random.Generator | None
 # Standardized values are clipped here, so that their squares stay finite.
 MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Probability of values other than those that are ruled out, at least: means are divided by it.
@@ -46,14 +45,13 @@ class Columns(ABC):
     indices: np.ndarray  # (k,), those of the columns in X
     likelihood: Any  # None for constant columns, of which the model has no input
 
-    # names of the likelihoods that the columns may have: encoding needs no torch
-    likelihoods: ClassVar[tuple[str, ...]]
+    likelihoods: ClassVar[tuple[type, ...]]  # classes that the likelihood may have
     # description of the values that the columns may have, if they are not few
     possible_values: ClassVar[str] = "real numbers"
 
     @classmethod
     @abstractmethod
-    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Fit one column with a likelihood."""
 
     @classmethod
@@ -65,7 +63,7 @@ class Columns(ABC):
         return None
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> "Likelihood | None":
+    def resolve(cls, column: TrainingColumn) -> Likelihood | None:
         """Return the requested likelihood, with its sizes for this column."""
         requested = column.requested
         return requested() if isinstance(requested, type) else requested
@@ -83,7 +81,7 @@ class Columns(ABC):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_array("indices", self.indices, "i", (None,))
-        if not len(self.indices) or type(self.likelihood).__name__ not in self.likelihoods:
+        if not len(self.indices) or type(self.likelihood) not in self.likelihoods:
             raise ValueError(f"{type(self).__name__} cannot have {self.likelihood!r}")
 
     @property
@@ -141,17 +139,14 @@ class Columns(ABC):
         """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
     @abstractmethod
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
-        """Decode means or samples in X's units: (n, k * width) -> (n, k).
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
+        """Decode means, or with a generator samples, in X's units: (n, k * width) -> (n, k).
 
         Means of binary columns and counts with mask ``rounds`` (k,) are rounded to possible
         values; those of categorical and ordinal columns always are. Samples are rounded, and keep
-        to the bounds and recording steps of real columns.
+        to the bounds and recording steps of real columns; of values that share a code, one is
+        drawn.
         """
-
-    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw one of the values that share the code of each decoded sample: (n, k) -> (n, k)."""
-        return X
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""

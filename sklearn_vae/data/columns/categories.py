@@ -9,24 +9,23 @@ memory nor time.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import (
     CLASS_SQUARED_DISTANCE,
     Columns,
+    Draws,
     find_in_order,
     is_category,
     one_hot,
     take_categories,
 )
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.persistence.registry import find, serializable
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-
-if TYPE_CHECKING:
-    from sklearn_vae.likelihoods import Likelihood
 
 # Columns of more levels than these have fewer classes: at most so many, one for each level of at
 # least so many rows.
@@ -118,7 +117,7 @@ class CategoricalColumns(Columns):
     categories: np.ndarray
     levels: list[Levels | None]  # of each column that has many; None if each is a class
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Categorical,)
     groups_levels: ClassVar[bool] = True
 
     @classmethod
@@ -140,17 +139,17 @@ class CategoricalColumns(Columns):
         return None if agrees else (f"{requested} classes", f"{n_levels}")
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> "Likelihood":
+    def resolve(cls, column: TrainingColumn) -> Likelihood:
         """Return the likelihood with the requested or chosen number of classes; two are binary."""
         levels = _levels_of(column)
         n_classes = len(levels)
         if n_classes == 2:
-            return find("Bernoulli")()
+            return Bernoulli()
         groups_levels = cls.groups_levels and column.groups_levels
         if n_classes > MANY_LEVELS and groups_levels and not hasattr(column.requested, "n_classes"):
             n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
             n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
-        return find(cls.likelihoods[0])(n_classes)
+        return cls.likelihoods[0](n_classes)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -198,8 +197,8 @@ class CategoricalColumns(Columns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
-        """Return the most probable categories: (n, k * C) -> (n, k)."""
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
+        """Return the most probable categories, drawn from their classes: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
         if many_levels := self._many_levels():  # of categories, not of their classes
             probability_in_class = np.ones(self.categories.shape)
@@ -209,16 +208,13 @@ class CategoricalColumns(Columns):
             probability = probability * probability_in_class
         missing = np.isnan(probability)
         codes = np.where(missing, 0, probability).argmax(axis=-1)
-        return np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
-
-    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw a level of the class of each decoded category: (n, k) -> (n, k)."""
-        drawn = X.copy()
-        for column, levels in self._many_levels():
-            index = levels.index(X[:, column])
-            observed = index >= 0
-            drawn[observed, column] = levels.draw(levels.classes[index[observed]], generator)
-        return drawn
+        X = np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
+        if generator is not None:
+            for column, levels in many_levels:
+                index = levels.index(X[:, column])
+                observed = index >= 0
+                X[observed, column] = levels.draw(levels.classes[index[observed]], generator)
+        return X
 
     def log_derivative(self, X: np.ndarray) -> np.ndarray:
         """Log-probability of levels in their classes: (n, k) -> (n, k)."""
@@ -233,7 +229,7 @@ class CategoricalColumns(Columns):
 class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
-    likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
+    likelihoods: ClassVar[tuple[type, ...]] = (Ordinal,)
     groups_levels: ClassVar[bool] = False
 
     @property
@@ -251,7 +247,7 @@ class OrdinalColumns(CategoricalColumns):
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
-    def decode(self, values: np.ndarray, *, rounds: np.ndarray, is_sample: bool) -> np.ndarray:
+    def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Return the nearest categories: (n, k) -> (n, k)."""
         missing = np.isnan(values)
         codes = np.where(missing, 0, values).clip(0, 1) * (self.likelihood.n_classes - 1)
