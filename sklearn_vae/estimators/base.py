@@ -38,7 +38,11 @@ from sklearn_vae.estimators.checks import (
     check_network,
     check_row_lengths,
     check_run,
+    check_weights,
+    fit_schema,
     resolve_widths,
+    warn_of_small_weights,
+    with_column_names,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.estimator_base import (
@@ -50,12 +54,6 @@ from sklearn_vae.estimators.estimator_base import (
     has_caller,
     restore_on_error,
     validate_columns,
-)
-from sklearn_vae.estimators.table_checks import (
-    check_weights,
-    fit_schema,
-    warn_of_small_weights,
-    with_column_names,
 )
 from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture

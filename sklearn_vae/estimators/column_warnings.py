@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.fields import Field, Name, first_of
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.estimators.table_checks import is_finite_number
+from sklearn_vae.estimators.checks import is_finite_number
 from sklearn_vae.numerics.row_subsets import spread_out
 from sklearn_vae.system.warnings import warn
 

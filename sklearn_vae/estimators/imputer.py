@@ -26,11 +26,10 @@ from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.checks import check_not_autoregressive
+from sklearn_vae.estimators.checks import check_not_autoregressive, check_weights
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.estimator_base import resolve
 from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import check_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
