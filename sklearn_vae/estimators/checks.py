@@ -30,7 +30,7 @@ from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 # Of all parameters that estimators share; an estimator has the constraints of its own.
 CONSTRAINTS: dict[str, Any] = {

@@ -20,7 +20,7 @@ from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
-from sklearn_vae.system.device import default_modes, is_out_of_memory
+from sklearn_vae.system.compute import default_modes, is_out_of_memory
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {

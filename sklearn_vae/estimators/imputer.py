@@ -38,7 +38,7 @@ from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, invalid_parameter
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 

@@ -39,7 +39,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import add_mask_inputs, make_initializer, make_starts
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights

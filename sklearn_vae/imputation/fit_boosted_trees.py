@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.imputation.boosted_trees import BoostedTrees, ColumnTrees, TargetEncoding
-from sklearn_vae.system.blas import one_thread
+from sklearn_vae.system import one_thread
 
 # Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
 # tables.

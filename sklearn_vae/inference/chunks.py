@@ -9,10 +9,9 @@ import torch
 
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.system.device import default_modes, is_out_of_memory
+from sklearn_vae.system import warn
+from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_threads
 from sklearn_vae.system.progress import advance
-from sklearn_vae.system.threads import map_on_threads
-from sklearn_vae.system.warnings import warn
 
 
 def map_chunks(

@@ -28,7 +28,7 @@ from sklearn_vae.numerics.random import (
 )
 from sklearn_vae.numerics.row_subsets import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.compute import default_modes
 from sklearn_vae.system.progress import advance, uncounted
 
 # Rows drawn from the same weighted draws of the latent variables, at most. There are as many

@@ -19,8 +19,7 @@ from sklearn_vae.data.fields import Name, check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.random import RandomState
-from sklearn_vae.system.blas import one_thread
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import one_thread, warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
 N_BINS = 10

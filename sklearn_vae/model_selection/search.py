@@ -29,7 +29,7 @@ from sklearn_vae.model_selection.tasks import Results, Scores, SearchRun, Task, 
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 
 class VAESearchCV(BaseSearchCV):

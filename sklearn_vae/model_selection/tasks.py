@@ -16,7 +16,7 @@ from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, 
 from sklearn_vae._typing import Table, Target
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train

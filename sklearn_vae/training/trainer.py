@@ -21,7 +21,7 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.objectives import LossTerms, Minibatch
-from sklearn_vae.system.threads import map_on_threads, threads_for
+from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset

@@ -327,7 +327,7 @@ def test_torchs_own_words_are_those(shape):
     with pytest.raises(RuntimeError) as error:
         torch.empty(shape, dtype=torch.int8)
 
-    from sklearn_vae.system.device import is_out_of_memory
+    from sklearn_vae.system.compute import is_out_of_memory
 
     assert is_out_of_memory(error.value)
     assert is_out_of_memory(out_of_memory())
