@@ -11,9 +11,13 @@ import numpy as np
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import GOLDEN_RATIO, HALF_LOG_2PI
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.requirements import Requirement, needs_diagonal_gaussian, no_free_bits
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    needs_diagonal_gaussian,
+    no_free_bits,
+    serializable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +49,7 @@ class Prior:
     networks, and makes p(z) from them. By default there are no parameters.
     """
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: ClassVar[Sequence[Requirement]] = ()
     is_standard_normal: ClassVar[bool] = False
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.

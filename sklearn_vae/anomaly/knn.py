@@ -7,8 +7,7 @@ import numpy as np
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS, Scorer
 from sklearn_vae.numerics.row_subsets import batches, spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, serializable
 
 # Largest number of rows, in mean distances, that are the reference.
 MAX_REFERENCE = 2000

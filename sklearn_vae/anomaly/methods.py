@@ -17,8 +17,7 @@ from sklearn_vae.anomaly.scores import (
     score_in_batches,
 )
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_number
+from sklearn_vae.persistence.validation import check_array, check_number, serializable
 
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
 BODY_FRACTION = 0.8

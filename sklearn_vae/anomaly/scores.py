@@ -10,8 +10,7 @@ import numpy as np
 from sklearn_vae.anomaly.rows import ScoredRows, one_hot
 from sklearn_vae.data.columns.base import CLASS_SQUARED_DISTANCE
 from sklearn_vae.numerics.row_subsets import batches
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_integer
+from sklearn_vae.persistence.validation import check_array, check_integer, serializable
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20

@@ -10,8 +10,7 @@ import numpy as np
 from sklearn_vae.data.arrays import as_array, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.persistence.registry import find, serializable
-from sklearn_vae.persistence.validation import check_array, check_hashes
+from sklearn_vae.persistence.validation import check_array, check_hashes, find, serializable
 
 # Columns (n,) by their names: those of a data frame of several, otherwise UNNAMED, "y[1]", ...
 Conditions = dict[Name, np.ndarray]

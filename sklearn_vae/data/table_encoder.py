@@ -23,8 +23,7 @@ from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.registry import find, serializable
-from sklearn_vae.persistence.validation import check_hashes
+from sklearn_vae.persistence.validation import check_hashes, find, serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

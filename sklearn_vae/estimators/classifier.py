@@ -23,8 +23,7 @@ from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_hashes
+from sklearn_vae.persistence.validation import check_array, check_hashes, serializable
 
 
 @serializable

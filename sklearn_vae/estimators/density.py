@@ -36,8 +36,7 @@ from sklearn_vae.numerics.random import (
     stream_seed,
 )
 from sklearn_vae.objectives import IWAE, Constant
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import MAX_COUNT
+from sklearn_vae.persistence.validation import MAX_COUNT, serializable
 from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult, stack_weights

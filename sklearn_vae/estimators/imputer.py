@@ -36,8 +36,7 @@ from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, invalid_parameter
+from sklearn_vae.persistence.validation import check_array, invalid_parameter, serializable
 from sklearn_vae.system import warn
 from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer

@@ -45,8 +45,12 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.row_subsets import spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_annotations, check_array, check_count
+from sklearn_vae.persistence.validation import (
+    check_annotations,
+    check_array,
+    check_count,
+    serializable,
+)
 from sklearn_vae.system import warn
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are

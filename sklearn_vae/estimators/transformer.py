@@ -35,8 +35,7 @@ from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
 from sklearn_vae.objectives import Constant, Objective, Schedule
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_count, invalid_parameter
+from sklearn_vae.persistence.validation import check_count, invalid_parameter, serializable
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.system.compute import default_modes

@@ -8,8 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import as_single
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_count
+from sklearn_vae.persistence.validation import check_array, check_count, serializable
 
 # Values of a column that scikit-learn's boosting tells apart, at most. A more frequent value than
 # one of so many has a bin of its own there.

@@ -19,8 +19,7 @@ from sklearn_vae.likelihoods.draws import Generator, draw_gamma, draw_poisson
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_number
+from sklearn_vae.persistence.validation import check_number, serializable
 
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01

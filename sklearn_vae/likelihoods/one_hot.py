@@ -16,8 +16,7 @@ from sklearn_vae.likelihoods.discrete import Bernoulli
 from sklearn_vae.likelihoods.draws import Generator, draw_classes
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, serializable
 
 
 @serializable

@@ -21,8 +21,7 @@ from sklearn_vae.likelihoods.real import Gaussian
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, serializable
 
 # Of the numbers that are not at a spike.
 DENSITY = Gaussian()

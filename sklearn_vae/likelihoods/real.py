@@ -13,8 +13,7 @@ from sklearn_vae.likelihoods.draws import Generator, draw_normal
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, LOG_SCALE_BOUND
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.persistence.validation import invalid_parameter, serializable
 
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3

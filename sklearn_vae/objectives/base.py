@@ -10,9 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.requirements import Requirement
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    check_number,
+    serializable,
+)
 
 
 class LossTerms(NamedTuple):
@@ -40,7 +43,7 @@ class Minibatch(NamedTuple):
 class Objective(ABC):
     """Base class of the objectives: frozen dataclasses that compute the loss of a batch."""
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: ClassVar[Sequence[Requirement]] = ()
     # Whether it is an ELBO without a penalty: decoders may then be autoregressive, and draws of
     # categorical codes relaxed, which have no importance weights.

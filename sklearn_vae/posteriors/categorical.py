@@ -12,8 +12,14 @@ from itertools import product
 import numpy as np
 
 from sklearn_vae.numerics.array_api import Array, as_array, concatenate, namespace, one_hot
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer, check_number
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    check_number,
+    needs_elbo,
+    needs_normal_prior,
+    serializable,
+)
 from sklearn_vae.posteriors.gaussian import (
     DiagonalGaussian,
     OneHotBlock,
@@ -21,7 +27,6 @@ from sklearn_vae.posteriors.gaussian import (
     PosteriorDistribution,
 )
 from sklearn_vae.priors import Prior, UniformCategorical
-from sklearn_vae.requirements import Requirement, needs_elbo, needs_normal_prior
 
 # Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096

@@ -11,9 +11,8 @@ from typing import ClassVar, NamedTuple, cast
 
 from sklearn_vae.numerics.array_api import Array, bounded, concatenate, namespace, unbounded
 from sklearn_vae.numerics.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import Requirement, no_free_bits, serializable
 from sklearn_vae.priors import Prior
-from sklearn_vae.requirements import Requirement, no_free_bits
 
 
 class OneHotBlock(NamedTuple):
@@ -63,7 +62,7 @@ class PosteriorDistribution(ABC):
 class Posterior(ABC):
     """Base class of the posteriors: frozen dataclasses of hyperparameters."""
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
     # Whether some dimensions of z are one-hot codes of categorical variables.

@@ -14,8 +14,7 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

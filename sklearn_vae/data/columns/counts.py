@@ -7,8 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import MAX_ENCODED, Columns, cauchy_log_density
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 
 @serializable

@@ -11,8 +11,7 @@ from sklearn_vae.data.training_column import MIN_EVIDENCE, times_power_of_two
 from sklearn_vae.likelihoods.draws import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.row_subsets import small_batches
-from sklearn_vae.persistence.registry import find, serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, find, serializable
 
 # Evidence from which on a column is in a group until all of its columns are known, or in a group
 # in which every row has a one.

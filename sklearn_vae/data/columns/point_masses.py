@@ -15,8 +15,7 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.training_column import TrainingColumn, recording
-from sklearn_vae.persistence.registry import find, serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, find, serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood

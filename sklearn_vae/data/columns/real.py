@@ -14,8 +14,7 @@ from sklearn_vae.data.training_column import (
     recording,
     times_power_of_two,
 )
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
