@@ -18,8 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
 from sklearn_vae._compat import num_samples
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
 from sklearn_vae.data.conditions import ConditionEncoder, Conditions, read_conditions
 from sklearn_vae.data.fields import (
     Field,

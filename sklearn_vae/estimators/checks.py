@@ -19,8 +19,7 @@ from sklearn_vae._compat import (
     num_samples,
     validate_parameter_constraints,
 )
-from sklearn_vae._typing import Rows, Weights
-from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
+from sklearn_vae.data.arrays import Rows, Weights, as_array, as_narwhals, is_sparse
 from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood

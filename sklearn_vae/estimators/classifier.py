@@ -11,8 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae._typing import Rows, Target, Weights
-from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.arrays import Rows, Target, Weights, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.density import VAEDensity

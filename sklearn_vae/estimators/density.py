@@ -13,7 +13,7 @@ from sklearn.base import DensityMixin
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Target, Weights
+from sklearn_vae.data.arrays import Target, Weights
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.checks import CONSTRAINTS, resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator

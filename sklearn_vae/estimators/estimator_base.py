@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from sklearn_vae._typing import Rows, Target, Weights
+from sklearn_vae.data.arrays import Rows, Target, Weights
 from sklearn_vae.networks import NETWORKS
 from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.estimators import SerializationMixin

@@ -20,8 +20,7 @@ from sklearn_vae._compat import (
     num_features,
     num_samples,
 )
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array, replace_by_nan
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import clone
 
-from sklearn_vae._typing import Rows, Target, Weights
+from sklearn_vae.data.arrays import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import EstimatorBase, called, restore_on_error

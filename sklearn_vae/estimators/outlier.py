@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.anomaly.attribution import (
     AttributionBaseline,
     conditional_means,
@@ -31,7 +30,7 @@ from sklearn_vae.anomaly.calibration import (
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
-from sklearn_vae.data.arrays import cells_of, make_frame
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder

@@ -13,8 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import StrOptions
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array, as_row
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder

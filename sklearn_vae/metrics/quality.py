@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_vae._typing import Table
-from sklearn_vae.data.arrays import as_narwhals
+from sklearn_vae.data.arrays import Table, as_narwhals
 from sklearn_vae.data.fields import Name, check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table

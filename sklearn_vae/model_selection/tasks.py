@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae._typing import Table, Target
+from sklearn_vae.data.arrays import Table, Target
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.system.compute import default_modes
