@@ -125,6 +125,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
+    learning_rate: float
     n_components: Any
     random_state: RandomState
     validation_fraction: float
@@ -199,14 +200,14 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                     options = {"callbacks": callbacks, "verbose": int(self.verbose)}
                     results, next_jobs = self._select(jobs, train(jobs, **options), rows)
                     results = train(next_jobs, **options) if next_jobs else results
-                    self._set_results(jobs, results, rows)
+                    self._set_results(results, rows)
                     for callback in checkpoint:
                         callback.file.remove()
                 except KeyboardInterrupt:
                     jobs, results = interrupt.results(jobs)
                     self.interrupted_ = True
                     results, _ = self._select(jobs, results, rows)
-                    self._set_results(jobs, results, rows)
+                    self._set_results(results, rows)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
 
@@ -222,10 +223,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         """Select the members to keep: their results, and jobs of their second training, if any."""
         raise NotImplementedError
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: RowsT
-    ) -> None:
-        """Set the fitted attributes; ``jobs`` are those of the first training."""
+    def _set_results(self, results: list[TrainingResult], rows: RowsT) -> None:
+        """Set the fitted attributes."""
         raise NotImplementedError
 
     def _validate_params(self) -> None:
@@ -528,7 +527,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
-    def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
+    def _warn_of_divergence(self, results: list[TrainingResult]) -> None:
         """Warn if the training loss of a member rose without bounds, or was never finite."""
         diverged = [result for result in results if result.diverged]
         if not all(result.starts_finite for result in diverged):
@@ -538,7 +537,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 ConvergenceWarning,
             )
         elif diverged:
-            advice = f"a learning_rate smaller than {learning_rate} avoids this"
+            advice = f"a learning_rate smaller than {self.learning_rate} avoids this"
             if has_caller():  # which may have no such parameter
                 advice = "errors among the largest values of X may be the cause"
             warn(

@@ -167,7 +167,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         return log_softmax(marginal.joint_log_density(rows, int(self.n_draws)))
 
     def _validate_fitted(self) -> None:
-        self._check_wrapped(self.estimator_)
+        super()._validate_fitted()
         encoder = self.estimator_.condition_encoder_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if encoder is None or shapes != {np.shape(encoder.class_prior)}:

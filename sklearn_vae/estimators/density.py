@@ -345,9 +345,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         log_density = torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
         return stacking_weights(log_density, valid.sample_weight())
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
-    ) -> None:
+    def _set_results(self, results: list[TrainingResult], rows: FittedRows) -> None:
         self.state_dict_ = stack_weights(results)
         self.history_ = [
             {"member": member, **record}
@@ -355,7 +353,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_)
-        self._warn_of_divergence(results, self.learning_rate)
+        self._warn_of_divergence(results)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Return the Gaussian mixtures that the members are initialized with, by number of rows."""

@@ -304,7 +304,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return self._imputation.draw(rows, self.n_imputations, draw_seed(random_state))
 
     def _validate_fitted(self) -> None:
-        self._check_wrapped(self.estimator_)
+        super()._validate_fitted()
         self._imputation.check()
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():

@@ -72,8 +72,9 @@ class MetaEstimator(EstimatorBase):
         with called(self):
             return self.estimator_._validate(X)
 
-    def _check_wrapped(self, model: DensityEstimator) -> None:
-        """Validate the model that was fitted, and that its columns are this estimator's."""
+    def _validate_fitted(self) -> None:
+        """Validate fitted attributes that were read from a file, those of the model included."""
+        model = self.estimator_
         model._validate_fitted()
         self._check_annotations()
         names = [getattr(each, "feature_names_in_", np.array([])) for each in (self, model)]

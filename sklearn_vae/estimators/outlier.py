@@ -443,8 +443,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_annotations(self, ["offset_"])
 
     def _validate_fitted(self) -> None:
-        model = self.estimator_
-        self._check_wrapped(model)
+        super()._validate_fitted()
         shape = (None, self.n_features_in_)
         check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))

@@ -312,7 +312,7 @@ class VAETransformer(
                 trainer = make_trainer([job], make_initializer(), **options)
                 optimizer_state = self.optimizer_state_ if is_fitted else None
                 (result,) = trainer.train(optimizer_state)
-            self._set_results([job], [result], None)
+            self._set_results([result], None)
             if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False
@@ -410,9 +410,7 @@ class VAETransformer(
             return best, []
         return best, [jobs[index].refit(results[index], rows) for index in kept]
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset | None
-    ) -> None:
+    def _set_results(self, results: list[TrainingResult], rows: Dataset | None) -> None:
         """Set the fitted attributes; without rows, there is no decoder correction."""
         best = results[0]
         self.state_dict_ = stack_weights(results)
@@ -430,7 +428,7 @@ class VAETransformer(
         self.beta_ = best.history[-1]["beta"] if best.history else 1.0
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
-        self._warn_of_divergence(results, self.learning_rate)
+        self._warn_of_divergence(results)
 
     # -- codes -------------------------------------------------------------------------
 

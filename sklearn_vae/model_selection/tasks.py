@@ -58,7 +58,7 @@ def train_tasks(tasks: Sequence[FitTask]) -> None:
     ]
     again = _train_nested(tasks, [jobs for _, jobs in selected])
     for task, (best, _), second in zip(tasks, selected, again, strict=True):
-        task.vae._set_results(task.jobs, second or best, task.rows)
+        task.vae._set_results(second or best, task.rows)
 
 
 def _train_nested(
