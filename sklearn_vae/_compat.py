@@ -29,7 +29,6 @@ from sklearn.utils.validation import (
     _check_feature_names_in as check_feature_names_in,
     _check_method_params as check_method_params,
     _check_sample_weight as check_sample_weight,
-    _num_features as num_features,
     _num_samples as num_samples,
 )
 from torch import Tensor

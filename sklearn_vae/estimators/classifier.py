@@ -16,7 +16,7 @@ from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.meta_estimator import MetaEstimator
+from sklearn_vae.estimators.estimator_base import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -83,6 +83,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         "random_state": ["random_state"],
     }
 
+    estimator_: DensityEstimator
     classes_: np.ndarray
     priors_: np.ndarray
 

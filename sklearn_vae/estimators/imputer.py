@@ -17,8 +17,6 @@ from sklearn_vae._compat import (
     MissingValues,
     check_feature_names_in,
     get_output_config,
-    num_features,
-    num_samples,
 )
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
@@ -27,8 +25,7 @@ from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import check_not_autoregressive, check_weights
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.estimator_base import resolve
-from sklearn_vae.estimators.meta_estimator import MetaEstimator
+from sklearn_vae.estimators.estimator_base import MetaEstimator, resolve
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
@@ -187,9 +184,11 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 f"column."
             )
 
-    def _model(self, X: Table, weight: np.ndarray | None) -> VAETransformer | VAEDensity:
+    def _model(self, X: Any, weight: np.ndarray | None) -> VAETransformer | VAEDensity:
         """Make the unfitted model, with more components than a VAETransformer chooses."""
-        n_rows, n_columns = _shape(X, weight)
+        table = X if hasattr(X, "shape") else np.asarray(X)
+        n_rows, n_columns = (*table.shape, 0, 0)[:2]  # the model's fit refuses what is no table
+        n_rows = n_rows if weight is None else round(weight.sum())
         n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
         if self.estimator is None:
             is_large = n_rows > MAX_ROWS_TO_IMPUTE
@@ -200,7 +199,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 random_state=self.random_state,
                 verbose=self.verbose,
             )
-        model = cast(VAETransformer | VAEDensity, self._clone(self.estimator))
+        model: VAETransformer | VAEDensity = self._clone(self.estimator)
         network = resolve("network", getattr(model, "network", "mlp"))
         if isinstance(network, Network):  # others are refused by the model's fit
             check_not_autoregressive(network, "VAEImputer")
@@ -377,12 +376,3 @@ class _FirstResults(Callback):
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
         """Keep the results of a training."""
         self.results += () if net.jobs[0].is_refit else net.results_.values()
-
-
-def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:
-    """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
-    try:
-        n_rows, n_columns = num_samples(X), num_features(X)
-    except TypeError:  # the model's fit raises the error
-        return 0, 0
-    return n_rows if weight is None else round(weight.sum()), n_columns
