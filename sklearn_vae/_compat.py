@@ -14,7 +14,6 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score as fit_and_score,
     _insert_error_scores as insert_error_scores,
-    _score as score_estimator,
     _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import (
