@@ -6,11 +6,12 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.calibration import ROUNDING
-from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
     ClassSurprisal,
+    HyperplaneDistance,
     NegativeLogLikelihood,
+    NeighborDistance,
     ReconstructionError,
     ReconstructionProbability,
     Scorer,
