@@ -289,13 +289,13 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
-            check_is_table(X, "sample_weight")
             X, weight = check_weights(X, sample_weight, min_rows)
             warn_of_small_weights(weight)
         source = as_source(X)
         if source is not None:
             with show_progress("Reading", 0, self.verbose):
                 X, n_rows = source.sample()
+        X = as_array(X)
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)

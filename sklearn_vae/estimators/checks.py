@@ -19,9 +19,10 @@ from sklearn_vae._compat import (
     num_samples,
     validate_parameter_constraints,
 )
-from sklearn_vae.data.arrays import Rows, Weights, as_array, as_narwhals, is_sparse
+from sklearn_vae.data.arrays import Rows, Weights, as_array, as_narwhals
 from sklearn_vae.data.fields import Name, first_of
 from sklearn_vae.data.schema import Schema
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network
@@ -153,11 +154,8 @@ def check_random_state(random_state: object, caller: str) -> None:
 # -- tables and weights ---------------------------------------------------------------------
 
 
-def fit_schema(X: Rows, network: Network) -> Schema | None:
+def fit_schema(X: Any, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
-    if is_sparse(X):
-        return None
-    X = as_array(X)
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
@@ -183,6 +181,7 @@ def check_weights(X: Rows, sample_weight: Weights, min_rows: int) -> tuple[Any, 
 
     Categories of rows of weight 0 do not count, either.
     """
+    check_is_table(X, "sample_weight")
     no_values = np.empty(num_samples(X))
     weight: np.ndarray = check_sample_weight(
         as_array(sample_weight), no_values, dtype=np.float64, ensure_non_negative=True

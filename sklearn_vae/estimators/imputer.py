@@ -140,18 +140,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 f"be False with n_imputations={self.n_imputations}, which make several tables"
             )
             raise invalid_parameter(self, "add_indicator", expected, value=True)
-        if sample_weight is not None:
-            check_is_table(X, "sample_weight")
         weight = None
+        if sample_weight is not None:
+            X, weight = check_weights(X, sample_weight, MIN_ROWS)
         if (source := as_source(X)) is not None:
             source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
             table, n_rows = source.sample()
             fitted: Any = table if table.shape[0] == n_rows else source
         else:
-            table = replace_by_nan(as_array(X), self.missing_values)
-            if sample_weight is not None:
-                table, weight = check_weights(table, sample_weight, MIN_ROWS)
-            fitted = table
+            fitted = table = replace_by_nan(as_array(X), self.missing_values)
         model = self._model(table, weight)
         first = _FirstResults()
         if self.estimator is None:
