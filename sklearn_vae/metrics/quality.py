@@ -201,7 +201,8 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Name]) ->
 def _shape(x: np.ndarray, s: np.ndarray, *, is_class: bool) -> float:
     """Similarity of a column in two tables: (n,), (m,)."""
     if is_class:
-        return 1 - _total_variation(_fill(x)[:, None], _fill(s)[:, None])
+        codes = (np.nan_to_num(values, nan=MISSING)[:, None] for values in (x, s))
+        return 1 - _total_variation(*codes)
     # a missing number is below all others
     x, s = (np.where(np.isnan(values), -np.inf, values) for values in (x, s))
     return 1 - float(stats.ks_2samp(x, s, method="asymp").statistic)
@@ -229,14 +230,10 @@ def _rank_correlation(X: np.ndarray) -> float:
 def _classes(values: np.ndarray, real: np.ndarray, *, is_class: bool) -> np.ndarray:
     """Codes of classes, or of bins between quantiles of the real column: (n,) -> (n,)."""
     if is_class or np.isnan(real).all():
-        return _fill(values)
+        return np.nan_to_num(values, nan=MISSING)
     edges = np.unique(np.nanquantile(real, np.linspace(0, 1, N_BINS + 1)[1:-1]))
     bins = np.searchsorted(edges, values, "right").astype(float)
     return np.where(np.isnan(values), MISSING, bins)
-
-
-def _fill(codes: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(codes), MISSING, codes)
 
 
 def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
@@ -279,8 +276,8 @@ def _nearest_distances(
     parts = []
     for j, column in enumerate(np.vstack([X, *tables]).T):
         if is_class[j]:  # two one-hot vectors are 1 apart
-            values = np.unique(_fill(column))
-            parts.append((_fill(column)[:, None] == values) / np.sqrt(2))
+            codes = np.nan_to_num(column, nan=MISSING)
+            parts.append((codes[:, None] == np.unique(codes)) / np.sqrt(2))
         elif not np.isnan(X[:, j]).all():
             scale = np.nanstd(X[:, j]) or 1.0
             parts.append(np.nan_to_num((column - np.nanmean(X[:, j])) / scale)[:, None])

@@ -158,11 +158,11 @@ class SearchRun:
             self.steps[key] = pipeline.steps, rows
         return self.steps[key]
 
-    def fit_and_score(self, task: Task, trained: BaseEstimator | None = None) -> Scores:
+    def fit_and_score(self, task: Task, trained: FitTask | None) -> Scores:
         """Fit and score a candidate on a fold as scikit-learn does, unless it has been trained."""
         candidate, split = task
         train, test = self.splits[split]
-        estimator: Any = clone(self.estimator) if trained is None else trained
+        estimator: Any = clone(self.estimator) if trained is None else trained.estimator
         if trained is not None:
             estimator.fit = _keep  # scikit-learn fits what it scores
         return fit_and_score(
@@ -205,9 +205,7 @@ def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[st
             prepared = {}
         fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
         for task in together:
+            results[task] = run.fit_and_score(task, prepared.get(task))
             if task in prepared:
-                results[task] = run.fit_and_score(task, prepared[task].estimator)
                 results[task]["fit_time"] = fit_time
-            else:
-                results[task] = run.fit_and_score(task)
     return results, reasons
