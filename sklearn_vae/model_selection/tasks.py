@@ -163,8 +163,12 @@ class SearchRun:
         candidate, split = task
         train, test = self.splits[split]
         estimator: Any = clone(self.estimator) if trained is None else trained.estimator
+
+        def keep(*_: Any, **_params: Any) -> None:
+            del estimator.fit  # the next call is one of the scorer
+
         if trained is not None:
-            estimator.fit = _keep  # scikit-learn fits what it scores
+            estimator.fit = keep  # scikit-learn fits what it scores
         return fit_and_score(
             estimator,
             self.X,
@@ -181,10 +185,6 @@ class SearchRun:
             return_times=True,
             error_score=self.error_score,
         )
-
-
-def _keep(*args: Any, **params: Any) -> None:
-    """Fit nothing, in place of the ``fit`` of a trained estimator."""
 
 
 def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:
