@@ -14,7 +14,6 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score as fit_and_score,
     _insert_error_scores as insert_error_scores,
-    _score as score_estimator,
     _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import (
@@ -29,7 +28,6 @@ from sklearn.utils.validation import (
     _check_feature_names_in as check_feature_names_in,
     _check_method_params as check_method_params,
     _check_sample_weight as check_sample_weight,
-    _num_features as num_features,
     _num_samples as num_samples,
 )
 from torch import Tensor

@@ -11,9 +11,13 @@ import numpy as np
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.numerics.random import GOLDEN_RATIO
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.requirements import Requirement, needs_diagonal_gaussian, no_free_bits
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    needs_diagonal_gaussian,
+    no_free_bits,
+    serializable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +40,7 @@ class Prior:
     parameters.
     """
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: ClassVar[Sequence[Requirement]] = ()
     is_standard_normal: ClassVar[bool] = False
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.

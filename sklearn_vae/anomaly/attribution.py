@@ -12,8 +12,7 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.rows import batches, spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae._typing import Rows
+from sklearn_vae.data.arrays import Rows
 
 # Scores that differ by less, as a fraction or in their unit, are equal, and so are logarithms:
 # rounding errors depend on the other rows of a batch, and are not to break ties.

@@ -6,19 +6,19 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.calibration import ROUNDING
-from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
     ClassSurprisal,
+    HyperplaneDistance,
     NegativeLogLikelihood,
+    NeighborDistance,
     ReconstructionError,
     ReconstructionProbability,
     Scorer,
     score_in_batches,
 )
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_number
+from sklearn_vae.persistence.validation import check_array, check_number, serializable
 
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
 BODY_FRACTION = 0.8

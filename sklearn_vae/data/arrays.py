@@ -1,14 +1,16 @@
-"""Tables of any library: as arrays of numpy, with missing cells as NaN; cells, also as text."""
+"""Tables of any library: types, arrays of numpy with missing cells as NaN; cells, also as text."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, time
 from importlib.util import find_spec
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 import narwhals as nw
 import numpy as np
+from narwhals.typing import IntoDataFrame, IntoSeries
+from numpy.typing import ArrayLike
 
 from sklearn_vae.numerics.rows import small_batches
 
@@ -16,6 +18,23 @@ from sklearn_vae.numerics.rows import small_batches
 MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Libraries of frames, the preferred one first.
 FRAMES = ("pandas", "polars", "pyarrow")
+
+
+class SparseMatrix(Protocol):
+    """Matrix or array of scipy."""
+
+    def toarray(self) -> np.ndarray:
+        """Return the dense array."""
+
+
+# An array of any library, a list of rows, a sparse matrix, or a data frame.
+Table = ArrayLike | IntoDataFrame | SparseMatrix
+# A table, or a function that returns a new iterator of its batches.
+Rows = Table | Callable[[], Iterable[Table]]
+# A value for each row, or with several columns a table; None without one.
+Target = ArrayLike | IntoSeries | IntoDataFrame | None
+# Weights of rows; None if they are equal.
+Weights = ArrayLike | None
 
 
 def as_array(X: Any, name: str = "X") -> Any:

@@ -11,8 +11,7 @@ from sklearn_vae.data.arrays import as_array, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.likelihoods import Categorical, Gaussian
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_hashes
+from sklearn_vae.persistence.validation import check_array, check_hashes, serializable
 
 # Columns (n,) by their names: those of a data frame of several, otherwise UNNAMED, "y[1]", ...
 Conditions = dict[Name, np.ndarray]

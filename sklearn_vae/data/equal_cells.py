@@ -9,8 +9,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.numerics.rows import spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_number
+from sklearn_vae.persistence.validation import check_array, check_number, serializable
 
 # Cells are often equal from this fraction of the rows on, this number of rows, and this multiple of
 # the rows in which one is the next value above the other, or below.

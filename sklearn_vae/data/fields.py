@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import LONGEST_TEXT, check_hashes
+from sklearn_vae.persistence.validation import LONGEST_TEXT, check_hashes, serializable
 
 # Categories and unknown values that messages list; beyond these, they give the number.
 MAX_LISTED = 5

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_vae.data.columns.base import cauchy_log_density
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Times that the parts of a fixed total are moved towards it.
 N_PASSES = 8

@@ -7,8 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.training_column import MIN_EVIDENCE
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Columns among which orders are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128

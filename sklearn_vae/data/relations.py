@@ -9,8 +9,7 @@ import numpy as np
 from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
 from sklearn_vae.numerics.rows import distinct, spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Rows that are looked at first: few refuse most labels.
 FEW_ROWS = 64, 1024

@@ -12,8 +12,7 @@ from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_hashes
+from sklearn_vae.persistence.validation import check_hashes, serializable
 
 # Floats that differ by no more were rounded to another precision.
 RELATIVE_ROUNDING = 1e-2

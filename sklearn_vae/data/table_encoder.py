@@ -23,8 +23,7 @@ from sklearn_vae.data.relations import ManyToOne, OneToOne
 from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.rows import small_batches
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_hashes
+from sklearn_vae.persistence.validation import check_hashes, serializable
 
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.

@@ -9,8 +9,7 @@ import numpy as np
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation, find_shift
-from sklearn_vae.imputation.boosted_trees import BoostedTrees
-from sklearn_vae.imputation.fit_boosted_trees import fit_boosted_trees
+from sklearn_vae.imputation.boosted_trees import BoostedTrees, fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal

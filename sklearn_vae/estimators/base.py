@@ -18,8 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
 from sklearn_vae._compat import num_samples
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
 from sklearn_vae.data.conditions import ConditionEncoder, Conditions, read_conditions
 from sklearn_vae.data.fields import (
     Field,
@@ -38,7 +37,11 @@ from sklearn_vae.estimators.checks import (
     check_network,
     check_row_lengths,
     check_run,
+    check_weights,
+    fit_schema,
     resolve_widths,
+    warn_of_small_weights,
+    with_column_names,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_columns
 from sklearn_vae.estimators.estimator_base import (
@@ -51,21 +54,15 @@ from sklearn_vae.estimators.estimator_base import (
     restore_on_error,
     validate_columns,
 )
-from sklearn_vae.estimators.table_checks import (
-    check_weights,
-    fit_schema,
-    warn_of_small_weights,
-    with_column_names,
-)
 from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.system.device import device_to_score_on, resolve_device
+from sklearn_vae.system import warn
+from sklearn_vae.system.compute import device_to_score_on, resolve_device
 from sklearn_vae.system.progress import show_progress
-from sklearn_vae.system.warnings import warn
 from sklearn_vae.training.callbacks import InterruptHandler
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
@@ -128,6 +125,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     device: str
     early_stopping: bool | str
     hidden_layer_sizes: int | Sequence[int] | np.ndarray
+    learning_rate: float
     n_components: Any
     random_state: RandomState
     validation_fraction: float
@@ -202,14 +200,14 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                     options = {"callbacks": callbacks, "verbose": int(self.verbose)}
                     results, next_jobs = self._select(jobs, train(jobs, **options), rows)
                     results = train(next_jobs, **options) if next_jobs else results
-                    self._set_results(jobs, results, rows)
+                    self._set_results(results, rows)
                     for callback in checkpoint:
                         callback.file.remove()
                 except KeyboardInterrupt:
                     jobs, results = interrupt.results(jobs)
                     self.interrupted_ = True
                     results, _ = self._select(jobs, results, rows)
-                    self._set_results(jobs, results, rows)
+                    self._set_results(results, rows)
             if interrupt.is_interrupted and has_caller():
                 raise KeyboardInterrupt  # the caller warns
 
@@ -225,10 +223,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         """Select the members to keep: their results, and jobs of their second training, if any."""
         raise NotImplementedError
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: RowsT
-    ) -> None:
-        """Set the fitted attributes; ``jobs`` are those of the first training."""
+    def _set_results(self, results: list[TrainingResult], rows: RowsT) -> None:
+        """Set the fitted attributes."""
         raise NotImplementedError
 
     def _validate_params(self) -> None:
@@ -293,13 +289,13 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
         min_rows, weight = MIN_ROWS if reset else 1, None
         if sample_weight is not None:
-            check_is_table(X, "sample_weight")
             X, weight = check_weights(X, sample_weight, min_rows)
             warn_of_small_weights(weight)
         source = as_source(X)
         if source is not None:
             with show_progress("Reading", 0, self.verbose):
                 X, n_rows = source.sample()
+        X = as_array(X)
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
@@ -531,7 +527,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
-    def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
+    def _warn_of_divergence(self, results: list[TrainingResult]) -> None:
         """Warn if the training loss of a member rose without bounds, or was never finite."""
         diverged = [result for result in results if result.diverged]
         if not all(result.starts_finite for result in diverged):
@@ -541,7 +537,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 ConvergenceWarning,
             )
         elif diverged:
-            advice = f"a learning_rate smaller than {learning_rate} avoids this"
+            advice = f"a learning_rate smaller than {self.learning_rate} avoids this"
             if has_caller():  # which may have no such parameter
                 advice = "errors among the largest values of X may be the cause"
             warn(

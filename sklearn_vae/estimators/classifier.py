@@ -11,20 +11,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae._typing import Rows, Target, Weights
-from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.arrays import Rows, Target, Weights, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.meta_estimator import MetaEstimator
+from sklearn_vae.estimators.estimator_base import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, check_hashes
+from sklearn_vae.persistence.validation import check_array, check_hashes, serializable
 
 
 @serializable
@@ -85,6 +83,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         "random_state": ["random_state"],
     }
 
+    estimator_: DensityEstimator
     classes_: np.ndarray
     priors_: np.ndarray
 
@@ -169,7 +168,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         return log_softmax(marginal.joint_log_density(rows, int(self.n_draws)))
 
     def _validate_fitted(self) -> None:
-        self._check_wrapped(self.estimator_)
+        super()._validate_fitted()
         encoder = self.estimator_.condition_encoder_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if encoder is None or shapes != {np.shape(encoder.class_prior)}:

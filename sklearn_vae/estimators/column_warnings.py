@@ -8,9 +8,9 @@ import numpy as np
 
 from sklearn_vae.data.fields import Field, Name, first_of
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.estimators.table_checks import is_finite_number
+from sklearn_vae.estimators.checks import is_finite_number
 from sklearn_vae.numerics.rows import spread_out
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 ROW_NUMBERS = (
     "number the rows, by integers that are all different: {}. The model takes them for a "

@@ -16,9 +16,9 @@ from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
+from sklearn_vae.persistence.validation import Requirement, needs_elbo
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.requirements import Requirement, needs_elbo
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 

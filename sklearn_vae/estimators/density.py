@@ -13,7 +13,7 @@ from sklearn.base import DensityMixin
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Target, Weights
+from sklearn_vae.data.arrays import Target, Weights
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.checks import CONSTRAINTS, resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -37,9 +37,8 @@ from sklearn_vae.numerics.random import (
 )
 from sklearn_vae.numerics.rows import power_of_two, validation_sizes
 from sklearn_vae.objectives import IWAE, Constant
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.system.threads import map_on_threads, threads_for
+from sklearn_vae.persistence.validation import MAX_COUNT, serializable
+from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult, stack_weights
 
@@ -347,9 +346,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         log_density = torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
         return stacking_weights(log_density, valid.sample_weight())
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
-    ) -> None:
+    def _set_results(self, results: list[TrainingResult], rows: FittedRows) -> None:
         self.state_dict_ = stack_weights(results)
         self.history_ = [
             {"member": member, **record}
@@ -357,7 +354,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_)
-        self._warn_of_divergence(results, self.learning_rate)
+        self._warn_of_divergence(results)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Return the Gaussian mixtures that the members are initialized with, by number of rows."""

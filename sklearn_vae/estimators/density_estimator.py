@@ -9,8 +9,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, has_missing_values
 from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator

@@ -1,4 +1,7 @@
-"""Base of all estimators: nested parameters, display, tags; the name that messages give them."""
+"""Base of all estimators: nested parameters, display, tags; and of those that fit another one.
+
+The estimator that the user has called is the one that messages name.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,17 +13,20 @@ from inspect import signature
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from sklearn_vae._typing import Rows, Target, Weights
+from sklearn_vae.data.arrays import Rows, Target, Weights
+from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.networks import NETWORKS
+from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
-from sklearn_vae.system.device import default_modes, is_out_of_memory
+from sklearn_vae.system.compute import default_modes, is_out_of_memory
+from sklearn_vae.training.callbacks import raise_interruption
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {
@@ -272,3 +278,72 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return named_init
+
+
+class MetaEstimator(EstimatorBase):
+    """Base of an estimator that fits another one to the rows, and is the one that messages name."""
+
+    estimator: Any
+    random_state: RandomState
+    estimator_: Any
+    n_features_in_: int
+
+    @property
+    def columns_(self) -> TableEncoder:
+        """Distribution of each column in the model."""
+        return self.estimator_.columns_
+
+    @property
+    def n_components_(self) -> int:
+        """Number of latent dimensions of the model."""
+        return self.estimator_.n_components_
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of iterations of the model's training."""
+        return self.estimator_.n_iter_
+
+    def _clone(self, estimator: Any) -> Any:
+        """Return an unfitted copy, with this estimator's seed unless it has one."""
+        model = clone(estimator)
+        if model.random_state is None:
+            model.random_state = self.random_state  # a subclass may have fewer parameters
+        return model
+
+    def _fit(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        with called(self), restore_on_error(self):
+            self._validate_params()
+            self._train(X, y, sample_weight)
+        if self.estimator_.interrupted_:
+            raise_interruption(
+                f"{type(self).__name__}.fit was interrupted. It keeps what was fitted by then: "
+                f"estimator_ has n_iter_={self.estimator_.n_iter_}, and its interrupted_ is True."
+            )
+
+    def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
+        """Set the fitted attributes."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _keep_interrupted(self) -> Iterator[None]:
+        """Go on after Ctrl-C with ``estimator_`` as it is, if its training came to anything."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not hasattr(self.estimator_, "n_iter_"):
+                raise
+            self.estimator_.interrupted_ = True
+
+    def _validate(self, X: Rows) -> np.ndarray:
+        with called(self):
+            return self.estimator_._validate(X)
+
+    def _validate_fitted(self) -> None:
+        """Validate fitted attributes that were read from a file, those of the model included."""
+        model = self.estimator_
+        model._validate_fitted()
+        self._check_annotations()
+        names = [getattr(each, "feature_names_in_", np.array([])) for each in (self, model)]
+        is_same = type(names[0]) is type(names[1]) and np.array_equal(names[0], names[1])
+        if self.n_features_in_ != model.n_features_in_ or not is_same:
+            raise ValueError("the columns are not those of the model")

@@ -11,7 +11,7 @@ from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9

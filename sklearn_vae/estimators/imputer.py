@@ -17,29 +17,23 @@ from sklearn_vae._compat import (
     MissingValues,
     check_feature_names_in,
     get_output_config,
-    num_features,
-    num_samples,
 )
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array, replace_by_nan
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_IMPUTE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.checks import check_not_autoregressive
+from sklearn_vae.estimators.checks import check_not_autoregressive, check_weights
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.estimator_base import resolve
-from sklearn_vae.estimators.meta_estimator import MetaEstimator
-from sklearn_vae.estimators.table_checks import check_weights
+from sklearn_vae.estimators.estimator_base import MetaEstimator, resolve
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array, invalid_parameter
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.persistence.validation import check_array, invalid_parameter, serializable
+from sklearn_vae.system import warn
 from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
@@ -146,18 +140,15 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 f"be False with n_imputations={self.n_imputations}, which make several tables"
             )
             raise invalid_parameter(self, "add_indicator", expected, value=True)
-        if sample_weight is not None:
-            check_is_table(X, "sample_weight")
         weight = None
+        if sample_weight is not None:
+            X, weight = check_weights(X, sample_weight, MIN_ROWS)
         if (source := as_source(X)) is not None:
             source = source.map(partial(replace_by_nan, missing_values=self.missing_values))
             table, n_rows = source.sample()
             fitted: Any = table if table.shape[0] == n_rows else source
         else:
-            table = replace_by_nan(as_array(X), self.missing_values)
-            if sample_weight is not None:
-                table, weight = check_weights(table, sample_weight, MIN_ROWS)
-            fitted = table
+            fitted = table = replace_by_nan(as_array(X), self.missing_values)
         model = self._model(table, weight)
         first = _FirstResults()
         if self.estimator is None:
@@ -190,9 +181,11 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 f"column."
             )
 
-    def _model(self, X: Table, weight: np.ndarray | None) -> VAETransformer | VAEDensity:
+    def _model(self, X: Any, weight: np.ndarray | None) -> VAETransformer | VAEDensity:
         """Make the unfitted model, with more components than a VAETransformer chooses."""
-        n_rows, n_columns = _shape(X, weight)
+        table = X if hasattr(X, "shape") else np.asarray(X)
+        n_rows, n_columns = (*table.shape, 0, 0)[:2]  # the model's fit refuses what is no table
+        n_rows = n_rows if weight is None else round(weight.sum())
         n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
         if self.estimator is None:
             is_large = n_rows > MAX_ROWS_TO_IMPUTE
@@ -203,7 +196,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 random_state=self.random_state,
                 verbose=self.verbose,
             )
-        model = cast(VAETransformer | VAEDensity, self._clone(self.estimator))
+        model: VAETransformer | VAEDensity = self._clone(self.estimator)
         network = resolve("network", getattr(model, "network", "mlp"))
         if isinstance(network, Network):  # others are refused by the model's fit
             check_not_autoregressive(network, "VAEImputer")
@@ -307,7 +300,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         return self._imputation.draw(rows, self.n_imputations, draw_seed(random_state))
 
     def _validate_fitted(self) -> None:
-        self._check_wrapped(self.estimator_)
+        super()._validate_fitted()
         self._imputation.check()
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
@@ -380,12 +373,3 @@ class _FirstResults(Callback):
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
         """Keep the results of a training."""
         self.results += () if net.jobs[0].is_refit else net.results_.values()
-
-
-def _shape(X: Table, weight: np.ndarray | None) -> tuple[int, int]:
-    """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
-    try:
-        n_rows, n_columns = num_samples(X), num_features(X)
-    except TypeError:  # the model's fit raises the error
-        return 0, 0
-    return n_rows if weight is None else round(weight.sum()), n_columns

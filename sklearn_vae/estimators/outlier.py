@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae._typing import Rows, Table, Target, Weights
 from sklearn_vae.anomaly.attribution import (
     AttributionBaseline,
     conditional_means,
@@ -31,23 +30,26 @@ from sklearn_vae.anomaly.calibration import (
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
-from sklearn_vae.data.arrays import cells_of, make_frame
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
-from sklearn_vae.estimators.estimator_base import ValidatedRows
+from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
 from sklearn_vae.estimators.given import column_indices
-from sklearn_vae.estimators.meta_estimator import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.rows import spread_out
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_annotations, check_array, check_count
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.persistence.validation import (
+    check_annotations,
+    check_array,
+    check_count,
+    serializable,
+)
+from sklearn_vae.system import warn
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
 # drawn at random.
@@ -440,8 +442,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_annotations(self, ["offset_"])
 
     def _validate_fitted(self) -> None:
-        model = self.estimator_
-        self._check_wrapped(model)
+        super()._validate_fitted()
         shape = (None, self.n_features_in_)
         check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))

@@ -13,8 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import StrOptions
-from sklearn_vae._typing import Rows, Table, Target, Weights
-from sklearn_vae.data.arrays import as_array, as_row
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, as_row
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import SourceRows, accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -35,11 +34,10 @@ from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
 from sklearn_vae.numerics.rows import aligned, rows_in_cache
 from sklearn_vae.objectives import Constant, Objective, Schedule
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_count, invalid_parameter
+from sklearn_vae.persistence.validation import check_count, invalid_parameter, serializable
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import add_mask_inputs, make_initializer, make_starts
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
@@ -314,7 +312,7 @@ class VAETransformer(
                 trainer = make_trainer([job], make_initializer(), **options)
                 optimizer_state = self.optimizer_state_ if is_fitted else None
                 (result,) = trainer.train(optimizer_state)
-            self._set_results([job], [result], None)
+            self._set_results([result], None)
             if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False
@@ -412,9 +410,7 @@ class VAETransformer(
             return best, []
         return best, [jobs[index].refit(results[index], rows) for index in kept]
 
-    def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset | None
-    ) -> None:
+    def _set_results(self, results: list[TrainingResult], rows: Dataset | None) -> None:
         """Set the fitted attributes; without rows, there is no decoder correction."""
         best = results[0]
         self.state_dict_ = stack_weights(results)
@@ -432,7 +428,7 @@ class VAETransformer(
         self.beta_ = best.history[-1]["beta"] if best.history else 1.0
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
-        self._warn_of_divergence(results, self.learning_rate)
+        self._warn_of_divergence(results)
 
     # -- codes -------------------------------------------------------------------------
 

@@ -7,8 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 
-from sklearn_vae._typing import Rows
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import Rows, as_array
 from sklearn_vae.metrics.models import CODES, final_step
 
 if TYPE_CHECKING:

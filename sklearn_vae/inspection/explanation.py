@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from sklearn_vae._typing import Rows
-from sklearn_vae.data.arrays import cells_of, format_value
+from sklearn_vae.data.arrays import Rows, cells_of, format_value
 from sklearn_vae.inspection.base import DisplayMixin
 from sklearn_vae.persistence.validation import check_count
 

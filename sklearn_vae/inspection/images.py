@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 
-from sklearn_vae._typing import Rows, Table
+from sklearn_vae.data.arrays import Rows, Table
 from sklearn_vae.inspection.base import DisplayMixin, as_numbers
 from sklearn_vae.metrics.models import CODES
 from sklearn_vae.persistence.validation import check_count

@@ -8,8 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from sklearn_vae._typing import Rows, Target
-from sklearn_vae.data.arrays import find_objects, is_missing
+from sklearn_vae.data.arrays import Rows, Target, find_objects, is_missing
 from sklearn_vae.inspection.base import DisplayMixin
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from sklearn_vae.likelihoods.base import (
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_number
+from sklearn_vae.persistence.validation import check_number, serializable
 
 # Rates lie between e^-12 and e^12 times the unit's square.
 LOG_RATE_BOUND = 12.0

@@ -22,8 +22,7 @@ from sklearn_vae.likelihoods.base import (
 from sklearn_vae.likelihoods.columnwise import Limits, Parameters
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, serializable
 
 # Smallest distance of neighbouring thresholds of an ordinal column.
 MIN_THRESHOLD_GAP = 1e-3

@@ -23,8 +23,7 @@ from sklearn_vae.likelihoods.base import (
 from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND, MAX_REDRAWS, Limits, Parameters
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer, invalid_parameter
+from sklearn_vae.persistence.validation import check_integer, invalid_parameter, serializable
 
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3

@@ -13,14 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_vae._typing import Table
-from sklearn_vae.data.arrays import as_narwhals
+from sklearn_vae.data.arrays import Table, as_narwhals
 from sklearn_vae.data.fields import Name, check_column_names
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.random import RandomState
-from sklearn_vae.system.blas import one_thread
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import one_thread, warn
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
 N_BINS = 10
@@ -203,7 +201,8 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Name]) ->
 def _shape(x: np.ndarray, s: np.ndarray, *, is_class: bool) -> float:
     """Similarity of a column in two tables: (n,), (m,)."""
     if is_class:
-        return 1 - _total_variation(_fill(x)[:, None], _fill(s)[:, None])
+        codes = (np.nan_to_num(values, nan=MISSING)[:, None] for values in (x, s))
+        return 1 - _total_variation(*codes)
     # a missing number is below all others
     x, s = (np.where(np.isnan(values), -np.inf, values) for values in (x, s))
     return 1 - float(stats.ks_2samp(x, s, method="asymp").statistic)
@@ -231,14 +230,10 @@ def _rank_correlation(X: np.ndarray) -> float:
 def _classes(values: np.ndarray, real: np.ndarray, *, is_class: bool) -> np.ndarray:
     """Codes of classes, or of bins between quantiles of the real column: (n,) -> (n,)."""
     if is_class or np.isnan(real).all():
-        return _fill(values)
+        return np.nan_to_num(values, nan=MISSING)
     edges = np.unique(np.nanquantile(real, np.linspace(0, 1, N_BINS + 1)[1:-1]))
     bins = np.searchsorted(edges, values, "right").astype(float)
     return np.where(np.isnan(values), MISSING, bins)
-
-
-def _fill(codes: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(codes), MISSING, codes)
 
 
 def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
@@ -281,8 +276,8 @@ def _nearest_distances(
     parts = []
     for j, column in enumerate(np.vstack([X, *tables]).T):
         if is_class[j]:  # two one-hot vectors are 1 apart
-            values = np.unique(_fill(column))
-            parts.append((_fill(column)[:, None] == values) / np.sqrt(2))
+            codes = np.nan_to_num(column, nan=MISSING)
+            parts.append((codes[:, None] == np.unique(codes)) / np.sqrt(2))
         elif not np.isnan(X[:, j]).all():
             scale = np.nanstd(X[:, j]) or 1.0
             parts.append(np.nan_to_num((column - np.nanmean(X[:, j])) / scale)[:, None])

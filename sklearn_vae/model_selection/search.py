@@ -22,14 +22,14 @@ from sklearn_vae._compat import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
-from sklearn_vae._typing import Table, Target
+from sklearn_vae.data.arrays import Table, Target
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.estimator_base import restore_on_error
 from sklearn_vae.model_selection.tasks import Results, Scores, SearchRun, Task, evaluate
 from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 
 class VAESearchCV(BaseSearchCV):

@@ -12,11 +12,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
-from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae._typing import Table, Target
+from sklearn_vae._compat import check_method_params, fit_and_score, safe_split
+from sklearn_vae.data.arrays import Table, Target
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
-from sklearn_vae.system.device import default_modes
+from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
@@ -25,9 +25,6 @@ from sklearn_vae.training.stacked import train
 Task = tuple[int, int]
 Scores = dict[str, object]
 Results = dict[Task, Scores]
-
-# Rows to train on and their y, and those to score.
-Fold = tuple[Table, Target, Table, Target]
 
 # Folds are trained together up to so many bytes of encoded rows.
 MAX_TABLE_BYTES = 256 << 20
@@ -45,7 +42,6 @@ class FitTask:
     vae: VAETransformer
     jobs: list[TrainingJob]  # of its first training
     rows: Dataset  # all training rows
-    split: int  # number of the fold
 
 
 @default_modes()
@@ -58,7 +54,7 @@ def train_tasks(tasks: Sequence[FitTask]) -> None:
     ]
     again = _train_nested(tasks, [jobs for _, jobs in selected])
     for task, (best, _), second in zip(tasks, selected, again, strict=True):
-        task.vae._set_results(task.jobs, second or best, task.rows)
+        task.vae._set_results(second or best, task.rows)
 
 
 def _train_nested(
@@ -85,7 +81,7 @@ class SearchRun:
     score_params: dict[str, Any]
     error_score: Any
     return_train_score: bool
-    folds: dict[int, Fold] = field(default_factory=dict)
+    folds: dict[int, tuple[Table, Target]] = field(default_factory=dict)  # training rows, y
     steps: dict[Hashable, tuple[list[tuple[str, BaseEstimator]], Table]] = field(
         default_factory=dict
     )
@@ -130,23 +126,20 @@ class SearchRun:
         if unsupported := set(self.fit_params) - {weight_name}:
             raise CannotStackError(f"fit is given {', '.join(sorted(unsupported))}")
 
-        X, y, *_ = self._fold(split)
+        X, y = self._fold(split)
         if is_pipeline and len(estimator.steps) > 1:
             steps, X = self._fitted_steps(estimator, candidate, split)
             estimator.steps = [*steps, (name, vae)]
         weights = check_method_params(self.X, self.fit_params, self.splits[split][0])
         with default_modes():
             jobs, rows = vae._make_jobs(X, y, weights.get(weight_name), cache=self.tables)
-        return FitTask(estimator, vae, jobs, rows, split)
+        return FitTask(estimator, vae, jobs, rows)
 
-    def _fold(self, split: int) -> Fold:
-        """Rows of one fold: X_train, y_train, X_test, y_test."""
+    def _fold(self, split: int) -> tuple[Table, Target]:
+        """Training rows of one fold, and their y."""
         if split not in self.folds:
-            train, test = self.splits[split]
-            self.folds[split] = (
-                *safe_split(self.estimator, self.X, self.y, train),
-                *safe_split(self.estimator, self.X, self.y, test, train),
-            )
+            train, _ = self.splits[split]
+            self.folds[split] = safe_split(self.estimator, self.X, self.y, train)
         return self.folds[split]
 
     def _fitted_steps(
@@ -159,47 +152,32 @@ class SearchRun:
         values = ((name, id(value)) for name, value in params if name.split("__")[0] != last)
         key = (split, *values)
         if key not in self.steps:
-            X, y, *_ = self._fold(split)
+            X, y = self._fold(split)
             pipeline = Pipeline(estimator.steps[:-1], memory=estimator.memory)
             rows = pipeline.fit_transform(X, y)
             self.steps[key] = pipeline.steps, rows
         return self.steps[key]
 
-    def score(self, task: FitTask, fit_time: float) -> Scores:
-        """Score a trained task, as scikit-learn's searches do."""
-        X_train, y_train, X_test, y_test = self._fold(task.split)
-        train, test = self.splits[task.split]
-        start = time.perf_counter()
-        params = check_method_params(self.X, self.score_params, test)
-        scores = score_estimator(
-            task.estimator, X_test, y_test, self.scorer, params, self.error_score
-        )
-        result = {
-            "fit_error": None,
-            "fit_time": fit_time,
-            "score_time": time.perf_counter() - start,
-            "test_scores": scores,
-            "n_test_samples": len(test),
-        }
-        if self.return_train_score:
-            params = check_method_params(self.X, self.score_params, train)
-            result["train_scores"] = score_estimator(
-                task.estimator, X_train, y_train, self.scorer, params, self.error_score
-            )
-        return result
-
-    def fit_and_score(self, candidate: int, split: int) -> Scores:
-        """Fit and score one candidate on one fold as scikit-learn does, and record its error."""
+    def fit_and_score(self, task: Task, trained: FitTask | None) -> Scores:
+        """Fit and score a candidate on a fold as scikit-learn does, unless it has been trained."""
+        candidate, split = task
         train, test = self.splits[split]
+        estimator: Any = clone(self.estimator) if trained is None else trained.estimator
+
+        def keep(*_: Any, **_params: Any) -> None:
+            del estimator.fit  # the next call is one of the scorer
+
+        if trained is not None:
+            estimator.fit = keep  # scikit-learn fits what it scores
         return fit_and_score(
-            clone(self.estimator),
+            estimator,
             self.X,
             self.y,
             scorer=self.scorer,
             train=train,
             test=test,
             verbose=0,
-            parameters=self.candidates[candidate],
+            parameters=self.candidates[candidate] if trained is None else None,
             fit_params=self.fit_params,
             score_params=self.score_params,
             return_train_score=self.return_train_score,
@@ -227,8 +205,7 @@ def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[st
             prepared = {}
         fit_time = (time.perf_counter() - start) / max(len(prepared), 1)
         for task in together:
-            is_fitted = task in prepared
-            results[task] = (
-                run.score(prepared[task], fit_time) if is_fitted else run.fit_and_score(*task)
-            )
+            results[task] = run.fit_and_score(task, prepared.get(task))
+            if task in prepared:
+                results[task]["fit_time"] = fit_time
     return results, reasons

@@ -18,8 +18,7 @@ from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.random import MAX_DIMS
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import matches
+from sklearn_vae.persistence.validation import matches, serializable
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 

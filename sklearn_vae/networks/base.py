@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_count, invalid_parameter
+from sklearn_vae.persistence.validation import check_count, invalid_parameter, serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.networks.mlp import SkipNetwork

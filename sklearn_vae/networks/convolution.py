@@ -17,8 +17,7 @@ from sklearn_vae.networks.per_member import (
     fully_connected,
     zero_init_,
 )
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.persistence.validation import invalid_parameter, serializable
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)

@@ -12,8 +12,7 @@ from sklearn_vae.networks.base import FullyConnected, Layout
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import seeded
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.persistence.validation import invalid_parameter, serializable
 
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "

@@ -17,8 +17,12 @@ from sklearn_vae.networks.per_member import (
     fully_connected,
     zero_init_,
 )
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_bool, check_integer, invalid_parameter
+from sklearn_vae.persistence.validation import (
+    check_bool,
+    check_integer,
+    invalid_parameter,
+    serializable,
+)
 
 
 @serializable

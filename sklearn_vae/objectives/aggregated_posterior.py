@@ -8,9 +8,12 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.bounds import ELBO, Minibatch
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_number
-from sklearn_vae.requirements import needs_diagonal_gaussian, needs_normal_prior
+from sklearn_vae.persistence.validation import (
+    check_number,
+    needs_diagonal_gaussian,
+    needs_normal_prior,
+    serializable,
+)
 
 # Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
 # rows with 4 draws each, or 512 rows with one.

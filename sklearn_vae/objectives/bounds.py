@@ -15,9 +15,12 @@ from torch import Tensor
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.requirements import Requirement
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    check_number,
+    serializable,
+)
 
 
 class LossTerms(NamedTuple):

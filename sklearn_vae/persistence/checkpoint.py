@@ -8,7 +8,7 @@ import joblib
 
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, Writer
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.system import warn
 
 
 class CheckpointFile:

@@ -10,10 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.file_format import Json
-from sklearn_vae.persistence.registry import is_serializable
 from sklearn_vae.persistence.serialization import MODEL, NotSerializableError, Writer
-from sklearn_vae.persistence.validation import annotations_of, check_annotations
-from sklearn_vae.system.warnings import warn
+from sklearn_vae.persistence.validation import annotations_of, check_annotations, is_serializable
+from sklearn_vae.system import warn
 
 # Packages whose versions are written to a file.
 VERSIONED = ("sklearn_vae", "numpy", "sklearn", "torch")

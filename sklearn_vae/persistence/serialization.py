@@ -2,7 +2,7 @@
 
 A value that JSON does not have is an object whose first key is a tag: ``{"@tuple": [...]}``. An
 object of a class is stored as the name of the class and its fields. Only registered classes are
-read, see ``registry``; their fields are checked against annotations and by ``check``.
+read, see ``validation``; their fields are checked against annotations and by ``check``.
 """
 
 import os
@@ -21,8 +21,13 @@ import numpy as np
 
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.file_format import NUMERIC_TYPES, Json, PathLike
-from sklearn_vae.persistence.registry import find, is_serializable
-from sklearn_vae.persistence.validation import LONGEST_TEXT, check_annotations, check_hashes
+from sklearn_vae.persistence.validation import (
+    LONGEST_TEXT,
+    check_annotations,
+    check_hashes,
+    find,
+    is_serializable,
+)
 
 # Kind of a file that holds an estimator.
 MODEL = "model"

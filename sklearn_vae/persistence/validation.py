@@ -1,12 +1,13 @@
-"""Validation of fields: numbers, arrays, and values from files against annotations."""
+"""Classes that files may hold, and validation of parameters and of fields from files."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -18,6 +19,43 @@ MAX_INTEGER = 1 << 64
 MAX_HASH_COLLISIONS = 100
 # Largest length of the text of a dtype, or of a date or a number that is a name or a category.
 LONGEST_TEXT = 200
+
+T = TypeVar("T", bound=type)
+
+_REGISTRY: dict[str, type] = {}
+
+
+def serializable(target: T) -> T:
+    """Register a dataclass or an estimator under its name, for files.
+
+    It is the outermost decorator, above ``@dataclass``. Names are unique. Pickles and copies of a
+    dataclass hold its fields alone, without cached properties.
+    """
+    registered = _REGISTRY.setdefault(target.__name__, target)
+    names = [(t.__module__, t.__qualname__) for t in (registered, target)]
+    if names[0] != names[1]:
+        raise ValueError(f"{target.__name__!r} is already the name of {registered!r}")
+    _REGISTRY[target.__name__] = target  # a module that is reloaded replaces its classes
+    if is_dataclass(target):
+        cls: Any = target
+        cls.__getstate__ = _fields_of
+    return target
+
+
+def _fields_of(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def is_serializable(target: type) -> bool:
+    """Return True if the class is registered itself; a base class does not count."""
+    return _REGISTRY.get(target.__name__) is target
+
+
+def find(name: object) -> Any:
+    """Return the class that is registered under a name; nothing is imported."""
+    if not isinstance(name, str) or name not in _REGISTRY:
+        raise ValueError(f"{name!r:.100} is not registered in this version of sklearn_vae")
+    return _REGISTRY[name]
 
 
 def check_integer(
@@ -61,6 +99,36 @@ def check_number(owner: object, name: str, value: object, *, positive: bool = Fa
     if not (0 < number < math.inf or (number == 0 and not positive)):
         limit = "> 0" if positive else ">= 0"
         raise invalid_parameter(owner, name, f"be a finite number {limit}", value)
+
+
+class Requirement(NamedTuple):
+    """A condition that a part (prior, posterior, objective ...) puts on another parameter."""
+
+    parameter: str  # name of the other parameter
+    is_met: Callable[[Any], bool]  # takes its value, an object where it may be a name
+    allowed: str  # description of the values that are allowed
+    reason: str  # relative clause about the part, which ends the message's sentence
+
+
+def no_free_bits(reason: str) -> Requirement:
+    """Return the condition that the objective has no free bits."""
+    allowed = "one whose free_bits are 0"
+    return Requirement("objective", lambda objective: not objective.free_bits, allowed, reason)
+
+
+def needs_elbo(reason: str) -> Requirement:
+    """Return the condition that the objective is an ELBO without a penalty."""
+    return Requirement("objective", lambda objective: objective.is_elbo, "'elbo'", reason)
+
+
+def needs_normal_prior(reason: str) -> Requirement:
+    """Return the condition that the prior is a standard normal distribution."""
+    return Requirement("prior", lambda prior: prior.is_standard_normal, "'normal'", reason)
+
+
+def needs_diagonal_gaussian(reason: str) -> Requirement:
+    """Return the condition that q(z|x) is a diagonal Gaussian."""
+    return Requirement("posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'", reason)
 
 
 # -- annotations -------------------------------------------------------------------------

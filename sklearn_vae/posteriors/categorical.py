@@ -10,11 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 from sklearn_vae.numerics.array_api import Array, concatenate, namespace, one_hot
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer, check_number
+from sklearn_vae.persistence.validation import (
+    Requirement,
+    check_integer,
+    check_number,
+    needs_elbo,
+    needs_normal_prior,
+    serializable,
+)
 from sklearn_vae.posteriors.gaussian import DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import Prior, UniformCategorical
-from sklearn_vae.requirements import Requirement, needs_elbo, needs_normal_prior
 
 # Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096

@@ -22,9 +22,8 @@ from sklearn_vae.numerics.array_api import (
     one_hot,
     unbounded,
 )
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import Requirement, no_free_bits, serializable
 from sklearn_vae.priors import Prior
-from sklearn_vae.requirements import Requirement, no_free_bits
 
 # Bound of log-scales of q(z|x), for scales between 6e-6 and 2e5: a thousand redundant columns
 # determine z to 1e-4.
@@ -60,7 +59,7 @@ class Posterior(ABC):
     which returns location and log-scale, ``log_prob`` and ``propose``.
     """
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
+    # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
     # Whether some dimensions of z are one-hot codes of categorical variables.

@@ -6,10 +6,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.methods import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import ClassSurprisal, NegativeLogLikelihood, ReconstructionError
+from sklearn_vae.anomaly.scores import (
+    ClassSurprisal,
+    HyperplaneDistance,
+    NegativeLogLikelihood,
+    NeighborDistance,
+    ReconstructionError,
+)
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation

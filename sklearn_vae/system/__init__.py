@@ -1,1 +1,43 @@
-"""Devices, threads, lines of progress, and warnings at the line of the user."""
+"""One thread for other libraries than PyTorch, warnings at the user's line of code, progress.
+
+PyTorch is imported by ``compute`` alone, which has devices and threads.
+"""
+
+import sys
+import warnings
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib import import_module
+
+from threadpoolctl import ThreadpoolController
+
+# Packages whose frames stand between the user's line and the place that warns.
+INTERNAL = ("sklearn_vae", "sklearn", "skorch", "torch", "joblib", "contextlib")
+
+
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """Warn at the innermost line outside of this package and those that call it.
+
+    A fixed ``stacklevel`` cannot do this: scikit-learn's decorators, pipelines and searches
+    add frames of their own.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INTERNAL:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def one_thread(user_api: str) -> AbstractContextManager[None]:
+    """Compute on one thread of the loaded libraries of ``"blas"`` or ``"openmp"``.
+
+    Numpy's and scipy's matrix operations use BLAS, scikit-learn's gradient boosting OpenMP. Their
+    threads wait for each other after each of many small operations: on a busy machine, these take
+    up to two hundred times as long. OpenMP's limit is that of the calling Python thread.
+    """
+    return _libraries(user_api).limit(limits=1)
+
+
+@cache
+def _libraries(user_api: str) -> ThreadpoolController:
+    import_module("scipy.linalg")  # loads scipy's BLAS, which is another one than numpy's
+    return ThreadpoolController().select(user_api=user_api)

@@ -1,10 +1,10 @@
 """Lines of progress: of a training, and of rows that are imputed or sampled."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from shutil import get_terminal_size
 from time import perf_counter
 
 # Seconds between two states of a line, where it is overwritten and in a log.
@@ -42,10 +42,7 @@ class ProgressLine:
         """Print a state."""
         end = "\n"
         if self.is_live:
-            try:
-                width = os.get_terminal_size(sys.stdout.fileno()).columns
-            except (AttributeError, OSError, ValueError):  # no terminal
-                width = 0
+            width = get_terminal_size((0, 0)).columns  # 0 in a notebook
             if 0 < width <= len(text):  # only an unbroken line is overwritten
                 text = "..." + text[len(text) - width + 4 :]
             # spaces erase the rest of a longer line

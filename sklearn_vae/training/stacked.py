@@ -13,7 +13,7 @@ import torch
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
-from sklearn_vae.system.threads import threads_for
+from sklearn_vae.system.compute import threads_for
 from sklearn_vae.training.dataset import CHUNK_ROWS
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult

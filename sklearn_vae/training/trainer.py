@@ -25,7 +25,7 @@ from sklearn_vae.numerics.rows import (
     validation_sizes,
 )
 from sklearn_vae.objectives import LossTerms, Minibatch
-from sklearn_vae.system.threads import map_on_threads, threads_for
+from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset

@@ -5,8 +5,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import HyperplaneDistance, NeighborDistance
 
 
 @pytest.fixture(scope="module")

@@ -578,7 +578,7 @@ def test_warnings_name_parameters_that_the_detector_has(wine):
     detector.fit(wine[:50])  # a warning would be an error
     diverged = [SimpleNamespace(diverged=True, starts_finite=True)]
     with called(detector), pytest.warns(ConvergenceWarning, match="errors among the largest"):
-        model._warn_of_divergence(diverged, 0.01)
+        model._warn_of_divergence(diverged)
 
     with pytest.warns(ConvergenceWarning, match=r"a learning_rate smaller than 0\.01 avoids"):
-        model._warn_of_divergence(diverged, 0.01)
+        model._warn_of_divergence(diverged)

@@ -26,7 +26,7 @@ from sklearn_vae.estimators.load import ESTIMATORS
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.objectives import IWAE, LinearWarmup, TotalCorrelation
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.registry import find, is_serializable, serializable
+from sklearn_vae.persistence.validation import find, is_serializable, serializable
 from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
 from tests.test_public import PUBLIC
 

@@ -7,7 +7,7 @@ from threadpoolctl import ThreadpoolController
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.system.blas import one_thread
+from sklearn_vae.system import one_thread
 
 BLAS = ThreadpoolController().select(user_api="blas")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sklearn_vae.system.device import resolve_device
+from sklearn_vae.system.compute import resolve_device
 
 
 def pretend(monkeypatch, n_gpus):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.system.threads import map_on_threads, threads_for
+from sklearn_vae.system.compute import map_on_threads, threads_for
 
 pytestmark = pytest.mark.usefixtures("two_threads")
 

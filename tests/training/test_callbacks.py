@@ -229,7 +229,7 @@ def fail_at(monkeypatch, place, error):
 
     Memory that has run out stays so: scores would else be computed with half as many rows.
     """
-    from sklearn_vae.anomaly import knn
+    from sklearn_vae.anomaly.scores import NeighborDistance
     from sklearn_vae.data import table_encoder
     from sklearn_vae.inference import decoder_correction, predictor
     from sklearn_vae.initialization import ppca
@@ -258,7 +258,7 @@ def fail_at(monkeypatch, place, error):
         (models.StackedModule, "load"),
         (optimizer.FlatAdam, "step"),
         (ppca.CorrelationPCA, "linear_gaussian"),
-        (knn.NeighborDistance, "score"),
+        (NeighborDistance, "score"),
         (trainer.Trainer, "begin"),
         (trainer.Trainer, "validate"),
         (trainer.Trainer, "remove_finished"),
@@ -327,7 +327,7 @@ def test_torchs_own_words_are_those(shape):
     with pytest.raises(RuntimeError) as error:
         torch.empty(shape, dtype=torch.int8)
 
-    from sklearn_vae.system.device import is_out_of_memory
+    from sklearn_vae.system.compute import is_out_of_memory
 
     assert is_out_of_memory(error.value)
     assert is_out_of_memory(out_of_memory())

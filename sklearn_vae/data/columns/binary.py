@@ -25,8 +25,7 @@ from sklearn_vae.likelihoods import Bernoulli, Likelihood, OneHot
 from sklearn_vae.likelihoods.base import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.rows import small_batches
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Evidence from which on a column is in a group until all of its columns are known, or in a group
 # in which every row has a one.

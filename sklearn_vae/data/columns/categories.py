@@ -24,8 +24,7 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Columns of more levels than these have fewer classes: at most so many, one for each level of at
 # least so many rows.

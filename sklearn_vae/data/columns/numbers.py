@@ -34,8 +34,7 @@ from sklearn_vae.likelihoods import (
     Poisson,
     ZeroInflated,
 )
-from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Standard deviations beyond which values count by the logarithm of their distance: the tails of a
 # density are then heavy, and no single cell decides the mean score of many rows.

@@ -12,7 +12,7 @@ import numpy as np
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.estimators.averaging import AverageFitter
-from sklearn_vae.imputation import fit_boosted_trees
+from sklearn_vae.imputation import boosted_trees
 from sklearn_vae.objectives import LinearWarmup
 from sklearn_vae.persistence.file_format import VERSION
 from sklearn_vae.priors import MixturePrior
@@ -100,7 +100,7 @@ ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name i
 
 def add_parts(imputer, X):
     """Add trees of numbers and classes, as in large tables."""
-    fit_boosted_trees.OF_INCOMPLETE_ROWS["max_iter"] = 2
+    boosted_trees.OF_INCOMPLETE_ROWS["max_iter"] = 2
     fitter = AverageFitter(imputer.estimator_, imputer.estimator_.state_dict_, X, None)
     fitter.is_large = True
     imputer.trees_ = fitter._fit_trees(imputer.estimator_, X, None, np.arange(3))

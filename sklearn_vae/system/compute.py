@@ -1,11 +1,11 @@
-"""Threads: how many compute a step of a training, or the rows of a table."""
+"""What PyTorch computes on: devices, and numbers of threads for a training step or for rows."""
 
 import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import cache, partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 
-from sklearn_vae.system.blas import one_thread
+from sklearn_vae.system import one_thread, warn
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +36,70 @@ if hasattr(os, "register_at_fork"):
     # a forked process would wait for threads that only its parent has
     one_thread_in_child = partial(torch.set_num_threads, 1)
     os.register_at_fork(before=_free_mkl_buffers, after_in_child=one_thread_in_child)
+
+
+@contextmanager
+def default_modes() -> Iterator[None]:
+    """Compute as without the user's inference mode, automatic mixed precision or default device.
+
+    Gradients are on, and afterwards as before: Ctrl-C may leave torch's ``no_grad`` on.
+    """
+    cpu = torch.device("cpu")
+    with ExitStack() as stack:  # each mode takes time to enter
+        stack.enter_context(one_thread("blas"))
+        stack.enter_context(torch.enable_grad())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.empty(0).device != cpu:
+            stack.enter_context(cpu)
+        yield
+
+
+def resolve_device(device: str) -> torch.device:
+    """Convert the ``device`` parameter to a torch device that exists.
+
+    ``"auto"`` is the first CUDA device, or the CPU; other names are torch's.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The 'device' parameter must be 'auto', 'cpu', 'cuda', 'cuda:<index>' or 'mps'. "
+            f"Got {device!r} instead."
+        ) from error
+    exists = {
+        "cpu": True,
+        "cuda": (resolved.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not exists.get(resolved.type, False):
+        raise ValueError(
+            f"The 'device' parameter is {device!r}, but torch finds no such device on this "
+            f"machine; 'auto' takes a GPU where there is one and the CPU elsewhere."
+        )
+    return resolved
+
+
+def device_to_score_on(device: str) -> torch.device:
+    """Convert the ``device`` of a model, maybe of another machine, to one that exists."""
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warn(f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.")
+        return torch.device("cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an error means that memory has run out, on any device."""
+    words = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in words)
+    )
 
 
 @contextmanager
