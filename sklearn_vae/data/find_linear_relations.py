@@ -31,6 +31,9 @@ MAX_SURPRISE = 4.0
 # Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
 # does not follow from others: samples would have too many that are reflected at 0.
 MAX_WRONG = 0.25
+# Errors of samples of the column that varies most, in its standard deviations: those of a derived
+# column that varies less are as large.
+BLUR = 0.1
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
@@ -149,20 +152,22 @@ class _Search:
         parts = np.abs(self._solve(k, self.basis)[0])
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
         derived_before = _derived(self.relations)
-        best, least = None, MAX_WRONG
+        best, least = None, np.inf
         free = [
             (part, j)
             for part, j in near
             if part >= LARGE_PART and self.columns[j] not in derived_before
         ]
-        for _, derived in sorted(free, key=self._preference, reverse=True):
+        for part, derived in sorted(free, key=self._preference, reverse=True):
+            blur = float(np.hypot(1, BLUR / part)) - 1
+            if round(blur, 2) >= least:
+                break
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
             if relation is None or _sources_first([*self.relations, relation]) is None:
                 continue
-            if (wrong := self._fraction_wrong(relation)) < least:
-                best, least = relation, wrong
-            if wrong == 0:
-                break
+            wrong = self._fraction_wrong(relation)
+            if wrong < MAX_WRONG and round(wrong + blur, 2) < least:
+                best, least = relation, round(wrong + blur, 2)
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best

@@ -14,6 +14,7 @@ from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import choose_marginal
 from sklearn_vae.data.orders import find_orders
 from sklearn_vae.data.relations import (
@@ -99,7 +100,7 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
     if derives_columns:
-        relations = _relations(columns, X, weight, others, [*derived])
+        relations = _relations(columns, X, weight, others, linear)
     one_to_one = {pair.derived for pair in relations[0]}
     numbers = [j for j in numbers if j not in one_to_one]
     encoder = TableEncoder(
@@ -270,11 +271,12 @@ def _relations(
     X: np.ndarray,
     weight: np.ndarray,
     others: list[int],
-    totals: list[int],
+    linear: list[LinearRelation],
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
-    """Find columns that follow from other ones, of classes or numbers, or from ``totals``.
+    """Find columns that follow from other ones, of classes or numbers, or from totals.
 
-    Those of ``others`` that are one-to-one with one are replaced by constants, in place.
+    Those of ``others`` that are one-to-one with one are replaced by constants, in place. No
+    column follows from a total that it is a part of.
     """
     types = BinaryColumns, CategoricalColumns, OrdinalColumns
     classes = np.flatnonzero([type(column) in types for column in columns])
@@ -289,15 +291,18 @@ def _relations(
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
-    numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
+    parts: dict[int, set[int]] = {}
+    for relation in linear:  # sources come before what is derived from them
+        sources = relation.sources.tolist()
+        parts[relation.derived] = {*sources}.union(*(parts.get(j, set()) for j in sources))
+    numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
         max_labels = weight.sum() / ROWS_PER_LABEL
         has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
         is_first = first_of_copies(X)
-        followers += [
-            find_followers(X, j, labels[has_few & (labels != j)], weight, is_first)
-            for j in numbers.tolist()
-        ]
+        for j in numbers.tolist():
+            is_free = has_few & ~np.isin(labels, [j, *parts.get(j, ())])
+            followers.append(find_followers(X, j, labels[is_free], weight, is_first))
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
 
 
