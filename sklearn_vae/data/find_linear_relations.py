@@ -31,6 +31,9 @@ MAX_SURPRISE = 4.0
 # Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
 # does not follow from others: samples would have too many that are reflected at 0.
 MAX_WRONG = 0.25
+# Errors of samples of the column that varies most, in its standard deviations: those of a derived
+# column that varies less are as large.
+BLUR = 0.1
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
@@ -65,13 +68,18 @@ def find_linear_relations(
         if any(low < fraction <= high for fraction in zeros.values()):
             searches.append(([j for j in zeros if zeros[j] <= high], True, True))
     for indices, is_log, skips_zeros in searches:
-        search = _Search(X, indices, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
-        for k in search.in_order():
-            relation = search.relation_with(k) if search.is_near(k) else None
-            if relation is None:
-                search.add(k)
-            else:
-                relations.append(relation)
+        for has_derived in (True, False):  # a total may stand for several others, or hide them
+            before = _derived(relations)
+            kept = [j for j in indices if has_derived or j not in before]
+            if not has_derived and len(kept) == len(indices):
+                break
+            search = _Search(X, kept, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
+            for k in search.in_order():
+                relation = search.relation_with(k) if search.is_near(k) else None
+                if relation is None:
+                    search.add(k)
+                else:
+                    relations.append(relation)
     return _sources_first(relations) or []
 
 
@@ -149,30 +157,38 @@ class _Search:
         parts = np.abs(self._solve(k, self.basis)[0])
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
         derived_before = _derived(self.relations)
-        best, least = None, MAX_WRONG
+        best, least = None, np.inf
         free = [
             (part, j)
             for part, j in near
             if part >= LARGE_PART and self.columns[j] not in derived_before
         ]
-        for _, derived in sorted(free, key=self._preference, reverse=True):
+        for blur, *_, derived in sorted(map(self._preference, free)):
+            if blur >= least:
+                break
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
             if relation is None or _sources_first([*self.relations, relation]) is None:
                 continue
-            if (wrong := self._fraction_wrong(relation)) < least:
-                best, least = relation, wrong
-            if wrong == 0:
-                break
+            wrong = self._fraction_wrong(relation)
+            if wrong < MAX_WRONG and wrong + blur < least:
+                best, least = relation, wrong + blur
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best
 
     @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
     def _preference(self, part_and_column: tuple[float, int]) -> tuple[float, float, float, int]:
-        """Order of columns that may be derived: what varies most, of these the finest recorded."""
+        """Order of columns that may be derived: little blurred ones, of these the finest recorded.
+
+        What is derived is rounded: a coarser column would follow from finer ones, but these not
+        from it. Before others it has the share by which errors increase its standard deviation.
+        """
         part, k = part_and_column
-        (*_, width, scale), _ = self._read(k)
-        return round(part, 2), round(float(np.log(scale / width)), 3), part, k
+        (lattice, decimals, width, scale), _ = self._read(k)
+        is_recorded = decimals >= 0 or lattice[1] > 0
+        steps = round(float(np.log(scale / width)), 1) if is_recorded else np.inf
+        blur = round(float(np.hypot(1, BLUR / part)) - 1, 1)
+        return blur, -steps, -part, k
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""

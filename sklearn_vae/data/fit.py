@@ -9,10 +9,12 @@ from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, find_one_hot
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.numbers import RealColumns
+from sklearn_vae.data.columns.numbers import CountColumns
+from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
+from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import choose_marginal
 from sklearn_vae.data.orders import find_orders
 from sklearn_vae.data.relations import (
@@ -36,9 +38,18 @@ from sklearn_vae.likelihoods import (
     Ordinal,
     ZeroInflated,
 )
+from sklearn_vae.numerics.rows import spread_out
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
+
+# Rows and columns by which counts are predicted, at most; rows for each of these columns; and the
+# least variance of what is left, that of rounding errors.
+MAX_ROWS = 2048
+MAX_REGRESSORS = 8
+ROWS_PER_REGRESSOR = 50
+LEAST_RESIDUAL = 1 / 12
+TINY = float(np.finfo(np.float64).tiny)
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
@@ -78,7 +89,8 @@ def fit_encoder(
     free, numbers = ([j for j in columns if j not in derived] for columns in (free, numbers))
     equal_cells = find_equal_cells(X, numbers, weight, linear)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
-    columns = []
+    columns: list[Columns] = []
+    counts: dict[int, TrainingColumn] = {}
     for j, requested in enumerate(requests):
         if j in derived:
             columns.append(_derived_column(j, X))
@@ -90,6 +102,8 @@ def fit_encoder(
         if (missing := np.isnan(values)).any():
             column = column.select(~missing)
         columns.append(fit_column(column, is_plain=is_plain))
+        if isinstance(columns[j], CountColumns) and j in free:
+            counts[j] = column
     for first in range(period or 0):
         _share_scale(columns[first::period])
         is_coded = [field.categories is not None for field in fields[first::period]]
@@ -98,8 +112,11 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
     if derives_columns:
-        relations = _relations(columns, X, weight, others, [*derived])
+        relations = _relations(columns, X, weight, others, linear)
     one_to_one = {pair.derived for pair in relations[0]}
+    counts = {j: column for j, column in counts.items() if j not in one_to_one}
+    for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
+        columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
     numbers = [j for j in numbers if j not in one_to_one]
     encoder = TableEncoder(
         column_names,
@@ -269,11 +286,12 @@ def _relations(
     X: np.ndarray,
     weight: np.ndarray,
     others: list[int],
-    totals: list[int],
+    linear: list[LinearRelation],
 ) -> tuple[list[OneToOne], list[ManyToOne]]:
-    """Find columns that follow from other ones, of classes or numbers, or from ``totals``.
+    """Find columns that follow from other ones, of classes or numbers, or from totals.
 
-    Those of ``others`` that are one-to-one with one are replaced by constants, in place.
+    Those of ``others`` that are one-to-one with one are replaced by constants, in place. No
+    column follows from a total that it is a part of.
     """
     types = BinaryColumns, CategoricalColumns, OrdinalColumns
     classes = np.flatnonzero([type(column) in types for column in columns])
@@ -288,16 +306,61 @@ def _relations(
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
-    numbers = np.union1d(np.setdiff1d(labels, classes), np.array(totals, dtype=int))
+    parts: dict[int, set[int]] = {}
+    for relation in linear:  # sources come before what is derived from them
+        sources = relation.sources.tolist()
+        parts[relation.derived] = {*sources}.union(*(parts.get(j, set()) for j in sources))
+    numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
         max_labels = weight.sum() / ROWS_PER_LABEL
         has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
         is_first = first_of_copies(X)
-        followers += [
-            find_followers(X, j, labels[has_few & (labels != j)], weight, is_first)
-            for j in numbers.tolist()
-        ]
+        for j in numbers.tolist():
+            is_free = has_few & ~np.isin(labels, [j, *parts.get(j, ())])
+            followers.append(find_followers(X, j, labels[is_free], weight, is_first))
     return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
+
+
+def _losses_of_counts(
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray, counts: list[int]
+) -> dict[int, float]:
+    """Nats per row that distributions of counts lose, given the other columns; only losses.
+
+    Given codes, the variance of a count is at least its mean. Where a linear regression on the
+    columns that correlate most with it leaves less, the loss is the divergence of normal
+    distributions with these variances.
+    """
+    if not counts:
+        return {}
+    chosen = spread_out(len(X), MAX_ROWS)
+    X, weight = X[chosen], weight[chosen]
+    n_rows, encoded, owners = float(weight.sum()), [], []
+    for j in _varying(columns, np.arange(X.shape[1])).tolist():
+        column = columns[j]
+        x = column.take(X)
+        is_count = isinstance(column, CountColumns)
+        encoded.append(x if is_count else column.encode(column.replace_unseen(x, True)))
+        owners += [j] * encoded[-1].shape[1]
+    Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
+    weights = weight[:, None] * ~np.isnan(Z)
+    mean = (weights * np.nan_to_num(Z)).sum(axis=0) / weights.sum(axis=0)
+    Z = np.nan_to_num(Z - mean)
+    covariance = Z.T @ (weight[:, None] * Z) / n_rows
+    scale = np.sqrt(np.diag(covariance)) + TINY
+    correlation = covariance / scale / scale[:, None]
+    n_regressors = int(min(n_rows // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
+    losses = {}
+    for j in counts:
+        i = int(np.flatnonzero(owner == j)[0])
+        with_others = np.where(owner == j, 0.0, correlation[i])
+        nearest = np.argsort(-np.abs(with_others), kind="stable")[:n_regressors]
+        slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ with_others[nearest]
+        residual = covariance[i, i] * (1 - slopes @ with_others[nearest])
+        residual *= n_rows / (n_rows - len(nearest) - 1) * (1 + 3 * np.sqrt(2 / n_rows))
+        ratio = max(residual, LEAST_RESIDUAL) / mean[i]
+        if ratio < 1:
+            losses[j] = -0.5 * (np.log(ratio) + 1 - ratio)
+    return losses
 
 
 def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:

@@ -150,10 +150,15 @@ def choose_marginal(column: TrainingColumn) -> Marginal:
     values, is_whole = Values.of(column.unequal), column.is_equal is None
     if len(values.values) == 1:
         return Marginal(values.values)
-    candidates = find_candidates(values)
-    if not is_whole:  # numbers alone have point masses
-        candidates = [each for each in candidates if each[0].counts is None]
-    chosen, _ = max(candidates, key=lambda each: float(values.rows @ each[1]))
+    # numbers alone have point masses
+    loss_of_counts = column.loss_of_counts if is_whole else np.inf
+
+    def evidence(candidate: Candidate) -> float:
+        marginal, log_density = candidate
+        loss = 0.0 if marginal.counts is None else loss_of_counts
+        return float(values.rows @ log_density) - values.n_rows * loss
+
+    chosen, _ = max(find_candidates(values), key=evidence)
     if chosen.is_log and (not is_whole or len(chosen.point_masses)):
         return _log_knots(values, chosen)
     return chosen

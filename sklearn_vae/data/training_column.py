@@ -75,6 +75,8 @@ class TrainingColumn:
     groups_levels: bool = True  # whether many categories share classes
     # (n,), mask of values that equal another column's, if these have a point mass of their own
     is_equal: np.ndarray | None = None
+    # nats per row that a distribution of counts loses, as other columns tell more of them
+    loss_of_counts: float = 0.0
     marginal: Marginal | None = None  # what the encoding follows; None for a plain one
 
     @classmethod

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import ks_2samp, norm
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
 from sklearn_vae.data.find_linear_relations import find_linear_relations
@@ -179,6 +179,29 @@ def test_derived_values_keep_their_sign(make, model):
     np.testing.assert_allclose(sample @ coefficients, total, atol=1e-9)
     low = np.quantile(X, 0.1, axis=0)
     assert (np.abs((sample < low).mean(axis=0) - 0.1) < 0.08).all()
+
+
+def test_a_small_movement_between_two_large_stocks_is_not_derived():
+    """As their difference, it would have the errors of both."""
+    rng = np.random.default_rng(0)
+    before = rng.poisson(np.exp(rng.normal(3.5, 0.8, 600)))
+    received = np.where(rng.random(600) < 0.6, 0, rng.choice([10, 20, 50, 100], 600))
+    sold = np.minimum(rng.poisson(12, 600), before + received)
+    X = np.column_stack([before, received, sold, before + received - sold]).astype(float)
+    sample = fit(VAETransformer, X).sample(1000, random_state=0)
+
+    assert derived(X).keys() <= {0, 3}
+    np.testing.assert_array_equal(sample[:, :2].sum(axis=1), sample[:, 2:].sum(axis=1))
+    assert ks_2samp(sample[:, 2], sold).statistic < 0.08
+
+
+def test_no_part_follows_from_its_total():
+    """It would take a label of the total's that contradicts the equation."""
+    home = np.random.default_rng(0).normal(50, 8, 600).round()
+    encoder = fit_encoder(np.column_stack([home, 100 - home]), None, "auto", derives_columns=True)
+
+    assert encoder.linear_relations
+    assert not encoder.many_to_one
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.marginals import Values, find_candidates
@@ -242,3 +243,45 @@ def test_values_of_the_training_rows_are_possible(name, rng):
     np.testing.assert_array_equal(columns.on_steps(x)[masses], x[masses])
     if columns.groups[0].width == 1:
         assert x.min() <= far.min() <= far.max() <= x.max()
+
+
+# -- counts that other columns tell ----------------------------------------------------------------
+
+TOLD = {
+    "pupils": lambda x, rng: x - rng.binomial(3, 0.2, len(x)),
+    "half time": lambda x, rng: rng.binomial(x, 0.45),
+    "a class": lambda x, rng: np.searchsorted([18, 22, 25, 29], x).astype(float),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_counts_that_another_column_tells_are_none(name, rng):
+    """Given codes, a Poisson variable's variance is its mean, whatever the codes are."""
+    x = rng.poisson(24, 600)
+    beside = rng.permutation(x), TOLD[name](x, rng), rng.normal(size=600)
+    alone, told = (np.column_stack([x, each, beside[2]]).astype(float) for each in beside[:2])
+    weight = rng.integers(1, 4, 600)
+    encoders = [
+        fit_encoder(X, weights, "auto", derives_columns=True)
+        for X, weights in [
+            (alone, None),
+            (told, None),
+            (told, weight.astype(float)),
+            (told.repeat(weight, axis=0), None),
+        ]
+    ]
+
+    assert [type(encoder.likelihoods[0]) for encoder in encoders] == [Poisson, *[Gaussian] * 3]
+
+
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_samples_of_counts_keep_their_correlation(model, rng):
+    """Visits, and bookings, of which few are missed: nearly the nats of the truth."""
+    visits = rng.poisson(8, 1200)
+    X = np.column_stack([visits, visits + rng.binomial(2, 0.3, 1200)]).astype(float)
+    fitted = model(random_state=0).fit(X[:800])
+    missed = stats.binom.logpmf(X[800:, 1] - X[800:, 0], 2, 0.3)
+    truth = (stats.poisson.logpmf(X[800:, 0], 8) + missed).mean()
+
+    assert np.corrcoef(fitted.sample(1000, random_state=0).T)[0, 1] > 0.94
+    assert fitted.score(X[800:]) > truth - 0.3
