@@ -7,14 +7,17 @@ from itertools import pairwise
 import numpy as np
 
 from sklearn_vae.data.linear_relations import LinearRelation
+from sklearn_vae.data.marginals import Values, is_common
 from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Distinct values of a column that follows from others, at least.
-MIN_VALUES = 10
+# Columns of fewer distinct values are whole multiples of others, if they follow from any; and of
+# fewer than these, they follow from none.
+FEW_VALUES = 10
+MIN_VALUES = 3
 # Width of the values that agree, as a fraction of the largest one, where none is recorded in steps:
 # sums in single precision are that exact.
 RELATIVE_WIDTH = 2.0**-18
@@ -170,8 +173,9 @@ class _Search:
             if relation is None or _sources_first([*self.relations, relation]) is None:
                 continue
             wrong = self._fraction_wrong(relation)
-            if wrong < MAX_WRONG and wrong + blur < least:
-                best, least = relation, wrong + blur
+            cost = blur + max(wrong, self._fraction_common(relation))
+            if wrong < MAX_WRONG and cost < least:
+                best, least = relation, cost
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best
@@ -237,6 +241,8 @@ class _Search:
             sources = sources[:smallest] + sources[smallest + 1 :]
             fewer = self._relation(derived, sources)
         relation = best[1]
+        if relation is not None and len(counts) < FEW_VALUES and (relation.coefficients % 1).any():
+            return None
         if relation is None or not self._is_useful(relation):
             return None
         if self._is_implied(relation):
@@ -345,6 +351,13 @@ class _Search:
         wrong = float(ndtr(-abs(np.nanmean(y)) / relation.scale))
         is_none = self.weight.sum() * wrong < 1
         return 0.0 if is_none else max(wrong, float((y == 0).sum() / (~np.isnan(y)).sum()))
+
+    def _fraction_common(self, relation: LinearRelation) -> float:
+        """Fraction of derived values that are point masses, which sums do not keep."""
+        if relation.is_log:  # products of whole numbers are common by themselves
+            return 0.0
+        values = Values.of(TrainingColumn.of_numbers(self.X[:, relation.derived], self.weight))
+        return float(values.rows @ is_common(values)) / values.n_rows
 
     def _is_implied(self, relation: LinearRelation) -> bool:
         """Return whether derived values keep their sign for all values of the sources together."""
