@@ -48,6 +48,8 @@ MAX_ROWS = 2048
 MAX_REGRESSORS = 8
 ROWS_PER_REGRESSOR = 50
 LEAST_RESIDUAL = 1 / 12
+# Standard errors by which variances and covariances of counts may be off.
+N_ERRORS = 3
 TINY = float(np.finfo(np.float64).tiny)
 
 # A likelihood with its settings, or its class.
@@ -325,9 +327,9 @@ def _losses_of_counts(
 ) -> dict[int, float]:
     """Nats per row that distributions of counts lose, given the other columns; only losses.
 
-    Given codes, the variance of a count is at least its mean. Where a linear regression on the
-    columns that correlate most with it leaves less, the loss is the divergence of normal
-    distributions with these variances.
+    Given codes, the variance of a count is at least its mean, and counts are uncorrelated. Where
+    a regression on the columns that correlate most leaves less, or two counts correlate more than
+    their rates can, the loss is the divergence of normal distributions.
     """
     if not counts:
         return {}
@@ -337,8 +339,7 @@ def _losses_of_counts(
     for j in _varying(columns, np.arange(X.shape[1])).tolist():
         column = columns[j]
         x = column.take(X)
-        is_count = isinstance(column, CountColumns)
-        encoded.append(x if is_count else column.encode(column.replace_unseen(x, True)))
+        encoded.append(x if j in counts else column.encode(column.replace_unseen(x, True)))
         owners += [j] * encoded[-1].shape[1]
     Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
     weights = weight[:, None] * ~np.isnan(Z)
@@ -347,19 +348,38 @@ def _losses_of_counts(
     covariance = Z.T @ (weight[:, None] * Z) / n_rows
     scale = np.sqrt(np.diag(covariance)) + TINY
     correlation = covariance / scale / scale[:, None]
+    of_counts = np.array([np.flatnonzero(owner == j)[0] for j in counts])
+    unit = np.sqrt(mean[of_counts])
+    pairs = covariance[np.ix_(of_counts, of_counts)] / unit / unit[:, None]
+    losses = _losses_of_pairs(pairs, n_rows).max(axis=1)
     n_regressors = int(min(n_rows // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
-    losses = {}
-    for j in counts:
-        i = int(np.flatnonzero(owner == j)[0])
-        with_others = np.where(owner == j, 0.0, correlation[i])
-        nearest = np.argsort(-np.abs(with_others), kind="stable")[:n_regressors]
-        slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ with_others[nearest]
-        residual = covariance[i, i] * (1 - slopes @ with_others[nearest])
-        residual *= n_rows / (n_rows - len(nearest) - 1) * (1 + 3 * np.sqrt(2 / n_rows))
-        ratio = max(residual, LEAST_RESIDUAL) / mean[i]
-        if ratio < 1:
-            losses[j] = -0.5 * (np.log(ratio) + 1 - ratio)
-    return losses
+    for k, i in enumerate(of_counts.tolist()):
+        others = np.flatnonzero(owner != owner[i])
+        nearest = others[np.argsort(-np.abs(correlation[i, others]), kind="stable")[:n_regressors]]
+        slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ correlation[nearest, i]
+        residual = covariance[i, i] * (1 - slopes @ correlation[nearest, i])
+        residual *= n_rows / (n_rows - len(nearest) - 1) * (1 + N_ERRORS * np.sqrt(2 / n_rows))
+        ratio = min(max(residual, LEAST_RESIDUAL) / mean[i], 1)
+        losses[k] = max(losses[k], -0.5 * (np.log(ratio) + 1 - ratio))
+    return {j: loss for j, loss in zip(counts, losses.tolist(), strict=True) if loss > 0}
+
+
+def _losses_of_pairs(covariance: np.ndarray, n_rows: float) -> np.ndarray:
+    """Nats that two counts lose whose rates cannot correlate so: (k, k) -> (k, k), none is 0.
+
+    Of counts over the roots of their means, Poisson variables have variances of 1 beside those of
+    their rates.
+    """
+    variance = np.diag(covariance)
+    squares = np.outer(variance, variance)
+    of_rates = np.maximum(variance * (1 + N_ERRORS * np.sqrt(2 / n_rows)) - 1, 0)
+    error = N_ERRORS * np.sqrt((squares + covariance**2) / n_rows)
+    found, possible = np.abs(covariance) - error, np.sqrt(np.outer(of_rates, of_rates))
+    np.fill_diagonal(found, 0)
+    possible = np.minimum(possible, found.clip(min=0))
+    left = squares - possible**2
+    loss = 0.5 * np.log(left / (squares - found**2)) + (squares - possible * found) / left - 1
+    return np.where(possible < found, loss, 0.0)
 
 
 def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:
