@@ -29,6 +29,8 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
 }
+# Objects that "auto" stands for where their arguments are set.
+AUTO = {"prior": "mixture"}
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
     **dict.fromkeys(
@@ -178,13 +180,14 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         super().set_params(**params)
         for name, changes in nested.items():
             value = getattr(self, name)
+            value = AUTO.get(name, value) if isinstance(value, str) and value == "auto" else value
             arguments = list(_fields_of(name, value))
             for field in sorted(changes.keys() - set(arguments)):
                 has = f"has the arguments {arguments}" if arguments else "has no arguments"
                 advice = " Set estimator to an estimator first, such as VAETransformer()."
                 raise ValueError(
                     f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
-                    f"{name}={value!r} {has}.{advice if name == 'estimator' else ''}"
+                    f"{name}={getattr(self, name)!r} {has}.{advice if name == 'estimator' else ''}"
                 )
             setattr(self, name, replace(resolve(name, value), **changes))
         return self
