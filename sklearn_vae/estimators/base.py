@@ -40,7 +40,7 @@ from sklearn_vae.estimators.checks import (
     check_run,
     resolve_widths,
 )
-from sklearn_vae.estimators.column_warnings import warn_of_columns
+from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_conditions
 from sklearn_vae.estimators.estimator_base import (
     EstimatorBase,
     FitRows,
@@ -274,6 +274,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             is_positive = np.asarray(as_array(sample_weight)) > 0
             conditions = {name: column[is_positive] for name, column in conditions.items()}
         if reset:
+            if not has_caller():  # a classifier's classes are numbered
+                warn_of_conditions(conditions)
             self.condition_encoder_ = ConditionEncoder.fit(conditions, weight)
         codes = cast(ConditionEncoder, self.condition_encoder_).transform(conditions, rows.dtype)
         return np.hstack([sample_of(rows), codes]), weight

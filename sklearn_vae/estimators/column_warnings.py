@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from sklearn_vae.data.conditions import UNNAMED, Conditions
 from sklearn_vae.data.fields import Field, Name, first_of
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.estimators.table_checks import is_finite_number
@@ -52,10 +53,15 @@ EXTREMES = (
     "It decides the scale of the column, whose other values look alike to the model. Replace "
     "errors, and codes for missing values, by NaN."
 )
+MANY_CLASSES = (
+    "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as floats, "
+    "as by y.astype(float)."
+)
 # Integers number the rows if all are different and fill half of their range. Random ones do not, in
 # so many rows: the probability is e^-30.
 MIN_ROWS_NUMBERED = 100
-# A text column is taken for row identifiers if it has more distinct values, in total and per row.
+# A text column is taken for row identifiers, and integers of y for numbers, if it has more distinct
+# values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
 # Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31,
@@ -112,6 +118,15 @@ def warn_of_columns(
         columns.setdefault(EXTREMES, []).append(f"{names[j]!r}{detail}")
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
+
+
+def warn_of_conditions(y: Conditions) -> None:
+    """Warn of integers that are hardly classes."""
+    for name, column in y.items():
+        n_unique = len(np.unique(column)) if column.dtype.kind in "iu" else 0
+        if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * len(column)):
+            described = "y" if name == UNNAMED else f"Column {name!r} of y"
+            warn(MANY_CLASSES.format(described, n_unique, len(column)))
 
 
 def _of_extremes(X: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[int, str]]:
