@@ -197,7 +197,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 jobs, rows = self._make_jobs(X, y, sample_weight)
                 self.interrupted_ = False
                 try:
-                    checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+                    checkpoint = []
+                    if self.checkpoint is not None:
+                        checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
                     callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
                     options = {"callbacks": callbacks, "verbose": int(self.verbose)}
                     results, next_jobs = self._select(jobs, train(jobs, **options), rows)
