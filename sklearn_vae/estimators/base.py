@@ -16,6 +16,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import num_samples
 from sklearn_vae._typing import Rows, Table, Target, Weights
@@ -152,6 +153,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     @property
     def n_components_(self) -> int:
         """Number of latent dimensions."""
+        check_is_fitted(self)
         return self.architecture_.n_components
 
     def _predictor(self) -> PredictorT:

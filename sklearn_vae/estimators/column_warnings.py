@@ -54,8 +54,8 @@ EXTREMES = (
     "errors, and codes for missing values, by NaN."
 )
 MANY_CLASSES = (
-    "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as floats, "
-    "as by y.astype(float)."
+    "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as "
+    "floats, as by y.astype(float)."
 )
 # Integers number the rows if all are different and fill half of their range. Random ones do not, in
 # so many rows: the probability is e^-30.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._typing import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -25,16 +26,19 @@ class MetaEstimator(EstimatorBase):
     @property
     def columns_(self) -> TableEncoder:
         """Distribution of each column in the model."""
+        check_is_fitted(self)
         return self.estimator_.columns_
 
     @property
     def n_components_(self) -> int:
         """Number of latent dimensions of the model."""
+        check_is_fitted(self)
         return self.estimator_.n_components_
 
     @property
     def n_iter_(self) -> int:
         """Number of iterations of the model's training."""
+        check_is_fitted(self)
         return self.estimator_.n_iter_
 
     def _clone(self, estimator: DensityEstimator) -> DensityEstimator:

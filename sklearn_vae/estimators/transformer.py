@@ -526,6 +526,7 @@ class VAETransformer(
     @property
     def prior_(self) -> Prior:
         """Prior of the codes."""
+        check_is_fitted(self)
         return self.architecture_.prior
 
     @property
