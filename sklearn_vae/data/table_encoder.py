@@ -17,7 +17,7 @@ from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColum
 from sklearn_vae.data.columns.one_hot import OneHotColumns
 from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
-from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten, shown_name
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
@@ -639,7 +639,7 @@ class TableEncoder:
 
     def _descriptions(self) -> list[tuple[str, str]]:
         """Name and distribution of each column of X."""
-        names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
+        names = [shown_name(name) for name in self.names]
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
