@@ -23,8 +23,8 @@ DATES = (
     "pandas.read_csv or by pandas.to_datetime."
 )
 NUMBERS = (
-    "hold numbers as strings, which are taken for classes: {}. Convert them, as by na_values of "
-    "pandas.read_csv or by pandas.to_numeric."
+    "hold numbers as strings, which are taken for classes: {}. Convert them, as by na_values, "
+    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without signs such as %."
 )
 IDENTIFIERS = (
     "hold a different string in most of the rows, which are taken for classes: {}. A model cannot "

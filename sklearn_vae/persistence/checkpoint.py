@@ -55,6 +55,8 @@ class CheckpointFile:
             saved = self.saved[len(self.runs)]
             differing = [k for k, v in run["origin"].items() if saved["origin"].get(k) != v]
             if differing:
+                if params and "rows" in differing:
+                    differing = ["rows"]  # on which a fit's starting weights depend
                 saved_params = saved["params"].items()
                 changed = [f"{k}={v}" for k, v in saved_params if described.get(k, v) != v]
                 reason = ", ".join(changed) or f"other {' and other '.join(differing)}"

@@ -201,7 +201,7 @@ def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
     with pytest.raises(SystemExit):
         model.fit(X)
     X[place, 0] += 1e-3
-    with pytest.raises(ValueError, match="belongs to another fit, with other rows"):
+    with pytest.raises(ValueError, match=r"belongs to another fit, with other rows\. Remove"):
         model.set_params(callbacks=None).fit(X)
 
 
