@@ -1,17 +1,27 @@
 """The pages of the guide: what they show is what comes out."""
 
 import doctest
+import pkgutil
 import re
+from contextlib import suppress
+from importlib import import_module
+from inspect import isclass, signature
 from pathlib import Path
 
 import pytest
 
+import sklearn_vae
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DECIMAL = re.compile(r"-?\d+\.(\d+)")
+# Arguments that the guide names and that other packages have.
+OF_OTHER_PACKAGES = {
+    *("chunksize", "format", "index_col", "na_values", "parse_dates", "skipinitialspace"),
+    *("gap", "monitor", "pos_label", "reg_param", "sample_posterior"),
+}
 BLOCKS = {
     name: [block for block in PYTHON.findall(text) if ">>> " not in block]
     for name, text in PAGES.items()
@@ -74,6 +84,27 @@ def test_reliability_names_tests_that_exist():
             assert name + suffix in sources
         else:
             assert any(test.startswith(name) if suffix else test == name for test in defined), name
+
+
+def test_arguments_that_the_guide_names_exist():
+    """A reader who types them in must not meet a TypeError."""
+    known = set(OF_OTHER_PACKAGES)
+    for found in pkgutil.walk_packages(sklearn_vae.__path__, "sklearn_vae."):
+        with suppress(ImportError):  # of optional packages
+            for value in vars(import_module(found.name)).values():
+                for called in (value, *(vars(value).values() if isclass(value) else ())):
+                    with suppress(TypeError, ValueError):  # neither function nor class
+                        known.update(signature(called).parameters)
+    prose = {name: re.sub(r"(?ms)^```.*?^```$", "", text) for name, text in PAGES.items()}
+    named = {
+        (page, argument)
+        for page, text in prose.items()
+        for code in re.findall(r"`([^`\n]+)`", text)
+        for argument in re.findall(r"\b([a-z_]+)=(?!=)", code)
+    }
+
+    assert len(named) > 100
+    assert [pair for pair in sorted(named) if pair[1] not in known] == []
 
 
 def test_no_code_is_wider_than_the_page():

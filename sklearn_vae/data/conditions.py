@@ -37,7 +37,9 @@ class ConditionEncoder:
         from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no scipy
 
         columns, names = [*y.values()], [*y]
-        categories = [None if column.dtype.kind == "f" else _classes(column) for column in columns]
+        categories = [
+            None if column.dtype.kind == "f" else classes_of(column) for column in columns
+        ]
         codes = _codes(columns, categories)
         fields = [
             Field(name, "number", None, "float64")
@@ -157,7 +159,8 @@ def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:
     return values
 
 
-def _classes(values: np.ndarray) -> np.ndarray:
+def classes_of(values: np.ndarray) -> np.ndarray:
+    """Find the classes of a column, in order."""
     classes = np.unique(values)
     if classes.dtype.kind == "O":  # categories that are floating-point numbers
         return np.array(classes.tolist())

@@ -291,6 +291,11 @@ def _are_numbered(names: Sequence[Name]) -> bool:
     )
 
 
+def shown_name(name: Name) -> str:
+    """Return a name as it is shown: a number alone would be read as a value."""
+    return name if isinstance(name, str) else f"column {name}"
+
+
 def shorten(values: Sequence) -> str:
     """List the first values, and the number of further ones."""
     return first_of([repr(v) if isinstance(v, str) else str(v) for v in values])

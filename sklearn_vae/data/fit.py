@@ -34,6 +34,7 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     Likelihood,
     LogNormal,
+    OneHot,
     Ordinal,
     ZeroInflated,
 )
@@ -192,10 +193,12 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     requested = column.requested
     likelihood = requested if isinstance(requested, type) else type(requested)
     if likelihood not in COLUMNS:
+        reason = "no class of columns in sklearn_vae.data.columns.COLUMNS encodes values for it"
+        if likelihood is OneHot:
+            reason = "it cannot be requested: fit finds columns of which it is the likelihood"
         raise ValueError(
             f"The 'likelihood' parameter has {likelihood.__name__} for column "
-            f"{column.field.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
-            f"encodes values for it."
+            f"{column.field.name!r}, and {reason}."
         )
     columns = COLUMNS[likelihood]
     contradiction, field = columns.contradiction(column), column.field

@@ -16,7 +16,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneH
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
-from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, first_of, shorten, shown_name
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.orders import Orders
 from sklearn_vae.data.relations import ManyToOne, OneToOne
@@ -621,8 +621,13 @@ class TableEncoder:
 
     def _descriptions(self) -> list[tuple[str, str]]:
         """Name and distribution of each column of X."""
-        names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
+        names = [shown_name(name) for name in self.names]
         texts = ["constant" if one is None else str(one) for one in self.likelihoods]
+        for columns in self._one_hot:
+            for group in columns.grouped(columns.indices).tolist():
+                for j in group:
+                    others = [names[other] for other in sorted(group) if other != j]
+                    texts[j] = f"{texts[j]}, excludes {first_of(others)}"
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
         for relation in self.linear_relations:

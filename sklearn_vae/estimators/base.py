@@ -16,6 +16,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
@@ -43,7 +44,7 @@ from sklearn_vae.estimators.checks import (
     warn_of_small_weights,
     with_column_names,
 )
-from sklearn_vae.estimators.column_warnings import warn_of_columns
+from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_conditions
 from sklearn_vae.estimators.estimator_base import (
     EstimatorBase,
     FitRows,
@@ -150,6 +151,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     @property
     def n_components_(self) -> int:
         """Number of latent dimensions."""
+        check_is_fitted(self)
         return self.architecture_.n_components
 
     def _predictor(self) -> PredictorT:
@@ -195,7 +197,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 jobs, rows = self._make_jobs(X, y, sample_weight)
                 self.interrupted_ = False
                 try:
-                    checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+                    checkpoint = []
+                    if self.checkpoint is not None:
+                        checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
                     callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
                     options = {"callbacks": callbacks, "verbose": int(self.verbose)}
                     results, next_jobs = self._select(jobs, train(jobs, **options), rows)
@@ -270,6 +274,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             is_positive = np.asarray(as_array(sample_weight)) > 0
             conditions = {name: column[is_positive] for name, column in conditions.items()}
         if reset:
+            if not has_caller():  # a classifier's classes are numbered
+                warn_of_conditions(conditions)
             self.condition_encoder_ = ConditionEncoder.fit(conditions, weight)
         codes = cast(ConditionEncoder, self.condition_encoder_).transform(conditions, rows.dtype)
         return np.hstack([sample_of(rows), codes]), weight

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import Rows, Target, Weights, is_missing
-from sklearn_vae.data.conditions import ConditionEncoder, as_dense
+from sklearn_vae.data.conditions import ConditionEncoder, as_dense, classes_of
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -52,8 +52,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     priors_ : ndarray of shape (n_classes,)
         Probabilities of the classes.
     estimator_, columns_, n_components_, n_iter_
-        The model, whose y are indices of ``classes_``, its columns, latent dimensions and
-        iterations.
+        The model given y, one of ``classes_``, its columns, latent dimensions and iterations.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -124,7 +123,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
             model.fit(X, labels, sample_weight=sample_weight)
         encoder = cast(ConditionEncoder, model.condition_encoder_)
         self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
-        encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
+        encoder.categories_[0] = classes_of(np.array(self.classes_.tolist()))  # the model's y
         self.priors_ = encoder.class_prior
         if self.priors is not None:
             self.priors_ = self._check_priors("priors", self.priors).copy()

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from sklearn_vae.data.conditions import UNNAMED, Conditions
 from sklearn_vae.data.fields import Field, Name, first_of
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.estimators.checks import is_finite_number
@@ -22,8 +23,8 @@ DATES = (
     "pandas.read_csv or by pandas.to_datetime."
 )
 NUMBERS = (
-    "hold numbers as strings, which are taken for classes: {}. Convert them, as by na_values of "
-    "pandas.read_csv or by pandas.to_numeric."
+    "hold numbers as strings, which are taken for classes: {}. Convert them, as by na_values, "
+    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without signs such as %."
 )
 IDENTIFIERS = (
     "hold a different string in most of the rows, which are taken for classes: {}. A model cannot "
@@ -52,15 +53,28 @@ EXTREMES = (
     "It decides the scale of the column, whose other values look alike to the model. Replace "
     "errors, and codes for missing values, by NaN."
 )
+MANY_CLASSES = (
+    "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as "
+    "floats, as by y.astype(float)."
+)
 # Integers number the rows if all are different and fill half of their range. Random ones do not, in
 # so many rows: the probability is e^-30.
 MIN_ROWS_NUMBERED = 100
-# A text column is taken for row identifiers if it has more distinct values, in total and per row.
+# A text column is taken for row identifiers, and integers of y for numbers, if it has more distinct
+# values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
-# Text that is a date, with or without a time.
-DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
-# Texts for missing values, and the number of them that a column of numbers may have.
+# Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31,
+# 2024.
+MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?"
+DATE = re.compile(
+    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4}|\d\d?/\d\d?/\d\d|"
+    rf"\d\d?[- ]{MONTH}[- ](\d\d)?\d\d|{MONTH} \d\d?,? \d{{4}})([T ].*)?",
+    re.IGNORECASE,
+)
+# Numbers with signs or a comma: "50%", "$1,200", "0,5".
+NUMBER = re.compile(r"-?\s?[$€£¥]?\s?-?\d+(,\d{3})*([.,]\d+)?\s?[%$€£¥]?")
+# Texts for missing values, and the number of them that a column of numbers or dates may have.
 MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
 MAX_MISSING_TEXTS = 3
 # Codes for missing values, but for their sign: 99, 999, 9999 and so on.
@@ -104,6 +118,15 @@ def warn_of_columns(
         columns.setdefault(EXTREMES, []).append(f"{names[j]!r}{detail}")
     for message, described in columns.items():
         warn(f"Columns of X {message.format(first_of(described))}")
+
+
+def warn_of_conditions(y: Conditions) -> None:
+    """Warn of integers that are hardly classes."""
+    for name, column in y.items():
+        n_unique = len(np.unique(column)) if column.dtype.kind in "iu" else 0
+        if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * len(column)):
+            described = "y" if name == UNNAMED else f"Column {name!r} of y"
+            warn(MANY_CLASSES.format(described, n_unique, len(column)))
 
 
 def _of_extremes(X: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[int, str]]:
@@ -157,6 +180,10 @@ def _is_time(value: int, form: str) -> bool:
         return False
 
 
+def _is_number(text: str) -> bool:
+    return is_finite_number(text) or NUMBER.fullmatch(text.strip()) is not None
+
+
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of integers that number the rows, and of strings that are no classes."""
     n_rows = len(column)
@@ -169,10 +196,14 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     if len(texts) > MAX_CLASSES_UNCHECKED:
         max_unique = max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows)
         missing = [text for text in texts if MISSING_TEXT.fullmatch(text)]
-        others = (text for text in texts if text not in missing)
-        if all(map(DATE.fullmatch, texts)):
-            yield DATES, ""
-        elif 0 < len(missing) <= MAX_MISSING_TEXTS and all(map(is_finite_number, others)):
-            yield NUMBERS, f" (beside {', '.join(map(repr, missing))})"
+        others = [text for text in texts if text not in missing]
+        may_be_converted = len(missing) <= MAX_MISSING_TEXTS
+        beside = f" (beside {', '.join(map(repr, missing))})" if missing else ""
+        # whole numbers alone may be codes, such as postcodes
+        are_whole = not missing and all(map(str.isdecimal, texts))
+        if may_be_converted and all(map(DATE.fullmatch, others)):
+            yield DATES, beside
+        elif may_be_converted and not are_whole and all(map(_is_number, others)):
+            yield NUMBERS, beside
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_vae.data.arrays import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -35,6 +35,8 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
 }
+# Objects that "auto" stands for where their arguments are set.
+AUTO = {"prior": "mixture"}
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
     **dict.fromkeys(
@@ -184,13 +186,14 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         super().set_params(**params)
         for name, changes in nested.items():
             value = getattr(self, name)
+            value = AUTO.get(name, value) if isinstance(value, str) and value == "auto" else value
             arguments = list(_fields_of(name, value))
             for field in sorted(changes.keys() - set(arguments)):
                 has = f"has the arguments {arguments}" if arguments else "has no arguments"
                 advice = " Set estimator to an estimator first, such as VAETransformer()."
                 raise ValueError(
                     f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
-                    f"{name}={value!r} {has}.{advice if name == 'estimator' else ''}"
+                    f"{name}={getattr(self, name)!r} {has}.{advice if name == 'estimator' else ''}"
                 )
             setattr(self, name, replace(resolve(name, value), **changes))
         return self
@@ -291,16 +294,19 @@ class MetaEstimator(EstimatorBase):
     @property
     def columns_(self) -> TableEncoder:
         """Distribution of each column in the model."""
+        check_is_fitted(self)
         return self.estimator_.columns_
 
     @property
     def n_components_(self) -> int:
         """Number of latent dimensions of the model."""
+        check_is_fitted(self)
         return self.estimator_.n_components_
 
     @property
     def n_iter_(self) -> int:
         """Number of iterations of the model's training."""
+        check_is_fitted(self)
         return self.estimator_.n_iter_
 
     def _clone(self, estimator: Any) -> Any:

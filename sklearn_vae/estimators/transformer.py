@@ -114,8 +114,8 @@ class VAETransformer(
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included. False for speed.
     n_init : int or "auto", default="auto"
-        Number of initializations; the best is kept. ``"auto"`` is one, or two for curved data.
-        Set 3 to 5 for rows on curved surfaces.
+        Number of initializations; the best is kept. ``"auto"`` is one, or two for curved data, or
+        five of an ensemble. Set 3 to 5 for rows on curved surfaces.
     ensemble : bool, default=False
         True to keep the models of all initializations as one density.
     callbacks : list of skorch callbacks, default=None
@@ -522,6 +522,7 @@ class VAETransformer(
     @property
     def prior_(self) -> Prior:
         """Prior of the codes."""
+        check_is_fitted(self)
         return self.architecture_.prior
 
     @property

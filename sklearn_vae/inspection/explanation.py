@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_vae.data.arrays import Rows, cells_of, format_value
+from sklearn_vae.data.fields import shown_name
 from sklearn_vae.inspection.base import DisplayMixin
 from sklearn_vae.persistence.validation import check_count
 
@@ -153,7 +154,8 @@ class ExplanationDisplay(DisplayMixin):
 
     def _label(self, column: int) -> str:
         """Name of a column, its value and its expected value, as far as they are known."""
-        label = _shortened(str(column if (names := self.feature_names) is None else names[column]))
+        names = self.feature_names
+        label = _shortened(shown_name(column if names is None else names[column]))
         if self.values is not None:
             label += f" = {_shortened(format_value(self.values[column]))}"
         if self.expected_values is None or self.expected_values[column] is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, column_or_1d
@@ -37,16 +38,16 @@ class LatentSpaceDisplay(DisplayMixin):
     components : sequence of 2 int, default=(0, 1)
         Numbers of the two latent dimensions.
     y : array-like of shape (n_samples,), default=None
-        Colour of the rows: classes, with a legend if they are at most 20, or continuous values,
-        with a colour bar. Rows with a missing value are grey.
+        Colour of the rows: classes, with a legend if they are at most 20, or continuous values or
+        dates, with a colour bar. Rows with a missing value are grey.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib axes, matplotlib figure
         Axes and figure of the drawing.
     scatters_ : list of PathCollection
-        One per class in sorted order, or a single one; then one of the rows with a missing value
-        of ``y``, if there are any.
+        One per class, in the order of ordered categories or sorted, or a single one; then one of
+        the rows with a missing value of ``y``, if there are any.
 
     Examples
     --------
@@ -106,6 +107,7 @@ class LatentSpaceDisplay(DisplayMixin):
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
         import matplotlib as mpl
+        import matplotlib.dates
 
         ax = self._set_axes(ax, SIZE)
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
@@ -117,13 +119,17 @@ class LatentSpaceDisplay(DisplayMixin):
         missing = find_objects(is_missing, y)
         codes, y = self.codes[~missing], y[~missing]
         y = np.array(y.tolist()) if y.dtype == object else y  # as beside None
-        classes = np.unique(y)
-        is_continuous = y.dtype.kind in "iuf" and (
-            len(classes) > MAX_CLASSES or bool((y != np.round(y)).any())
+        is_date = y.dtype.kind == "M"
+        y = mpl.dates.date2num(y) if is_date else y
+        classes = _in_order(np.unique(y), self.y)
+        is_continuous = is_date or (
+            y.dtype.kind in "iuf" and (len(classes) > MAX_CLASSES or bool((y != np.round(y)).any()))
         )
         if is_continuous:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
-            ax.figure.colorbar(self.scatters_[0], ax=ax, label=title)
+            ticks = mpl.dates.AutoDateLocator() if is_date else None
+            form = mpl.dates.AutoDateFormatter(ticks) if ticks else None
+            ax.figure.colorbar(self.scatters_[0], ax=ax, label=title, ticks=ticks, format=form)
         else:
             colormap = mpl.colormaps["tab10" if len(classes) <= TAB10_CLASSES else "tab20"]
             self.scatters_ = [
@@ -141,3 +147,12 @@ class LatentSpaceDisplay(DisplayMixin):
         if not is_continuous and len(classes) <= MAX_CLASSES:
             # outside the axes, whose corners hold codes
             ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _in_order(classes: np.ndarray, y: Target) -> np.ndarray:
+    """Put classes in the order of their categories, if y is a series of ordered ones."""
+    series = nw.from_native(y, pass_through=True, series_only=True)
+    if not isinstance(series, nw.Series) or not isinstance(series.dtype, nw.Enum):
+        return classes
+    order = [value for value in series.dtype.categories if value in classes]
+    return np.array(order, dtype=classes.dtype)

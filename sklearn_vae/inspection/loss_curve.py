@@ -119,7 +119,8 @@ class LossCurveDisplay(DisplayMixin):
                 continue
             losses = np.array([record.get(name, np.nan) for record in self.history], dtype=float)
             x, y = (np.insert(part, gap, np.nan) for part in (iterations, losses))
-            (self.lines_[name],) = ax.plot(x, y, **{"label": rows, "color": color, **style})
+            line = {"label": rows, "color": color, **_marks(y), **style}
+            (self.lines_[name],) = ax.plot(x, y, **line)
         ax.set_title(term, loc="left", fontsize="medium")
         ax.set(xlabel="iteration", ylabel="nats per row")
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -127,3 +128,10 @@ class LossCurveDisplay(DisplayMixin):
             ax.axvline(iterations[n_before] - 0.5, color="0.5", linewidth=0.8, linestyle=":")
             label: dict[str, Any] = {"color": "0.4", "size": "small", "ha": "right", "va": "bottom"}
             ax.text(1.0, 1.0, "refit on all rows", transform=ax.transAxes, **label)
+
+
+def _marks(y: np.ndarray) -> dict[str, Any]:
+    """Options of a line that mark values without a neighbour, of which it would show nothing."""
+    is_gap = np.isnan(np.pad(y, 1, constant_values=np.nan))
+    alone = np.flatnonzero(is_gap[:-2] & ~is_gap[1:-1] & is_gap[2:]).tolist()
+    return {"marker": "o", "markersize": 4, "markevery": alone} if alone else {}

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.arrays import Table, as_narwhals
-from sklearn_vae.data.fields import Name, check_column_names
+from sklearn_vae.data.fields import Name, check_column_names, shown_name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.numerics.random import RandomState
@@ -290,7 +290,7 @@ def _lowest(similarities: Mapping[Name, float] | Mapping[tuple[Name, Name], floa
     """Name the lowest similarities."""
     lowest = sorted(similarities.items(), key=lambda item: item[1])[:N_NAMED]
     names = [
-        f"{' and '.join(map(str, name)) if isinstance(name, tuple) else name} {value:.3f}"
-        for name, value in lowest
+        f"{' and '.join(map(shown_name, key if isinstance(key, tuple) else [key]))} {value:.3f}"
+        for key, value in lowest
     ]
     return f"  lowest: {', '.join(names)}" if names else ""

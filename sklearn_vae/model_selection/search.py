@@ -181,6 +181,7 @@ class VAESearchCV(BaseSearchCV):
             if self.checkpoint is not None:
                 file = CheckpointFile(self.checkpoint, "search")
                 saved = file.begin(
+                    {},
                     estimator=self.estimator,
                     rows=(X, y, routed.estimator.fit, routed.scorer.score),
                     folds=run.splits,

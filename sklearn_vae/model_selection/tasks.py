@@ -114,7 +114,7 @@ class SearchRun:
         name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
         if not isinstance(vae, DensityEstimator):
             raise CannotStackError(
-                f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE"
+                f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAETransformer"
             )
         if not isinstance(vae, VAETransformer) or type(vae).fit is not VAETransformer.fit:
             raise CannotStackError(f"{type(vae).__name__} has a fit of its own")

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import joblib
@@ -9,6 +11,9 @@ import joblib
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, Writer
 from sklearn_vae.system import warn
+
+# Address of an object in its repr, which differs in another process.
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class CheckpointFile:
@@ -37,24 +42,32 @@ class CheckpointFile:
                 raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
             self.saved = Reader(arrays, os.path.getsize(self.path)).read(header["runs"])
 
-    def begin(self, **origin: Any) -> dict[str, Any]:
+    def begin(self, params: Mapping[str, object], **origin: Any) -> dict[str, Any]:
         """Begin the next run: its saved values, none if the file does not have it.
 
-        A file is refused if the values that determine its results, ``origin``, are others.
+        A file is refused if the values that determine its results, ``origin``, are others. The
+        message names the parameters of the task that differ, if any do.
         """
-        run: dict[str, Any] = {"origin": {k: self._digest(k, v) for k, v in origin.items()}}
+        described = {name: ADDRESS.sub("", repr(value)) for name, value in params.items()}
+        digests = {name: self._digest(name, value) for name, value in origin.items()}
+        run: dict[str, Any] = {"origin": digests, "params": described}
         if len(self.runs) < len(self.saved):
             saved = self.saved[len(self.runs)]
             differing = [k for k, v in run["origin"].items() if saved["origin"].get(k) != v]
             if differing:
+                if params and "rows" in differing:
+                    differing = ["rows"]  # on which a fit's starting weights depend
+                saved_params = saved["params"].items()
+                changed = [f"{k}={v}" for k, v in saved_params if described.get(k, v) != v]
+                reason = ", ".join(changed) or f"other {' and other '.join(differing)}"
                 raise ValueError(
                     f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another "
-                    f"{self.task}, with other {' and other '.join(differing)}. Remove the file to "
-                    f"start a new {self.task}, or use another file."
+                    f"{self.task}, with {reason}. Remove the file to start a new {self.task}, or "
+                    f"use another file."
                 )
             run = saved
         self.runs.append(run)
-        return {name: value for name, value in run.items() if name != "origin"}
+        return {name: value for name, value in run.items() if name not in ("origin", "params")}
 
     def _digest(self, name: str, value: object) -> str:
         try:

@@ -5,6 +5,7 @@ The same fit in another process initializes its models as before and then restor
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,18 +22,21 @@ Value = TypeVar("Value")
 
 # Maximum fraction of the time spent on writing.
 MAX_WRITING_FRACTION = 0.05
+# Parameters of an estimator that change no result.
+OF_RUNS = ("callbacks", "checkpoint", "device", "verbose")
 
 
 class Checkpoint(Callback):
     """Saves the state of a fit's trainers at the end of epochs, and restores it."""
 
-    def __init__(self, path: PathLike):
+    def __init__(self, path: PathLike, params: Mapping[str, object]):
         self.file = CheckpointFile(path, "fit")
+        self.params = {name: value for name, value in params.items() if name not in OF_RUNS}
         self.next_write = 0.0
 
     def on_train_begin(self, net: Trainer, **kwargs: Any) -> None:
         """Restore the state of a trainer, if the file has it."""
-        if saved := self.file.begin(**_origin(net)):
+        if saved := self.file.begin(self.params, **_origin(net)):
             _restore(net, saved)
 
     def on_epoch_end(self, net: Trainer, **kwargs: Any) -> None:

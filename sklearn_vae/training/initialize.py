@@ -34,6 +34,8 @@ from sklearn_vae.training.jobs import TrainingJob
 MIN_RESIDUAL = 0.05
 # Learning rate of random starts, relative to that of the first one.
 RANDOM_START_RATE = 0.15
+# Members of an ensemble with n_init="auto".
+N_MEMBERS = 5
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
@@ -52,11 +54,12 @@ def make_starts(
     curved surfaces do best. Random networks have a smaller learning rate: they learn more in each
     step.
     ``n_init="auto"`` is one start, and a second, random one with homoscedastic scales for tables
-    with light tails.
+    with light tails; in an ensemble, five.
     """
     chooses = job.valid is not None and not ensemble
     is_curved = n_init == "auto" and chooses and has_light_tails(job)
-    n_starts = 1 + is_curved if n_init == "auto" else int(n_init)
+    n_auto = N_MEMBERS if ensemble else 1 + is_curved
+    n_starts = n_auto if n_init == "auto" else int(n_init)
     starts = []
     for number, seed in enumerate(start_seeds(job.config.seed, n_starts)):
         is_random = number > 0 and chooses

@@ -14,6 +14,7 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     LogNormal,
     NegativeBinomial,
+    OneHot,
     Ordinal,
     Poisson,
     ZeroInflated,
@@ -100,6 +101,8 @@ def test_a_likelihood_without_a_class_of_columns_is_refused():
 
     with pytest.raises(ValueError, match=r"Half for column 'a', and no class of columns in .*COLU"):
         infer([1.0, 2.0, 3.0], Half())
+    with pytest.raises(ValueError, match=r"OneHot for column 'a', and it cannot be requested: fit"):
+        infer([1.0, 2.0, 3.0], OneHot(n_columns=2, has_none=False))
 
 
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))

@@ -63,6 +63,14 @@ def test_groups_are_found(table, low, scale):
     assert found[6:] == [OneHot(2, has_none=True)] * 2
 
 
+def test_columns_of_a_group_name_each_other(fitted):
+    """Two groups of equal sizes could not be told apart otherwise."""
+    lines = dict(line.split(maxsplit=1) for line in str(fitted.columns_).splitlines())
+
+    assert lines["kind_1"].endswith(", excludes kind_0, kind_2, kind_3")
+    assert lines["color_red"].endswith(", excludes color_green")
+
+
 def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
     """A row of weight 2 counts as two, and one of weight 0 is not there."""
     rng = np.random.default_rng(1)

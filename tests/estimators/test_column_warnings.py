@@ -28,7 +28,10 @@ def test_identifier_columns_are_warned_of():
     assert sum("different string" in str(warning.message) for warning in warnings) == 1
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y %H:%M:%S"])
+DATE_FORMS = ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%y", "%d %b %Y", "%B %d, %Y"]
+
+
+@pytest.mark.parametrize("form", DATE_FORMS)
 def test_dates_as_strings_are_warned_of(form):
     """As classes they have no order; read_csv leaves them as strings. Longer codes are classes."""
     days = pd.Series(pd.date_range("2024-01-01", periods=60))
@@ -38,6 +41,9 @@ def test_dates_as_strings_are_warned_of(form):
         VAETransformer(1, **SMALL).fit(table)
 
     VAETransformer(1, **SMALL).fit(table.assign(day=days))
+    table.loc[[3, 50], "day"] = ["?", "unknown"]  # also beside texts for missing values
+    with pytest.warns(UserWarning, match=r"dates as strings, .*: 'day' \(beside '\?', 'unknown'\)"):
+        VAETransformer(1, **SMALL).fit(table)
 
 
 @pytest.mark.parametrize("dtype", [int, float])
@@ -156,6 +162,19 @@ def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
     VAETransformer(1, **SMALL).fit(table.assign(power=power))  # postcodes may be strings
     table.loc[[3, 50], "power"] = ["V57", "E909"]
     VAETransformer(1, **SMALL).fit(table)
+
+
+@pytest.mark.parametrize("form", ["{:.1f}", "{:.0f}%", "${:,.0f}", "{:.0f} €", "0,{:.0f}"])
+def test_numbers_as_strings_are_warned_of(form):
+    """Of an array of strings, or with signs and commas that read_csv does not read."""
+    numbers = np.random.default_rng(0).permutation(np.arange(120) % 40 + 971.0)
+    texts = [form.format(value) for value in numbers]
+    table = pd.DataFrame({"x": np.arange(120.0) % 7, "size": texts})
+    with pytest.warns(UserWarning, match=r"numbers as strings, .*: 'size'\. Convert"):
+        VAETransformer(1, **SMALL).fit(table)
+
+    for form in ("{:.0f}", "1.{:.0f}.0", "{:.0f}-1", "v{:.1f}"):  # codes are classes: no warning
+        VAETransformer(1, **SMALL).fit(table.assign(size=[form.format(x) for x in numbers]))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)

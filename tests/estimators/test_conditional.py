@@ -414,7 +414,7 @@ def test_class_probabilities_follow_bayes_rule():
     inner = VAETransformer(2, conditional=True, max_iter=2, random_state=0)
     usual = VAEClassifier(inner).fit(X, y)
     asked = VAEClassifier(inner, priors=[0.1, 0.2, 0.7]).fit(X, y)
-    scores = np.stack([usual.estimator_.score_samples(X, k) for k in range(3)], axis=1)
+    scores = np.stack([usual.estimator_.score_samples(X, k) for k in LETTERS], axis=1)
 
     for model, priors in (
         (usual, np.bincount(np.searchsorted(LETTERS, y)) / 150),
@@ -426,15 +426,37 @@ def test_class_probabilities_follow_bayes_rule():
     np.testing.assert_array_equal(usual.predict(X), LETTERS[usual.predict_proba(X).argmax(axis=1)])
 
 
-def test_the_classifiers_model_has_the_indices_of_the_classes_as_y():
-    """Also where a class has rows of weight 0 alone, and is none."""
-    X, y = load_iris(return_X_y=True)
-    model = VAEClassifier(VAETransformer(2, max_iter=1), random_state=0)
-    model.fit(X, y, sample_weight=(y != 1).astype(float))
-    joint = [model.estimator_.score_samples(X, y=k) for k in range(2)]
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize(
+    "classes",
+    [[3, 5, 8], ["a", "b", "c"], [0.0, 1.0, 2.0], np.array(["a", "b", "c"], object)],
+    ids=["integers", "strings", "floats", "objects"],
+)
+def test_the_classifiers_model_has_its_classes_as_y(cls, classes, tmp_path):
+    """Also where a class has rows of weight 0 alone, and is none; also read from a file."""
+    X, codes = load_iris(return_X_y=True)
+    y = np.asarray(classes)[codes]
+    model = VAEClassifier(cls(2, max_iter=1), random_state=0)
+    model.fit(X, y, sample_weight=(codes != 1).astype(float))
+    model.save(tmp_path / "model.vae")
+    for inner in (model.estimator_, load(tmp_path / "model.vae").estimator_):
+        joint = [inner.score_samples(X, y=k) for k in model.classes_]
 
-    assert model.classes_.tolist() == [0, 2]
-    np.testing.assert_array_equal(model.predict(X), model.classes_[np.argmax(joint, axis=0)])
+        assert inner.sample(2, y=model.classes_[1]).shape == (2, 4)
+        np.testing.assert_array_equal(model.predict(X), model.classes_[np.argmax(joint, axis=0)])
+    assert model.classes_.tolist() == [classes[0], classes[2]]
+
+
+def test_integers_that_are_numbers_are_warned_of():
+    """A price in y would be hundreds of classes; classes of few rows each are none of it."""
+    X, _ = rows_of_classes(60)
+    model = VAETransformer(1, conditional=True, **STILL)
+    with pytest.warns(UserWarning, match=r"^y holds 50 different integers in 60 rows.*y\.astype"):
+        model.fit(X, np.arange(60) % 50)
+    with pytest.warns(UserWarning, match=r"^Column 'price' of y holds 60 different integers"):
+        model.fit(X, pd.DataFrame({"price": np.arange(60), "town": ["a", "b"] * 30}))
+    for y in (np.arange(60) % 30, np.arange(60.0), np.arange(60).astype(str)):
+        model.fit(X, y)  # a warning would be an error
 
 
 def test_a_loaded_classifier_has_equal_probabilities(tmp_path):

@@ -5,10 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 
 pd = pytest.importorskip("pandas")
 
@@ -123,3 +123,24 @@ def test_the_reading_of_columns_is_that_of_the_model(cls, kind):
     for name in ("columns_", "n_components_", "n_iter_"):
         assert getattr(fitted, name) is getattr(fitted.estimator_, name)
         assert not hasattr(cls(), name)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (VAETransformer(), "n_components_"),
+        (VAETransformer(), "prior_"),
+        (VAEDensity(), "n_components_"),
+        (VAEImputer(), "columns_"),
+        (VAEClassifier(), "n_components_"),
+        (VAEOutlierDetector(), "n_iter_"),
+    ],
+)
+def test_fitted_attributes_before_fit_say_that_there_was_none(estimator, name):
+    """And not that an internal attribute is missing; hasattr is False."""
+    with pytest.raises(
+        NotFittedError, match=f"This {type(estimator).__name__} instance is not fit"
+    ):
+        getattr(estimator, name)
+
+    assert not hasattr(estimator, name)

@@ -41,10 +41,16 @@ def test_fields_of_dataclasses_are_nested_parameters(name, value, field, other, 
     assert clone(again).get_params() == again.get_params()
 
 
+def test_arguments_of_the_default_prior_are_those_of_what_it_stands_for():
+    """The prior by default is "auto", a mixture."""
+    assert VAETransformer().set_params(prior__n_components=4).prior == MixturePrior(4)
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"prior__n": 3}, r"'prior__n'.*prior='auto' has no arguments"),
+        ({"prior__n": 3}, r"'prior__n'.*prior='auto' has the arguments \['n_components'\]"),
+        ({"batch_size__n": 3}, r"'batch_size__n'.*batch_size='auto' has no arguments"),
         ({"prior": "vamp", "prior__n": 3}, r"'prior__n'.*arguments \['n_components'\]"),
         ({"max_iter__n": 3}, "'max_iter__n'.*max_iter=200 has no arguments"),
         ({"nothing__n": 3}, "Invalid parameter 'nothing'"),

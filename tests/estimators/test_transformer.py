@@ -200,12 +200,20 @@ def starts(**params):
 
 
 def test_n_init_is_1_by_default():
-    """n_init=1 is the fit as it is without it, to the bit; ensemble=True of one is the same."""
+    """n_init=1 is the fit as it is without it, to the bit; an ensemble of one is the same."""
     X = moons()
     expected = starts().fit(X).score_samples(X)
 
     np.testing.assert_array_equal(starts(n_init=1).fit(X).score_samples(X), expected)
-    np.testing.assert_array_equal(starts(ensemble=True).fit(X).score_samples(X), expected)
+    one = starts(n_init=1, ensemble=True).fit(X)
+    np.testing.assert_array_equal(one.score_samples(X), expected)
+
+
+def test_an_ensemble_has_five_members_by_default():
+    """One model is none."""
+    vae = starts(ensemble=True, max_iter=1).fit(moons())
+
+    assert {len(value) for value in vae.state_dict_.values()} == {5}
 
 
 def test_the_initialization_of_the_lowest_validation_loss_is_kept():

@@ -95,3 +95,12 @@ def test_a_polars_frame_with_dates_is_shown():
 
     assert any(label.startswith("day = 2020-01-04 (expected 2020-0") for label in labels)
     assert any(label.startswith("size = 3 (expected ") for label in labels)
+
+
+def test_columns_without_names_are_columns():
+    """A number alone would look like a value."""
+    X = load_iris().data
+    detector = VAEOutlierDetector(random_state=0, max_iter=1).fit(X)
+    display = ExplanationDisplay.from_estimator(detector, X[:9])
+
+    assert sorted(label_texts(display)) == [f"column {j}" for j in range(4)]

@@ -83,3 +83,28 @@ def test_many_classes_have_no_legend(digits):
 
     assert len(display.scatters_) == 80
     assert display.ax_.get_legend() is None
+
+
+def test_classes_are_in_the_order_of_ordered_categories(digits):
+    """The alphabet knows no order of words."""
+    X, y, vae = digits
+    order = ["low", "mid", "top"]
+    y = pd.Series(pd.Categorical(np.array(order)[y % 3], [*order, "none"], ordered=True))
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == order
+
+
+def test_dates_have_a_colour_bar(digits):
+    """As numbers do: they are no classes."""
+    X, _, vae = digits
+    y = pd.Series(pd.date_range("2020-01-01", periods=len(X)), name="day").mask(
+        np.arange(len(X)) < 9
+    )
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    (_, bar) = display.figure_.axes
+    display.figure_.canvas.draw()
+
+    assert bar.get_ylabel() == "day"
+    assert {text.get_text()[:4] for text in bar.get_yticklabels()} <= {*map(str, range(2020, 2026))}
+    assert [len(scatter.get_offsets()) for scatter in display.scatters_] == [len(X) - 9, 9]

@@ -61,3 +61,16 @@ def test_curves_of_a_detector_are_those_of_its_model(named):
     display = LossCurveDisplay.from_estimator(make_pipeline(detector))
 
     assert display.history == list(detector.estimator_.history_)
+
+
+def test_fits_of_one_iteration_are_points():
+    """As of small tables by default, and of some refits: a line of one point shows nothing."""
+    history = [{"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0}]
+    refit = [{"iteration": 3, "loss": 0.5, "refit": True}]
+    (point,) = LossCurveDisplay(history=history[:1]).plot().lines_.values()
+    (curve,) = LossCurveDisplay(history=history).plot().lines_.values()
+    (both,) = LossCurveDisplay(history=history + refit).plot().lines_.values()
+
+    assert (point.get_marker(), point.get_markevery()) == ("o", [0])
+    assert curve.get_marker() == "None"
+    assert np.array(both.get_ydata())[both.get_markevery()].tolist() == [0.5]

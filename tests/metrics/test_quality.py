@@ -128,3 +128,12 @@ def test_tables_that_cannot_be_compared_are_refused(real):
     doubled = real.set_axis(["size"] * real.shape[1], axis=1)
     with pytest.raises(ValueError, match="sample has several columns of one name"):
         quality_report(real, doubled)
+
+
+def test_columns_without_names_are_columns():
+    """A number alone would be read as a similarity."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    first, second, *_ = str(quality_report(X[:30], X[30:])).splitlines()
+
+    assert "lowest: column " in first
+    assert " and column " in second
