@@ -26,7 +26,8 @@ from sklearn_vae.numerics.rows import rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
-# A component of fewer rows is completed to as many, by rows of the table's variances.
+# A component of fewer rows is completed to as many, by rows of the table's means and variances. A
+# full covariance needs one more for each column.
 MIN_COMPONENT_ROWS = 5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
@@ -70,7 +71,7 @@ def fit_mixture(
     covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
     least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
-    is_small = (mixture.weight * mixture.row_weight.sum() < MIN_COMPONENT_ROWS).numpy()
+    is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
@@ -118,7 +119,8 @@ class EM:
         self.observed = ~real.isnan()
         mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
         self.filled = torch.where(self.observed, real, mean)
-        self._table_variance = variance[0]
+        self._table_mean, self._table_variance = mean[0], variance[0]
+        self.min_rows = MIN_COMPONENT_ROWS + self.is_full * real.shape[1]
         self.rows_by_pattern: list[Tensor] = []  # of common patterns of observed values
         self.rare_rows = torch.zeros(0, dtype=torch.long)
         if real.shape[1]:
@@ -171,8 +173,9 @@ class EM:
         else:
             loc, variance = _moments(self.filled * self.observed, self.observed, weights)
             counts = weights @ self.observed.to(weights)
-            variance = _completed(variance, counts, self._table_variance)
-            self.loc, self._covariance = loc, variance + MIN_VARIANCE
+            self.loc, share, shift = self._completion(loc, counts)
+            variance = (1 - share) * variance + share * self._table_variance + shift.square()
+            self._covariance = variance + MIN_VARIANCE
         # one pseudo-observation of the whole table: no class has probability 0
         pseudo = self.row_weight / self.row_weight.sum()
         self.params = weights.new_zeros(len(weights), 0)
@@ -199,19 +202,32 @@ class EM:
                 columns = block.columns.unsqueeze(1).expand(step.shape)
                 mean = (self.loc[:, None, None] + block.residual).scatter_add(-1, columns, -step)
                 rows[:, index] = torch.where(mask.unsqueeze(1), self.filled[index], mean)
-        self.loc = (weights.unsqueeze(1) @ rows).squeeze(1) / total.unsqueeze(1)
+        loc = (weights.unsqueeze(1) @ rows).squeeze(1) / total.unsqueeze(1)
         covariances = []
         for component, weight in enumerate(weights):
-            residual = rows[component % len(rows)] - self.loc[component]
+            residual = rows[component % len(rows)] - loc[component]
             covariances.append((residual.T * weight) @ residual)
         extra = extra.view(n_mixture, n_real, n_real)
         covariance = (torch.stack(covariances) + extra) / total[:, None, None]
-        table_covariance = torch.diag(self._table_variance)
-        self._covariance = _completed(covariance, total[:, None, None], table_covariance)
+        self.loc, share, shift = self._completion(loc, total.unsqueeze(1))
+        share = share.unsqueeze(1)
+        self._covariance = (1 - share) * covariance + share * torch.diag(self._table_variance)
+        self._covariance += shift.unsqueeze(2) * shift.unsqueeze(1)
         self._covariance.diagonal(dim1=-2, dim2=-1).add_(MIN_VARIANCE)
         self._root = torch.linalg.cholesky(self._covariance)
         self._precision = torch.cholesky_inverse(self._root)
         self.rows = rows
+
+    def _completion(self, loc: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Complete components of few rows: their means, the added share of rows, and the shifts.
+
+        Products of the shifts are what the distance of the means adds to the covariance. Without
+        more rows, a component of one outlier would have a variance of 0, and the outlier the
+        highest density of all rows.
+        """
+        missing = (self.min_rows - counts).clamp(min=0)
+        share, distance = missing / (counts + missing), self._table_mean - loc
+        return loc + share * distance, share, (share * (1 - share)).sqrt() * distance
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to.
@@ -303,17 +319,6 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     mean = weights @ x / total
     variance = weights @ x.square() / total - mean.square()
     return mean, variance.clamp(min=0)
-
-
-def _completed(variance: Tensor, counts: Tensor, table_variance: Tensor) -> Tensor:
-    """Complete components of few rows by rows of the table's variances: (C, ...).
-
-    Without them, a component of one outlier would have a variance of 0, and the outlier the
-    highest density of all rows.
-    """
-    missing = (MIN_COMPONENT_ROWS - counts).clamp(min=0)
-    completed = (counts * variance + missing * table_variance) / (counts + missing)
-    return torch.where(missing > 0, completed, variance)
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:
