@@ -27,7 +27,7 @@ from sklearn_vae.numerics.rows import rows_in_memory
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
 # A component of fewer rows is completed to as many, by rows of the table's means and variances. A
-# full covariance needs one more for each column.
+# full covariance needs two more for each column.
 MIN_COMPONENT_ROWS = 5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
@@ -120,7 +120,7 @@ class EM:
         mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
         self.filled = torch.where(self.observed, real, mean)
         self._table_mean, self._table_variance = mean[0], variance[0]
-        self.min_rows = MIN_COMPONENT_ROWS + self.is_full * real.shape[1]
+        self.min_rows = MIN_COMPONENT_ROWS + 2 * self.is_full * real.shape[1]
         self.rows_by_pattern: list[Tensor] = []  # of common patterns of observed values
         self.rare_rows = torch.zeros(0, dtype=torch.long)
         if real.shape[1]:

@@ -252,6 +252,20 @@ def test_an_outlier_among_the_training_rows_has_a_low_score(mixtures, max_iter, 
     assert (scores < scores[20]).mean() < 0.05
 
 
+@pytest.mark.parametrize("mixtures", [[(4, "full")], [(32, "diag")]])
+def test_no_component_of_a_dozen_rows_explains_an_outlier(mixtures):
+    """With a full covariance of eight columns it would fit each of its rows."""
+    ranks = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(400, 3)) @ rng.normal(size=(3, 8)) + 0.5 * rng.normal(size=(400, 8))
+        X[0, 3] -= 8 * X[:, 3].std()
+        scores = VAEDensity(mixtures=mixtures, max_iter=0, random_state=0).fit(X).score_samples(X)
+        ranks.append((scores < scores[0]).sum())
+
+    assert max(ranks) < 20, ranks
+
+
 @pytest.mark.parametrize(
     "mixtures",
     [[(1, "full")], *slow("auto", [(3, "diag"), (4, "full")])],
