@@ -514,7 +514,8 @@ class TableEncoder:
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
         rows, X, log_det = self._resolve(X)
-        log_det = log_det + self.orders.are_broken(rows) * self.log_unseen
+        log_broken = self.log_unseen + np.log(max(len(self.orders.pairs), 1))  # of any pair
+        log_det = log_det + self.orders.are_broken(rows) * min(log_broken, 0.0)
         for equal in self.equal_cells:
             is_equal = equal.holds(rows)
             log_det += equal.log_density(rows, is_equal)

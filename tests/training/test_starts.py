@@ -97,19 +97,17 @@ def test_a_ring_has_light_tails_and_normal_and_heavy_tailed_rows_have_none():
     assert not has_light_tails(job_on(np.zeros((400, 6))))
 
 
-@pytest.mark.parametrize(("n_valid", "ensemble"), [(60, False), (60, True), (0, False)])
-def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid, ensemble):
+@pytest.mark.parametrize("n_valid", [60, 0])
+def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid):
     """At random, with homoscedastic scales at first; the first start is as ever."""
-    automatic, one = (
-        make_starts(job_on(ring(), n_valid=n_valid), n_init, ensemble=ensemble)
-        for n_init in ("auto", 1)
-    )
-    is_second = n_valid > 0 and not ensemble
+    automatic, one = (make_starts(job_on(ring(), n_valid=n_valid), n) for n in ("auto", 1))
+    is_second = n_valid > 0
 
     assert [job.config for job in automatic[:1]] == [job.config for job in one]
     assert [job.is_random for job in automatic] == [False, True][: 1 + is_second]
     assert [job.config.is_homoscedastic for job in automatic] == [False, True][: 1 + is_second]
-    assert len(make_starts(job_on(ROWS, n_valid=n_valid), "auto", ensemble=ensemble)) == 1
+    assert len(make_starts(job_on(ROWS, n_valid=n_valid), "auto")) == 1
+    assert len(make_starts(job_on(ring(), n_valid=n_valid), "auto", ensemble=True)) == 5
 
 
 # -- Mardia's test of multivariate kurtosis ----------------------------------------------
