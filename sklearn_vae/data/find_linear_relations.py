@@ -57,7 +57,7 @@ def find_linear_relations(
     """Find columns that follow from others in all rows that have all of them.
 
     Columns are those with the indices ``columns``. Of those in a relation, one is derived whose
-    samples keep to its bounds; of several, the one that varies most: a total, not a part. The
+    samples keep to its bounds; of several, one of the lowest cost (``_Search._preference``). The
     weight (n,) is the number of times that each row counts.
     """
     relations: list[LinearRelation] = []
@@ -123,6 +123,7 @@ class _Search:
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
         self.units: dict[int, Units] = {}
+        self.common: dict[int, float] = {}
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -166,33 +167,36 @@ class _Search:
             for part, j in near
             if part >= LARGE_PART and self.columns[j] not in derived_before
         ]
-        for blur, *_, derived in sorted(map(self._preference, free)):
-            if blur >= least:
+        keeps_common = self.is_log or len(free) < 3
+        for cost, *_, derived in sorted(self._preference(*each, keeps_common) for each in free):
+            if cost >= least:
                 break
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
             if relation is None or _sources_first([*self.relations, relation]) is None:
                 continue
             wrong = self._fraction_wrong(relation)
-            cost = blur + max(wrong, self._fraction_common(relation))
-            if wrong < MAX_WRONG and cost < least:
-                best, least = relation, cost
+            if wrong < MAX_WRONG and cost + wrong < least:
+                best, least = relation, cost + wrong
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
         return best
 
     @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
-    def _preference(self, part_and_column: tuple[float, int]) -> tuple[float, float, float, int]:
-        """Order of columns that may be derived: little blurred ones, of these the finest recorded.
+    def _preference(
+        self, part: float, k: int, keeps_common: bool
+    ) -> tuple[float, float, float, int]:
+        """Order of columns that may be derived, first their costs.
 
-        What is derived is rounded: a coarser column would follow from finer ones, but these not
-        from it. Before others it has the share by which errors increase its standard deviation.
+        These are the share by which errors increase the standard deviation, and the fraction of
+        common values, which sums do not keep. Of equal ones the finest recorded comes first: what
+        is derived is rounded, and finer columns do not follow from a coarser one.
         """
-        part, k = part_and_column
         (lattice, decimals, width, scale), _ = self._read(k)
         is_recorded = decimals >= 0 or lattice[1] > 0
         steps = round(float(np.log(scale / width)), 1) if is_recorded else np.inf
-        blur = round(float(np.hypot(1, BLUR / part)) - 1, 1)
-        return blur, -steps, -part, k
+        blur = float(np.hypot(1, BLUR / part)) - 1
+        common = 0.0 if keeps_common else self._fraction_common(k)
+        return round(blur + common, 1), -steps, -part, k
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""
@@ -352,12 +356,13 @@ class _Search:
         is_none = self.weight.sum() * wrong < 1
         return 0.0 if is_none else max(wrong, float((y == 0).sum() / (~np.isnan(y)).sum()))
 
-    def _fraction_common(self, relation: LinearRelation) -> float:
-        """Fraction of derived values that are point masses, which sums do not keep."""
-        if relation.is_log:  # products of whole numbers are common by themselves
-            return 0.0
-        values = Values.of(TrainingColumn.of_numbers(self.X[:, relation.derived], self.weight))
-        return float(values.rows @ is_common(values)) / values.n_rows
+    def _fraction_common(self, k: int) -> float:
+        """Fraction of a column's values that are point masses; it is found once."""
+        if k not in self.common:
+            x = TrainingColumn.of_numbers(self.X[:, self.columns[k]], self.weight)
+            values = Values.of(x)
+            self.common[k] = float(values.rows @ is_common(values)) / values.n_rows
+        return self.common[k]
 
     def _is_implied(self, relation: LinearRelation) -> bool:
         """Return whether derived values keep their sign for all values of the sources together."""

@@ -317,7 +317,7 @@ def _relations(
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
         max_labels = weight.sum() / ROWS_PER_LABEL
-        has_few = [len(np.unique(X[:, j])) <= max_labels for j in labels]
+        has_few = np.array([len(np.unique(X[:, j])) <= max_labels for j in labels], bool)
         is_first = first_of_copies(X)
         for j in numbers.tolist():
             is_free = has_few & ~np.isin(labels, [j, *parts.get(j, ())])
@@ -334,11 +334,15 @@ def _losses_of_counts(
     a regression on the columns that correlate most leaves less, or two counts correlate more than
     their rates can, the loss is the divergence of normal distributions.
     """
-    if not counts:
-        return {}
     chosen = spread_out(len(X), MAX_ROWS)
     X, weight = X[chosen], weight[chosen]
-    n_rows, encoded, owners = float(weight.sum()), [], []
+    observed = weight @ ~np.isnan(X[:, counts])
+    with np.errstate(all="ignore"):  # of no observed rows
+        is_known = (observed >= ROWS_PER_REGRESSOR) & (np.nanmax(X[:, counts], axis=0) > 0)
+    counts = np.array(counts)[is_known].tolist()
+    if not counts:
+        return {}
+    encoded, owners = [], []
     for j in _varying(columns, np.arange(X.shape[1])).tolist():
         column = columns[j]
         x = column.take(X)
@@ -346,40 +350,44 @@ def _losses_of_counts(
         owners += [j] * encoded[-1].shape[1]
     Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
     weights = weight[:, None] * ~np.isnan(Z)
-    mean = (weights * np.nan_to_num(Z)).sum(axis=0) / weights.sum(axis=0)
-    Z = np.nan_to_num(Z - mean)
-    covariance = Z.T @ (weight[:, None] * Z) / n_rows
-    scale = np.sqrt(np.diag(covariance)) + TINY
-    correlation = covariance / scale / scale[:, None]
+    n_rows = weights.sum(axis=0) + TINY
+    mean = (weights * np.nan_to_num(Z)).sum(axis=0) / n_rows
+    Z = np.nan_to_num(Z - mean)  # means in place of missing values: correlations are smaller
+    squares = Z.T @ (weight[:, None] * Z)
+    variance = np.diag(squares) / n_rows
+    norm = np.sqrt(np.diag(squares)) + TINY
+    correlation = squares / norm / norm[:, None]
     of_counts = np.array([np.flatnonzero(owner == j)[0] for j in counts])
-    unit = np.sqrt(mean[of_counts])
-    pairs = covariance[np.ix_(of_counts, of_counts)] / unit / unit[:, None]
-    losses = _losses_of_pairs(pairs, n_rows).max(axis=1)
-    n_regressors = int(min(n_rows // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
+    scale = np.sqrt(variance[of_counts] / mean[of_counts])
+    pairs = correlation[np.ix_(of_counts, of_counts)] * np.outer(scale, scale)
+    losses = _losses_of_pairs(pairs, np.minimum.outer(n_rows[of_counts], n_rows[of_counts]))
+    losses = losses.max(axis=1)
     for k, i in enumerate(of_counts.tolist()):
+        n_regressors = int(min(n_rows[i] // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
         others = np.flatnonzero(owner != owner[i])
         nearest = others[np.argsort(-np.abs(correlation[i, others]), kind="stable")[:n_regressors]]
         slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ correlation[nearest, i]
-        residual = covariance[i, i] * (1 - slopes @ correlation[nearest, i])
-        residual *= n_rows / (n_rows - len(nearest) - 1) * (1 + N_ERRORS * np.sqrt(2 / n_rows))
+        residual = variance[i] * (1 - slopes @ correlation[nearest, i])
+        error = N_ERRORS * np.sqrt(2 / n_rows[i])
+        residual *= n_rows[i] / (n_rows[i] - len(nearest) - 1) * (1 + error)
         ratio = min(max(residual, LEAST_RESIDUAL) / mean[i], 1)
         losses[k] = max(losses[k], -0.5 * (np.log(ratio) + 1 - ratio))
     return {j: loss for j, loss in zip(counts, losses.tolist(), strict=True) if loss > 0}
 
 
-def _losses_of_pairs(covariance: np.ndarray, n_rows: float) -> np.ndarray:
-    """Nats that two counts lose whose rates cannot correlate so: (k, k) -> (k, k), none is 0.
+def _losses_of_pairs(covariance: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
+    """Nats that two counts lose whose rates cannot correlate so: (k, k), (k, k) -> (k, k).
 
     Of counts over the roots of their means, Poisson variables have variances of 1 beside those of
     their rates.
     """
     variance = np.diag(covariance)
     squares = np.outer(variance, variance)
-    of_rates = np.maximum(variance * (1 + N_ERRORS * np.sqrt(2 / n_rows)) - 1, 0)
+    of_rates = np.maximum(variance * (1 + N_ERRORS * np.sqrt(2 / np.diag(n_rows))) - 1, 0)
     error = N_ERRORS * np.sqrt((squares + covariance**2) / n_rows)
-    found, possible = np.abs(covariance) - error, np.sqrt(np.outer(of_rates, of_rates))
+    found = (np.abs(covariance) - error).clip(min=0)
     np.fill_diagonal(found, 0)
-    possible = np.minimum(possible, found.clip(min=0))
+    possible = np.minimum(np.sqrt(np.outer(of_rates, of_rates)), found)
     left = squares - possible**2
     loss = 0.5 * np.log(left / (squares - found**2)) + (squares - possible * found) / left - 1
     return np.where(possible < found, loss, 0.0)

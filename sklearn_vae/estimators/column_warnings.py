@@ -66,12 +66,17 @@ MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
 # Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31,
 # 2024.
-MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?"
+MONTH = (
+    "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
+    "oct(ober)?|nov(ember)?|dec(ember)?)[.]?"
+)
 DATE = re.compile(
     r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4}|\d\d?/\d\d?/\d\d|"
     rf"\d\d?[- ]{MONTH}[- ](\d\d)?\d\d|{MONTH} \d\d?,? \d{{4}})([T ].*)?",
     re.IGNORECASE,
 )
+# Text that may be a code where none is missing: postcodes, phone numbers, 12e3 and 1_5.
+WHOLE, LETTERS = re.compile(r"\s*[+-]?\d+\s*"), re.compile("[a-z_]", re.IGNORECASE)
 # Numbers with signs or a comma: "50%", "$1,200", "0,5".
 NUMBER = re.compile(r"-?\s?[$€£¥]?\s?-?\d+(,\d{3})*([.,]\d+)?\s?[%$€£¥]?")
 # Texts for missing values, and the number of them that a column of numbers or dates may have.
@@ -199,11 +204,12 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
         others = [text for text in texts if text not in missing]
         may_be_converted = len(missing) <= MAX_MISSING_TEXTS
         beside = f" (beside {', '.join(map(repr, missing))})" if missing else ""
-        # whole numbers alone may be codes, such as postcodes
-        are_whole = not missing and all(map(str.isdecimal, texts))
+        are_codes = not missing and (
+            all(map(WHOLE.fullmatch, texts)) or any(map(LETTERS.search, texts))
+        )
         if may_be_converted and all(map(DATE.fullmatch, others)):
             yield DATES, beside
-        elif may_be_converted and not are_whole and all(map(_is_number, others)):
+        elif may_be_converted and not are_codes and all(map(_is_number, others)):
             yield NUMBERS, beside
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"

@@ -195,6 +195,58 @@ def test_a_small_movement_between_two_large_stocks_is_not_derived():
     assert ks_2samp(sample[:, 2], sold).statistic < 0.08
 
 
+def test_a_rounded_change_of_units_is_derived_and_not_its_source():
+    """Rounded multiples leave gaps between values, which are no point masses."""
+    rng = np.random.default_rng(0)
+    pounds, inches = rng.normal(150, 30, 500).round(), rng.normal(70, 3, 500).round(1)
+
+    assert derived(np.column_stack([pounds, (pounds * 0.4536).round(1)])).keys() == {1}
+    assert derived(np.column_stack([inches, (inches * 2.54).round(1)])).keys() == {1}
+
+
+def test_round_payments_are_not_derived():
+    """Of bill, tip and payment the bill is, as the others have common values."""
+    rng = np.random.default_rng(0)
+    bill = rng.gamma(4, 8, 600).round(2)
+    paid = np.where(rng.random(600) < 0.6, 5 * np.ceil(bill / 5), bill)
+    X = np.column_stack([bill, (paid - bill).round(2), paid])
+
+    assert derived(X).keys() == {0}
+
+
+def test_ratios_are_derived_from_what_is_coarser():
+    rng = np.random.default_rng(0)
+    area = np.exp(rng.normal(4.5, 0.4, 400)).round()
+    price = 1000 * np.exp(rng.normal(5.6, 0.5, 400)).round()
+
+    assert derived(np.column_stack([area, price, (price / area).round()])).keys() == {2}
+
+
+def test_a_product_beside_a_total_of_it():
+    """Net, rate, tax and gross amount: with two rates the logarithm of gross hides the product."""
+    rng = np.random.default_rng(0)
+    net = (5 + np.exp(rng.normal(4, 1, 600))).round(2)
+    rate = rng.choice([7.0, 19.0], 600)
+    tax = (net * rate / 100).round(2)
+
+    assert derived(np.column_stack([rate, net, tax, (net + tax).round(2)])).keys() == {2, 3}
+
+
+def test_totals_of_few_values():
+    adults, children = np.random.default_rng(0).integers([[1], [0]], [[4], [4]], (2, 400))
+    other = np.random.default_rng(1).normal(size=400)
+
+    assert derived(np.column_stack([adults, children, adults + children, other])).keys() == {2}
+
+
+def test_two_parts_and_their_total_alone():
+    rng = np.random.default_rng(0)
+    a = rng.exponential(1000, 300).round(2)
+    b = np.where(rng.random(300) < 0.3, a, rng.exponential(1000, 300).round(2))
+
+    assert fit_encoder(np.column_stack([a, b, a + b]), None, "auto", derives_columns=True)
+
+
 def test_no_part_follows_from_its_total():
     """It would take a label of the total's that contradicts the equation."""
     home = np.random.default_rng(0).normal(50, 8, 600).round()

@@ -274,6 +274,26 @@ def test_counts_that_another_column_tells_are_none(name, rng):
     assert [type(encoder.likelihoods[0]) for encoder in encoders] == [Poisson, *[Gaussian] * 3]
 
 
+@pytest.mark.parametrize("name", ["holes", "few rows", "small weights", "rare"])
+def test_counts_that_no_other_column_tells_stay_counts(name, rng):
+    X = np.column_stack([rng.poisson(40, 1000), rng.normal(size=1000), rng.poisson(2, 1000)])
+    weight = None
+    if name == "holes":
+        X[rng.random(X.shape) < 0.5] = np.nan
+    elif name == "few rows":
+        X = np.array([[3, 6.5, 1], [5, 1.25, 2], [1, 2, 7], [4, 9, 3], [7, 3, 4]])
+    elif name == "small weights":
+        weight = np.full(1000, 1 / 200)
+    else:
+        X = np.column_stack([np.eye(1, 1000)[0] * 2, X])
+    encoder = fit_encoder(X, weight, "auto", derives_columns=True)
+
+    if name != "few rows":
+        counts = Poisson, NegativeBinomial
+        assert isinstance(encoder.likelihoods[-3], counts)
+        assert isinstance(encoder.likelihoods[-1], counts)
+
+
 @pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
 def test_samples_of_counts_keep_their_correlation(model, rng):
     """Visits, and bookings, of which few are missed: nearly the nats of the truth."""

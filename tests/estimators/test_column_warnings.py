@@ -173,7 +173,8 @@ def test_numbers_as_strings_are_warned_of(form):
     with pytest.warns(UserWarning, match=r"numbers as strings, .*: 'size'\. Convert"):
         VAETransformer(1, **SMALL).fit(table)
 
-    for form in ("{:.0f}", "1.{:.0f}.0", "{:.0f}-1", "v{:.1f}"):  # codes are classes: no warning
+    codes = "{:.0f}", "1.{:.0f}.0", "{:.0f}-1", "v{:.1f}", "+49{:.0f}", "{:.0f}e3", "1_{:.0f}"
+    for form in codes:  # these are classes: no warning
         VAETransformer(1, **SMALL).fit(table.assign(size=[form.format(x) for x in numbers]))
 
 
