@@ -71,18 +71,11 @@ def find_linear_relations(
         if any(low < fraction <= high for fraction in zeros.values()):
             searches.append(([j for j in zeros if zeros[j] <= high], True, True))
     for indices, is_log, skips_zeros in searches:
-        for has_derived in (True, False):  # a total may stand for several others, or hide them
-            before = _derived(relations)
-            kept = [j for j in indices if has_derived or j not in before]
-            if not has_derived and len(kept) == len(indices):
-                break
-            search = _Search(X, kept, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
-            for k in search.in_order():
-                relation = search.relation_with(k) if search.is_near(k) else None
-                if relation is None:
-                    search.add(k)
-                else:
-                    relations.append(relation)
+        _Search(X, indices, weight, relations, is_log=is_log, skips_zeros=skips_zeros).run()
+        derived = _derived(relations)
+        free = [j for j in indices if j not in derived]
+        if len(free) < len(indices):  # totals stand for several others, or hide them
+            _Search(X, free, weight, relations, is_log=is_log, skips_zeros=skips_zeros).run()
     return _sources_first(relations) or []
 
 
@@ -127,12 +120,21 @@ class _Search:
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
-    def in_order(self) -> list[int]:
+    def run(self) -> None:
+        """Add the relations that are found."""
+        for k in self._in_order():
+            relation = self._relation_with(k) if self._is_near(k) else None
+            if relation is None:
+                self._add(k)
+            else:
+                self.relations.append(relation)
+
+    def _in_order(self) -> list[int]:
         """Return the columns to search, parts before totals; derived ones are in the basis."""
         order, derived = np.argsort(self.scale, kind="stable").tolist(), _derived(self.relations)
         for k in order:
-            if self.columns[k] in derived and not self.is_near(k):
-                self.add(k)
+            if self.columns[k] in derived and not self._is_near(k):
+                self._add(k)
         return [k for k in order if self.columns[k] not in derived]
 
     def _residual(self, k: int) -> np.ndarray:
@@ -142,18 +144,18 @@ class _Search:
             z = z - self.span @ (self.span.T @ z)
         return z
 
-    def is_near(self, k: int) -> bool:
+    def _is_near(self, k: int) -> bool:
         """Return whether the basis explains a column nearly."""
         return bool(np.abs(self._residual(k)).max() < MAX_ERROR)
 
-    def add(self, k: int) -> None:
+    def _add(self, k: int) -> None:
         """Add a column to the basis, unless it is one already."""
         z = self._residual(k)
         if (norm := np.linalg.norm(z)) > RELATIVE_WIDTH:
             self.basis.append(k)
             self.span = np.column_stack([self.span, z / norm])
 
-    def relation_with(self, k: int) -> LinearRelation | None:
+    def _relation_with(self, k: int) -> LinearRelation | None:
         """Return a relation of a column with those of the basis, if there is one.
 
         The derived column leaves the basis, and the others are in it.
@@ -245,9 +247,9 @@ class _Search:
             sources = sources[:smallest] + sources[smallest + 1 :]
             fewer = self._relation(derived, sources)
         relation = best[1]
-        if relation is not None and len(counts) < FEW_VALUES and (relation.coefficients % 1).any():
-            return None
         if relation is None or not self._is_useful(relation):
+            return None
+        if len(counts) < FEW_VALUES and (relation.coefficients % 1).any():
             return None
         if self._is_implied(relation):
             relation = replace(relation, signs=np.append(relation.signs[:-1], 0))

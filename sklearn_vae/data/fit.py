@@ -336,9 +336,9 @@ def _losses_of_counts(
     """
     chosen = spread_out(len(X), MAX_ROWS)
     X, weight = X[chosen], weight[chosen]
-    observed = weight @ ~np.isnan(X[:, counts])
-    with np.errstate(all="ignore"):  # of no observed rows
-        is_known = (observed >= ROWS_PER_REGRESSOR) & (np.nanmax(X[:, counts], axis=0) > 0)
+    values = X[:, counts]
+    is_known = weight @ ~np.isnan(values) >= ROWS_PER_REGRESSOR
+    is_known &= (np.nan_to_num(values) > 0).any(axis=0)
     counts = np.array(counts)[is_known].tolist()
     if not counts:
         return {}
@@ -357,22 +357,33 @@ def _losses_of_counts(
     variance = np.diag(squares) / n_rows
     norm = np.sqrt(np.diag(squares)) + TINY
     correlation = squares / norm / norm[:, None]
-    of_counts = np.array([np.flatnonzero(owner == j)[0] for j in counts])
+    of_counts = np.searchsorted(owner, counts)
     scale = np.sqrt(variance[of_counts] / mean[of_counts])
     pairs = correlation[np.ix_(of_counts, of_counts)] * np.outer(scale, scale)
     losses = _losses_of_pairs(pairs, np.minimum.outer(n_rows[of_counts], n_rows[of_counts]))
     losses = losses.max(axis=1)
     for k, i in enumerate(of_counts.tolist()):
-        n_regressors = int(min(n_rows[i] // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
         others = np.flatnonzero(owner != owner[i])
-        nearest = others[np.argsort(-np.abs(correlation[i, others]), kind="stable")[:n_regressors]]
-        slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ correlation[nearest, i]
-        residual = variance[i] * (1 - slopes @ correlation[nearest, i])
-        error = N_ERRORS * np.sqrt(2 / n_rows[i])
-        residual *= n_rows[i] / (n_rows[i] - len(nearest) - 1) * (1 + error)
+        residual = variance[i] * _fraction_left(correlation, i, others, n_rows[i])
         ratio = min(max(residual, LEAST_RESIDUAL) / mean[i], 1)
         losses[k] = max(losses[k], -0.5 * (np.log(ratio) + 1 - ratio))
     return {j: loss for j, loss in zip(counts, losses.tolist(), strict=True) if loss > 0}
+
+
+def _fraction_left(
+    correlation: np.ndarray, column: int, others: np.ndarray, n_rows: float
+) -> float:
+    """Fraction of a column's variance that a linear regression on other columns leaves, at most.
+
+    They are those that correlate most with it, as many as ``n_rows`` allow.
+    """
+    n_regressors = int(min(n_rows // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
+    order = np.argsort(-np.abs(correlation[column, others]), kind="stable")
+    nearest = others[order[:n_regressors]]
+    with_column = correlation[nearest, column]
+    slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ with_column
+    unbiased = (1 - slopes @ with_column) * n_rows / (n_rows - len(nearest) - 1)
+    return unbiased * (1 + N_ERRORS * np.sqrt(2 / n_rows))
 
 
 def _losses_of_pairs(covariance: np.ndarray, n_rows: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.marginals import Values, find_candidates
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Gaussian, NegativeBinomial, Poisson, ZeroInflated
+from sklearn_vae.numerics.rows import spread_out
 
 
 def fit(values, *, weight=None, likelihood="auto"):
@@ -274,7 +275,7 @@ def test_counts_that_another_column_tells_are_none(name, rng):
     assert [type(encoder.likelihoods[0]) for encoder in encoders] == [Poisson, *[Gaussian] * 3]
 
 
-@pytest.mark.parametrize("name", ["holes", "few rows", "small weights", "rare"])
+@pytest.mark.parametrize("name", ["holes", "few rows", "small weights", "rare", "hidden"])
 def test_counts_that_no_other_column_tells_stay_counts(name, rng):
     X = np.column_stack([rng.poisson(40, 1000), rng.normal(size=1000), rng.poisson(2, 1000)])
     weight = None
@@ -284,6 +285,9 @@ def test_counts_that_no_other_column_tells_stay_counts(name, rng):
         X = np.array([[3, 6.5, 1], [5, 1.25, 2], [1, 2, 7], [4, 9, 3], [7, 3, 4]])
     elif name == "small weights":
         weight = np.full(1000, 1 / 200)
+    elif name == "hidden":  # none of the counts is in the rows that are looked at
+        X = np.tile(X, (5, 1))
+        X[spread_out(len(X), 2048), 0] = np.nan
     else:
         X = np.column_stack([np.eye(1, 1000)[0] * 2, X])
     encoder = fit_encoder(X, weight, "auto", derives_columns=True)
