@@ -74,9 +74,8 @@ def test_neighbors_tied_for_the_last_places_are_their_mean():
     assert sorted(map(tuple, corner)) == [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
 
 
-def test_copies_of_one_row_span_no_hyperplane():
+def test_copies_of_one_row_span_no_hyperplane(rng):
     """The distance is that to the row: rounding errors of the copies' mean are no direction."""
-    rng = np.random.default_rng(0)
     x, copies = rng.normal(size=(200, 3)), rng.normal(size=(200, 1, 3)).repeat(8, axis=1)
 
     np.testing.assert_allclose(

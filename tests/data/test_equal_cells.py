@@ -61,9 +61,8 @@ def test_samples_are_equal_as_often_as_rows(make, share, decimals):
 
 
 @pytest.mark.parametrize("make", [density, *slow(transformer)])
-def test_a_chain_of_three_columns_with_holes(make):
+def test_a_chain_of_three_columns_with_holes(make, rng):
     """Each equals the one before it in some rows, and so also the first."""
-    rng = np.random.default_rng(0)
     X = made(2, 1500, 0.5)
     last = np.where(rng.random(len(X)) < 0.4, X[:, A], X[:, A] + rng.normal(size=len(X)))
     X = np.column_stack([last, X])

@@ -64,9 +64,8 @@ def test_shares_are_smoothed_frequencies_in_a_class():
     assert (levels.probabilities[[0, 3]] == 1).all()
 
 
-def test_draws_have_the_shares_of_their_class():
+def test_draws_have_the_shares_of_their_class(rng):
     """20,000 draws of each class, by the chi-squared test."""
-    rng = np.random.default_rng(0)
     levels = Levels.fit(np.arange(60.0) * 3, rng.poisson(20, 60).astype(float), 5)
     for c in range(5):
         drawn = levels.index(levels.draw(np.full(20_000, c), rng))

@@ -67,9 +67,8 @@ def derived(X):
 @pytest.mark.parametrize(
     ("sign", "derives"), [(1, {2: {0: 1.0, 1: 1.0}}), (-1, {2: {0: 1.0, 1: -1.0}})]
 )
-def test_totals_and_differences_are_found(sign, derives):
+def test_totals_and_differences_are_found(sign, derives, rng):
     """Whatever the order of the columns, beside others, with holes, in single precision."""
-    rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 200)).astype(np.float32)
     b = 0.5 * b
     X = np.column_stack([a, b, a + np.float32(sign) * b, c])
@@ -81,9 +80,8 @@ def test_totals_and_differences_are_found(sign, derives):
     assert derived(X) == derives
 
 
-def test_products_and_changes_of_units_are_found():
+def test_products_and_changes_of_units_are_found(rng):
     """Rounded ones, too: degrees of one scale from those of the other, amounts from prices."""
-    rng = np.random.default_rng(0)
     celsius = rng.normal(15, 8, 300).round(1)
     price, pieces = np.exp(rng.normal(size=300)).round(2) + 0.01, 1.0 + rng.poisson(5, 300)
     X = np.column_stack([celsius, (1.8 * celsius + 32).round(1), price, pieces, price * pieces])
@@ -134,9 +132,8 @@ def test_a_payroll(seed):
     assert derived(X) == {1: {0: 1 / 128}, 3: {1: 1, 2: 1}, 4: {0: 1, 3: 1}}
 
 
-def test_a_balance_far_above_zero():
+def test_a_balance_far_above_zero(rng):
     """It would be negative only if the least of one part met the most of another."""
-    rng = np.random.default_rng(0)
     before = rng.normal(1000, 300, 300).clip(200).round(2)
     paid_in = np.exp(rng.normal(5, 1, 300)).round(2)
     paid_out = (paid_in * rng.random(300)).round(2)
@@ -181,9 +178,8 @@ def test_derived_values_keep_their_sign(make, model):
     assert (np.abs((sample < low).mean(axis=0) - 0.1) < 0.08).all()
 
 
-def test_a_small_movement_between_two_large_stocks_is_not_derived():
+def test_a_small_movement_between_two_large_stocks_is_not_derived(rng):
     """As their difference, it would have the errors of both."""
-    rng = np.random.default_rng(0)
     before = rng.poisson(np.exp(rng.normal(3.5, 0.8, 600)))
     received = np.where(rng.random(600) < 0.6, 0, rng.choice([10, 20, 50, 100], 600))
     sold = np.minimum(rng.poisson(12, 600), before + received)
@@ -195,18 +191,16 @@ def test_a_small_movement_between_two_large_stocks_is_not_derived():
     assert ks_2samp(sample[:, 2], sold).statistic < 0.08
 
 
-def test_a_rounded_change_of_units_is_derived_and_not_its_source():
+def test_a_rounded_change_of_units_is_derived_and_not_its_source(rng):
     """Rounded multiples leave gaps between values, which are no point masses."""
-    rng = np.random.default_rng(0)
     pounds, inches = rng.normal(150, 30, 500).round(), rng.normal(70, 3, 500).round(1)
 
     assert derived(np.column_stack([pounds, (pounds * 0.4536).round(1)])).keys() == {1}
     assert derived(np.column_stack([inches, (inches * 2.54).round(1)])).keys() == {1}
 
 
-def test_round_payments_are_not_derived():
+def test_round_payments_are_not_derived(rng):
     """Of bill, tip and payment the bill is, as the others have common values."""
-    rng = np.random.default_rng(0)
     bill = rng.gamma(4, 8, 600).round(2)
     paid = np.where(rng.random(600) < 0.6, 5 * np.ceil(bill / 5), bill)
     X = np.column_stack([bill, (paid - bill).round(2), paid])
@@ -214,17 +208,15 @@ def test_round_payments_are_not_derived():
     assert derived(X).keys() == {0}
 
 
-def test_ratios_are_derived_from_what_is_coarser():
-    rng = np.random.default_rng(0)
+def test_ratios_are_derived_from_what_is_coarser(rng):
     area = np.exp(rng.normal(4.5, 0.4, 400)).round()
     price = 1000 * np.exp(rng.normal(5.6, 0.5, 400)).round()
 
     assert derived(np.column_stack([area, price, (price / area).round()])).keys() == {2}
 
 
-def test_a_product_beside_a_total_of_it():
+def test_a_product_beside_a_total_of_it(rng):
     """Net, rate, tax and gross amount: with two rates the logarithm of gross hides the product."""
-    rng = np.random.default_rng(0)
     net = (5 + np.exp(rng.normal(4, 1, 600))).round(2)
     rate = rng.choice([7.0, 19.0], 600)
     tax = (net * rate / 100).round(2)
@@ -239,8 +231,7 @@ def test_totals_of_few_values():
     assert derived(np.column_stack([adults, children, adults + children, other])).keys() == {2}
 
 
-def test_two_parts_and_their_total_alone():
-    rng = np.random.default_rng(0)
+def test_two_parts_and_their_total_alone(rng):
     a = rng.exponential(1000, 300).round(2)
     b = np.where(rng.random(300) < 0.3, a, rng.exponential(1000, 300).round(2))
 
@@ -257,9 +248,8 @@ def test_no_part_follows_from_its_total():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_no_share_of_a_whole_is_negative(dtype):
+def test_no_share_of_a_whole_is_negative(dtype, rng):
     """Neither beside given ones that leave little for the others, nor by rounding errors."""
-    rng = np.random.default_rng(0)
     X = rng.dirichlet(np.full(5, 0.4), 500)
     X[:, -1] = np.abs(1 - X[:, :-1].sum(axis=1))
     X = X.astype(dtype)
@@ -282,9 +272,8 @@ def test_two_totals_of_the_same_parts():
     assert derived(np.column_stack([a, b, c, a + b, a + b + c])).keys() == {3, 4}
 
 
-def test_totals_of_derived_columns():
+def test_totals_of_derived_columns(rng):
     """An amount of pieces and prices, and its total with shipping: any one missing is known."""
-    rng = np.random.default_rng(0)
     price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
     amount, shipping = (price * pieces).round(2), rng.choice([0, 3.9, 4.9, 6.9], 400)
     X = np.column_stack([price, pieces, amount, shipping, (amount + shipping).round(2)])
@@ -306,9 +295,8 @@ def test_totals_of_derived_columns():
     np.testing.assert_allclose(sample[:, 2] + sample[:, 3], sample[:, 4], rtol=1e-12)
 
 
-def test_a_derived_column_is_a_source():
+def test_a_derived_column_is_a_source(rng):
     """A price of an amount that follows from others; and no circle where all follow from all."""
-    rng = np.random.default_rng(0)
     price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
     amount = (price * pieces).round(2)
     discount = np.where(rng.random(400) < 0.5, 0, (amount * rng.random(400)).round(2))
@@ -322,9 +310,8 @@ def test_a_derived_column_is_a_source():
     assert derived(np.column_stack([price, 2 * price, 3 * price])).keys() == {1, 2}
 
 
-def test_the_simplest_coefficients_that_hold():
+def test_the_simplest_coefficients_that_hold(rng):
     """Rounding errors neither shift them nor drop a source that tells the last digits."""
-    rng = np.random.default_rng(0)
     inch, year, month = rng.normal(66, 9, 900).round(), *rng.integers(1, 13, (2, 900)) * 1.0
     for x, factor in ((inch, 2.54), (np.exp(rng.normal(4, 1, 900)).round(2), 1.0847)):
         (found,) = find_linear_relations(
@@ -361,9 +348,8 @@ def test_steep_powers():
 
 
 @pytest.mark.parametrize("case", ["exception", "near", "few rows", "few values", "bounds"])
-def test_others_are_not(case):
+def test_others_are_not(case, rng):
     """One exception, an error beyond rounding, agreement by chance, or samples beyond bounds."""
-    rng = np.random.default_rng(0)
     a, b = rng.integers(0, 100, size=(2, 200)).astype(float)
     total = a + b
     if case == "exception":
@@ -461,9 +447,8 @@ def test_samples_and_imputations_keep_the_equations(fitted, table):
         assert is_product(table)[has_factors].all()
 
 
-def test_any_missing_cell_agrees_with_the_others():
+def test_any_missing_cell_agrees_with_the_others(rng):
     """The finest of several copies says most; rounding errors of the others are none of the row."""
-    rng = np.random.default_rng(0)
     kg, cm = rng.normal(75, 14, 400).round(1), rng.normal(172, 9, 400).round()
     X = np.column_stack(
         [kg, (kg / 1000).round(3), (2.2 * kg).round(), 2 * kg, cm, (kg / (cm / 100) ** 2).round(1)]
@@ -480,9 +465,8 @@ def test_any_missing_cell_agrees_with_the_others():
     np.testing.assert_allclose(model.impute(X[:, :4] * [np.nan, 1, 1, 1])[:, 0], kg)
 
 
-def test_totals_within_totals():
+def test_totals_within_totals(rng):
     """Half-years and a year of quarters, of which any are missing."""
-    rng = np.random.default_rng(0)
     X = np.exp(rng.normal(5, 0.7, (200, 4))).round()
     X = np.column_stack([X, X[:, :2].sum(axis=1), X[:, 2:].sum(axis=1), X.sum(axis=1)])
     model = fit(VAEDensity, X)
@@ -502,9 +486,8 @@ def test_ties_are_rounded_as_by_numpy():
     np.testing.assert_array_equal(fit(VAEDensity, X).impute(X * [1, np.nan])[:, 1], X[:, 1])
 
 
-def test_a_known_total_moves_its_parts():
+def test_a_known_total_moves_its_parts(rng):
     """Of two normal parts, the mean given the total is that of the normal distribution."""
-    rng = np.random.default_rng(0)
     a, b = 2 * rng.normal(size=4000), 1.0 * rng.normal(size=4000)
     X = np.column_stack([a, b, a + b])
     imputed = fit(VAEDensity, X).impute([[np.nan, np.nan, 5.0]])
@@ -543,9 +526,8 @@ def test_a_total_alone_has_no_density(fitted, table):
 
 
 @pytest.mark.parametrize("zeros", [0, 0.3])
-def test_a_total_that_leaves_missing_parts_out_tells_nothing_of_them(zeros):
+def test_a_total_that_leaves_missing_parts_out_tells_nothing_of_them(zeros, rng):
     """As of pandas: its sum of parts is that of those which are there. True totals do tell."""
-    rng = np.random.default_rng(0)
     parts = pd.DataFrame(rng.gamma(2, 30, (N_ROWS, 3)).round(2), columns=list("abc"))
     parts = parts.mask(rng.random(parts.shape) < zeros, 0)
     holed = parts.mask(rng.random(parts.shape) < 0.05)
@@ -569,9 +551,8 @@ def test_estimators_that_use_the_model(table):
 
 
 @pytest.mark.slow
-def test_files_of_imputers(tmp_path):
+def test_files_of_imputers(tmp_path, rng):
     """Trees predict the columns that have a likelihood."""
-    rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 200))
     X = np.column_stack([a, np.sin(3 * a) + 0.1 * b, a**2 + 0.1 * rng.normal(size=200)])
     X = np.column_stack([X, X[:, 1] + X[:, 2]])
@@ -591,9 +572,8 @@ def test_files(fitted, table, tmp_path):
 
 
 @pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
-def test_sums_of_items_of_two_values(estimator):
+def test_sums_of_items_of_two_values(estimator, rng):
     """As scores of questionnaires; also if the sum is known and some items are not."""
-    rng = np.random.default_rng(0)
     ability, difficulty = rng.normal(size=(500, 1)), np.linspace(-2, 2, 10)
     items = (rng.random((500, 10)) < 1 / (1 + np.exp(difficulty - 1.5 * ability))).astype(float)
     X = np.column_stack([items, items.sum(axis=1)])
@@ -605,9 +585,8 @@ def test_sums_of_items_of_two_values(estimator):
         assert np.isin(rows[:, :10], [0, 1]).all()
 
 
-def test_a_mean_is_not_rounded_to_its_steps():
+def test_a_mean_is_not_rounded_to_its_steps(rng):
     """All recorded means are whole tens; those of samples are what their parts have."""
-    rng = np.random.default_rng(0)
     low = 10.0 * rng.integers(10, 60, 400)
     high = low + 20.0 * rng.integers(0, 20, 400)
     samples = fit(VAEDensity, np.column_stack([low, high, (low + high) / 2])).sample(300)

@@ -97,9 +97,8 @@ def test_one_contradiction_refuses_a_label():
 
 @pytest.mark.parametrize("n_levels", [5, 60, 200])
 @pytest.mark.parametrize("share", [0.5, 0.02])
-def test_nothing_follows_by_chance(n_levels, share):
+def test_nothing_follows_by_chance(n_levels, share, rng):
     """Also from codes that few rows repeat, and to labels of which one is rare."""
-    rng = np.random.default_rng(0)
     for _ in range(200):
         X = np.column_stack([rng.integers(n_levels, size=200), rng.random(200) < share])
         followers = [
@@ -108,9 +107,8 @@ def test_nothing_follows_by_chance(n_levels, share):
         assert find_many_to_one(followers, np.arange(2)) == []
 
 
-def test_two_codes_of_one_label_agree():
+def test_two_codes_of_one_label_agree(rng):
     """The coarser code follows where the finer one is drawn, and is kept where it is given."""
-    rng = np.random.default_rng(0)
     label = rng.integers(3, size=900)
     names = {"model": 3 * rng.integers(5, size=900) + label,
              "engine": 3 * rng.integers(3, size=900) + label, "brand": label}  # fmt: skip
@@ -158,9 +156,8 @@ def test_labels_of_numbers_agree(make):
 
 
 @pytest.mark.parametrize("make", [density, transformer])
-def test_grades_of_totals_agree(make):
+def test_grades_of_totals_agree(make, rng):
     """Where the number is itself derived from others, as the score of a questionnaire."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.integers(0, 5, (300, 4)), columns=list("abcd"))
     table["total"] = table.sum(axis=1)
     table["grade"] = pd.cut(table["total"], [-1, 5, 10, 20], labels=["mild", "some", "severe"])
@@ -177,9 +174,8 @@ def test_grades_of_totals_agree(make):
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2])
-def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise):
+def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise, rng):
     """Also where the number is rounded, so that many rows repeat one with the same label."""
-    rng = np.random.default_rng(0)
     for decimals in (0, 1, 6):
         x = rng.normal(size=300)
         table = pd.DataFrame(
@@ -189,9 +185,8 @@ def test_labels_that_depend_on_a_number_do_not_follow_from_it(noise):
 
 
 @pytest.mark.parametrize("is_weighted", [True, False])
-def test_copies_of_rows_are_no_evidence(is_weighted):
+def test_copies_of_rows_are_no_evidence(is_weighted, rng):
     """As of a class that was sampled more often: nothing follows from a number of its rows."""
-    rng = np.random.default_rng(0)
     x = rng.normal(size=200)
     table = pd.DataFrame(
         {"x": x, "pay": np.exp(8 + x).round(2), "label": x + rng.normal(size=200) > 0}

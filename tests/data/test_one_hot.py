@@ -87,9 +87,8 @@ def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
 
 
 @pytest.mark.parametrize("n_rows", [40, 1000])
-def test_rare_levels_belong_to_a_class_that_all_rows_have(n_rows):
+def test_rare_levels_belong_to_a_class_that_all_rows_have(n_rows, rng):
     """Few rows show it, as each column follows from the others; not where some rows have none."""
-    rng = np.random.default_rng(0)
     level = np.append(rng.choice(3, n_rows - 2, p=[0.5, 0.3, 0.2]), [3, 3])
     X = np.column_stack([rng.normal(size=n_rows), np.eye(4)[level]])
 
@@ -142,9 +141,8 @@ def test_contradictions_in_given_are_refused(fitted):
 
 
 @densities
-def test_the_density_of_holes_is_the_sum_over_what_they_may_be(estimator):
+def test_the_density_of_holes_is_the_sum_over_what_they_may_be(estimator, rng):
     """Over all 2^6 rows of bits it is 1, but for that of unseen rows."""
-    rng = np.random.default_rng(0)
     kind, color = rng.choice(3, 1000, p=[0.5, 0.3, 0.2]), rng.integers(4, size=1000)
     color = np.where(rng.random(1000) < 0.6, kind, color)
     X = np.hstack([np.eye(3)[kind], np.eye(4)[color][:, :3]])
@@ -165,9 +163,8 @@ def test_the_density_of_holes_is_the_sum_over_what_they_may_be(estimator):
 
 
 @densities
-def test_a_class_and_its_columns_have_one_density(estimator):
+def test_a_class_and_its_columns_have_one_density(estimator, rng):
     """One-hot encoded with all columns, or without the first one."""
-    rng = np.random.default_rng(0)
     kind = rng.choice(["a", "b", "c", "d"], 1500, p=[0.4, 0.3, 0.2, 0.1])
     x = np.array([{"a": 0, "b": 3, "c": 0, "d": 6}[each] for each in kind]) + rng.normal(size=1500)
     frame = pd.DataFrame({"x": x, "kind": kind})

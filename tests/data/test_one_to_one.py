@@ -36,9 +36,8 @@ def fitted(table):
     return density(table)
 
 
-def test_codes_and_labels_are_found():
+def test_codes_and_labels_are_found(rng):
     """Columns of the same partition of the rows, by any values."""
-    rng = np.random.default_rng(0)
     code = rng.integers(3, size=100).astype(float)
     X = np.column_stack([rng.normal(size=100), code, np.array([5.0, -2.0, 0.5])[code.astype(int)]])
     X[::9, 1:] = np.nan
@@ -52,9 +51,8 @@ def test_codes_and_labels_are_found():
 
 
 @pytest.mark.parametrize("holed", [[1], [2], [1, 2]])
-def test_codes_and_labels_with_holes_are_found(holed):
+def test_codes_and_labels_with_holes_are_found(holed, rng):
     """In either column, or in both: what is missing is known from the other one."""
-    rng = np.random.default_rng(0)
     code = rng.integers(5, size=300).astype(float)
     whole = np.column_stack([rng.normal(size=300), code, code**2 - 7])
     X = whole.copy()

@@ -58,9 +58,8 @@ def test_pairs_that_follow_from_others_are_left_out():
     assert pairs(-X) == {(2, 1), (0, 2)}
 
 
-def test_pairs_in_a_circle_are_none():
+def test_pairs_in_a_circle_are_none(rng):
     """Of three columns of which each row has two, all three pairs may be in order."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 3))
     for k in range(3):
         pair = X[k::3, [k, (k + 1) % 3]]
@@ -72,9 +71,8 @@ def test_pairs_in_a_circle_are_none():
 
 
 @pytest.mark.parametrize("case", ["exception", "few rows", "copies", "apart", "units", "binary"])
-def test_others_are_not(case):
+def test_others_are_not(case, rng):
     """One exception, order by chance, ranges that do not meet, other units, and two values."""
-    rng = np.random.default_rng(0)
     low = rng.normal(size=300)
     X, units = np.column_stack([low, low + rng.gamma(2, size=300)]), None
     if case == "exception":
@@ -128,9 +126,8 @@ def test_means_between_fixed_cells():
 
 
 @pytest.mark.parametrize("case", ["long chain", "days and minutes", "a factor", "a band"])
-def test_any_given_cells(case):
+def test_any_given_cells(case, rng):
     """Between two of them; days below minutes; where a product or a label moves numbers."""
-    rng = np.random.default_rng(0)
     if case == "long chain":
         X = np.cumsum(rng.poisson(0.7, (400, 25)), axis=1)[:, ::-1].astype(float)
     elif case == "days and minutes":
@@ -159,9 +156,8 @@ def test_any_given_cells(case):
         np.testing.assert_array_equal(draws[:, 2], draws[:, 1] // 10)
 
 
-def test_given_values_beyond_all_of_the_fit():
+def test_given_values_beyond_all_of_the_fit(rng):
     """A start after all ends: no other value is in order, so the end equals it."""
-    rng = np.random.default_rng(0)
     start = rng.integers(0, 365, 400).astype(float)
     X = np.column_stack([start, start + rng.poisson(5, 400)])
     model = VAETransformer(1, max_iter=2, random_state=0).fit(X)
@@ -170,9 +166,8 @@ def test_given_values_beyond_all_of_the_fit():
     np.testing.assert_array_equal(ends[:, 1], 500)
 
 
-def test_codes_of_a_class_stay_those_of_the_class():
+def test_codes_of_a_class_stay_those_of_the_class(rng):
     """A capacity that follows from a zone is not moved by the visitors that exceed it."""
-    rng = np.random.default_rng(0)
     zone = rng.integers(0, 5, 400)
     capacity = 10.0 * np.array([7, 12, 15, 21, 28])[zone]
     visitors = capacity + rng.poisson(30, 400)
@@ -193,9 +188,8 @@ def test_rounding_errors_break_no_order():
     assert orders.are_broken(np.array([[0.3001, 0.3]])).all()
 
 
-def test_copies_of_rows_with_holes_are_no_evidence():
+def test_copies_of_rows_with_holes_are_no_evidence(rng):
     """A bootstrap repeats rows, with missing values, too."""
-    rng = np.random.default_rng(0)
     low = rng.normal(size=5)
     X = np.column_stack([low, low + rng.gamma(2, size=5), [np.nan] * 4 + [1.0]])
 

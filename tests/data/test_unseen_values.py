@@ -173,9 +173,8 @@ def test_imputation_replaces_unknown_categories_and_keeps_unseen_numbers(people)
         assert filled["paid"][2] > 0
 
 
-def test_an_unseen_value_is_replaced_where_a_network_takes_no_missing_values():
+def test_an_unseen_value_is_replaced_where_a_network_takes_no_missing_values(rng):
     """An unseen symbol in a sequence."""
-    rng = np.random.default_rng(0)
     X = rng.choice([1.0, 2.0, 4.0], (60, 4))
     model = VAETransformer(2, network="gru", likelihood="categorical", **QUICK).fit(X)
     rows = np.array([[1.0, 2.0, 9.0, 4.0], [1.0, 2.0, 1.0, 4.0]])
@@ -187,9 +186,8 @@ def test_an_unseen_value_is_replaced_where_a_network_takes_no_missing_values():
 
 
 @pytest.mark.parametrize("is_frame", [False, True])
-def test_partial_fit_warns_of_unseen_values_and_scores_them(is_frame):
+def test_partial_fit_warns_of_unseen_values_and_scores_them(is_frame, rng):
     """Likelihoods are those of the first chunk; the warning names each column."""
-    rng = np.random.default_rng(0)
     first = pd.DataFrame(
         {
             "constant": np.zeros(60),

@@ -302,9 +302,8 @@ def test_an_invalid_spread_is_refused(spread, steps, tmp_path):
         load(tmp_path / "imputer.vae")
 
 
-def test_rows_of_no_weight_have_no_influence_on_the_trees():
+def test_rows_of_no_weight_have_no_influence_on_the_trees(rng):
     """Their values are far from the predictions."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 3))
     X[:, 2] += X[:, 0] > 0
     weight = np.repeat([1.0, 0.0], 100)
@@ -365,9 +364,8 @@ def test_trees_impute_classes_of_large_tables(large):
     assert error < 0.8 * of_model
 
 
-def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch):
+def test_trees_and_model_impute_medians_of_ordered_classes(monkeypatch, rng):
     """The likeliest class is another one."""
-    rng = np.random.default_rng(0)
     codes = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
     sizes = pd.Categorical.from_codes(codes, list("smlx"), True)
     table = pd.DataFrame({"size": sizes, "noise": rng.normal(size=400)})
@@ -399,10 +397,9 @@ def test_trees_of_large_tables_are_saved(large, tmp_path):
     np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
 
 
-def test_target_encodings_are_saved(monkeypatch, tmp_path):
+def test_target_encodings_are_saved(monkeypatch, tmp_path, rng):
     """Rows that share a value of one column impute each other, by the runtime, too."""
     monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_IMPUTE", 1_999)
-    rng = np.random.default_rng(0)
     group = rng.integers(700, size=2_000)
     X = np.column_stack([group, rng.normal(size=700)[group], rng.normal(size=2_000)])
     incomplete = X.copy()
@@ -460,9 +457,8 @@ def test_unseen_categories_are_missing_for_trees(large):
 
 
 @pytest.mark.filterwarnings("ignore:Columns of X hold no value")
-def test_columns_of_many_classes_get_no_trees(monkeypatch):
+def test_columns_of_many_classes_get_no_trees(monkeypatch, rng):
     """scikit-learn warns of them; an empty column does not need the model."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(150, 2))
     X[rng.random(X.shape) < 0.2] = np.nan
     names = np.array([f"k{i}" for i in range(30)], dtype=object)[np.arange(150) % 30]

@@ -47,9 +47,8 @@ def test_dates_as_strings_are_warned_of(form):
 
 
 @pytest.mark.parametrize("dtype", [int, float])
-def test_dates_and_times_as_numbers_are_warned_of(dtype):
+def test_dates_and_times_as_numbers_are_warned_of(dtype, rng):
     """As measurements they have gaps at the ends of months and hours; years alone have not."""
-    rng = np.random.default_rng(0)
     moments = pd.Series(pd.Timestamp("2019-01-01") + pd.to_timedelta(rng.integers(0, 1e6, 80), "m"))
     table = pd.DataFrame(
         {
@@ -79,18 +78,16 @@ FORMS = ["%d%m%Y", "%m%d%Y", "%y%m%d", "%Y%m", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_dates_as_numbers_of_other_formats_are_warned_of(form):
+def test_dates_as_numbers_of_other_formats_are_warned_of(form, rng):
     """Also with a hole, where numbers are floats, and without their leading zeros."""
-    rng = np.random.default_rng(0)
     moments = pd.Timestamp("2001-01-01") + pd.to_timedelta(rng.integers(0, 4e8, 80), "s")
     when = pd.Series(moments.strftime(form).astype(float)).mask(np.arange(80) == 3)
     with pytest.warns(UserWarning, match=rf"as numbers such as .*: 'when' \({form}\)\."):
         VAETransformer(1, **SMALL).fit(pd.DataFrame({"x": rng.normal(size=80), "when": when}))
 
 
-def test_other_numbers_are_no_dates():
+def test_other_numbers_are_no_dates(rng):
     """Amounts of as many digits, and round ones: a warning would be an error."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {f"{low}": rng.integers(low, high, 80) for low, high in ((10**7, 10**8), (10**5, 10**6))}
     )
@@ -100,9 +97,8 @@ def test_other_numbers_are_no_dates():
     VAETransformer(1, **SMALL).fit(table)
 
 
-def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
+def test_a_value_that_alone_decides_the_scale_of_a_column_is_named(rng):
     """An amount that was typed with too many zeros, and a code for a missing value."""
-    rng = np.random.default_rng(0)
     X = rng.gamma(3, 10, (200, 3))
     X[3, 0], X[5, 2] = 1e12, -(10.0**9)
     model = VAETransformer(1, max_iter=1, random_state=0)
@@ -116,9 +112,8 @@ def test_a_value_that_alone_decides_the_scale_of_a_column_is_named():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("code", [-999, *slow(99999.0)])
-def test_codes_for_missing_values_are_warned_of(estimator, code):
+def test_codes_for_missing_values_are_warned_of(estimator, code, rng):
     """A detector does not find them, either, if they are many."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame({"age": rng.integers(1, 90, 120), "x": rng.normal(size=120)})
     ages = table["age"].mask(table.index < 4, code)
     with pytest.warns(UserWarning, match=rf"nines .*: 'age' \({code:.0f} in 4 rows\)\. .* by NaN"):
@@ -129,9 +124,8 @@ def test_codes_for_missing_values_are_warned_of(estimator, code):
     estimator.fit(table.assign(switch=np.where(table.index % 2, 999, 0)))
 
 
-def test_columns_that_number_the_rows_are_warned_of():
+def test_columns_that_number_the_rows_are_warned_of(rng):
     """Files that pandas wrote with their index have one; a shuffled part of the rows, too."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": rng.normal(size=160), "amount": rng.integers(0, 400, 160)})
     table["customer"] = 1000 + rng.permutation(160)
     with pytest.warns(UserWarning, match=r"number the rows, .*: 'customer'\. .*index_col"):

@@ -153,9 +153,8 @@ def test_marginals_and_conditionals_of_columns_are_given_y(of_classes):
 # -- samples and missing values --------------------------------------------------------
 
 
-def test_samples_given_a_class_have_its_frequencies_and_moments():
+def test_samples_given_a_class_have_its_frequencies_and_moments(rng):
     """A column of categories and one of numbers, given each class, within binomial noise."""
-    rng = np.random.default_rng(0)
     y = rng.integers(2, size=2000)
     colour = np.where(rng.random(2000) < np.array([0.2, 0.7])[y], "red", "blue")
     table = pd.DataFrame({"colour": colour, "mass": rng.normal(5 + 4 * y, 1 + y)})

@@ -65,9 +65,8 @@ def test_it_explains_rows_better_than_what_it_starts_at():
 
 
 @pytest.mark.parametrize(("n_clusters", "length"), [(6, 1.0), (40, 0.0)])
-def test_the_initial_mixtures_follow_narrow_clusters_and_many(n_clusters, length):
+def test_the_initial_mixtures_follow_narrow_clusters_and_many(n_clusters, length, rng):
     """Training finds no clusters that no mixture began with: 6 lines, or 40 points, with noise."""
-    rng = np.random.default_rng(0)
     loc, angle = rng.uniform(0, 10, (n_clusters, 2)), np.pi * rng.random(n_clusters)
     axis = length * np.column_stack([np.cos(angle), np.sin(angle)])
     covariance = axis[:, :, None] * axis[:, None] + 0.01 * np.eye(2)
@@ -270,13 +269,12 @@ def test_no_component_of_a_dozen_rows_explains_an_outlier(mixtures):
     "mixtures",
     [[(1, "full")], *slow("auto", [(3, "diag"), (4, "full")])],
 )
-def test_integers_get_no_more_density_than_probability(mixtures):
+def test_integers_get_no_more_density_than_probability(mixtures, rng):
     """Two dependent columns of the integers 0 to 3: the scores' sum over the lattice.
 
     A normal density whose scale is 1 / sqrt(2 π) has up to 1.0864 in all on whole numbers, and
     it may be so in each column.
     """
-    rng = np.random.default_rng(0)
     first = rng.choice(4, 1500, p=[0.1, 0.4, 0.3, 0.2])
     second = np.where(rng.random(1500) < 0.6, first, rng.choice(4, 1500, p=[0.4, 0.3, 0.2, 0.1]))
     X = np.column_stack([first, second]).astype(float)
@@ -291,9 +289,8 @@ def test_integers_get_no_more_density_than_probability(mixtures):
     assert density.score(X[1000:]) - density.score(noisy) < 0.6
 
 
-def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
+def test_it_is_calibrated_on_rows_it_has_not_seen(wine, rng):
     """Normal rows, whose transforms by the fitted density are near the exact ones."""
-    rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(3, 2, size=4000), rng.random(4000) < 0.3]).astype(float)
     density = VAEDensity(**QUICK).fit(X[:2000])
     found = pit_calibration(density, X[2000:])
@@ -338,12 +335,11 @@ def test_an_average_of_weights_is_what_is_kept():
     torch.testing.assert_close(trained(0.7), average)
 
 
-def test_a_gradient_far_longer_than_usual_is_cut():
+def test_a_gradient_far_longer_than_usual_is_cut(rng):
     """To three times the root of the sum of Adam's second moments, in its own direction."""
     model = build(Architecture(2, (4,), ((Gaussian(), 3),)), 2).double()
     model.flatten()
     adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
-    rng = np.random.default_rng(0)
     square, n_steps, n_cut = np.zeros(model.flat.shape), np.zeros(2), np.zeros(2)
     for step in range(40):
         gradient = rng.normal(size=square.shape) * rng.choice([1, 2, 30], (2, 1), p=[0.5, 0.3, 0.2])
@@ -439,9 +435,8 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
 
 
 @pytest.mark.parametrize("mixtures", [[(16, "diag")], [(2, "full")]])
-def test_samples_keep_values_steps_bounds_and_marginal_distributions(mixtures):
+def test_samples_keep_values_steps_bounds_and_marginal_distributions(mixtures, rng):
     """Few values, common values, cents and a hard edge, without being asked; dtypes too."""
-    rng = np.random.default_rng(0)
     n = 3000
     stars = rng.binomial(4, 0.3 + 0.4 * (rng.random(n) < 0.5))
     hours = np.where(rng.random(n) < 0.4, 40, rng.gamma(1.5, 20, n).round())
@@ -462,9 +457,8 @@ def test_samples_keep_values_steps_bounds_and_marginal_distributions(mixtures):
     assert density.score(samples) == pytest.approx(density.score(X[:2000]), abs=0.25)
 
 
-def test_few_values_have_the_density_of_their_steps():
+def test_few_values_have_the_density_of_their_steps(rng):
     """A column of tenths: the probabilities of its values, over a tenth."""
-    rng = np.random.default_rng(0)
     X = 0.1 * rng.binomial(5, 0.4, (2000, 1))
     density = VAEDensity(mixtures=[(1, "diag")], max_iter=0, random_state=0).fit(X)
 
@@ -488,9 +482,8 @@ def test_unseen_values_are_unlikely(passengers, of_passengers):
 # -- imputation ------------------------------------------------------------------------------
 
 
-def test_missing_numbers_are_imputed_by_their_conditional_distribution():
+def test_missing_numbers_are_imputed_by_their_conditional_distribution(rng):
     """Of a normal distribution, whose conditional means and variances are known."""
-    rng = np.random.default_rng(0)
     root = np.array([[1, 0.8, 0.3], [0, 0.6, 0.5], [0, 0, 0.4]])
     X = rng.normal(size=(400, 3)) @ root
     density = VAEDensity(mixtures=[(1, "full")], max_iter=0, random_state=0).fit(X)

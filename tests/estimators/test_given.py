@@ -294,9 +294,8 @@ def test_conditional_models_take_both(passengers):
     )  # fmt: skip
 
 
-def test_given_values_far_outside_of_the_training_rows_are_warned_of():
+def test_given_values_far_outside_of_the_training_rows_are_warned_of(rng):
     """Rows given a number that no code explains are equal."""
-    rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
             "a": rng.normal(size=80),

@@ -33,10 +33,9 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("library", EMPTY)
-def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path):
+def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path, rng):
     """Numbers are filled as by scikit-learn's imputers, classes by the first one."""
     namespace = pytest.importorskip(library)
-    rng = np.random.default_rng(0)
     for dtype, expected in EMPTY[library]:
         if library == "pandas":
             table = pd.DataFrame(
@@ -99,9 +98,8 @@ def test_set_output_keeps_the_dtypes_of_frames(library):
     assert imputed["text"].isin(["a", "b"]).all()
 
 
-def test_indicators_replace_no_columns():
+def test_indicators_replace_no_columns(rng):
     """As those of another imputer before: the column would be lost."""
-    rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=30), "missingindicator_a": rng.normal(size=30)})
     frame.loc[::3, "a"] = np.nan
     imputer = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True, random_state=0)
@@ -112,9 +110,8 @@ def test_indicators_replace_no_columns():
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_the_value_of_missing_cells_is_no_category(ordered):
+def test_the_value_of_missing_cells_is_no_category(ordered, rng):
     """A dtype that declares "?" made it a class, which draws imputed now and then."""
-    rng = np.random.default_rng(0)
     x = rng.normal(size=150)
     cells = np.where(rng.random(150) < 0.3, "?", np.where(x > 0, "a", "b"))
     frame = pd.DataFrame({"c": pd.Categorical(cells, ordered=ordered), "x": x})
@@ -142,9 +139,8 @@ def test_a_number_for_missing_cells_is_replaced_in_every_library(library, make):
 
 
 @pytest.mark.parametrize("missing_values", [-1, np.nan])
-def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values):
+def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values, rng):
     """The number of missing cells was not sought in them, and whole numbers raised an error."""
-    rng = np.random.default_rng(0)
     frame = pd.DataFrame({"n": rng.poisson(0.5, 80), "x": rng.normal(size=80).round(1)})
     if missing_values == -1:
         frame.loc[::7] = frame[::7].assign(n=-1)

@@ -156,9 +156,8 @@ def test_the_most_extreme_row_is_held_out_as_often_as_any_other():
 
 @pytest.mark.filterwarnings("ignore:contamination=0.001:UserWarning")  # the rate is 1 / 200
 @pytest.mark.parametrize("contamination", [0.001, 0.1])
-def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(contamination):
+def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(contamination, rng):
     """A row is an outlier if its p-value is at most this rate; the smallest rate is 1 / 200."""
-    rng = np.random.default_rng(0)
     detector = VAEOutlierDetector(
         novelty=True,
         contamination=contamination,
@@ -191,12 +190,11 @@ def test_a_row_has_the_same_p_value_and_label_alone_and_in_a_batch(method, novel
 
 @pytest.mark.parametrize("kind", ["counts", *slow("rounded"), "classes"])
 @pytest.mark.parametrize("novelty", [False, *slow(True)])
-def test_scores_of_discrete_tables_do_not_depend_on_the_order(kind, novelty):
+def test_scores_of_discrete_tables_do_not_depend_on_the_order(kind, novelty, rng):
     """Of rows and of columns, though many neighbours are tied and many rows are repeated.
 
     The model's weights depend on the order of the columns: its density is not in these scores.
     """
-    rng = np.random.default_rng(0)
     codes = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 6))
     if kind == "counts":
         table = pd.DataFrame(rng.poisson(np.exp(0.5 + 0.5 * codes)).astype(float))
@@ -282,9 +280,8 @@ def test_the_false_positive_rate_of_few_rows_is_the_contamination(n_columns):
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_scores_take_bounded_memory():
+def test_scores_take_bounded_memory(rng):
     """For any number of rows; the rows themselves are 2 MiB here."""
-    rng = np.random.default_rng(0)
     detector = VAEOutlierDetector(method="log_likelihood", hidden_layer_sizes=8, **QUICK)
     detector.fit(rng.normal(size=(100, 12)))
     rows = rng.normal(size=(20_000, 12))
@@ -330,9 +327,8 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
         *slow(("auto", "conformal", True), ("log_likelihood", None, False)),
     ],
 )
-def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty):
+def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty, rng):
     """In any order of the rows; rows of weight 0 are left out."""
-    rng = np.random.default_rng(0)
     weight = rng.integers(4, size=len(wine))
     X = wine.to_numpy()
     detector = VAEOutlierDetector(method=method, calibration=calibration, novelty=novelty, **QUICK)
@@ -374,9 +370,8 @@ def test_attributions_add_up_to_the_score_below_the_mean(wine, method, novelty):
     assert parts[-1].argmax() == 4
 
 
-def test_conditional_log_densities_are_those_of_the_exact_normal():
+def test_conditional_log_densities_are_those_of_the_exact_normal(rng):
     """Whose conditional densities follow from the precision matrix."""
-    rng = np.random.default_rng(0)
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
     X = rng.multivariate_normal(np.zeros(3), covariance, size=3000)
     detector = VAEOutlierDetector(

@@ -49,9 +49,8 @@ def fitted(request, train):
     return VAEOutlierDetector(novelty=request.param, random_state=0, max_iter=8).fit(train)
 
 
-def test_several_gross_errors_are_first_whatever_the_other_cells_are():
+def test_several_gross_errors_are_first_whatever_the_other_cells_are(rng):
     """Rows with overtime have densities where others have point masses: log p(x) is lower."""
-    rng = np.random.default_rng(0)
     base = rng.normal(4200, 900, 300).clip(2200).round(-1)
     hours = np.where(rng.random(300) < 0.3, rng.gamma(2, 6, 300).round(1) + 0.5, 0)
     table = pd.DataFrame(
@@ -154,9 +153,8 @@ def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_cla
 
 
 @pytest.mark.parametrize("novelty", [*slow(True), False])
-def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty):
+def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty, rng):
     """A filtered frame keeps the categories of the rows that it no longer has."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(150, 6)), columns=list("uvwxyz"))
     table["kind"] = rng.choice(KINDS[:2], len(table))
     horses = table.assign(kind="horse")
@@ -187,8 +185,7 @@ def test_a_training_row_with_missing_cells_is_recognized_alone(fitted, train):
     np.testing.assert_allclose(alone, fitted.score_samples(train)[incomplete.index], rtol=1e-9)
 
 
-def test_classes_are_as_far_apart_as_numbers():
-    rng = np.random.default_rng(0)
+def test_classes_are_as_far_apart_as_numbers(rng):
     table = pd.DataFrame({"a": rng.normal(size=90), "b": ["x", "y", "z"] * 30, "c": [0, 1, 1] * 30})
     table["c"] = table["c"].astype(bool)
     detector = VAEOutlierDetector(**QUICK).fit(table)
@@ -235,9 +232,8 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
     ("method", "novelty"),
     [("neighbors", True), *slow(*product(["auto", "log_likelihood"], [False, True]))],
 )
-def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty):
+def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty, rng):
     """A fifth of the new rows has one, and of the training rows one that no other row has."""
-    rng = np.random.default_rng(0)
     zone = np.floor(150 ** rng.random(3000)).astype(int).astype(str)
     table = pd.DataFrame({"zone": zone, "x": rng.normal(size=3000)})
     params = QUICK | {"contamination": 0.05, "novelty": novelty, "method": method}

@@ -292,10 +292,9 @@ def test_n_components_auto_depends_on_columns_and_rows(n_rows, n_columns, expect
     assert VAETransformer(max_iter=1).fit_transform(X).shape[1] == expected
 
 
-def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch):
+def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch, rng):
     """A machine at rest, then at work: the first rows have no factor, and all have two."""
     monkeypatch.setattr("sklearn_vae.estimators.config.ROWS_FOR_FACTORS", 600)
-    rng = np.random.default_rng(0)
     rows = rng.normal(size=(1200, 2)) @ rng.normal(size=(2, 8))
     rows[:700] = 0
     rows += 0.3 * rng.normal(size=rows.shape)

@@ -151,9 +151,8 @@ def test_the_number_of_held_out_copies_is_hypergeometric():
     ],
     ids=repr,
 )
-def test_categories_of_rows_of_weight_0_do_not_count(estimator):
+def test_categories_of_rows_of_weight_0_do_not_count(estimator, rng):
     """They are not seen, as any other value of such a row."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
     table.loc[[0, 30], "kind"] = "z"
     weight = np.where(table["kind"] == "z", 0.0, 1.0)
@@ -164,9 +163,8 @@ def test_categories_of_rows_of_weight_0_do_not_count(estimator):
     np.testing.assert_array_equal(weighted.score_samples(table), without.score_samples(table))
 
 
-def test_rows_of_weight_0_with_other_categories_raise_no_error():
+def test_rows_of_weight_0_with_other_categories_raise_no_error(rng):
     """Where unseen categories are errors, and indicators see all rows."""
-    rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
     table.loc[3, ["x", "kind"]] = np.nan, "z"
     weight = np.where(table["kind"] == "z", 0.0, 1.0)

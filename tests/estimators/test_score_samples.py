@@ -82,9 +82,8 @@ def test_the_score_is_the_exact_density_however_few_draws(factor_rows):
     assert vae.score(test) == pytest.approx(exact, abs=0.01)
 
 
-def test_probabilities_of_all_binary_rows_sum_to_one():
+def test_probabilities_of_all_binary_rows_sum_to_one(rng):
     """Eight binary columns have 256 rows; exp(score) is a distribution over them."""
-    rng = np.random.default_rng(0)
     kind = rng.integers(0, 2, size=(600, 1))
     X = (rng.random((600, 8)) < np.where(kind, 0.8, 0.2)).astype(float)
     everything = (np.arange(256)[:, None] >> np.arange(8)) & 1
@@ -94,9 +93,8 @@ def test_probabilities_of_all_binary_rows_sum_to_one():
     assert total == pytest.approx(1, abs=0.03)
 
 
-def test_the_density_integrates_to_one_on_a_plane():
+def test_the_density_integrates_to_one_on_a_plane(rng):
     """A bent cloud in two dimensions, with a density that is far from Gaussian."""
-    rng = np.random.default_rng(0)
     a = rng.normal(size=1000)
     X = np.column_stack([a, a**2 + 0.3 * rng.normal(size=1000)])
     vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=40, random_state=0).fit(X)

@@ -123,9 +123,8 @@ def test_sparse_rows_are_scored_by_a_model_of_an_array(convert):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
-def test_masked_cells_are_missing(dtype):
+def test_masked_cells_are_missing(dtype, rng):
     """numpy.ma keeps a value in a masked cell, which took part in the fit."""
-    rng = np.random.default_rng(0)
     X, mask = rng.poisson(5, size=(60, 3)).astype(dtype), rng.random((60, 3)) < 0.1
     missing = np.where(mask, np.nan, X)
     masked = np.ma.masked_array(np.where(mask, 999, X).astype(dtype), mask)
@@ -135,9 +134,8 @@ def test_masked_cells_are_missing(dtype):
     np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
 
 
-def test_cells_of_1e300_beside_a_positive_column_have_finite_scores():
+def test_cells_of_1e300_beside_a_positive_column_have_finite_scores(rng):
     """Differences of their gradients are infinite, of which there are no eigenvalues."""
-    rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=(200, 3)), np.exp(rng.normal(size=200))])
     far = X[:2].copy()
     far[:, 0] = [1e200, 1e300]
@@ -266,9 +264,8 @@ def test_sample_weights_that_sum_to_1_are_warned_of():
     lambda frame: pl.from_pandas(frame).to_arrow(),
     lambda frame: frame.astype(object).to_numpy(),
 ], ids=["str", "object", "string", "pyarrow strings", "polars", "pyarrow", "objects"])  # fmt: skip
-def test_observed_texts_are_kept_by_imputation(convert):
+def test_observed_texts_are_kept_by_imputation(convert, rng):
     """A text that ``fit`` did not see was replaced by one that it saw."""
-    rng = np.random.default_rng(0)
     frame = pd.DataFrame({"c": rng.choice(["a", "b"], 60), "x": rng.normal(size=60)})
     new = pd.DataFrame({"c": ["new", "a", None], "x": [0.0, np.nan, 2.0]})
     model = VAETransformer(1, max_iter=1, random_state=0)
@@ -341,9 +338,8 @@ def test_distributions_of_numbers_are_refused_for_categories_without_an_order(li
     "convert",
     [lambda frame: frame, lambda frame: pytest.importorskip("pyarrow").Table.from_pandas(frame)],
 )
-def test_computed_dates_of_whole_days_are_midnights(convert, tmp_path):
+def test_computed_dates_of_whole_days_are_midnights(convert, tmp_path, rng):
     """Means had a time of day."""
-    rng = np.random.default_rng(0)
     days = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.integers(0, 900, 120), "D")
     frame = pd.DataFrame({"day": days, "x": rng.normal(size=120)})
     hidden = convert(frame.assign(day=frame["day"].mask(rng.random(120) < 0.3)))
@@ -365,10 +361,9 @@ def test_computed_dates_of_whole_days_are_midnights(convert, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "Int16", "decimal", "duration"])
-def test_decoded_numbers_of_a_positive_column_are_positive_in_its_dtype(dtype):
+def test_decoded_numbers_of_a_positive_column_are_positive_in_its_dtype(dtype, rng):
     """A number of 0 would have hardly any probability in its own model."""
     pa = pytest.importorskip("pyarrow")
-    rng = np.random.default_rng(0)
     dtype = {
         "decimal": pd.ArrowDtype(pa.decimal128(10, 2)), "duration": "timedelta64[s]"
     }.get(dtype, dtype)  # fmt: skip

@@ -23,9 +23,8 @@ def imputation(n_features, **attributes):
     return AveragedImputation(None, Identity(), mask, **attributes)
 
 
-def test_moved_draws_have_the_moments_of_a_mixture():
+def test_moved_draws_have_the_moments_of_a_mixture(rng):
     """Of two distributions, whose means differ by the shift; the spread multiplies deviations."""
-    rng = np.random.default_rng(0)
     rows = np.array([[np.nan, np.nan, 1.0]] * 50)
     mean = np.where(np.isnan(rows), [[2.0, 5.0, 0.0]], rows)
     draws = np.where(np.isnan(rows), mean + rng.normal(size=(4000, 50, 3)), rows)

@@ -56,9 +56,8 @@ def test_columns_with_numbers_near_the_largest_ones_are_left_out():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_large_number_hides_no_others(dtype):
+def test_one_large_number_hides_no_others(dtype, rng):
     """Such as a forgotten code for missing values in a column of small numbers."""
-    rng = np.random.default_rng(0)
     small = rng.uniform(1e-30, 2e-30, 1_000)
     X = np.column_stack([small, np.where(small > 1.5e-30, 3.0, 0.0)]).astype(dtype)
     X[0, 0] = 1e20

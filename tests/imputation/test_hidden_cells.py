@@ -44,9 +44,8 @@ def test_an_imputation_is_nearer_by_its_absolute_errors():
     assert cells.is_nearer(often, once).tolist() == [False, True, False]
 
 
-def test_the_cover_of_draws_is_that_of_intervals_between_them():
+def test_the_cover_of_draws_is_that_of_intervals_between_them(rng):
     """Weights count as copies of the rows do; the second column does not count."""
-    rng = np.random.default_rng(0)
     truth, draws = rng.normal(size=(500, 2)), 0.7 * rng.normal(size=(39, 500, 2))
     counts = rng.integers(1, 4, 500)
     precision = np.where(rng.random(truth.shape) < 0.5, counts[:, None] / 7, 0.0)

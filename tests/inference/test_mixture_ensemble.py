@@ -131,9 +131,8 @@ def test_rows_and_columns_without_values_have_the_probability_1(rows):
     assert trained.score_samples(X)[1] != 0
 
 
-def test_far_rows_are_not_those_of_padding():
+def test_far_rows_are_not_those_of_padding(rng):
     """Members are padded to the largest number of components by ones that do not exist."""
-    rng = np.random.default_rng(0)
     t = rng.normal(size=(500, 1))
     X = t * [1, 1, 2] + 0.05 * rng.normal(size=(500, 3))
     mixtures = [(1, "full"), (4, "diag")]
@@ -149,9 +148,8 @@ def test_far_rows_are_not_those_of_padding():
     np.testing.assert_allclose(density.impute(far), alone.impute(far), rtol=1e-4)
 
 
-def test_importance_sampling_agrees_on_a_mixed_table():
+def test_importance_sampling_agrees_on_a_mixed_table(rng):
     """Scores and imputed values, by components' own parameters and by those of each draw."""
-    rng = np.random.default_rng(0)
     group = rng.integers(3, size=300)
     X = np.column_stack(
         [

@@ -92,9 +92,8 @@ def test_a_fit_has_as_many_active_dimensions_as_there_are_factors(n):
     assert active_units(vae, X).sum() == n
 
 
-def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch):
+def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch, rng):
     """Sorted by their missing values, they have the same model but for rounding errors."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(2_500, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2_500, 6))
     X[rng.random(X.shape) < 0.2] = np.nan
     model = FactorModel.fit(X, None, 2)
@@ -105,9 +104,8 @@ def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch):
         np.testing.assert_allclose(getattr(model, name), getattr(unsorted, name), atol=1e-10)
 
 
-def test_missing_cells_do_not_change_where_a_model_starts():
+def test_missing_cells_do_not_change_where_a_model_starts(rng):
     """At the largest principal component, not at two columns that determine each other."""
-    rng = np.random.default_rng(0)
     factor, pair = rng.normal(size=(2, 1000, 1))
     X = np.hstack([factor + 0.4 * rng.normal(size=(1000, 4)), pair, pair])
     whole = CorrelationPCA.fit(X, None, 1).linear_gaussian(1)

@@ -31,9 +31,8 @@ def test_log_probabilities_of_large_counts_are_exact_in_single_precision(kind, r
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
-def test_training_on_sparse_counts_starts_near_their_means(likelihood):
+def test_training_on_sparse_counts_starts_near_their_means(likelihood, rng):
     """Rates of rare counts started at a tenth of their means, and at thousands for some codes."""
-    rng = np.random.default_rng(0)
     topics, shares = rng.gamma(0.3, 0.5, (3, 100)), rng.dirichlet([0.5] * 3, 150)
     counts = rng.poisson(shares @ topics).astype(np.float32)
     options = {"max_iter": 1, "learning_rate": 1e-9, "refit": False, "random_state": 0}

@@ -50,9 +50,8 @@ def test_classes_in_order_start_at_their_frequencies():
     np.testing.assert_allclose(np.array(found) / weights.sum(), frequency, atol=0.02)
 
 
-def test_classes_in_order_of_a_small_table_keep_their_frequencies():
+def test_classes_in_order_of_a_small_table_keep_their_frequencies(rng):
     """One that never occurs is not drawn because the linear model had its number."""
-    rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=(100, 3)), 4 * (rng.random(100) < 0.3)])
     X[:5, 3] = [1, 2, 3, 4, 4]
     model = VAETransformer(likelihood=["auto"] * 3 + ["ordinal"], random_state=0).fit(X)

@@ -9,9 +9,8 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 
 
-def test_a_fixed_scale_is_not_learned():
+def test_a_fixed_scale_is_not_learned(rng):
     """In the density, in a fit and in samples it is what it was set to."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) * 10
     vae = VAETransformer(2, likelihood=Gaussian(0.25), max_iter=3, random_state=0).fit(X)
     scale = 7 * np.tanh(vae.state_dict_["free"] / 7)

@@ -32,9 +32,8 @@ def test_a_wrong_scale_and_a_wrong_mean_are_detected(linear):
     assert (pit_calibration(vae, new + X.std(axis=0)).pvalue < 1e-6).all()
 
 
-def test_binary_columns_are_uniform_and_constant_columns_are_nan():
+def test_binary_columns_are_uniform_and_constant_columns_are_nan(rng):
     """A jump of the distribution function is filled in at random, the same in every call."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 4))
     X[:, 1], X[:, 2] = X[:, 0] + X[:, 1] > 0.5, 7.0
     vae = VAETransformer(1, max_iter=10, random_state=0).fit(X[:400])
@@ -49,9 +48,8 @@ def test_binary_columns_are_uniform_and_constant_columns_are_nan():
 
 
 @pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
-def test_missing_cells_have_no_transform(estimator):
+def test_missing_cells_have_no_transform(estimator, rng):
     """A missing cell took part as the largest value, or made its column's statistic NaN."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 3))
     X[:, 1], X[:, 2] = X[:, 0] + X[:, 1] > 0.5, rng.poisson(3, 200)
     holey = np.where(rng.random(X.shape) < 0.3, np.nan, X)

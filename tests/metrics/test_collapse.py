@@ -21,9 +21,8 @@ def test_the_kl_of_probabilistic_pca_is_in_closed_form(linear):
     np.testing.assert_allclose(kl_per_dimension(vae, X), expected, rtol=1e-4)
 
 
-def test_inactive_dimensions_are_not_counted():
+def test_inactive_dimensions_are_not_counted(rng):
     """One factor with equal loadings: all other eigenvalues equal the residual variance."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(5000, 1)) + rng.normal(size=(5000, 8))
     vae = VAETransformer(3, **PPCA).fit(X)
 

@@ -43,9 +43,8 @@ def test_a_table_of_the_same_distribution_cannot_be_told_apart(real):
     assert lines == ["shape", "trend", "c2st", "distance", "share_nearer"]
 
 
-def test_columns_shuffled_one_by_one_have_shapes_and_no_trends(real):
+def test_columns_shuffled_one_by_one_have_shapes_and_no_trends(real, rng):
     """The judge sees that nothing depends on anything any more."""
-    rng = np.random.default_rng(0)
     shuffled = real.apply(lambda column: column.to_numpy()[rng.permutation(len(real))])
     report = quality_report(real, shuffled.astype(real.dtypes))
 
@@ -63,9 +62,8 @@ def test_copies_of_training_rows_are_nearer_than_held_out_rows(real):
     assert report.share_nearer > 0.95
 
 
-def test_similarities_are_known_statistics():
+def test_similarities_are_known_statistics(rng):
     """scipy's Kolmogorov-Smirnov statistic and correlation, and shares of classes by hand."""
-    rng = np.random.default_rng(0)
     X, S = rng.normal(size=(300, 2)), rng.normal(0.5, 1, (200, 2))
     X[:, 1] += X[:, 0]
     report = quality_report(X, S)

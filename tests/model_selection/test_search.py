@@ -105,12 +105,11 @@ def test_cv_results_equal_those_of_grid_search_cv(found):
 
 
 @pytest.mark.slow
-def test_members_round_as_fits_that_are_alone():
+def test_members_round_as_fits_that_are_alone(rng):
     """Training amplifies a last bit: after hundreds of iterations scores would differ by nats."""
     a, b = torch.rand(4, 64, 65), torch.rand(4, 65, 128)
     if not all((torch.bmm(a, b)[[i]] == torch.bmm(a[[i]], b[[i]])).all() for i in range(4)):
         pytest.skip("matrix products of several members round otherwise on this machine")
-    rng = np.random.default_rng(0)
     price = np.exp(rng.normal(3, 1.5, 600))
     table = pd.DataFrame({"price": price, "age": rng.normal(40, 9, 600)})
     table["rent"] = price * np.exp(rng.normal(0, 0.3, 600))
@@ -448,9 +447,8 @@ def routing():
         yield
 
 
-def test_fits_with_routed_weights_are_stacked(routing):
+def test_fits_with_routed_weights_are_stacked(routing, rng):
     """If the VAE requests them; groups are routed to the splitter."""
-    rng = np.random.default_rng(0)
     vae = make_vae().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
     fit = {
         "sample_weight": rng.integers(1, 3, len(VALIDATED)),

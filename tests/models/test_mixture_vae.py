@@ -98,8 +98,7 @@ def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=N
 
 
 @pytest.mark.parametrize(("n_mixture", "covariance_type"), [(1, "diag"), (3, "full"), (5, "diag")])
-def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covariance_type):
-    rng = np.random.default_rng(0)
+def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covariance_type, rng):
     X = iris + 0.01 * rng.random(iris.shape)  # nothing is recorded in steps
     _, labels = k_means(X, np.ones(len(X)), n_mixture, seed=0, n_init=1)
     clusters = [X[labels == c] for c in range(n_mixture)]
@@ -147,8 +146,7 @@ def test_components_that_fill_up_change_nothing(iris):
     assert np.abs(found.numpy()).max() < 10
 
 
-def test_bits_are_independent_given_the_component():
-    rng = np.random.default_rng(0)
+def test_bits_are_independent_given_the_component(rng):
     group = rng.integers(2, size=400)
     bits = (rng.random((400, 3)) < np.array([[0.1, 0.8, 0.5], [0.9, 0.3, 0.5]])[group]).astype(
         float
@@ -169,10 +167,9 @@ def test_bits_are_independent_given_the_component():
     np.testing.assert_allclose(np.sort(probability[:, 0]), [0.1, 0.9], atol=0.06)
 
 
-def test_a_table_of_bits_alone_has_a_probability():
+def test_a_table_of_bits_alone_has_a_probability(rng):
     """All patterns together have probability 1."""
     patterns = np.array(list(np.ndindex(2, 2, 2)), dtype=float)
-    rng = np.random.default_rng(0)
     X = patterns[rng.choice(8, 300, p=rng.dirichlet(np.ones(8)))]
     blocks = ((Bernoulli(), 3),)
     model = shaken(make(anchors_of(X, 2, "diag", blocks=blocks), blocks=blocks, n_shears=0), 0.3)
@@ -181,8 +178,7 @@ def test_a_table_of_bits_alone_has_a_probability():
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_the_density_integrates_to_one_and_samples_follow_it(covariance_type):
-    rng = np.random.default_rng(0)
+def test_the_density_integrates_to_one_and_samples_follow_it(covariance_type, rng):
     X = rng.normal(size=(300, 2)) @ [[1, 0.7], [0, 0.4]] + 3 * rng.integers(2, size=(300, 1))
     model = shaken(make(anchors_of(X, 2, covariance_type)), 0.15)
     axis = np.linspace(-8, 11, 48)
@@ -330,7 +326,7 @@ def test_samples_of_mixed_columns_follow_the_density(likelihood):
 
 
 @pytest.mark.parametrize("n_mixture", [1, 3])
-def test_the_encoder_may_see_what_is_missing(n_mixture):
+def test_the_encoder_may_see_what_is_missing(n_mixture, rng):
     """The training bound of incomplete rows lies below their density, and near it."""
     likelihood = Categorical(3)
     blocks = ((likelihood, 1), (Gaussian(), 2))
@@ -341,7 +337,6 @@ def test_the_encoder_may_see_what_is_missing(n_mixture):
     for name in ("encoder.linear.weight", "encoder.hidden.0.weight"):
         state[name] = torch.cat([state[name], torch.zeros_like(state[name])], dim=1)
     wide.load_state_dict(state)
-    rng = np.random.default_rng(0)
     X = np.hstack([np.eye(3)[rng.integers(3, size=60)], rng.normal(size=(60, 2))])
     missing = rng.random((60, 3)) < 0.4
     X[missing[:, [0, 0, 0, 1, 2]]] = np.nan
@@ -356,9 +351,8 @@ def test_the_encoder_may_see_what_is_missing(n_mixture):
     assert abs(float(bound.mean()) - log_density(wide, X, 512).mean()) < 0.01
 
 
-def test_the_training_bound_lies_below_the_density():
+def test_the_training_bound_lies_below_the_density(rng):
     """And the more draws there are, the less so."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(100, 2))
     model = shaken(make(anchors_of(X, 3, "full")), 0.3)
     exact = log_density(model, X, 8192).mean()
@@ -519,9 +513,8 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     assert log_density(free, X.mean(axis=0)[None])[0] > mode + 1
 
 
-def test_shares_are_the_most_likely_ones():
+def test_shares_are_the_most_likely_ones(rng):
     """Against a general optimizer, on rows with weights."""
-    rng = np.random.default_rng(0)
     log_density, weight = rng.normal(size=(3, 2000)) + [[0.2], [0], [-3]], rng.random(2000)
 
     def loss(raw):

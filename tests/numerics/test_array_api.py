@@ -56,8 +56,7 @@ def test_axes_are_split_joined_and_padded_as_in_numpy(n_rows, library):
 
 
 @libraries
-def test_scattered_values_and_indices_are_those_of_loops(library):
-    rng = np.random.default_rng(0)
+def test_scattered_values_and_indices_are_those_of_loops(library, rng):
     values, x = rng.normal(size=4), rng.random((3, 6))
     columns = np.array([[0, 3], [2, 1]])
     given, order = library.asarray(x), library.asarray(np.argsort(x, 1))
@@ -81,9 +80,8 @@ def test_results_are_on_the_device_of_their_inputs():
 
 
 @libraries
-def test_roots_solve_systems_as_scipy_does(library):
+def test_roots_solve_systems_as_scipy_does(library, rng):
     """Of matrices that are positive definite; NaN is the root of others."""
-    rng = np.random.default_rng(0)
     root, x = np.tril(rng.normal(size=(4, 3, 3))) + 3 * np.eye(3), rng.normal(size=(4, 3))
     matrices = root @ root.swapaxes(1, 2)
     lower = array_api.cholesky(library.asarray(np.concatenate([matrices, -matrices[:1]])))

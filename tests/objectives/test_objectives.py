@@ -320,9 +320,8 @@ def test_discrepancy_of_points_is_that_of_the_kernels():
     assert found.item() == pytest.approx(expected / len(KERNEL_VARIANCES), rel=1e-5)
 
 
-def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
+def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does(rng):
     """Whether each row's posterior is the prior, or all rows' are narrow and spread like it."""
-    rng = np.random.default_rng(0)
     zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
     silent = MMD().divergence(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones))
     places = np.asarray(sobol_normal(1024, 3, 0))

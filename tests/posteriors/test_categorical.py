@@ -126,9 +126,8 @@ def test_codes_are_few_enough_to_sum_over(n_variables, most):
 
 
 @pytest.mark.parametrize("n_clusters", [6, 400])
-def test_weights_of_k_means_count_as_copies_do(n_clusters):
+def test_weights_of_k_means_count_as_copies_do(n_clusters, rng):
     """Rows without clusters, in any order, also fewer of them than clusters."""
-    rng = np.random.default_rng(0)
     X, weight = rng.random((300, 3)), rng.integers(0, 4, 300)
     centres, labels = k_means(X, weight, n_clusters, seed=0, n_init=8, tol=0)
     copies = np.repeat(X, weight, axis=0)[::-1]
@@ -277,9 +276,8 @@ def test_codes_of_rows_with_missing_values_are_the_exact_posterior(vae):
     assert np.isfinite(vae.impute(rows)).all()
 
 
-def test_rows_with_missing_values_are_fitted():
+def test_rows_with_missing_values_are_fitted(rng):
     """The encoder is told where they are; clusters start from the rest."""
-    rng = np.random.default_rng(0)
     rows = np.where(rng.random(BLOBS.shape) < 0.15, np.nan, BLOBS)
     own = VAETransformer(5, posterior="categorical", max_iter=10, random_state=0).fit(rows)
 

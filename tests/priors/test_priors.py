@@ -164,9 +164,8 @@ def clusters(n, rng):
     [MixturePrior(6), pytest.param(VampPrior(20), marks=pytest.mark.slow), "normal"],
     ids=repr,
 )
-def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
+def test_a_linear_model_with_a_learned_prior_finds_clusters(prior, rng):
     """A linear decoder can only have them from p(z): it comes near to the true density."""
-    rng = np.random.default_rng(0)
     X, _ = clusters(800, rng)
     test, log_density = clusters(1000, rng)
     linear = {"hidden_layer_sizes": (), "likelihood": Gaussian("per_column"), "random_state": 0}

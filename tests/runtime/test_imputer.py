@@ -62,9 +62,8 @@ def test_values_that_mark_missing_cells_are_replaced(tmp_path):
     np.testing.assert_array_equal(model.transform(X), model.transform(marked))
 
 
-def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
+def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path, rng):
     """Dates are rounded to their unit; categories are the likeliest ones."""
-    rng = np.random.default_rng(0)
     code = rng.normal(size=80)
     frame = pd.DataFrame({
         "real": code,
@@ -87,9 +86,8 @@ def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
 
 
 @pytest.mark.parametrize("as_table", [lambda frame: frame, lambda frame: frame.to_numpy().tolist()])
-def test_texts_that_were_not_in_fit_are_kept(as_table, tmp_path):
+def test_texts_that_were_not_in_fit_are_kept(as_table, tmp_path, rng):
     """As the estimator keeps them."""
-    rng = np.random.default_rng(0)
     frame = pd.DataFrame({"c": rng.choice(["a", "b"], 60), "x": rng.normal(size=60)})
     new = pd.DataFrame({"c": ["new", "a", None], "x": [0.0, np.nan, 2.0]})
     imputer = VAEImputer(VAETransformer(1, **SMALL), random_state=0).fit(frame)

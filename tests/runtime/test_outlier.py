@@ -60,9 +60,8 @@ def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
 
 
 @pytest.mark.parametrize("novelty", [False, True])
-def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path):
+def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path, rng):
     """Of a table of counts."""
-    rng = np.random.default_rng(0)
     X = rng.poisson(np.exp(0.5 * rng.normal(size=(200, 1)) + 0.5 * np.ones(4))).astype(float)
     estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X[:150])
     model = saved(estimator, tmp_path)
@@ -71,9 +70,8 @@ def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path):
 
 
 @pytest.mark.parametrize("novelty", [False, True])
-def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
+def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path, rng):
     """Also an unknown category and missing cells."""
-    rng = np.random.default_rng(0)
     size = rng.normal(size=100)
     frame = pd.DataFrame(
         {
@@ -105,9 +103,8 @@ def test_a_method_that_numpy_does_not_have_is_refused(tmp_path):
         saved(estimator, tmp_path)
 
 
-def test_rows_in_single_precision_score_as_in_double(tmp_path):
+def test_rows_in_single_precision_score_as_in_double(tmp_path, rng):
     """Values of training rows are found again, and so are those that are unseen."""
-    rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=200), rng.choice([0.1, 0.7, 1.3], 200)])
     X = X.astype(np.float32).astype(float)
     estimator = VAEOutlierDetector(**SMALL).fit(X)

@@ -134,9 +134,8 @@ def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_columns_of_y_have_the_names_and_the_order_of_fit(library, tmp_path):
+def test_columns_of_y_have_the_names_and_the_order_of_fit(library, tmp_path, rng):
     """As for the estimator: two columns of numbers in another order would be another condition."""
-    rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 3))
     y = pd.DataFrame({"age": rng.normal(size=60), "weight": rng.normal(size=60)})
     if library != "pandas":
