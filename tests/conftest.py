@@ -67,6 +67,19 @@ def few_steps():
         yield
 
 
+def as_table(frame, library):
+    """A data frame of pandas as a table of this library."""
+    if library == "pandas":
+        return frame
+    table = pytest.importorskip("pyarrow").Table.from_pandas(frame, preserve_index=False)
+    return table if library == "pyarrow" else pytest.importorskip("polars").from_arrow(table)
+
+
+def correlated_rows(n=200, d=4, seed=0):
+    """Rows of normal columns, each of which has a part of the one before."""
+    return np.random.default_rng(seed).normal(size=(n, d)) @ np.triu(np.ones((d, d)))
+
+
 def assert_file_agrees(model, X, path):
     """Save a model, and return it for numpy: it has the same scores, and imputed values."""
     model.save(path / "model.vae")

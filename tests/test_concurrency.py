@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-from tests.conftest import slow
+from tests.conftest import correlated_rows as rows, slow
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -25,11 +25,6 @@ MODELS = {
     "detector": VAEOutlierDetector(**SMALL, max_iter=2),
     "novelty": VAEOutlierDetector(**SMALL, max_iter=2, novelty=True),
 }
-
-
-def rows(n=300, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 4)) @ np.triu(np.ones((4, 4)))
 
 
 def run_alone(code, *arguments, n_threads=1):
@@ -67,7 +62,7 @@ def torch_threads(request):
 def test_eight_threads_score_one_model_as_one_does(name, torch_threads):
     """To the last bit: nothing in it changes while it is used."""
     model = clone(MODELS[name]).fit(rows())
-    parts = [rows(100, seed) for seed in range(9)]
+    parts = [rows(100, seed=seed) for seed in range(9)]
     expected = [model.score_samples(part) for part in parts]
     found = Parallel(n_jobs=8, backend="threading")(
         delayed(model.score_samples)(part) for part in parts
@@ -102,7 +97,7 @@ def fit_and_score_wide(seed):
         early_stopping=False,
         random_state=0,
     )
-    X = rows(1100, seed).astype(np.float32)
+    X = rows(1100, seed=seed).astype(np.float32)
     return model.fit(X).score_samples(X[:200])
 
 
@@ -276,53 +271,13 @@ def test_a_hundred_fits_grow_by_less_than_one_mib():
     assert min(np.diff(run_alone(GROWTH))) < 1
 
 
-PEAK = """
-import json, resource, sys, threading, time
-import numpy as np
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-
-def now():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
-
-X = np.random.default_rng(0).normal(size=(50_000, 20))
-models = [VAETransformer(max_iter=1, random_state=0),
-          VAEDensity(2, max_iter=1, random_state=0, mixtures=[(1, "full"), (4, "diag")])]
-found = []
-for model in models:
-    model.fit(X[:500])
-    model.score_samples(X[:5000])
-    before, most, going = now(), [0], [True]
-    def watch():
-        while going[0]:
-            most[0] = max(most[0], now())
-            time.sleep(0.002)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    scores = model.score_samples(X)
-    going[0] = False
-    watcher.join()
-    assert np.isfinite(scores).all()
-    found.append((most[0] - before) / 2**20)
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.slow
-def test_scoring_a_long_table_adds_less_than_40_mib():
-    """50,000 rows of 20 columns: chunk by chunk. The draws of all rows at once would take 488 MiB.
-
-    Measured: 25 to 35 MiB for the transformer, 3 to 11 for the density.
-    """
-    assert max(run_alone(PEAK)) < 40
-
-
-LARGE = """
+WATCH = """
 import json, sys, threading, time
 import numpy as np
 from scipy.sparse import random_array
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 
-def private():  # without the pages of the memory map
+def private():  # without the pages of a memory map
     with open("/proc/self/status") as status:
         return int(status.read().split("RssAnon:")[1].split()[0]) / 1024
 
@@ -338,7 +293,29 @@ def added(call):
     going[0] = False
     watcher.join()
     return most[0] - before - getattr(result, "nbytes", 0) / 2**20
+"""
 
+PEAK = """
+X = np.random.default_rng(0).normal(size=(50_000, 20))
+models = [VAETransformer(max_iter=1, random_state=0),
+          VAEDensity(2, max_iter=1, random_state=0, mixtures=[(1, "full"), (4, "diag")])]
+for model in models:
+    model.fit(X[:500])
+    model.score_samples(X[:5000])
+print(json.dumps([added(lambda: model.score_samples(X)) for model in models]))
+"""
+
+
+@pytest.mark.slow
+def test_scoring_a_long_table_adds_less_than_40_mib():
+    """50,000 rows of 20 columns: chunk by chunk. The draws of all rows at once would take 488 MiB.
+
+    Measured: 25 to 35 MiB for the transformer, 3 to 11 for the density.
+    """
+    assert max(run_alone(WATCH + PEAK)) < 40
+
+
+LARGE = """
 X = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (200_000, 50))
 rng = np.random.default_rng(0)
 loadings = rng.normal(size=(2, 50))
@@ -372,5 +349,5 @@ def test_large_tables_are_not_copied(tmp_path):
     Measured: 12 MiB for scores, 0 for codes, 25 for samples and 0 to 33 for the fit; 265 for the
     fit to the sparse table of 2,000 columns, with matrices of 32 MiB for its principal components.
     """
-    found = run_alone(LARGE, str(tmp_path / "X.npy"))
+    found = run_alone(WATCH + LARGE, str(tmp_path / "X.npy"))
     assert max(found.values()) < 70, found

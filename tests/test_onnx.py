@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.priors import MixturePrior
+from tests.conftest import correlated_rows
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -19,8 +20,7 @@ SMALL = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
 
 def rows(n=300):
     """Columns of scale 1, 1e-9 and 1e9, with an offset of 1e8, a binary and a constant one."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, 6)) @ np.triu(np.ones((6, 6)))
+    X = correlated_rows(n, 6)
     X[:, 1] *= 1e-9
     X[:, 2] = 1e8 + X[:, 2]
     X[:, 3] *= 1e9

@@ -4,6 +4,7 @@ Tables of all kinds of columns are read by every estimator in several forms.
 """
 
 from decimal import Decimal
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
-from tests.conftest import slow
+from tests.conftest import as_table, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -62,17 +63,12 @@ def as_decimals(table):
     return table.assign(price=[Decimal(f"{value:.2f}") for value in table["price"]])
 
 
-def as_polars(table):
-    """The table of another library."""
-    return pytest.importorskip("polars").from_pandas(table)
-
-
 READERS = {
     "integers": lambda table: table.astype(dict.fromkeys(WHOLE, int)),
     "nullable integers": lambda table: table.astype(dict.fromkeys(WHOLE, "Int64")),
     "objects": lambda table: table.astype(object),
     "decimals": as_decimals,
-    "polars": as_polars,
+    "polars": partial(as_table, library="polars"),
 }
 
 
@@ -118,6 +114,7 @@ def test_samples_keep_to_steps_and_ranges(estimator, n_holes, table):
             assert (drawn[name] >= 0).all(), name
         assert drawn["price"].between(table["price"].min(), table["price"].max()).all()
     assert (given["age"] == 30).all()
+    assert (samples["fine"] == 0).mean() == pytest.approx((table["fine"] == 0).mean(), abs=0.1)
 
 
 @pytest.mark.parametrize("n_imputations", [None, 3])

@@ -15,13 +15,9 @@ from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
-from tests.conftest import slow
+from tests.conftest import correlated_rows as rows, slow
 
 pytestmark = pytest.mark.usefixtures("few_steps")
-
-
-def rows(n, d=4, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d)) @ np.triu(np.ones((d, d)))
 
 
 @pytest.fixture(scope="module")
@@ -165,16 +161,6 @@ def test_global_states_are_as_before():
     vae.transform(rows(10)), vae.sample(3), vae.partial_fit(rows(50))
 
     assert state() == before
-
-
-def test_a_fitted_estimator_holds_no_tensor(fitted):
-    """Its state is arrays and plain values: device-free and small in a pickle."""
-    state = pickle.dumps(fitted)
-
-    assert b"torch" not in state
-    assert len(state) < sum(array.nbytes for array in fitted.state_dict_.values()) + 20_000
-    X = rows(50)
-    np.testing.assert_array_equal(pickle.loads(state).score_samples(X), fitted.score_samples(X))
 
 
 def test_an_estimator_whose_arrays_are_read_only_is_trained_further_in_silence(tmp_path):

@@ -14,9 +14,9 @@ from sklearn_vae.likelihoods import Gaussian, NegativeBinomial, Poisson, ZeroInf
 from sklearn_vae.numerics.rows import spread_out
 
 
-def fit(values, *, weight=None, likelihood="auto"):
+def fit(values):
     """Encoder of one column, or of several."""
-    return fit_encoder(values.reshape(len(values), -1), weight, likelihood, None)
+    return fit_encoder(values.reshape(len(values), -1), None, "auto", None)
 
 
 def candidates(values, weights=None):

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Gaussian
-
-
-def fit(values, *, weight=None, likelihood="auto"):
-    """Encoder of one column, or of several."""
-    return fit_encoder(values.reshape(len(values), -1), weight, likelihood, None)
+from tests.data.test_marginals import fit
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.persistence.serialization import Reader, Writer
+from tests.conftest import as_table
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -185,13 +186,6 @@ def test_dates_with_and_without_a_time_zone_are_two_types(library):
     for schema, other in ((zoned, naive), (Schema.fit(naive), tokyo)):
         with pytest.raises(TypeError, match="Column 'a' had the dtype"):
             schema.transform(other)
-
-
-def as_table(frame, library):
-    if library == "pandas":
-        return frame
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    return pl.from_arrow(table) if library == "polars" else table
 
 
 COLUMNS = {

@@ -36,12 +36,6 @@ def fit_briefly(X, sample_weight=None):
         return VAEImputer(random_state=0).fit(X, sample_weight=sample_weight)
 
 
-@pytest.fixture(scope="module")
-def imputer(clusters):
-    """Fitted to the first 240 rows."""
-    return fit_briefly(clusters[1][:240])
-
-
 def with_fitted(imputer, *, n_imputations=None, **attributes):
     """Make an imputer with the attributes of a fitted one, and other values of some."""
     same = VAEImputer(n_imputations=n_imputations, random_state=0)
@@ -69,15 +63,6 @@ def test_an_interrupted_choice_of_the_spread_keeps_the_trees(clusters, monkeypat
     assert imputer.trees_ is not None
     assert imputer.spread_ is None
     assert not np.isnan(imputer.transform(clusters[1])).any()
-
-
-def test_an_invalid_weight_is_refused(imputer, tmp_path):
-    """The weight lies between 0 and 1."""
-    same = with_fitted(imputer, trees_weight_=1.5)
-    same.save(tmp_path / "imputer.vae")
-
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        load(tmp_path / "imputer.vae")
 
 
 @pytest.mark.parametrize("estimator", [VAETransformer(2, max_iter=1), VAEDensity(max_iter=0)])
@@ -294,11 +279,18 @@ def test_the_spread_is_saved(steps, tmp_path):
     )
 
 
-@pytest.mark.parametrize("spread", [np.ones(2), np.array([1.0, 0.0, 1.0])], ids=["shape", "zero"])
-def test_an_invalid_spread_is_refused(spread, steps, tmp_path):
-    with_fitted(steps[0], spread_=spread).save(tmp_path / "imputer.vae")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("trees_weight_", 1.5, "between 0 and 1"),
+        ("spread_", np.ones(2), "'spread_' must"),
+        ("spread_", np.array([1.0, 0.0, 1.0]), "'spread_' must"),
+    ],
+)
+def test_invalid_attributes_are_refused(name, value, message, steps, tmp_path):
+    with_fitted(steps[0], **{name: value}).save(tmp_path / "imputer.vae")
 
-    with pytest.raises(ValueError, match="'spread_' must"):
+    with pytest.raises(ValueError, match=message):
         load(tmp_path / "imputer.vae")
 
 

@@ -5,14 +5,11 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-import sklearn_vae
-from sklearn_vae import VAEClassifier, VAEDensity
+from sklearn_vae import VAEDensity
 
 pd = pytest.importorskip("pandas")
 
@@ -197,31 +194,3 @@ def test_missing_values_are_imputed_given_y(of_numbers):
 
 
 # -- scikit-learn ----------------------------------------------------------------------
-
-
-def test_a_loaded_density_has_equal_scores(tmp_path, of_classes, of_numbers):
-    """The file holds the encoder of y."""
-    for density, X, y in (of_classes, of_numbers):
-        density.save(tmp_path / "density.vae")
-        again = sklearn_vae.load(tmp_path / "density.vae")
-        np.testing.assert_array_equal(again.score_samples(X, y), density.score_samples(X, y))
-        np.testing.assert_array_equal(
-            again.sample(5, random_state=0, y=y[:5]), density.sample(5, random_state=0, y=y[:5])
-        )
-
-
-def test_the_classifier_applies_bayes_rule_to_it(tmp_path):
-    """Probabilities are those of the scores given each class, and most classes are right."""
-    X, y = load_iris(return_X_y=True)
-    train, test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
-    density = VAEDensity(mixtures=[(3, "full"), (4, "diag")], max_iter=2)
-    model = VAEClassifier(density, random_state=0).fit(train, y_train)
-    joint = np.stack([model.estimator_.score_samples(test, k) for k in range(3)], axis=1)
-    joint += np.log(model.priors_)
-
-    expected = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-    np.testing.assert_allclose(model.predict_proba(test), expected, atol=1e-9)
-    assert model.score(test, y_test) > 0.9
-    model.save(tmp_path / "model.vae")
-    again = sklearn_vae.load(tmp_path / "model.vae")
-    np.testing.assert_array_equal(again.predict_proba(test), model.predict_proba(test))

@@ -80,33 +80,6 @@ def test_the_initial_mixtures_follow_narrow_clusters_and_many(n_clusters, length
     assert score == pytest.approx(truth - np.log(n_clusters), abs=0.5)
 
 
-def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
-    """An exact oracle for the whole way of a score, units and shares included."""
-    X = wine.to_numpy() + np.random.default_rng(0).random(wine.shape)
-    density = VAEDensity(
-        mixtures=[(2, "diag"), (3, "full")],
-        likelihood="gaussian",
-        learning_rate=1e-12,
-        max_iter=1,
-        random_state=0,
-    ).fit(X)
-    Z = (X - X.mean(axis=0)) / X.std(axis=0)
-    scores, weights = [], density.state_dict_
-    for root, loc, logit in zip(  # (C, d, d), (C, d), (1, C)
-        weights["whiten"], weights["loc"], weights["mixture_logit"], strict=True
-    ):
-        white = np.einsum("ncd,ced->nce", Z[:, None] - loc, root)
-        log_share = logit[0] - logsumexp(logit)
-        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-        half = 0.5 * (white**2).sum(axis=2) + 0.5 * 13 * np.log(2 * np.pi)
-        scores.append(logsumexp(log_share + log_det - half, axis=1))
-    expected = logsumexp(np.stack(scores), axis=0, b=density.weights_[:, None])
-
-    np.testing.assert_allclose(
-        density.score_samples(X), expected - np.log(X.std(axis=0)).sum(), rtol=1e-5
-    )
-
-
 def exact_log_density(density, X, most=9, n=601):
     """By the trapezoidal rule over the one code of each component."""
     z = np.linspace(-most, most, n).repeat(len(X))[:, None]
@@ -362,17 +335,6 @@ def test_a_gradient_far_longer_than_usual_is_cut(rng):
     np.testing.assert_allclose(adam.square.numpy(), square, rtol=1e-5)
 
     assert (n_cut > 1).all()
-
-
-def test_autograd_leads_to_the_same_density(monkeypatch, wine):
-    """In double precision, over some iterations; 120 rows of which two columns are binary."""
-    X = wine.iloc[:120].assign(red=(wine["hue"] > 1) * 1.0, strong=(wine["alcohol"] > 13) * 1.0)
-    settings = {"max_iter": 2, "random_state": 0, "batch_size": 128}
-    expected = VAEDensity(**settings).fit(X).score_samples(X)
-    monkeypatch.setattr("sklearn_vae.training.gradients.HAND_WRITTEN", ())
-
-    actual = VAEDensity(**settings).fit(X).score_samples(X)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 # -- tables of any kind --------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path, rn
         assert by_numpy[:, 1].tolist() == [expected] * 40
 
 
-def test_an_interrupted_fit_keeps_its_model():
+def test_an_interrupted_fit_keeps_its_model(monkeypatch):
     """Ctrl-C during the training: the best weights so far, without trees."""
 
     def press_ctrl_c(_, net, **kwargs):
@@ -69,15 +69,10 @@ def test_an_interrupted_fit_keeps_its_model():
 
     X = np.random.default_rng(0).normal(size=(300, 4))
     X[::5, 1] = np.nan
-    imputer, handler = VAEImputer(random_state=0), signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_FirstResults, "on_epoch_end", press_ctrl_c)
-            with pytest.raises(KeyboardInterrupt):
-                imputer.fit(X)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    imputer = VAEImputer(random_state=0)
+    monkeypatch.setattr(_FirstResults, "on_epoch_end", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        imputer.fit(X)
 
     assert imputer.trees_ is None
     assert imputer.estimator_.callbacks is None

@@ -96,14 +96,10 @@ def test_ctrl_c_names_the_estimator_that_was_called_once(cls, action):
     """The model warned for itself. A fit stops also where warnings are errors."""
     model = VAETransformer(1, early_stopping=False, callbacks=[PressCtrlC()])
     estimator = cls(model, random_state=0)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter(action)
-            with pytest.raises(KeyboardInterrupt):
-                fit(estimator, X)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        with pytest.raises(KeyboardInterrupt):
+            fit(estimator, X)
 
     messages = [str(each.message) for each in caught if each.category is ConvergenceWarning]
     assert len(messages) == (action == "always")

@@ -21,7 +21,7 @@ from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.estimators.estimator_base import called
-from tests.conftest import slow
+from tests.conftest import as_table, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -463,14 +463,10 @@ def test_conformal_calibration_needs_enough_rows():
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
     """A table in the library of X, for a reader who knows the columns and nothing else."""
-    module, wrong = pytest.importorskip(library), wine.copy()
+    wrong = wine.copy()
     wrong.loc[7, "alcohol"] = 3.5
     detector = VAEOutlierDetector(contamination=0.02, random_state=0, max_iter=3).fit(wrong)
-    make = {"polars": "from_pandas", "pyarrow": "Table"}.get(library)
-    X = wrong
-    if library != "pandas":
-        make = getattr(module, make)
-        X = make(wrong) if library == "polars" else make.from_pandas(wrong)
+    X = as_table(wrong, library)
     table = detector.report(X)
     assert type(table) is type(X)
     report = table if library == "pandas" else table.to_pandas()
@@ -534,15 +530,11 @@ def test_attributions_are_a_frame_with_the_columns_of_fit(library, wine):
     plain = VAEOutlierDetector(**QUICK).fit(wine)
     expected = plain.explain(wine[:3])
     assert expected.index.equals(wine.index[:3])
+    table, found = as_table(wine, library), expected
     if library != "pandas":
-        module = pytest.importorskip(library)
-        table = pytest.importorskip("pyarrow").Table.from_pandas(wine, preserve_index=False)
-        table = table if library == "pyarrow" else module.from_arrow(table)
         found = VAEOutlierDetector(**QUICK).fit(table).explain(table[:3])
         assert type(found) is type(table)
         found = found.to_pandas()
-    else:
-        found = expected
 
     assert [*found.columns] == [*wine.columns]
     assert (found.dtypes == np.float64).all()

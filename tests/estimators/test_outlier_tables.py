@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from sklearn_vae import VAEOutlierDetector
-from tests.conftest import slow
+from tests.conftest import as_table, slow
 from tests.estimators.test_outlier import ALL_METHODS, in_one_setting
 
 pd = pytest.importorskip("pandas")
@@ -208,9 +208,7 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
     if container == "array":
         X, names = X[["kind", "size", "weight"]].to_numpy(), [2, 0]
     elif container != "pandas":
-        X = X.astype({"size": str, "kind": object})
-        X = pytest.importorskip("pyarrow").Table.from_pandas(X, preserve_index=False)
-        X = pytest.importorskip("polars").from_arrow(X) if container == "polars" else X
+        X = as_table(X.astype({"size": str, "kind": object}), container)
     detector = VAEOutlierDetector(**QUICK).fit(X)
     every, some = detector.expected_values(X[:5]), detector.expected_values(X[:5], columns=names)
 

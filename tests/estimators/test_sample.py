@@ -82,23 +82,6 @@ def test_the_mean_score_of_samples_is_the_negative_entropy(name):
     assert -scores.mean() == pytest.approx(entropy, abs=4 * noise + 0.03)
 
 
-def test_point_masses_of_real_columns_are_sampled(rng):
-    """Prices that are mostly 0, in an array or a data frame, and no negative ones."""
-    price = np.where(rng.random(500) < 0.6, 0, np.exp(rng.normal(3, 1, 500)).round(2))
-    X = np.column_stack([price, rng.normal(size=500)])
-    for table in (X, pd.DataFrame(X, columns=["price", "other"])):
-        model = VAETransformer(2, **QUICK).fit(table)
-        drawn = np.asarray(model.sample(2000))[:, 0]
-
-        assert [type(kind).__name__ for kind in model.columns_.likelihoods] == [
-            "ZeroInflated",
-            "Gaussian",
-        ]
-        assert (drawn == 0).mean() == pytest.approx(0.6, abs=0.1)
-        assert drawn[drawn != 0].min() >= price[price > 0].min()
-        np.testing.assert_array_equal(drawn, drawn.round(2))
-
-
 def test_samples_keep_recording_steps_that_are_no_decimals(rng):
     """Whole days, which are seconds inside, and quarters; impute draws them, too."""
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, 400), "D")

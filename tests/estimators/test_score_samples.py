@@ -9,7 +9,6 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.posteriors import RelaxedCategorical
 from tests.conftest import bent_cloud, slow
 
 
@@ -151,16 +150,6 @@ def test_the_standard_error_has_the_size_of_the_error(factor_rows):
     assert 0.3 < np.sqrt(np.mean(error**2)) / np.sqrt(np.mean(std**2)) < 3
 
 
-def test_scores_in_chunks_equal_scores_of_single_rows(monkeypatch, factor_rows):
-    """Rows are scored in chunks of bounded memory; where the cuts are does not matter."""
-    train, test, _ = factor_rows
-    vae = VAETransformer(2, max_iter=2, random_state=0).fit(train)
-    expected = vae.score_samples(test)
-    monkeypatch.setattr("sklearn_vae.numerics.rows.CACHED_NUMBERS", 1)
-
-    np.testing.assert_allclose(vae.score_samples(test[:20]), expected[:20], rtol=1e-7)
-
-
 def by_a_grid_of_codes(vae, X, reach=9.0, n_points=361):
     """log p(x) of a model with two latent dimensions, integrated over a grid of codes."""
     axis = torch.linspace(-reach, reach, n_points, dtype=torch.float64)
@@ -187,29 +176,6 @@ def test_the_score_is_log_p_of_x_for_every_beta(beta):
 
     assert scores.mean() == pytest.approx(expected.mean(), abs=0.05)
     np.testing.assert_allclose(scores, expected, atol=0.5)
-
-
-@pytest.mark.parametrize("conditional", [False, True])
-def test_the_score_sums_over_all_of_many_categorical_codes(conditional):
-    """Twenty times twenty codes: the score is the log of a sum, with no draws in it."""
-    X, y = bent_cloud(300), np.arange(300) % 3
-    posterior = RelaxedCategorical(n_variables=2)
-    vae = VAETransformer(
-        40, posterior=posterior, max_iter=10, conditional=conditional, random_state=0
-    ).fit(X, y if conditional else None)
-    given = (X[:20], y[:20]) if conditional else (X[:20],)
-    fitted = vae._predictor()
-    model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.transform(np.column_stack(given)))[None]
-    one = torch.eye(20, dtype=torch.float64)
-    codes = torch.cat([one.repeat_interleave(20, 0), one.repeat(20, 1)], dim=1)  # (400, 40)
-    z = codes[None, :, None].expand(-1, -1, 20, -1)
-    log_prob = model.likelihood.log_prob(model.decode(z, rows), rows[:, None])[0]
-    expected = torch.logsumexp(log_prob, 0).numpy() - np.log(400)
-    expected += fitted.columns.log_abs_det_jacobian(np.column_stack(given))
-
-    np.testing.assert_allclose(vae.score_samples(*given), expected, rtol=1e-6)
-    np.testing.assert_allclose(vae.score_samples(*given, n_draws=4), expected, rtol=1e-6)
 
 
 @pytest.mark.slow

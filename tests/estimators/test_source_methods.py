@@ -149,20 +149,18 @@ def test_partial_fit_takes_sources(on_disk):
 
 
 @pytest.mark.parametrize(
-    ("params", "arguments", "name"),
+    ("model", "arguments", "name"),
     [
-        ({}, {"sample_weight": np.ones(2400)}, "sample_weight"),
-        ({"conditional": True}, {"y": np.zeros(2400)}, "conditional=True"),
+        (VAETransformer(2), {"sample_weight": np.ones(2400)}, "sample_weight"),
+        (VAETransformer(2, conditional=True), {"y": np.zeros(2400)}, "conditional=True"),
+        (VAEOutlierDetector(), {"sample_weight": np.ones(2400)}, "sample_weight"),
+        (VAEClassifier(), {"y": np.zeros(2400)}, ""),
     ],
 )
-def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
+def test_what_needs_a_table_in_memory_says_so(model, arguments, name):
+    """Before the source is read."""
     with pytest.raises(ValueError, match=f"{name} needs a table in memory"):
-        VAETransformer(2, **SMALL, **params).fit(batches(), **arguments)
-
-
-def test_a_classifier_needs_a_table_in_memory():
-    with pytest.raises(ValueError, match="needs a table in memory"):
-        VAEClassifier().fit(lambda: pytest.fail("the source is read"), np.zeros(2400))
+        model.fit(lambda: pytest.fail("the source is read"), **arguments)
 
 
 def test_fit_transform_of_an_imputer_is_refused_before_the_fit(monkeypatch):
@@ -189,11 +187,6 @@ def test_other_methods_need_a_table_in_memory_and_say_their_name(model, method):
     model.fit(TRAIN[:200])
     with pytest.raises(ValueError, match=f"^{method} needs a table in memory"):
         getattr(model, method)(batches())
-
-
-def test_a_detector_with_weights_needs_a_table_in_memory():
-    with pytest.raises(ValueError, match="sample_weight needs a table in memory"):
-        VAEOutlierDetector().fit(batches(), sample_weight=np.ones(2400))
 
 
 # -- the detector ----------------------------------------------------------------------

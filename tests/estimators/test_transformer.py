@@ -122,18 +122,6 @@ def test_codes_are_decoded_by_the_name_of_pca_s_argument(vae):
     assert not hasattr(vae, "set_inverse_transform_request")
 
 
-def test_partial_fit_trains_a_fitted_model_further():
-    """Fit, then more rows as they come."""
-    X = load_digits().data
-    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X[:500])
-    before = vae.score(X[500:700])
-    with pytest.warns(UserWarning, match="later rows have other values"):  # of three pixels
-        vae.partial_fit(X[500:1000])
-
-    assert vae.n_iter_ == len(vae.history_)
-    assert vae.score(X[500:700]) > before - 5
-
-
 def test_module_is_the_torch_model(vae, digits):
     """Who wants torch gets the module, in inference's state."""
     x = torch.as_tensor(vae.columns_.transform(digits[1]))[None]
@@ -193,6 +181,14 @@ def moons(n=240, seed=0):
     return np.column_stack([a, a**2, rng.integers(0, 2, n)]) + 0.2 * rng.normal(size=(n, 3))
 
 
+def members(vae):
+    """A model of each member alone."""
+    for member in range(len(vae.state_dict_["free"])):
+        one = pickle.loads(pickle.dumps(vae))
+        one.state_dict_ = {name: value[[member]] for name, value in vae.state_dict_.items()}
+        yield one
+
+
 def starts(**params):
     few = {"n_components": 1, "max_iter": 8, "hidden_layer_sizes": (8,), "random_state": 0}
     return VAETransformer(**{**few, **params})
@@ -233,13 +229,7 @@ def test_the_density_of_an_ensemble_is_the_mean_of_the_members_densities():
     """log-mean-exp of the members' scores, each computed by a model of that member alone."""
     X = moons()
     vae = starts(n_init=3, ensemble=True).fit(X)
-    alone = []
-    for member in range(3):
-        one = pickle.loads(pickle.dumps(vae))
-        one.state_dict_ = {
-            name: value[member : member + 1] for name, value in vae.state_dict_.items()
-        }
-        alone.append(one.score_samples(X))
+    alone = [one.score_samples(X) for one in members(vae)]
     expected = special.logsumexp(alone, axis=0) - np.log(3)
 
     assert len({scores.mean() for scores in alone}) == 3
@@ -271,13 +261,7 @@ def test_samples_of_an_ensemble_have_the_moments_of_the_mixture():
     """Means are those of the members' means, variances also hold the distances between them."""
     X = moons()
     vae = starts(n_init=2, ensemble=True, max_iter=2, learning_rate=3e-2).fit(X)
-    parts = []
-    for member in range(2):
-        one = pickle.loads(pickle.dumps(vae))
-        one.state_dict_ = {
-            name: value[member : member + 1] for name, value in vae.state_dict_.items()
-        }
-        parts.append(one.sample(20000, random_state=member))
+    parts = [one.sample(20000, random_state=k) for k, one in enumerate(members(vae))]
     expected = np.vstack(parts)
     rows = vae.sample(40000, random_state=5)
 

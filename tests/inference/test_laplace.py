@@ -118,9 +118,8 @@ def test_it_is_as_wide_as_the_prior_where_the_likelihood_is_flat():
     torch.testing.assert_close(1 / whiten, torch.tensor([1.2e-4, 1.0]))
 
 
-def test_the_gradient_of_a_mixture_prior_is_that_of_its_density():
+def test_the_gradient_of_a_mixture_prior_is_that_of_its_density(generator):
     """By autograd; precisions are averages of those of the components."""
-    generator = torch.Generator().manual_seed(0)
     logit, loc, log_scale = (
         torch.randn(*shape, generator=generator, dtype=torch.float64)
         for shape in ((2, 3), (2, 3, 4), (2, 3, 4))

@@ -29,7 +29,7 @@ def rows():
 @pytest.fixture(scope="module")
 def mixture(rows):
     """A mixture of two mixtures."""
-    mixtures = [(3, "full"), (2, "full")]
+    mixtures = [(3, "full"), (4, "diag")]
     mixture = VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(rows)
     assert len(mixture.mixtures_) == 2
     return mixture

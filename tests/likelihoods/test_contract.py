@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods import (
     Categorical,
     Columnwise,
     Gaussian,
+    Limits,
     LogNormal,
     NegativeBinomial,
     Ordinal,
@@ -33,6 +34,7 @@ N = 3  # columns
 SPIKE = 100.0  # values 100 and 101 are the first and the second spike of a zero-inflated column
 
 each = pytest.mark.parametrize("likelihood", EXAMPLES, ids=repr)
+libraries = pytest.mark.parametrize("convert", [torch.as_tensor, np.asarray])
 
 
 def draw_params(likelihood, *shape):
@@ -157,15 +159,16 @@ def test_a_saved_model_may_have_it(likelihood):
 
 
 @each
-def test_log_prob_is_scipys(likelihood, rng):
+@libraries
+def test_log_prob_is_scipys(likelihood, convert, rng):
     """Column by column, and summed over columns."""
     params, values = draw_params(likelihood, 2, 4), draw_values(likelihood, (2, 4), rng)
-    x, (expected, _, _) = encode(likelihood, values), reference(likelihood, params, values)
+    expected, _, _ = reference(likelihood, params, values)
+    params, x = [convert(param) for param in params], convert(encode(likelihood, values))
 
     per_column = likelihood.log_prob_per_column(params, x)
-    np.testing.assert_allclose(per_column.numpy(), expected, rtol=1e-9)
-    log_prob = likelihood.log_prob(params, x)
-    np.testing.assert_allclose(log_prob.numpy(), expected.sum(-1), rtol=1e-9)
+    np.testing.assert_allclose(per_column, expected, rtol=1e-9)
+    np.testing.assert_allclose(likelihood.log_prob(params, x), expected.sum(-1), rtol=1e-9)
 
 
 @each
@@ -227,17 +230,20 @@ def test_mode_is_the_most_probable_class_and_the_mean_of_numbers(likelihood):
 
 
 @each
-def test_identical_draws_average_to_their_mean(likelihood):
+@libraries
+def test_identical_draws_average_to_their_mean(likelihood, convert):
     """Of ordinal classes the median is given instead."""
     params = draw_params(likelihood, 1, 1, 4)
-    draws = [param.expand(2, 5, -1, -1) for param in params]
-    average = likelihood.average_over_draws(draws, torch.full((2, 5, 4), 0.1).double())
+    draws = [convert(param.expand(2, 5, -1, -1)) for param in params]
+    average = likelihood.average_over_draws(draws, convert(torch.full((2, 5, 4), 0.1).double()))
     expected = likelihood.mean(params)[0, 0]
+    mean = likelihood.mean([convert(param) for param in params])[0, 0]
+    torch.testing.assert_close(torch.as_tensor(mean), expected)
     if isinstance(likelihood, Ordinal):
         table = probabilities(likelihood, [param.numpy()[0, 0] for param in params])
         expected = encode(likelihood, (table.cumsum(-1) < 0.5).sum(-1))
 
-    torch.testing.assert_close(average, expected)
+    torch.testing.assert_close(torch.as_tensor(average), expected)
 
 
 @each
@@ -309,19 +315,23 @@ def test_initialization_is_near_the_linear_model(likelihood):
 
 
 @each
-def test_components_are_broadcast(likelihood, rng):
+@libraries
+def test_components_are_broadcast(likelihood, convert, rng):
     """The density of rows in components, with and without missing values."""
     rows = Columnwise([(likelihood, N)])
     params = [param.expand(2, 4, -1) for param in draw_params(likelihood, 2, 4)]
     x = encode(likelihood, draw_values(likelihood, (2, 5), rng)).clone()
     by_row = [param.unsqueeze(2) for param in params]
     complete = likelihood.log_prob(by_row, x.unsqueeze(1))
-    torch.testing.assert_close(likelihood.log_prob_by_component(params, x, None), complete)
+    of_components = [convert(param) for param in params]
+    found = likelihood.log_prob_by_component(of_components, convert(x), None)
+    np.testing.assert_allclose(found, complete, rtol=1e-7)
 
     missing = torch.as_tensor(rng.random((2, 5, N)) < 0.3)
     x[missing.repeat_interleave(likelihood.width, dim=-1)] = 0
     expected = rows.log_prob([by_row], x.unsqueeze(1), ~missing.unsqueeze(1))
-    torch.testing.assert_close(rows.log_prob_by_component([params], x, ~missing), expected)
+    found = rows.log_prob_by_component([of_components], convert(x), convert(~missing))
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
 
 
 @each
@@ -351,6 +361,42 @@ def test_fisher_features_are_those_of_the_scores_covariance(likelihood, generato
     features = features[:, 0].movedim(0, 1)
 
     torch.testing.assert_close(features @ features.mT, expected, rtol=0.03, atol=0.02)
+
+
+@each
+def test_gradients_and_fisher_features_are_those_of_torch(likelihood, generator):
+    """Of parameters that all depend on the row, as in a mixture."""
+    if getattr(likelihood, "scale", "per_row") != "per_row":
+        pytest.skip("a scale per row in every component")
+    columns = Columnwise([(likelihood, N)])
+    params, slopes = draw(5, columns.n_params), draw(2, 5, columns.n_params, seed=1)
+    x = columns.sample(columns.split_params(params), generator)
+    all_params = params.clone().requires_grad_()
+    log_prob = columns.log_prob(columns.split_params(all_params), x)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), all_params)
+    blocks = columns.split_params(params), columns.split_params(slopes)
+    features = columns.fisher_features(*blocks).numpy()
+    params, slopes = (columns.split_params(part.numpy()) for part in (params, slopes))
+    residual = columns.likelihoods[0].residual(columns.split_params(all_params.detach())[0], x)
+    x = x.numpy()
+
+    np.testing.assert_allclose(likelihood.residual(params[0], x), residual, rtol=1e-9, atol=1e-9)
+    actual, of_params = columns.value_and_gradient(params, x)
+    np.testing.assert_allclose(actual, log_prob.detach().numpy(), rtol=1e-9)
+    actual = np.concatenate([part for block in of_params for part in block], axis=-1)
+    np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
+    observed = np.arange(5 * N).reshape(5, N) % 3 > 0
+    (gradient,) = torch.autograd.grad(
+        columns.log_prob(columns.split_params(all_params), torch.as_tensor(x),
+                         torch.as_tensor(observed)).sum(), all_params)  # fmt: skip
+    _, of_params = columns.value_and_gradient(params, x, observed)
+    actual = np.concatenate([part for block in of_params for part in block], axis=-1)
+    np.testing.assert_allclose(actual, gradient.numpy(), rtol=1e-6, atol=1e-7)
+    actual = columns.fisher_features(params, slopes)
+    np.testing.assert_allclose(actual, features, rtol=1e-8, atol=1e-8)
+    _, actual, _ = columns.expand(params, slopes, x, observed)
+    expected = np.einsum("lbn,bn->lb", np.concatenate(slopes[0], -1), gradient.numpy())
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @each
@@ -390,3 +436,17 @@ def test_likelihoods_are_values(likelihood):
         assert hash(again) == hash(likelihood)
         assert repr(again) == repr(likelihood)
     assert sum(likelihood == other for other in EXAMPLES) == 1
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(), ZeroInflated(2)], ids=repr)
+def test_samples_keep_to_limits(likelihood):
+    """Bounds, and values that are point masses."""
+    limits = (np.full(N, -1.0), np.full(N, 1.2), np.full((N, 1), 0.1), np.full(N, 0.05))
+    params = [(0.3 * part).expand(4000, -1) for part in draw_params(likelihood, 1)]
+    limits = Limits(*map(torch.as_tensor, limits))
+    drawn = likelihood.sample(params, torch.Generator().manual_seed(1), limits).numpy()
+    numbers = drawn[..., likelihood.width - 1 :: likelihood.width]
+
+    assert numbers.min() >= -1.0
+    assert numbers.max() <= 1.2
+    assert not (np.abs(numbers - 0.1) <= 0.05).any()

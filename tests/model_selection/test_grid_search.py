@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -49,14 +49,6 @@ def test_grid_search_selects_the_best_density_of_new_rows(found):
     assert chosen > min(scores.values()) + 0.3
 
 
-def test_two_processes_have_bit_identical_results(found):
-    other = search(n_jobs=2).fit(X)
-
-    np.testing.assert_array_equal(
-        other.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
-    )
-
-
 @pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_dask_cluster_has_bit_identical_results(found, processes):
     """As a joblib backend."""
@@ -75,11 +67,3 @@ def test_a_dask_cluster_has_bit_identical_results(found, processes):
     np.testing.assert_array_equal(
         other.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
     )
-
-
-def test_cross_val_score_is_the_held_out_log_density():
-    """Without a scorer, in nats."""
-    scores = cross_val_score(VAETransformer(max_iter=4, random_state=0), X, cv=3)
-
-    assert scores.shape == (3,)
-    assert (np.abs(scores) < 50).all()

@@ -351,12 +351,11 @@ def test_the_encoder_may_see_what_is_missing(n_mixture, rng):
     assert abs(float(bound.mean()) - log_density(wide, X, 512).mean()) < 0.01
 
 
-def test_the_training_bound_lies_below_the_density(rng):
+def test_the_training_bound_lies_below_the_density(rng, generator):
     """And the more draws there are, the less so."""
     X = rng.normal(size=(100, 2))
     model = shaken(make(anchors_of(X, 3, "full")), 0.3)
     exact = log_density(model, X, 8192).mean()
-    generator = torch.Generator().manual_seed(0)
 
     def bound(n_draws):
         noise = torch.randn(1, n_draws, 100, 3, generator=generator, dtype=torch.double)
@@ -395,9 +394,8 @@ def test_padding_that_is_drawn_by_rounding_has_a_density(iris, monkeypatch):
     np.testing.assert_allclose(draws.log_prob[0], np.tile(expected, (5, 1)))
 
 
-def test_draws_of_components_follow_their_shares():
+def test_draws_of_components_follow_their_shares(generator):
     share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
-    generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 5, 20_000, generator=generator, dtype=torch.double)
     chosen = draw_components(share.expand(1, 4, 20_000), noise)[0]  # (5, 20000)
 

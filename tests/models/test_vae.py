@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
-from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 from sklearn_vae.models.architecture import INPUT_CLIP, Architecture, MixtureArchitecture
@@ -58,23 +57,6 @@ def test_the_start_scores_as_sklearns_pca(n_components, hidden_layer_sizes, tabl
     assert scores.mean().item() == pytest.approx(pca.score(table), abs=1e-6)
 
 
-def test_elbo_terms_are_the_textbooks(table, make_model):
-    """Row by row against torch.distributions, with draws of the rows' own."""
-    model = disturb(make_model(table))
-    x = rows(table)
-    noise = torch.randn(1, 3, 80, 2, generator=torch.Generator().manual_seed(0)).double()
-    log_prob, kl = model.elbo_terms(x, noise)
-
-    loc, raw = model.encode(x).chunk(2, dim=-1)
-    q = Normal(loc, (12 * torch.tanh(raw / 12)).exp())
-    z = q.loc[:, None] + q.scale[:, None] * noise
-    ((mean, raw_scale),) = model.decode(z)
-    p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())
-
-    torch.testing.assert_close(kl, kl_divergence(q, Normal(0.0, 1.0)), rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(log_prob, p.log_prob(x[:, None]).sum(-1).mean(1))
-
-
 def test_the_bound_reaches_the_integral_over_z(rng, make_model):
     """A nonlinear model of real and binary columns, against numerical integration."""
     x = mixed_table(rng)
@@ -107,39 +89,7 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
     assert scores[0] < scores[1] < scores[2]
 
 
-# -- members -----------------------------------------------------------------------------
-
-
-def test_members_with_weights_of_their_own_equal_single_models(rng, make_model):
-    """A grid of models is computed as one; each must be the model that it would be alone."""
-    tables = [rng.standard_normal((20, 4)) for _ in range(3)]
-    fleet = disturb(make_model(*tables))
-    x, noise = torch.as_tensor(np.stack(tables)), shared_noise(8, 2)
-    together = [iwae_bound(fleet, x, noise), *fleet.elbo_terms(x, noise)]
-
-    for member in range(3):
-        single = make_model(tables[member])
-        single.load(fleet.weights(member))
-        own = x[[member]]
-        alone = [iwae_bound(single, own, noise), *single.elbo_terms(own, noise)]
-        for expected, ours in zip(alone, together, strict=True):
-            torch.testing.assert_close(ours[[member]], expected)
-
-
 # -- weights -----------------------------------------------------------------------------
-
-
-def test_weights_come_back_as_they_went(table, make_model):
-    """weights() and load() are how a fitted model is kept."""
-    model, other = disturb(make_model(table)), make_model(table)
-    weights = model.weights()
-    other.load(weights)
-    noise = shared_noise(8, 2)
-
-    torch.testing.assert_close(other.flat, model.flat, rtol=0, atol=0)
-    torch.testing.assert_close(other.least_outputs, model.least_outputs, rtol=0, atol=0)
-    expected = iwae_bound(model, rows(table), noise)
-    torch.testing.assert_close(iwae_bound(other, rows(table), noise), expected)
 
 
 def test_only_the_networks_matrices_decay(table, make_model):

@@ -72,19 +72,14 @@ def test_every_network_is_tested():
     assert {type(n) for n in NETWORKS_TESTED.values()} == {type(n) for n in NETWORKS.values()}
 
 
-def layout_of(*, has_missing=False, n_conditions=0):
-    """Three blocks of the 64 columns, with encodings and parameters of several sizes."""
-    blocks = ((Gaussian(), 40), (Categorical(3), 20), (Bernoulli(), 4))
-    indices = np.random.default_rng(0).permutation(64).tolist()
-    return Architecture(2, (5, 4), blocks, n_conditions, indices, n_factors=int(has_missing))
-
-
 @each
 @pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("n_conditions", [0, 2])
 def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missing, n_conditions):
     """Of every member, with and without missing values and conditions."""
-    layout = layout_of(has_missing=has_missing, n_conditions=n_conditions)
+    blocks = ((Gaussian(), 40), (Categorical(3), 20), (Bernoulli(), 4))
+    indices = np.random.default_rng(0).permutation(64).tolist()
+    layout = Architecture(2, (5, 4), blocks, n_conditions, indices, n_factors=int(has_missing))
     network = network.for_n_features(64)
     encoder, decoder = network.build(3, layout)
     rows = (torch.zeros(3, 7, layout.n_encoded),) * decoder.is_autoregressive
@@ -96,39 +91,6 @@ def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missin
     widths, n_products = zip(*network.layers(layout), strict=True)
     assert max(widths) >= 5
     assert min(n_products) > 0
-
-
-@each
-def test_stacked_members_compute_what_they_compute_alone(network):
-    """The member axis in front stands for separate networks."""
-    layout, network = layout_of(), network.for_n_features(64)
-    stacked, alone = (network.build(n, layout)[0] for n in (3, 1))
-    for member in range(3):
-        stacked.reset_parameters(member, seed=member, side=0)
-    generator = torch.Generator().manual_seed(0)
-    for param in stacked.parameters():  # last layers start at zero
-        param.data += 0.1 * torch.randn(param.shape, generator=generator)
-    x = torch.randn(3, 7, layout.encoder_sizes[0], generator=generator)
-    for member in range(3):
-        for single, param in zip(alone.parameters(), stacked.parameters(), strict=True):
-            single.data = param.data[[member]]
-
-        torch.testing.assert_close(stacked(x)[[member]], alone(x[[member]]))
-
-
-@each
-def test_reset_parameters_draws_from_the_seed_of_a_member(network):
-    """The same seed gives the same weights, whatever members stand beside."""
-    layout, network = layout_of(), network.for_n_features(64)
-    stacked, alone = (network.build(n, layout)[1] for n in (3, 1))
-    assert all((param == 0).all() for param in stacked.parameters())
-    stacked.reset_parameters(1, seed=5, side=1)
-    alone.reset_parameters(0, seed=5, side=1)
-
-    assert any((param != 0).any() for param in alone.parameters())
-    for param, single in zip(stacked.parameters(), alone.parameters(), strict=True):
-        assert (param[[0, 2]] == 0).all()
-        assert torch.equal(param[[1]], single)
 
 
 @each

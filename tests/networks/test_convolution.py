@@ -143,17 +143,3 @@ def test_rows_that_are_no_square_images_are_refused_with_what_to_give(n_columns)
     X = np.random.default_rng(0).normal(size=(20, n_columns))
     with pytest.raises(ValueError, match=rf"{n_columns} columns.*image_shape=\(height"):
         VAETransformer(network="conv").fit(X)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("image_shape", (28,)), ("image_shape", (28, 7)), ("image_shape", (28, 28, 0)),
-        ("image_shape", 28), ("image_shape", (28.0, 28)), ("channels", ()), ("channels", (16, 0)),
-        ("channels", "16"), ("channels", 16),
-    ],
-)  # fmt: skip
-def test_a_wrong_value_is_refused_by_name(name, value):
-    """When the object is made."""
-    with pytest.raises(ValueError, match=f"'{name}' parameter of ConvNet"):
-        ConvNet(**{name: value})

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import VAETransformer
 from sklearn_vae.objectives import (
     ELBO,
     IWAE,
@@ -99,13 +98,3 @@ def test_a_weight_is_a_number_of_copies(objective, model, batch, rng):
     expected, ours = results
 
     torch.testing.assert_close(ours, expected)
-
-
-def test_draws_may_be_counted_by_an_integer_of_numpy(table):
-    """As a grid of ``np.arange`` has them: torch's functions take Python's integers only."""
-    by_numpy, by_python = (
-        VAETransformer(1, objective=IWAE(n_draws), max_iter=1, random_state=0).fit(table)
-        for n_draws in (np.int64(2), 2)
-    )
-
-    np.testing.assert_array_equal(by_numpy.transform(table), by_python.transform(table))

@@ -204,13 +204,16 @@ def test_free_bits_are_those_of_a_variable():
     assert spent >= 0.5
 
 
-def by_hand(vae, X, codes):
+def by_hand(vae, X, codes, *y):
     """Log p(x, code) of rows for each code, by scipy from what the decoder says: (n, n_codes)."""
+    columns, X = vae._predictor().columns, np.column_stack([X, *y])
+    x, z = columns.transform(X), torch.as_tensor(codes)[None, :, None]
+    given = [torch.as_tensor(x)[None]] if y else []
     with torch.no_grad():
-        ((loc, raw),) = vae.module_.decode(torch.as_tensor(codes)[None, :, None])
+        ((loc, raw),) = vae.module_.decode(z.expand(-1, -1, len(X) if y else 1, -1), *given)
     scale = np.exp(LOG_SCALE_BOUND * np.tanh(raw.numpy() / LOG_SCALE_BOUND))[0]  # (codes, 1, d)
-    log_density = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.transform(X)).sum(-1).T
-    return log_density + vae.columns_.log_abs_det_jacobian(X)[:, None] - np.log(len(codes))
+    log_density = stats.norm(loc.numpy()[0], scale).logpdf(x[:, : loc.shape[-1]]).sum(-1).T
+    return log_density + columns.log_abs_det_jacobian(X)[:, None] - np.log(len(codes))
 
 
 def test_codes_are_about_the_exact_posterior(vae):
@@ -229,14 +232,18 @@ def test_the_score_is_the_sum_over_all_codes(vae):
     np.testing.assert_array_equal(vae.score_samples(BLOBS, n_draws=1), scores)
 
 
-def test_the_score_of_two_variables_is_the_sum_over_their_pairs():
-    """Four times three classes would be twelve codes; here three times three are nine."""
-    own = VAETransformer(6, posterior=TWO_OF_THREE, max_iter=4, random_state=0).fit(BLOBS)
-    codes = np.array([[*a, *b] for a, b in product(np.eye(3), np.eye(3))])
-    expected = special.logsumexp(by_hand(own, BLOBS, codes), axis=1)
+@pytest.mark.parametrize(("n_classes", "conditional"), [(3, False), (20, False), (20, True)])
+def test_the_score_of_two_variables_is_the_sum_over_their_pairs(n_classes, conditional):
+    """Three times three classes are nine codes, not six; twenty times twenty are 400."""
+    given = [KIND] if conditional else []
+    own = VAETransformer(
+        2 * n_classes, posterior=TWO_OF_THREE, max_iter=4, conditional=conditional, random_state=0
+    ).fit(BLOBS, *given)
+    codes = np.array([[*a, *b] for a, b in product(np.eye(n_classes), np.eye(n_classes))])
+    expected = special.logsumexp(by_hand(own, BLOBS, codes, *given), axis=1)
 
-    np.testing.assert_allclose(own.score_samples(BLOBS), expected)
-    assert kl_per_dimension(own, BLOBS).shape == (2,)
+    np.testing.assert_allclose(own.score_samples(BLOBS, *given), expected, rtol=1e-6)
+    assert kl_per_dimension(own, BLOBS, *given).shape == (2,)
 
 
 def test_the_score_of_a_class_and_numbers_is_their_integral(mixed):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity
+from sklearn_vae import VAEDensity, VAETransformer
 from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows, saved
 
 pd = pytest.importorskip("pandas")
@@ -82,18 +82,29 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
             np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
 
 
-def test_mixed_tables_are_lists_of_their_values(tmp_path):
+@pytest.mark.parametrize(
+    "estimator", [VAEDensity(1, mixtures=MIXTURES, **SMALL), VAETransformer(2, **SMALL)]
+)
+def test_mixed_tables_are_lists_of_their_values(estimator, tmp_path):
     """Categories and missing cells as themselves; unknown categories are unlikely."""
     frame = mixed_frame()
-    estimator = VAEDensity(1, mixtures=MIXTURES, **SMALL).fit(frame)
-    model = saved(estimator, tmp_path)
-    new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])
+    model = saved(estimator.fit(frame), tmp_path)
+    new = pd.concat([frame, pd.DataFrame({"size": 0.5, "colour": ["red", "black"], "n": 3})])
 
-    actual = model.score_samples(new.to_numpy(dtype=object))
+    actual = model.score_samples(new.to_numpy(dtype=object).tolist())
+    assert actual[-1] < actual[-2] - 2
     np.testing.assert_allclose(actual, estimator.score_samples(new), rtol=1e-6, atol=1e-6)
     imputed = pd.DataFrame(model.impute(frame.to_numpy(dtype=object)), columns=frame.columns)
     expected = estimator.impute(frame)
     pd.testing.assert_frame_equal(imputed.astype(expected.dtypes), expected, rtol=1e-6)
+    if isinstance(estimator, VAETransformer):
+        Z, expected = (
+            estimator.transform(frame),
+            estimator.inverse_transform(model.transform(frame)),
+        )
+        np.testing.assert_allclose(model.transform(frame.to_numpy(dtype=object)), Z, atol=1e-6)
+        decoded = pd.DataFrame(model.inverse_transform(Z), columns=frame.columns)
+        pd.testing.assert_frame_equal(decoded.astype(expected.dtypes), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("max_iter", [0, 2])
@@ -116,78 +127,6 @@ def test_extreme_rows(max_iter, tmp_path):
     # beside 1e20, log-weights of draws are about -1e38: which draw counts is due to rounding
     np.testing.assert_allclose(imputed[0], expected[0], rtol=0.01, atol=1e17)
     np.testing.assert_allclose(imputed[1], expected[1], rtol=0.01)
-
-
-def conditions(kind):
-    """The condition of each of ``rows(120)``: classes, a number, or a data frame of both."""
-    X = rows(120)
-    classes = np.array(["high", "low", "middle"])[np.digitize(X[:, 0], [-0.5, 0.5])]
-    if kind == "classes":
-        return classes
-    number = X[:, 1] + 0.1 * np.random.default_rng(3).normal(size=len(X))
-    return number if kind == "number" else pd.DataFrame({"a": classes, "b": number})
-
-
-@pytest.fixture(scope="module", params=["classes", "number", "both", "mixture"])
-def conditional(request):
-    """An estimator of p(x|y), its rows with missing cells, and y."""
-    X, y = rows(120)[:, [0, 3, 5, 8]], conditions(request.param.replace("mixture", "both"))
-    X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
-    small = SMALL | {"max_iter": 0 if request.param == "mixture" else 2}
-    return VAEDensity(2, mixtures=MIXTURES, conditional=True, **small).fit(X, y), X, y
-
-
-def as_lists(y):
-    """The condition as lists of Python's values, as of a request that a server has parsed."""
-    return y.to_numpy(object).tolist() if isinstance(y, pd.DataFrame) else y.tolist()
-
-
-def test_densities_given_y_are_those_of_the_estimator(conditional, tmp_path):
-    """And without y, which is then integrated out; of one condition for all rows, too."""
-    estimator, X, y = conditional
-    model = saved(estimator, tmp_path)
-    for table in (X[:40], outliers(X)):
-        n = len(table)
-        expected = estimator.score_samples(table, y[:n])
-
-        np.testing.assert_allclose(
-            model.score_samples(table, as_lists(y[:n])), expected, rtol=1e-6, atol=1e-6
-        )
-        np.testing.assert_allclose(
-            model.score_samples(table), estimator.score_samples(table), rtol=1e-6, atol=1e-6
-        )
-    if isinstance(y, np.ndarray):
-        np.testing.assert_allclose(
-            model.score_samples(X[:9], y[0]), estimator.score_samples(X[:9], y[0]), rtol=1e-6
-        )
-
-
-def test_imputed_means_given_y_are_those_of_the_estimator(conditional, tmp_path):
-    estimator, X, y = conditional
-    model = saved(estimator, tmp_path)
-    X, y = X[:40].copy(), y[:40]
-    X[0] = np.nan
-    imputed = model.impute(X, y=y)
-
-    assert not np.isnan(imputed).any()
-    np.testing.assert_allclose(imputed, estimator.impute(X, y=y), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
-
-
-def test_conditions_are_checked(tmp_path):
-    """In the words of the estimator."""
-    X, y = rows(120)[:, [0, 1]], conditions("classes")
-    small = {"mixtures": [(1, "full")], "max_iter": 0, "random_state": 0}
-    model = saved(VAEDensity(1, conditional=True, **small).fit(X, y), tmp_path)
-    with pytest.raises(ValueError, match="y has the class 'none', which no row had in fit"):
-        model.score_samples(X[:1], "none")
-    with pytest.raises(ValueError, match="as many rows as X"):
-        model.score_samples(X, y[:3])
-    with pytest.raises(ValueError, match="y must have 1 columns"):
-        model.impute(X, y=np.column_stack([y, y]))
-    other = saved(VAEDensity(1, **small).fit(X), tmp_path)
-    with pytest.raises(ValueError, match="fitted with conditional=False"):
-        other.score_samples(X, y)
 
 
 @pytest.mark.parametrize("columns", [[0], [2], [2, 3], [0, 2]])

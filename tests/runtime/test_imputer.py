@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.estimators.averaging import AverageFitter
 from tests.runtime.conftest import saved
 
@@ -83,22 +83,6 @@ def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path, rng)
     for name in ("day", "lasted"):
         error = imputed[name].astype(expected[name].dtype) - expected[name]
         assert error.abs().max() < pd.Timedelta("1ms")
-
-
-@pytest.mark.parametrize("as_table", [lambda frame: frame, lambda frame: frame.to_numpy().tolist()])
-def test_texts_that_were_not_in_fit_are_kept(as_table, tmp_path, rng):
-    """As the estimator keeps them."""
-    frame = pd.DataFrame({"c": rng.choice(["a", "b"], 60), "x": rng.normal(size=60)})
-    new = pd.DataFrame({"c": ["new", "a", None], "x": [0.0, np.nan, 2.0]})
-    imputer = VAEImputer(VAETransformer(1, **SMALL), random_state=0).fit(frame)
-    model = saved(imputer, tmp_path)
-    imputer.estimator_.save(tmp_path / "transformer.vae")
-    transformer = runtime.load(tmp_path / "transformer.vae")
-
-    expected = imputer.transform(new)["c"].tolist()
-    assert expected[0] == "new"
-    assert model.transform(as_table(new))[:, 0].tolist() == expected
-    assert transformer.impute(as_table(new))[:, 0].tolist() == expected
 
 
 def test_an_imputer_of_random_draws_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from sklearn_vae import VAEOutlierDetector
 from tests.conftest import slow
-from tests.runtime.conftest import saved
+from tests.runtime.conftest import mixed_frame, saved
 
 pd = pytest.importorskip("pandas")
 
@@ -70,17 +70,9 @@ def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path, rng):
 
 
 @pytest.mark.parametrize("novelty", [False, True])
-def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path, rng):
+def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
     """Also an unknown category and missing cells."""
-    size = rng.normal(size=100)
-    frame = pd.DataFrame(
-        {
-            "size": size,
-            "colour": np.where(size > 0, "red", np.where(rng.random(100) > 0.5, "blue", "green")),
-            "n": rng.poisson(30, 100),
-        }
-    )
-    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    frame = mixed_frame()
     estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(frame)
     model = saved(estimator, tmp_path)
     new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])

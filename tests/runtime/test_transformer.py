@@ -9,9 +9,8 @@ import pytest
 
 from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
-from tests.runtime.conftest import BY_COLUMN, mixed_frame, rows
+from tests.runtime.conftest import BY_COLUMN, rows, saved
 
 pd = pytest.importorskip("pandas")
 
@@ -41,18 +40,15 @@ MODELS = {
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def saved(request, tmp_path_factory):
+def fitted(request, tmp_path_factory):
     """A fitted estimator, its rows, and the model that is read from its file."""
     estimator, missing = MODELS[request.param]
     X = rows(missing=missing)
-    estimator.fit(X)
-    path = tmp_path_factory.mktemp("saved") / "model.vae"
-    estimator.save(path)
-    return estimator, X, runtime.load(path)
+    return estimator.fit(X), X, saved(estimator, tmp_path_factory.mktemp("saved"))
 
 
-def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
-    estimator, X, model = saved
+def test_codes_and_reconstructions_are_those_of_the_estimator(fitted):
+    estimator, X, model = fitted
     X = X[:60]
     Z = estimator.transform(X)
 
@@ -62,9 +58,9 @@ def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
 
 
 @pytest.mark.parametrize("change", ["none", "outliers", "missing values"])
-def test_scores_are_those_of_the_estimator(saved, change):
+def test_scores_are_those_of_the_estimator(fitted, change):
     """Of rows that get Laplace proposals as well: the draws are the same."""
-    estimator, X, model = saved
+    estimator, X, model = fitted
     X = X[:40].copy()
     if change == "outliers":
         X[:, [0, 8]] *= 4
@@ -76,9 +72,9 @@ def test_scores_are_those_of_the_estimator(saved, change):
     )
 
 
-def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(saved):
+def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(fitted):
     """Also by an encoder that has not learned from missing values."""
-    estimator, X, model = saved
+    estimator, X, model = fitted
     X = X[:40].copy()
     X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
     before = X.copy()
@@ -90,132 +86,6 @@ def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(sa
     np.testing.assert_array_equal(X, before)
 
 
-CONDITIONAL = {
-    "classes": (VAETransformer(2, conditional=True, likelihood=BY_COLUMN, **SMALL), 0.0),
-    "missing values": (VAETransformer(2, conditional=True, prior=MixturePrior(2), **SMALL), 0.1),
-    "numbers": (
-        VAETransformer(3, conditional=True, prior=VampPrior(3), n_init=2, ensemble=True, **SMALL),
-        0.0,
-    ),
-}
-
-
-@pytest.fixture(scope="module", params=CONDITIONAL)
-def conditional(request, tmp_path_factory):
-    """A fitted estimator of p(x|y), rows, y, and the model that is read from its file."""
-    estimator, missing = CONDITIONAL[request.param]
-    X = rows(missing=missing)
-    y = np.array(["high", "low", "middle"])[np.digitize(rows()[:, 0], [-0.5, 0.5])]
-    if request.param == "numbers":
-        y = pd.DataFrame({"number": rows()[:, 1], "class": y})
-    estimator.fit(X, y)
-    path = tmp_path_factory.mktemp("saved") / "model.vae"
-    estimator.save(path)
-    return estimator, X, y, runtime.load(path)
-
-
-@pytest.mark.parametrize("change", ["outliers", "missing values"])
-def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change):
-    """And averages over classes without y."""
-    estimator, X, y, model = conditional
-    X, y = X[:20].copy(), y[:20]
-    if change == "outliers":
-        X[:, [0, 8]] *= 4
-    else:
-        X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
-    values = y if isinstance(y, np.ndarray) else y.to_numpy(object).tolist()
-    for method in ("score_samples", "transform"):
-        actual, expected = getattr(model, method), getattr(estimator, method)
-
-        np.testing.assert_allclose(actual(X, values), expected(X, y), rtol=1e-6, atol=1e-6)
-        if isinstance(y, np.ndarray):
-            np.testing.assert_allclose(actual(X), expected(X), rtol=1e-6, atol=1e-6)
-            np.testing.assert_allclose(actual(X, "low"), expected(X, "low"), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_columns_of_y_have_the_names_and_the_order_of_fit(library, tmp_path, rng):
-    """As for the estimator: two columns of numbers in another order would be another condition."""
-    X = rng.normal(size=(60, 3))
-    y = pd.DataFrame({"age": rng.normal(size=60), "weight": rng.normal(size=60)})
-    if library != "pandas":
-        module = pytest.importorskip(library)
-        y = module.from_pandas(y) if library == "polars" else module.Table.from_pandas(y)
-    estimator = VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X, y)
-    estimator.save(tmp_path / "model.vae")
-    model = runtime.load(tmp_path / "model.vae")
-    swapped = getattr(y, "select", y.__getitem__)(["weight", "age"])
-
-    model.score_samples(X, y)
-    for found in (estimator, model):
-        with pytest.raises(ValueError, match="y must have the columns of y in fit, in their order"):
-            found.score_samples(X, swapped)
-
-
-def test_rows_decoded_and_imputed_given_y_are_those_of_the_estimator(conditional):
-    estimator, X, y, model = conditional
-    X, y = X[:20].copy(), y[:20]
-    Z = estimator.transform(X, y)
-    X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
-
-    expected = estimator.inverse_transform(Z, y)
-    np.testing.assert_allclose(model.inverse_transform(Z, y), expected, rtol=1e-6, atol=1e-6)
-    expected = estimator.impute(X, y=y)
-    np.testing.assert_allclose(model.impute(X, y=y), expected, rtol=1e-6, atol=1e-6)
-
-
-def test_a_model_that_is_conditional_needs_y_where_the_estimator_does(conditional):
-    """Where no mean over y is defined, and to impute and to decode."""
-    _, X, y, model = conditional
-    calls = [lambda: model.impute(np.full((1, 10), np.nan)), lambda: model.inverse_transform(Z)]
-    Z = model.transform(X[:3], y[:3])
-    if not isinstance(y, np.ndarray):
-        calls += [lambda: model.score_samples(X), lambda: model.transform(X)]
-    for call in calls:
-        with pytest.raises(ValueError, match="y must be passed"):
-            call()
-
-
-def test_mixed_tables_are_lists_of_their_values(tmp_path):
-    """Categories of a data frame go in and come out as themselves; unknown ones are unlikely."""
-    frame = mixed_frame()
-    estimator = VAETransformer(2, **SMALL).fit(frame)
-    estimator.save(tmp_path / "mixed.vae")
-    model = runtime.load(tmp_path / "mixed.vae")
-    table = [list(row) for row in frame.itertuples(index=False)]
-
-    np.testing.assert_allclose(model.transform(table), estimator.transform(frame), atol=1e-6)
-    Z = estimator.transform(frame)
-    expected = estimator.inverse_transform(Z)
-    decoded = pd.DataFrame(model.inverse_transform(Z), columns=frame.columns)
-    pd.testing.assert_frame_equal(decoded.astype(expected.dtypes), expected, rtol=1e-6)
-    assert model.impute(table)[5, 1] in {"red", "blue", "green"}
-    known, unknown = model.score_samples([[0.5, "red", 3], [0.5, "black", 3]])
-    reference = estimator.score_samples(
-        pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})
-    )
-    assert unknown < known - 2
-    np.testing.assert_allclose(unknown, reference[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("of", ["dates", "intervals"])
-def test_categories_that_are_neither_text_nor_numbers_are_read(of, tmp_path):
-    """Those of ``pd.cut``, or of dates: a file with them could be written, and not be read."""
-    x = np.random.default_rng(0).normal(size=60)
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.digitize(x, [-1, 1]), "D")
-    frame = pd.DataFrame({"x": x, "band": pd.cut(x, 4) if of == "intervals" else days})
-    frame["band"] = frame["band"].astype("category").mask(frame.index % 7 == 0)
-    estimator = VAETransformer(2, **SMALL).fit(frame)
-    estimator.save(tmp_path / "categories.vae")
-    model = runtime.load(tmp_path / "categories.vae")
-
-    expected = estimator.score_samples(frame)
-    for table in (frame, frame.astype(object).to_numpy().tolist()):
-        np.testing.assert_allclose(model.score_samples(table), expected, rtol=1e-6)
-    bands = model.impute(frame)[:, 1].tolist()
-    assert bands == estimator.impute(frame)["band"].tolist()
-
-
 def test_unsupported_parts_are_named(tmp_path):
     """A file that needs torch says so, and what of it does."""
     X = rows()[:, [0, 1, 8]]
@@ -224,9 +94,8 @@ def test_unsupported_parts_are_named(tmp_path):
         "FullCovarianceGaussian": VAETransformer(2, posterior="full", **SMALL),
     }
     for name, estimator in models.items():
-        estimator.fit(X).save(tmp_path / "model.vae")
         with pytest.raises(ValueError, match=f"runtime does not support {name}"):
-            runtime.load(tmp_path / "model.vae")
+            saved(estimator.fit(X), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -252,25 +121,6 @@ def test_unsupported_parts_are_named(tmp_path):
 def test_impossible_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(runtime.load(GOLDEN / "transformer-1.vae"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("n_components", 999, "latent dimensions"),
-        ("n_components", -1, "latent dimensions"),
-        ("blocks", {"@tuple": []}, "columns"),
-        ("hidden_layer_sizes", {"@tuple": [3, 3]}, "hidden.1"),
-        ("n_factors", 2, "filler"),
-    ],
-)
-def test_forged_files_are_refused(name, value, message, tmp_path):
-    """A valid checksum with impossible contents: an error before anything large is made."""
-    header, contents = file_format.read(GOLDEN / "transformer-1.vae")
-    header["fitted"]["architecture_"][name] = value
-    file_format.write(tmp_path / "forged.vae", header, contents)
-    with pytest.raises(ValueError, match=f"not hold a valid model.*{message}"):
-        runtime.load(tmp_path / "forged.vae")
 
 
 def test_a_model_can_be_sent_to_another_process():
@@ -304,8 +154,7 @@ def test_frames_of_other_libraries_are_read(name, tmp_path):
     """numpy makes numbers of polars' dates, and other classes of pyarrow's missing ones."""
     frame = frames_of_other_libraries()[name]
     estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-    estimator.save(tmp_path / "model.vae")
-    scores = runtime.load(tmp_path / "model.vae").score_samples(frame)
+    scores = saved(estimator, tmp_path).score_samples(frame)
 
     np.testing.assert_allclose(scores, estimator.score_samples(frame), rtol=1e-6)
 
@@ -317,8 +166,7 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     a = np.random.default_rng(0).normal(size=60)
     frame = pd.DataFrame({"a": a, "{when}": days})  # a name that str.format would read
     estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
-    estimator.save(tmp_path / "model.vae")
-    model, naive = runtime.load(tmp_path / "model.vae"), dt.datetime(2024, 1, 5)
+    model, naive = saved(estimator, tmp_path), dt.datetime(2024, 1, 5)
     aware = naive.replace(tzinfo=dt.UTC)
     good, bad = (aware, [naive]) if zone else (naive, [aware])
     expected = estimator.score_samples(pd.DataFrame({"a": [0.0], "{when}": [good]}))
@@ -345,8 +193,7 @@ def test_a_model_that_refuses_unseen_values_is_read(tmp_path):
     X = np.random.default_rng(0).normal(size=(40, 2))
     X[:, 1] = np.where(X[:, 1] > 0, -5.5, 3.25)
     vae = VAETransformer(1, handle_unknown="error", max_iter=1, random_state=0).fit(X)
-    vae.save(tmp_path / "model.vae")
-    by_numpy = runtime.load(tmp_path / "model.vae")
+    by_numpy = saved(vae, tmp_path)
 
     np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
     with pytest.raises(ValueError, match="Column 1 has the value 0"):
@@ -359,8 +206,7 @@ def test_a_model_of_constant_columns_with_missing_cells_is_read(hidden, tmp_path
     """Its decoder has no output."""
     X = np.where(np.random.default_rng(0).random((40, 2)) < 0.3, np.nan, 1.0)
     vae = VAETransformer(1, hidden_layer_sizes=hidden, max_iter=1, random_state=0).fit(X)
-    vae.save(tmp_path / "model.vae")
-    by_numpy = runtime.load(tmp_path / "model.vae")
+    by_numpy = saved(vae, tmp_path)
 
     np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
     np.testing.assert_allclose(by_numpy.transform(X), vae.transform(X), atol=1e-6)

@@ -17,13 +17,9 @@ from skorch.callbacks import Callback
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.training.trainer import Trainer
+from tests.conftest import correlated_rows as rows
 
 pytestmark = pytest.mark.usefixtures("few_steps")
-
-
-def rows(n=200, d=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, d)) @ np.triu(np.ones((d, d)))
 
 
 SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}

@@ -22,6 +22,7 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.persistence import file_format
+from tests.conftest import correlated_rows as rows
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -32,11 +33,6 @@ ROOT = Path(__file__).parents[2]
 def _writes_at_every_iteration(monkeypatch):
     """And not only as often as it costs little."""
     monkeypatch.setattr(checkpoint, "MAX_WRITING_FRACTION", np.inf)
-
-
-def rows(n=200, d=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, d)) @ np.triu(np.ones((d, d)))
 
 
 class Dies(Callback):
@@ -75,22 +71,26 @@ def assert_equal(found, expected):
     np.testing.assert_array_equal(found.score_samples(rows(9)), expected.score_samples(rows(9)))
 
 
+def fit_that_dies(model, after, path):
+    """A fit that is resumed until it ends, and the number of its deaths."""
+    deaths = 0
+    while True:
+        trial = clone(model).set_params(checkpoint=path, callbacks=[Dies(after)])
+        try:
+            return trial.fit(rows()), deaths
+        except SystemExit:
+            deaths += 1
+            assert path.exists()
+            assert not any(name.endswith("_") for name in vars(trial))
+
+
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("after", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_that_dies_again_and_again_ends_as_one_that_did_not(name, after, tmp_path):
     """At every iteration, in either run, between two runs, with members that have left."""
     model, path = FITS[name], tmp_path / "fit.ckpt"
     expected = clone(model).fit(rows())
-    deaths = 0
-    while True:
-        trial = clone(model).set_params(checkpoint=path, callbacks=[Dies(after)])
-        try:
-            trial.fit(rows())
-            break
-        except SystemExit:
-            deaths += 1
-            assert path.exists()
-            assert not any(name.endswith("_") for name in vars(trial))
+    trial, deaths = fit_that_dies(model, after, path)
 
     assert_equal(trial, expected)
     assert deaths >= (2 if after == 1 else 1)
@@ -445,12 +445,5 @@ def test_a_fit_that_dies_clips_the_same_gradients(after, monkeypatch, tmp_path):
         patch.setattr(density, "MAX_GRAD_NORM_RATIO", np.inf)
         unclipped.fit(rows())
     assert unclipped.history_ != expected.history_
-    while True:
-        trial = clone(model).set_params(checkpoint=path, callbacks=[Dies(after)])
-        try:
-            trial.fit(rows())
-            break
-        except SystemExit:
-            assert path.exists()
 
-    assert_equal(trial, expected)
+    assert_equal(fit_that_dies(model, after, path)[0], expected)

@@ -229,6 +229,15 @@ def test_mixture_priors_of_one_dimension_or_one_row(n_components, batch_size, mo
     np.testing.assert_allclose(ours.score_samples(X), vae.fit(X).score_samples(X), atol=1e-5)
 
 
+def test_conditions_beside_the_columns():
+    """They reach the decoder, and have no gradient themselves."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=2, n_conditions=3)
+    x, weight, noise = batch(model)
+    x = torch.cat([x, torch.randn(2, 9, 3).double()], dim=-1)
+
+    assert_same_gradient(model, ELBO(), x, weight, noise)
+
+
 @pytest.mark.parametrize("hidden", [(), (7,), (6, 5)])
 def test_every_depth(hidden):
     """The linear path alone, one hidden layer and two."""

@@ -97,24 +97,6 @@ def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
     assert ours.count.tolist() == [5, 4]
 
 
-def test_adam_goes_on_from_its_state(table, make_model):
-    """partial_fit is one training in pieces."""
-    models = [make_model(table), make_model(table)]
-    through = FlatAdam(models[0], 1e-2, 0.1, math.inf)
-    pieces = FlatAdam(models[1], 1e-2, 0.1, math.inf)
-    for step, gradient in enumerate(gradients(6, models[0].flat.shape)):
-        for model in models:
-            model.flat_grad.copy_(gradient)
-        if step == 3:
-            state = pieces.state_dict()
-            pieces = FlatAdam(models[1], 1e-2, 0.1, math.inf)
-            pieces.load_state_dict(state)
-        through.step()
-        pieces.step()
-
-    torch.testing.assert_close(models[1].flat, models[0].flat, rtol=0, atol=0)
-
-
 def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
     """torch's schedulers change the group's step size; the stages' shares stay."""
     model = make_model(table)

@@ -238,13 +238,3 @@ def test_jobs_of_other_shapes_are_not_stacked():
 
     together = sorted(map(sorted, stacked.group_jobs(runs)))
     assert together == [[0], [1], [2], [3], [4], [5, *range(10, 17)], [6], [7], [8], [9]]
-
-
-def test_autograd_trains_stacked_members(monkeypatch):
-    """What has no gradient of its own rides as well."""
-    runs = different_runs()[:-1]
-    expected = train(runs)
-    monkeypatch.setattr("sklearn_vae.training.gradients.HAND_WRITTEN", ())
-
-    for one, other in zip(expected, train(runs), strict=True):
-        assert_same(one, other, rtol=1e-6, atol=1e-7)
