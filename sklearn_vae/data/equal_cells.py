@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
-from sklearn_vae.data.linear_relations import LinearRelation
+from sklearn_vae.data.linear_relations import LinearRelation, all_sources
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import check_array, check_number, serializable
 
@@ -104,7 +104,7 @@ def find_equal_cells(
     from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
     from sklearn_vae.data.training_column import TrainingColumn
 
-    sources = _sources(relations)
+    sources = all_sources(relations)
     columns = [*columns, *sources]
     columns = columns if len(columns) <= MAX_COLUMNS else []
     few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
@@ -150,15 +150,6 @@ def find_equal_cells(
         equal_cells.append(EqualCells(columns[other], columns[one], fraction, bounds, *units))
         reached.append(other)
     return equal_cells
-
-
-def _sources(relations: Sequence[LinearRelation]) -> dict[int, set[int]]:
-    """Columns that each derived one follows from, through others as well."""
-    sources: dict[int, set[int]] = {}
-    for relation in relations:
-        direct = set(relation.sources.tolist())
-        sources[relation.derived] = direct.union(*(sources.get(j, set()) for j in direct))
-    return sources
 
 
 def _fraction_equal(a: np.ndarray, b: np.ndarray, common: np.ndarray, weight: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from sklearn_vae.data.columns.numbers import CountColumns, RealColumns
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
-from sklearn_vae.data.linear_relations import LinearRelation
+from sklearn_vae.data.linear_relations import LinearRelation, all_sources
 from sklearn_vae.data.marginals import choose_marginal
 from sklearn_vae.data.orders import find_orders
 from sklearn_vae.data.relations import (
@@ -310,10 +310,7 @@ def _relations(
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
     labels = _varying(columns, labels)
-    parts: dict[int, set[int]] = {}
-    for relation in linear:  # sources come before what is derived from them
-        sources = relation.sources.tolist()
-        parts[relation.derived] = {*sources}.union(*(parts.get(j, set()) for j in sources))
+    parts = all_sources(linear)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
     if 0 < len(numbers) <= MAX_COLUMNS:
         max_labels = weight.sum() / ROWS_PER_LABEL

@@ -250,3 +250,12 @@ class LinearRelation:
                 values = round_values(values, is_kept)
             X[np.ix_(rows, self.sources)] = values[:, self.sources]
         is_fixed[np.ix_(rows, self.sources)] = True
+
+
+def all_sources(relations: Sequence[LinearRelation]) -> dict[int, set[int]]:
+    """Columns that each derived one follows from, through others as well."""
+    sources: dict[int, set[int]] = {}
+    for relation in relations:  # sources come before what is derived from them
+        direct = set(relation.sources.tolist())
+        sources[relation.derived] = direct.union(*(sources.get(j, set()) for j in direct))
+    return sources
