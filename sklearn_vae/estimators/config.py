@@ -11,7 +11,11 @@ from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import caller_name, resolve
-from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
+from sklearn_vae.initialization.factor_analysis import (
+    n_factors,
+    n_factors_by_bic,
+    n_imputation_factors,
+)
 from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
@@ -22,8 +26,10 @@ from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
-# Maximum of n_components="auto", in total and per row.
+# Maximum of n_components="auto", in total and per row, and the number for tables of numbers whose
+# correlations need more factors.
 MAX_AUTO_COMPONENTS = 8
+MORE_COMPONENTS = 12
 ROWS_PER_COMPONENT = 20
 # Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
 # MIN_STEPS batches.
@@ -110,15 +116,20 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
 def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
     inputs, n_rows = vae.columns_.inputs, table.n_weighted_rows
-    max_factors = min(
-        MAX_AUTO_COMPONENTS, max(len(inputs), 1), max(2, n_rows // ROWS_PER_COMPONENT)
-    )
+    most = min(len(inputs), max(2, n_rows // ROWS_PER_COMPONENT))
+    max_factors = max(min(MAX_AUTO_COMPONENTS, most), 1)
     if vae.columns_.has_missing:
         return max_factors
     x, weight = table.arrays(ROWS_FOR_FACTORS)
     if vae.columns_.n_conditions:
         x = ConditionRegression.fit(x, weight, vae.columns_.n_columns).residuals(x)
-    return n_factors(x[:, inputs].astype(np.float64), weight, max_factors) or max_factors
+    x = x[:, inputs].astype(np.float64)
+    number = n_factors(x, weight, max_factors)
+    # binary columns of a class depend on each other: their correlations are no factor model's
+    has_classes = len(inputs) > vae.n_features_in_
+    if number or has_classes or most < MORE_COMPONENTS:
+        return number or max_factors
+    return n_factors_by_bic(x, weight, [max_factors, MORE_COMPONENTS])
 
 
 def check_same_architecture(vae: DensityEstimator, parts: ModelParts, fitted: Architecture) -> None:

@@ -1,6 +1,6 @@
 """Factor analysis: of tables with missing values, and to choose the number of factors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -221,16 +221,11 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int
     .. [3] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
        of Psychology 3, 1950.
     """
-    n_rows, n_columns = len(x) if weight is None else float(weight.sum()), x.shape[1]
-    if not 1 < n_columns <= MAX_COLUMNS:
+    if not 1 < x.shape[1] <= MAX_COLUMNS:
         return None
-    covariance = np.cov(x, rowvar=False, aweights=weight)
-    scale = np.sqrt(covariance.diagonal())
-    scale = np.where(scale > 0, scale, 1)  # a constant column is uncorrelated with all others
-    correlation = covariance / np.outer(scale, scale)
-    np.fill_diagonal(correlation, 1 + RIDGE)
+    correlation, n_rows, n_columns = _correlation(x, weight), _n_rows(x, weight), x.shape[1]
     for k in range(min(max_factors + 1, n_columns)):
-        degrees_of_freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
+        degrees_of_freedom = _degrees_of_freedom(n_columns, k)
         if degrees_of_freedom <= 0:
             break
         effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
@@ -238,6 +233,46 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int
         if np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
             return k or None
     return None
+
+
+def n_factors_by_bic(x: np.ndarray, weight: np.ndarray | None, candidates: Iterable[int]) -> int:
+    """Find the number of factors with the least Bayesian information criterion for x (n, d).
+
+    The first candidate is the number for tables that are too narrow or too wide for others.
+    """
+    first, *others = candidates
+    n_rows, n_columns = _n_rows(x, weight), x.shape[1]
+    others = [k for k in others if k < n_columns and _degrees_of_freedom(n_columns, k) > 0]
+    if not others or n_columns > MAX_COLUMNS:
+        return first
+    correlation = _correlation(x, weight)
+
+    def bic(k: int) -> float:
+        """Criterion, less that of the multivariate normal distribution."""
+        penalty = _degrees_of_freedom(n_columns, k) * np.log(n_rows)
+        return n_rows * discrepancy(correlation, k) - penalty
+
+    return min([first, *others], key=bic)
+
+
+def _n_rows(x: np.ndarray, weight: np.ndarray | None) -> float:
+    """Number of rows, or their total weight."""
+    return len(x) if weight is None else float(weight.sum())
+
+
+def _degrees_of_freedom(n_columns: int, n_factors: int) -> float:
+    """By how many parameters a factor model has less than a multivariate normal distribution."""
+    return ((n_columns - n_factors) ** 2 - n_columns - n_factors) / 2
+
+
+def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Correlations of columns, with a ridge: (d, d)."""
+    covariance = np.cov(x, rowvar=False, aweights=weight)
+    scale = np.sqrt(covariance.diagonal())
+    scale = np.where(scale > 0, scale, 1)  # a constant column is uncorrelated with all others
+    correlation = covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1 + RIDGE)
+    return correlation
 
 
 def discrepancy(correlation: np.ndarray, n_factors: int) -> float:

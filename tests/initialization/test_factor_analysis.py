@@ -1,6 +1,7 @@
 """The number of factors: what was put in comes out, and scikit-learn's likelihood as an oracle."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import FactorAnalysis
@@ -12,6 +13,7 @@ from sklearn_vae.initialization.factor_analysis import (
     FactorModel,
     discrepancy,
     n_factors,
+    n_factors_by_bic,
 )
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.metrics import active_units
@@ -53,6 +55,26 @@ def test_real_tables_are_no_factor_models(load):
     assert n_factors(load().data, None, 8) is None
 
 
+@pytest.mark.parametrize("n", [8, 12])
+@pytest.mark.parametrize("weight", [None, np.full(600, 2.0)])
+def test_many_factors_are_found_by_the_information_criterion(n, weight):
+    """Of numbers that are compared; with weights, too."""
+    X = factor_rows(600, n, n_columns=40)
+
+    assert n_factors_by_bic(X, weight, [8, 12]) == n
+
+
+def test_wide_tables_of_numbers_have_more_dimensions():
+    """A table with a class, whose binary columns depend on each other, has 8."""
+    X = factor_rows(600, 12, n_columns=40)
+    codes = VAETransformer(max_iter=1, random_state=0).fit_transform(X)
+    frame = pd.DataFrame(X).add_prefix("x").assign(group=np.tile(["a", "b", "c"], 200))
+    codes_with_classes = VAETransformer(max_iter=1, random_state=0).fit_transform(frame)
+
+    assert codes.shape == (600, 12)
+    assert codes_with_classes.shape == (600, 8)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed):
     """Rounding errors decide the signs of eigenvectors; copies of rows sum in another order."""
@@ -81,6 +103,7 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
 def test_odd_tables_are_no_reason_to_fail(X):
     """Constant, independent, single or too many columns, fewer rows than columns."""
     assert n_factors(X, None, 8) is None
+    assert n_factors_by_bic(X, None, [8, 12]) == 8
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
