@@ -19,7 +19,7 @@ N_DRAWS = 64
 # Largest number of rows of which the baseline is the average, and of their values if there are at
 # least ten rows.
 MAX_BASELINE_ROWS = 100
-MAX_BASELINE_VALUES = 10_000
+MAX_BASELINE_VALUES = 1_000
 # Bound of conditional negative log-densities, in nats.
 MAX_NLL = 1e300
 # A larger p-value is a percentage, not one row in so many.

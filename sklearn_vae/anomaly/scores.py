@@ -16,6 +16,8 @@ from sklearn_vae.persistence.validation import check_array, check_integer, seria
 MAX_BATCH_CELLS = 1 << 20
 # Maximum number of draws of a loaded scorer: the memory for a row grows with them.
 MAX_LOADED_DRAWS = 1 << 12
+# Largest number of rows, new to a model or not, whose scores show its optimism.
+MAX_NEW_ROWS = 500
 # Quantiles of a score at which its optimism is known, and decimals to which scores are equal.
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 DECIMALS = 6
@@ -92,7 +94,10 @@ class ModelScore(Scorer):
         differences = []
         for model, is_new in rows.folds:
             scores_of_parts = (
-                score_in_batches(self.score_as_new, part) for part in rows.split(model, is_new)
+                score_in_batches(
+                    self.score_as_new, part.select(spread_out(len(part), MAX_NEW_ROWS))
+                )
+                for part in rows.split(model, is_new)
             )
             new, old = (np.quantile(part, QUANTILES) for part in scores_of_parts)
             differences.append(new - old)
