@@ -170,6 +170,6 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     else:
         scorers, weights = [distance], [1.0]
     if method == "auto":
-        ranking = NegativeLogLikelihood(n_draws=8, refines=False)  # needs no exact density
+        ranking = NegativeLogLikelihood(n_draws=8, only_for_ranks=True)
         scorers, weights = [ranking, *scorers], [1.0, *weights]
     return CombinedScore(tuple(scorers), tuple(weights))

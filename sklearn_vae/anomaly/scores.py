@@ -123,13 +123,14 @@ class ModelScore(Scorer):
 @serializable
 @dataclass(frozen=True)
 class NegativeLogLikelihood(ModelScore):
-    """Negative log-density of the model, in nats and in X's units.
+    """Negative log-density of the model, in nats.
 
-    With ``refines``, rows whose draws have uneven weights get more.
+    It is exact and in X's units, or ``only_for_ranks`` in the model's units, in which columns are
+    about normal: in X's units the density of a log-normal amount falls with its size.
     """
 
     n_draws: int = 0
-    refines: bool = True
+    only_for_ranks: bool = False
     is_logarithmic: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -139,7 +140,11 @@ class NegativeLogLikelihood(ModelScore):
 
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
-        return -rows.model.log_density(rows.as_new, self.n_draws, refines=self.refines)
+        X, model = rows.as_new, rows.model
+        if not self.only_for_ranks:
+            return -model.log_density(X, self.n_draws)
+        log_p = model.log_density(X, self.n_draws, refines=False)
+        return model.columns.sum_log_derivatives(X) - log_p
 
 
 @serializable

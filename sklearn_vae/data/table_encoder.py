@@ -517,13 +517,29 @@ class TableEncoder:
         log_broken = self.log_unseen + np.log(max(len(self.orders.pairs), 1))  # of any pair
         log_det = log_det + self.orders.are_broken(rows) * min(log_broken, 0.0)
         for equal in self.equal_cells:
-            is_equal = equal.holds(rows)
-            log_det += equal.log_density(rows, is_equal)
-            X = X.copy() if X is rows else X
-            X[is_equal, equal.column] = np.nan
+            log_det += equal.log_density(rows, equal.holds(rows))
+        X = self._without_equal_cells(rows, X)
         for group in self.groups:
             log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
         return log_det
+
+    def sum_log_derivatives(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivatives of the encoding, summed over a row's values: (n, n_features) -> (n,).
+
+        Without this part of the log-abs-det-Jacobian, a log-density is in the model's units.
+        """
+        rows, X, _ = self._resolve(X)
+        X = self._without_equal_cells(rows, X)
+        return sum(
+            (group.sum_log_derivatives(group.take(X)) for group in self.groups), np.zeros(len(X))
+        )
+
+    def _without_equal_cells(self, rows: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """X, with NaN where a cell of the rows equals another one of its row."""
+        X = X.copy() if self.equal_cells and X is rows else X
+        for equal in self.equal_cells:
+            X[equal.holds(rows), equal.column] = np.nan
+        return X
 
     def limits(self) -> tuple[np.ndarray, ...]:
         """Return limits of samples as ``Columns.limits`` does, for columns in the model's order.

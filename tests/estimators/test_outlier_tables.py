@@ -73,6 +73,17 @@ def test_several_gross_errors_are_first_whatever_the_other_cells_are(rng):
     assert set(np.argsort(scores)[:8]) >= set(gross)
 
 
+def test_a_wrong_amount_is_found_whatever_the_size_of_the_others(rng):
+    """In the units of X, the density of log-normal amounts ranks rows by their size."""
+    level, months = rng.normal(5, 0.8, size=(600, 1)), rng.normal(0, 0.1, size=(600, 8))
+    X = np.exp(level + months.cumsum(axis=1)).round()
+    wrong = rng.choice(len(X), 18, replace=False)
+    X[wrong, rng.integers(0, 8, size=18)] *= 10
+    scores = VAEOutlierDetector(max_iter=20, random_state=0).fit(X).score_samples(X)
+
+    assert np.isin(wrong, scores.argsort()[:36]).mean() > 0.9
+
+
 def test_a_category_that_contradicts_is_found_and_explained(fitted):
     new = draw(80, 1)
     new = new[new.notna().all(axis=1)].reset_index(drop=True)

@@ -189,13 +189,17 @@ class Columns(ABC):
         that a value is seen, or the log-density of an unseen one. Missing values contribute 0.
         """
         unseen = self.is_unseen(X)
-        seen = ~(np.isnan(X) | unseen)
-        derivative = self.log_derivative(np.where(seen, X, np.nan))
-        log_det = np.where(seen, derivative, 0).sum(axis=1)
+        log_det = self.sum_log_derivatives(X)
         if unseen.any():
             log_det += np.where(unseen, self.log_unseen_density(X, log_unseen), 0).sum(axis=1)
         log_seen = float(np.log1p(-np.exp(log_unseen)))
-        return log_det + seen @ (log_seen * self.is_restricted)
+        return log_det + ~(np.isnan(X) | unseen) @ (log_seen * self.is_restricted)
+
+    def sum_log_derivatives(self, X: np.ndarray) -> np.ndarray:
+        """Log-derivatives of the encoding, summed over a row's seen values: (n, k) -> (n,)."""
+        seen = ~(np.isnan(X) | self.is_unseen(X))
+        derivatives = self.log_derivative(np.where(seen, X, np.nan))
+        return np.where(seen, derivatives, 0).sum(axis=1)
 
 
 def cauchy_log_density(
