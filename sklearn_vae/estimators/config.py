@@ -116,7 +116,7 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
 def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
     inputs, n_rows = vae.columns_.inputs, table.n_weighted_rows
-    most = min(len(inputs), max(2, n_rows // ROWS_PER_COMPONENT))
+    most = min(len(inputs), vae.n_features_in_, max(2, n_rows // ROWS_PER_COMPONENT))
     max_factors = max(min(MAX_AUTO_COMPONENTS, most), 1)
     if vae.columns_.has_missing:
         return max_factors

@@ -75,6 +75,16 @@ def test_wide_tables_of_numbers_have_more_dimensions():
     assert codes_with_classes.shape == (600, 8)
 
 
+def test_a_code_is_no_longer_than_a_row(rng):
+    """Also where classes have more binary columns: longer codes memorize small tables."""
+    ages = rng.normal(60, 12, 120).round()
+    sites = rng.choice(list("ABCDEF"), 120)
+    frame = pd.DataFrame({"age": ages, "site": sites, "clinic": np.roll(sites, 1)})
+    vae = VAETransformer(max_iter=1, random_state=0).fit(frame)
+
+    assert vae.n_components_ <= 3
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed):
     """Rounding errors decide the signs of eigenvectors; copies of rows sum in another order."""
