@@ -125,12 +125,14 @@ class ModelScore(Scorer):
 class NegativeLogLikelihood(ModelScore):
     """Negative log-density of the model, in nats.
 
-    It is exact and in X's units, or ``only_for_ranks`` in the model's units, in which columns are
-    about normal: in X's units the density of a log-normal amount falls with its size.
+    It is in X's units, in which the density of a log-normal amount falls with its size, or
+    ``in_model_units``, in which columns are about normal. With ``refines``, rows whose draws have
+    uneven weights get more.
     """
 
     n_draws: int = 0
-    only_for_ranks: bool = False
+    refines: bool = True
+    in_model_units: bool = False
     is_logarithmic: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -141,10 +143,8 @@ class NegativeLogLikelihood(ModelScore):
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
         X, model = rows.as_new, rows.model
-        if not self.only_for_ranks:
-            return -model.log_density(X, self.n_draws)
-        log_p = model.log_density(X, self.n_draws, refines=False)
-        return model.columns.sum_log_derivatives(X) - log_p
+        log_p = model.log_density(X, self.n_draws, refines=self.refines)
+        return (model.columns.sum_log_derivatives(X) if self.in_model_units else 0) - log_p
 
 
 @serializable
