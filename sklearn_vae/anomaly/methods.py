@@ -170,6 +170,7 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     else:
         scorers, weights = [distance], [1.0]
     if method == "auto":
-        ranking = NegativeLogLikelihood(n_draws=8, only_for_ranks=True)
+        # a rank needs no exact density
+        ranking = NegativeLogLikelihood(n_draws=8, refines=False, in_model_units=not novelty)
         scorers, weights = [ranking, *scorers], [1.0, *weights]
     return CombinedScore(tuple(scorers), tuple(weights))
