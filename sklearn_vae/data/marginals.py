@@ -22,7 +22,6 @@ References
 import warnings
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -73,6 +72,9 @@ OVERDISPERSION = 0.1
 N_QUANTILES = 500
 START_SCALE = 0.5
 LEAST_SCALE = 0.01
+# Least width of a cell whose probability is computed, in standard deviations of the logarithms:
+# that of smaller ones is their width times the density.
+LEAST_CELL = 1e-4
 # Least ratio of the largest and the smallest value for logarithms: below, they are nearly linear.
 LEAST_RATIO = 2.0
 # Least gap between values, as a fraction of the largest, and least ratio of that to the step: with
@@ -297,11 +299,27 @@ def _two_normals(values: Values) -> np.ndarray:
 
 
 def _log_normal(values: Values) -> np.ndarray:
-    """Log-density of a log-normal distribution, with the moments of the logarithms: (U,)."""
-    logs = np.log(values.values)
-    # a step is the widest in the logarithms of the smallest values
-    mean, scale = _moments(logs, values.rows, values.step / values.values)
-    return stats.norm.logpdf((logs - mean) / scale) - np.log(scale) - logs
+    """Log-density of a log-normal distribution, with the moments of the logarithms: (U,).
+
+    A step is wide among the logarithms of small values: a value has the probability of its cell.
+    """
+    x, half = values.values, 0.5 * values.step
+    mean, scale = _moments(np.log(x), values.rows, 0.0)
+    standard, low, high = ((np.log(edge) - mean) / scale for edge in (x, x - half, x + half))
+    log_density = stats.norm.logpdf(standard) - np.log(scale) - np.log(x)
+    is_wide = high - low > LEAST_CELL
+    if is_wide.any():
+        log_probability = _log_probability(low[is_wide], high[is_wide])
+        log_density[is_wide] = log_probability - np.log(values.step)
+    return log_density
+
+
+def _log_probability(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Log-probability of intervals of a standard normal variable: (n,), (n,) -> (n,)."""
+    is_above = low > 0  # the lower tail is the precise one
+    low, high = np.where(is_above, -high, low), np.where(is_above, -low, high)
+    log_high = special.log_ndtr(high)
+    return log_high + np.log(-np.expm1(special.log_ndtr(low) - log_high))
 
 
 def _log_knots(values: Values, marginal: Marginal) -> Marginal:
@@ -406,11 +424,11 @@ def _distribution_function(
     return x, (n_rows * cdf + 0.5 * (x - x[0]) / extent + 0.25) / (n_rows + 1)
 
 
-def _moments(x: np.ndarray, rows: np.ndarray, step: Any) -> tuple[float, Any]:
+def _moments(x: np.ndarray, rows: np.ndarray, step: float) -> tuple[float, float]:
     """Mean, and standard deviation of at least a share of the step."""
     mean, variance = weighted_moments(x, rows)
-    least = np.maximum(step / STEPS_PER_SCALE, np.finfo(np.float64).tiny)
-    return mean, np.maximum(np.sqrt(variance), least)
+    least = max(step / STEPS_PER_SCALE, float(np.finfo(np.float64).tiny))
+    return mean, max(float(np.sqrt(variance)), least)
 
 
 def _counts(values: Values) -> list[Candidate]:

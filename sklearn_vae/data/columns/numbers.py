@@ -274,6 +274,16 @@ class PositiveColumns(RealColumns):
         """Return the median: a value near 0 would be far from all seen ones."""
         return np.exp(self.shift)
 
+    def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Spread values evenly over their recording step, but for 0 and below: (n, k) -> (n, k).
+
+        A step is wide among the logarithms of small values, where no scale is bounded by it.
+        """
+        if not self.steps.any():
+            return X
+        noisy = (X + self.steps * (generator.random(X.shape) - 0.5)).astype(X.dtype)
+        return np.where(noisy > 0, noisy, X)
+
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
         return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
