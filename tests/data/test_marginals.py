@@ -10,7 +10,7 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.marginals import Values, find_candidates
 from sklearn_vae.data.training_column import TrainingColumn
-from sklearn_vae.likelihoods import Gaussian, NegativeBinomial, Poisson, ZeroInflated
+from sklearn_vae.likelihoods import Gaussian, LogNormal, NegativeBinomial, Poisson, ZeroInflated
 from sklearn_vae.numerics.rows import spread_out
 
 
@@ -59,6 +59,21 @@ def test_the_evidence_is_the_log_density_less_schwarz_penalty(rng):
 
     assert found[0, False, False, NONE] == pytest.approx(normal, abs=0.02)
     assert found[0, True, False, NONE] == pytest.approx(log_normal, rel=1e-9)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.5, 1.0, 5.0])
+def test_a_recorded_log_normal_value_has_the_probability_of_its_cell(step, rng):
+    """Over the step: scipy is the oracle, in the tails too."""
+    x = step * np.ceil(rng.lognormal(0.4, 0.5, 500)).clip(max=4)
+    x[:2] = step, 900 * step
+    log = np.log(x)
+    oracle = stats.lognorm(log.std(), scale=np.exp(log.mean()))
+    low, high = x - step / 2, x + step / 2
+    upper, lower = oracle.sf(low) - oracle.sf(high), oracle.cdf(high) - oracle.cdf(low)
+    log_density = np.log(np.where(x > 10 * step, upper, lower) / step)
+    evidence = bic_per_row(log_density, 3)
+
+    assert by_kind(candidates(x))[0, True, False, NONE] == pytest.approx(evidence, rel=1e-6)
 
 
 def test_two_clusters_are_two_normal_distributions(rng):
@@ -309,3 +324,37 @@ def test_samples_of_counts_keep_their_correlation(model, rng):
 
     assert np.corrcoef(fitted.sample(1000, random_state=0).T)[0, 1] > 0.94
     assert fitted.score(X[800:]) > truth - 0.3
+
+
+# -- whole numbers and logarithms -----------------------------------------------------------------
+
+AMOUNTS = {
+    "persons": lambda rng: 1.0 + rng.poisson(1.3, 300),
+    "pieces": lambda rng: 1.0 + rng.geometric(0.4, 300),
+    "prices": lambda rng: np.rint(rng.lognormal(3, 1.2, 300)).clip(1),
+}
+
+
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize(
+    ("name", "step"), [("persons", 1.0), ("pieces", 1.0), ("prices", 1.0), ("prices", 0.5)]
+)
+def test_densities_of_small_multiples_of_a_step_are_probabilities(model, name, step, rng):
+    """A step is wide among their logarithms: the densities of whole numbers added up to 3 to 30."""
+    x = AMOUNTS[name](rng)[:, None] * step
+    fitted = model(random_state=0).fit(x)
+    lattice = np.arange(1, 5 * x.max() / step)[:, None] * step
+
+    assert type(fitted.columns_.likelihoods[0]) is LogNormal
+    assert 0.9 < step * np.exp(fitted.score_samples(lattice)).sum() < 1.05
+
+
+def test_requested_logarithms_of_values_within_half_a_step_are_finite(rng):
+    """Cells of the smallest values reach below 0, where there is no logarithm."""
+    x = 0.1 + 0.5 * rng.poisson(1.0, (300, 1))
+    encoder = fit_encoder(x, None, "lognormal", None)
+    noisy = encoder.dequantize(x, rng)
+
+    assert noisy.min() > 0
+    assert np.abs(noisy - x).max() <= 0.25
+    assert noisy[x > 0.2].std() > x[x > 0.2].std()
