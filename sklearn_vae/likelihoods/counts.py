@@ -25,7 +25,10 @@ LOG_RATE_BOUND = 12.0
 LOG_SHAPE_BOUND = 7.0
 # Smallest rate at initialization, in squares of the unit.
 MIN_RATE = 0.01
-INITIAL_LOG_SHAPE = math.log(10.0)
+# Largest shape at initialization, as a logarithm, from which training still gets away; and smallest
+# excess of a variance over that of Poisson variables, as a share of it.
+MAX_INITIAL_LOG_SHAPE = 6.0
+SMALLEST_EXCESS = 1e-3
 # Bisections of an interval in the search of a shape.
 BISECTIONS = 28
 
@@ -176,10 +179,14 @@ class NegativeBinomial(Counts):
         return self._roots(draw_poisson(mixed_rate, generator))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
-        """Rates as of :class:`Poisson`, and a shape of 10."""
-        xp = namespace(loc)
-        raw = ops.unbounded(xp.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
-        return [*super().initialize(loadings, loc, scale), (xp.zeros_like(loadings), raw)]
+        """Rates as of :class:`Poisson`, and shapes that give the roots their variances."""
+        ((slopes, offset),) = super().initialize(loadings, loc, scale)
+        # a root's variance is about a quarter of 1 + rate / shape
+        variance = (scale.square() + loadings.square().sum(0)) * self.unit**2
+        excess = (4 * variance - 1).clamp(min=SMALLEST_EXCESS)
+        log_shape = self._log_rate([offset]) - excess.log()
+        raw = ops.unbounded(log_shape.clamp(max=MAX_INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
+        return [(slopes, offset), (namespace(loc).zeros_like(loadings), raw)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, of the mean."""

@@ -43,3 +43,15 @@ def test_training_on_sparse_counts_starts_near_their_means(likelihood, rng):
     assert (counts == 0).mean() > 0.8
     assert rows.mean() == pytest.approx(counts.mean(), rel=0.2)
     assert decoded.max() < 3 * counts.max()
+
+
+@pytest.mark.parametrize("shape", [1.0, 5.0, 150.0])
+def test_training_on_counts_starts_near_their_variance(shape, rng):
+    """Ages of mean 60 have a variance near it: with a shape of 10 they started at 420."""
+    counts = stats.nbinom.rvs(shape, shape / (shape + 60), size=500, random_state=rng)
+    rows = np.column_stack([counts, rng.normal(size=(500, 2))])
+    options = {"max_iter": 1, "learning_rate": 1e-9, "refit": False, "random_state": 0}
+    likelihood = {0: "negative_binomial"}
+    samples = VAETransformer(1, likelihood=likelihood, **options).fit(rows).sample(4000, 0)
+
+    assert samples[:, 0].std() == pytest.approx(counts.std(), rel=0.25)
