@@ -214,9 +214,9 @@ class TableEncoder:
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step, for training: (n, d) -> (n, d).
 
-        These are the columns with normal scores, whose density of recorded values alone could
-        grow without bound. A missing partner gets the column's value as often as both are equal:
-        otherwise all columns without their partners would count as unequal.
+        These are the columns with normal scores or logarithms, whose density of recorded values
+        alone could grow without bound. A missing partner gets the column's value as often as both
+        are equal: otherwise all columns without their partners would count as unequal.
         """
         if self.equal_cells and self.linear_relations:
             X = self._fill_derived(X)
