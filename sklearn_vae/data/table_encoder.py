@@ -28,6 +28,8 @@ from sklearn_vae.persistence.validation import check_hashes, serializable
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.
 MAX_ROUNDS = 12
+# Times that cells are drawn which a rounded one tells, until all relations hold, at most.
+MAX_DRAWS_OF_TOLD = 16
 
 
 @serializable
@@ -277,7 +279,9 @@ class TableEncoder:
 
         Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
         """
-        X = self._fill_derived(X)
+        observed, X = X, self._fill_derived(X)
+        if generator is not None:
+            X = self._draw_told(observed, X, values.shape, generator)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
@@ -285,6 +289,53 @@ class TableEncoder:
         rows = filled.reshape(is_fixed.shape)
         self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
         return np.where(np.isnan(X), filled, X)
+
+    def _draw_told(
+        self,
+        X: np.ndarray,
+        filled: np.ndarray,
+        shape: tuple[int, ...],
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        """Draw cells that rounded ones tell: (n, d), (n, d) -> ``shape``, or (n, d) without any.
+
+        In ``filled``, missing cells of X are in the middle of the values that round to a given one.
+        Draws are spread over these, as far as no other relation of the row is broken.
+        """
+        rounded = [each.sources for each in self.linear_relations if each.is_rounded]
+        sources = np.unique(np.concatenate([np.zeros(0, int), *rounded]))
+        is_told = np.isnan(X[:, sources]) & ~np.isnan(filled[:, sources])
+        rows = np.flatnonzero(is_told.any(axis=1))
+        if not len(rows):
+            return filled
+        middle, codes, _ = self._resolve(X[rows])
+        n_draws = int(np.prod(shape[:-2]))
+        middle, codes, given, told = (
+            np.tile(each, (n_draws, 1)) for each in (middle, codes, X[rows], filled[rows])
+        )
+        left = np.arange(len(told))
+        for _ in range(MAX_DRAWS_OF_TOLD):
+            drawn, drawn_codes, _ = self._resolve(given[left], generator)
+            is_new = np.isnan(drawn) != np.isnan(middle[left])
+            for relation in self.linear_relations:
+                j = relation.derived
+                is_new[:, j] |= (drawn_codes[:, j] == 1) & (codes[left, j] == 0)
+            is_kept = ~is_new.any(axis=1) & ~(self._breaks(drawn) & ~self._breaks(middle[left]))
+            kept = drawn[is_kept]
+            told[left[is_kept]] = np.where(np.isnan(kept), told[left[is_kept]], kept)
+            left = left[~is_kept]
+            if not len(left):
+                break
+        known = np.tile(filled, (n_draws, 1, 1))
+        known[:, rows] = told.reshape(n_draws, len(rows), -1)
+        return known.reshape(shape)
+
+    def _breaks(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with columns out of order, or a label that is not its code's: (n,)."""
+        is_broken = self.orders.are_broken(X)
+        for each in self.many_to_one:
+            is_broken |= each.is_broken(X)
+        return is_broken
 
     def _relate(
         self,
@@ -436,10 +487,13 @@ class TableEncoder:
                 filled[:, group.indices] = full
         return filled
 
-    def _resolve(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _resolve(
+        self, X: np.ndarray, generator: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return filled rows, rows with encoded derived columns, and the latter's log-density.
 
-        Derived values become 0, or 1 for contradictions; missing ones stay missing.
+        Derived values become 0, or 1 for contradictions; missing ones stay missing. With a
+        generator, cells that rounded ones tell are drawn from the values that round to these.
         (n, d) -> (n, d), (n, d), (n,).
         """
         if not self.derivations:
@@ -453,7 +507,7 @@ class TableEncoder:
         for _ in self.linear_relations:  # a value that is filled last determines others
             for relation, of_relation in finest_first:
                 relation.resolve(
-                    filled, doubt, of_relation, log_p, self._on_steps, self.within_bounds
+                    filled, doubt, of_relation, log_p, self._on_steps, self.within_bounds, generator
                 )
         encoded = filled.copy()
         for pair in self.one_to_one:

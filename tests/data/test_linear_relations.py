@@ -619,3 +619,57 @@ def test_a_source_that_varies_less_than_rounding_errors_is_none(seed):
 
     X = np.column_stack([-a, b, (-a - b).round(), (-a / 2.54).round(1)])
     assert derived(X).get(3, {0: 1 / 2.54}).keys() == {0}
+
+
+def rounded_tables(rng):
+    """Tables of a missing column and of those that tell it up to rounding."""
+    minutes = (rng.beta(1.2, 1, N_ROWS) * 3400).round()
+    income = np.exp(rng.normal(10, 0.5, N_ROWS)).round(-2)
+    payment = (income / 1200 * rng.uniform(2, 30, N_ROWS)).round(2)
+    grams = rng.normal(3400, 700, N_ROWS).round()
+    start, months = rng.integers(0, 400, N_ROWS), rng.gamma(3, 80, N_ROWS).round(1)
+    end = (start + months).round(1)
+    return {
+        "minutes": {"minutes": minutes, "apps": np.ceil(minutes / 75)},
+        "payment": {
+            "payment": payment,
+            "income": income,
+            "dti": (100 * payment * 12 / income).round(1),
+        },
+        "grams": {"grams": grams, "kilos": (grams / 1000).round(1)},
+        "end": {"end": end, "start": start, "months": (end - start).round()},
+    }
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
+@pytest.mark.parametrize("column", ["minutes", "payment", "grams", "end"])
+def test_draws_of_a_column_that_a_rounded_one_tells_are_spread(estimator, column, rng):
+    """They round to it, and cover what is possible; exact relations leave no choice."""
+    table = pd.DataFrame(rounded_tables(rng)[column]).assign(
+        other=rng.normal(size=N_ROWS).round(1), fee=rng.integers(1, 90, N_ROWS)
+    )
+    table["total"] = table["fee"] + table[column]
+    model = fit(estimator, table)
+    holed = table.copy()
+    holed[column] = np.nan
+    holed["total"] = np.where(np.arange(N_ROWS) < 50, holed["total"], np.nan)
+    draws = model.impute(holed, 19, random_state=0)
+    cells = np.stack([draw[column] for draw in draws])
+    truth = table[column].to_numpy()
+    is_told = np.arange(N_ROWS) < 50
+
+    covers = (cells.min(axis=0) <= truth) & (truth <= cells.max(axis=0))
+    assert covers.mean() > 0.8
+    assert (np.ptp(cells[:, ~is_told], axis=0) > 0).mean() > 0.9
+    np.testing.assert_allclose(cells[:, is_told], truth[None, is_told].repeat(19, 0), rtol=1e-9)
+    for draw in draws:
+        encoder, X = model.columns_, draw.to_numpy(float)
+        assert all(relation.agrees(X).all() for relation in encoder.linear_relations)
+    (row,) = holed.tail(1).drop(columns=["total", column]).to_dict("records")
+    samples = model.sample(40, given=row, random_state=0)
+    assert samples[column].nunique() > 5
+    assert all(
+        relation.agrees(samples.to_numpy(float)).all() for relation in encoder.linear_relations
+    )
+    mean = model.impute(holed)[column].to_numpy()
+    assert (np.abs(mean - np.median(cells, axis=0)) <= np.ptp(cells, axis=0)).all()
