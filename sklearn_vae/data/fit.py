@@ -343,7 +343,9 @@ def _losses_of_counts(
     for j in _varying(columns, np.arange(X.shape[1])).tolist():
         column = columns[j]
         x = column.take(X)
-        encoded.append(x if j in counts else column.encode(column.replace_unseen(x, True)))
+        is_count = j in counts and isinstance(column, CountColumns)
+        possible = column.replace_unseen(x, True)
+        encoded.append(x / column.steps if is_count else column.encode(possible))
         owners += [j] * encoded[-1].shape[1]
     Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
     weights = weight[:, None] * ~np.isnan(Z)

@@ -432,14 +432,23 @@ def _moments(x: np.ndarray, rows: np.ndarray, step: float) -> tuple[float, float
 
 
 def _counts(values: Values) -> list[Candidate]:
-    """Distribution of counts, if the values are ones; fitted by the method of moments."""
-    x = values.values
-    if values.step != 1 or x[0] < 0 or x[-1] > MAX_COUNT or x[0] % 1:
+    """Distribution of counts, if the values are ones; fitted by the method of moments.
+
+    They are counts of the step where that is a whole number, as of thousands.
+    """
+    step = values.step
+    if step < 1 or step % 1 or values.values[0] % step:
+        return []
+    x = values.values / step
+    if x[0] < 0 or x[-1] > MAX_COUNT:
         return []
     mean, variance = weighted_moments(x, values.rows)
     if variance <= (1 + OVERDISPERSION) * mean:
+        counts: Poisson | NegativeBinomial = Poisson()
         log_prob = special.xlogy(x, mean) - mean - special.gammaln(x + 1)
-        return [(Marginal(counts=Poisson()), log_prob - _penalty(1, values.n_rows))]
-    shape = mean**2 / (variance - mean)
-    log_prob = stats.nbinom.logpmf(x, shape, shape / (shape + mean))
-    return [(Marginal(counts=NegativeBinomial()), log_prob - _penalty(2, values.n_rows))]
+    else:
+        counts, shape = NegativeBinomial(), mean**2 / (variance - mean)
+        log_prob = stats.nbinom.logpmf(x, shape, shape / (shape + mean))
+    marginal = Marginal(counts=counts, unit_of_counts=step)
+    penalty = _penalty(len(counts.depends_on_z), values.n_rows)
+    return [(marginal, log_prob - np.log(step) - penalty)]

@@ -87,7 +87,8 @@ class ManyToOne:
     def is_broken(self, X: np.ndarray) -> np.ndarray:
         """Find rows with another label than that of their code, both known: (n, d) -> (n,)."""
         labels = self._labels_of(X[:, self.code])
-        return _differ(labels, X[:, self.labels]).any(axis=1)
+        differs: np.ndarray = _differ(labels, X[:, self.labels])
+        return np.asarray(differs.any(axis=1))
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""

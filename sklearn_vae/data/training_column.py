@@ -48,6 +48,7 @@ class Marginal:
     loc: float = 0.0
     scale: float = 1.0
     counts: Likelihood | None = None  # distribution of counts, if the values are ones
+    unit_of_counts: float = 1.0  # what is counted, as thousands
 
 
 @np.errstate(over="ignore")  # the largest numbers

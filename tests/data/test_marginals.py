@@ -12,6 +12,7 @@ from sklearn_vae.data.marginals import Values, find_candidates
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Gaussian, LogNormal, NegativeBinomial, Poisson, ZeroInflated
 from sklearn_vae.numerics.rows import spread_out
+from tests.conftest import slow
 
 
 def fit(values):
@@ -259,6 +260,29 @@ def test_values_of_the_training_rows_are_possible(name, rng):
     np.testing.assert_array_equal(columns.on_steps(x)[masses], x[masses])
     if columns.groups[0].width == 1:
         assert x.min() <= far.min() <= far.max() <= x.max()
+
+
+@pytest.mark.parametrize("unit", [2, 1000, 5000])
+@pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
+def test_counts_of_thousands_are_counts(estimator, unit, rng):
+    """The model is that of ones, and the density that of a unit; samples are whole units."""
+    z = rng.normal(size=300)
+    X = np.column_stack([rng.poisson(np.exp(1.5 + z)) * 1.0, z + rng.normal(size=300)])
+    in_units = X * [unit, 1]
+    ones, units = (estimator(1, max_iter=3, random_state=0).fit(table) for table in (X, in_units))
+
+    assert units.columns_.likelihoods == ones.columns_.likelihoods
+    np.testing.assert_allclose(
+        units.score_samples(in_units) + np.log(unit), ones.score_samples(X), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        units.sample(50, random_state=0), ones.sample(50, random_state=0) * [unit, 1], rtol=1e-6
+    )
+    in_units[::3, 0] = np.nan
+    draws = units.impute(in_units, 2, random_state=0)
+    np.testing.assert_array_equal(draws[..., 0] % unit, 0)
+    is_unseen = units.columns_.is_unseen(np.array([[unit + 1.0, 0], [unit, 0]]))
+    np.testing.assert_array_equal(is_unseen[:, 0], [True, False])
 
 
 # -- counts that other columns tell ----------------------------------------------------------------

@@ -435,9 +435,13 @@ def find_common_values(column: TrainingColumn) -> np.ndarray:
 @serializable
 @dataclass(eq=False)
 class CountColumns(Columns):
-    """Counts, of which the model's input is the root, divided by a power of two."""
+    """Counts, of which the model's input is the root, divided by a power of two.
 
-    bounds: np.ndarray  # (k, 2), smallest and largest count in ``fit``
+    What is counted may be a number of ones, as thousands.
+    """
+
+    bounds: np.ndarray  # (k, 2), smallest and largest value in ``fit``
+    steps: np.ndarray  # (k,), numbers that are counted, 1 or more
 
     likelihoods: ClassVar[tuple[type, ...]] = (Poisson, NegativeBinomial)
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
@@ -445,15 +449,21 @@ class CountColumns(Columns):
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Any) -> Self:
         """Fit the unit: the power of two next to the root of the mean."""
-        root = np.sqrt(np.average(column.values.astype(np.float64), weights=column.weights))
+        step = 1.0 if column.marginal is None else column.marginal.unit_of_counts
+        counts = column.values.astype(np.float64) / step
+        root = np.sqrt(np.average(counts, weights=column.weights))
         unit = float(2.0 ** np.rint(np.log2(root)))
         bounds = np.array([[column.values.min(), column.values.max()]], dtype=np.float64)
-        return cls(np.array([column.index]), replace(likelihood, unit=unit), bounds)
+        likelihood = replace(likelihood, unit=unit)
+        return cls(np.array([column.index]), likelihood, bounds, np.array([step]))
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
         check_array("bounds", self.bounds, "f", (len(self.indices), 2))
+        check_array("steps", self.steps, "f", self.indices.shape)
+        if not (self.steps >= 1).all():
+            raise ValueError("'steps' must be at least 1")
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -464,31 +474,36 @@ class CountColumns(Columns):
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find negative numbers and fractions: (n, k) -> (n, k)."""
-        return (X < 0) | ((np.rint(X) != X) & ~np.isnan(X))
+        return (X < 0) | ((np.rint(X / self.steps) * self.steps != X) & ~np.isnan(X))
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the nearest counts: (n, k) -> (n, k)."""
-        return np.maximum(np.rint(X), 0)
+        return np.maximum(np.rint(X / self.steps) * self.steps, 0)
 
     on_steps = nearest
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of negative numbers and fractions: (n, k) -> (n, k)."""
-        return cauchy_log_density(X, log_unseen, self.likelihood.unit**2, self.likelihood.unit**2)
+        mean = self.likelihood.unit**2 * self.steps
+        return cauchy_log_density(X, log_unseen, mean, mean)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
         limit = MAX_ENCODED[X.dtype]
-        roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
+        roots = np.sqrt(np.maximum(X.astype(np.float64) / self.steps, 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
-        counts = np.where(rounds, np.rint(counts), counts)
+        counts = np.where(rounds, np.rint(counts), counts) * self.steps
         return counts if generator is None else self.within_bounds(counts)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip counts to their range in ``fit``: (n, k) -> (n, k)."""
         return np.clip(X, *self.bounds.T)
+
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Return a density, as of all numbers: the probability over the step: (n, k) -> (n, k)."""
+        return super().log_derivative(X) - np.log(self.steps)
