@@ -261,3 +261,17 @@ class MixtureInit:
     whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
     params: np.ndarray  # (C, n_params), of the other columns
     min_log_scale: np.ndarray  # (C,), of the real columns in the component's coordinates
+    dependence: "Dependence | None" = None  # of a single component
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """Dependence of the other columns on the real ones of a component, by r latent dimensions.
+
+    With standard normal z, real columns are ``z @ loadings + residual`` in the component's
+    coordinates, in which they are standard normal, and parameters of the others are at
+    ``params + z @ slopes``.
+    """
+
+    loadings: np.ndarray  # (r, d): its rows are orthogonal
+    slopes: np.ndarray  # (r, n_params)

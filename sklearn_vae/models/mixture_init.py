@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.initialization.kmeans import k_means
-from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
@@ -34,6 +34,16 @@ ABOVE_LEAST = 1.001
 # EM has converged when the mean log-density rises by less, in nats; and its maximum iterations.
 TOLERANCE = 1e-3
 MAX_ITER = 100
+# Share of a code in the standard deviation of the real direction on which classes depend. A larger
+# one leaves less for training to choose.
+CODE_LOADING = 0.7
+# Correlation of others with a code, at least, and their share of variance due to codes, at most.
+MIN_CORRELATION = 0.05
+MAX_EXPLAINED = 0.9
+# Log-evidence of a dependence, at least, in nats.
+MIN_EVIDENCE = 1.0
+# Ridge penalties, in pseudo-observations, of which the evidence chooses.
+RIDGES = 2.0 ** np.arange(-2, 15)
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
 COMMON_PATTERN = 16
 # Distance of two classes in k-means, in standard deviations of a real column.
@@ -54,6 +64,8 @@ def fit_mixture(
 ) -> MixtureInit:
     """Fit a mixture by EM, from the clusters of k-means.
 
+    Beside a single full covariance, classes and counts depend on the real columns.
+
     Rows x (n, n_columns) are encoded, and NaN where values are missing. A single full covariance is
     that of Ledoit and Wolf [1]_, which is not singular where rows are few. The last
     ``n_class_columns`` encode classes: rows of different classes are in different clusters, if
@@ -72,11 +84,16 @@ def fit_mixture(
     least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
     is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
+    whiten = _whitening(covariance, floor, least)
+    is_mixed = len(architecture.others.blocks) > 0 and architecture.is_normal.any()
+    is_regressed = is_mixed and n_mixture == 1 and mixture.is_full
+    latent = architecture.n_components
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
-        whiten=_whitening(covariance, floor, least),
+        whiten=whiten,
         params=np.maximum(mixture.params.numpy(), least_params),
+        dependence=mixture.dependence(latent, whiten[0]) if is_regressed else None,
         min_log_scale=np.where(is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND),
     )
 
@@ -247,6 +264,33 @@ class EM:
         shrunk = (1 - shrinkage) * covariance + shrinkage * mean * eye
         return (shrunk + MIN_VARIANCE * eye)[None]
 
+    def dependence(self, n_latent: int, whiten: np.ndarray) -> Dependence | None:
+        """Regress classes and counts on the real columns of a single component.
+
+        Return the dependence by up to ``n_latent`` latent dimensions, or None if there is none.
+        """
+        weight, total = self.row_weight.numpy(), self.row_weight.sum().item()
+        others = np.ma.masked_invalid(self.others.numpy())
+        loc = np.ma.average(others, axis=0, weights=weight).filled(0)
+        residual = (others - loc).filled(0)
+        scale = np.sqrt(weight @ residual**2 / total + MIN_VARIANCE)
+        is_class = [likelihood.scale_param is None for likelihood in self.likelihood.likelihoods]
+        residual = residual / scale * np.repeat(is_class, self.likelihood.widths)
+        real_scale = self._covariance[0].diagonal().sqrt().numpy()
+        real = (self.rows[0] - self.loc[0]).numpy() / real_scale
+        slopes = ridge_regression(real, residual, weight)
+        # in the component's coordinates, in which directions have the same variance
+        slopes = np.linalg.inv(whiten).T @ (slopes / real_scale[:, None])
+        axes, values, of_others = np.linalg.svd(slopes, full_matrices=False)
+        n_axes = min(n_latent, int((values > MIN_CORRELATION).sum()))
+        if n_axes == 0:
+            return None
+        of_others = values[:n_axes, None] * of_others[:n_axes]
+        left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_EXPLAINED))
+        linear = map(torch.as_tensor, (of_others * scale / CODE_LOADING, loc, left))
+        of_params = self.likelihood.initial_slopes(*linear).numpy()
+        return Dependence(CODE_LOADING * axes[:, :n_axes].T, of_params)
+
     # -- expectation -----------------------------------------------------------------
 
     def log_joint(self) -> Tensor:
@@ -319,6 +363,29 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     mean = weights @ x / total
     variance = weights @ x.square() / total - mean.square()
     return mean, variance.clamp(min=0)
+
+
+def ridge_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Coefficients (d, k) of ridge regressions, each with the penalty of the largest evidence [1]_.
+
+    Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1. Coefficients are 0 where there
+    is little evidence of dependence.
+
+    References
+    ----------
+    .. [1] D. MacKay, "Bayesian Interpolation", Neural Computation 4, 1992.
+    """
+    total = weight.sum()
+    variance, axes = np.linalg.eigh((x.T * weight) @ x / total)
+    variance = variance.clip(min=MIN_VARIANCE)
+    along = axes.T @ ((x.T * weight) @ y / total)  # (d, k)
+    of_prior = 1 + total / RIDGES[:, None] * variance  # (R, d)
+    square = (weight @ y**2 / total).clip(min=MIN_VARIANCE)
+    left = square - (1 - 1 / of_prior) @ (along**2 / variance[:, None])  # (R, k)
+    log_ratio = np.log(left.clip(min=MIN_VARIANCE) / square)
+    evidence = -0.5 * (total * log_ratio + np.log(of_prior).sum(1)[:, None])
+    ridge = np.where(evidence.max(0) > MIN_EVIDENCE, RIDGES[evidence.argmax(0)], np.inf)
+    return axes @ (along / (variance[:, None] + ridge / total))
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import marginal_of_normal
 from sklearn_vae.models.mixture_ensemble import (
     COMPONENT_LOG_SCALE_BOUND,
@@ -24,6 +24,7 @@ from sklearn_vae.models.mixture_ensemble import (
 )
 from sklearn_vae.models.vae import Draws, StackedModule, build
 from sklearn_vae.networks.mlp import MLP
+from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.random import GOLDEN_RATIO, Stream, make_generator, sample_categorical
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
@@ -166,6 +167,38 @@ class MixtureVAE(StackedModule):
         self.log_det[member, :n_mixture] = diagonal.log().sum(-1)
         self.params[member, :n_mixture] = torch.as_tensor(mixture.params)
         self.min_log_scale[member, :n_mixture] = torch.as_tensor(mixture.min_log_scale)
+        if mixture.dependence is not None:
+            self._initialize_codes(member, mixture.dependence)
+
+    def _initialize_codes(self, member: int, dependence: Dependence) -> None:
+        """Initialize one member of a single component, with this dependence on codes.
+
+        The density of the real columns remains that of the component.
+        """
+        loadings = torch.as_tensor(dependence.loadings)  # (r, d)
+        slopes = torch.as_tensor(dependence.slopes)
+        n_codes, n_real = loadings.shape
+        linear, outputs = self.decoder.linear, self.architecture.output_sizes
+        linear.weight[member, :n_codes, :n_real] = loadings
+        linear.weight[member, :n_codes, sum(outputs[:3]) :] = slopes
+        covariance = torch.eye(n_real, dtype=loadings.dtype) - loadings.T @ loadings
+        root = torch.linalg.cholesky(covariance)
+        root = torch.linalg.solve_triangular(root, torch.eye(n_real).to(root), upper=False)
+        log_scale = -root.diagonal().log()
+        raw = ops.unbounded(log_scale, COMPONENT_LOG_SCALE_BOUND)
+        linear.bias[member, 0, n_real : 2 * n_real] = raw
+        if self.architecture.n_shears:
+            linear.bias[member, 0, 2 * n_real] = 1.0
+            self.shears[member, :n_real] = root.T.triu(1)
+        # given the real columns, codes are normal
+        whiten, loc = self.whiten[member, 0], self.loc[member, 0]
+        coef = whiten.T @ loadings.T  # (d, r)
+        self.encoder.linear.weight[member, self.real_columns, :n_codes] = coef
+        scale = torch.ones(self.architecture.n_components).to(loadings)
+        scale[:n_codes] = (1 - loadings.square().sum(1)).sqrt()
+        code = torch.zeros_like(scale)
+        code[:n_codes] = -loc @ coef
+        self.encoder.linear.bias[member, 0] = self.posterior.initial_params(code, scale)
 
 
 class Whitening:
