@@ -34,12 +34,10 @@ ABOVE_LEAST = 1.001
 # EM has converged when the mean log-density rises by less, in nats; and its maximum iterations.
 TOLERANCE = 1e-3
 MAX_ITER = 100
-# Share of a code in the standard deviation of the real direction on which classes depend. A larger
-# one leaves less for training to choose.
-CODE_LOADING = 0.7
-# Correlation of others with a code, at least, and their share of variance due to codes, at most.
+# Correlation of classes and counts with a direction of the real columns, at least, and share of a
+# variance that is due to the codes, at most.
 MIN_CORRELATION = 0.05
-MAX_EXPLAINED = 0.9
+MAX_SHARE = 0.8
 # Log-evidence of a dependence, at least, in nats.
 MIN_EVIDENCE = 1.0
 # Ridge penalties, in pseudo-observations, of which the evidence chooses.
@@ -285,11 +283,12 @@ class EM:
         n_axes = min(n_latent, int((values > MIN_CORRELATION).sum()))
         if n_axes == 0:
             return None
+        share = values[:n_axes, None].clip(max=MAX_SHARE)  # the same of both sides
         of_others = values[:n_axes, None] * of_others[:n_axes]
-        left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_EXPLAINED))
-        linear = map(torch.as_tensor, (of_others * scale / CODE_LOADING, loc, left))
+        left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_SHARE))
+        linear = map(torch.as_tensor, (of_others / np.sqrt(share) * scale, loc, left))
         of_params = self.likelihood.initial_slopes(*linear).numpy()
-        return Dependence(CODE_LOADING * axes[:, :n_axes].T, of_params)
+        return Dependence(np.sqrt(share) * axes[:, :n_axes].T, of_params)
 
     # -- expectation -----------------------------------------------------------------
 
@@ -368,8 +367,8 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
 def ridge_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Coefficients (d, k) of ridge regressions, each with the penalty of the largest evidence [1]_.
 
-    Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1. Coefficients are 0 where there
-    is little evidence of dependence.
+    Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1. Coefficients are 0 where
+    there is little evidence of dependence.
 
     References
     ----------

@@ -43,6 +43,20 @@ def fitted(wine):
     return VAEDensity(**QUICK).fit(wine)
 
 
+def test_samples_of_a_small_table_keep_the_dependence_of_a_class_on_numbers():
+    """A response and eight correlated measurements of 120 rows: the other columns had lost it."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(120, 1))
+    table = pd.DataFrame(common + 0.7 * rng.normal(size=(120, 8))).add_prefix("v")
+    table["response"] = rng.random(120) < 1 / (1 + np.exp(-1.2 * common[:, 0]))
+    drawn = VAEDensity(random_state=0).fit(table).sample(2000, random_state=0)
+
+    def correlation(rows):
+        return np.corrcoef(rows.iloc[:, :8].mean(axis=1), rows["response"].astype(float))[0, 1]
+
+    assert correlation(drawn) > 0.6 * correlation(table)
+
+
 @pytest.mark.slow
 def test_it_explains_rows_better_than_what_it_starts_at():
     """Two half moons, which no mixture of a few independent columns follows; held-out nats.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import optimize, stats
 from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
@@ -196,6 +197,38 @@ def test_the_density_integrates_to_one_and_samples_follow_it(covariance_type, rn
 
 
 # -- columns of all kinds, and missing values
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_class_depends_on_numbers_that_keep_their_normal_density(missing):
+    """The oracles are scipy's normal distribution and scikit-learn's logistic regression."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(400, 1)) + 0.7 * rng.normal(size=(400, 4))
+    binary = rng.random(400) < 1 / (1 + np.exp(-real.mean(axis=1)))
+    real[rng.random(real.shape) < missing] = np.nan
+    real -= np.nanmean(real, axis=0)
+    X = np.column_stack([binary, real])
+    blocks = ((Bernoulli(), 1), (Gaussian(), 4))
+    anchors = anchors_of(X, 1, "full", blocks=blocks)
+    model = make(anchors, blocks=blocks)
+    X = X[~np.isnan(X).any(axis=1)]
+    numbers = np.where(np.arange(5) > 0, X, np.nan)
+
+    of_numbers = log_density(model, numbers, n_draws=1024)
+    precision = anchors.whiten[0].T @ anchors.whiten[0]
+    oracle = stats.multivariate_normal(anchors.loc[0], np.linalg.inv(precision))
+    np.testing.assert_allclose(of_numbers, oracle.logpdf(X[:, 1:]), atol=0.02)
+
+    of_class = log_density(model, X, n_draws=1024) - of_numbers
+    p = LogisticRegression().fit(X[:, 1:], X[:, 0]).predict_proba(X[:, 1:])
+    best, marginal = np.log(p[np.arange(len(X)), X[:, 0].astype(int)]).mean(), -math.log(2)
+    assert of_class.mean() > marginal + 0.8 * (best - marginal)
+
+
+def test_an_unrelated_class_depends_on_no_number(rng):
+    X = np.column_stack([rng.random(60) < 0.5, rng.normal(size=(60, 4))])
+
+    assert anchors_of(X, 1, "full", blocks=((Bernoulli(), 1), (Gaussian(), 4))).dependence is None
 
 
 OTHERS = [
