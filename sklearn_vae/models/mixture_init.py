@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.initialization.kmeans import k_means
+from sklearn_vae.likelihoods.base import weighted_mean
 from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
@@ -268,9 +269,8 @@ class EM:
         Return the dependence by up to ``n_latent`` latent dimensions, or None if there is none.
         """
         weight, total = self.row_weight.numpy(), self.row_weight.sum().item()
-        others = np.ma.masked_invalid(self.others.numpy())
-        loc = np.ma.average(others, axis=0, weights=weight).filled(0)
-        residual = (others - loc).filled(0)
+        loc = weighted_mean(self.others, self.row_weight[None])[0].numpy()
+        residual = np.nan_to_num(self.others.numpy() - loc)
         scale = np.sqrt(weight @ residual**2 / total + MIN_VARIANCE)
         is_class = [likelihood.scale_param is None for likelihood in self.likelihood.likelihoods]
         residual = residual / scale * np.repeat(is_class, self.likelihood.widths)
