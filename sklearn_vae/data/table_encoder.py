@@ -28,8 +28,8 @@ from sklearn_vae.persistence.validation import check_hashes, serializable
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.
 MAX_ROUNDS = 12
-# Times that cells are drawn which a rounded one tells, until all relations hold, at most.
-MAX_DRAWS_OF_TOLD = 16
+# Times that cells which a rounded one implies are drawn until all relations hold, at most.
+MAX_IMPLIED_DRAWS = 16
 
 
 @serializable
@@ -281,7 +281,7 @@ class TableEncoder:
         """
         observed, X = X, self._fill_derived(X)
         if generator is not None:
-            X = self._draw_told(observed, X, values.shape, generator)
+            X = self._draw_implied(observed, X, values.shape, generator)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
@@ -290,44 +290,44 @@ class TableEncoder:
         self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
         return np.where(np.isnan(X), filled, X)
 
-    def _draw_told(
+    def _draw_implied(
         self,
         X: np.ndarray,
         filled: np.ndarray,
         shape: tuple[int, ...],
         generator: np.random.Generator,
     ) -> np.ndarray:
-        """Draw cells that rounded ones tell: (n, d), (n, d) -> ``shape``, or (n, d) without any.
+        """Draw cells that rounded ones imply: (n, d), (n, d) -> ``shape``, or (n, d) without any.
 
         In ``filled``, missing cells of X are in the middle of the values that round to a given one.
         Draws are spread over these, as far as no other relation of the row is broken.
         """
         rounded = [each.sources for each in self.linear_relations if each.is_rounded]
         sources = np.unique(np.concatenate([np.zeros(0, int), *rounded]))
-        is_told = np.isnan(X[:, sources]) & ~np.isnan(filled[:, sources])
-        rows = np.flatnonzero(is_told.any(axis=1))
+        is_implied = np.isnan(X[:, sources]) & ~np.isnan(filled[:, sources])
+        rows = np.flatnonzero(is_implied.any(axis=1))
         if not len(rows):
             return filled
         middle, codes, _ = self._resolve(X[rows])
         n_draws = int(np.prod(shape[:-2]))
-        middle, codes, given, told = (
+        middle, codes, observed, draws = (
             np.tile(each, (n_draws, 1)) for each in (middle, codes, X[rows], filled[rows])
         )
-        left = np.arange(len(told))
-        for _ in range(MAX_DRAWS_OF_TOLD):
-            drawn, drawn_codes, _ = self._resolve(given[left], generator)
+        left = np.arange(len(draws))
+        for _ in range(MAX_IMPLIED_DRAWS):
+            drawn, drawn_codes, _ = self._resolve(observed[left], generator)
             is_new = np.isnan(drawn) != np.isnan(middle[left])
             for relation in self.linear_relations:
                 j = relation.derived
                 is_new[:, j] |= (drawn_codes[:, j] == 1) & (codes[left, j] == 0)
             is_kept = ~is_new.any(axis=1) & ~(self._breaks(drawn) & ~self._breaks(middle[left]))
             kept = drawn[is_kept]
-            told[left[is_kept]] = np.where(np.isnan(kept), told[left[is_kept]], kept)
+            draws[left[is_kept]] = np.where(np.isnan(kept), draws[left[is_kept]], kept)
             left = left[~is_kept]
             if not len(left):
                 break
         known = np.tile(filled, (n_draws, 1, 1))
-        known[:, rows] = told.reshape(n_draws, len(rows), -1)
+        known[:, rows] = draws.reshape(n_draws, len(rows), -1)
         return known.reshape(shape)
 
     def _breaks(self, X: np.ndarray) -> np.ndarray:
@@ -493,7 +493,7 @@ class TableEncoder:
         """Return filled rows, rows with encoded derived columns, and the latter's log-density.
 
         Derived values become 0, or 1 for contradictions; missing ones stay missing. With a
-        generator, cells that rounded ones tell are drawn from the values that round to these.
+        generator, cells that rounded ones imply are drawn from the values that round to these.
         (n, d) -> (n, d), (n, d), (n,).
         """
         if not self.derivations:
