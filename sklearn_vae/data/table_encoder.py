@@ -583,10 +583,11 @@ class TableEncoder:
         Without this part of the log-abs-det-Jacobian, a log-density is in the model's units.
         """
         rows, X, _ = self._resolve(X)
-        X = self._without_equal_cells(rows, X)
-        return sum(
-            (group.sum_log_derivatives(group.take(X)) for group in self.groups), np.zeros(len(X))
-        )
+        X, total = self._without_equal_cells(rows, X), np.zeros(len(X))
+        for group in self.groups:
+            values = group.take(X)
+            total += group.sum_log_derivatives(values, group.is_unseen(values))
+        return total
 
     def _without_equal_cells(self, rows: np.ndarray, X: np.ndarray) -> np.ndarray:
         """X, with NaN where a cell of the rows equals another one of its row."""

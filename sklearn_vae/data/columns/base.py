@@ -189,15 +189,15 @@ class Columns(ABC):
         that a value is seen, or the log-density of an unseen one. Missing values contribute 0.
         """
         unseen = self.is_unseen(X)
-        log_det = self.sum_log_derivatives(X)
+        log_det = self.sum_log_derivatives(X, unseen)
         if unseen.any():
             log_det += np.where(unseen, self.log_unseen_density(X, log_unseen), 0).sum(axis=1)
         log_seen = float(np.log1p(-np.exp(log_unseen)))
         return log_det + ~(np.isnan(X) | unseen) @ (log_seen * self.is_restricted)
 
-    def sum_log_derivatives(self, X: np.ndarray) -> np.ndarray:
+    def sum_log_derivatives(self, X: np.ndarray, unseen: np.ndarray) -> np.ndarray:
         """Log-derivatives of the encoding, summed over a row's seen values: (n, k) -> (n,)."""
-        seen = ~(np.isnan(X) | self.is_unseen(X))
+        seen = ~(np.isnan(X) | unseen)
         derivatives = self.log_derivative(np.where(seen, X, np.nan))
         return np.where(seen, derivatives, 0).sum(axis=1)
 

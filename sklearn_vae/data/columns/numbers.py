@@ -176,9 +176,14 @@ class RealColumns(Columns):
             values[:, column] = interpolate(values[:, column], *knots.T[::-1])[0]
         return values
 
+    @property
+    def is_spread(self) -> np.ndarray:
+        """Mask of columns whose values are spread over their recording step in training: (k,)."""
+        return self.has_knots
+
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Spread values evenly over their recording step, for normal scores: (n, k) -> (n, k)."""
-        step = self.steps * self.has_knots
+        """Spread values evenly over their recording step: (n, k) -> (n, k)."""
+        step = self.steps * self.is_spread
         if not step.any():
             return X
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
@@ -274,15 +279,15 @@ class PositiveColumns(RealColumns):
         """Return the median: a value near 0 would be far from all seen ones."""
         return np.exp(self.shift)
 
-    def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Spread values evenly over their recording step, but for 0 and below: (n, k) -> (n, k).
+    @property
+    def is_spread(self) -> np.ndarray:
+        """All: a step is wide among the logarithms of small values, and bounds no scale there."""
+        return np.ones(len(self.indices), bool)
 
-        A step is wide among the logarithms of small values, where no scale is bounded by it.
-        """
-        if not self.steps.any():
-            return X
-        noisy = (X + self.steps * (generator.random(X.shape) - 0.5)).astype(X.dtype)
-        return np.where(noisy > 0, noisy, X)
+    def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Spread values evenly over their recording step, but for 0 and below: (n, k) -> (n, k)."""
+        noisy = super().dequantize(X, generator)
+        return X if noisy is X else np.where(noisy > 0, noisy, X)
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
