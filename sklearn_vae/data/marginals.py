@@ -19,15 +19,11 @@ References
    Dimensional Undirected Graphs", Journal of Machine Learning Research 10, 2009.
 """
 
-import warnings
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from scipy import special, stats
-from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.training_column import (
@@ -67,9 +63,10 @@ MAX_UNIQUE = 1 << 18
 MAX_COUNT = 1000
 # A variance may exceed the mean by such a share of it by chance.
 OVERDISPERSION = 0.1
-# Quantiles that a mixture of two normal distributions is fitted to; its first and its least scale,
-# in standard deviations.
+# Quantiles that a mixture of two normal distributions is fitted to, and steps of EM; its first and
+# its least scale, in standard deviations.
 N_QUANTILES = 500
+N_EM_STEPS = 30
 START_SCALE = 0.5
 LEAST_SCALE = 0.01
 # Least width of a cell whose probability is computed, in standard deviations of the logarithms:
@@ -279,23 +276,17 @@ def _two_normals(values: Values) -> np.ndarray:
     standard = (values.scaled - mean) / scale
     ends = values.rows.cumsum()
     points = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
-    quantiles = standard[np.searchsorted(ends, points).clip(max=len(ends) - 1)]
+    x = standard[np.searchsorted(ends, points).clip(max=len(ends) - 1)]
     least = max(values.scaled_step / scale / STEPS_PER_SCALE, LEAST_SCALE)
-    mixture = GaussianMixture(
-        2,
-        covariance_type="tied",
-        reg_covar=least**2,
-        weights_init=[0.5, 0.5],
-        means_init=[[-1.0], [1.0]],
-        precisions_init=[[1 / START_SCALE**2]],
-        # not k-means, whose threads wait for each other where other processes are at work
-        init_params="random_from_data",
-        random_state=0,
-    )
-    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        log_density = mixture.fit(quantiles[:, None]).score_samples(standard[:, None])
-    return log_density - np.log(scale) - values.exponent * np.log(2)
+    loc, sigma, share = np.array([-1.0, 1.0]), START_SCALE, 0.5
+    for _ in range(N_EM_STEPS):
+        log_odds = (x - loc.mean()) * (loc[1] - loc[0]) / sigma**2 + special.logit(share)
+        second = special.expit(log_odds).clip(ROUNDING, 1 - ROUNDING)
+        p = np.stack([1 - second, second])
+        loc, share = p @ x / p.sum(axis=1), second.mean()
+        sigma = np.sqrt((p * np.square(x - loc[:, None])).sum(axis=0).mean() + least**2)
+    log_p = stats.norm.logpdf(standard, loc[:, None], sigma) + np.log([[1 - share], [share]])
+    return special.logsumexp(log_p, axis=0) - np.log(scale) - values.exponent * np.log(2)
 
 
 def _log_normal(values: Values) -> np.ndarray:
