@@ -16,7 +16,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.binary import BinaryColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
-from sklearn_vae.data.columns.numbers import RealColumns
+from sklearn_vae.data.columns.numbers import PositiveColumns, RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.rows import spread_out
 
@@ -102,9 +102,9 @@ class ScoredRows:
 
         Different classes have a distance of sqrt(2). Missing values are imputed by the model, and
         rounded: equal ones are ties whatever the other rows of the batch are. Behind, a column that
-        is constant or of categories has a number that is 0, or 1 / sigma for an unseen value: the
-        standard deviation if one value of n + 2 is unseen (Laplace's rule of succession), and one
-        more for each class that a single reference row has (Good-Turing).
+        is constant, of categories or of logarithms has a number that is 0, or 1 / sigma for an
+        unseen value: the standard deviation if one value of n + 2 is unseen (Laplace's rule of
+        succession), and one more for each class that a single reference row has (Good-Turing).
         """
         columns = self.columns
         n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
@@ -112,7 +112,7 @@ class ScoredRows:
             n_new[j] += len(classes)
         X, is_unseen = self.as_new, columns.is_unseen(self.as_new)
         unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * is_unseen
-        unseen = unseen[:, columns.has_discrete_values]
+        unseen = unseen[:, columns.has_discrete_values | columns.mask(PositiveColumns)]
         values = columns.transform(X)
         is_missing = np.isnan(values)
         rows = np.flatnonzero(is_missing.any(axis=1))
@@ -194,7 +194,7 @@ class ScoredRows:
     @cached_property
     def numbers_of_columns(self) -> dict[int, "NormalScores"]:
         """Normal scores of these rows' numbers, by the index of a column of ``inputs``."""
-        is_number = self.columns.mask(RealColumns)[self.columns.column_of_input]
+        is_number = self.columns.mask(RealColumns, PositiveColumns)[self.columns.column_of_input]
         columns = np.flatnonzero(is_number).tolist()
         return {j: NormalScores(self.inputs[:, j]) for j in columns}
 
@@ -291,6 +291,15 @@ class NormalScores:
         score = self.score(x, is_itself) - self.median_score
         x = (x - self.median) / np.where(is_itself, unit, 1.0)
         return np.where(np.abs(x) > np.abs(score), x, score)
+
+
+def is_symmetric_as_logarithms(x: np.ndarray) -> bool:
+    """Whether the logarithms of positive numbers are more symmetric than the numbers: (n,).
+
+    Tails do not count, which may be gross errors.
+    """
+    low, median, high = np.nanquantile(x, [0.1, 0.5, 0.9])
+    return bool(2 * median < (low + high) / 2 + np.sqrt(low * high))
 
 
 def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:

@@ -28,9 +28,10 @@ from sklearn_vae.anomaly.calibration import (
     margins,
 )
 from sklearn_vae.anomaly.methods import METHODS, find_scorer
-from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.rows import ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
+from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -40,7 +41,7 @@ from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import (
@@ -216,12 +217,18 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         With ``reader``, which has validated them, models of halves show how optimistic scores are.
         """
         model = self.estimator_
-        fields, normal = model._fields, Gaussian("per_column")
-        likelihoods = [normal if field.categories is None else "auto" for field in fields]
-        self.distance_encoder_ = model._fit_encoder(X, None, likelihoods or normal, is_plain=True)
+        predictor, fields = model._predictor(), model._fields
+        likelihoods: list[Any] = [Gaussian("per_column")] * X.shape[1]
+        if not self.novelty:  # a large amount is no gross error
+            for j in np.flatnonzero(predictor.columns.mask(PositiveColumns)):
+                if is_symmetric_as_logarithms(X[:, j]):
+                    likelihoods[j] = LogNormal()
+        for j in (j for j, field in enumerate(fields) if field.categories is not None):
+            likelihoods[j] = "auto"
+        self.distance_encoder_ = model._fit_encoder(X, None, likelihoods, is_plain=True)
         self.reference_samples_ = X
         folds = [] if reader is None or self.method == "neighbors" else self._fit_folds(X, reader)
-        reference = ScoredRows(X, self.distance_encoder_, model._predictor(), folds=folds)
+        reference = ScoredRows(X, self.distance_encoder_, predictor, folds=folds)
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
