@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -67,6 +70,14 @@ def few_steps():
         yield
 
 
+def run_python(code, *arguments, **options):
+    """What code prints that runs in a process of its own."""
+    command = [sys.executable, "-c", code, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, **options)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 def as_table(frame, library):
     """A data frame of pandas as a table of this library."""
     if library == "pandas":
@@ -89,6 +100,15 @@ def assert_file_agrees(model, X, path):
     np.testing.assert_array_equal(again.impute(X), model.impute(X))
     np.testing.assert_allclose(in_numpy.score_samples(X), scores, rtol=1e-6, atol=1e-6)
     return in_numpy
+
+
+def assert_same_on_threads(n_threads, function, items):
+    """Results for all items, to the last bit, one after the other and on several threads."""
+    expected = [function(item) for item in items]
+    on_threads = joblib.Parallel(n_threads, backend="threading")
+    found = on_threads(joblib.delayed(function)(item) for item in items)
+    for own, alone in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(own, alone)
 
 
 def iwae_bound(model, x, noise, scale=None):

@@ -5,7 +5,6 @@ import pytest
 
 import sklearn_vae
 from sklearn_vae import VAETransformer
-from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.posteriors import GaussianCategorical
 
 pd = pytest.importorskip("pandas")
@@ -51,12 +50,3 @@ def test_any_parts_make_a_model(table, together, tmp_path):
     assert not vae.impute(X, **given).isna().any(axis=None)
     assert vae.sample(3, **({"y": "u"} if given else {})).shape == (3, 4)
     assert vae.transform(X, **given).shape == (120, 3)
-
-
-def test_a_search_compares_all_of_them(table):
-    """Scores are log p(x) whatever the parts are, so a grid over them means something."""
-    grid = {"posterior": ["full", "categorical"], "hidden_layer_sizes": [(8,), (6, 5)]}
-    vae = VAETransformer(2, max_iter=1, random_state=0)
-    search = VAESearchCV(vae, grid, cv=2, error_score="raise").fit(table[0])
-
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

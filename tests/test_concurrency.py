@@ -2,18 +2,17 @@
 
 import json
 import os
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from joblib import Parallel, delayed
 from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-from tests.conftest import correlated_rows as rows, slow
+from tests.conftest import assert_same_on_threads, correlated_rows as rows, run_python, slow
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -35,15 +34,7 @@ def run_alone(code, *arguments, n_threads=1):
         "OMP_NUM_THREADS": str(n_threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for a busy processor take it from others
     }
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return json.loads(run_python(code, *arguments, env=env, timeout=900))
 
 
 @pytest.fixture(
@@ -63,27 +54,18 @@ def test_eight_threads_score_one_model_as_one_does(name, torch_threads):
     """To the last bit: nothing in it changes while it is used."""
     model = clone(MODELS[name]).fit(rows())
     parts = [rows(100, seed=seed) for seed in range(9)]
-    expected = [model.score_samples(part) for part in parts]
-    found = Parallel(n_jobs=8, backend="threading")(
-        delayed(model.score_samples)(part) for part in parts
-    )
 
-    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+    assert_same_on_threads(8, model.score_samples, parts)
 
 
-def fit_and_score(model, seed):
-    return clone(model).fit(rows(seed=seed)).score_samples(rows(20))
+def fit_and_score(name, seed):
+    return clone(MODELS[name]).fit(rows(seed=seed)).score_samples(rows(20))
 
 
 @pytest.mark.parametrize("name", ["transformer", "density", "detector", *slow("novelty")])
 def test_four_threads_fit_four_models_as_one_does(name, torch_threads):
     """To the last bit, and the number of torch's threads is as before."""
-    expected = [fit_and_score(MODELS[name], seed) for seed in range(4)]
-    found = Parallel(n_jobs=4, backend="threading")(
-        delayed(fit_and_score)(MODELS[name], seed) for seed in range(4)
-    )
-
-    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+    assert_same_on_threads(4, partial(fit_and_score, name), range(4))
     assert torch.get_num_threads() == torch_threads
 
 
@@ -103,12 +85,7 @@ def fit_and_score_wide(seed):
 
 def test_a_wide_model_in_another_thread_changes_no_bits(torch_threads):
     """Which routine computes a product is decided by the product, not for the whole process."""
-    expected = [fit_and_score_wide(seed) for seed in range(4)]
-    found = Parallel(n_jobs=4, backend="threading")(
-        delayed(fit_and_score_wide)(seed) for seed in range(4)
-    )
-
-    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+    assert_same_on_threads(4, fit_and_score_wide, range(4))
 
 
 BACKENDS = """

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import (
-    VAEDensity,
-    VAETransformer,
-)
+from sklearn_vae import VAETransformer
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fit import fit_encoder
 from tests.conftest import assert_file_agrees, slow
+from tests.data.test_many_to_one import density
 
 A, B, C = 2, 0, 1
 
@@ -28,10 +26,6 @@ def made(seed, n_rows=600, share=0.2, decimals=None):
 def share_of(X, a=A, b=B):
     """Share of the rows with both in which two columns are equal."""
     return (X[..., a] == X[..., b]).sum() / (~np.isnan(X[..., a] + X[..., b])).sum()
-
-
-def density():
-    return VAEDensity(2, mixtures=[(2, "diag")], max_iter=0, random_state=0)
 
 
 def transformer():

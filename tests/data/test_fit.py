@@ -231,50 +231,42 @@ def test_the_density_of_one_column_is_near_the_true_density(name, oracle):
     assert vae.score(test) == pytest.approx(expected, abs=0.03)
 
 
-@pytest.fixture(scope="module")
-def mixed():
-    """Columns that depend on a hidden class, as a data frame, and the truth's log-density."""
-
-    def make(n, seed):
-        rng = np.random.default_rng(seed)
-        hidden = rng.integers(2, size=n)
-        return pd.DataFrame(
-            {
-                "bit": rng.random(n) < np.array([0.2, 0.8])[hidden],
-                "class": pd.Categorical.from_codes(
-                    [rng.choice(3, p=P[h]) for h in hidden], ["x", "y", "z"]
-                ),
-                "count": rng.poisson(np.array([2.0, 6.0])[hidden]),
-                "real": rng.normal(np.array([-1.0, 2.0])[hidden], 1.0),
-            }
-        )
-
-    P = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
-
-    def truth(df):
-        parts = [
-            np.log(0.5)
-            + stats.bernoulli.logpmf(df["bit"], (0.2, 0.8)[h])
-            + np.log(P[h][df["class"].cat.codes])
-            + stats.poisson.logpmf(df["count"], (2.0, 6.0)[h])
-            + stats.norm.logpdf(df["real"], (-1.0, 2.0)[h], 1.0)
-            for h in (0, 1)
-        ]
-        return np.logaddexp(*parts)
-
-    return make, truth
+P = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])  # of classes given a hidden class
 
 
-def test_the_density_of_a_mixed_table_is_near_the_true_density(mixed):
+def mixed(n, seed):
+    """Columns that depend on a hidden class, as a data frame."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.integers(2, size=n)
+    classes = [rng.choice(3, p=P[h]) for h in hidden]
+    return pd.DataFrame(
+        {
+            "bit": rng.random(n) < np.array([0.2, 0.8])[hidden],
+            "class": pd.Categorical.from_codes(classes, ["x", "y", "z"]),
+            "count": rng.poisson(np.array([2.0, 6.0])[hidden]),
+            "real": rng.normal(np.array([-1.0, 2.0])[hidden], 1.0),
+        }
+    )
+
+
+def log_density_of_mixed(df):
+    """The true log-density of these rows."""
+    parts = [
+        np.log(0.5)
+        + stats.bernoulli.logpmf(df["bit"], (0.2, 0.8)[h])
+        + np.log(P[h][df["class"].cat.codes])
+        + stats.poisson.logpmf(df["count"], (2.0, 6.0)[h])
+        + stats.norm.logpdf(df["real"], (-1.0, 2.0)[h], 1.0)
+        for h in (0, 1)
+    ]
+    return np.logaddexp(*parts)
+
+
+def test_the_density_of_a_mixed_table_is_near_the_true_density():
     """Bits, classes, counts and numbers that depend on a hidden class."""
-    make, truth = mixed
-    train, test = make(4000, 0), make(2000, 1)
+    train, test = mixed(4000, 0), mixed(2000, 1)
     vae = VAETransformer(2, max_iter=100, early_stopping=False, random_state=0).fit(train)
 
-    assert [type(kind) for kind in vae.columns_.likelihoods] == [
-        Bernoulli,
-        Categorical,
-        NegativeBinomial,  # of two groups' counts
-        Gaussian,
-    ]
-    assert vae.score(test) == pytest.approx(truth(test).mean(), abs=0.03)
+    kinds = [type(kind) for kind in vae.columns_.likelihoods]
+    assert kinds == [Bernoulli, Categorical, NegativeBinomial, Gaussian]  # counts of two groups
+    assert vae.score(test) == pytest.approx(log_density_of_mixed(test).mean(), abs=0.03)

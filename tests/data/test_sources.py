@@ -9,6 +9,7 @@ from scipy.stats import kstest
 
 from sklearn_vae.data import sources
 from sklearn_vae.data.sources import SourceRows, as_source
+from tests.conftest import as_table
 
 ROWS = np.arange(1000.0)[:, None] * [1, -1, 2]
 
@@ -25,13 +26,9 @@ def batches(X=ROWS, size=70):
 
 
 def as_frames(library):
-    """Return the rows in a module's frames, batch by batch, and the source."""
-    names = ["a", "b", "c"]
-    if library == "pyarrow":
-        pa = pytest.importorskip("pyarrow")
-        return lambda: (pa.table(dict(zip(names, x.T, strict=True))) for x in batches()())
-    module = pytest.importorskip(library)
-    return lambda: (module.DataFrame(dict(zip(names, x.T, strict=True))) for x in batches()())
+    """Return the rows in a library's frames, batch by batch."""
+    pd = pytest.importorskip("pandas")
+    return lambda: (as_table(pd.DataFrame(x, columns=list("abc")), library) for x in batches()())
 
 
 READ = {

@@ -119,23 +119,14 @@ def test_partial_fit_sets_interrupted_to_false():
     assert fitted(chunks[0]) == fitted(chunks[1])
 
 
-class OwnTransformer(VAETransformer):
-    """A user's class with a single parameter."""
-
-    def __init__(self, random_state=0):
-        super().__init__(2, **{**SMALL, "random_state": random_state})
-
-
-class OwnDensity(VAEDensity):
-    """A user's class with a single parameter."""
-
-    def __init__(self, random_state=0):
-        super().__init__(2, **{**SMALL, "random_state": random_state})
-
-
-@pytest.mark.parametrize("cls", [OwnTransformer, OwnDensity])
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_a_subclass_may_have_fewer_parameters(cls):
     """As one of a scikit-learn estimator may: it passes values of its own for the others."""
-    expected = cls.__base__(2, **SMALL).fit(ARRAY).score_samples(ARRAY)
 
-    np.testing.assert_array_equal(clone(cls()).fit(ARRAY).score_samples(ARRAY), expected)
+    class Own(cls):
+        def __init__(self, random_state=0):
+            super().__init__(2, **{**SMALL, "random_state": random_state})
+
+    expected = cls(2, **SMALL).fit(ARRAY).score_samples(ARRAY)
+
+    np.testing.assert_array_equal(clone(Own()).fit(ARRAY).score_samples(ARRAY), expected)

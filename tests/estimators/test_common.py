@@ -1,14 +1,13 @@
 """scikit-learn's own checks, without one expected failure."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from tests.conftest import run_python
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -127,13 +126,7 @@ def test_private_checks_of_scikit_learn_pass(name):
 @pytest.mark.slow
 def test_no_check_is_skipped_with_the_array_api_switched_on():
     """SCIPY_ARRAY_API is read when scipy is imported, hence a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ARRAY_API],
-        env={**os.environ, "SCIPY_ARRAY_API": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    statuses = eval(run.stdout)
+    env = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONWARNINGS": "ignore"}
+    statuses = eval(run_python(ARRAY_API, env=env))
 
     assert list(statuses) == ["passed"]

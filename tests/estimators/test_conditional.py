@@ -356,15 +356,6 @@ def test_a_search_over_conditional_does_not_share_encoded_rows():
     assert given > without + 0.3
 
 
-def test_a_loaded_conditional_model_has_equal_scores(tmp_path, of_classes, of_numbers):
-    """To the last bit, by file and by pickle."""
-    for vae, X, y in (of_classes, of_numbers):
-        vae.save(tmp_path / "model.vae")
-        for again in (sklearn_vae.load(tmp_path / "model.vae"), pickle.loads(pickle.dumps(vae))):
-            np.testing.assert_array_equal(again.score_samples(X, y), vae.score_samples(X, y))
-            np.testing.assert_array_equal(again.sample(4, y=y[0]), vae.sample(4, y=y[0]))
-
-
 def test_metrics_pass_y_to_the_model(of_classes):
     """Codes and columns are judged given y; transforms of a right model are uniform."""
     vae, X, y = of_classes

@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEDensity
+from tests.estimators.test_conditional import rows_of_numbers
 
 pd = pytest.importorskip("pandas")
 
@@ -29,14 +30,6 @@ def rows_of_classes(n=600, seed=0):
     return loc[y] + np.einsum("nij,nj->ni", root[y], rng.normal(size=(n, 2))), np.array([*"abc"])[y]
 
 
-def rows_of_numbers(n=600, seed=0):
-    """Rows that are normal around a line in y, the residuals' covariance, and the slope."""
-    rng = np.random.default_rng(seed)
-    slope, root = np.array([1.0, -2.0, 0.5]), np.random.default_rng(1).normal(size=(3, 3))
-    y = 10 + 3 * rng.normal(size=n)
-    return np.outer(y, slope) + rng.normal(size=(n, 3)) @ root.T, y, root @ root.T, slope
-
-
 @pytest.fixture(scope="module")
 def of_classes():
     X, y = rows_of_classes()
@@ -45,7 +38,7 @@ def of_classes():
 
 @pytest.fixture(scope="module")
 def of_numbers():
-    X, y, *_ = rows_of_numbers()
+    X, y, *_ = rows_of_numbers(600)
     return VAEDensity(**SMALL).fit(X, y), X, y
 
 
@@ -77,11 +70,11 @@ def test_the_initial_score_given_classes_is_the_normal_density_of_each_class():
 
 def test_the_initial_score_given_numbers_is_the_conditional_normal_density():
     """One component is a joint normal distribution with scikit-learn's LedoitWolf covariance."""
-    X, y, *_ = rows_of_numbers()
+    X, y, *_ = rows_of_numbers(600)
     Z = StandardScaler().fit_transform(np.column_stack([X, y]))
     covariance = LedoitWolf(assume_centered=True).fit(Z).covariance_
-    joint = stats.multivariate_normal(np.zeros(4), covariance).logpdf(Z)
-    expected = joint - stats.norm(0, covariance[3, 3] ** 0.5).logpdf(Z[:, 3])
+    joint = stats.multivariate_normal(np.zeros(5), covariance).logpdf(Z)
+    expected = joint - stats.norm(0, covariance[4, 4] ** 0.5).logpdf(Z[:, 4])
 
     density = VAEDensity(
         mixtures=[(1, "full")], conditional=True, max_iter=0, early_stopping=False, random_state=0
@@ -103,7 +96,7 @@ def test_the_density_given_y_integrates_to_one(of_classes):
 
 def test_the_mean_score_given_y_is_higher_by_the_mutual_information():
     """Given y the score is higher by I(x; y), which has a closed form for normal rows."""
-    X, y, covariance, slope = rows_of_numbers()
+    X, y, slope, covariance = rows_of_numbers(600)
     test, given, *_ = rows_of_numbers(1500, seed=5)
     marginal = covariance + 9 * np.outer(slope, slope)
     expected = 0.5 * (np.linalg.slogdet(marginal)[1] - np.linalg.slogdet(covariance)[1])
@@ -178,19 +171,13 @@ def test_samples_given_a_class_have_its_frequencies_and_moments(rng):
 def test_missing_values_are_imputed_given_y(of_numbers):
     """Given y and no columns, the mean is the regression on y; without y it is the mean."""
     density, X, y = of_numbers
-    missing = np.full((3, 3), np.nan)
+    missing = np.full((3, 4), np.nan)
     expected = LinearRegression().fit(y[:, None], X).predict(np.array([[7.0], [10.0], [13.0]]))
 
     np.testing.assert_allclose(density.impute(missing, y=[7.0, 10.0, 13.0]), expected, atol=0.5)
     np.testing.assert_allclose(density.impute(missing), np.tile(X.mean(axis=0), (3, 1)), atol=0.5)
     draws = density.impute(missing, n_imputations=4, y=7.0)
-    assert draws.shape == (4, 3, 3)
+    assert draws.shape == (4, 3, 4)
     holed = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
     refitted = VAEDensity(**SMALL).fit(holed, y)
     assert np.isfinite(refitted.score_samples(holed, y)).all()
-
-
-# -- what is refused -------------------------------------------------------------------
-
-
-# -- scikit-learn ----------------------------------------------------------------------

@@ -397,58 +397,6 @@ def test_few_rows_have_finite_scores(n_rows, novelty):
     assert np.isfinite(detector.score_samples(X)).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
-        ("method", "forest"), ("method", "elbo"), ("novelty", "yes"), ("calibration", "split"),
-        ("calibration_fraction", 1.0), ("n_components", 0), ("max_iter", 10**30), ("max_iter", 0),
-        ("hidden_layer_sizes", [0]), ("callbacks", print), ("checkpoint", 3), ("verbose", "no"),
-    ],
-)  # fmt: skip
-def test_invalid_parameters_are_named(wine, name, value):
-    """With the values that are allowed, each of them once."""
-    with pytest.raises(ValueError, match=f"'{name}' parameter of VAEOutlierDetector must") as error:
-        VAEOutlierDetector(**{name: value}).fit(wine)
-
-    assert str(error.value).count("'auto'") <= 1
-
-
-BASIS = {"method": "log_likelihood", "max_iter": 2, "random_state": 0}
-
-
-@pytest.fixture(scope="module")
-def usual_decisions(wine):
-    return VAEOutlierDetector(**BASIS).fit(wine[:120]).decision_function(wine[:9])
-
-
-CHANGES = [
-    {"contamination": 0.3}, {"novelty": True}, {"method": "neighbors"}, {"n_components": 3},
-    {"hidden_layer_sizes": 7}, {"max_iter": 1}, {"calibration": "conformal"},
-    {"calibration_fraction": 0.5, "calibration": "conformal"}, {"random_state": 1},
-]  # fmt: skip
-
-
-def test_every_parameter_has_a_change_here():
-    """These others say where the work is done and who is told. More than 15 would be too many."""
-    names = {name for change in CHANGES for name in change}
-    others = {"callbacks", "checkpoint", "device", "verbose"}
-    assert set(VAEOutlierDetector().get_params()) == names | others
-    assert len(names | others) <= 15
-    assert repr(VAEOutlierDetector(novelty=True)) == "VAEOutlierDetector(novelty=True)"
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_every_parameter_changes_the_scores(wine, usual_decisions, change):
-    usual = usual_decisions
-    if len(change) > 1:  # the first matters beside the others only
-        beside = dict([*change.items()][1:])
-        usual = VAEOutlierDetector(**BASIS | beside).fit(wine[:120]).decision_function(wine[:9])
-    after = VAEOutlierDetector(**BASIS | change).fit(wine[:120])
-
-    assert not np.array_equal(after.decision_function(wine[:9]), usual)
-
-
 def test_conformal_calibration_needs_enough_rows():
     X = np.random.default_rng(0).normal(size=(3, 2))
     with pytest.raises(ValueError, match="leaves 1 of 3 rows to train on"):

@@ -1,99 +1,90 @@
 """Every parameter is alive, and wrong values are refused by name."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from sklearn.feature_selection import mutual_info_regression
-from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import ELBO, IWAE, MMD, LinearWarmup, TotalCorrelation
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, VampPrior
+from sklearn_vae.training.jobs import TrainingConfig
 from tests.conftest import bent_rows
 
 X = bent_rows(400)
 
 
-# another value for each parameter, where needed with others that make it matter
+# another value for each parameter
 OTHER = {
-    "n_components": 3,
-    "network": "gru",
-    "hidden_layer_sizes": (16,),
-    "likelihood": Gaussian(scale="per_column"),
-    "prior": "normal",
-    "posterior": "full",
-    "objective": "iwae",
-    "beta": 2.0,
-    "max_iter": 3,
-    "batch_size": 64,
-    "learning_rate": 3e-3,
-    "weight_decay": 1.0,
-    "early_stopping": False,
-    "validation_fraction": 0.3,
-    "n_iter_no_change": 1,
-    "refit": False,
-    "n_init": 3,
-    "ensemble": True,
-    "random_state": 1,
+    VAETransformer: {
+        "n_components": 3,
+        "network": "gru",
+        "hidden_layer_sizes": (16,),
+        "likelihood": Gaussian(scale="per_column"),
+        "prior": "normal",
+        "posterior": "full",
+        "objective": "iwae",
+        "beta": 2.0,
+        "max_iter": 3,
+        "batch_size": 64,
+        "learning_rate": 3e-3,
+        "weight_decay": 1.0,
+        "early_stopping": False,
+        "validation_fraction": 0.3,
+        "n_iter_no_change": 1,
+        "refit": False,
+        "n_init": 3,
+        "ensemble": True,
+        "random_state": 1,
+    },
+    VAEDensity: {
+        "n_components": 1,
+        "mixtures": [(3, "diag")],
+        "hidden_layer_sizes": (16,),
+        "likelihood": "zero_inflated",
+        "max_iter": 3,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "weight_decay": 1.0,
+        "early_stopping": False,
+        "validation_fraction": 0.4,
+        "n_iter_no_change": 1,
+        "refit": False,
+        "random_state": 1,
+    },
+    VAEOutlierDetector: {
+        "contamination": 0.3,
+        "novelty": True,
+        "method": "neighbors",
+        "n_components": 3,
+        "hidden_layer_sizes": 7,
+        "max_iter": 1,
+        "calibration": "conformal",
+        "calibration_fraction": 0.5,
+        "random_state": 1,
+    },
 }
-# with one start there is nothing to choose from
-BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
+# others beside which a parameter matters: with one start there is nothing to choose from
+BESIDE = {
+    "ensemble": {"n_init": 2},
+    "n_init": {"ensemble": True},
+    "calibration_fraction": {"calibration": "conformal"},
+}
 # these say where the work is done and who is told, not what is learned
 BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose"}
 # what it changes shows on rows that something is given with, in test_conditional
 ELSEWHERE = {"conditional"}
-
-
-# long enough for the rules about stopping to be met; others show at once
-LONG = {"max_iter": 60, "n_iter_no_change": 3}
-BRIEF = {"max_iter": 2}
+# their fits are long enough for the rules about stopping to be met; others show at once
 STOPPING = {"early_stopping", "n_iter_no_change", "validation_fraction"}
 
 
 def fit(**params):
     return VAETransformer(**{"n_components": 2, "max_iter": 12, "random_state": 0, **params}).fit(X)
-
-
-@pytest.fixture(scope="module")
-def usual():
-    return {length: fit(**params) for length, params in (("long", LONG), ("brief", BRIEF))}
-
-
-def test_every_parameter_has_a_case_here():
-    """A new parameter has to show what it changes."""
-    assert set(VAETransformer().get_params(deep=False)) == set(OTHER) | BESIDE_THE_MODEL | ELSEWHERE
-
-
-@pytest.mark.parametrize("name", OTHER)
-def test_every_parameter_changes_the_fitted_model(usual, name):
-    """A parameter that changes nothing is a lie (PyOD's beta is one)."""
-    length, params = ("long", LONG) if name in STOPPING else ("brief", BRIEF)
-    beside = BESIDE.get(name, {})
-    usual = fit(**params, **beside) if beside else usual[length]
-    other = fit(**{**params, **beside, name: OTHER[name]})
-
-    assert not np.array_equal(usual.score_samples(X[:50]), other.score_samples(X[:50]))
-
-
-# another value for each parameter of VAEDensity, of a fit that is short
-OTHER_OF_DENSITY = {
-    "n_components": 1,
-    "mixtures": [(3, "diag")],
-    "hidden_layer_sizes": (16,),
-    "likelihood": "zero_inflated",
-    "max_iter": 3,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "weight_decay": 1.0,
-    "early_stopping": False,
-    "validation_fraction": 0.4,
-    "n_iter_no_change": 1,
-    "refit": False,
-    "random_state": 1,
-}
 
 
 def fit_density(**params):
@@ -102,25 +93,52 @@ def fit_density(**params):
     return VAEDensity(**{**usual, **small, **params}).fit(X[:150].round(2))
 
 
-@pytest.fixture(scope="module")
-def usual_densities():
-    return {max_iter: fit_density(max_iter=max_iter) for max_iter in (2, 16)}
+def fit_detector(**params):
+    usual = {"method": "log_likelihood", "random_state": 0}
+    return VAEOutlierDetector(**{**usual, **params}).fit(X[:120])
 
 
-def test_every_parameter_of_a_density_has_a_case_here():
-    """As those of VAETransformer."""
-    beside = (BESIDE_THE_MODEL | ELSEWHERE) & {*VAEDensity().get_params()}
-    assert set(VAEDensity().get_params()) == set(OTHER_OF_DENSITY) | beside
+# how an estimator is fitted, briefly and for long
+FITS = {
+    VAETransformer: (fit, {"max_iter": 2}, {"max_iter": 60, "n_iter_no_change": 3}),
+    VAEDensity: (fit_density, {"max_iter": 2}, {"max_iter": 16}),
+    VAEOutlierDetector: (fit_detector, {"max_iter": 2}, {}),
+}
 
 
-@pytest.mark.parametrize("name", OTHER_OF_DENSITY)
-def test_every_parameter_changes_the_fitted_density(usual_densities, name):
-    """Its members' jobs are made by another function than VAETransformer's."""
-    max_iter = 16 if name in STOPPING else 2
-    other = fit_density(**{"max_iter": max_iter, name: OTHER_OF_DENSITY[name]})
-    usual = usual_densities[max_iter]
+@cache
+def decisions(cls, is_long, *changes):
+    """Scores of a few rows, above the threshold if there is one, after a fit with these changes."""
+    fit, brief, long = FITS[cls]
+    fitted = fit(**{**(long if is_long else brief), **dict(changes)})
+    return getattr(fitted, "decision_function", fitted.score_samples)(X[:20])
 
-    assert not np.array_equal(usual.score_samples(X[:50]), other.score_samples(X[:50]))
+
+@pytest.mark.parametrize("cls", OTHER)
+def test_every_parameter_has_a_case_here(cls):
+    """A new parameter has to show what it changes."""
+    beside = (BESIDE_THE_MODEL | ELSEWHERE) & {*cls().get_params(deep=False)}
+    assert set(cls().get_params(deep=False)) == set(OTHER[cls]) | beside
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(cls, name) for cls, others in OTHER.items() for name in others],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_parameter_changes_the_fitted_model(cls, name):
+    """A parameter that changes nothing is a lie (PyOD's beta is one)."""
+    is_long, beside = name in STOPPING, BESIDE.get(name, {}).items()
+    usual = decisions(cls, is_long, *beside)
+    other = decisions.__wrapped__(cls, is_long, *beside, (name, OTHER[cls][name]))
+
+    assert not np.array_equal(usual, other)
+
+
+def test_a_detector_has_few_parameters():
+    """More than 15 would be too many."""
+    assert len(VAEOutlierDetector().get_params()) <= 15
+    assert repr(VAEOutlierDetector(novelty=True)) == "VAEOutlierDetector(novelty=True)"
 
 
 def test_verbose_prints_the_progress_of_each_training(capsys):
@@ -237,16 +255,30 @@ WRONG = [
     ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3),
     ("device", "gpu"), ("random_state", "luck"), ("verbose", "loud"),
 ]  # fmt: skip
+WRONG_OF_DETECTOR = [
+    ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
+    ("method", "forest"), ("method", "elbo"), ("novelty", "yes"), ("calibration", "split"),
+    ("calibration_fraction", 1.0), ("n_components", 0), ("max_iter", 10**30), ("max_iter", 0),
+    ("hidden_layer_sizes", [0]), ("callbacks", print), ("checkpoint", 3), ("verbose", "no"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_refused_by_name(name, value):
-    """The message says which parameter, which value and what is allowed, at fit."""
+@pytest.mark.parametrize(
+    ("cls", "name", "value"),
+    [
+        *((VAETransformer, *case) for case in WRONG),
+        *((VAEOutlierDetector, *case) for case in WRONG_OF_DETECTOR),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(cls, name, value):
+    """The message says which parameter, which value and what is allowed, each once, at fit."""
     with pytest.raises(ValueError, match=f"'{name}' parameter") as caught:
-        VAETransformer(**{name: value}).fit(X)
+        cls(**{name: value}).fit(X)
 
-    assert isinstance(caught.value, InvalidParameterError | ValueError)
     assert "must" in str(caught.value) or "columns" in str(caught.value)
+    if cls is VAEOutlierDetector:
+        assert f"parameter of {cls.__name__} must" in str(caught.value)
+        assert str(caught.value).count("'auto'") <= 1
 
 
 @pytest.mark.parametrize("objective", ["tc", "mmd"])
@@ -294,8 +326,9 @@ def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch, rng
         lambda n: {"n_components": n, "posterior": GaussianCategorical(n // 10)},
     ],
 )
-def test_integers_of_8_bits_do_not_overflow(params):
+def test_integers_of_8_bits_do_not_overflow(params, monkeypatch):
     """As those of a grid ``np.array([50, 100], dtype=np.int8)``."""
+    monkeypatch.setattr(TrainingConfig, "n_steps", lambda *_: 1)
     fits = [
         VAETransformer(**{"n_components": 2, "max_iter": 1, "random_state": 0, **params(n)})
         for n in (100, np.int8(100))

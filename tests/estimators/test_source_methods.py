@@ -8,8 +8,9 @@ import pytest
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data import sources
 from sklearn_vae.estimators import density
+from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import GRUNet
-from tests.conftest import slow
+from tests.conftest import as_table, slow
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(2, 6))
@@ -155,6 +156,7 @@ def test_partial_fit_takes_sources(on_disk):
         (VAETransformer(2, conditional=True), {"y": np.zeros(2400)}, "conditional=True"),
         (VAEOutlierDetector(), {"sample_weight": np.ones(2400)}, "sample_weight"),
         (VAEClassifier(), {"y": np.zeros(2400)}, ""),
+        (VAESearchCV(VAETransformer(2), {}), {}, "VAESearchCV"),
     ],
 )
 def test_what_needs_a_table_in_memory_says_so(model, arguments, name):
@@ -304,15 +306,13 @@ def test_pyarrow_writes_imputed_batches(incomplete, tmp_path):
         np.testing.assert_allclose(expected.to_numpy(), column.to_numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("library", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")]
-)
-def test_batches_may_differ_in_dtype(library, table):
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_batches_may_differ_in_dtype(library, rng):
     """As chunks of a file do: whole numbers in one, fractions in the next, and no text yet."""
-    make = getattr(pytest.importorskip(library), table)
-    rng = np.random.default_rng(0)
-    parts = [make({"a": rng.integers(0, 9, 60), "b": rng.normal(size=60), "c": [None] * 60})]
-    parts += [make({"a": rng.normal(size=60), "b": rng.normal(size=60), "c": ["x", "y"] * 30})]
+    first = {"a": rng.integers(0, 9, 60), "b": rng.normal(size=60), "c": [None] * 60}
+    second = {"a": rng.normal(size=60), "b": rng.normal(size=60), "c": ["x", "y"] * 30}
+    pd = pytest.importorskip("pandas")
+    parts = [as_table(pd.DataFrame(columns), library) for columns in (first, second)]
     vae = VAETransformer(2, max_iter=1, random_state=0).fit(lambda: iter(parts))
 
     assert np.isfinite(vae.score_samples(lambda: iter(parts))).all()

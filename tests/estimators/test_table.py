@@ -65,14 +65,6 @@ def test_unusual_tables_have_finite_results_of_the_right_shape(name):
     assert_sound(fit(TABLES[name]), TABLES[name])
 
 
-def test_a_read_only_memmap_is_fitted(tmp_path):
-    """joblib hands large arrays to its workers like this."""
-    np.save(tmp_path / "X.npy", NORMAL)
-    X = np.load(tmp_path / "X.npy", mmap_mode="r")
-
-    assert_sound(fit(X), X)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_method_keeps_the_dtype(dtype):
     """float32 stays float32 through every method."""

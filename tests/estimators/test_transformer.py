@@ -48,17 +48,6 @@ def test_interpolation_begins_and_ends_at_the_reconstructions_of_the_rows(vae, d
     np.testing.assert_allclose(walk[[0, -1]], ends, rtol=1e-6, atol=1e-8)
 
 
-def test_binary_columns_are_sampled_as_binary(rng):
-    """Samples take the column's two values; reconstructions lie between."""
-    X = np.column_stack([rng.normal(size=300), rng.choice([-1.0, 5.0], size=300)])
-    vae = VAETransformer(max_iter=4, random_state=0).fit(X)
-    rebuilt = vae.inverse_transform(vae.transform(X))
-
-    assert set(vae.sample(200)[:, 1]) == {-1.0, 5.0}
-    assert (rebuilt[:, 1] > -1).all()
-    assert (rebuilt[:, 1] < 5).all()
-
-
 @pytest.mark.parametrize("n", [0, 2.5, "many", True, 10**30])
 def test_n_samples_and_n_draws_must_be_positive_integers(vae, digits, n):
     """n_samples and n_draws are whole numbers above 0."""

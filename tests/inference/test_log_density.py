@@ -44,32 +44,39 @@ def log_p_by_wide_draws(vae, X, n_draws=1 << 14):
 
     The mixture has the same number of draws from normals of several widths about the encoder's
     mean, and about the best code of a first round, and from one about zero that covers the prior.
+    Where a code is a class and numbers, it is the sum over classes of such draws of the numbers.
     """
     fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(X))[None].expand(fitted.n_members, -1, -1)
-    centre = model.posterior.mean(model.encode(rows)).unsqueeze(1)  # (M, 1, B, l)
+    n_classes = getattr(vae.posterior, "n_classes", 0)
+    classes = torch.eye(n_classes) if n_classes else torch.empty(1, 0)
+    centre = model.posterior.mean(model.encode(rows))[..., n_classes:].unsqueeze(1)  # (M, 1, B, l)
     torch.manual_seed(0)
-    _, best = weigh(model, rows, [centre], n_draws // 4)
-    found, _ = weigh(model, rows, [centre, best], n_draws)
+    of_classes = []
+    for code in classes.double():
+        _, best = weigh(model, rows, [centre], n_draws // 4, code)
+        of_classes.append(weigh(model, rows, [centre, best], n_draws, code)[0])
+    found = logsumexp(of_classes, axis=0)
     return logsumexp(found, axis=0) - np.log(len(found)) + fitted.columns.log_abs_det_jacobian(X)
 
 
-def weigh(model, rows, centres, n_draws):
-    """Log p(x) of encoded rows by each member (M, B), and the likeliest codes (M, 1, B, l)."""
+def weigh(model, rows, centres, n_draws, code):
+    """Log p(x, code) of encoded rows by each member (M, B), and the likeliest numbers."""
     proposals = [Normal(centre, width) for centre in centres for width in WIDTHS]
     proposals.append(Normal(torch.zeros_like(centres[0]), WIDE))
-    codes, joints, mixtures = [], [], []
+    drawn, joints, mixtures = [], [], []
     for proposal in proposals:
-        for z in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
+        for own in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
+            z = torch.cat([code.expand(*own.shape[:-1], -1), own], dim=-1)
             log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
-            codes.append(z)
+            drawn.append(own)
             joints.append(log_prob + model.prior_distribution().log_prob(z))
-            mixtures.append(torch.stack([q.log_prob(z).sum(-1) for q in proposals]).logsumexp(0))
+            mixtures.append(torch.stack([q.log_prob(own).sum(-1) for q in proposals]).logsumexp(0))
     log_joint = torch.cat(joints, dim=1)  # (M, K, B)
     found = (log_joint - torch.cat(mixtures, dim=1)).logsumexp(1) - np.log(n_draws)
-    best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, codes[0].shape[-1])
-    return found.numpy(), torch.cat(codes, dim=1).gather(1, best)
+    best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, drawn[0].shape[-1])
+    return found.numpy(), torch.cat(drawn, dim=1).gather(1, best)  # (M, B), (M, 1, B, l)
 
 
 def assert_is_log_p(vae, X, n_draws=1 << 14):
@@ -94,35 +101,6 @@ def test_the_score_is_log_p(how):
     assert_is_log_p(vae.fit(train), test, 1 << 12)
 
 
-def log_p_by_class(vae, X, n_draws=1 << 9):
-    """Log p(x) where a code is a class and numbers: the sum over classes of wide draws of these."""
-    fitted = vae._predictor()
-    model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.transform(X))[None]
-    n_classes = vae.posterior.n_classes
-    centre = model.posterior.mean(model.encode(rows))[..., n_classes:].unsqueeze(1)
-    torch.manual_seed(0)
-    of_classes = []
-    for code in torch.eye(n_classes, dtype=torch.float64):
-
-        def found(centres, code=code):
-            proposals = [Normal(own, width) for own in centres for width in WIDTHS]
-            proposals.append(Normal(torch.zeros_like(centre), WIDE))
-            drawn = [own.sample((n_draws,)).squeeze(2).movedim(0, 1) for own in proposals]
-            numbers = torch.cat(drawn, dim=1)  # (1, K, B, l')
-            z = torch.cat([code.expand(*numbers.shape[:-1], -1), numbers], dim=-1)
-            log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
-            log_prior = Normal(0.0, 1.0).log_prob(numbers).sum(-1) - np.log(n_classes)
-            mixture = torch.stack([own.log_prob(numbers).sum(-1) for own in proposals])
-            return numbers, log_prob + log_prior, mixture.logsumexp(0)
-
-        numbers, log_joint, _ = found([centre])
-        best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, numbers.shape[-1])
-        _, log_joint, log_mixture = found([centre, numbers.gather(1, best)])
-        of_classes.append((log_joint - log_mixture).logsumexp(1)[0] - np.log(n_draws))
-    return torch.stack(of_classes).logsumexp(0).numpy() + fitted.columns.log_abs_det_jacobian(X)
-
-
 @pytest.mark.parametrize(
     ("table", "beta"),
     [
@@ -135,7 +113,7 @@ def test_the_score_of_classes_beside_numbers_is_log_p(table, beta):
     train, test = split(table, 16)
     how = {"hidden_layer_sizes": (16,), "max_iter": 15, "random_state": 0}
     vae = VAETransformer(5, posterior=GaussianCategorical(3), beta=beta, **how).fit(train)
-    error = vae.score_samples(test) - log_p_by_class(vae, test)
+    error = vae.score_samples(test) - log_p_by_wide_draws(vae, test, 1 << 9)
 
     assert abs(error.mean()) < 0.05
     assert np.abs(error).max() < 0.5

@@ -10,7 +10,6 @@ from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.inference.mixture_log_density import conditional_mean, log_density
-from sklearn_vae.inference.predictor import TorchModel
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.numerics.random import Stream, make_generator
 
@@ -172,15 +171,3 @@ def test_importance_sampling_agrees_on_a_mixed_table(rng):
 
     np.testing.assert_allclose(log_density(model, x, points), exact, atol=0.02)
     np.testing.assert_allclose(conditional_mean(model, x, points), mean, atol=0.03)
-
-
-def test_numpy_computes_what_torch_does(rows, monkeypatch):
-    """The same functions compute with arrays of either library; a fit has numbers and a class."""
-    X = np.column_stack([rows, np.arange(len(rows)) % 3])
-    density = VAEDensity(2, mixtures=[(2, "full"), (2, "diag")], max_iter=2, random_state=0).fit(X)
-    X = np.concatenate([X[:20], X[-20:]])
-
-    scores, imputed = density.score_samples(X), density.impute(X)
-    monkeypatch.setattr(TorchModel, "backend", lambda self, X: self.in_torch(X.dtype))
-    np.testing.assert_allclose(scores, density.score_samples(X), rtol=1e-9)
-    np.testing.assert_allclose(imputed, density.impute(X), rtol=1e-7, atol=1e-9)

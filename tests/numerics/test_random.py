@@ -1,7 +1,5 @@
 """Random numbers: named streams, prefixes, evenly spread points, no global state."""
 
-import subprocess
-import sys
 from itertools import product
 
 import numpy as np
@@ -19,6 +17,7 @@ from sklearn_vae.numerics.random import (
     sobol_normal,
     stream_seed,
 )
+from tests.conftest import run_python
 
 
 def test_a_random_state_gives_seeds_as_in_scikit_learn():
@@ -120,7 +119,4 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_while_scipy_reads_its_table_leaves_no_equal_points():
     """scipy ignores it, and its points were all equal, also for later fits of the same seed."""
-    command = [sys.executable, "-c", INTERRUPTED]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    assert printed.split() == ["8"]
+    assert run_python(INTERRUPTED).split() == ["8"]

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy as safetensors
 
 import sklearn_vae
 from sklearn_vae.persistence import file_format
@@ -40,11 +41,6 @@ BASE, TIMES, SECONDS = 64 << 20, 20, 1.0
 # Rows that a model is used with: one with missing cells, if it takes any, and one without.
 SOME = slice(5, 7)
 
-NAMES = {
-    **dict(zip("bhilq", ["I8", "I16", "I32", "I64", "I64"], strict=True)),
-    **dict(zip("BHILQ", ["U8", "U16", "U32", "U64", "U64"], strict=True)),
-    **dict(zip("?efd", ["BOOL", "F16", "F32", "F64"], strict=True)),
-}
 INTEGERS = [
     *(-1, 0, 1, 2, 3, 7, 255, 1 << 15, 1 << 16, 10**5, 10**6, 10**8, 10**9, 2_000_000_000),
     *(1 << 31, 1 << 32, 1 << 53, (1 << 63) - 1, 1 << 63, 1 << 64, 10**12, 10**30, -(1 << 31)),
@@ -87,27 +83,6 @@ def sealed(header: bytes, arrays: bytes) -> bytes:
     return whole + hashlib.sha256(whole).digest()
 
 
-def body_of(arrays: dict[str, np.ndarray]) -> bytes:
-    """Arrays in the format of safetensors, of any shapes."""
-    entries, parts, start = {}, [], 0
-    for name, value in arrays.items():
-        parts.append(value.tobytes())
-        end = start + len(parts[-1])
-        entries[name] = {
-            "dtype": NAMES[value.dtype.char],
-            "shape": list(value.shape),
-            "data_offsets": [start, end],
-        }
-        start = end
-    text = json.dumps(entries).encode()
-    return struct.pack("<Q", len(text)) + text + b"".join(parts)
-
-
-def file_of(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """Put a tree and arrays together as a file."""
-    return sealed(json.dumps(header).encode(), body_of(arrays))
-
-
 # -- mutations ---------------------------------------------------------------------------
 
 
@@ -137,7 +112,7 @@ class Mutator:
                 self._change_arrays(arrays, rng)
             else:
                 self._change_tree(header, arrays, rng)
-        text, body = json.dumps(header).encode(), body_of(arrays)
+        text, body = json.dumps(header).encode(), safetensors.save(arrays)
         if rng.random() < 0.03:
             text = mutated(text, rng)
         if rng.random() < 0.03:

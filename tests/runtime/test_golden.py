@@ -1,7 +1,5 @@
 """Golden files in a process that does not import PyTorch."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 
 import sklearn_vae
 from sklearn_vae import runtime
+from tests.conftest import run_python
 
 GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
 N_ROWS = 40
@@ -41,13 +40,11 @@ def test_golden_models_compute_without_torch_what_they_compute_by_torch(tmp_path
     rows[::9, 0], rows[1::9, 2] = np.nan, np.nan
     np.savetxt(tmp_path / "rows", rows)
     calls = [f"{name}.{method}" for name, methods in METHODS.items() for method in methods]
-    command = [sys.executable, "-c", IN_A_BARE_PROCESS, GOLDEN, tmp_path / "rows"]
-    run = subprocess.run(
-        [*command, tmp_path / "results.npz", *calls], capture_output=True, text=True, check=True
-    )
+    files = GOLDEN, tmp_path / "rows", tmp_path / "results.npz"
+    printed = run_python(IN_A_BARE_PROCESS, *files, *calls)
     results = np.load(tmp_path / "results.npz")
 
-    assert run.stdout.split() == ["set()", "set()"]  # after the import, and at the end
+    assert printed.split() == ["set()", "set()"]  # after the import, and at the end
     for call in calls:
         name, method = call.split(".")
         expected = getattr(sklearn_vae.load(GOLDEN / f"{name}.vae"), method)(rows)

@@ -353,20 +353,6 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-def test_a_row_that_is_too_large_is_a_memory_error(monkeypatch):
-    """There is nothing left to halve."""
-    from sklearn_vae.models.base import BaseVAE
-
-    model = VAETransformer(**SMALL, max_iter=1).fit(rows())
-
-    def no_memory(self, *args, **kwargs):
-        raise out_of_memory()
-
-    monkeypatch.setattr(BaseVAE, "encode", no_memory)
-    with pytest.warns(UserWarning, match="half as many"), pytest.raises(MemoryError):
-        model.score_samples(rows())
-
-
 @pytest.mark.parametrize("search", [GridSearchCV, VAESearchCV])
 @pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA")])
 def test_memory_that_runs_out_in_training_costs_one_candidate(search, error, monkeypatch):

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -22,7 +20,7 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.persistence import file_format
-from tests.conftest import correlated_rows as rows
+from tests.conftest import correlated_rows as rows, run_python
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -345,15 +343,8 @@ print(kills, went_on, ends)
 @pytest.mark.slow
 def test_a_fit_is_killed_at_20_random_moments_and_ends_alike(tmp_path):
     """kill -9, whatever it is doing, and the same call again."""
-    run = subprocess.run(
-        [sys.executable, "-c", KILLS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    kills, went_on, ends = map(int, run.stdout.split())
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    kills, went_on, ends = map(int, run_python(KILLS, cwd=tmp_path, env=env).split())
 
     assert kills == 20
     assert went_on >= 10

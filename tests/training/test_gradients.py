@@ -154,28 +154,52 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=(0.5, 1.0, 2.0
     torch.testing.assert_close(actual, torch.stack(expected).detach(), rtol=1e-9, atol=1e-9)
 
 
+# models beside those of whole rows: hidden layers, priors, missing values and conditions
+MODELS = {
+    "usual": {},
+    "linear": {"hidden": ()},
+    "one hidden layer": {"hidden": (7,)},
+    "missing values": {"n_factors": 2},  # inputs may be imputed in advance
+    "mixture prior": {"prior": MixturePrior(3)},  # the KL is by Monte Carlo
+    "mixture prior and missing values": {"prior": MixturePrior(3), "n_factors": 2},
+    "conditions": {"n_conditions": 3},  # they reach the decoder, and have no gradient themselves
+}
+
+
+def check_model(blocks, n_members, *, free_bits=(0.0,), **kind):
+    """With and without weights; of a model with missing values, a third of them are."""
+    model = disturbed(blocks, n_members=n_members, **kind)
+    for weighted, bits in itertools.product((False, True), free_bits):
+        x, *rest = batch(model, weighted=weighted)
+        if "n_factors" in kind:
+            x = with_missing_values(x, blocks)
+            assert x.isnan().any()
+        conditions = torch.randn(n_members, 9, kind.get("n_conditions", 0)).double()
+        x = torch.cat([x, conditions], dim=-1)
+
+        assert_same_gradient(model, ELBO(free_bits=bits), x, *rest)
+    assert all(param.grad.any() for param in model.prior_weights.values())
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("n_members", [1, 3])
 def test_every_kind_of_column_mask_and_weight(name, n_members):
-    """With and without weights and free bits."""
-    model = disturbed(BLOCKS[name], n_members=n_members)
-    for weighted, free_bits in itertools.product((False, True), (0.0, 0.3)):
-        rows = batch(model, weighted=weighted)
-
-        assert_same_gradient(model, ELBO(free_bits=free_bits), *rows)
+    """With and without free bits."""
+    check_model(BLOCKS[name], n_members, free_bits=(0.0, 0.3))
 
 
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "no column at all"])
 @pytest.mark.parametrize("n_members", [1, 3])
 def test_missing_values_of_every_kind_of_column(name, n_members):
-    """The likelihood is that of the observed values; inputs may be imputed in advance."""
-    model = disturbed(BLOCKS[name], n_members=n_members, n_factors=2)
-    for weighted in (False, True):
-        x, *rest = batch(model, weighted=weighted)
-        x = with_missing_values(x, model.likelihood.blocks)
+    """The likelihood is that of the observed values."""
+    check_model(BLOCKS[name], n_members, **MODELS["missing values"])
 
-        assert x.isnan().any()
-        assert_same_gradient(model, ELBO(), x, *rest)
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_every_kind_of_model(name, n_members):
+    """Of bits and numbers."""
+    check_model(BLOCKS["bits, and both kinds of scale"], n_members, **MODELS[name])
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -187,27 +211,6 @@ def test_least_scales(name, n_members):
     least = torch.as_tensor(likelihood.least_params(np.ones(likelihood.n_columns)))
     model.least_outputs[:] = least[torch.as_tensor(likelihood.is_decoded)]
     assert_same_gradient(model, ELBO(), *batch(model))
-
-
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_mixture_priors(n_members):
-    """The KL is by Monte Carlo."""
-    blocks = BLOCKS["bits, and both kinds of scale"]
-    model = disturbed(blocks, n_members=n_members, prior=MixturePrior(3))
-    for weighted in (False, True):
-        rows = batch(model, weighted=weighted)
-
-        assert_same_gradient(model, ELBO(), *rows)
-    assert all(param.grad.any() for param in model.prior_weights.values())
-
-
-def test_mixture_priors_of_incomplete_rows_and_several_members():
-    """The KL is by Monte Carlo, and inputs are imputed."""
-    blocks = BLOCKS["bits, and both kinds of scale"]
-    model = disturbed(blocks, n_members=3, n_factors=2, prior=MixturePrior(3))
-    x, weight, noise = batch(model, weighted=True)
-
-    assert_same_gradient(model, ELBO(), with_missing_values(x, blocks), weight, noise)
 
 
 @pytest.mark.parametrize(("n_components", "batch_size"), [(1, 40), (2, 1)])
@@ -227,24 +230,6 @@ def test_mixture_priors_of_one_dimension_or_one_row(n_components, batch_size, mo
     monkeypatch.setattr(gradients, "HAND_WRITTEN", ())
 
     np.testing.assert_allclose(ours.score_samples(X), vae.fit(X).score_samples(X), atol=1e-5)
-
-
-def test_conditions_beside_the_columns():
-    """They reach the decoder, and have no gradient themselves."""
-    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=2, n_conditions=3)
-    x, weight, noise = batch(model)
-    x = torch.cat([x, torch.randn(2, 9, 3).double()], dim=-1)
-
-    assert_same_gradient(model, ELBO(), x, weight, noise)
-
-
-@pytest.mark.parametrize("hidden", [(), (7,), (6, 5)])
-def test_every_depth(hidden):
-    """The linear path alone, one hidden layer and two."""
-    blocks = BLOCKS["bits, and both kinds of scale"]
-    model = disturbed(blocks, hidden=hidden)
-
-    assert_same_gradient(model, ELBO(), *batch(model))
 
 
 def test_what_has_no_gradient_here_is_left_to_autograd():

@@ -218,9 +218,8 @@ def test_the_last_remaining_member_trains_on_its_rows(weighted):
     """When all others have left, the second table is still the second one."""
     a, b = make_rows(0, weighted=weighted), make_rows(1, weighted=weighted)
     runs = [make_run(a, n_iter_per_stage=(1, 0, 0)), make_run(b, n_iter_per_stage=(3, 0, 0))]
-    for run, together in zip(runs, train(runs), strict=True):
-        (alone,) = train([run])
-        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+    assert_equal_to_each_alone(runs)
 
 
 def test_jobs_of_other_shapes_are_not_stacked():
