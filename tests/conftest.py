@@ -91,11 +91,15 @@ def correlated_rows(n=200, d=4, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d)) @ np.triu(np.ones((d, d)))
 
 
-def assert_file_agrees(model, X, path):
+def reread(model, folder):
+    """What is read from the file of a model, with PyTorch and for numpy."""
+    model.save(folder / "model.vae")
+    return load(folder / "model.vae"), runtime.load(folder / "model.vae")
+
+
+def assert_file_agrees(model, X, folder):
     """Save a model, and return it for numpy: it has the same scores, and imputed values."""
-    model.save(path / "model.vae")
-    scores = model.score_samples(X)
-    again, in_numpy = load(path / "model.vae"), runtime.load(path / "model.vae")
+    scores, (again, in_numpy) = model.score_samples(X), reread(model, folder)
     np.testing.assert_array_equal(again.score_samples(X), scores)
     np.testing.assert_array_equal(again.impute(X), model.impute(X))
     np.testing.assert_allclose(in_numpy.score_samples(X), scores, rtol=1e-6, atol=1e-6)

@@ -7,13 +7,14 @@ from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 from torch.distributions import Normal
 
-from sklearn_vae import VAEOutlierDetector, VAETransformer, runtime
+from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import (
     NegativeLogLikelihood,
     ReconstructionError,
     ReconstructionProbability,
 )
+from tests.conftest import reread
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +142,8 @@ def test_equal_rows_have_equal_scores_where_most_rows_are_equal(tmp_path):
     X[rng.random(300) < 0.5] = 0
     detector = VAEOutlierDetector(max_iter=2, random_state=0).fit(X)
     scores = detector.score_samples(X)[~X.any(axis=1)]
-    detector.save(tmp_path / "detector.vae")
-    by_runtime = runtime.load(tmp_path / "detector.vae").score_samples(X)[~X.any(axis=1)]
+    _, in_numpy = reread(detector, tmp_path)
+    by_runtime = in_numpy.score_samples(X)[~X.any(axis=1)]
 
     np.testing.assert_allclose(scores, scores[0], rtol=0, atol=1e-5)
     np.testing.assert_allclose(by_runtime, scores[0], rtol=0, atol=1e-5)

@@ -6,11 +6,12 @@ from scipy.stats import entropy, norm, rankdata
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from sklearn_vae import VAEOutlierDetector, runtime
+from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly import rows as scored_rows
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import ClassSurprisal
 from sklearn_vae.numerics.rows import spread_out
+from tests.conftest import reread
 
 pd = pytest.importorskip("pandas")
 
@@ -201,6 +202,5 @@ def test_contradictions_among_training_rows_are_outliers(tmp_path):
     scores = detector.score_samples(table)
 
     assert roc_auc_score(is_wrong, -scores) > 0.9
-    detector.save(tmp_path / "detector.vae")
-    loaded = runtime.load(tmp_path / "detector.vae")
-    np.testing.assert_allclose(loaded.score_samples(table), scores, atol=1e-6)
+    _, in_numpy = reread(detector, tmp_path)
+    np.testing.assert_allclose(in_numpy.score_samples(table), scores, atol=1e-6)

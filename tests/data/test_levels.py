@@ -40,9 +40,6 @@ def every_level(table):
     return rows
 
 
-# -- classes and shares ------------------------------------------------------------------
-
-
 def test_pseudo_observations_maximize_the_dirichlet_multinomial_likelihood():
     """scipy has the distribution."""
     counts = np.bincount(zipf(50, 400), minlength=50)
@@ -77,9 +74,6 @@ def test_draws_have_the_shares_of_their_class(rng):
         if own.sum() > 1:
             expected = 20_000 * levels.probabilities[own]
             assert stats.chisquare(observed[own], expected).pvalue > 1e-3
-
-
-# -- the encoder -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_levels", [1000, 100_000])
@@ -118,9 +112,6 @@ def test_levels_of_other_classes_are_refused():
 
     with pytest.raises(ValueError, match="must be classes"):
         columns.check()
-
-
-# -- estimators --------------------------------------------------------------------------
 
 
 @pytest.fixture(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, norm
 
-from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.fit import fit_encoder
-from tests.conftest import assert_file_agrees, slow
+from tests.conftest import assert_file_agrees, reread, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -557,14 +557,11 @@ def test_files_of_imputers(tmp_path, rng):
     X = np.column_stack([a, np.sin(3 * a) + 0.1 * b, a**2 + 0.1 * rng.normal(size=200)])
     X = np.column_stack([X, X[:, 1] + X[:, 2]])
     imputer = VAEImputer(random_state=0).fit(X)
-    imputer.save(tmp_path / "imputer.vae")
     X[::3, 1:] = np.nan
 
     assert imputer.trees_ is not None
-    for read in (load, runtime.load):
-        np.testing.assert_allclose(
-            read(tmp_path / "imputer.vae").transform(X), imputer.transform(X), rtol=1e-6
-        )
+    for again in reread(imputer, tmp_path):
+        np.testing.assert_allclose(again.transform(X), imputer.transform(X), rtol=1e-6)
 
 
 def test_files(fitted, table, tmp_path):

@@ -342,7 +342,7 @@ def test_samples_of_counts_keep_their_correlation(model, rng):
     """Visits, and bookings, of which few are missed: nearly the nats of the truth."""
     visits = rng.poisson(8, 1200)
     X = np.column_stack([visits, visits + rng.binomial(2, 0.3, 1200)]).astype(float)
-    fitted = model(random_state=0).fit(X[:800])
+    fitted = model(random_state=0, max_iter=20).fit(X[:800])
     missed = stats.binom.logpmf(X[800:, 1] - X[800:, 0], 2, 0.3)
     truth = (stats.poisson.logpmf(X[800:, 0], 8) + missed).mean()
 
@@ -366,7 +366,7 @@ AMOUNTS = {
 def test_densities_of_small_multiples_of_a_step_are_probabilities(model, name, step, rng):
     """A step is wide among their logarithms: the densities of whole numbers added up to 3 to 30."""
     x = AMOUNTS[name](rng)[:, None] * step
-    fitted = model(random_state=0).fit(x)
+    fitted = model(random_state=0, max_iter=5).fit(x)
     lattice = np.arange(1, 5 * x.max() / step)[:, None] * step
 
     assert type(fitted.columns_.likelihoods[0]) is LogNormal

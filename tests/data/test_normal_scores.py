@@ -14,9 +14,6 @@ def skewed(rng):
     return np.where(rng.random(4000) < 0.3, 0.01 * rng.random(4000), rng.gamma(0.8, 2.0, 4000))
 
 
-# -- normal scores -----------------------------------------------------------------------
-
-
 def test_normal_scores_have_a_standard_normal_distribution(skewed):
     """Of the training rows and of others of the same distribution; numpy's quantiles agree."""
     columns = fit(skewed[:2000])
@@ -72,9 +69,6 @@ def test_knots_from_a_file_are_checked(skewed):
             group.knots = [group.knots[0][:1]]
         with pytest.raises(ValueError, match="knots"):
             group.check()
-
-
-# -- recording steps ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", [1.0, 0.01, 5.0])

@@ -51,9 +51,6 @@ def grid(X, n=25):
     )
 
 
-# -- the density -----------------------------------------------------------------------
-
-
 def test_the_initial_score_given_classes_is_the_normal_density_of_each_class():
     """With a component per class, EM keeps the classes apart: GaussianMixture is the oracle."""
     X, y = rows_of_classes()
@@ -138,9 +135,6 @@ def test_marginals_and_conditionals_of_columns_are_given_y(of_classes):
                 for norm in [(X[y == k, 0].mean(), X[y == k, 0].std())]]  # fmt: skip
     found = [first[y == label].mean() for label in "abc"]
     np.testing.assert_allclose(found, expected, atol=0.15)
-
-
-# -- samples and missing values --------------------------------------------------------
 
 
 def test_samples_given_a_class_have_its_frequencies_and_moments(rng):

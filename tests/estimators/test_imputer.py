@@ -7,9 +7,9 @@ import narwhals as nw
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEImputer, VAETransformer, load, runtime
+from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.estimators.imputer import _FirstResults
-from tests.conftest import as_table
+from tests.conftest import as_table, reread
 
 pd = pytest.importorskip("pandas")
 
@@ -35,15 +35,14 @@ def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path, rn
         table = as_table(pd.DataFrame({"a": rng.normal(size=40), "b": empty}), library)
         model = VAETransformer(1, max_iter=1, random_state=0)
         imputer = VAEImputer(model, keep_empty_features=True).fit(table)
-        imputer.save(tmp_path / "imputer.vae")
-        for each in (imputer, load(tmp_path / "imputer.vae")):
+        again, in_numpy = reread(imputer, tmp_path)
+        for each in (imputer, again):
             column = each.transform(table)["b"]
 
             assert (column.to_pylist() if library == "pyarrow" else list(column)) == [expected] * 40
         rows = np.column_stack([np.zeros(40), np.full(40, None)])
-        by_numpy = runtime.load(tmp_path / "imputer.vae").transform(rows)
 
-        assert by_numpy[:, 1].tolist() == [expected] * 40
+        assert in_numpy.transform(rows)[:, 1].tolist() == [expected] * 40
 
 
 def test_an_interrupted_fit_keeps_its_model(monkeypatch):
@@ -136,9 +135,8 @@ def test_observed_cells_of_an_empty_column_are_kept(tmp_path):
     X = np.random.default_rng(0).normal(size=(30, 2))
     X[:, 1] = np.nan
     imputer = VAEImputer(VAETransformer(1, max_iter=1), keep_empty_features=True).fit(X)
-    imputer.save(tmp_path / "imputer.vae")
 
-    for model in (imputer, runtime.load(tmp_path / "imputer.vae")):
+    for model in (imputer, *reread(imputer, tmp_path)):
         imputed = model.transform(np.array([[1.0, 5.0], [2.0, np.nan]]))
         np.testing.assert_array_equal(imputed[:, 1], [5, 0])
 

@@ -21,7 +21,7 @@ from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.estimators.estimator_base import called
-from tests.conftest import as_table, slow
+from tests.conftest import as_table, reread, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -491,14 +491,11 @@ def test_attributions_are_a_frame_with_the_columns_of_fit(library, wine):
 
 def test_the_threshold_can_be_set(fitted, wine, tmp_path):
     """As to the value that labels, or a budget for inspections, suggest; the file keeps it."""
-    from sklearn_vae import load, runtime
-
     detector = pickle.loads(pickle.dumps(fitted))
     detector.offset_ = np.quantile(detector.score_samples(wine), 0.5)
-    detector.save(tmp_path / "detector.vae")
 
     assert (detector.predict(wine) == -1).sum() == 89
-    for copy in (load(tmp_path / "detector.vae"), runtime.load(tmp_path / "detector.vae")):
+    for copy in reread(detector, tmp_path):
         np.testing.assert_array_equal(copy.predict(wine), detector.predict(wine))
     detector.offset_ = -np.inf
     with pytest.raises(

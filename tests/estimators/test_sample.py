@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAETransformer, load
+from sklearn_vae import VAETransformer
+from tests.conftest import reread
 
 pd = pytest.importorskip("pandas")
 hypothesis = pytest.importorskip("hypothesis")
@@ -102,8 +103,8 @@ def test_a_column_that_is_mostly_at_its_minimum_keeps_to_it(tmp_path, rng):
     some = np.r_[rng.choice([0.25, 1, 2, 3, 3.75, 4, 5, 6], 52), 60, 60, 61]
     X = np.column_stack([rng.permutation(np.r_[np.zeros(260), some]), rng.normal(size=315)])
     model = VAETransformer(1, **QUICK).fit(X)
-    model.save(tmp_path / "model.vae")
+    again, _ = reread(model, tmp_path)
 
-    for drawn in (model.sample(500), load(tmp_path / "model.vae").impute([[np.nan, 0.0]], 500)[0]):
+    for drawn in (model.sample(500), again.impute([[np.nan, 0.0]], 500)[0]):
         assert (4 * drawn[:, 0] % 1 == 0).all()
         assert drawn[:, 0].min() >= 0

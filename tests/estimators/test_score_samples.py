@@ -97,7 +97,7 @@ def test_the_density_integrates_to_one_on_a_plane(rng):
     a = rng.normal(size=1000)
     X = np.column_stack([a, a**2 + 0.3 * rng.normal(size=1000)])
     vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=40, random_state=0).fit(X)
-    x, y = np.linspace(-9, 9, 61), np.linspace(-8, 25, 111)
+    x, y = np.linspace(-9, 9, 41), np.linspace(-8, 25, 75)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     total = np.exp(vae.score_samples(grid)).sum() * (x[1] - x[0]) * (y[1] - y[0])
 

@@ -91,17 +91,6 @@ def assert_is_log_p(vae, X, n_draws=1 << 14):
 
 
 @pytest.mark.parametrize(
-    "how", [{"beta": 0.05}, *slow({"posterior": "full", "beta": 0.1})], ids=str
-)
-def test_the_score_is_log_p(how):
-    """Of two models whose encoders are far too narrow."""
-    train, test = split("wine", 12)
-    vae = VAETransformer(2, max_iter=15, hidden_layer_sizes=(16,), random_state=0, **how)
-
-    assert_is_log_p(vae.fit(train), test, 1 << 12)
-
-
-@pytest.mark.parametrize(
     ("table", "beta"),
     [
         ("banana", 0.1),

@@ -9,7 +9,6 @@ import torch
 from scipy import optimize, stats
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.inference.log_density import Points
@@ -17,7 +16,6 @@ from sklearn_vae.inference.mixture_log_density import (
     ComponentConditional,
     log_density as log_density_of,
 )
-from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -31,7 +29,7 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
+from sklearn_vae.models.mixture_init import fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
@@ -96,29 +94,6 @@ def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=N
     blocks = blocks or ((Gaussian(), X.shape[1]),)
     architecture = MixtureArchitecture(1, (2,), blocks, steps=steps)
     return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0, steps=rounding)
-
-
-@pytest.mark.parametrize(("n_mixture", "covariance_type"), [(1, "diag"), (3, "full"), (5, "diag")])
-def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covariance_type, rng):
-    X = iris + 0.01 * rng.random(iris.shape)  # nothing is recorded in steps
-    _, labels = k_means(X, np.ones(len(X)), n_mixture, seed=0, n_init=1)
-    clusters = [X[labels == c] for c in range(n_mixture)]
-    covariances = np.array([np.cov(rows.T, bias=True) for rows in clusters])
-    covariances += MIN_VARIANCE * np.eye(X.shape[1])
-    precisions = np.linalg.inv(covariances)
-    if covariance_type == "diag":
-        precisions = 1 / covariances.diagonal(axis1=1, axis2=2)
-    oracle = GaussianMixture(
-        n_mixture,
-        covariance_type=covariance_type,
-        reg_covar=MIN_VARIANCE,
-        weights_init=[len(rows) / len(X) for rows in clusters],
-        means_init=[rows.mean(axis=0) for rows in clusters],
-        precisions_init=precisions,
-    ).fit(X)
-    model = make(anchors_of(X, n_mixture, covariance_type))
-
-    np.testing.assert_allclose(log_density(model, X), oracle.score_samples(X), rtol=1e-9)
 
 
 def test_components_that_training_has_moved_are_found(iris):

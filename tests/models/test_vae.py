@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
+from sklearn_vae.likelihoods import Gaussian, ZeroInflated
 from sklearn_vae.models.architecture import INPUT_CLIP, Architecture, MixtureArchitecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
-
-MIXED = ((Gaussian("per_column"), 2), (Bernoulli(), 2))
 
 
 def shared_noise(n_draws, n_components, seed=0):
@@ -34,16 +31,6 @@ def rows(x):
     return torch.as_tensor(x)[None]
 
 
-def mixed_table(rng):
-    """Two standardized columns and two binary ones."""
-    x = rng.standard_normal((40, 4))
-    x[:, 2:] = x[:, 2:] > 0.3
-    return x
-
-
-# -- density -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("hidden_layer_sizes", [(), (6, 5)])
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_the_start_scores_as_sklearns_pca(n_components, hidden_layer_sizes, table, make_model):
@@ -57,26 +44,6 @@ def test_the_start_scores_as_sklearns_pca(n_components, hidden_layer_sizes, tabl
     assert scores.mean().item() == pytest.approx(pca.score(table), abs=1e-6)
 
 
-def test_the_bound_reaches_the_integral_over_z(rng, make_model):
-    """A nonlinear model of real and binary columns, against numerical integration."""
-    x = mixed_table(rng)
-    model = disturb(make_model(x, n_components=1, blocks=MIXED), size=0.2)
-    real, binary = rows(x[:5])[..., :2], x[:5, 2:]
-
-    def joint(z):  # p(x|z) p(z) of the five rows, by scipy
-        (mean, raw), (logits,) = model.decode(torch.full((1, 1, 1, 1), z).double())
-        scale = (7 * torch.tanh(raw / 7)).exp()
-        log_real = stats.norm(mean[0, 0].detach(), scale[0, 0].detach()).logpdf(real[0]).sum(-1)
-        share = special.expit(logits[0, 0].detach().numpy())
-        log_binary = stats.bernoulli(share).logpmf(binary).sum(-1)
-        return np.exp(log_real + log_binary + stats.norm.logpdf(z))
-
-    expected = np.log(integrate.quad_vec(joint, -9, 9, epsrel=1e-6)[0])
-    bound = iwae_bound(model, rows(x[:5]), shared_noise(8192, 1), scale=3.0)[0]
-
-    np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
-
-
 def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(table, make_model):
     """A cell of 1e6 standard deviations must neither blow the network up nor look harmless."""
     model = disturb(make_model(table))
@@ -87,9 +54,6 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
     assert codes[0].tolist() == codes[1].tolist() == codes[2].tolist()
     assert scores.isfinite().all()
     assert scores[0] < scores[1] < scores[2]
-
-
-# -- weights -----------------------------------------------------------------------------
 
 
 def test_only_the_networks_matrices_decay(table, make_model):
@@ -107,9 +71,6 @@ def test_only_the_networks_matrices_decay(table, make_model):
 
     assert decayed == both(matrices)
     assert names - decayed == both(kept) | {"free"}
-
-
-# -- gradient ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

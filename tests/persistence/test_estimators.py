@@ -26,7 +26,7 @@ from sklearn_vae.objectives import IWAE, LinearWarmup, TotalCorrelation
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.validation import find, is_serializable, serializable
 from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
-from tests.conftest import correlated_rows
+from tests.conftest import correlated_rows, reread
 from tests.test_public import PUBLIC
 
 pd = pytest.importorskip("pandas")
@@ -264,8 +264,7 @@ def test_columns_whose_names_are_no_strings_are_saved(header, tmp_path):
     """Likelihoods are requested and columns are scored by them."""
     frame = pd.DataFrame(rows()[:, :3], columns=header)
     vae = VAETransformer(**SMALL, likelihood={header[2]: Gaussian(scale=0.5)}).fit(frame)
-    vae.save(tmp_path / "model.vae")
-    loaded = sklearn_vae.load(tmp_path / "model.vae")
+    loaded = kept(vae, tmp_path)
 
     assert loaded.columns_.names == list(header)
     assert loaded.columns_.likelihoods[2] == Gaussian(scale=0.5)
@@ -286,12 +285,10 @@ def test_a_column_may_have_any_name_that_pandas_gives(name, tmp_path):
     frame = pd.DataFrame(rows()[:, :3], columns=header)
     vae = VAETransformer(**SMALL).fit(frame)
     expected = vae.score_samples(frame)
-    vae.save(tmp_path / "model.vae")
-    loaded = sklearn_vae.load(tmp_path / "model.vae")
+    loaded, by_numpy = reread(vae, tmp_path)
 
     np.testing.assert_array_equal(loaded.score_samples(frame), expected)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(vae)).score_samples(frame), expected)
-    by_numpy = runtime.load(tmp_path / "model.vae")
     np.testing.assert_allclose(by_numpy.score_samples(frame.to_numpy()), expected, atol=1e-6)
     assert [*map(str, loaded.columns_.names)] == [*map(str, vae.columns_.names)]
     pd.testing.assert_index_equal(loaded.sample(2).columns, vae.sample(2).columns)
@@ -312,8 +309,7 @@ def test_categories_of_any_type_that_fit_takes_are_saved(categories, tmp_path):
     cut = pd.Categorical.from_codes(codes, pd.Index(categories))
     frame = pd.DataFrame({"x": np.arange(60.0) % 7, "cut": cut})
     vae = VAETransformer(**SMALL).fit(frame)
-    vae.save(tmp_path / "model.vae")
-    loaded, by_numpy = (each.load(tmp_path / "model.vae") for each in (sklearn_vae, runtime))
+    loaded, by_numpy = reread(vae, tmp_path)
 
     expected = vae.score_samples(frame)
     np.testing.assert_array_equal(loaded.score_samples(frame), expected)

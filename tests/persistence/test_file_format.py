@@ -47,6 +47,13 @@ def framed(header: bytes, arrays: bytes, version: int = 1) -> bytes:
     return with_checksum(start + header + arrays + bytes(32))
 
 
+def assert_refused(path, data, match=None):
+    """A file of these bytes is refused, by its path if nothing else is to be said."""
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=match or str(path)):
+        file_format.read(path)
+
+
 def test_a_file_is_read_as_it_was_written(path):
     """Bits, dtypes and shapes are equal."""
     header, arrays = file_format.read(path)
@@ -75,28 +82,21 @@ def test_a_flipped_bit_is_detected(path, seed):
     data = bytearray(path.read_bytes())
     place = int(np.random.default_rng(seed).integers(8 * len(data)))
     data[place // 8] ^= 1 << place % 8
-    path.write_bytes(data)
 
-    with pytest.raises(ValueError, match=str(path)):
-        file_format.read(path)
+    assert_refused(path, data)
 
 
 @pytest.mark.parametrize("share", np.linspace(0, 0.99, 10))
 def test_a_truncated_file_is_refused(path, share):
     """At any length."""
     data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
 
-    with pytest.raises(ValueError, match=str(path)):
-        file_format.read(path)
+    assert_refused(path, data[: int(share * len(data))])
 
 
 def test_a_file_with_additional_bytes_is_refused(path):
     """Its size is not the sum of its lengths."""
-    path.write_bytes(path.read_bytes() + b"x")
-
-    with pytest.raises(ValueError, match="damaged"):
-        file_format.read(path)
+    assert_refused(path, path.read_bytes() + b"x", "damaged")
 
 
 class Bomb:
@@ -121,22 +121,15 @@ def test_code_in_a_file_is_not_executed(tmp_path, write, wrapped):
     """Of a pickle alone, and of one in the place of the arrays with a valid checksum."""
     trace = tmp_path / "trace"
     data = write(Bomb(trace))
-    path = tmp_path / "model.vae"
-    path.write_bytes(framed(b"{}", data) if wrapped else data)
+    said = "cannot be read" if wrapped else "not a file of"
 
-    with pytest.raises(ValueError, match="cannot be read" if wrapped else "not a file of"):
-        file_format.read(path)
+    assert_refused(tmp_path / "model.vae", framed(b"{}", data) if wrapped else data, said)
     assert not trace.exists()
 
 
 def test_an_empty_file_and_a_text_are_refused(tmp_path):
-    path = tmp_path / "f"
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="empty"):
-        file_format.read(path)
-    path.write_text("hello")
-    with pytest.raises(ValueError, match="not a file of sklearn_vae"):
-        file_format.read(path)
+    assert_refused(tmp_path / "f", b"", "empty")
+    assert_refused(tmp_path / "f", b"hello", "not a file of sklearn_vae")
 
 
 def test_devices_folders_and_missing_files_are_errors(tmp_path):
@@ -157,10 +150,7 @@ def test_devices_folders_and_missing_files_are_errors(tmp_path):
 
 def test_a_newer_format_is_refused_with_both_version_numbers(tmp_path):
     """Before the contents are read."""
-    (tmp_path / "f").write_bytes(framed(b"?", b"?", version=7))
-
-    with pytest.raises(ValueError, match=r"format 7.*up to 1"):
-        file_format.read(tmp_path / "f")
+    assert_refused(tmp_path / "f", framed(b"?", b"?", version=7), r"format 7.*up to 1")
 
 
 @pytest.mark.parametrize(
@@ -170,21 +160,17 @@ def test_a_newer_format_is_refused_with_both_version_numbers(tmp_path):
 )
 def test_a_header_that_is_not_a_json_object_is_refused(tmp_path, header):
     """With a valid checksum."""
-    (tmp_path / "f").write_bytes(framed(header, framed_arrays({})))
-
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        file_format.read(tmp_path / "f")
+    assert_refused(tmp_path / "f", framed(header, framed_arrays({})))
 
 
 @pytest.mark.parametrize("one", [b"[]", b"{}", b"[[]]", b'{"a":1}'])
 def test_too_many_lists_are_refused_before_they_are_parsed(tmp_path, one):
     """Each takes dozens of times its text in memory."""
     header = b'{"a":[' + b",".join([one] * 200_000) + b"]}"
-    (tmp_path / "f").write_bytes(framed(header, framed_arrays({})))
+    data = framed(header, framed_arrays({}))
 
     tracemalloc.start()
-    with pytest.raises(ValueError, match="lists and objects"):
-        file_format.read(tmp_path / "f")
+    assert_refused(tmp_path / "f", data, "lists and objects")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 * len(header)
@@ -196,13 +182,10 @@ def test_too_many_or_too_large_empty_arrays_are_refused(tmp_path):
     """Names take dozens of times their text in memory, and no array has 10^12 rows."""
     entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
     body = framed_arrays({f"{number:x}": entry for number in range(100_000)})
-    (tmp_path / "f").write_bytes(framed(b"{}", body))
-    with pytest.raises(ValueError, match="too many arrays"):
-        file_format.read(tmp_path / "f")
+    assert_refused(tmp_path / "f", framed(b"{}", body), "too many arrays")
     body = framed_arrays({"x": {**entry, "shape": [10**12, 0]}})
-    (tmp_path / "f").write_bytes(framed(b"{}", body))
-    with pytest.raises(ValueError, match=r"'x' has the shape \(1000000000000, 0\)"):
-        file_format.read(tmp_path / "f")
+    said = r"'x' has the shape \(1000000000000, 0\)"
+    assert_refused(tmp_path / "f", framed(b"{}", body), said)
 
 
 def framed_arrays(entries: dict, n_bytes: int = 0) -> bytes:
@@ -224,10 +207,7 @@ def framed_arrays(entries: dict, n_bytes: int = 0) -> bytes:
 )
 def test_arrays_with_invalid_entries_are_refused(tmp_path, entry):
     """Without allocating the memory that they claim."""
-    (tmp_path / "f").write_bytes(framed(b"{}", framed_arrays({"x": entry}, 8)))
-
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        file_format.read(tmp_path / "f")
+    assert_refused(tmp_path / "f", framed(b"{}", framed_arrays({"x": entry}, 8)))
 
 
 def test_nonzero_bytes_are_read_as_true(tmp_path):

@@ -81,9 +81,6 @@ def test_initial_parameters_have_the_location_and_scale(posterior, generator):
     torch.testing.assert_close(posterior.mean(params)[0, 0], loc)
 
 
-# -- Gaussians ---------------------------------------------------------------------------
-
-
 def by_torch(params):
     """A Gaussian posterior as torch.distributions states it: loc, raw log-scales, rest of L."""
     loc, raw, below = params.split([L, L, params.shape[-1] - 2 * L], dim=-1)
@@ -128,9 +125,6 @@ def test_kl_and_its_gradient_are_finite_for_any_raw_scale(posterior, raw):
 
     assert kl.isfinite().all()
     assert gradient.isfinite().all()
-
-
-# -- models ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)

@@ -14,8 +14,7 @@ from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.priors import DiagonalMixture, MixturePrior, VampPrior
 from tests.conftest import iwae_bound
 from tests.priors.conftest import random_model
-
-LEARNED = [MixturePrior(4), VampPrior(5)]
+from tests.priors.test_contract import ALL
 
 
 def random_mixture(n_members=1, n_parts=3, n_components=2):
@@ -34,9 +33,6 @@ def by_torch(mixture):
     return distributions.MixtureSameFamily(
         distributions.Categorical(logits=mixture.log_weight), distributions.Independent(normal, 1)
     )
-
-
-# -- densities ---------------------------------------------------------------------------
 
 
 def test_a_mixture_scores_as_scikit_learns(rng):
@@ -79,9 +75,6 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generat
     torch.testing.assert_close(model.prior_distribution().log_prob(z), expected)
 
 
-# -- samples -----------------------------------------------------------------------------
-
-
 def test_a_component_of_no_weight_is_never_drawn(generator):
     """Rounding at the ends of the cumulated weights must not draw it."""
     logit = torch.tensor([[-1e4, 0.0, -1e4]])
@@ -93,12 +86,9 @@ def test_a_component_of_no_weight_is_never_drawn(generator):
     assert z.abs().max() < 10
 
 
-# -- in the model ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+@pytest.mark.parametrize("prior", ALL, ids=repr)
 def test_the_score_is_the_integral_over_z(prior, table):
-    """log p(x) with a learned prior, against numerical integration."""
+    """log p(x) of a nonlinear model, against numerical integration."""
     model = random_model(prior, n_components=1)
     x = torch.as_tensor(table[:5])[None]
     axis = torch.linspace(-20, 20, 8001).double()
@@ -114,9 +104,6 @@ def test_the_score_is_the_integral_over_z(prior, table):
     np.testing.assert_allclose(
         bound, np.log(integrate.simpson(joint, x=axis.numpy(), axis=-1)), atol=0.02
     )
-
-
-# -- the start ---------------------------------------------------------------------------
 
 
 def test_a_mixture_starts_as_the_codes(table, make_model):
@@ -142,9 +129,6 @@ def test_draws_from_a_mixture_have_its_distribution(rng):
 
     assert (z < -0.5).double().mean().item() == pytest.approx(0.2, abs=0.02)
     assert stats.kstest(z[z > 0], stats.truncnorm(-2, 9, 2).cdf).pvalue > 0.01
-
-
-# -- estimators --------------------------------------------------------------------------
 
 
 def clusters(n, rng):

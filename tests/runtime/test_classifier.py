@@ -6,6 +6,7 @@ import pytest
 from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer, runtime
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import VampPrior
+from tests.conftest import reread
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -39,8 +40,7 @@ def test_class_probabilities_are_those_of_the_estimator(model, missing, tmp_path
     """Also of rows with missing values, and of rows of no class."""
     X, y = classes(missing)
     classifier = VAEClassifier(model, priors=[0.2, 0.3, 0.5]).fit(X, y)
-    classifier.save(tmp_path / "classifier.vae")
-    small = runtime.load(tmp_path / "classifier.vae")
+    _, small = reread(classifier, tmp_path)
     new, _ = classes(0.1, seed=1)
     new[:10, :3] *= 3
 

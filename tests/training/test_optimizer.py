@@ -31,6 +31,14 @@ class TorchAdam:
         return flat
 
 
+def step(model, ours, oracles, gradient):
+    """A step of ours, and of the oracle of each member."""
+    model.flat_grad.copy_(gradient)
+    ours.step()
+    for own, oracle in zip(gradient, oracles, strict=True):
+        oracle.step(own)
+
+
 def gradients(n_steps, shape):
     """Random gradients of very different sizes."""
     generator = torch.Generator().manual_seed(3)
@@ -50,9 +58,7 @@ def test_adam_is_torchs_adam_step_by_step(kind, weight_decay, table, make_model)
     oracle = TorchAdam(kind, model.flat[0], model, 1e-2, weight_decay)
 
     for gradient in gradients(12, model.flat.shape):
-        model.flat_grad.copy_(gradient)
-        ours.step()
-        oracle.step(gradient[0])
+        step(model, ours, [oracle], gradient)
         torch.testing.assert_close(model.flat[0], oracle.flat, rtol=1e-9, atol=1e-12)
 
 
@@ -68,10 +74,7 @@ def test_each_member_has_its_own_step_size(table, make_model):
         for flat, lr in zip(model.flat, rates, strict=True)
     ]
     for gradient in gradients(5, model.flat.shape):
-        model.flat_grad.copy_(gradient)
-        ours.step()
-        for own, oracle in zip(gradient, oracles, strict=True):
-            oracle.step(own)
+        step(model, ours, oracles, gradient)
     expected = torch.stack([oracle.flat for oracle in oracles])
 
     torch.testing.assert_close(model.flat, expected, rtol=1e-9, atol=1e-12)
@@ -105,9 +108,7 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
     oracle = TorchAdam(torch.optim.AdamW, model.flat[0], model, 1.5e-3, 0.3)
     ours.lrs = np.array([3e-3])
     ours.param_groups[0]["lr"] = 0.5e-2
-    model.flat_grad.copy_(gradient)
-    ours.step()
-    oracle.step(gradient[0])
+    step(model, ours, [oracle], gradient)
 
     torch.testing.assert_close(model.flat[0], oracle.flat, rtol=1e-9, atol=1e-12)
 

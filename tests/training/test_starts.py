@@ -110,9 +110,6 @@ def test_light_tails_get_a_second_start_where_validation_rows_choose(n_valid):
     assert len(make_starts(job_on(ring(), n_valid=n_valid), "auto", ensemble=True)) == 5
 
 
-# -- Mardia's test of multivariate kurtosis ----------------------------------------------
-
-
 def whitened(x):
     """Rows with mean 0 and identity covariance."""
     x = x - x.mean(axis=0)
