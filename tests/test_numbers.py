@@ -51,9 +51,7 @@ def test_an_offset_hides_no_outlier(name, offset):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
-    ("sign", "column"),
-    [(1, [0]), (-1, slice(None)), *slow((-1, [0]), (1, slice(None)))],
-    ids=str,
+    ("sign", "column"), [(1, [0]), (-1, slice(None)), *slow((-1, [0]), (1, slice(None)))], ids=str
 )
 def test_far_rows_have_finite_scores_in_order(name, sign, column):
     """Strictly, to 1e15 standard deviations; finite to 1e300. Codes are finite, too.

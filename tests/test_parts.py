@@ -10,13 +10,7 @@ from sklearn.base import clone
 from sklearn_vae import VAETransformer, load
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.networks import ConvNet, GRUNet
-from sklearn_vae.objectives import (
-    IWAE,
-    MMD,
-    OBJECTIVES,
-    LinearWarmup,
-    TotalCorrelation,
-)
+from sklearn_vae.objectives import IWAE, MMD, OBJECTIVES, LinearWarmup, TotalCorrelation
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, UniformCategorical, VampPrior
 from tests.objectives.test_contract import ALL as ALL_OBJECTIVES

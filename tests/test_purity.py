@@ -70,8 +70,7 @@ def results(estimator, X):
 
 
 @pytest.mark.parametrize(
-    "mode",
-    ["inference", "default device", *slow("no gradients", "autocast", "default dtype")],
+    "mode", ["inference", "default device", *slow("no gradients", "autocast", "default dtype")]
 )
 @pytest.mark.parametrize(
     "estimator",

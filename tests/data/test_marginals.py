@@ -89,8 +89,7 @@ def test_two_clusters_are_two_normal_distributions(rng):
 
 
 @pytest.mark.parametrize(
-    ("expected", "mean", "dist"),
-    [(Poisson, 3.0, None), (NegativeBinomial, 3.0, 0.5)],
+    ("expected", "mean", "dist"), [(Poisson, 3.0, None), (NegativeBinomial, 3.0, 0.5)]
 )
 def test_counts_have_the_evidence_of_their_distribution(expected, mean, dist, rng):
     """By scipy, at the moments of the column."""

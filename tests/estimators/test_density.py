@@ -107,10 +107,7 @@ def exact_log_density(density, X, most=9, n=601):
     return logsumexp(parts, axis=0) + columns.log_abs_det_jacobian(X)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"max_iter": 5}, *slow({}, {"max_iter": 1})],
-)
+@pytest.mark.parametrize("options", [{"max_iter": 5}, *slow({}, {"max_iter": 1})])
 def test_a_score_is_the_log_density_of_the_row(options):
     """Against numerical integration, after few steps and many; and all of it is 1."""
     X, _ = make_moons(400, noise=0.08, random_state=0)
@@ -252,10 +249,7 @@ def test_no_component_of_a_dozen_rows_explains_an_outlier(mixtures):
     assert max(ranks) < 20, ranks
 
 
-@pytest.mark.parametrize(
-    "mixtures",
-    [[(1, "full")], *slow("auto", [(3, "diag"), (4, "full")])],
-)
+@pytest.mark.parametrize("mixtures", [[(1, "full")], *slow("auto", [(3, "diag"), (4, "full")])])
 def test_integers_get_no_more_density_than_probability(mixtures, rng):
     """Two dependent columns of the integers 0 to 3: the scores' sum over the lattice.
 

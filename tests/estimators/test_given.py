@@ -93,11 +93,7 @@ def assert_sums_agree(model, frame, kind):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=NAMES)
 @pytest.mark.parametrize(
-    "kind",
-    [
-        *["real", "count", "category", "point mass"],
-        *slow("positive", "ordinal", "binary"),
-    ],
+    "kind", [*["real", "count", "category", "point mass"], *slow("positive", "ordinal", "binary")]
 )
 def test_marginals_and_conditionals_are_sums_over_complete_rows(estimator, kind):
     """The density of one column is the integral of that of complete rows over the other one."""

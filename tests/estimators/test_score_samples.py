@@ -20,11 +20,7 @@ def linear_gaussian(n, rng, n_columns=6, n_factors=2):
     return X, np.zeros(n_columns), loadings.T @ loadings + np.diag(noise**2)
 
 
-LINEAR = {
-    "hidden_layer_sizes": (),
-    "likelihood": Gaussian(scale="per_column"),
-    "prior": "normal",
-}
+LINEAR = {"hidden_layer_sizes": (), "likelihood": Gaussian(scale="per_column"), "prior": "normal"}
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.decomposition import PCA
 
-from sklearn_vae.initialization.ppca import (
-    MIN_VARIANCE,
-    CorrelationPCA,
-    LinearGaussian,
-)
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 
 OPTIONAL = ("imputation", "regression", "rows")
 FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OPTIONAL]

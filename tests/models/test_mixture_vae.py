@@ -206,14 +206,7 @@ def test_an_unrelated_class_depends_on_no_number(rng):
     assert anchors_of(X, 1, "full", blocks=((Bernoulli(), 1), (Gaussian(), 4))).dependence is None
 
 
-OTHERS = [
-    Bernoulli(),
-    Categorical(3),
-    Ordinal(4),
-    Poisson(),
-    NegativeBinomial(),
-    ZeroInflated(2),
-]
+OTHERS = [Bernoulli(), Categorical(3), Ordinal(4), Poisson(), NegativeBinomial(), ZeroInflated(2)]
 
 
 def mixed(likelihood, n_mixture, covariance_type, *, n_real=2, seed=0):
@@ -285,8 +278,7 @@ def test_the_density_of_mixed_columns_integrates_to_one(likelihood, n_mixture, c
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "n_mixture", "covariance_type"),
-    cases("full", "diag", ZeroInflated),
+    ("likelihood", "n_mixture", "covariance_type"), cases("full", "diag", ZeroInflated)
 )
 def test_missing_cells_are_integrated_out(likelihood, n_mixture, covariance_type):
     """The density of rows without one column, or more, against sums over all their values."""

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.objectives import (
-    ELBO,
-    IWAE,
-    MMD,
-    OBJECTIVES,
-    Minibatch,
-    TotalCorrelation,
-)
+from sklearn_vae.objectives import ELBO, IWAE, MMD, OBJECTIVES, Minibatch, TotalCorrelation
 
 ALL = [*OBJECTIVES.values()]
 
@@ -74,14 +67,7 @@ def test_the_gradient_is_that_of_finite_differences(objective, model, batch):
 
 @pytest.mark.parametrize(
     "objective",
-    [
-        ELBO(),
-        ELBO(free_bits=0.3),
-        IWAE(3),
-        IWAE(1),
-        TotalCorrelation(2.0, free_bits=0.1),
-        MMD(),
-    ],
+    [ELBO(), ELBO(free_bits=0.3), IWAE(3), IWAE(1), TotalCorrelation(2.0, free_bits=0.1), MMD()],
     ids=repr,
 )
 def test_a_weight_is_a_number_of_copies(objective, model, batch, rng):

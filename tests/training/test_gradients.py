@@ -64,23 +64,12 @@ BLOCKS = {
 
 
 def disturbed(
-    blocks,
-    *,
-    n_members=1,
-    hidden=(6, 5),
-    n_factors=0,
-    n_conditions=0,
-    prior=PRIORS["normal"],
+    blocks, *, n_members=1, hidden=(6, 5), n_factors=0, n_conditions=0, prior=PRIORS["normal"]
 ):
     """A model in double precision with weights of all sizes."""
     torch.manual_seed(0)
     architecture = Architecture(
-        2,
-        hidden,
-        tuple(blocks),
-        n_factors=n_factors,
-        n_conditions=n_conditions,
-        prior=prior,
+        2, hidden, tuple(blocks), n_factors=n_factors, n_conditions=n_conditions, prior=prior
     )
     model = VAE(architecture, n_members).double()
     model.flatten()

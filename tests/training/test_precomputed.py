@@ -38,10 +38,7 @@ def test_members_on_different_rows_have_inputs_by_their_own_imputations():
     model, rows = model_of(3), Dataset.stack([folds[1], folds[0], folds[1]])
     model.filler.loc[1] += 1
     order = torch.tensor([[4, 0, 9]]).expand(3, -1)
-    actual, expected = (
-        impute_inputs(model, rows),
-        model.encoder_input(rows.take(order)[0]),
-    )
+    actual, expected = (impute_inputs(model, rows), model.encoder_input(rows.take(order)[0]))
 
     torch.testing.assert_close(actual.take(order)[0], expected)
     assert len(actual.x) == 40

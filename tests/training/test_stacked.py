@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import (
-    IWAE,
-    MMD,
-    OBJECTIVES,
-    Constant,
-    LinearWarmup,
-    TotalCorrelation,
-)
+from sklearn_vae.objectives import IWAE, MMD, OBJECTIVES, Constant, LinearWarmup, TotalCorrelation
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import stacked
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
@@ -81,8 +74,7 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "weighted"),
-    [(16, True), *slow((100, False), (16, False), (100, True))],
+    ("batch_size", "weighted"), [(16, True), *slow((100, False), (16, False), (100, True))]
 )
 @pytest.mark.parametrize(
     ("prior", "objective"),
