@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from sklearn_vae import load, runtime
@@ -128,6 +129,16 @@ def iwae_bound(model, x, noise, scale=None):
     log_prob = model.likelihood.log_prob(model.decode(z, x), x.unsqueeze(1))
     log_ratio = model.prior_distribution().log_prob(z) - wide.log_prob(z).sum(-1)
     return log_mean_exp(log_prob + log_ratio, 1)
+
+
+def condition_normal(loc, covariance, row):
+    """Log-density of a row's observed cells, mean and covariance of the others given these."""
+    seen = ~np.isnan(row)
+    own, cross = covariance[np.ix_(seen, seen)], covariance[np.ix_(~seen, seen)]
+    gain = np.linalg.solve(own, cross.T).T
+    log_prob = stats.multivariate_normal(loc[seen], own).logpdf(row[seen])
+    mean = loc[~seen] + gain @ (row - loc)[seen]
+    return log_prob, mean, covariance[np.ix_(~seen, ~seen)] - gain @ cross.T
 
 
 def bent_rows(n=300, seed=0):

@@ -8,6 +8,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.priors import MixturePrior
 from tests.conftest import correlated_rows
@@ -28,9 +29,17 @@ def rows(n=300):
     return X
 
 
+def pixels(n=300):
+    """Columns that are pixels, or values of steps."""
+    return correlated_rows(n, 16)
+
+
+CONV, STEPS = ConvNet((4, 4), (3,)), GRUNet((4, 4), n_units=5, autoregressive=False)
 MODELS = {
-    "plain": VAETransformer(2, **SMALL),
-    "members": VAETransformer(2, **SMALL, n_init=2, ensemble=True, prior=MixturePrior(3)),
+    "plain": (VAETransformer(2, **SMALL), rows),
+    "members": (VAETransformer(2, **SMALL, n_init=2, ensemble=True, prior=MixturePrior(3)), rows),
+    "conv": (VAETransformer(2, **SMALL, network=CONV, likelihood="gaussian"), pixels),
+    "steps": (VAETransformer(2, **SMALL, network=STEPS, likelihood="gaussian"), pixels),
 }
 
 
@@ -40,16 +49,18 @@ MODELS = {
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 def test_onnxruntime_agrees_with_the_estimator(name, part):
     """To 1e-4, for one row and for many, with values that the column did not have in training."""
-    vae = MODELS[name].fit(rows())
+    vae, make = MODELS[name]
+    vae.fit(make())
     model = runtime.InferenceSession(to_onnx(vae, part).SerializeToString())
     (model_input,) = model.get_inputs()
     for n in (1, 57):
-        X = rows(n)
-        X[0, 4], X[-1, 5] = 0.3, 7.0
+        X = make(n)
+        if make is rows:
+            X[0, 4], X[-1, 5] = 0.3, 7.0
         Z = vae.transform(X)
         expected = Z if part == "encoder" else vae.inverse_transform(Z)
         (found,) = model.run(None, {model_input.name: Z if part == "decoder" else X})
-        scale = rows().std(axis=0).clip(1e-12) if part == "decoder" else 1
+        scale = make().std(axis=0).clip(1e-12) if part == "decoder" else 1
 
         assert found.dtype == np.float64
         np.testing.assert_allclose(found / scale, expected / scale, rtol=1e-7, atol=1e-4)

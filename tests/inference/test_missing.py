@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from sklearn.decomposition import FactorAnalysis
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
 from sklearn_vae.networks import CustomNetwork
-from tests.conftest import bent_rows, slow
+from tests.conftest import bent_rows, condition_normal, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -39,21 +38,12 @@ class Linear:
         """Exact conditional means in the holes."""
         X = X.copy()
         for row in X:
-            hole = np.isnan(row)
-            own, cross = self.covariance[np.ix_(~hole, ~hole)], self.covariance[np.ix_(hole, ~hole)]
-            row[hole] = self.loc[hole] + cross @ np.linalg.solve(own, (row - self.loc)[~hole])
+            row[np.isnan(row)] = condition_normal(self.loc, self.covariance, row)[1]
         return X
 
     def log_prob(self, X):
         """Exact log-density of what is there."""
-        return np.array(
-            [
-                stats.multivariate_normal(
-                    self.loc[there], self.covariance[np.ix_(there, there)]
-                ).logpdf(row[there])
-                for row, there in zip(X, ~np.isnan(X), strict=True)
-            ]
-        )
+        return np.array([condition_normal(self.loc, self.covariance, row)[0] for row in X])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Posterior collapse: the KL of probabilistic PCA in closed form as the oracle."""
 
-import warnings
-
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -44,9 +42,7 @@ def test_a_collapse_is_warned_of_with_advice():
     with pytest.warns(ConvergenceWarning, match=r"2 of 5 .*n_components=2"):
         active_units(ppca, X, threshold=float(kl[-3:-1].mean()))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert active_units(VAETransformer(2, **PPCA).fit(X), X).all()
+    assert active_units(VAETransformer(2, **PPCA).fit(X), X).all()  # a warning would be an error
 
 
 def test_the_kl_of_rows_with_missing_values_is_finite_if_training_rows_had_none():

@@ -21,6 +21,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.model_selection import VAESearchCV, tasks
+from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.trainer import Trainer
@@ -127,16 +128,17 @@ def test_candidates_in_one_stacked_model_may_differ():
     both(make_vae(), grid, X=VALIDATED)
 
 
-def test_priors_objectives_and_posteriors_are_searched():
+def test_parts_of_models_are_searched():
     """Each combination is one stacked model, whose members have different latent dimensions."""
     grid = [
         {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
         {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
         {"posterior": ["full", "categorical"], "hidden_layer_sizes": [(6,), (6, 5)]},
+        {"network": [ConvNet((3, 1), (2,)), GRUNet((3, 1), 2)]},  # with scales of their own
     ]
     ours, theirs = both(make_vae(max_iter=1), grid)
 
-    assert len(set(ours.cv_results_["mean_test_score"])) == 10
+    assert len(set(ours.cv_results_["mean_test_score"])) == 12
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
 
 

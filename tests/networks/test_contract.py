@@ -8,16 +8,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
 
 from sklearn_vae import VAETransformer, load
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
-from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet
 from sklearn_vae.numerics.random import start_seeds
-from sklearn_vae.onnx import to_onnx
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -179,32 +176,3 @@ def test_a_file_cannot_state_another_network(network, changes, words, tmp_path):
 
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "model")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["conv", "steps independent given the code"])
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-@pytest.mark.filterwarnings("ignore")  # the exporter's, of its own insides
-def test_other_runtimes_compute_the_same(kind, part):
-    """Ordinary modules go through the exporter, for any number of rows."""
-    runtime = pytest.importorskip("onnxruntime")
-    vae = unfitted(NETWORKS_TESTED[kind], likelihood="gaussian").fit(X)
-    methods = {"encoder": vae.transform, "decoder": vae.inverse_transform}
-    rows = vae.transform(X[:7]) if part == "decoder" else X[:7]
-    session = runtime.InferenceSession(to_onnx(vae, part).SerializeToString())
-    (found,) = session.run(None, {session.get_inputs()[0].name: rows})
-
-    np.testing.assert_allclose(found, methods[part](rows), atol=1e-4)
-
-
-def test_a_search_compares_networks():
-    """Each with its own scales of columns: the scores are those of separate fits."""
-    grid = {"network": ["mlp", NETWORKS_TESTED["conv"]]}
-    search, usual = (
-        kind(unfitted("mlp"), grid, cv=2, refit=False).fit(X)
-        for kind in (VAESearchCV, GridSearchCV)
-    )
-
-    np.testing.assert_allclose(
-        search.cv_results_["mean_test_score"], usual.cv_results_["mean_test_score"], rtol=1e-6
-    )

@@ -60,6 +60,14 @@ FITS = {
 }
 
 
+def dead(model, after, path, X=None):
+    """The same estimator, without callbacks, after a fit of it that died."""
+    model.set_params(checkpoint=path, callbacks=[Dies(after)])
+    with pytest.raises(SystemExit):
+        model.fit(rows() if X is None else X)
+    return model.set_params(callbacks=None)
+
+
 def assert_equal(found, expected):
     """Bits of the weights, of all records and of scores."""
     models = [getattr(each, "estimator_", each) for each in (found, expected)]
@@ -104,10 +112,7 @@ def test_iterations_that_were_done_are_not_done_again(tmp_path):
             done.append(len(net.history))
 
     model = VAETransformer(**SMALL, max_iter=6, early_stopping=False)
-    model.set_params(checkpoint=tmp_path / "f", callbacks=[Dies(4)])
-    with pytest.raises(SystemExit):
-        model.fit(rows())
-    model.set_params(callbacks=[Counts()]).fit(rows())
+    dead(model, 4, tmp_path / "f").set_params(callbacks=[Counts()]).fit(rows())
 
     assert done == [5, 6]
 
@@ -147,13 +152,12 @@ def test_a_fit_resumes_from_what_a_full_disk_kept(tmp_path, monkeypatch):
     path = tmp_path / "fit.ckpt"
     model = VAETransformer(**SMALL, max_iter=6, early_stopping=False)
     expected = clone(model).fit(rows())
-    model.set_params(checkpoint=path, callbacks=[Dies(4)])
     with monkeypatch.context() as patch:
         FullDisk(patch, n_writes=2)
-        with pytest.warns(UserWarning, match="not written"), pytest.raises(SystemExit):
-            model.fit(rows())
+        with pytest.warns(UserWarning, match="not written"):
+            dead(model, 4, path)
 
-    assert_equal(model.set_params(callbacks=None).fit(rows()), expected)
+    assert_equal(model.fit(rows()), expected)
 
 
 def test_a_disk_that_is_full_from_the_start_is_an_error(tmp_path, monkeypatch):
@@ -179,10 +183,7 @@ def test_a_disk_that_is_full_from_the_start_is_an_error(tmp_path, monkeypatch):
 )
 def test_a_checkpoint_of_other_parameters_is_refused(change, said, tmp_path):
     """By name and value in the file; one that changes nothing is the same fit."""
-    model = VAETransformer(**SMALL, max_iter=6, checkpoint=tmp_path / "f", callbacks=[Dies(2)])
-    with pytest.raises(SystemExit):
-        model.fit(rows())
-    model.set_params(callbacks=None, **change)
+    model = dead(VAETransformer(**SMALL, max_iter=6), 2, tmp_path / "f").set_params(**change)
     if said is None:
         model.fit(rows())
         return
@@ -195,12 +196,10 @@ def test_a_checkpoint_of_other_parameters_is_refused(change, said, tmp_path):
 def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
     """A single value tells, wherever it is."""
     X = rows()
-    model = VAETransformer(**SMALL, max_iter=6, checkpoint=tmp_path / "f", callbacks=[Dies(2)])
-    with pytest.raises(SystemExit):
-        model.fit(X)
+    model = dead(VAETransformer(**SMALL, max_iter=6), 2, tmp_path / "f", X)
     X[place, 0] += 1e-3
     with pytest.raises(ValueError, match=r"belongs to another fit, with other rows\. Remove"):
-        model.set_params(callbacks=None).fit(X)
+        model.fit(X)
 
 
 def test_a_source_is_compared_by_its_values(tmp_path, monkeypatch):
@@ -214,11 +213,8 @@ def test_a_source_is_compared_by_its_values(tmp_path, monkeypatch):
 
     model = VAETransformer(**SMALL, max_iter=5)
     expected = clone(model).fit(table)
-    model.set_params(checkpoint=tmp_path / "f", callbacks=[Dies(3)])
-    with pytest.raises(SystemExit):
-        model.fit(table)
+    dead(model, 3, tmp_path / "f", table)
     other = np.vstack([X[:-1], X[-1:] + 1e-3])
-    model.set_params(callbacks=None)
     with pytest.raises(ValueError, match="belongs to another fit, with other rows"):
         clone(model).fit(lambda: iter(np.array_split(other, 3)))
 
