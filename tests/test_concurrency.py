@@ -185,9 +185,6 @@ def test_a_fork_after_scores_on_several_threads_does_not_hang():
     assert run_alone(FORKS, n_threads=2) == [0] * 15
 
 
-# -- the same bits -----------------------------------------------------------------------
-
-
 BITS = """
 import hashlib, json, sys
 import numpy as np, torch

@@ -24,9 +24,6 @@ from tests.conftest import slow
 pd = pytest.importorskip("pandas")
 
 
-# -- point masses ------------------------------------------------------------------------
-
-
 def test_point_masses_of_integers_are_inferred_and_decoded(rng):
     """Zeros and forties among whole numbers, where the evidence is for them."""
     hours = np.where(rng.random(500) < 0.5, 40, rng.normal(40, 12, 500).round())

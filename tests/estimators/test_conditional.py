@@ -252,31 +252,24 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
     with pytest.raises(ValueError, match=r"as many rows as X.*3\. Got 2"):
         vae.sample(3, y=["a", "b"])
     with pytest.raises(ValueError, match="requires y to be passed"):
-        VAETransformer(conditional=True).fit(X)
-    with pytest.raises(ValueError, match="requires y to be passed"):
         vae.inverse_transform(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="requires y to be passed"):
         VAEImputer(VAETransformer(conditional=True)).fit(X)
     with pytest.raises(ValueError, match="conditional=True"):
         to_onnx(vae)
-    for missing in (["a", None], ["a", np.nan], [True, None], [1, None]):
-        with pytest.raises(ValueError, match="y contains missing values"):
-            VAETransformer(conditional=True).fit(X[:2], missing)
-    with pytest.raises(ValueError, match="y contains NaN"):
-        VAETransformer(conditional=True).fit(X[:2], np.ma.masked_array([1, 2], [True, False]))
-    with pytest.raises(ValueError, match=r"strings, or numbers, and not both.*types int, str"):
-        VAETransformer(conditional=True).fit(X[:2], ["a", 1])
-    for y in ("species", np.array("species")):
-        with pytest.raises(ValueError, match=r"a value for each row of X in fit\. Got .*species"):
-            VAETransformer(conditional=True).fit(X[:2], y)
-    with pytest.raises(ValueError, match="y contains NaN"):
-        VAETransformer(conditional=True).fit(X[:2], [0.5, np.nan])
-    with pytest.raises(ValueError, match=r"dtype datetime64"):
-        VAETransformer(conditional=True).fit(X[:2], np.array(["2000-01-01"] * 2, dtype="M8[D]"))
-    with pytest.raises(ValueError, match=r"shape \(1, 2, 1\)"):
-        VAETransformer(conditional=True).fit(X[:2], np.zeros((1, 2, 1)))
-    with pytest.raises(ValueError, match=r"shape \(2, 0\)"):
-        VAETransformer(conditional=True).fit(X[:2], pd.DataFrame(index=range(2)))
+    for message, *values in (
+        ("requires y to be passed", None),
+        ("y contains missing values", ["a", None], ["a", np.nan], [True, None], [1, None]),
+        ("y contains NaN", np.ma.masked_array([1, 2], [True, False]), [0.5, np.nan]),
+        (r"strings, or numbers, and not both.*types int, str", ["a", 1]),
+        (r"a value for each row of X in fit\. Got .*species", "species", np.array("species")),
+        (r"dtype datetime64", np.array(["2000-01-01"] * 2, dtype="M8[D]")),
+        (r"shape \(1, 2, 1\)", np.zeros((1, 2, 1))),
+        (r"shape \(2, 0\)", pd.DataFrame(index=range(2))),
+    ):
+        for y in values:
+            with pytest.raises(ValueError, match=message):
+                VAETransformer(conditional=True).fit(X[:2], y)
     with pytest.raises(ValueError, match="must hold numbers, as in fit"):
         of_numbers[0].score_samples(X[:2], ["a", "b"])
 

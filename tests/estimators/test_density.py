@@ -449,9 +449,6 @@ def test_unseen_values_are_unlikely(passengers, of_passengers):
     )
 
 
-# -- imputation ------------------------------------------------------------------------------
-
-
 def test_missing_numbers_are_imputed_by_their_conditional_distribution(rng):
     """Of a normal distribution, whose conditional means and variances are known."""
     root = np.array([[1, 0.8, 0.3], [0, 0.6, 0.5], [0, 0, 0.4]])

@@ -191,9 +191,6 @@ def test_other_methods_need_a_table_in_memory_and_say_their_name(model, method):
         getattr(model, method)(batches())
 
 
-# -- the detector ----------------------------------------------------------------------
-
-
 def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
     detector = VAEOutlierDetector(max_iter=1, contamination=0.05, random_state=0)
     detector.fit(batches())
@@ -202,9 +199,6 @@ def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
     assert len(sample) == 500
     np.testing.assert_allclose(sample.mean(axis=0), TRAIN.mean(axis=0), atol=0.2)
     assert (detector.predict(np.full((1, 6), 30.0)) == -1).all()
-
-
-# -- the imputer -----------------------------------------------------------------------
 
 
 def with_holes(X, seed=0):

@@ -209,9 +209,6 @@ def test_means_of_binary_columns_are_rounded_in_data_frames(model):
         assert set(imputer.fit_transform(frame)["a"][200:]) <= {3, 7}
 
 
-# -- VAEImputer --------------------------------------------------------------------------
-
-
 @pytest.mark.filterwarnings("ignore:Every column of X has one value")
 def test_constant_columns_with_holes_leave_nothing_to_fill_from():
     """What is there of them is one value, and a table of nothing else is a table, too."""
@@ -220,9 +217,6 @@ def test_constant_columns_with_holes_leave_nothing_to_fill_from():
 
     np.testing.assert_array_equal(vae.impute(X), [[0.0, 1.0]] * 3)
     assert np.isfinite(vae.score_samples(X)).all()
-
-
-# -- rows that begin to miss cells ---------------------------------------------------------
 
 
 BEGIN_WHOLE = {
@@ -261,9 +255,6 @@ def test_an_encoder_that_cannot_see_missing_cells_says_so_and_stays(rng):
 
     assert vae.score(X) == before
     assert not vae.columns_.has_missing
-
-
-# -- two modes apart -----------------------------------------------------------------------
 
 
 GAP = (-1.0, 1.0)

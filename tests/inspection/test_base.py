@@ -39,33 +39,30 @@ def test_only_displays_import_matplotlib():
     assert set(importing) == {"inspection"}
 
 
+DISPLAYS = (
+    lambda vae, X, ax: LatentSpaceDisplay.from_estimator(vae, X, ax=ax),
+    lambda vae, X, ax: LossCurveDisplay.from_estimator(vae, ax=ax),
+    lambda vae, X, ax: ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
+    lambda vae, X, ax: ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), ax=ax),
+    lambda vae, X, ax: ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
+)
+
+
 def test_a_missing_matplotlib_is_an_import_error_with_advice(digits, monkeypatch):
     """Before anything is computed."""
     X, _, vae = digits
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    for draw in (
-        lambda: LatentSpaceDisplay.from_estimator(vae, X),
-        lambda: LossCurveDisplay.from_estimator(vae),
-        lambda: ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8)),
-        lambda: ExplanationDisplay(attributions=np.ones(3)).plot(),
-    ):
+    for draw in DISPLAYS:
         with pytest.raises(ImportError, match=r"pip install sklearn_vae\[plot\]"):
-            draw()
+            draw(vae, X, None)
 
 
 def test_drawing_on_axes_creates_no_figure(digits, ax):
     """pyplot's figures and style are global state."""
-    X, y, vae = digits
+    X, _, vae = digits
     open_before, style_before = plt.get_fignums(), dict(mpl.rcParams)
-    displays = [
-        LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax),
-        ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), n_rows=2, ax=ax),
-        ManifoldDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
-        ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
-        LossCurveDisplay.from_estimator(vae, ax=ax),
-    ]
+    displays = [draw(vae, X, ax) for draw in DISPLAYS]
 
     assert all(display.ax_ is ax and display.figure_ is ax.figure for display in displays)
     assert plt.get_fignums() == open_before

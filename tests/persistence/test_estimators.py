@@ -64,12 +64,6 @@ MODELS = {
 }
 
 
-@pytest.fixture
-def skops():
-    """The module that reads and writes files of skops."""
-    return pytest.importorskip("skops.io")
-
-
 @pytest.fixture(scope="module")
 def fitted():
     """Every model, fitted once, on a frame: columns have names."""
@@ -398,8 +392,9 @@ def test_joblib_memory_maps_a_model(fitted, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_skops_asks_for_trust_in_this_packages_classes_only(fitted, name, skops):
+def test_skops_asks_for_trust_in_this_packages_classes_only(fitted, name):
     """All others but the type of dtypes are trusted by skops."""
+    skops = pytest.importorskip("skops.io")
     data = skops.dumps(fitted[name])
     unknown = skops.get_untrusted_types(data=data)
 

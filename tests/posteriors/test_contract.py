@@ -22,8 +22,7 @@ L = 4  # latent dimensions
 def make(posterior, generator, n_members=2, n_rows=3, n_components=L):
     """Random params (M, B, n_params)."""
     shape = n_members, n_rows, posterior.n_params(n_components)
-    params = 0.5 * torch.randn(shape, generator=generator).double()
-    return params
+    return 0.5 * torch.randn(shape, generator=generator).double()
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
