@@ -31,7 +31,7 @@ def model(table):
 
 
 def test_normal_scores_are_linear_between_and_beyond_the_reference_values(table, model):
-    """Beyond them, one standard deviation of the column is one before the scaling; constants are 0."""
+    """Beyond them, one standard deviation is one, before the scaling; constants have 0."""
     reference = ScoredRows(table, *model)
     first, second = np.sort(table[:, 0])[[0, 1]]
     x = np.array([first - 2 * table[:, 0].std(), first, (first + second) / 2, second])
