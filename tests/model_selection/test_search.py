@@ -65,10 +65,10 @@ def assert_same_results(ours, theirs, atol=1e-6):
             assert (ours[name] >= 0).all()
 
 
-def both(estimator, grid, X=X, y=None, fit=None, atol=1e-6, **params):
+def both(estimator, grid, X=X, y=None, fit=None, atol=1e-6, search=GridSearchCV, **params):
     """Fit our search and scikit-learn's, and compare their results."""
     params = {"cv": 2, **params}
-    theirs = GridSearchCV(estimator, grid, **params).fit(X, y, **(fit or {}))
+    theirs = search(estimator, grid, **params).fit(X, y, **(fit or {}))
     ours = VAESearchCV(estimator, grid, **params).fit(X, y, **(fit or {}))
     assert_same_results(ours.cv_results_, theirs.cv_results_, atol)
     for name in ("best_index_", "best_params_", "multimetric_", "n_splits_"):
@@ -185,14 +185,11 @@ def test_a_candidate_whose_fit_fails_gets_the_error_score(scoring):
     """All other candidates have their scores, and the warning is scikit-learn's."""
     grid = {"learning_rate": [-1.0, 1e-3], "n_components": [1, 2]}
     refit = "nats" if scoring else True
-    params = {"scoring": scoring, "refit": refit, "cv": 2, "return_train_score": True}
+    params = {"scoring": scoring, "refit": refit, "error_score": -99.0}
     with pytest.warns(FitFailedWarning, match="4 fits failed out of a total of 8") as caught:
-        ours = VAESearchCV(make_vae(max_iter=1), grid, error_score=-99.0, **params).fit(X)
-    assert any("learning_rate" in str(one.message) for one in caught)
-    with pytest.warns(FitFailedWarning):
-        theirs = GridSearchCV(make_vae(max_iter=1), grid, error_score=-99.0, **params).fit(X)
+        both(make_vae(max_iter=1), grid, return_train_score=True, **params)
 
-    assert_same_results(ours.cv_results_, theirs.cv_results_)
+    assert ["learning_rate" in str(one.message) for one in caught] == [True, True]
 
 
 def test_error_score_raise_raises_the_error(monkeypatch):
@@ -266,13 +263,11 @@ def test_whole_steps_may_be_candidates():
 def test_an_estimator_that_is_not_a_vae_is_fitted_separately():
     """A mixture and a VAE are candidates, with a warning that names the reason."""
     grid = [{"vae": [GaussianMixture(2, random_state=0)]}, {"vae__n_components": [1, 2]}]
-    theirs = GridSearchCV(in_pipeline(), grid, cv=2).fit(X)
     with pytest.warns(UserWarning, match="2 of 6 fits were done one by one") as caught:
-        ours = VAESearchCV(in_pipeline(), grid, cv=2).fit(X)
+        both(in_pipeline(), grid)
 
     assert len(caught) == 1
     assert "GaussianMixture is not a VAETransformer" in str(caught[0].message)
-    assert_same_results(ours.cv_results_, theirs.cv_results_)
 
 
 class Shifted(VAETransformer):
@@ -297,12 +292,8 @@ class CustomPipeline(Pipeline):
 def test_fits_that_cannot_be_stacked_are_done_one_by_one(estimator, reason):
     """The warning names the reason, and the results are the same."""
     name = "vae__beta" if isinstance(estimator, Pipeline) else "beta"
-    theirs = GridSearchCV(estimator, {name: [1, 2]}, cv=2).fit(X)
-    search = VAESearchCV(estimator, {name: [1, 2]}, cv=2)
     with pytest.warns(UserWarning, match=f"4 of 4 fits were done one by one, .*{reason}"):
-        search.fit(X)
-
-    assert_same_results(search.cv_results_, theirs.cv_results_)
+        both(estimator, {name: [1, 2]})
 
 
 def test_two_processes_have_the_results_of_one(found):
@@ -319,11 +310,7 @@ def test_two_processes_have_the_results_of_one(found):
 def test_drawn_candidates_are_those_of_randomized_search_cv():
     """The same draws from the same distributions."""
     space = {"learning_rate": loguniform(1e-4, 1e-2), "n_components": [1, 2, 3]}
-    params = {"n_iter": 4, "cv": 2, "random_state": 5}
-    theirs = RandomizedSearchCV(make_vae(max_iter=1), space, **params).fit(X)
-    ours = VAESearchCV(make_vae(max_iter=1), space, **params).fit(X)
-
-    assert_same_results(ours.cv_results_, theirs.cv_results_)
+    both(make_vae(max_iter=1), space, search=RandomizedSearchCV, n_iter=4, random_state=5)
 
 
 def test_a_random_state_is_cloned_for_every_fit():
