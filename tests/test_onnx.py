@@ -31,10 +31,10 @@ def rows(n=300):
 
 def pixels(n=300):
     """Columns that are pixels, or values of steps."""
-    return correlated_rows(n, 16)
+    return correlated_rows(n, 64)
 
 
-CONV, STEPS = ConvNet((4, 4), (3,)), GRUNet((4, 4), n_units=5, autoregressive=False)
+CONV, STEPS = ConvNet((8, 8), (3, 4)), GRUNet((16, 4), n_units=5, autoregressive=False)
 MODELS = {
     "plain": (VAETransformer(2, **SMALL), rows),
     "members": (VAETransformer(2, **SMALL, n_init=2, ensemble=True, prior=MixturePrior(3)), rows),

@@ -21,7 +21,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.model_selection import VAESearchCV, tasks
-from sklearn_vae.networks import ConvNet, GRUNet
+from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.trainer import Trainer
@@ -134,7 +134,7 @@ def test_parts_of_models_are_searched():
         {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
         {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
         {"posterior": ["full", "categorical"], "hidden_layer_sizes": [(6,), (6, 5)]},
-        {"network": [ConvNet((3, 1), (2,)), GRUNet((3, 1), 2)]},  # with scales of their own
+        {"network": ["mlp", GRUNet((3, 1), 2)]},  # the second has one scale for all columns
     ]
     ours, theirs = both(make_vae(max_iter=1), grid)
 
