@@ -61,7 +61,7 @@ OTHER = {
         "contamination": 0.3,
         "novelty": True,
         "method": "neighbors",
-        "n_components": 3,
+        "n_components": 1,
         "hidden_layer_sizes": 7,
         "max_iter": 1,
         "calibration": "conformal",

@@ -205,7 +205,7 @@ def test_the_initialization_of_the_lowest_validation_loss_is_kept():
     X = moons()
 
     def best(n_init):
-        history = starts(n_init=n_init, refit=False, max_iter=40).fit(X).history_
+        history = starts(n_init=n_init, refit=False, max_iter=80).fit(X).history_
         return min(row["val_loss"] for row in history)
 
     bests = [best(n_init) for n_init in (1, 8)]
