@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.imputation.average import AveragedImputation, find_shift
+from sklearn_vae.imputation.average import find_shift
 from sklearn_vae.imputation.boosted_trees import BoostedTrees, fit_boosted_trees
 from sklearn_vae.imputation.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.inference.log_density import MEAN_DRAWS
@@ -35,26 +35,26 @@ MIN_WEIGHT = 1e-6
 
 
 class AverageFitter:
-    """Fits trees to the validated rows that a model was fitted to.
+    """Fits trees of a VAEImputer to the validated rows that its model was fitted to.
 
     ``first_weights`` are the model's weights before the refit: they have not seen held-out rows.
-    The result is ``imputation``, by model and trees.
+    An interrupted fit keeps what is complete.
     """
 
     def __init__(
         self,
-        model: VAETransformer,
+        imputer: Any,
         first_weights: dict[str, np.ndarray],
         rows: np.ndarray,
         weight: np.ndarray | None,
     ):
-        self.model, self.rows, self.weight = model, rows, weight
-        self.first_model = copy(model)
+        self.imputer, self.rows, self.weight = imputer, rows, weight
+        self.model: VAETransformer = imputer.estimator_
+        self.first_model = copy(self.model)
         self.first_model.state_dict_ = first_weights
-        columns = model.columns_
+        columns = self.model.columns_
         self.likelihoods = columns.likelihoods
-        self.imputation = AveragedImputation(model._impute, columns, model._is_rounded)
-        self.is_number = self.imputation.is_averaged
+        self.is_number = imputer._imputation.is_averaged
         self.has_classes = ~self.is_number & ~columns.is_constant
         self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
         n_rows = len(rows) if weight is None else round(weight.sum())
@@ -97,7 +97,7 @@ class AverageFitter:
             draws = predictor.sample_missing(incomplete, N_DRAWS, MEAN_DRAWS, seed)
             self._fit_spread(draws, hidden_cells, mean, trees)
         if line is not None:
-            text = f"Averaged: {self.imputation.trees_weight:.2f} of the trees"
+            text = f"Averaged: {self.imputer.trees_weight_:.2f} of the trees"
             line.print(f"{text}, {line.seconds:.1f} s", is_last=True)
 
     def _fit_correction(
@@ -127,7 +127,7 @@ class AverageFitter:
             else:
                 fitted = self._fit_trees(self.model, rows, weight, columns)
             fitted = fitted.select(columns[is_used[columns]])
-        self.imputation = replace(self.imputation, trees=fitted, trees_weight=trees_weight)
+        self.imputer.trees_, self.imputer.trees_weight_ = fitted, trees_weight
         return trees
 
     def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
@@ -172,9 +172,9 @@ class AverageFitter:
         shift = find_shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():
-            tried = replace(self.imputation, spread=np.where(is_real, factor, 1.0))
+            tried = replace(self.imputer._imputation, spread=np.where(is_real, factor, 1.0))
             moved = tried.move(draws, rows, mean, shift, self.model.seed_)
             covers.append(hidden_cells.cover(moved, is_real))
         # for each column the smallest one with this cover, or the largest one
         spread = [np.interp(COVER, cover, SPREADS) for cover in np.maximum.accumulate(covers).T]
-        self.imputation = replace(self.imputation, spread=np.where(is_real, spread, 1.0))
+        self.imputer.spread_ = np.where(is_real, spread, 1.0)

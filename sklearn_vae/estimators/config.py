@@ -11,11 +11,7 @@ from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import caller_name, resolve
-from sklearn_vae.initialization.factor_analysis import (
-    n_factors,
-    n_factors_by_bic,
-    n_imputation_factors,
-)
+from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
@@ -124,12 +120,10 @@ def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
     if vae.columns_.n_conditions:
         x = ConditionRegression.fit(x, weight, vae.columns_.n_columns).residuals(x)
     x = x[:, inputs].astype(np.float64)
-    number = n_factors(x, weight, max_factors)
     # binary columns of a class depend on each other: their correlations are no factor model's
     has_classes = len(inputs) > vae.n_features_in_
-    if number or has_classes or most < MORE_COMPONENTS:
-        return number or max_factors
-    return n_factors_by_bic(x, weight, [max_factors, MORE_COMPONENTS])
+    more = None if has_classes or most < MORE_COMPONENTS else MORE_COMPONENTS
+    return n_factors(x, weight, max_factors, more)
 
 
 def check_same_architecture(vae: DensityEstimator, parts: ModelParts, fitted: Architecture) -> None:

@@ -3,7 +3,7 @@
 from functools import partial
 from itertools import compress
 from numbers import Integral
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import narwhals as nw
 import numpy as np
@@ -159,7 +159,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             self._warn_of_empty_columns()
             if self.estimator is None and fitted is table:
                 best = min(first.results, key=lambda result: result.loss)
-                self._fit_average(model._validate(table), weight, best.weights)
+                rows = model._validate(table)
+                AverageFitter(self, best.weights, rows, weight).fit()
         if self.estimator is None:
             model.set_params(callbacks=None)
         self.indicated_ = np.array([], dtype=int)
@@ -204,19 +205,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if is_free and model.n_components == "auto":
             model.n_components = n_components
         return model
-
-    def _fit_average(
-        self, rows: np.ndarray, weight: np.ndarray | None, first_weights: dict[str, np.ndarray]
-    ) -> None:
-        """Fit trees to validated rows, with the model's weights before the refit."""
-        model = cast(VAETransformer, self.estimator_)  # the estimator is None here
-        fitter = AverageFitter(model, first_weights, rows, weight)
-        try:
-            fitter.fit()
-        finally:  # an interrupted fit keeps what is complete
-            imputation = fitter.imputation
-            self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
-            self.spread_ = imputation.spread
 
     @property
     def _imputation(self) -> AveragedImputation:

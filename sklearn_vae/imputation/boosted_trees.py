@@ -1,12 +1,11 @@
 """Gradient-boosted trees as arrays, which numpy alone computes, encodings of inputs, their fit."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import as_single
+from sklearn_vae.data.columns.base import find_in_order
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import check_array, check_count, serializable
 from sklearn_vae.system import one_thread
@@ -96,21 +95,12 @@ class TargetEncoding:
 
         ``left_out`` (n,) are the rows' own targets if they are training rows.
         """
-        values, x = self._keys, X[:, self.column]
-        x = as_single(x) if values.dtype == np.float32 else x
-        index = values.searchsorted(x).clip(max=len(values) - 1)
-        is_known = values[index] == x
-        count, total = np.where(is_known, self.counts[index], 0), self.totals[index]
+        index = find_in_order(X[:, self.column], self.values)
+        count, total = np.where(index >= 0, self.counts[index], 0), self.totals[index]
         if left_out is not None:
             count, total = count - 1, total - _to_columns(left_out, total.shape[1])
         encoded = total / np.maximum(count + 1, 1)[:, None]
         return np.where(count[:, None] > 0, encoded, np.nan).round(DECIMALS)
-
-    @cached_property
-    def _keys(self) -> np.ndarray:
-        """Values in single precision if it tells them apart: rows may have either precision."""
-        rounded = as_single(self.values)
-        return rounded if (np.diff(rounded) > 0).all() else self.values
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

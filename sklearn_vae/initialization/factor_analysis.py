@@ -1,6 +1,6 @@
 """Factor analysis: of tables with missing values, and to choose the number of factors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -204,13 +204,13 @@ def _posteriors(
         yield (covariance @ score[..., None])[..., 0], covariance, rows
 
 
-def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int | None:
+def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | None = None) -> int:
     """Find the smallest number of factors that fits the correlations of x (n, d) closely.
 
-    None if no number up to ``max_factors`` fits, as for most real tables, or if so many are not
-    identified; also None if no factor is needed, as uncorrelated columns may still be dependent. A
-    close fit has a root-mean-square error of approximation [1]_ of up to 0.06 [2]_. The
-    discrepancy times Bartlett's number of rows is chi-squared if the model is right [3]_.
+    ``most`` if no smaller number fits, as for most real tables, or if no factor is needed, as
+    uncorrelated columns may still be dependent; ``more`` if that has a lower Bayesian information
+    criterion. A close fit has a root-mean-square error of approximation [1]_ of up to 0.06 [2]_.
+    The discrepancy times Bartlett's number of rows is chi-squared if the model is right [3]_.
 
     References
     ----------
@@ -221,48 +221,22 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int
     .. [3] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
        of Psychology 3, 1950.
     """
-    if not 1 < x.shape[1] <= MAX_COLUMNS:
-        return None
-    correlation, n_rows, n_columns = _correlation(x, weight), _n_rows(x, weight), x.shape[1]
-    for k in range(min(max_factors + 1, n_columns)):
-        degrees_of_freedom = _degrees_of_freedom(n_columns, k)
-        if degrees_of_freedom <= 0:
-            break
+    n_rows, n_columns = len(x) if weight is None else float(weight.sum()), x.shape[1]
+    if not 1 < n_columns <= MAX_COLUMNS:
+        return most
+    correlation, numbers = _correlation(x, weight), np.arange(n_columns)
+    # by how many parameters the model has less than a multivariate normal distribution
+    degrees_of_freedom = ((n_columns - numbers) ** 2 - n_columns - numbers) / 2
+    numbers = numbers[degrees_of_freedom > 0]  # others are not identified
+    bic = {}  # less that of the multivariate normal distribution
+    for k in numbers[(numbers <= most) | (numbers == more)].tolist():
+        fit = discrepancy(correlation, k)
         effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
-        excess = effective_rows * discrepancy(correlation, k) / degrees_of_freedom - 1
-        if np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
-            return k or None
-    return None
-
-
-def n_factors_by_bic(x: np.ndarray, weight: np.ndarray | None, candidates: Iterable[int]) -> int:
-    """Find the number of factors with the least Bayesian information criterion for x (n, d).
-
-    The first candidate is the number for tables that are too narrow or too wide for others.
-    """
-    first, *others = candidates
-    n_rows, n_columns = _n_rows(x, weight), x.shape[1]
-    others = [k for k in others if k < n_columns and _degrees_of_freedom(n_columns, k) > 0]
-    if not others or n_columns > MAX_COLUMNS:
-        return first
-    correlation = _correlation(x, weight)
-
-    def bic(k: int) -> float:
-        """Criterion, less that of the multivariate normal distribution."""
-        penalty = _degrees_of_freedom(n_columns, k) * np.log(n_rows)
-        return n_rows * discrepancy(correlation, k) - penalty
-
-    return min([first, *others], key=bic)
-
-
-def _n_rows(x: np.ndarray, weight: np.ndarray | None) -> float:
-    """Number of rows, or their total weight."""
-    return len(x) if weight is None else float(weight.sum())
-
-
-def _degrees_of_freedom(n_columns: int, n_factors: int) -> float:
-    """By how many parameters a factor model has less than a multivariate normal distribution."""
-    return ((n_columns - n_factors) ** 2 - n_columns - n_factors) / 2
+        excess = effective_rows * fit / degrees_of_freedom[k] - 1
+        if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
+            return k or most
+        bic[k] = n_rows * fit - degrees_of_freedom[k] * np.log(n_rows)
+    return more if more in bic and bic[more] < bic[most] else most
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

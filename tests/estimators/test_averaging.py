@@ -261,12 +261,12 @@ def fitted_spread(too_wide_by, n, steps):
     draws[:, :, is_hidden] = 1 + 0.1 * np.array(too_wide_by) * rng.normal(
         size=(39, n, len(too_wide_by))
     )
-    model = steps[0].estimator_
-    fitter = AverageFitter(model, model.state_dict_, rows, None)
+    imputer = with_fitted(steps[0], trees_=None, trees_weight_=0.0, spread_=None)
+    fitter = AverageFitter(imputer, imputer.estimator_.state_dict_, rows, None)
     cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(n))
     fitter._fit_spread(draws, cells, np.ones(rows.shape), None)
 
-    return fitter.imputation.spread
+    return imputer.spread_
 
 
 def test_the_spread_is_saved(steps, tmp_path):

@@ -13,7 +13,6 @@ from sklearn_vae.initialization.factor_analysis import (
     FactorModel,
     discrepancy,
     n_factors,
-    n_factors_by_bic,
 )
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.metrics import active_units
@@ -52,7 +51,7 @@ def test_the_factors_that_were_put_in_are_found(n, n_rows, bend, seed):
 @pytest.mark.parametrize("load", [load_breast_cancer, load_digits])
 def test_real_tables_are_no_factor_models(load):
     """There the rule has nothing to say, and the usual number is taken."""
-    assert n_factors(load().data, None, 8) is None
+    assert n_factors(load().data, None, 8) == 8
 
 
 @pytest.mark.parametrize("n", [8, 12])
@@ -61,7 +60,7 @@ def test_many_factors_are_found_by_the_information_criterion(n, weight):
     """Of numbers that are compared; with weights, too."""
     X = factor_rows(600, n, n_columns=40)
 
-    assert n_factors_by_bic(X, weight, [8, 12]) == n
+    assert n_factors(X, weight, 8, 12) == n
 
 
 def test_wide_tables_of_numbers_have_more_dimensions():
@@ -112,8 +111,7 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
 )
 def test_odd_tables_are_no_reason_to_fail(X):
     """Constant, independent, single or too many columns, fewer rows than columns."""
-    assert n_factors(X, None, 8) is None
-    assert n_factors_by_bic(X, None, [8, 12]) == 8
+    assert n_factors(X, None, 8, 12) == 8
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

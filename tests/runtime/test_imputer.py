@@ -29,7 +29,7 @@ def averaged():
     imputer = VAEImputer(random_state=0).fit(rows())
     imputer.trees_weight_ = 0.3
     model = imputer.estimator_
-    fitter = AverageFitter(model, model.state_dict_, rows(), None)
+    fitter = AverageFitter(imputer, model.state_dict_, rows(), None)
     imputer.trees_ = fitter._fit_trees(model, rows(), None, np.arange(4))
     return imputer
 

@@ -101,7 +101,7 @@ ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name i
 def add_parts(imputer, X):
     """Add trees of numbers and classes, as in large tables."""
     boosted_trees.OF_INCOMPLETE_ROWS["max_iter"] = 2
-    fitter = AverageFitter(imputer.estimator_, imputer.estimator_.state_dict_, X, None)
+    fitter = AverageFitter(imputer, imputer.estimator_.state_dict_, X, None)
     fitter.is_large = True
     imputer.trees_ = fitter._fit_trees(imputer.estimator_, X, None, np.arange(3))
     imputer.trees_weight_ = 0.5
