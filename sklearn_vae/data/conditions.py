@@ -11,7 +11,7 @@ from sklearn_vae.data.arrays import as_array, is_missing, is_sparse
 from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.likelihoods import Categorical, Gaussian
-from sklearn_vae.persistence.validation import check_array, check_hashes, serializable
+from sklearn_vae.persistence.validation import check_array, serializable
 
 # Columns (n,) by their names: those of a data frame of several, otherwise UNNAMED, "y[1]", ...
 Conditions = dict[Name, np.ndarray]
@@ -27,7 +27,7 @@ class ConditionEncoder:
     (integers, booleans, strings, categories) holds classes, which are one-hot encoded.
     """
 
-    categories_: list[np.ndarray | None]  # classes of each column, in order; None for numbers
+    fields: list[Field]  # schema of each column: its classes, in order, or numbers
     encoder: TableEncoder  # of the codes and numbers
     class_prior: np.ndarray  # (n_classes,), their frequencies; empty but for one column of them
 
@@ -36,38 +36,33 @@ class ConditionEncoder:
         """Find the classes of columns of y, of ``read_conditions``."""
         from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no scipy
 
-        columns, names = [*y.values()], [*y]
-        categories = [
-            None if column.dtype.kind == "f" else classes_of(column) for column in columns
-        ]
-        codes = _codes(columns, categories)
         fields = [
             Field(name, "number", None, "float64")
-            if classes is None
-            else Field(name, "category", tuple(classes), "object")
-            for name, classes in zip(names, categories, strict=True)
+            if column.dtype.kind == "f"
+            else Field(name, "category", tuple(np.unique(column).tolist()), "object")
+            for name, column in y.items()
         ]
-        class_prior = np.zeros(0)
-        if len(y) == 1 and categories[0] is not None:
+        codes, class_prior = _codes(y, fields), np.zeros(0)
+        if len(fields) == 1 and fields[0].categories is not None:
             weights = np.ones(len(codes)) if sample_weight is None else sample_weight
-            frequency = np.bincount(codes[:, 0].astype(int), weights, len(categories[0]))
+            frequency = np.bincount(codes[:, 0].astype(int), weights, len(fields[0].categories))
             class_prior = frequency / weights.sum()
         likelihood = [
-            Gaussian() if classes is None else Categorical(max(len(classes), 2))
-            for classes in categories
+            Gaussian() if field.categories is None else Categorical(max(len(field.categories), 2))
+            for field in fields
         ]
-        encoder = fit_encoder(codes, sample_weight, likelihood, names, fields)
-        return cls(categories, encoder, class_prior)
+        encoder = fit_encoder(codes, sample_weight, likelihood, [*y], fields)
+        return cls(fields, encoder, class_prior)
 
     def transform(self, y: Conditions, dtype: np.dtype) -> np.ndarray:
         """Encode columns of y as codes of classes and numbers: (n, n_y)."""
         if UNNAMED not in (self.encoder.names[0], next(iter(y))):
             check_column_names("y", [*y], self.encoder.names, "y in fit")
-        if len(y) != len(self.categories_):
+        if len(y) != len(self.fields):
             raise ValueError(
-                f"y must have {len(self.categories_)} columns, as in fit. Got {len(y)} instead."
+                f"y must have {len(self.fields)} columns, as in fit. Got {len(y)} instead."
             )
-        codes = _codes([*y.values()], self.categories_)
+        codes = _codes(y, self.fields)
         largest = float(np.abs(codes).max(initial=0))
         if largest > float(np.finfo(dtype).max):
             raise ValueError(
@@ -78,19 +73,16 @@ class ConditionEncoder:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        only = self.categories_[0] if len(self.categories_) == 1 else None
-        check_array("class_prior", self.class_prior, "f", (None if only is None else len(only),))
-        has_prior = len(self.class_prior) > 0
-        if len(self.categories_) != self.encoder.n_features or has_prior == (only is None):
+        n_only = len(self.fields[0].categories or ()) if len(self.fields) == 1 else 0
+        check_array("class_prior", self.class_prior, "f", (n_only,))
+        likelihoods, is_discrete = self.encoder.likelihoods, self.encoder.has_discrete_values
+        is_valid = len(self.fields) == self.encoder.n_features
+        for j, field in enumerate(self.fields if is_valid else ()):
+            if field.categories is not None:
+                n_classes = 1 if likelihoods[j] is None else getattr(likelihoods[j], "n_classes", 2)
+                is_valid &= bool(is_discrete[j]) and len(field.categories) == n_classes
+        if not is_valid:
             raise ValueError("the classes are not those of the conditions")
-        columns = self.categories_, self.encoder.likelihoods, self.encoder.has_discrete_values
-        for classes, likelihood, is_discrete in zip(*columns, strict=True):
-            if classes is None:
-                continue
-            n_classes = 1 if likelihood is None else getattr(likelihood, "n_classes", 2)
-            if not is_discrete or np.shape(classes) != (n_classes,):
-                raise ValueError("the classes are not those of the conditions")
-            check_hashes(classes.tolist())
 
 
 def read_conditions(y: Any, n_rows: int) -> Conditions:
@@ -159,31 +151,23 @@ def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:
     return values
 
 
-def classes_of(values: np.ndarray) -> np.ndarray:
-    """Find the classes of a column, in order."""
-    classes = np.unique(values)
-    if classes.dtype.kind == "O":  # categories that are floating-point numbers
-        return np.array(classes.tolist())
-    return classes.astype(object) if classes.dtype.kind == "U" else classes
-
-
-def _codes(y: Sequence[np.ndarray], categories: Sequence[np.ndarray | None]) -> np.ndarray:
+def _codes(y: Conditions, fields: Sequence[Field]) -> np.ndarray:
     """Encode classes as codes, and keep numbers: (n, n_y)."""
-    codes = np.empty((len(y[0]), len(y)))
-    for j, (column, classes) in enumerate(zip(y, categories, strict=True)):
-        if classes is None and column.dtype.kind not in "biuf":
-            raise ValueError(f"y must hold numbers, as in fit. Got {column[0].item()!r} instead.")
-        if classes is None:
-            codes[:, j] = column
+    columns = []
+    for column, field in zip(y.values(), fields, strict=True):
+        if field.categories is None:
+            if column.dtype.kind not in "biuf":
+                value = column[0].item()
+                raise ValueError(f"y must hold numbers, as in fit. Got {value!r} instead.")
+            columns.append(column)
             continue
-        code_of = {value: code for code, value in enumerate(classes.tolist())}
-        unique, inverse = np.unique(column, return_inverse=True)
-        unknown = [value for value in unique.tolist() if value not in code_of]
-        if unknown:
+        values, index = np.unique(column, return_inverse=True)
+        codes = field.recode(np.arange(len(values)), values.tolist(), "missing")
+        if (is_unknown := np.isnan(codes)).any():
             raise ValueError(
-                f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
-                f"{shorten(classes.tolist())}. Leave such rows out, or fit with rows "
-                f"of this class."
+                f"y has the class {values[is_unknown].tolist()[0]!r}, which no row had in fit; the "
+                f"classes were then {shorten(field.categories)}. Leave such rows out, or fit with "
+                f"rows of this class."
             )
-        codes[:, j] = np.array([code_of[value] for value in unique.tolist()])[inverse]
-    return codes
+        columns.append(codes[index])
+    return np.stack(columns, axis=1, dtype=np.float64)

@@ -1,5 +1,6 @@
 """VAEClassifier: Bayes' rule applied to the densities of rows given their class."""
 
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, cast
 
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import Rows, Target, Weights, is_missing
-from sklearn_vae.data.conditions import ConditionEncoder, as_dense, classes_of
+from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -122,8 +123,10 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         with self._keep_interrupted():
             model.fit(X, labels, sample_weight=sample_weight)
         encoder = cast(ConditionEncoder, model.condition_encoder_)
-        self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
-        encoder.categories_[0] = classes_of(np.array(self.classes_.tolist()))  # the model's y
+        codes: Any = encoder.fields[0].categories
+        self.classes_ = classes[[*codes]]  # classes of rows of positive weight
+        model_classes = tuple(self.classes_.tolist())  # the model's y
+        encoder.fields = [replace(encoder.fields[0], categories=model_classes)]
         self.priors_ = encoder.class_prior
         if self.priors is not None:
             self.priors_ = self._check_priors("priors", self.priors).copy()
