@@ -84,10 +84,7 @@ class EqualCells:
 
 
 def find_equal_cells(
-    X: np.ndarray,
-    columns: list[int],
-    weight: np.ndarray,
-    relations: Sequence[LinearRelation] = (),
+    X: np.ndarray, columns: list[int], weight: np.ndarray, relations: Sequence[LinearRelation] = ()
 ) -> list[EqualCells]:
     """Find columns of numbers whose cells equal those of another one more often than by chance.
 

@@ -216,8 +216,4 @@ def _arrow_type(text: str) -> "pa.DataType":
     return pa.type_for_alias(text)
 
 
-LIBRARIES: dict[str, Library] = {
-    "pandas": _Pandas(),
-    "polars": _Polars(),
-    "pyarrow": _Arrow(),
-}
+LIBRARIES: dict[str, Library] = {"pandas": _Pandas(), "polars": _Polars(), "pyarrow": _Arrow()}

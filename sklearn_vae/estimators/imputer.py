@@ -12,12 +12,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from sklearn_vae._compat import (
-    Interval,
-    MissingValues,
-    check_feature_names_in,
-    get_output_config,
-)
+from sklearn_vae._compat import Interval, MissingValues, check_feature_names_in, get_output_config
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, replace_by_nan
 from sklearn_vae.data.fields import shorten, without_unknown
 from sklearn_vae.data.sources import as_source, check_is_table

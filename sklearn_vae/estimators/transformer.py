@@ -385,10 +385,7 @@ class VAETransformer(
         return cache[key]
 
     def _encode_further_rows(
-        self,
-        rows: np.ndarray | SourceRows,
-        weight: np.ndarray | None,
-        parts: ModelParts,
+        self, rows: np.ndarray | SourceRows, weight: np.ndarray | None, parts: ModelParts
     ) -> Dataset:
         """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
         check_same_architecture(self, parts, self.architecture_)
