@@ -222,27 +222,6 @@ def _time_unit(dtype: str) -> str:
     return match[0] if match and not dtype.startswith("date64") else "D"
 
 
-def nearest_possible(
-    rows: np.ndarray,
-    fields: Sequence[Field],
-    is_positive: np.ndarray,
-    observed: np.ndarray | bool = False,
-) -> np.ndarray:
-    """Move computed values to those that their columns can have: (n, d) -> (n, d).
-
-    Dates of whole days become midnights, and numbers of the mask ``is_positive`` (d,) do not
-    become 0 in their dtype. Cells of the mask ``observed`` (n, d) stay as they are.
-    """
-    possible = rows.copy()
-    for j, field in enumerate(fields):
-        values = possible[:, j]
-        if field.has_whole_days:
-            values[:] = np.rint(values / DAY) * DAY
-        if is_positive[j]:
-            np.maximum(values, field.smallest_positive, out=values)
-    return np.where(observed, rows, possible)
-
-
 def rounded_columns(fields: Sequence[Field], n_features: int) -> np.ndarray:
     """Mask of the columns whose dtype holds no means: all but those of real numbers."""
     return np.array([not field.is_real for field in fields] or [False] * n_features)

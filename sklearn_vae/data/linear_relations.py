@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import cauchy_log_density
+from sklearn_vae.data.columns.base import Draws, cauchy_log_density
 from sklearn_vae.persistence.validation import check_array, serializable
 
 # Times that the parts of a fixed total are moved towards it.
@@ -161,7 +161,7 @@ class LinearRelation:
         log_p: np.ndarray,
         round_values: Callable[[np.ndarray], np.ndarray],
         within_bounds: Callable[[np.ndarray], np.ndarray],
-        generator: np.random.Generator | None = None,
+        generator: Draws = None,
     ) -> None:
         """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import find_in_order, in_coarser_dtype
+from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
 from sklearn_vae.numerics.rows import distinct, spread_out
 from sklearn_vae.persistence.validation import check_array, serializable
@@ -59,9 +59,7 @@ class ManyToOne:
             X[rows[is_set], label] = values[is_set, k]
             is_fixed[rows[is_set], label] = True
 
-    def choose(
-        self, X: np.ndarray, is_fixed: np.ndarray, generator: np.random.Generator | None
-    ) -> None:
+    def choose(self, X: np.ndarray, is_fixed: np.ndarray, generator: Draws) -> None:
         """Replace codes that are not fixed, and contradict fixed labels, in place.
 
         They are drawn from the codes of these labels by their frequencies in ``fit``; without a

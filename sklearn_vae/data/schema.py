@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.arrays import as_narwhals
-from sklearn_vae.data.fields import Field, has_time_zone, shorten
+from sklearn_vae.data.fields import DAY, Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.persistence.validation import check_hashes, serializable
@@ -107,6 +107,23 @@ class Schema:
         rows = np.full((len(values), len(self.fields)), np.nan, values.dtype)
         rows[:, columns] = values
         return rows
+
+    def nearest_possible(
+        self, rows: np.ndarray, is_positive: np.ndarray, observed: np.ndarray | bool = False
+    ) -> np.ndarray:
+        """Move computed values to those that their columns can have: (n, d) -> (n, d).
+
+        Dates of whole days become midnights, and numbers of the mask ``is_positive`` (d,) do not
+        become 0 in their dtype. Cells of the mask ``observed`` (n, d) stay as they are.
+        """
+        possible = rows.copy()
+        for j, field in enumerate(self.fields):
+            values = possible[:, j]
+            if field.has_whole_days:
+                values[:] = np.rint(values / DAY) * DAY
+            if is_positive[j]:
+                np.maximum(values, field.smallest_positive, out=values)
+        return np.where(observed, rows, possible)
 
     def inverse_transform(self, values: np.ndarray, *, like: object = None) -> Any:
         """Convert numbers (n, d) to a table like the one in ``fit``.

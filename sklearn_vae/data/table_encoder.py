@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.base import Columns, Draws
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.numbers import PositiveColumns
@@ -272,9 +272,7 @@ class TableEncoder:
         values = self.inverse_transform(encoded, is_rounded=is_rounded, observed=X)
         return self.complete(X, self.within_bounds(values))
 
-    def complete(
-        self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None = None
-    ) -> np.ndarray:
+    def complete(self, X: np.ndarray, values: np.ndarray, generator: Draws = None) -> np.ndarray:
         """Replace missing values (n, d) by imputed ones, such that labels follow from codes.
 
         Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
@@ -338,11 +336,7 @@ class TableEncoder:
         return is_broken
 
     def _relate(
-        self,
-        rows: np.ndarray,
-        values: np.ndarray,
-        is_fixed: np.ndarray,
-        generator: np.random.Generator | None,
+        self, rows: np.ndarray, values: np.ndarray, is_fixed: np.ndarray, generator: Draws
     ) -> None:
         """Change cells of rows (n, d) that are not fixed such that all relations hold, in place.
 
@@ -441,7 +435,7 @@ class TableEncoder:
     def inverse_transform(
         self,
         values: np.ndarray,
-        generator: np.random.Generator | None = None,
+        generator: Draws = None,
         *,
         is_rounded: np.ndarray | bool = False,
         observed: np.ndarray | None = None,
@@ -488,7 +482,7 @@ class TableEncoder:
         return filled
 
     def _resolve(
-        self, X: np.ndarray, generator: np.random.Generator | None = None
+        self, X: np.ndarray, generator: Draws = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return filled rows, rows with encoded derived columns, and the latter's log-density.
 

@@ -21,13 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
 from sklearn_vae.data.conditions import ConditionEncoder, Conditions, read_conditions
-from sklearn_vae.data.fields import (
-    Field,
-    Name,
-    check_column_names,
-    nearest_possible,
-    rounded_columns,
-)
+from sklearn_vae.data.fields import Field, Name, check_column_names, rounded_columns
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
@@ -400,7 +394,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return X
         columns = np.arange(self.n_features_in_) if columns is None else columns
         schema, is_positive = self.schema_.select(columns), self.columns_.is_positive[columns]
-        X = nearest_possible(X, schema.fields, is_positive, observed)
+        X = schema.nearest_possible(X, is_positive, observed)
         return schema.inverse_transform(X, like=like)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: object) -> Any:

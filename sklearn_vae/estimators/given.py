@@ -70,18 +70,19 @@ def given_row(
             f"The 'given' parameter of {caller} contradicts itself: column {names[j]!r} has the "
             f"value {given[names[j]]!r}, which {encoder.describe_reason(j, fields)}."
         )
-    _warn_of_far_values(row, given, fields, encoder, caller)
+    if far := _far_values(row, given, fields, encoder):
+        warn(
+            f"The 'given' parameter of {caller} has a value far outside of the range of the "
+            f"training rows: {', '.join(far)}. Sampled rows are hardly those of such values, and "
+            f"may all be equal."
+        )
     return row.astype(dtype)
 
 
-def _warn_of_far_values(
-    row: np.ndarray,
-    given: Mapping[Name, object],
-    fields: Sequence[Field],
-    encoder: TableEncoder,
-    caller: str,
-) -> None:
-    """Warn of given values further from the training rows than these are from each other."""
+def _far_values(
+    row: np.ndarray, given: Mapping[Name, object], fields: Sequence[Field], encoder: TableEncoder
+) -> list[str]:
+    """Describe given values further from the training rows than these are from each other."""
     low, high = encoder.within_bounds(np.array([[-np.inf], [np.inf]]) * np.ones(len(row)))
     with np.errstate(over="ignore"):
         is_far = np.maximum(low - row, row - high) > high - low
@@ -90,12 +91,7 @@ def _warn_of_far_values(
         name = encoder.names[j]
         texts = map(format_value, fields[j].decode(np.array([low[j], high[j]])).tolist())
         far.append(f"{given[name]!r} for column {name!r} ({' to '.join(texts)} in fit)")
-    if far:
-        warn(
-            f"The 'given' parameter of {caller} has a value far outside of the range of the "
-            f"training rows: {', '.join(far)}. Sampled rows are hardly those of such values, and "
-            f"may all be equal."
-        )
+    return far
 
 
 def _to_number(value: object, field: Field, message: str) -> float:

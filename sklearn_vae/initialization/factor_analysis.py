@@ -35,6 +35,8 @@ MAX_COLUMNS = 100
 MIN_UNIQUENESS = 0.005
 # Added to the diagonal of the correlation matrix, for columns that are linearly dependent.
 RIDGE = 1e-6
+# Means (d,), loadings (k, d) and residual variances (d,) of a factor model.
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ class FactorModel:
         loc, variance = observed_moments(subset, subset_weight)
         completed = np.where(np.isnan(subset), loc, subset)
         start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
-        loadings, noise = start.loadings, np.square(start.residual)
+        model = loc, start.loadings, np.square(start.residual)
         for _ in range(N_ITER):
-            loc, loadings, noise = _em_step(subset, subset_weight, loc, loadings, noise, variance)
+            model = _em_step(subset, subset_weight, model, variance)
+        loc, loadings, noise = model
         residual = np.maximum(np.sqrt(noise), min_residual)
         return cls(loc, loadings, residual)
 
@@ -145,22 +148,15 @@ def observed_moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.
     return loc, np.where(variance > 0, variance, 1.0)
 
 
-def _em_step(
-    x: np.ndarray,
-    weight: np.ndarray,
-    loc: np.ndarray,
-    loadings: np.ndarray,
-    noise: np.ndarray,
-    variance: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take one step of EM; return means, loadings and residual variances."""
-    n_factors, n_columns = loadings.shape
+def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarray) -> Parts:
+    """Take one step of EM."""
+    n_factors, n_columns = model[1].shape
     n_features = n_factors + 1  # the factors, and a one for the mean
     gram = np.zeros((n_columns, n_features**2))
     cross = np.zeros((n_columns, n_features))
     squares, counts = np.zeros(n_columns), np.zeros(n_columns)
     moments = np.zeros(n_features**2)  # of the factors
-    for mean, covariance, rows in _posteriors(x, loc, loadings, noise):
+    for mean, covariance, rows in _posteriors(x, *model):
         features = np.hstack([mean, np.ones((len(mean), 1))])
         products = features[:, :, None] * features[:, None, :]
         products[:, :n_factors, :n_factors] += covariance

@@ -10,12 +10,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import as_array, cells_of, has_missing_values, replace_by_nan
 from sklearn_vae.data.conditions import ConditionEncoder, read_conditions
-from sklearn_vae.data.fields import (
-    check_column_names,
-    nearest_possible,
-    rounded_columns,
-    without_unknown,
-)
+from sklearn_vae.data.fields import check_column_names, rounded_columns, without_unknown
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -88,7 +83,7 @@ class DensityModel:
         """
         if all(field.is_real for field in self.schema.fields):
             return rows
-        rows = nearest_possible(rows, self.schema.fields, self.columns.is_positive, observed)
+        rows = self.schema.nearest_possible(rows, self.columns.is_positive, observed)
         return self.schema.to_objects(rows)
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:

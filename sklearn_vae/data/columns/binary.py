@@ -223,9 +223,7 @@ class OneHotColumns(BinaryColumns):
         low, high = self.categories.T
         return np.where(np.isnan(X), X, np.where(is_one.reshape(X.shape), high, low))
 
-    def complete(
-        self, X: np.ndarray, values: np.ndarray, generator: np.random.Generator | None
-    ) -> np.ndarray:
+    def complete(self, X: np.ndarray, values: np.ndarray, generator: Draws) -> np.ndarray:
         """Replace holes of filled rows by values, given the zeros of the group: (n, k).
 
         Where the values have a one at a known zero, it is drawn by the frequencies; without a

@@ -93,8 +93,6 @@ def concentration(counts: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
 
-    if not len(counts):
-        return 1.0
     unique, repeats = np.unique(counts, return_counts=True)
     total, n_levels = counts.sum(), len(counts)
 
