@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +21,8 @@ UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
 # Name of a column: any value that can be one, as a date or NaN; an index if columns have no names.
 Name = Hashable
+# Names of columns; None for all, or for none.
+Names = Iterable[Name] | None
 # Decimals: numbers of digits and decimal places.
 DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", re.IGNORECASE)
 # Deprecated codes of NumPy's dtypes of bytes.

@@ -46,12 +46,13 @@ from sklearn_vae.estimators.estimator_base import (
     caller_name,
     copy_columns,
     has_caller,
+    resolve,
     restore_on_error,
     validate_columns,
 )
 from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.networks import NETWORKS, Network, RowStructure
+from sklearn_vae.networks import Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
@@ -64,8 +65,6 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
 
-# The network of estimators that have no parameter ``network``; its rows have no structure.
-FULLY_CONNECTED: Network = NETWORKS["mlp"]
 # Columns of a single row have no variance.
 MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
@@ -127,6 +126,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     verbose: bool | int
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
+    network: str | Network = "mlp"
 
     architecture_: Architecture
     columns_: TableEncoder
@@ -237,13 +237,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             raise invalid_parameter(self, "n_components", expected, self.n_components)
 
     def _check_rows(
-        self,
-        X: FitRows,
-        sample_weight: Weights,
-        network: Network = FULLY_CONNECTED,
-        y: Target = None,
-        *,
-        reset: bool,
+        self, X: FitRows, y: Target, sample_weight: Weights, *, reset: bool
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
         if isinstance(X, ValidatedRows):
@@ -252,7 +246,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return X.rows, None
         if self.conditional:
             check_is_table(X, "conditional=True")
-        rows, weight = self._check_table(X, sample_weight, network, reset=reset)
+        rows, weight = self._check_table(X, sample_weight, reset=reset)
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
@@ -284,12 +278,12 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         return read_conditions(y, n_rows)
 
     def _check_table(
-        self, X: Rows, sample_weight: Weights, network: Network, *, reset: bool
+        self, X: Rows, sample_weight: Weights, *, reset: bool
     ) -> tuple[np.ndarray | SourceRows, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0; of a long source, the sample."""
-        min_rows, weight = MIN_ROWS if reset else 1, None
+        weight = None
         if sample_weight is not None:
-            X, weight = check_weights(X, sample_weight, min_rows)
+            X, weight = check_weights(X, sample_weight, MIN_ROWS if reset else 1)
             warn_of_small_weights(weight)
         source = as_source(X)
         if source is not None:
@@ -297,8 +291,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 X, n_rows = source.sample()
         X = as_array(X)
         if reset:
-            self.schema_ = fit_schema(X, network)
-            X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
+            self.schema_ = fit_schema(X, resolve("network", self.network))
+            X = self._to_numbers(X, reset=True)
             names = self._column_names() or range(self.n_features_in_)
             warn_of_columns(X, names, self.schema_, of_extremes=self._warns_of_extremes)
         else:
@@ -310,7 +304,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                     f"score, and the model is not fitted to them. Begin with rows of all values."
                 )
         if source is not None and n_rows > len(X):
-            structure = network.for_n_features(self.n_features_in_).row_structure
+            structure = self._row_structure
 
             def to_numbers(batch: Table) -> np.ndarray:
                 rows = self._to_numbers(batch, reset=False).astype(X.dtype, copy=False)
@@ -335,14 +329,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         self.columns_.check_sources(rows)
         return rows
 
-    def _to_numbers(
-        self,
-        X: Rows,
-        *,
-        reset: bool,
-        columns: np.ndarray | None = None,
-        ensure_min_samples: int = 1,
-    ) -> np.ndarray:
+    def _to_numbers(self, X: Rows, *, reset: bool, columns: np.ndarray | None = None) -> np.ndarray:
         """Convert rows, with ``reset`` those of a first fit, to numbers: codes, NaN if missing."""
         if type(X) is not np.ndarray:
             check_is_table(X, caller_name(self))
@@ -367,7 +354,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
                 return check(
                     X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
-                    ensure_min_samples=ensure_min_samples,
+                    ensure_min_samples=MIN_ROWS if reset else 1,
                 )  # fmt: skip
         except ValueError as error:
             raise with_column_names(error, X, self._column_names()) from None
@@ -416,12 +403,17 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     # -- encoding --------------------------------------------------------------------
 
+    @property
+    def _row_structure(self) -> RowStructure:
+        """Structure of the rows on which the network relies."""
+        network: Network = resolve("network", self.network)
+        return network.for_n_features(self.n_features_in_).row_structure
+
     def _fit_encoder(
         self,
-        rows: np.ndarray | SourceRows,
+        X: np.ndarray,
         weight: np.ndarray | None,
         likelihood: object,
-        structure: RowStructure = FULLY_CONNECTED.row_structure,
         *,
         is_plain: bool = False,
     ) -> TableEncoder:
@@ -429,8 +421,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
         With ``is_plain``, numbers are standardized and no more.
         """
+        structure = self._row_structure
         encoder = fit_encoder(
-            sample_of(rows)[:, : self.n_features_in_],
+            X[:, : self.n_features_in_],
             weight,
             likelihood,
             self._column_names(),
@@ -438,7 +431,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             is_plain=is_plain or structure.shared_scale,
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),
-            derives_columns=not is_plain and structure == FULLY_CONNECTED.row_structure,
+            derives_columns=not is_plain and structure == RowStructure(),
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")

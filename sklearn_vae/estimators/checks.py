@@ -87,7 +87,7 @@ def resolve_widths(
 
 def check_network(estimator: BaseEstimator) -> None:
     """Name CustomNetwork to users who give a module of their own."""
-    network = getattr(estimator, "network", "mlp")
+    network = estimator.network
     if callable(network) and not isinstance(network, Network):
         expected = (
             f"be one of {sorted(NETWORKS)} or a network of sklearn_vae.networks; "

@@ -15,6 +15,7 @@ from skorch.callbacks import Callback
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.arrays import Target, Weights
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.sources import sample_of
 from sklearn_vae.estimators.checks import CONSTRAINTS, resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
@@ -218,9 +219,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         self, X: FitRows, y: Target, sample_weight: Weights
     ) -> tuple[list[TrainingJob], FittedRows]:
         self._validate_params()
-        rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)
+        rows, weight = self._check_rows(X, y, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
-        self.columns_ = self._fit_encoder(rows, weight, self.likelihood)
+        self.columns_ = self._fit_encoder(sample_of(rows), weight, self.likelihood)
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(

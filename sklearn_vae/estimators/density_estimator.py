@@ -1,6 +1,6 @@
 """Base of the estimators of a density: scores, samples and imputations of rows, given y if any."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, has_missing_values
-from sklearn_vae.data.fields import Name, without_unknown
+from sklearn_vae.data.fields import Name, Names, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator
 from sklearn_vae.estimators.checks import (
@@ -128,8 +128,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         X: Rows,
         y: Target = None,
         *,
-        columns: Iterable[Name] | None = None,
-        given: Iterable[Name] | None = None,
+        columns: Names = None,
+        given: Names = None,
         n_draws: int = SCORE_DRAWS,
         return_std: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -186,12 +186,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         return scrambled[0], np.std(scrambled, axis=0, ddof=1)
 
     def _conditional_log_density(
-        self,
-        X: Rows,
-        y: Target,
-        n_draws: int,
-        columns: Iterable[Name] | None,
-        given: Iterable[Name] | None,
+        self, X: Rows, y: Target, n_draws: int, columns: Names, given: Names
     ) -> Callable[..., np.ndarray]:
         """Return a function (scrambling) of the log-density of columns given other columns."""
         caller = f"{type(self).__name__}.score_samples"

@@ -154,8 +154,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             self._warn_of_empty_columns()
             if self.estimator is None and fitted is table:
                 best = min(first.results, key=lambda result: result.loss)
-                rows = model._validate(table)
-                AverageFitter(self, best.weights, rows, weight).fit()
+                AverageFitter(self, best.weights, model._validate(table), weight).fit()
         if self.estimator is None:
             model.set_params(callbacks=None)
         self.indicated_ = np.array([], dtype=int)
@@ -193,7 +192,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 verbose=self.verbose,
             )
         model: VAETransformer | VAEDensity = self._clone(self.estimator)
-        network = resolve("network", getattr(model, "network", "mlp"))
+        network = resolve("network", model.network)
         if isinstance(network, Network):  # others are refused by the model's fit
             check_not_autoregressive(network, "VAEImputer")
         is_free = getattr(model, "posterior", None) in ("gaussian", "full")

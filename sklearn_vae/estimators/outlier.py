@@ -1,6 +1,6 @@
 """VAEOutlierDetector: outlier and novelty detection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
@@ -31,8 +31,7 @@ from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
-from sklearn_vae.data.columns.numbers import PositiveColumns
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Names
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
@@ -160,7 +159,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         seed = draw_seed(self.random_state)
         self.estimator_ = reader = self._make_model(seed)
         reader._warns_of_extremes = False  # which the detector finds
-        rows, weights = reader._check_rows(X, sample_weight, reset=True)
+        rows, weights = reader._check_rows(X, None, sample_weight, reset=True)
         calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
         self.estimator_ = self._make_model(
             seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
@@ -382,7 +381,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             return attributions
         return schema.of_numbers().inverse_transform(attributions, like=X)
 
-    def expected_values(self, X: Table, *, columns: Iterable[Name] | None = None) -> Any:
+    def expected_values(self, X: Table, *, columns: Names = None) -> Any:
         """Expect each cell by the row's other cells: what an anomalous value might have been.
 
         Parameters

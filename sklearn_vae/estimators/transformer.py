@@ -338,7 +338,7 @@ class VAETransformer(
             expected = "be False in partial_fit, which trains one model further"
             raise invalid_parameter(self, "ensemble", expected, value=True)
         is_resumed = is_partial and hasattr(self, "state_dict_")
-        rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
+        rows, weight = self._check_rows(X, y, sample_weight, reset=not is_resumed)
         parts = replace(parts, network=parts.network.for_n_features(self.n_features_in_))
         splits: Splits = {}
         if is_resumed:
@@ -346,7 +346,7 @@ class VAETransformer(
         else:
             self.seed_ = draw_seed(self.random_state)
             self.columns_, table, splits = self._encode_first_rows(
-                rows, weight, parts.network, id(X), {} if cache is None else cache
+                rows, weight, id(X), {} if cache is None else cache
             )
             self.architecture_ = make_architecture(self, parts, table)
             self.dtype_ = rows.dtype
@@ -366,20 +366,15 @@ class VAETransformer(
         return make_starts(job, 1 if is_partial else self.n_init, ensemble=self.ensemble), table
 
     def _encode_first_rows(
-        self,
-        rows: np.ndarray | SourceRows,
-        weight: np.ndarray | None,
-        network: Network,
-        table_id: int,
-        cache: TableCache,
+        self, rows: np.ndarray | SourceRows, weight: np.ndarray | None, X_id: int, cache: TableCache
     ) -> tuple[TableEncoder, Dataset, Splits]:
         """Fit the table encoder and encode the rows, unless the cache has them by their table."""
-        structure = network.row_structure
-        structure.check_missing(sample_of(rows)[:, : self.n_features_in_])
+        X, structure = sample_of(rows), self._row_structure
+        structure.check_missing(X[:, : self.n_features_in_])
         dtype = self._training_dtype(rows, weight)
-        key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
+        key = X_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
-            self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
+            self.columns_ = self._fit_encoder(X, weight, self.likelihood)
             table = self._encode(rows, weight)  # which may change the columns
             cache[key] = self.columns_, table, {}
         return cache[key]

@@ -232,7 +232,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | N
         if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
             return k or most
         bic[k] = n_rows * fit - degrees_of_freedom[k] * np.log(n_rows)
-    return more if more in bic and bic[more] < bic[most] else most
+    return most if more is None or more not in bic or bic[most] <= bic[more] else more
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
