@@ -202,15 +202,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     @property
     def _imputation(self) -> AveragedImputation:
-        model = self.estimator_
-        return AveragedImputation(
-            model._impute,
-            model.columns_,
-            model._is_rounded,
-            trees=self.trees_,
-            trees_weight=self.trees_weight_,
-            spread=self.spread_,
-        )
+        model, trees = self.estimator_, (self.trees_, self.trees_weight_)
+        parts = model._impute, model.columns_, model._is_rounded
+        return AveragedImputation(*parts, *trees, self.spread_)
 
     def fit_transform(self, X: Table, y: Target = None, **fit_params: Any) -> Any:
         """Fit, and impute the missing cells of X.

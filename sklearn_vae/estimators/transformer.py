@@ -524,15 +524,8 @@ class VAETransformer(
         return self._predictor().build_module(self.dtype_)
 
     def _make_predictor(self, device: torch.device) -> Predictor:
-        return Predictor(
-            self.columns_,
-            self.architecture_,
-            dict(self.state_dict_),
-            self.seed_,
-            self.decoder_correction_,
-            self.code_range_,
-            device=device,
-        )
+        parts = self.columns_, self.architecture_, dict(self.state_dict_), self.seed_
+        return Predictor(*parts, self.decoder_correction_, self.code_range_, device=device)
 
     @property
     def _n_features_out(self) -> int:
