@@ -176,9 +176,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
-        if self.condition_encoder_ is not None:
-            self.condition_encoder_.check()
-        elif self.columns_.n_conditions:
+        if self.columns_.n_conditions and self.condition_encoder_ is None:
             raise ValueError("there are conditions, and no encoder of y")
 
     # -- fit -------------------------------------------------------------------------

@@ -21,10 +21,8 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
-from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.models.architecture import MixtureArchitecture
-from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
-from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
+from sklearn_vae.models.mixture_init import fit_mixture
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import (
@@ -69,9 +67,6 @@ WEIGHT_NUMBERS = 1 << 16
 # Members whose weight is a smaller share of the largest one are left out.
 MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
-# Finer recording steps, in standard deviations of their column, need no least scale.
-FINEST_STEP = STEPS_PER_SCALE * math.sqrt(MIN_VARIANCE) * math.exp(-COMPONENT_LOG_SCALE_BOUND)
-
 COVARIANCE_TYPES = ("full", "diag")
 
 # Encoded rows, and the members' mixtures by seed.
@@ -265,19 +260,17 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = self._n_real
         columns = self.columns_.joint
-        recorded = columns.recording_steps
-        steps = tuple(recorded.tolist()) if (recorded > FINEST_STEP).any() else ()
         n_components = self.n_components
         if n_components == "auto":
             n_components = DEFAULT_COMPONENTS[self.n_features_in_ >= FEW_COLUMNS]
         return MixtureArchitecture(
             n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
-            blocks=self.columns_.joint.blocks,
+            blocks=columns.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
             n_shears=N_SHEARS if 1 < n_real <= MAX_COLUMNS_FOR_SHEARS else 0,
-            steps=steps,
+            steps=tuple(columns.recording_steps.tolist()),
             has_missing=self.columns_.has_missing,
         )
 
