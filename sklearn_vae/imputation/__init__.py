@@ -1,1 +1,1 @@
-"""Boosted trees and hidden cells: parts of the average of VAEImputer."""
+"""The average of VAEImputer, and its boosted trees."""

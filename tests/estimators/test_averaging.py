@@ -8,10 +8,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
-from sklearn_vae.estimators.averaging import AverageFitter
+from sklearn_vae.estimators.averaging import AverageFitter, HiddenCells
 from sklearn_vae.imputation.boosted_trees import fit_boosted_trees
-from sklearn_vae.imputation.hidden_cells import HiddenCells
-from tests.conftest import reread, slow
+from tests.conftest import slow
 
 pd = pytest.importorskip("pandas")
 

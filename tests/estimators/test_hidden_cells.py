@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae.imputation.hidden_cells import HiddenCells, hide_cells
+from sklearn_vae.estimators.averaging import HiddenCells, hide_cells
 
 
 def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
