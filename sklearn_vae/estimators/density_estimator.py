@@ -17,8 +17,9 @@ from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
     check_random_state,
+    column_indices,
+    given_row,
 )
-from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor

@@ -35,9 +35,8 @@ from sklearn_vae.data.fields import Names
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_run
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_run, column_indices
 from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
-from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian, LogNormal
