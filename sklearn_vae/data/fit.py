@@ -15,7 +15,6 @@ from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.linear_relations import LinearRelation, all_sources
 from sklearn_vae.data.marginals import choose_marginal
-from sklearn_vae.data.orders import find_orders
 from sklearn_vae.data.relations import (
     ROWS_PER_LABEL,
     ManyToOne,
@@ -23,6 +22,7 @@ from sklearn_vae.data.relations import (
     find_followers,
     find_many_to_one,
     find_one_to_one,
+    find_orders,
     first_of_copies,
 )
 from sklearn_vae.data.table_encoder import TableEncoder

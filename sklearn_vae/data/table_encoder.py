@@ -18,8 +18,7 @@ from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, first_of, shorten, shown_name
 from sklearn_vae.data.linear_relations import LinearRelation
-from sklearn_vae.data.orders import Orders
-from sklearn_vae.data.relations import ManyToOne, OneToOne
+from sklearn_vae.data.relations import ManyToOne, OneToOne, Orders
 from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.rows import small_batches

@@ -5,7 +5,7 @@ import pytest
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.data.orders import Orders, find_orders
+from sklearn_vae.data.relations import Orders, find_orders
 from tests.conftest import assert_file_agrees
 
 pd = pytest.importorskip("pandas")
