@@ -278,7 +278,7 @@ class TableEncoder:
         """
         observed, X = X, self._fill_derived(X)
         if generator is not None:
-            X = self._draw_implied(observed, X, values.shape, generator)
+            X = self._draw_implied(observed, X, len(values), generator)
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
@@ -288,13 +288,9 @@ class TableEncoder:
         return np.where(np.isnan(X), filled, X)
 
     def _draw_implied(
-        self,
-        X: np.ndarray,
-        filled: np.ndarray,
-        shape: tuple[int, ...],
-        generator: np.random.Generator,
+        self, X: np.ndarray, filled: np.ndarray, n_draws: int, generator: np.random.Generator
     ) -> np.ndarray:
-        """Draw cells that rounded ones imply: (n, d), (n, d) -> ``shape``, or (n, d) without any.
+        """Draw cells that rounded ones imply: (n, d), (n, d) -> (n_draws, n, d), or (n, d).
 
         In ``filled``, missing cells of X are in the middle of the values that round to a given one.
         Draws are spread over these, as far as no other relation of the row is broken.
@@ -306,7 +302,8 @@ class TableEncoder:
         if not len(rows):
             return filled
         middle, codes, _ = self._resolve(X[rows])
-        n_draws = int(np.prod(shape[:-2]))
+        known[:, rows] = draws.reshape(n_draws, len(rows), -1)
+        return known.reshape(shape)
         middle, codes, observed, draws = (
             np.tile(each, (n_draws, 1)) for each in (middle, codes, X[rows], filled[rows])
         )

@@ -185,6 +185,8 @@ class AverageFitter:
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
         is_possible = self.has_trees if self.is_large else self.is_number.any()
         self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and is_possible
+        self.hidden_cells: HiddenCells
+        self.mean: np.ndarray  # (n, n_features), by which the model imputes these cells
 
     def fit(self) -> None:
         """Fit trees, and choose their weight and the spread of draws."""
@@ -202,29 +204,26 @@ class AverageFitter:
             line.print("Fitting trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         columns = self.is_number, self.has_classes if self.is_large else None
-        hidden_cells = hide_cells(rows, weight, indices, counts, self.model.seed_, *columns)
+        cells = hide_cells(rows, weight, indices, counts, self.model.seed_, *columns)
+        self.hidden_cells, self.mean = cells, first_model._impute(cells.incomplete)[0]
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
-        incomplete = hidden_cells.incomplete
-        mean = first_model._impute(incomplete)[0]
-        trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
-        if not self.is_large and (hidden_cells.precision > 0)[:, self.is_real].any():
+        trees = self._fit_correction(left) if self.has_trees else None
+        if not self.is_large and (cells.precision > 0)[:, self.is_real].any():
             predictor, seed = first_model._predictor(), self.model.seed_
-            draws = predictor.sample_missing(incomplete, N_DRAWS, MEAN_DRAWS, seed)
-            self._fit_spread(draws, hidden_cells, mean, trees)
+            draws = predictor.sample_missing(cells.incomplete, N_DRAWS, MEAN_DRAWS, seed)
+            self._fit_spread(draws, trees)
         if line is not None:
             text = f"Averaged: {self.imputer.trees_weight_:.2f} of the trees"
             line.print(f"{text}, {line.seconds:.1f} s", is_last=True)
 
-    def _fit_correction(
-        self, left: np.ndarray, hidden_cells: HiddenCells, mean: np.ndarray
-    ) -> BoostedTrees:
+    def _fit_correction(self, left: np.ndarray) -> BoostedTrees:
         """Fit trees to the rows of weights ``left``, and choose their weight in the average.
 
-        The hidden cells are imputed by ``mean`` (n, n_features). The trees that are returned
-        have not seen them.
+        The trees that are returned have not seen the hidden cells.
         """
         rows, weight, is_left = self.rows, self.weight, left > MIN_WEIGHT
+        hidden_cells, mean = self.hidden_cells, self.mean
         columns = self._columns_of_trees(rows[is_left])
         left_weight = None if weight is None else left[is_left]
         trees = self._fit_trees(self.first_model, rows[is_left], left_weight, columns)
@@ -272,25 +271,19 @@ class AverageFitter:
         is_ordered = np.array([isinstance(each, Ordinal) for each in self.likelihoods])
         return replace(trees, is_real=self.is_real, is_ordered=is_ordered)
 
-    def _fit_spread(
-        self,
-        draws: np.ndarray,
-        hidden_cells: HiddenCells,
-        mean: np.ndarray,
-        trees: BoostedTrees | None,
-    ) -> None:
+    def _fit_spread(self, draws: np.ndarray, trees: BoostedTrees | None) -> None:
         """Choose factors of the spread of draws, so that intervals cover hidden cells.
 
-        ``draws`` (n_draws, n, n_features) of the model impute these cells, and so does their
-        ``mean`` (n, n_features). Neither the model nor ``trees`` have seen them.
+        ``draws`` (n_draws, n, n_features) impute these. Neither the model nor ``trees`` have seen
+        them.
         """
-        is_real, rows = self.is_real, hidden_cells.incomplete
+        is_real, rows, mean = self.is_real, self.hidden_cells.incomplete, self.mean
         shift = find_shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():
             tried = replace(self.imputer._imputation, spread=np.where(is_real, factor, 1.0))
             moved = tried.move(draws, rows, mean, shift, self.model.seed_)
-            covers.append(hidden_cells.cover(moved, is_real))
+            covers.append(self.hidden_cells.cover(moved, is_real))
         # for each column the smallest one with this cover, or the largest one
         spread = [np.interp(COVER, cover, SPREADS) for cover in np.maximum.accumulate(covers).T]
         self.imputer.spread_ = np.where(is_real, spread, 1.0)

@@ -278,22 +278,13 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         self, mixture: tuple[int, str], seed: int, train: Dataset, valid: Dataset | None
     ) -> TrainingJob:
         """Make a member's job, which is initialized at its Gaussian mixture."""
-        n_mixture, covariance_type = mixture
         x, weight = train.arrays(ROWS_OF_MIXTURE)
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
-        with threads_for(len(x) * x.shape[1] * n_mixture):
-            init = fit_mixture(
-                x,
-                weight,
-                self.architecture_,
-                n_mixture,
-                covariance_type,
-                seed,
-                n_class_columns,
-                self.columns_.joint.encoded_steps,
-            )
+        parts = n_class_columns, self.columns_.joint.encoded_steps
+        with threads_for(len(x) * x.shape[1] * mixture[0]):
+            init = fit_mixture(x, weight, self.architecture_, *mixture, seed, *parts)
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:

@@ -262,8 +262,9 @@ def fitted_spread(too_wide_by, n, steps):
     )
     imputer = with_fitted(steps[0], trees_=None, trees_weight_=0.0, spread_=None)
     fitter = AverageFitter(imputer, imputer.estimator_.state_dict_, rows, None)
-    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(n))
-    fitter._fit_spread(draws, cells, np.ones(rows.shape), None)
+    fitter.hidden_cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(n))
+    fitter.mean = np.ones(rows.shape)
+    fitter._fit_spread(draws, None)
 
     return imputer.spread_
 
