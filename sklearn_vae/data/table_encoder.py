@@ -302,8 +302,6 @@ class TableEncoder:
         if not len(rows):
             return filled
         middle, codes, _ = self._resolve(X[rows])
-        known[:, rows] = draws.reshape(n_draws, len(rows), -1)
-        return known.reshape(shape)
         middle, codes, observed, draws = (
             np.tile(each, (n_draws, 1)) for each in (middle, codes, X[rows], filled[rows])
         )
@@ -322,7 +320,7 @@ class TableEncoder:
                 break
         known = np.tile(filled, (n_draws, 1, 1))
         known[:, rows] = draws.reshape(n_draws, len(rows), -1)
-        return known.reshape(shape)
+        return known
 
     def _breaks(self, X: np.ndarray) -> np.ndarray:
         """Find rows with columns out of order, or a label that is not its code's: (n,)."""

@@ -291,8 +291,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         if reset:
             self.schema_ = fit_schema(X, resolve("network", self.network))
             X = self._to_numbers(X, reset=True)
-            names = self._column_names() or range(self.n_features_in_)
-            warn_of_columns(X, names, self.schema_, of_extremes=self._warns_of_extremes)
+            warn_of_columns(X, self._fields, of_extremes=self._warns_of_extremes)
         else:
             X = self._validate(X)
             if descriptions := self.columns_.describe_unseen(X, self._fields):

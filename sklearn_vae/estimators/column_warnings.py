@@ -7,8 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from sklearn_vae.data.conditions import UNNAMED, Conditions
-from sklearn_vae.data.fields import Field, Name, first_of
-from sklearn_vae.data.schema import Schema
+from sklearn_vae.data.fields import Field, first_of
 from sklearn_vae.estimators.checks import is_finite_number
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.system import warn
@@ -102,19 +101,17 @@ EXTREME_FACTOR = 1e6
 ROWS_OF_QUARTILES = 256
 
 
-def warn_of_columns(
-    X: np.ndarray, names: Sequence[Name], schema: Schema | None, *, of_extremes: bool
-) -> None:
+def warn_of_columns(X: np.ndarray, fields: Sequence[Field], *, of_extremes: bool) -> None:
     """Warn of columns of rows of numbers (n, n_features) that are hardly what they seem."""
     columns: dict[str, list[str]] = {}
+    names = [field.name for field in fields] or range(X.shape[1])
     extremes = np.stack([np.fmin.reduce(X), np.fmax.reduce(X)])
     if (extremes[0] == extremes[1]).any() and not (extremes[0] < extremes[1]).any():
         warn(CONSTANT)
     has_nines = np.isin(np.abs(extremes), NINES.astype(X.dtype))  # (2, n_features)
     for j, name in enumerate(names):
-        field = None if schema is None else schema.fields[j]
-        messages = [] if field is None else [*_of_type(field, X[:, j])]
-        if field is None or field.categories is None:
+        messages = [*_of_type(fields[j], X[:, j])] if fields else []
+        if not fields or fields[j].categories is None:
             messages += _of_codes(X[:, j], extremes[has_nines[:, j], j])
             messages += _of_digits(X[:, j])
         for message, detail in messages:
