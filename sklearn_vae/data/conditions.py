@@ -51,7 +51,7 @@ class ConditionEncoder:
             Gaussian() if field.categories is None else Categorical(max(len(field.categories), 2))
             for field in fields
         ]
-        encoder = fit_encoder(codes, sample_weight, likelihood, [*y], fields)
+        encoder = fit_encoder(codes, sample_weight, likelihood, fields=fields)
         return cls(fields, encoder, class_prior)
 
     def transform(self, y: Conditions, dtype: np.dtype) -> np.ndarray:

@@ -78,7 +78,8 @@ def fit_encoder(
     variable. The model ``allows_missing`` values or not. With ``derives_columns``, relations
     between columns without a requested likelihood are looked for.
     """
-    column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
+    names = names or [field.name for field in fields or ()]
+    column_names: list[Name] = [*(names or range(X.shape[1]))]
     fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
     requests = requested_likelihoods(likelihood, column_names)
     weight = np.ones(len(X)) if sample_weight is None else sample_weight

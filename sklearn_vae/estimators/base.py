@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
 from sklearn_vae.data.conditions import ConditionEncoder, Conditions, read_conditions
-from sklearn_vae.data.fields import Field, Name, check_column_names, rounded_columns
+from sklearn_vae.data.fields import Field, check_column_names, rounded_columns
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
@@ -354,13 +354,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                     ensure_min_samples=MIN_ROWS if reset else 1,
                 )  # fmt: skip
         except ValueError as error:
-            raise with_column_names(error, X, self._column_names()) from None
-
-    def _column_names(self) -> list[Name] | None:
-        """Names of the columns; scikit-learn before 1.7 has none of polars' or pyarrow's."""
-        if hasattr(self, "feature_names_in_"):
-            return list(self.feature_names_in_)
-        return None if self.schema_ is None else [field.name for field in self.schema_.fields]
+            names = [field.name for field in self._fields]
+            raise with_column_names(error, X, names) from None
 
     def _restore_table(
         self,
@@ -423,8 +418,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             X[:, : self.n_features_in_],
             weight,
             likelihood,
-            self._column_names(),
-            self._fields,
+            fields=self._fields,
             is_plain=is_plain or structure.shared_scale,
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),

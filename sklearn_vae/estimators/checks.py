@@ -227,7 +227,7 @@ def warn_of_small_weights(weight: np.ndarray) -> None:
         )
 
 
-def with_column_names(error: ValueError, X: Rows, names: Sequence[Name] | None) -> ValueError:
+def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> ValueError:
     """Add to scikit-learn's error the columns at fault, and advice."""
     message = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if message.startswith("Found array with dim"):
@@ -238,7 +238,7 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name] | None) 
     counts = [_count_invalid(column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
+        for name, n in zip(names or range(len(counts)), counts, strict=True)
         if n > 0
     ]
     if not columns:
