@@ -60,12 +60,6 @@ def as_array(X: Any, name: str = "X") -> Any:
     return nw.to_native(as_narwhals(X, name), pass_through=True)
 
 
-def as_single(x: np.ndarray) -> np.ndarray:
-    """Round to single precision; numbers that are too large become infinite."""
-    with np.errstate(over="ignore"):
-        return x.astype(np.float32)
-
-
 def as_narwhals(X: Any, name: str = "X") -> Any:
     """Wrap a data frame, with dense columns of different names; return all else as it is.
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array, as_narwhals, as_single, is_sparse
+from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
 from sklearn_vae.system.progress import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -208,7 +208,8 @@ class SourceRows:
         starts = np.cumsum([0, *sizes]).tolist()
         with TemporaryFile() as file:
             for batch in self.source:
-                rows = generator.permutation(as_single(encode(batch)))
+                with np.errstate(over="ignore"):  # too large numbers become infinite
+                    rows = generator.permutation(encode(batch).astype(np.float32))
                 for window, start in enumerate(starts[:-1]):
                     first = (window - n_read) % n_windows
                     position = start + (n_read + first) // n_windows
