@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_vae.data.columns import COLUMNS
 from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, find_one_hot
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.numbers import CountColumns, RealColumns
+from sklearn_vae.data.columns.numbers import (
+    CountColumns,
+    PointMassColumns,
+    PositiveColumns,
+    RealColumns,
+)
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
 from sklearn_vae.data.fields import Field, Name, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
@@ -53,6 +57,15 @@ LEAST_RESIDUAL = 1 / 12
 N_ERRORS = 3
 TINY = float(np.finfo(np.float64).tiny)
 
+# Classes of columns by the class of their likelihood; one-hot columns are groups of binary ones.
+COLUMNS: dict[type, type[Columns]] = {
+    likelihood: columns
+    for columns in (
+        *(RealColumns, PositiveColumns, PointMassColumns, CountColumns),
+        *(BinaryColumns, CategoricalColumns, OrdinalColumns, ConstantColumns),
+    )
+    for likelihood in columns.likelihoods
+}
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
 
@@ -194,7 +207,7 @@ def _likelihood_as_requested(column: TrainingColumn) -> Likelihood | None:
     requested = column.requested
     likelihood = requested if isinstance(requested, type) else type(requested)
     if likelihood not in COLUMNS:
-        reason = "no class of columns in sklearn_vae.data.columns.COLUMNS encodes values for it"
+        reason = "no class of columns in sklearn_vae.data.fit.COLUMNS encodes values for it"
         if likelihood is OneHot:
             reason = "it cannot be requested: fit finds columns of which it is the likelihood"
         raise ValueError(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import special, stats
 
-from sklearn_vae.data.columns import COLUMNS
+from sklearn_vae.data.fit import COLUMNS
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
