@@ -260,7 +260,8 @@ def test_no_share_of_a_whole_is_negative(dtype, rng):
     draws = encoder.decode_samples(encoded, 0)
 
     assert encoder.linear_relations
-    for shares in (encoder.complete(holed, values), encoder.complete(holed, values, rng), draws):
+    (drawn,) = encoder.complete(holed, values[None], rng)
+    for shares in (encoder.complete(holed, values), drawn, draws):
         assert (shares >= 0).all()
         np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
 

@@ -144,7 +144,7 @@ def test_any_given_cells(case, rng):
     holed = np.where(rng.random(X.shape) < 0.5, np.nan, X)
     values = encoder.inverse_transform(rng.permuted(encoder.transform(X), axis=0))
     means = encoder.complete(holed, values)
-    draws = encoder.complete(holed, encoder.on_steps(values), rng)
+    (draws,) = encoder.complete(holed, encoder.on_steps(values)[None], rng)
 
     assert encoder.orders
     assert bool(encoder.linear_relations) == (case == "a factor")
