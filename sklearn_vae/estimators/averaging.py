@@ -119,14 +119,13 @@ def hide_cells(
     counts: np.ndarray,
     seed: int,
     is_number: np.ndarray,
-    is_class: np.ndarray | None,
+    is_class: np.ndarray,
 ) -> HiddenCells:
     """Hide those cells of held-out rows that are missing in other rows, drawn at random.
 
     ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
     and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
-    and ``is_class`` (n_features,). With classes, a row ends with as many missing cells as the
-    row that its pattern is from, and with one more if all rows miss equally many.
+    and ``is_class`` (n_features,).
     """
     with np.errstate(all="ignore"):  # numbers near the largest ones overflow
         cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
@@ -142,16 +141,8 @@ def hide_cells(
     indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
     rows = rows[indices]
     pattern = patterns[generator.integers(len(patterns), size=len(rows))]
-    may_hide = is_number if is_class is None else is_number | is_class
-    hidden = pattern & ~np.isnan(rows) & may_hide
-    class_weight = np.zeros(rows.shape)
-    if is_class is not None:
-        n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
-        if (n_hidden <= 0).all():  # every row has as many missing cells
-            n_hidden = np.ones_like(n_hidden)
-        order = np.where(hidden, generator.random(hidden.shape), 1.0)
-        hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
-        class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
+    hidden = pattern & ~np.isnan(rows) & (is_number | is_class)
+    class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
     with np.errstate(all="ignore"):
         precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
     return HiddenCells(rows, hidden, precision, class_weight, counts)
@@ -203,7 +194,7 @@ class AverageFitter:
         if line is not None:
             line.print("Fitting trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        columns = self.is_number, self.has_classes if self.is_large else None
+        columns = self.is_number, self.has_classes & self.is_large
         cells = hide_cells(rows, weight, indices, counts, self.model.seed_, *columns)
         self.hidden_cells, self.mean = cells, first_model._impute(cells.incomplete)[0]
         left = np.ones(len(rows)) if weight is None else weight.copy()
