@@ -64,7 +64,9 @@ class Column(ABC):
             categories = (False, True)
         elif self.logical_type not in NUMBERS:
             values = self.codes()[1]
-            categories = tuple(values if DECLARED.fullmatch(self.dtype) else _sorted(values))
+            if not DECLARED.fullmatch(self.dtype):
+                values = sorted(values, key=lambda value: (type(value).__name__, value))
+            categories = tuple(values)
         for cls in set(map(type, categories or ())):
             if not (issubclass(cls, CATEGORY_TYPES) or cls.__name__ == "Interval"):
                 raise TypeError(
@@ -320,9 +322,3 @@ def _read_array(X: Any) -> np.ndarray:
             f"are either; dates and durations have to stand in a data frame."
         )
     return X
-
-
-def _sorted(values: list) -> list:
-    if len({type(value) for value in values}) == 1:
-        return sorted(values)
-    return sorted(values, key=lambda value: (type(value).__name__, str(value)))

@@ -43,12 +43,10 @@ def kmeans_initialization(
     n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
-        variable_centres, variable_labels = k_means(
-            residual, weight, n_classes, seed, N_INIT, tol=0
-        )
-        centres.append(variable_centres)
-        labels.append(variable_labels)
-        residual = residual - variable_centres[variable_labels]
+        means, label = k_means(residual, weight, n_classes, seed, N_INIT, tol=0)
+        centres.append(means)
+        labels.append(label)
+        residual = residual - means[label]
     variance = np.average(np.square(residual), axis=0, weights=weight)
     variance = np.maximum(variance, MIN_VARIANCE * total_variance)
     logits = [_linear_discriminants(centred, means, variance, weight) for means in centres]
