@@ -9,12 +9,7 @@ import numpy as np
 
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.log_density import (
-    Points,
-    conditional_mean,
-    log_evidence,
-    posterior_code,
-)
+from sklearn_vae.inference.log_density import Points, conditional_mean, log_evidence, posterior_code
 from sklearn_vae.inference.mixture_log_density import (
     conditional_mean as mixture_mean,
     log_density as mixture_log_density,
@@ -82,6 +77,10 @@ class FittedModel:
 
     # mean of every column of rows given the observed values, by a model, rows and ``points``
     conditional_mean: ClassVar[Callable[..., Array]]
+    # the model of weights, which computes with numpy
+    make_model: ClassVar[Callable[..., Any]]
+    # apply a function (model, encoded rows, generator if any, ``points``) to rows, chunk by chunk
+    map: ClassVar[Callable[..., np.ndarray]]
 
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
@@ -101,22 +100,6 @@ class FittedModel:
     def encoder(self) -> TableEncoder:
         """Encoder of the columns of which the model is a density."""
         return self.columns
-
-    def make_model(self, weights: dict[str, np.ndarray]) -> Any:
-        """Make the model of weights, which computes with numpy."""
-        raise NotImplementedError
-
-    def map(
-        self,
-        function: Callable[..., Array],
-        X: np.ndarray,
-        *,
-        n_draws: int,
-        scrambling: int = 0,
-        backend: Backend | None = None,
-    ) -> np.ndarray:
-        """Apply a function (model, encoded rows, generator if any, ``points``), chunk by chunk."""
-        raise NotImplementedError
 
     def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
         """Replace missing values by their mean, or likeliest class: (n, n_features).

@@ -124,12 +124,7 @@ class ClassConditional:
 
 
 def log_evidence(
-    model: Any,
-    x: Array,
-    points: Points,
-    rows_per_chunk: int,
-    *,
-    refines: bool = True,
+    model: Any, x: Array, points: Points, rows_per_chunk: int, *, refines: bool = True
 ) -> Array:
     """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
 
@@ -200,10 +195,8 @@ def sample_posterior(
     first = FirstSampler(model, x, points, x.shape[1])
     sampler = first.of(ops.arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
-    codes, add = (
-        WeightedCodes(sampler.z, sampler.log_weight),
-        partial(add_modes, of_prior=first.of_prior),
-    )
+    codes = WeightedCodes(sampler.z, sampler.log_weight)
+    add = partial(add_modes, of_prior=first.of_prior)
     for rows, refined in refine(sampler, is_poor, points.further, add):
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes

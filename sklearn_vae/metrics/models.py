@@ -154,11 +154,7 @@ class PITCalibration(NamedTuple):
 
 
 def pit_calibration(
-    estimator: "DensityEstimator",
-    X: Rows,
-    y: Target = None,
-    *,
-    n_draws: int = 4096,
+    estimator: "DensityEstimator", X: Rows, y: Target = None, *, n_draws: int = 4096
 ) -> PITCalibration:
     r"""Test whether predicted distributions of held-out values are right, column by column.
 

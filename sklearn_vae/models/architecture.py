@@ -8,12 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from sklearn_vae.likelihoods import (
-    Columnwise,
-    Gaussian,
-    Likelihood,
-    ZeroInflated,
-)
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood, ZeroInflated
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace

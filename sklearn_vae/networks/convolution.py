@@ -10,13 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
-from sklearn_vae.networks.per_member import (
-    Gather,
-    PerMember,
-    Scatter,
-    fully_connected,
-    zero_init_,
-)
+from sklearn_vae.networks.per_member import Gather, PerMember, Scatter, fully_connected, zero_init_
 from sklearn_vae.persistence.validation import invalid_parameter, serializable
 
 # Numbers of channels that are tried if image_shape is None.

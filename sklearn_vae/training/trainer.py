@@ -19,11 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.vae import StackedModule
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.numerics.rows import (
-    MAX_VALIDATION_DRAWS,
-    VALIDATION_DRAWS,
-    validation_sizes,
-)
+from sklearn_vae.numerics.rows import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.batches import Batch, iterate_batches
@@ -216,13 +212,7 @@ class Trainer(NeuralNet):
         config, architecture = self.configs[0], self.module_.architecture
         seeds = [config.seed for config in self._configs]
         batches = iterate_batches(
-            config,
-            seeds,
-            epoch,
-            len(train),
-            architecture.n_noise,
-            flat,
-            train.rows_per_window,
+            config, seeds, epoch, len(train), architecture.n_noise, flat, train.rows_per_window
         )
         _, n_decoded = config.rows_per_step(len(train))
         with ExitStack() as stack:
