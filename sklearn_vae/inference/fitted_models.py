@@ -81,6 +81,8 @@ class FittedModel:
     make_model: ClassVar[Callable[..., Any]]
     # apply a function (model, encoded rows, generator if any, ``points``) to rows, chunk by chunk
     map: ClassVar[Callable[..., np.ndarray]]
+    # log p(x) of rows and a number of draws, in nats
+    log_density: ClassVar[Callable[..., np.ndarray]]
 
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture

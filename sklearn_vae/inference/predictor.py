@@ -200,6 +200,17 @@ class TorchModel(FittedModel):
         limits = self.encoder.limits()
         return Limits._make(torch.as_tensor(limit).to(like) for limit in limits)
 
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+        self.check_arrays()
+        columns = self.encoder
+        with np.errstate(all="ignore"):
+            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
+            y = row[:, columns.n_features :] if columns.n_condition_columns else None
+            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
+            self.sample(1, self.seed, row.dtype, y)
+
     def check_arrays(self) -> None:
         """Check the arrays' shapes and dtypes before the model is built."""
         columns, architecture = self.encoder, self.architecture
@@ -336,20 +347,6 @@ class Predictor(TorchModel, FittedVAE):
             backend=first.in_torch(X.dtype),
         )
 
-    # -- validation ------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row."""
-        self.check_arrays()
-        columns = self.columns
-        with np.errstate(all="ignore"):
-            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
-            y = row[:, columns.n_features :] if columns.n_condition_columns else None
-            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
-            self.decode(self.codes(row), y)
-            self.sample(1, self.seed, row.dtype, y)
-
     def check_arrays(self) -> None:
         """Check the arrays' shapes and dtypes before the model is built."""
         super().check_arrays()
@@ -375,14 +372,10 @@ class EnsemblePredictor(FittedMixture, TorchModel):
         weight = torch.tensor(self.weight).to(like)
         return MixtureEnsemble(self.architecture, weights, weight, self.limits(like))
 
-    def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row."""
+    def check_arrays(self) -> None:
+        """Check the arrays' shapes and dtypes before the model is built."""
         if not isinstance(self.architecture, MixtureArchitecture):
             raise ValueError("the model is not a MixtureVAE")
-        self.check_arrays()
+        super().check_arrays()
         if self.weight.shape != (self.n_members,) or not abs(self.weight.sum() - 1) < 1e-6:
             raise ValueError("there are not as many mixture weights as members, which sum to 1")
-        with np.errstate(all="ignore"):
-            row = self.encoder.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            self.log_density(row, 1)
-            self.sample(1, self.seed, row.dtype)
