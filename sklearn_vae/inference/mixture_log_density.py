@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from sklearn_vae.inference.importance_sampling import (
     ImportanceSampler,
     WeightedCodes,
@@ -150,15 +148,11 @@ class LikelyComponents:
         self.pairs = ComponentConditional(model, x)
         # modes (C, B, l), which begin at the encoders' means
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
-        # q(z|x) is the approximation of components that get no steps, as the only one of a member
-        # does: its evidence is not needed before
-        self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]  # (C, B)
+        # q(z|x) is the approximation of components that get no steps: (C, B)
+        self.log_joint = (log_scale + HALF_LOG_2PI).sum(-1) + model.log_weight[:, None]
         # Fisher information about z of p(x | z, c) at the modes: (C, B, l, l)
         self.information = ops.diagonal_matrix(xp.exp(-2 * log_scale) - 1)
-        sizes = np.diff(model.ends)
-        component, row = self.pairs.all_pairs()
-        is_one_of_several = ops.as_array(np.repeat(sizes > 1, sizes), x)[component]
-        at = component[is_one_of_several], row[is_one_of_several]
+        at = self.pairs.all_pairs()
         log_prior = StandardNormal().log_prob(self.loc[at])
         self.log_joint[at] += self.pairs.log_likelihood(self.loc[at], *at) + log_prior
         self._fit(self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP))

@@ -201,7 +201,8 @@ class Columnwise:
 
         Slopes (l, ..., size) are the derivatives of the parameters (..., size) in the dimensions of
         z. Rows (..., n_columns) have zeros for missing values. Return the log-density in nats
-        (...), its gradient (l, ...) and ``fisher_features`` (l, ..., F).
+        (...), its gradient (l, ...) and features whose inner products are the Fisher information
+        about z (l, ..., F).
         """
         log_prob, of_params = self.value_and_gradient(params, x, observed)
         gradient = sum(
@@ -209,7 +210,11 @@ class Columnwise:
             for pair in zip(slopes, of_params, strict=True)
             for slope, part in zip(*pair, strict=True)
         )
-        return log_prob, gradient, self.fisher_features(params, slopes, observed)
+        features = self._each("fisher_features", params, slopes)
+        if observed is not None:
+            pairs = zip(features, self.split_mask(observed), strict=True)
+            features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
+        return log_prob, gradient, ops.concatenate(map(ops.flatten, features))
 
     def log_prob_by_component(
         self, params: Sequence[Parameters], x: Array, observed: Array | None = None
@@ -218,22 +223,6 @@ class Columnwise:
         parts = params, self.split_blocks(x), self.split_mask(observed)
         first, *rest = self._each("log_prob_by_component", *parts)
         return sum(rest, first)
-
-    def fisher_features(
-        self,
-        params: Sequence[Parameters],
-        slopes: Sequence[Parameters],
-        observed: Array | None = None,
-    ) -> Array:
-        """Features whose inner products are the Fisher information about z: (l, ..., F).
-
-        With a mask ``observed`` (..., n) it is that of the observed values.
-        """
-        features = self._each("fisher_features", params, slopes)
-        if observed is not None:
-            pairs = zip(features, self.split_mask(observed), strict=True)
-            features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
-        return ops.concatenate(map(ops.flatten, features))
 
     def maximum_likelihood(self, x: Array, weights: Array) -> Array:
         """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params)."""
