@@ -210,7 +210,7 @@ class FittedVAE(FittedModel):
         if n_draws:
             points = self.points(n_draws, scrambling).map(backend.convert)
             function, shape = partial(function, points=points), self.architecture
-            n_codes = max(shape.n_codes or n_draws * (shape.n_classes or 1), 1 + shape.n_components)
+            n_codes = max(shape.n_codes or n_draws * shape.codes.n_codes, 1 + shape.n_components)
 
         return backend.map(
             function,
@@ -341,10 +341,7 @@ class FittedMixture(FittedModel):
         return MixtureEnsemble(self.architecture, weights, self.weight.astype(float))
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
-
-        The parameters are those of ``joint_log_density``.
-        """
+        """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,)."""
         log_p = self.joint_log_density(X, n_draws, scrambling)
         y = X[:, self.columns.n_features :]
         if y.shape[1]:

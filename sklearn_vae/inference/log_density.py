@@ -232,10 +232,7 @@ def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
 
 
 class FirstSampler:
-    """First draws of rows: from Laplace approximations next to the encoder's means, and the prior.
-
-    The modes of all rows are found at the beginning.
-    """
+    """First draws of rows: Laplace approximations next to the encoder's means, and the prior."""
 
     def __init__(self, model: Any, x: Array, points: Points, rows_per_chunk: int):
         self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)

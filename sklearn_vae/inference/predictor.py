@@ -167,11 +167,7 @@ class TorchModel(FittedModel):
     def sample_given(
         self, row: np.ndarray, n_samples: int, seed: int, y: np.ndarray | None = None
     ) -> np.ndarray:
-        """Draw rows given the values of one row (n_features,) that are not NaN.
-
-        ``y`` (n_samples, n_y) are codes and numbers of the rows' conditions, of a model that has
-        any.
-        """
+        """Draw rows given y (n_samples, n_y), and one row's values (n_features,) but for NaN."""
         observed, index = row[None], np.zeros(n_samples, dtype=int)
         if y is not None:
             unique, index = np.unique(y, axis=0, return_inverse=True)

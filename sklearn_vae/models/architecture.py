@@ -140,11 +140,6 @@ class Architecture(Layout):
         return not self.posterior.has_categorical
 
     @cached_property
-    def n_classes(self) -> int | None:
-        """Number of categorical codes, if there are real numbers behind them; else None."""
-        return None if self.has_density or self.n_codes else self.codes.n_codes
-
-    @cached_property
     def widest(self) -> int:
         """Width of the widest layer."""
         widths = [width for width, _ in self.network.layers(self)]

@@ -98,10 +98,7 @@ class BaseVAE:
         return self.likelihood.split(out, free[:, None])
 
     def reconstruct(self, z: Array, x: Array | None = None) -> Array:
-        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
-
-        Rows x (M, B, n_columns + n_conditions) provide the conditions.
-        """
+        """Mean of p(x|z), given the conditions of rows x: (M, B, l) -> (M, B, n_columns)."""
         return self.likelihood.mean(self.decode(z[:, None], self.decoder_rows(z, x)))[:, 0]
 
     def decoder_rows(self, z: Array, x: Array | None) -> Array | None:
@@ -131,10 +128,7 @@ class BaseVAE:
 
 
 class ArrayVAE(BaseVAE):
-    """The VAE of a fitted model's weights, of networks of the textbook: it computes with numpy.
-
-    The weights are the parameters by name, with the member axis in front.
-    """
+    """The VAE of a fitted model's weights by name, of the textbook's networks, with numpy."""
 
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
         self.architecture = architecture

@@ -231,10 +231,7 @@ class VAE(BaseVAE, StackedModule):
         return rows
 
     def sample(self, n_rows: int, generator: torch.Generator, x: Tensor | None = None) -> Tensor:
-        """Draw rows from p(x), each from a random member: (n_rows, n_columns).
-
-        Rows x (n_rows, n_columns + n_conditions) provide the conditions.
-        """
+        """Draw rows, each from a random member, given the conditions of x: (n_rows, n_columns)."""
         shape = self.n_members, n_rows, self.architecture.n_components
         member = torch.randint(self.n_members, (n_rows,), generator=generator)
         z = self.prior_distribution().sample(shape, generator, self.free.dtype).to(self.free.device)
@@ -310,10 +307,7 @@ class VAE(BaseVAE, StackedModule):
 
     @torch.no_grad()
     def initialize_prior(self, x: Tensor) -> None:
-        """Initialize the prior's parameters at rows (M, n_rows, n_columns + n_conditions).
-
-        To be called after ``initialize``: the rows are encoded.
-        """
+        """Initialize the prior at the codes of rows (M, n_rows, n_columns + n_conditions)."""
         for name, value in self.prior.initial_params(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
 

@@ -1,7 +1,4 @@
-"""Interface of the objectives; the evidence lower bound (ELBO), the importance-weighted one (IWAE).
-
-They are called with a batch and return the terms of the loss. At the end are schedules of beta.
-"""
+"""Interface of the objectives; ELBO and the importance-weighted bound (IWAE); schedules of beta."""
 
 import math
 from abc import ABC, abstractmethod

@@ -61,10 +61,7 @@ def find(name: object) -> Any:
 def check_integer(
     owner: object, name: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> None:
-    """Make a field of ``owner`` an int; refuse anything but an integer in a range.
-
-    numpy's integers of few bits would overflow.
-    """
+    """Make a field of ``owner`` an int, not numpy's; refuse anything but an integer in a range."""
     parameter = f"The '{name}' parameter of {type(owner).__name__}"
     object.__setattr__(owner, name, check_count(parameter, value, minimum, maximum))
 

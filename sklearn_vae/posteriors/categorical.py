@@ -1,7 +1,4 @@
-"""Posteriors with categorical variables, alone or beside Gaussian dimensions.
-
-They are trained by relaxed draws (Gumbel-softmax).
-"""
+"""Posteriors with categorical variables, alone or beside Gaussian dimensions."""
 
 import math
 from abc import abstractmethod

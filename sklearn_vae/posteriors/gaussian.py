@@ -1,7 +1,4 @@
-"""Posteriors q(z|x): their interface, and Gaussians with diagonal or full covariance.
-
-A hand-written gradient of the diagonal one is in ``training/gradients/``.
-"""
+"""Posteriors q(z|x): their interface, and Gaussians with diagonal or full covariance."""
 
 import math
 from abc import ABC, abstractmethod

@@ -174,10 +174,7 @@ class Dataset:
         return sides[0], sides[1]
 
     def subset(self, rows: Tensor, sample_weight: np.ndarray | None = None) -> Self:
-        """Return a single member's dataset of the rows with these indices.
-
-        ``sample_weight`` (n,) are new weights of all rows of this dataset.
-        """
+        """Return a single member's dataset of some rows; new weights (n,) are those of all rows."""
         rows = rows.to(self.x.device)
         row_indices, weight = self.indices()[rows], None
         total_weight = self.total_weight * (len(rows) / len(self))

@@ -1,7 +1,4 @@
-"""Initialization of training jobs: several starts, a linear model of the rows, or k-means.
-
-A fitted model that is trained further on rows with missing values gets mask inputs.
-"""
+"""Initialization of training jobs: several starts, a linear model of the rows, or k-means."""
 
 from collections.abc import Callable
 from dataclasses import replace

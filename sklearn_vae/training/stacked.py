@@ -1,7 +1,4 @@
-"""Stacked training: jobs whose models have one shape are trained as members of one model.
-
-Members differ in rows, seeds and hyperparameters of training.
-"""
+"""Stacked training: jobs whose models have one shape are trained as members of one model."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
