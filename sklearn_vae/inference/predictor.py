@@ -1,10 +1,10 @@
 """Fitted models that compute with PyTorch, or with numpy where that is faster."""
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,34 +65,27 @@ def map_chunks(
             raise
 
     results: np.ndarray | None = None
-
-    def compute(chunks: list[slice]) -> list[tuple[slice, Exception]]:
-        """Compute chunks at the same time; return those without memory."""
-        nonlocal results
-        failed = []
+    # chunks of a group are computed at the same time, halves of those without memory alone
+    groups, has_failed = deque([list(batches(len(X), rows_per_chunk))]), False
+    while groups:
+        chunks = groups.popleft()
         with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
             for rows, result in zip(chunks, evaluated, strict=True):
-                if isinstance(result, Exception):
-                    failed.append((rows, result))
+                n_rows = rows.stop - rows.start
+                if not isinstance(result, Exception):
+                    # kept per chunk, they would lie between chunks, whose memory is then not freed
+                    if results is None:
+                        results = np.empty((len(X), *result.shape[1:]), result.dtype)
+                    results[rows] = result
+                    advance(n_rows)
                     continue
-                # results kept per chunk would lie between chunks, whose memory could not be freed
-                if results is None:
-                    results = np.empty((len(X), *result.shape[1:]), result.dtype)
-                results[rows] = result
-                advance(rows.stop - rows.start)
-        return failed
-
-    failed = compute(list(batches(len(X), rows_per_chunk)))
-    if failed:
-        warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
-    while failed:
-        rows, _ = failed.pop()
-        middle = (rows.start + rows.stop + 1) // 2
-        halves = [slice(rows.start, middle), slice(middle, rows.stop)][: rows.stop - rows.start]
-        for half, error in chain.from_iterable(compute([half]) for half in halves):
-            if half.stop - half.start == 1:
-                raise MemoryError(f"There is no memory for one row: {error}") from error
-            failed.append((half, error))
+                if n_rows == len(chunks) == 1:
+                    raise MemoryError(f"There is no memory for one row: {result}") from result
+                if not has_failed:
+                    warn("Memory has run out: half as many rows are computed at a time.")
+                has_failed, middle = True, rows.start + (n_rows + 1) // 2
+                halves = [slice(rows.start, middle), slice(middle, rows.stop)][:n_rows]
+                groups.extend([half] for half in halves)
     return np.empty(0) if results is None else results
 
 
