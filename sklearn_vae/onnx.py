@@ -34,14 +34,6 @@ MAX_VALUE = 1e14
 class Part(nn.Module):
     """Part of a model, whose inputs and outputs are in X's units and in one dtype."""
 
-    divide: Tensor
-    multiply: Tensor
-    shift: Tensor
-    scale: Tensor
-    order: Tensor
-    inverse_order: Tensor
-    is_binary: Tensor
-
     def __init__(self, fitted: Predictor):
         super().__init__()
         columns = fitted.columns
@@ -67,18 +59,14 @@ class Part(nn.Module):
             elif isinstance(group, BinaryColumns):
                 units[:, group.indices] = group.units()
         half = exponent // 2  # 2 to the whole exponent could overflow
-        buffers = {
-            "divide": np.exp2([-half, half - exponent]),
-            "multiply": np.exp2([half, exponent - half]),
-            "shift": shift,
-            "scale": scale,
-            "order": columns.order,
-            "is_binary": columns.mask(BinaryColumns),
-            # index of each column of X among the model's columns, followed by the constant ones
-            "inverse_order": np.argsort([*columns.order, *np.flatnonzero(columns.is_constant)]),
-        }
-        for name, value in buffers.items():
-            self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
+        self.divide = torch.as_tensor(np.exp2([-half, half - exponent]))
+        self.multiply = torch.as_tensor(np.exp2([half, exponent - half]))
+        self.shift, self.scale = torch.as_tensor(shift), torch.as_tensor(scale)
+        self.order = torch.as_tensor(np.array(columns.order))
+        self.is_binary = torch.as_tensor(columns.mask(BinaryColumns))
+        # index of each column of X among the model's columns, followed by the constant ones
+        order = np.argsort([*columns.order, *np.flatnonzero(columns.is_constant)])
+        self.inverse_order = torch.as_tensor(order)
         self.n_constant = int(columns.is_constant.sum())
         self.model = fitted.first_member.build_module(np.dtype(np.float32))
 
@@ -114,10 +102,10 @@ class Decoder(Part):
 
     def __init__(self, fitted: Predictor):
         super().__init__(fitted)
-        for name in ("correction", "code_range"):
-            value = getattr(fitted, name)
-            buffer = None if value is None else torch.as_tensor(value).double()
-            self.register_buffer(name, buffer, persistent=False)
+        self.correction = self.code_range = None
+        if fitted.correction is not None:
+            self.correction = torch.as_tensor(fitted.correction).double()
+            self.code_range = torch.as_tensor(fitted.code_range).double()
 
     def forward(self, Z: Tensor) -> Tensor:
         """(n, n_components) -> (n, n_features)."""
