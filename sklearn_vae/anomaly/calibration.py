@@ -86,10 +86,7 @@ def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np
 
 
 def conformal_threshold(calibration_scores: np.ndarray, alpha: float) -> float:
-    """Score below which conformal p-values are at most alpha, or 1 / (n + 1) if that is larger.
-
-    The calibration scores (n,) are in ascending order.
-    """
+    """Score below which conformal p-values are at most alpha, or 1 / (n + 1) if that is larger."""
     rank = max(int(alpha * (len(calibration_scores) + 1) + ROUNDING), 1)
     return float(calibration_scores[rank - 1])
 

@@ -144,10 +144,7 @@ class FittedModel:
         return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_draws)
 
     def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
-        """Sobol points of a proposal as standard normal draws: (1, K, 1, n_noise).
-
-        ``scrambling`` is the index of an independent set of them.
-        """
+        """Sobol points of a proposal in one scrambling, as normal draws: (1, K, 1, n_noise)."""
         seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
         return sobol_normal(n_draws, self.architecture.n_noise, seed)[None, :, None, :]
 

@@ -93,10 +93,7 @@ class ComponentConditional:
         return log_prob
 
     def decode(self, z: Array, pairs: Array) -> list[Parameters]:
-        """Parameters by block: (1, K, N or 1, l), (1, N, 2) -> (1, K, N, size).
-
-        The first block is that of the real columns.
-        """
+        """Parameters by block, real columns first: (1, K, N or 1, l), (1, N, 2) -> (1, K, N, n)."""
         xp, n_draws, n_pairs, n_latent = namespace(z), z.shape[1], pairs.shape[1], z.shape[3]
         z = xp.broadcast_to(z[0], (n_draws, n_pairs, n_latent))
         codes = z.swapaxes(0, 1).reshape(n_pairs * n_draws, n_latent)
@@ -280,10 +277,7 @@ def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
 
 
 def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
-    """Log-density of an ensemble, in nats and units of x: (B,).
-
-    Rows (B, n_columns) are encoded; points are those of the proposals of each likely component.
-    """
+    """Log-density of an ensemble at encoded rows, in nats: (B, n_columns) -> (B,)."""
     xp = namespace(x)
     if not model.depends_on_code:
         log_joint = posterior_components(model, x).codes.log_weight[:, 0]
@@ -297,10 +291,7 @@ def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
 
 
 def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
-    """Return all components of an ensemble whose p(x|z, c) does not depend on z.
-
-    Those of a negligible posterior probability have the log-weight -inf.
-    """
+    """Return all components of an ensemble whose p(x|z, c) does not depend on z."""
     xp, pairs = namespace(x), ComponentConditional(model, x)
     shape = len(model.log_weight), len(x)
     component, row = pairs.all_pairs()

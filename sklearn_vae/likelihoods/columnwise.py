@@ -168,10 +168,7 @@ class Columnwise:
     def value_and_gradient(
         self, params: Sequence[Parameters], x: Array, observed: Array | None = None
     ) -> tuple[Array, list[list[Array]]]:
-        """Log-density of the rows (...), and its gradient in the parameters, by block.
-
-        PyTorch's is by autograd, numpy's by the likelihoods.
-        """
+        """Log-density of the rows (...), and its gradient in the parameters, by block."""
         xp = namespace(x)
         if xp is np:
             masks = self.split_mask(observed)

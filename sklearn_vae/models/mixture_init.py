@@ -246,10 +246,7 @@ class EM:
         return loc + share * distance, share, (share * (1 - share)).sqrt() * distance
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
-        """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to.
-
-        It is shrunk towards a multiple of the identity, as by Ledoit and Wolf.
-        """
+        """Covariances (C, d, d), shrunk as by Ledoit and Wolf if asked to, or variances (C, d)."""
         n_columns, total = self.filled.shape[1], self.row_weight.sum()
         if not (shrinks and self.is_full and n_columns):
             return self._covariance
@@ -264,10 +261,7 @@ class EM:
         return (shrunk + MIN_VARIANCE * eye)[None]
 
     def dependence(self, n_latent: int, whiten: np.ndarray) -> Dependence | None:
-        """Regress classes and counts on the real columns of a single component.
-
-        Return the dependence by up to ``n_latent`` latent dimensions, or None if there is none.
-        """
+        """Regress classes and counts on a single component's real columns; None if independent."""
         weight, total = self.row_weight.numpy(), self.row_weight.sum().item()
         loc = weighted_mean(self.others, self.row_weight[None])[0].numpy()
         residual = np.nan_to_num(self.others.numpy() - loc)

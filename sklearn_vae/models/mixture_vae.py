@@ -46,10 +46,7 @@ class Row(NamedTuple):
 
 
 class MixtureVAE(StackedModule):
-    """A variational autoencoder that is initialized as a mixture, with a member axis.
-
-    All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
-    """
+    """A variational autoencoder that is initialized as a mixture, with a member axis."""
 
     architecture: MixtureArchitecture
 
@@ -88,10 +85,7 @@ class MixtureVAE(StackedModule):
 
     def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""
-        if not len(self.other_columns):
-            real, others = x, x[..., :0]
-        else:
-            real, others = x[..., self.real_columns], x[..., self.other_columns]
+        real, others = (x.index_select(-1, c) for c in (self.real_columns, self.other_columns))
         if is_complete or not x.isnan().any():
             return Row(real, others)
         observed = self.others.observed(others) if len(self.other_columns) else others.isnan()

@@ -1,7 +1,4 @@
-"""The variational autoencoder: p(x|z), p(z) and q(z|x), for M ensemble members at once.
-
-The parameters of its module are one flat tensor in training, and arrays by name else.
-"""
+"""The variational autoencoder: p(x|z), p(z) and q(z|x), for M ensemble members at once."""
 
 import math
 from collections.abc import Callable, Sequence

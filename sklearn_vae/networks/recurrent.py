@@ -17,12 +17,7 @@ from sklearn_vae.networks.per_member import (
     fully_connected,
     zero_init_,
 )
-from sklearn_vae.persistence.validation import (
-    check_bool,
-    check_integer,
-    invalid_parameter,
-    serializable,
-)
+from sklearn_vae.persistence.validation import check_integer, invalid_parameter, serializable
 
 
 @serializable
@@ -92,7 +87,8 @@ class GRUNet(Network):
 
     def __post_init__(self) -> None:
         check_integer(self, "n_units", self.n_units)
-        check_bool(self, "autoregressive", self.autoregressive)
+        if not isinstance(self.autoregressive, bool):
+            raise invalid_parameter(self, "autoregressive", "be True or False", self.autoregressive)
         is_rate = isinstance(self.word_dropout, Real) and 0 <= float(self.word_dropout) <= 1
         if not is_rate or (self.word_dropout and not self.autoregressive):
             expected = "be a number from 0 to 1, and 0 with autoregressive=False"

@@ -82,12 +82,6 @@ def invalid_parameter(owner: object, name: str, expected: str, value: object) ->
     return ValueError(f"The '{name}' parameter of {caller} must {expected}. Got {value!r} instead.")
 
 
-def check_bool(owner: object, name: str, value: object) -> None:
-    """Refuse a parameter of ``owner`` that is not True or False."""
-    if not isinstance(value, bool):
-        raise invalid_parameter(owner, name, "be True or False", value)
-
-
 def check_number(owner: object, name: str, value: object, *, positive: bool = False) -> None:
     """Refuse a field of ``owner`` that is not a finite number >= 0, or > 0 if ``positive``."""
     is_long = isinstance(value, Integral) and abs(int(value)) >= 1 << 63  # for torch

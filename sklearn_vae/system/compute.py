@@ -59,10 +59,7 @@ def default_modes() -> Iterator[None]:
 
 
 def resolve_device(device: str) -> torch.device:
-    """Convert the ``device`` parameter to a torch device that exists.
-
-    ``"auto"`` is the first CUDA device, or the CPU; other names are torch's.
-    """
+    """Convert the ``device`` parameter to a torch device that exists."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -83,10 +83,7 @@ _shown: ContextVar[RowProgress | None] = ContextVar("shown", default=None)
 
 @contextmanager
 def show_progress(verb: str, n_rows: int, verbose: bool | int) -> Iterator[None]:
-    """Print the progress of the rows that ``advance`` counts, if ``verbose`` is true.
-
-    Their number ``n_rows`` is 0 if it is unknown.
-    """
+    """Print the progress of ``n_rows`` (0 if unknown) that ``advance`` counts, if ``verbose``."""
     progress = RowProgress(verb, n_rows) if verbose else None
     token = _shown.set(progress)
     try:
