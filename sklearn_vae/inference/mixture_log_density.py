@@ -244,10 +244,8 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
     rank = mask.cumsum(0) - 1  # of a likely component among those of its row
     n_draws = points.first.shape[1] + -(-points.prior.shape[1] // PRIOR_ONE_IN)
     shape = int(rank.max()) + 1, n_draws, len(x)
-    component, z = (
-        ops.zeros((shape[0], shape[2]), likely.row),
-        ops.zeros((*shape, points.first.shape[-1]), x),
-    )
+    component = ops.zeros((shape[0], shape[2]), likely.row)
+    z = ops.zeros((*shape, points.first.shape[-1]), x)
     log_weight = ops.zeros(shape, x) - math.inf
     for chosen, row, sampler in likely.samplers():
         at = rank[chosen, row]

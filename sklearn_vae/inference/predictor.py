@@ -203,8 +203,6 @@ class TorchModel(FittedModel):
     def check_arrays(self) -> None:
         """Check the arrays' shapes and dtypes before the model is built."""
         columns, architecture = self.encoder, self.architecture
-        for name, value in self.weights.items():
-            check_array(name, value, "f", (None,) * np.ndim(value))
         members = {value.shape[:1] for value in self.weights.values()}
         if len(members) != 1 or not min(members) or not self.n_members:
             raise ValueError("the weights are not those of the same members")

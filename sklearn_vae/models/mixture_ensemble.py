@@ -160,20 +160,15 @@ class MixtureEnsemble:
     def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
         """Decode codes as ``decode`` does, also where the code makes no difference."""
         xp, z = namespace(z), z.swapaxes(0, 1)
-        is_one = len(component) > 0 and bool((component == component[0]).all())
-        chosen = component[:1] if is_one else component  # numbers of a single one are broadcast
-        first = ops.take(self.of_component, chosen, 1)
-        if is_one:
-            out = self._decoder(int(self.member[component[0]]), z, first)
-        else:
-            out = self._by_member(self._decoder, component, z, first)
+        first = ops.take(self.of_component, component, 1)
+        out = self._by_member(self._decoder, component, z, first)
         shift, raw, mix, params = (out[part] for part in self.outputs)
         log_scale = ops.bounded(raw, COMPONENT_LOG_SCALE_BOUND)
         if self.has_least_scales:
-            log_scale = xp.maximum(log_scale, ops.take(self.least_log_scale, chosen, 1))
+            log_scale = xp.maximum(log_scale, ops.take(self.least_log_scale, component, 1))
         if self.others.blocks:
-            start, least = (ops.take(part, chosen, 1) for part in (self.params, self.least_params))
-            params = xp.maximum(start + params, least)
+            params = params + ops.take(self.params, component, 1)
+            params = xp.maximum(params, ops.take(self.least_params, component, 1))
         return shift, log_scale, mix, params
 
     def _decoder(self, member: int, z: Array, first: Array) -> Array:

@@ -83,10 +83,10 @@ class MixtureVAE(StackedModule):
 
     # -- density ---------------------------------------------------------------------
 
-    def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
+    def split(self, x: Tensor) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""
         real, others = (x.index_select(-1, c) for c in (self.real_columns, self.other_columns))
-        if is_complete or not x.isnan().any():
+        if not x.isnan().any():
             return Row(real, others)
         observed = self.others.observed(others) if len(self.other_columns) else others.isnan()
         return Row(real.nan_to_num(), others.nan_to_num(), ~real.isnan(), observed)

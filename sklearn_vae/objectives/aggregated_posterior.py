@@ -19,12 +19,6 @@ from sklearn_vae.persistence.validation import (
 # rows with 4 draws each, or 512 rows with one.
 MAX_PAIRS = 1 << 18
 
-# What penalties on the aggregated posterior require of prior and posterior.
-FACTORIZED = (
-    needs_normal_prior("which compares the aggregated posterior with independent dimensions"),
-    needs_diagonal_gaussian("which integrates over each dimension separately"),
-)
-
 
 @dataclass(frozen=True)
 class AggregatedPosterior:
@@ -66,7 +60,10 @@ class AggregatedPosteriorPenalty(ELBO):
 
     is_elbo = False
     uses_aggregated_posterior = True
-    requirements = FACTORIZED
+    requirements = (
+        needs_normal_prior("which compares the aggregated posterior with independent dimensions"),
+        needs_diagonal_gaussian("which integrates over each dimension separately"),
+    )
 
     weight: float = 1.0
 

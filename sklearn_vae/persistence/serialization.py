@@ -12,7 +12,6 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from hashlib import blake2b
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -32,8 +31,6 @@ from sklearn_vae.persistence.validation import (
 # Kind of a file that holds an estimator.
 MODEL = "model"
 TAG = "@"
-# Arrays with fewer bytes are not deduplicated.
-MIN_DEDUPLICATED_BYTES = 256
 # Memory that a file's arrays may take: a constant, and a multiple of the file's size.
 BUDGET, BUDGET_PER_BYTE = 24 << 20, 10
 # Types of floating-point rows.
@@ -74,8 +71,7 @@ class Writer:
     """Writes values as JSON, and keeps their arrays."""
 
     def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}  # by name; equal ones that are large are one
-        self._names: dict[Any, str] = {}
+        self.arrays: dict[str, np.ndarray] = {}  # by name
 
     def write(self, value: Any, name: str) -> Json:
         """Convert a value to JSON. Names of its arrays begin with the name."""
@@ -121,15 +117,10 @@ class Writer:
             return {"@text" if kind == "U" else "@names": value.tolist()}
         if kind not in NUMERIC_TYPES:
             raise NotSerializableError(f"an array of the dtype {value.dtype} cannot be serialized")
-        key: Any = len(self.arrays)
-        if value.nbytes >= MIN_DEDUPLICATED_BYTES:
-            digest = blake2b(np.ascontiguousarray(value).tobytes()).digest()
-            key = value.dtype.str, value.shape, digest
-        if key not in self._names:
-            while name in self.arrays:
-                name += "."
-            self._names[key], self.arrays[name] = name, value
-        return {"@array": self._names[key]}
+        while name in self.arrays:
+            name += "."
+        self.arrays[name] = value
+        return {"@array": name}
 
 
 class Reader:

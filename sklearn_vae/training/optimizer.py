@@ -139,7 +139,7 @@ class FlatAdam(torch.optim.Optimizer):
         torch.addcmul(self._new_norms, self._norms, self._beta, out=self._norms)
 
     def _prepare_updates(self) -> None:
-        """Group members by learning rate: one fused call each, on whole tensors if only one."""
+        """Group members by learning rate: one fused call each."""
         self._prepared_for = (self.lrs, self.param_groups[0]["lr"])
         rates = self.learning_rates()
         self._is_active = torch.as_tensor(rates > 0).to(self.count)
@@ -150,13 +150,7 @@ class FlatAdam(torch.optim.Optimizer):
         spans = self.model.lr_spans
         for lr in np.unique(rates[rates > 0]).tolist():
             members = np.flatnonzero(rates == lr).tolist()
-            are_all = len(members) == len(rates) and bool((self.count == self.count[0]).all())
-            is_limited = lr > min(spans)
-            if are_all and not is_limited:
-                parts = [[tensor.view(-1)] for tensor in tensors]
-                self._updates.append((lr, parts, [self.count[0]]))
-                continue
-            for max_lr, slices in (spans if is_limited else {lr: [slice(None)]}).items():
+            for max_lr, slices in (spans if lr > min(spans) else {lr: [slice(None)]}).items():
                 where = list(product(members, slices))
                 parts = [[tensor[index] for index in where] for tensor in tensors]
                 counts = [self.count[member] for member, _ in where]

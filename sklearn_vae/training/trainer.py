@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.utils import TeeGenerator
 from torch import Tensor
 
 from sklearn_vae.models.vae import StackedModule
@@ -106,10 +107,6 @@ class Trainer(NeuralNet):
         self.ranks_ = train.ranks() if len(train) <= configs[0].batch_size else None
         decay = configs[0].ema_decay
         self.ema_ = ExponentialMovingAverage(model.flat, decay) if decay else None
-        self._has_gradient_callbacks = any(
-            type(callback).on_grad_computed is not Callback.on_grad_computed
-            for _, callback in self.callbacks_
-        )
         if valid is not None:
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
@@ -235,9 +232,8 @@ class Trainer(NeuralNet):
         encoder_input = None if self.inputs_ is None else self.inputs_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, encoder_input, self.n_rows_)
         terms = self._gradient(minibatch, self._epoch_beta)
-        if self._has_gradient_callbacks:
-            named = list(model.named_parameters())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        named = TeeGenerator(model.named_parameters())
+        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         if self.ema_ is not None:
             self.ema_.update(model.flat)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,7 +46,6 @@ class MixtureGradient:
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
         self.logit, self.grad_logit = buffers.view(model.mixture_logit)
         self.whitening = Whitening(model, n_rows)
-        self.split = partial(model.split, is_complete=not model.architecture.has_missing)
         self.log_n_draws, self.mean_factor = math.log(n_draws), -1 / n_rows
 
     @staticmethod
@@ -61,7 +59,7 @@ class MixtureGradient:
         self.encoder.x.copy_(self.model.architecture.encoder_input(batch.x).mT)
         self.encoder.forward()
         self.latent.forward(latent_noise)
-        row = self.split(batch.x)
+        row = self.model.split(batch.x)
         chosen, white, log_c = self.model.draw_components(row, batch.noise[..., -1], self.whitening)
         self.one_hot.zero_().scatter_(1, chosen.flatten(1).unsqueeze(1), 1.0)
         self.decoder.forward()
