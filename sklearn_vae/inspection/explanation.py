@@ -172,9 +172,7 @@ def _by_size(attributions: np.ndarray) -> np.ndarray:
 
 def _first_row(X: object, n_columns: int) -> np.ndarray:
     """Cells of the first row of a table: (n_columns,)."""
-    values = np.empty(n_columns, dtype=object)
-    values[:] = cells_of(X, [0] * n_columns, range(n_columns))
-    return values
+    return np.array([*cells_of(X, [0] * n_columns, range(n_columns))], dtype=object)
 
 
 def _shortened(text: str) -> str:

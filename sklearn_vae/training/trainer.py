@@ -254,8 +254,7 @@ class Trainer(NeuralNet):
         n_draws, n_together = validation_sizes(
             n_rows, objective.n_draws, model.architecture.widest, n_draws
         )
-        are_shared = n_draws >= MAX_VALIDATION_DRAWS
-        n_points = 1 if are_shared else min(n_rows, VALIDATION_DRAWS // n_draws)
+        n_points = min(n_rows, VALIDATION_DRAWS // n_draws) if n_draws < MAX_VALIDATION_DRAWS else 1
         noise = [self._validation_noise(config, n_draws, n_points) for config in configs]
         beta = torch.as_tensor(self.final_beta_).to(model.flat)
         rows = torch.arange(n_rows, device=model.flat.device)
@@ -266,8 +265,7 @@ class Trainer(NeuralNet):
         @torch.no_grad()
         def evaluate(chunk: Tensor) -> np.ndarray:
             x, weight = valid.take(chunk.unsqueeze(0))
-            index = slice(None) if are_shared else chunk % n_points
-            draws = torch.stack([points[:, index] for points in noise])
+            draws = torch.stack([points[:, chunk % n_points] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
             return torch.stack(terms).cpu().numpy() * (len(chunk) / n_rows)
 
