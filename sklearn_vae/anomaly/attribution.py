@@ -16,8 +16,7 @@ from sklearn_vae.persistence.validation import check_array, serializable
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
-# Largest number of rows of which the baseline is the average, and of their values if there are at
-# least ten rows.
+# Largest number of rows of the baseline, and of their values if there are at least ten rows.
 MAX_BASELINE_ROWS = 100
 MAX_BASELINE_VALUES = 1_000
 # Bound of conditional negative log-densities, in nats.

@@ -36,8 +36,7 @@ WIDE_ONE_IN = 4
 OTHER_MODE_ONE_IN = 8
 # Two modes are the same within so many standard deviations (root mean square).
 SAME_MODE = 1.0
-# Starting points of the search for modes times latent dimensions, but at least so many starting
-# points.
+# Starting points of the search for modes times latent dimensions, but at least so many points.
 MAX_START_DIMENSIONS = 12
 MIN_STARTS = 3
 # Further starting points are so many times as far out as draws from the prior.

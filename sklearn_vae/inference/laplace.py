@@ -14,9 +14,8 @@ from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.numerics.rows import batches
 
-# Steps of Fisher scoring at most, for rows far from all others, and twice the gain in nats that a
-# further step is worth: without it, the code is within about a quarter of a standard deviation of
-# the mode.
+# Steps of Fisher scoring at most, for far rows, and twice the gain in nats that a further step is
+# worth: without it, the code is about a quarter of a standard deviation off.
 MAX_STEPS = 20
 CONVERGED = 0.05
 # Backtracking factor of a rejected step.

@@ -30,8 +30,7 @@ from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
-# Weighted draws of the latent variables per row for imputation: a mean needs fewer of them than
-# several imputations do.
+# Weighted draws of codes per row for imputation: a mean needs fewer than several imputations do.
 MEAN_DRAWS = 128
 IMPUTE_DRAWS = 256
 # Further proposals per row at most, and the fewest draws from each.
@@ -41,11 +40,9 @@ MIN_DRAWS = 128
 # its first score has one in so many, and so has every draw that is decoded for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
-# The search of a row's first proposal ends with a step that gains less than half of this, in nats,
-# and needs no expansion.
+# A row's first search ends with a step that gains less than half of this in nats, not expanded.
 FIRST_CONVERGED = 2.0
-# Twice the gain in nats that a further step to a mode is worth which is the code of a row with
-# missing values.
+# Twice the gain in nats of a last step to a mode that is the code of a row with missing values.
 CODE_CONVERGED = 1e-3
 
 

@@ -46,8 +46,7 @@ FAR = 10.0
 N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
-# A larger part of a component in the bias of the score, in nats, needs further draws, up to so many
-# times.
+# A larger part in the bias of the score, in nats, needs further draws, up to so many times.
 MAX_BIAS = 0.002
 MAX_ROUNDS = 3
 # Each likely component gets one in so many of the draws of a row, for scores and of codes.

@@ -28,8 +28,7 @@ class Limits(NamedTuple):
 
     low: Array  # (n,)
     high: Array  # (n,)
-    # (n, n_excluded), values with a probability of their own, which no continuous sample has; NaN
-    # where a column has fewer
+    # (n, n_excluded), values with a probability of their own; NaN where a column has fewer
     excluded: Array
     radius: Array  # (n,), distance up to which a number counts as an excluded value
 
@@ -53,8 +52,7 @@ class Columnwise:
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
         self.n_columns, self.n_values = sum(self.widths), len(self.value_widths)
-        # of each parameter, in the order of ``split_params``: its size, whether the decoder returns
-        # it, and whether it is a scale
+        # size of each parameter, in order, whether the decoder returns it, whether it is a scale
         params = [
             (n * size, depends, number == likelihood.scale_param)
             for likelihood, n in self.blocks

@@ -26,8 +26,7 @@ from sklearn_vae.posteriors import DiagonalGaussian
 COMPONENT_LOG_SCALE_BOUND = 3.0
 # Log-weight of padded components.
 LOG_ZERO_WEIGHT = -1e4
-# Codes that are decoded at a time, at most, and numbers in their matrices, if each code needs one:
-# they fit the cache.
+# Codes that are decoded at a time, at most, and numbers in their matrices: they fit the cache.
 CODES_PER_CHUNK = 1 << 11
 MATRICES_PER_CHUNK = 1 << 20
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class RowStructure:
     """Structure of a row on which a network relies."""
 
-    # columns at the same position of a time step, or all pixels, are standardized by one scale and
-    # share their categories
+    # all pixels, or columns at one position of a time step, share a scale and their categories
     shared_scale: bool = False
     # time steps of a row that is a sequence; its missing values are whole steps at its end
     n_steps: int | None = None

@@ -15,8 +15,7 @@ from sklearn_vae.persistence.validation import (
     serializable,
 )
 
-# Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
-# rows with 4 draws each, or 512 rows with one.
+# Largest number of pairs (draw, posterior) computed at once, per member: of 512 rows with a draw.
 MAX_PAIRS = 1 << 18
 
 

@@ -50,8 +50,7 @@ class Objective(ABC):
     # Whether it is an ELBO without a penalty: decoders may then be autoregressive, and draws of
     # categorical codes relaxed, which have no importance weights.
     is_elbo: ClassVar[bool] = False
-    # Whether it estimates the aggregated posterior from a batch, which then has to be a random
-    # sample of the table.
+    # Whether it estimates the aggregated posterior: a batch then has to be a random sample.
     uses_aggregated_posterior: ClassVar[bool] = False
     # Number of draws of z per row in one bound; several bounds are averaged.
     n_draws: int = 1

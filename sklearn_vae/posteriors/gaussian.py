@@ -22,8 +22,7 @@ from sklearn_vae.numerics.array_api import (
 from sklearn_vae.persistence.validation import Requirement, no_free_bits, serializable
 from sklearn_vae.priors import Prior
 
-# Bound of log-scales of q(z|x), for scales between 6e-6 and 2e5: a thousand redundant columns
-# determine z to 1e-4.
+# Bound of log-scales of q(z|x), from 6e-6 to 2e5: a thousand columns may determine z to 1e-4.
 POSTERIOR_LOG_SCALE_BOUND = 12.0
 
 

@@ -41,8 +41,7 @@ class TrainingConfig:
     first_epoch: int = 0  # batches and noise depend on the number of the epoch
     validation_seed: int | None = None  # shared by runs that are compared; by default ``seed``
     objective: Objective = OBJECTIVES["elbo"]
-    # decay per step of the exponential moving average (EMA) of the parameters, which validation and
-    # early stopping use; 0 is no average
+    # decay per step of the moving average (EMA) of parameters that validation uses; 0 is no average
     ema_decay: float = 0.0
     # gradient clipping: maximum ratio of the gradient's norm to its running root mean square
     max_grad_norm_ratio: float = 10.0

@@ -16,8 +16,7 @@ from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
-# Bytes that a stacked model works on in a gradient step: they fit in the last cache. Validation
-# takes a few times as many.
+# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
 WORKING_SET = 16 << 20
 # Fraction of a GPU's free memory that it works on instead.
 WORKING_FRACTION = 1 / 16
