@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.random import MAX_DIMS
-from sklearn_vae.persistence.validation import matches, serializable
+from sklearn_vae.persistence.validation import serializable
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 
@@ -40,19 +40,11 @@ class Architecture(Layout):
             for likelihood, n in self.blocks
             for size in (1, likelihood.width, *likelihood.param_sizes)
         ]
-        n_layers = 0
-        for part in (self, self.prior, self.posterior, self.network):
-            for name in [each.name for each in fields(part)] if is_dataclass(part) else []:
-                value = getattr(part, name)
-                values = (
-                    value if isinstance(value, tuple) and name != "column_indices" else (value,)
-                )
-                sizes = [n for n in values if matches(n, int) and name != "n_iter"]
-                counts, n_layers = counts + sizes, max(n_layers, len(sizes))
-        least = min(self.n_components, *self.hidden_layer_sizes, 1)
+        counts += [self.n_components, *self.hidden_layer_sizes]
+        n_layers = max(len(self.hidden_layer_sizes), len(getattr(self.network, "channels", ())))
         n_weights = sum(weights)
         is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
-        if least < 1 or min(counts) < 0 or is_larger:
+        if min(counts) < 1 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MAX_DIMS or not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")
