@@ -306,8 +306,6 @@ class Predictor(TorchModel, FittedVAE):
         model.likelihood.limits = self.limits(next(model.parameters()))
         return model.requires_grad_(False)
 
-    # -- densities -------------------------------------------------------------------
-
     def mean_log_prob(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Mean log p(x|z) over draws from q(z|x), in nats and X's units: (n,)."""
         noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
@@ -322,8 +320,6 @@ class Predictor(TorchModel, FittedVAE):
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
         return self.map(conditional_log_prob, X, n_draws=n_draws, backend=self.in_torch(X.dtype))
-
-    # -- codes -----------------------------------------------------------------------
 
     def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
         """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""

@@ -146,31 +146,22 @@ class ELBOGradient:
 
 @torch.no_grad()
 def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
-    """Impute all rows by the imputation layer: inputs of the encoder in their place.
+    """Impute the rows of each member by its imputation layer: inputs of the encoder in their place.
 
-    None if the model has no imputation layer, if members with the same rows have different
-    ones, or if the inputs would not fit into memory.
+    None if the model has no imputation layer, or if the inputs would not fit into memory.
     """
-    if model.filler is None or rows.rows_per_window is not None:
+    n_members, n_rows = len(model.flat), rows.n_rows
+    n_numbers = n_members * n_rows * model.architecture.encoder_sizes[0]
+    if model.filler is None or rows.rows_per_window is not None or n_numbers > MAX_IMPUTED:
         return None
-    n_members, n_inputs = len(model.flat), model.architecture.encoder_sizes[0]
-    first_rows, block = rows.first_row.unique(return_inverse=True)
-    # the first member of each block of rows
-    member = (rows.first_row == first_rows.unsqueeze(1)).int().argmax(dim=1)
-    is_shared = all(
-        bool((buffer == buffer[member[block]]).all()) for buffer in model.filler.buffers()
-    )
-    if not is_shared or len(first_rows) * rows.n_rows * n_inputs > MAX_IMPUTED:
-        return None
-    positions = torch.arange(aligned(rows.n_rows), device=rows.like.device)
-    positions = positions.clamp(max=rows.n_rows - 1)  # the last row fills the last chunk
+    positions = torch.arange(aligned(n_rows), device=rows.like.device)
+    positions = positions.clamp(max=n_rows - 1)  # the last row fills the last chunk
     size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
-    inputs = [
-        model.encoder_input(rows.take(chunk)[0])[member]
-        for chunk in positions.expand(n_members, -1).split(size, dim=1)
-    ]
-    x = torch.cat(inputs, dim=1)[:, : rows.n_rows].flatten(0, 1)
-    return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
+    chunks = positions.expand(n_members, -1).split(size, dim=1)
+    inputs = [model.encoder_input(rows.take(chunk)[0]) for chunk in chunks]
+    x = torch.cat(inputs, dim=1)[:, :n_rows].flatten(0, 1)
+    first_row = n_rows * torch.arange(n_members, device=x.device)
+    return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
 
 class GaussianLatent(GaussianSample):

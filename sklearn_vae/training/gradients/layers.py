@@ -112,7 +112,6 @@ class HandWrittenLinear:
         self.grad_weight = grad_weight
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
-        self.grad: Tensor | None = None
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
@@ -120,9 +119,7 @@ class HandWrittenLinear:
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the gradient of the weights; return that of the input's first features."""
-        if grad is not self.grad:  # it is the same buffer every time
-            self.grad, self.grad_t = grad, grad.mT
-        torch.bmm(self.x, self.grad_t, out=self.grad_weight)
+        torch.bmm(self.x, grad.mT, out=self.grad_weight)
         if self.n_grad:
             torch.bmm(self.weight_with_grad, grad, out=self.grad_x)
         return self.grad_x
