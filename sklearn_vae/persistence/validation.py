@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -101,25 +101,16 @@ class Requirement(NamedTuple):
     reason: str  # relative clause about the part, which ends the message's sentence
 
 
-def no_free_bits(reason: str) -> Requirement:
-    """Return the condition that the objective has no free bits."""
-    allowed = "one whose free_bits are 0"
-    return Requirement("objective", lambda objective: not objective.free_bits, allowed, reason)
-
-
-def needs_elbo(reason: str) -> Requirement:
-    """Return the condition that the objective is an ELBO without a penalty."""
-    return Requirement("objective", lambda objective: objective.is_elbo, "'elbo'", reason)
-
-
-def needs_normal_prior(reason: str) -> Requirement:
-    """Return the condition that the prior is a standard normal distribution."""
-    return Requirement("prior", lambda prior: prior.is_standard_normal, "'normal'", reason)
-
-
-def needs_diagonal_gaussian(reason: str) -> Requirement:
-    """Return the condition that q(z|x) is a diagonal Gaussian."""
-    return Requirement("posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'", reason)
+# Requirements of several parts, made by their reason: no free bits, an ELBO without a penalty, a
+# standard normal prior, a diagonal Gaussian q(z|x).
+no_free_bits = partial(
+    Requirement, "objective", lambda objective: not objective.free_bits, "one whose free_bits are 0"
+)
+needs_elbo = partial(Requirement, "objective", lambda objective: objective.is_elbo, "'elbo'")
+needs_normal_prior = partial(Requirement, "prior", lambda p: p.is_standard_normal, "'normal'")
+needs_diagonal_gaussian = partial(
+    Requirement, "posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'"
+)
 
 
 # -- annotations -------------------------------------------------------------------------
