@@ -137,15 +137,6 @@ class Likelihood(ABC):
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Slope in z and offset of each parameter, from the linear model x = loc + z @ loadings."""
 
-    def at_frequencies(
-        self, initial: LinearParameters, x: Array, weights: Array
-    ) -> LinearParameters:
-        """Change initial parameters to the frequencies of rows (n_rows, n width), if needed.
-
-        A linear model has means and variances only, which classes in order do not follow from.
-        """
-        return initial
-
     @abstractmethod
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """Features whose inner products are the Fisher information about z.

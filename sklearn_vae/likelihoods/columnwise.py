@@ -268,7 +268,7 @@ class Columnwise:
         linear = [self.split_blocks(tensor) for tensor in (loadings, loc, scale)]
         for k, (likelihood, *block) in enumerate(zip(self.likelihoods, *linear, strict=True)):
             initial = likelihood.initialize(*block)
-            if rows is not None:
+            if rows is not None and hasattr(likelihood, "at_frequencies"):
                 x, weights = rows
                 initial = likelihood.at_frequencies(initial, self.split_blocks(x)[k], weights)
             for depends, (slope, offset) in zip(likelihood.depends_on_z, initial, strict=True):

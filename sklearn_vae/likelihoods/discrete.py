@@ -368,7 +368,7 @@ class Ordinal(Likelihood):
     def at_frequencies(
         self, initial: LinearParameters, x: Array, weights: Array
     ) -> LinearParameters:
-        """Replace thresholds by those of the frequencies, averaged over z [1]_.
+        """Replace thresholds by those of the frequencies of rows (n_rows, n), averaged over z [1]_.
 
         References
         ----------

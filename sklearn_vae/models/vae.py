@@ -139,8 +139,6 @@ class VAE(BaseVAE, StackedModule):
     def __init__(self, architecture: Architecture, n_members: int = 1):
         super().__init__(architecture)
         self.set_parts(architecture)
-        if self.selected_inputs is not None:
-            self.selected_inputs = torch.as_tensor(self.selected_inputs)
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
         self.encoder, self.decoder = architecture.network.build(n_members, architecture)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
