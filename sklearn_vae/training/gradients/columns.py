@@ -273,19 +273,12 @@ def make_costs(
     if observed is not None:
         masks = observed.split([n for _, n in likelihood.blocks], dim=1)
     rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
-    return [
-        make_cost(
-            ColumnViews(
-                part,
-                [param.movedim(-1, 1) for param in params_of_part],
-                [grad.movedim(-1, 1) for grad in grads_of_part],
-                *rest,
-            )
-        )
-        for part, params_of_part, grads_of_part, *rest in zip(
-            likelihood.likelihoods, params, grads, rows, masks, strict=True
-        )
-    ]
+    costs = []
+    parts = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
+    for part, of_params, of_grads, of_rows, mask in parts:
+        views = [[tensor.movedim(-1, 1) for tensor in each] for each in (of_params, of_grads)]
+        costs.append(make_cost(ColumnViews(part, views[0], views[1], of_rows, mask)))
+    return costs
 
 
 def make_cost(columns: ColumnViews) -> Any:

@@ -57,11 +57,10 @@ class ELBOGradient:
         if model.filler is not None:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, 1, n_rows)
         self.grad_out = torch.empty_like(self.decoder.out)
+        pairs = zip((self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True)
         params, grads = (
             model.likelihood.split(out.unsqueeze(2).movedim(1, -1), free.unsqueeze(1))
-            for out, free in zip(
-                (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
-            )
+            for out, free in pairs
         )
         self.costs = make_costs(model.likelihood, params, grads, self.x, self.observed)
         self.zeros = like.new_zeros(n_members, 1, n_rows)
