@@ -107,11 +107,14 @@ class Likelihood(ABC):
         return gradients
 
     def observed_gradient(
-        self, params: Parameters, x: np.ndarray, observed: np.ndarray
+        self, params: Parameters, x: np.ndarray, observed: np.ndarray | None
     ) -> list[np.ndarray]:
         """Gradients of the log-density of observed values, as ``gradient``: (..., n size)."""
-        gradients = zip(self.gradient(params, x), self.param_sizes, strict=True)
-        return [part * observed.repeat(size, axis=-1) for part, size in gradients]
+        gradients = self.gradient(params, x)
+        if observed is None:
+            return gradients
+        pairs = zip(gradients, self.param_sizes, strict=True)
+        return [part * observed.repeat(size, axis=-1) for part, size in pairs]
 
     @abstractmethod
     def mean(self, params: Parameters) -> Array:

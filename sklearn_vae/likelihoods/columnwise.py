@@ -169,15 +169,8 @@ class Columnwise:
         """Log-density of the rows (...), and its gradient in the parameters, by block."""
         xp = namespace(x)
         if xp is np:
-            masks = self.split_mask(observed)
-            blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
-            gradient = [
-                likelihood.gradient(block, values)
-                if mask is None
-                else likelihood.observed_gradient(block, values, mask)
-                for likelihood, block, values, mask in blocks
-            ]
-            return self.log_prob(params, x, observed), gradient
+            parts = params, self.split_blocks(x), self.split_mask(observed)
+            return self.log_prob(params, x, observed), self._each("observed_gradient", *parts)
         with xp.enable_grad():
             params = [[part.detach().requires_grad_() for part in block] for block in params]
             log_prob = self.log_prob(params, x, observed)

@@ -157,9 +157,11 @@ class OneHot(Bernoulli):
         return xp.where(is_possible, 0.0, -xp.inf)
 
     def observed_gradient(
-        self, params: Parameters, x: np.ndarray, observed: np.ndarray
+        self, params: Parameters, x: np.ndarray, observed: np.ndarray | None
     ) -> list[np.ndarray]:
         """Gradient of ``log_prob`` of the observed values in the logits: (..., n)."""
+        if observed is None:
+            return self.gradient(params, x)
         log_p = ops.log_softmax(self._with_none(params[0])) + self._log_possible(x, observed)
         return [self._of_columns(ops.softmax(log_p, -1)) - self.mean(params)]
 

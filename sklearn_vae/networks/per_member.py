@@ -86,12 +86,9 @@ class PerMember(SkipNetwork):
         params = dict(module.named_parameters())
         # names in the module by those of the weights; frozen parameters are not trained
         self._names = {name.replace(".", "/"): name for name in names}
-        self.weights = nn.ParameterDict(
-            {
-                key: nn.Parameter(torch.zeros(n_members, *params[name].shape))
-                for key, name in self._names.items()
-            }
-        )
+        shapes = {key: params[name].shape for key, name in self._names.items()}
+        weights = {key: torch.zeros(n_members, *shape) for key, shape in shapes.items()}
+        self.weights = nn.ParameterDict(weights)
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
         self.linear = Dense(n_members, n_in, n_out)
 

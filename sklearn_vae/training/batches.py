@@ -57,12 +57,8 @@ def iterate_batches(
     for block, first in enumerate(range(0, n_steps, steps_per_block)):
         n_numbers = length * min(steps_per_block, n_steps - first)
         generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
-        noise = torch.stack(
-            [
-                normal_rows(n_components, n_numbers, generator, like.dtype).T
-                for generator in generators
-            ]
-        ).to(like.device)  # (S, draws of all batches, l)
+        of_seeds = [normal_rows(n_components, n_numbers, g, like.dtype).T for g in generators]
+        noise = torch.stack(of_seeds).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(length, dim=1):
             noise_of_seeds = draws.view(len(seeds), n_draws, -1, n_components)
             yield Batch(next(batch_rows)[indices], noise_of_seeds[indices])
