@@ -218,7 +218,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         predictor, fields = model._predictor(), model._fields
         likelihoods: list[Any] = [Gaussian("per_column")] * X.shape[1]
         if not self.novelty:  # a large amount is no gross error
-            for j in np.flatnonzero(predictor.columns.mask(PositiveColumns)):
+            for j in np.flatnonzero(predictor.columns.mask(PositiveColumns)).tolist():
                 if is_symmetric_as_logarithms(X[:, j]):
                     likelihoods[j] = LogNormal()
         for j in (j for j, field in enumerate(fields) if field.categories is not None):
