@@ -7,8 +7,7 @@ from sklearn_vae.metrics.models import (
     active_units,
     kl_per_dimension,
     pit_calibration,
-    trimmed_score,
 )
 from sklearn_vae.metrics.quality import quality_report
 
-__all__ = ["active_units", "kl_per_dimension", "pit_calibration", "quality_report", "trimmed_score"]
+__all__ = ["active_units", "kl_per_dimension", "pit_calibration", "quality_report"]

@@ -1,6 +1,5 @@
-"""Metrics of fitted models: posterior collapse, calibration, scores that one row cannot decide."""
+"""Metrics of fitted models: posterior collapse and calibration."""
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,8 +25,6 @@ ACTIVE_THRESHOLD = 0.1
 MIN_ACTIVE_FRACTION = 0.5
 # Methods that a whole Pipeline has to have, not its last step alone.
 CODES = ("transform", "inverse_transform")
-# Fraction of the rows that a trimmed score leaves out.
-TRIMMED = 0.05
 
 
 def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> np.ndarray:
@@ -250,41 +247,3 @@ def final_step(
             f"{type(final).__name__} instead."
         )
     return final, X
-
-
-def trimmed_score(estimator: BaseEstimator, X: Rows, y: Target = None) -> float:
-    """Mean log-density of the rows, but for the lowest twentieth.
-
-    The mean of all rows, ``score``, may be decided by one row that is far from those in ``fit``. It
-    is a scorer: ``GridSearchCV(vae, grid, scoring=trimmed_score)``.
-
-    Parameters
-    ----------
-    estimator : VAETransformer or VAEDensity, or a search or Pipeline that ends with one
-        A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
-        Held-out rows.
-    y : array-like of shape (n_samples,), default=None
-        Conditions of an estimator with ``conditional=True``; otherwise it is ignored.
-
-    Returns
-    -------
-    float
-        Nats per row; higher is better.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_vae import VAETransformer
-    >>> from sklearn_vae.metrics import trimmed_score
-    >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> vae = VAETransformer(1, random_state=0).fit(X)
-    >>> far = np.vstack([X, [1000.0, 0.0, 0.0]])
-    >>> bool(vae.score(far) < trimmed_score(vae, far) - 0.3)
-    True
-    """
-    final, X = final_step(estimator, X, "trimmed_score", ("score_samples",))
-    args = (y,) if getattr(final, "conditional", False) else ()
-    scores = np.sort(final.score_samples(X, *args))
-    n_trimmed = min(math.ceil(TRIMMED * len(scores)), len(scores) - 1)
-    return float(scores[n_trimmed:].mean())
