@@ -26,7 +26,7 @@ def table():
 @pytest.fixture(scope="module")
 def model(table):
     """Units of distances and model, as ``ScoredRows`` takes them."""
-    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(table)
+    detector = VAEOutlierDetector(max_iter=1, novelty=True, random_state=0).fit(table)
     return detector.distance_encoder_, detector.estimator_._predictor()
 
 

@@ -20,6 +20,7 @@ from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
+from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.estimators.estimator_base import called
 from tests.conftest import as_table, reread, slow
 
@@ -95,10 +96,15 @@ def test_scores_are_finite_and_distant_rows_are_outliers(wine, method, novelty):
 
 
 def test_the_score_by_neighbors_equals_a_few_lines_of_scikit_learn(wine):
-    """Mean distances to half of the rows, in standard deviations or normal scores."""
+    """Mean distances to half of the rows, in standard deviations or normal scores.
+
+    Columns that are log-normal count by their logarithms.
+    """
     X = np.unique(wine.to_numpy(), axis=0)
     detector = VAEOutlierDetector(method="neighbors", **QUICK).fit(X)
-    Z = StandardScaler().fit_transform(X)
+    is_log = detector.distance_encoder_.mask(PositiveColumns)
+    assert 0 < is_log.sum() < X.shape[1]
+    Z = StandardScaler().fit_transform(np.where(is_log, np.log(X), X))
     quantiles = norm.ppf((rankdata(X, axis=0) - 0.5) / len(X))
     queries = quantiles.copy()  # values that occur once are ranked among the other rows
     for i, j in np.argwhere((X[:, None] == X).sum(axis=1) == 1):

@@ -49,6 +49,24 @@ def fitted(request, train):
     return VAEOutlierDetector(novelty=request.param, random_state=0, max_iter=8).fit(train)
 
 
+@pytest.mark.parametrize("seed", [2, 4, 6])
+def test_a_gross_error_is_first_beside_large_amounts(seed):
+    """A weight in tons, six standard deviations off, beside amounts that are log-normal."""
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=400)
+    table = pd.DataFrame(
+        {
+            "kg": 1350 + 220 * (0.8 * size + 0.6 * rng.normal(size=400)),
+            "price": np.exp(7 + 0.5 * size + 0.9 * rng.normal(size=400)).round(2),
+            "rent": np.exp(7 + 0.5 * size + 0.9 * rng.normal(size=400)).round(2),
+            "fuel": rng.choice(["petrol", "diesel"], 400),
+        }
+    )
+    table.loc[17, "kg"] /= 1000
+
+    assert VAEOutlierDetector(**QUICK).fit(table).score_samples(table).argmin() == 17
+
+
 def test_several_gross_errors_are_first_whatever_the_other_cells_are(rng):
     """Rows with overtime have densities where others have point masses: log p(x) is lower."""
     base = rng.normal(4200, 900, 300).clip(2200).round(-1)

@@ -504,7 +504,7 @@ FORGERIES = {
     "shape": reshaped("state_dict_.encoder.last", (1, 8, 3)),
     "members": reshaped("state_dict_.encoder.last", (2, 8, 4)),
     "missing": lambda header, arrays: arrays.pop("state_dict_.encoder.last"),
-    "scale of zero": reshaped("columns_.groups.0.scale", (4,), np.float64),
+    "scale of zero": reshaped("columns_.groups.0.scale", (3,), np.float64),
     "order that repeats a column": reshaped("columns_.groups.0.indices", (3,), np.int64),
     "seed that is negative": put("fitted", "seed_", value=-1),
     "text": put("fitted", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),

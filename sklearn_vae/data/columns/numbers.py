@@ -123,8 +123,8 @@ class RealColumns(Columns):
             check_array("knots", knots, "f", (None, 2))
         if len(self.knots) != k or any(len(knots) < 2 for _, knots in self._normal_scores()):
             raise ValueError("'knots' must be None, or at least 2, of each column")
-        if (np.abs(self.decimals) > MAX_DECIMALS).any():
-            raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
+        if (np.abs(self.decimals) > MAX_DECIMALS).any() or not (self.scale > 0).all():
+            raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}, and 'scale' above 0")
 
     def _normal_scores(self) -> list[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
