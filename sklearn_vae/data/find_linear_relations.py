@@ -210,11 +210,11 @@ class _Search:
         """Units of a column, which is read once."""
         if k not in self.units:
             column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
-            decimals, step = recording(column)
+            decimals, step, (low, _) = recording(column)
             relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
             least_width = 10.0**-decimals if decimals >= 0 else relative
             is_decimal = step == least_width  # ties are rounded as numpy does
-            lattice = np.array([column.values.min(), 0.0 if is_decimal else step], np.float64)
+            lattice = np.array([low, 0.0 if is_decimal else step], np.float64)
             units = lattice, decimals, step or relative, float(column.values.std())
             self.units[k] = units, least_width
         return self.units[k]

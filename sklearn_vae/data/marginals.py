@@ -99,12 +99,8 @@ class Values:
     @classmethod
     def of(cls, column: TrainingColumn) -> "Values":
         """Count the values of a column; of very many, those at evenly spaced quantiles."""
-        step, x = recording(column)[1], column.values.astype(np.float64)
-        if column.weights is None:
-            unique, rows = np.unique(x, return_counts=True)
-        else:
-            unique, inverse = np.unique(x, return_inverse=True)
-            rows = np.bincount(inverse, column.weights)
+        step, (unique, rows) = recording(column)[1], column.count()
+        unique = unique.astype(np.float64)
         if len(unique) <= MAX_UNIQUE:
             return cls(unique, rows, step)
         ends, per_quantile = rows.cumsum(), rows.sum() / MAX_UNIQUE
@@ -192,7 +188,7 @@ def is_common(values: Values) -> np.ndarray:
     rows, n_rows = values.rows, values.n_rows
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
     below, above = np.append(rows[1:2], rows[:-1]), np.append(rows[1:], rows[-2:-1])
-    gaps = np.maximum(np.diff(values.scaled), LEAST_GAP)
+    gaps = np.maximum(np.diff(values.scaled), values.scaled_step or LEAST_GAP)
     ratio = (values.scaled_step or gaps.min()) / gaps
     # rows of a value that is as common as the two next to it, whose rows stand for the gaps
     expected = 0.5 * (below * np.append(ratio[:1], ratio) + above * np.append(ratio, ratio[-1:]))
@@ -408,7 +404,7 @@ def _distribution_function(
     up_to = weight.cumsum()
     cdf = up_to - 0.5 * weight
     if half:
-        x = np.column_stack([x - half, x + half]).ravel()
+        x = np.maximum.accumulate(np.column_stack([x - half, x + half]).ravel())
         cdf = np.column_stack([up_to - weight, up_to]).ravel()
     # one row more, spread over the range and beyond it: increasing where there are no values
     extent = max(x[-1] - x[0], ROUNDING)
@@ -428,7 +424,7 @@ def _counts(values: Values) -> list[Candidate]:
     They are counts of the step where that is a whole number, as of thousands.
     """
     step = values.step
-    if step < 1 or step % 1 or values.values[0] % step:
+    if step < 1 or step % 1 or (values.values % step).any():
         return []
     x = values.values / step
     if x[0] < 0 or x[-1] > MAX_COUNT:

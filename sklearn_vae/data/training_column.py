@@ -15,8 +15,10 @@ ROUNDING_ULPS = 8
 ROUNDING = ROUNDING_ULPS * float(np.finfo(np.float64).eps)
 # Size of the sample that is tested first: few columns that are not rounded pass.
 SAMPLE_SIZE = 1024
-# Fraction of the distinct values that may have more decimals than the others.
+# Fraction of the values that may be finer than the others, each counted by its rows, up to so many:
+# a finer value that recurs is none by mistake, and neither are those beside many zeros.
 MAX_EXCEPTIONS = 0.02
+MAX_COUNTED = 10
 # Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
 MAX_DECIMALS = 6
 MAX_ROUNDING = 0.1
@@ -86,10 +88,12 @@ class TrainingColumn:
         observed, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
         return cls(0, x[observed], None if weight is None else weight[observed], len(x), field)
 
-    @property
-    def n_values(self) -> float:
-        """Number of the values, by weight."""
-        return float(len(self.values) if self.weights is None else self.weights.sum())
+    def count(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct values, in order, and the rows of each, by weight: (U,), (U,)."""
+        if self.weights is None:
+            return np.unique(self.values, return_counts=True)
+        unique, inverse = np.unique(self.values, return_inverse=True)
+        return unique, np.bincount(inverse, self.weights)
 
     def select(self, chosen: np.ndarray | slice) -> "TrainingColumn":
         """Select some of the values, by a mask, indices or a slice."""
@@ -110,82 +114,96 @@ def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     return values * np.ldexp(1.0, exponent)
 
 
-def recording(column: TrainingColumn) -> tuple[int, float]:
-    """Return the decimals of values, as 2 for cents, or -1; and their step, as 0.01, or 0.
+def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
+    """Return the decimals of values, as 2 for cents, or -1; their step, as 0.01, or 0; the range.
 
-    All values are multiples of the step, counted from any of them. It is the largest one if the
-    values have few decimals, or if some of them are repeated, as after a change of units.
+    Values are multiples of the step, counted from either end of the range, or rounded to decimals.
+    It is the largest step if they have few decimals, or if some of them are repeated, as after a
+    change of units. Few values may be finer, as samples are not.
     """
-    unique = np.unique(column.values)
-    decimals = _decimals(unique)
-    return decimals, _step(unique, decimals, column.n_values)
+    unique, rows = column.count()
+    rows = np.minimum(rows, MAX_COUNTED)
+    decimals = _decimals(unique, rows)
+    step, is_finer = _step(unique, rows, decimals)
+    low, high = unique[~is_finer][[0, -1]].tolist()
+    return decimals, step, (low, high)
 
 
-def _step(values: np.ndarray, decimals: int, n_values: float) -> float:
-    """Return the step of the distinct ones of so many values, which have so many decimals."""
-    unique = values.astype(np.float64)
+def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:
+    """Return the step of distinct values of so many rows and decimals; mask the finer: (U,)."""
+    unique, none = values.astype(np.float64), np.zeros(len(values), dtype=bool)
     largest = np.abs(unique).max()
     if largest > MAX_RECORDED:
-        return 0.0
+        return 0.0, none
     if decimals >= 0:
-        return _decimal_step(unique, decimals)
-    if len(unique) >= n_values:
-        return 0.0
+        return _decimal_step(values, rows, decimals)
+    if len(unique) >= rows.sum():
+        return 0.0, none
     gaps = np.diff(unique)
     gaps = gaps[gaps > ROUNDING * largest]
     if not len(gaps):
-        return 0.0
+        return 0.0, none
     # a value with more decimals has a smaller gap on either side
-    n_smaller = min(int(2 * MAX_EXCEPTIONS * len(unique)), len(gaps) - 1)
+    n_smaller = min(int(2 * MAX_EXCEPTIONS * rows.sum()), len(gaps) - 1)
+    from_common = unique - unique[rows.argmax()]
     for gap, max_exceptions in ((np.sort(gaps)[n_smaller], MAX_EXCEPTIONS), (gaps.min(), 0.0)):
         for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
             step = gap / divisor
-            multiples = (unique - unique[0]) / step
+            multiples = from_common / step
             precision = largest * np.finfo(values.dtype).eps / step
-            if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+            if np.ptp(multiples) > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
                 break
-            is_multiple = np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE
-            if (~is_multiple).mean() <= max_exceptions:
-                last = np.flatnonzero(is_multiple)[-1]
-                return float((unique[last] - unique[0]) / np.rint(multiples[last]))
-    return 0.0
+            is_finer = np.abs(multiples - np.rint(multiples)) >= LATTICE_TOLERANCE
+            if np.average(is_finer, weights=rows) <= max_exceptions:
+                extent = np.ptp(unique[~is_finer])
+                return float(extent / max(np.rint(extent / step), 1)), is_finer
+    return 0.0, none
 
 
-def _decimal_step(unique: np.ndarray, decimals: int) -> float:
-    """Return the largest step of unique values of so many decimals, unless it may be by chance."""
-    power = 10.0**decimals
-    multiples = np.rint((unique - unique[0]) * power)
-    if multiples[-1] > LARGEST_INTEGER:
-        return 0.0
-    divisor = int(np.gcd.reduce(multiples.astype(np.int64)))
-    # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
-    if (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP):
-        divisor = 1
-    return max(divisor, 1) / power
+def _decimal_step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:
+    """Return the largest step of values of so many decimals, unless it may be by chance.
+
+    It is that of the repeated ones if few of all are finer.
+    """
+    unique, power = values.astype(np.float64), 10.0**decimals
+    is_finer = _is_finer(values, decimals)
+    multiples = np.rint((unique - unique[(rows * ~is_finer).argmax()]) * power)
+    if np.ptp(multiples) > LARGEST_INTEGER:
+        return 0.0, np.zeros_like(is_finer)
+    multiples = multiples.astype(np.int64)
+    for chosen in (rows > 1, rows > 0):
+        divisor = int(np.gcd.reduce(multiples[chosen & ~is_finer]))
+        is_off = is_finer | (multiples % max(divisor, 1) != 0)
+        # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
+        is_by_chance = (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP)
+        if not is_by_chance and np.average(is_off, weights=rows) <= MAX_EXCEPTIONS:
+            return divisor / power, is_off
+    return 1 / power, np.zeros_like(is_finer)
 
 
-def _decimals(unique: np.ndarray) -> int:
+def _decimals(unique: np.ndarray, rows: np.ndarray) -> int:
     """Return the decimals to which distinct values were recorded; -1 if there are more.
 
     Few of them may have more: one value does not decide how the others are read.
     """
-    sample = unique[:: -(-len(unique) // SAMPLE_SIZE)]
+    every = slice(None, None, -(-len(unique) // SAMPLE_SIZE))
     for decimals in range(MAX_DECIMALS + 1):
-        if not _has_decimals(sample, decimals, 2 * MAX_EXCEPTIONS):
+        is_finer = _is_finer(unique[every], decimals)
+        if np.average(is_finer, weights=rows[every]) > 2 * MAX_EXCEPTIONS:
             continue
-        if _has_decimals(unique, decimals, MAX_EXCEPTIONS):
+        if np.average(_is_finer(unique, decimals), weights=rows) <= MAX_EXCEPTIONS:
             precision = np.abs(unique).max() * np.finfo(unique.dtype).eps
             return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
     return -1
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _has_decimals(values: np.ndarray, decimals: int, max_exceptions: float) -> bool:
-    """Test whether values, but for such a fraction, are rounded to so many decimals.
+def _is_finer(values: np.ndarray, decimals: int) -> np.ndarray:
+    """Find values that are not rounded to so many decimals: (n,) -> (n,).
 
     Sums and products of such values have rounding errors.
     """
     x = values.astype(np.float64)
     rounding = ROUNDING_ULPS * np.finfo(values.dtype).eps * np.abs(x)
     tolerance = np.minimum(rounding, MAX_ROUNDING * 10.0**-decimals)
-    return bool((np.abs(np.round(x, decimals) - x) > tolerance).mean() <= max_exceptions)
+    return np.abs(np.round(x, decimals) - x) > tolerance

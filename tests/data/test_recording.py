@@ -6,6 +6,7 @@ import pytest
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.training_column import TrainingColumn, recording, times_power_of_two
+from sklearn_vae.likelihoods import Gaussian
 
 
 @pytest.mark.parametrize("exponent", [-1080, -1001, -1000, -60, -1, 0, 7, 1000, 1074])
@@ -64,3 +65,40 @@ def test_encoded_steps_are_differences_of_encoded_values(likelihood, rng):
     largest = np.array([[x.max() - 0.1], [x.max()]])
 
     np.testing.assert_allclose(columns.encoded_steps, np.diff(columns.transform(largest)[:, 0]))
+
+
+@pytest.mark.parametrize("step", [10.0, 1.0, 0.25, 0.1, 1 / 1.8])
+def test_one_finer_value_does_not_decide_how_a_column_is_read(step, rng):
+    """As 171.25 among whole centimetres: no point masses, and samples are multiples of the step."""
+    multiples = 300 + np.rint(4 * rng.normal(size=160))
+    for finer in (300.55, 300.125, 300.5, 319.5, 0.3):
+        multiples[7] = finer
+        (columns,) = fit_encoder(step * multiples[:, None], None, "auto", None).groups
+        samples = columns.on_steps(np.linspace(*columns.bounds[0], 99)[:, None]) / step
+
+        assert columns.likelihood == Gaussian() or finer < 99  # far values are no test of steps
+        np.testing.assert_allclose(columns.steps, step)
+        np.testing.assert_allclose(samples, np.rint(samples), atol=1e-6)
+
+
+def test_weights_act_as_copies_on_recording_steps(rng):
+    """Also where they decide whether a finer value is one of few."""
+    x = np.append(rng.integers(0, 9, 60), 2.5)
+    for weight, expected in ((1, (0, 1.0, (0.0, 8.0))), (7, (1, 0.5, (0.0, 8.0)))):
+        weights = np.append(rng.integers(1, 4, 60), weight)
+        weighted = TrainingColumn.of_numbers(x, weights.astype(float))
+
+        assert recording(weighted) == expected
+        assert recording(TrainingColumn.of_numbers(np.repeat(x, weights))) == expected
+
+
+def test_finer_values_that_recur_set_the_step(rng):
+    """Quarters beside whole numbers; amounts of cents beside many zeros; half floors."""
+    whole = rng.integers(0, 40, 2000)
+    quarters = whole + 0.25 * (rng.random(2000) < 0.03)
+    cents = np.where(rng.random(2000) < 0.98, 0, rng.integers(1, 9999, 2000) / 100)
+    floors = rng.choice([1, 1.5, 2, 2.5, 3], 2000, p=[0.5, 0.005, 0.475, 0.005, 0.015])
+
+    steps = [recording(TrainingColumn.of_numbers(x))[1] for x in (quarters, cents, floors)]
+
+    assert steps == [0.25, 0.01, 0.5]

@@ -91,8 +91,7 @@ class RealColumns(Columns):
         scale, knots = np.sqrt(variance), None
         bounds, decimals, step = (np.nan, np.nan), -1, 0.0
         if len(numbers.values):
-            bounds = float(numbers.values.min()), float(numbers.values.max())
-            decimals, step = recording(numbers)
+            decimals, step, bounds = recording(numbers)
             if (marginal := column.marginal) is not None and len(marginal.knots):
                 knots = marginal.knots
                 shift, scale = np.ldexp([marginal.loc, marginal.scale], -exponent)
@@ -216,6 +215,8 @@ class RealColumns(Columns):
         """Round numbers to the recording steps of their columns: (n, k) -> (n, k)."""
         X = X.copy()
         has_steps = (self.steps > 0) & ~np.isnan(self.bounds[:, 0])
+        # a finer value may be the lower bound of those that decimals round
+        has_steps &= (self.decimals < 0) | (self.steps > 1.5 * 10.0**-self.decimals)
         if has_steps.any():
             low, step = self.bounds[has_steps, 0], self.steps[has_steps]
             X[:, has_steps] = low + np.rint((X[:, has_steps] - low) / step) * step
@@ -429,10 +430,10 @@ class PointMassColumns(RealColumns):
 
 def find_common_values(column: TrainingColumn) -> np.ndarray:
     """Find common values, in order: at least the most common one, and all if they are few."""
-    unique, inverse = np.unique(column.values, return_inverse=True)
+    unique, rows = column.count()
     if len(unique) <= FEW_VALUES:
         return unique
-    frequency = np.bincount(inverse, column.weights) / column.n_values
+    frequency = rows / rows.sum()
     n_common = min(max(int((frequency >= COMMON_FROM).sum()), 1), MAX_POINT_MASSES)
     return np.sort(unique[np.argsort(-frequency, kind="stable")[:n_common]])
 
