@@ -99,7 +99,7 @@ class Values:
     @classmethod
     def of(cls, column: TrainingColumn) -> "Values":
         """Count the values of a column; of very many, those at evenly spaced quantiles."""
-        step, (unique, rows) = recording(column)[1], column.count()
+        step, (unique, rows) = recording(column)[1], column.counts
         unique = unique.astype(np.float64)
         if len(unique) <= MAX_UNIQUE:
             return cls(unique, rows, step)

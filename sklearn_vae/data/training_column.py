@@ -1,6 +1,7 @@
 """A column of the training rows: its values, their recording step, and rounding errors."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -88,7 +89,8 @@ class TrainingColumn:
         observed, field = ~np.isnan(x), Field("", "number", None, str(x.dtype))
         return cls(0, x[observed], None if weight is None else weight[observed], len(x), field)
 
-    def count(self) -> tuple[np.ndarray, np.ndarray]:
+    @cached_property
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Distinct values, in order, and the rows of each, by weight: (U,), (U,)."""
         if self.weights is None:
             return np.unique(self.values, return_counts=True)
@@ -121,7 +123,7 @@ def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
     It is the largest step if they have few decimals, or if some of them are repeated, as after a
     change of units. Few values may be finer, as samples are not.
     """
-    unique, rows = column.count()
+    unique, rows = column.counts
     rows = np.minimum(rows, MAX_COUNTED)
     decimals = _decimals(unique, rows)
     step, is_finer = _step(unique, rows, decimals)
@@ -154,17 +156,14 @@ def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, n
             if np.ptp(multiples) > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
                 break
             is_finer = np.abs(multiples - np.rint(multiples)) >= LATTICE_TOLERANCE
-            if np.average(is_finer, weights=rows) <= max_exceptions:
+            if rows @ is_finer <= max_exceptions * rows.sum():
                 extent = np.ptp(unique[~is_finer])
                 return float(extent / max(np.rint(extent / step), 1)), is_finer
     return 0.0, none
 
 
 def _decimal_step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:
-    """Return the largest step of values of so many decimals, unless it may be by chance.
-
-    It is that of the repeated ones if few of all are finer.
-    """
+    """Return the largest step of values, or of repeated ones, unless it may be by chance."""
     unique, power = values.astype(np.float64), 10.0**decimals
     is_finer = _is_finer(values, decimals)
     multiples = np.rint((unique - unique[(rows * ~is_finer).argmax()]) * power)
@@ -176,7 +175,7 @@ def _decimal_step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[
         is_off = is_finer | (multiples % max(divisor, 1) != 0)
         # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
         is_by_chance = (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP)
-        if not is_by_chance and np.average(is_off, weights=rows) <= MAX_EXCEPTIONS:
+        if not is_by_chance and rows @ is_off <= MAX_EXCEPTIONS * rows.sum():
             return divisor / power, is_off
     return 1 / power, np.zeros_like(is_finer)
 
@@ -188,10 +187,10 @@ def _decimals(unique: np.ndarray, rows: np.ndarray) -> int:
     """
     every = slice(None, None, -(-len(unique) // SAMPLE_SIZE))
     for decimals in range(MAX_DECIMALS + 1):
-        is_finer = _is_finer(unique[every], decimals)
-        if np.average(is_finer, weights=rows[every]) > 2 * MAX_EXCEPTIONS:
+        is_finer, sample = _is_finer(unique[every], decimals), rows[every]
+        if sample @ is_finer > 2 * MAX_EXCEPTIONS * sample.sum():
             continue
-        if np.average(_is_finer(unique, decimals), weights=rows) <= MAX_EXCEPTIONS:
+        if rows @ _is_finer(unique, decimals) <= MAX_EXCEPTIONS * rows.sum():
             precision = np.abs(unique).max() * np.finfo(unique.dtype).eps
             return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
     return -1

@@ -430,7 +430,7 @@ class PointMassColumns(RealColumns):
 
 def find_common_values(column: TrainingColumn) -> np.ndarray:
     """Find common values, in order: at least the most common one, and all if they are few."""
-    unique, rows = column.count()
+    unique, rows = column.counts
     if len(unique) <= FEW_VALUES:
         return unique
     frequency = rows / rows.sum()
