@@ -30,6 +30,7 @@ from sklearn_vae.numerics.random import (
     RandomState,
     Stream,
     draw_seed,
+    make_generator,
     sobol_normal,
     start_seeds,
     stream_seed,
@@ -64,6 +65,8 @@ N_SHEARS = 4
 # Rows of many encoded columns have fewer, of about so many numbers.
 WEIGHT_DRAWS = (64, 256)
 WEIGHT_NUMBERS = 1 << 16
+# Random splits of small tables for the weights, each of which holds out one of so many rows.
+N_SPLITS = 5
 # Members whose weight is a smaller share of the largest one are left out.
 MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
@@ -104,7 +107,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
         Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
-        rows on; smaller tables are trained for two iterations, and members weigh the same.
+        rows on; smaller tables are trained for two iterations, and random splits weigh the members.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=10
@@ -241,7 +244,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
         """Fit the members' weights to the validation rows, and make jobs on all rows."""
         table, mixtures = rows
-        weights = self._mixture_weights(jobs[0].valid, results)
+        weights = self._mixture_weights(jobs, results, rows)
         order = np.argsort(-weights, kind="stable")
         kept = order[weights[order] >= MIN_WEIGHT_RATIO * weights.max()].tolist()
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
@@ -305,13 +308,31 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         )
         return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
 
-    def _mixture_weights(self, valid: Dataset | None, results: list[TrainingResult]) -> np.ndarray:
-        """Weigh the members by their importance-weighted bounds of the validation rows, if any."""
-        n_members = len(results)
-        if valid is None or n_members == 1:
+    def _mixture_weights(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
+    ) -> np.ndarray:
+        """Weigh the members by the validation rows, or their starts by splits of a small table."""
+        (table, mixtures), valid, n_members = rows, jobs[0].valid, len(jobs)
+        n_rows = table.n_weighted_rows
+        if valid is not None and n_members > 1:
+            return stacking_weights(self._bounds(valid, results), valid.sample_weight())
+        is_short = self.early_stopping == "auto"  # a training that ends close to its start
+        if n_members == 1 or not is_short or n_rows < 2 * N_SPLITS:
             return np.full(n_members, 1 / n_members)
+        weights, seeds = np.zeros(n_members), [job.config.seed for job in jobs]
+        for split in range(1, N_SPLITS + 1):
+            generator = make_generator(self.seed_, Stream.SPLIT, split)
+            train, held_out = table.split(n_rows // N_SPLITS, generator)
+            starts = [self._job(mixtures[seed], seed, train, held_out) for seed in seeds]
+            half = held_out.sample_weight() / 2  # rows tell of starts, less of trained members
+            weights += stacking_weights(self._bounds(held_out, starts), half) / N_SPLITS
+        return weights
+
+    def _bounds(self, valid: Dataset, members: Sequence[Any]) -> np.ndarray:
+        """Importance-weighted bounds of the rows, for each member: (n_members, n)."""
+        n_members = len(members)
         model = build(self.architecture_, n_members).to(valid.like).requires_grad_(False)
-        model.load(stack_weights(results))
+        model.load(stack_weights(members))
         seed = stream_seed(self.seed_, Stream.SCORE)
         n_draws = power_of_two(
             WEIGHT_NUMBERS // max(self.architecture_.n_columns, 1), *WEIGHT_DRAWS
@@ -328,8 +349,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
         chunks = torch.arange(len(valid), device=noise.device).split(n_together)
         bounds = map_on_threads(bound, chunks, is_thread_safe=valid.is_thread_safe)
-        log_density = torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
-        return stacking_weights(log_density, valid.sample_weight())
+        return torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
 
     def _set_results(self, results: list[TrainingResult], rows: FittedRows) -> None:
         self.state_dict_ = stack_weights(results)

@@ -155,7 +155,7 @@ def test_wide_tables_have_diagonal_mixtures():
 
 
 def test_small_tables_have_no_rows_set_aside():
-    X = np.random.default_rng(0).normal(size=(12, 3))
+    X = np.random.default_rng(0).normal(size=(9, 3))
     density = VAEDensity(random_state=0).fit(X)
 
     assert all("val_loss" not in row for row in density.history_)
@@ -191,6 +191,18 @@ def test_members_are_weighted_by_their_log_densities_of_the_validation_rows():
     np.testing.assert_allclose(
         density.weights_, stacking_weights(np.stack(scores), None), atol=0.02
     )
+
+
+@pytest.mark.parametrize("n_rows", [60, 99])
+def test_samples_of_a_small_table_of_clusters_are_in_the_clusters(n_rows):
+    """A third each had come from one component and from independent columns: .6 were in none."""
+    rng = np.random.default_rng(n_rows)
+    centers = np.array([[0, 0, 0], [30, 10, 20], [10, 30, 0], [20, 20, 30]])
+    X = centers[rng.integers(4, size=n_rows)] + rng.normal(size=(n_rows, 3))
+    drawn = VAEDensity(random_state=0).fit(X).sample(1000, random_state=0)
+    distance = np.abs(drawn[:, None] - centers).max(axis=2).min(axis=1)
+
+    assert (distance > 5).mean() < 0.15
 
 
 def test_members_of_small_weight_are_left_out():
