@@ -311,13 +311,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     def _mixture_weights(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
     ) -> np.ndarray:
-        """Weigh the members by the validation rows, or their starts by splits of a small table."""
+        """Weigh the members by validation rows or, if training is short, their starts by splits."""
         (table, mixtures), valid, n_members = rows, jobs[0].valid, len(jobs)
-        n_rows = table.n_weighted_rows
         if valid is not None and n_members > 1:
             return stacking_weights(self._bounds(valid, results), valid.sample_weight())
-        is_short = self.early_stopping == "auto"  # a training that ends close to its start
-        if n_members == 1 or not is_short or n_rows < 2 * N_SPLITS:
+        n_rows = table.n_weighted_rows
+        if n_members == 1 or self.early_stopping != "auto" or n_rows < 2 * N_SPLITS:
             return np.full(n_members, 1 / n_members)
         weights, seeds = np.zeros(n_members), [job.config.seed for job in jobs]
         for split in range(1, N_SPLITS + 1):
