@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS
+from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS, score_in_batches
 from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
@@ -21,6 +21,8 @@ MAX_BASELINE_ROWS = 100
 MAX_BASELINE_VALUES = 1_000
 # Bound of conditional negative log-densities, in nats.
 MAX_NLL = 1e300
+# Nats of a number three standard deviations from the median, which are usual.
+USUAL_NATS = 4.5
 # A larger p-value is a percentage, not one row in so many.
 OFTEN = 0.1
 
@@ -31,44 +33,34 @@ class AttributionBaseline:
     """Averages over training rows, relative to which anomaly scores are attributed to columns."""
 
     conditional_nll: np.ndarray  # (n_features,): mean of -log p(x_j | the other columns), in nats
-    # (2, n_features): second smallest and second largest value of columns of numbers, else NaN
-    bounds: np.ndarray
     score: float  # mean anomaly score
 
     def check(self) -> None:
         """Validate the fields of a loaded baseline."""
         check_array("conditional_nll", self.conditional_nll, "f", (None,))
-        shape = 2, len(self.conditional_nll)
-        check_array("bounds", self.bounds, "f", shape, allows_nan=True)
 
     @classmethod
     def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:
         """Average over some of the reference rows, and over the anomaly scores (n,) of all."""
-        X, predictor = rows.X, rows.model
+        X = rows.X
         n_rows = min(max(MAX_BASELINE_VALUES // X.shape[1], 10), MAX_BASELINE_ROWS)
-        bounds = np.full((2, X.shape[1]), np.nan)
-        for j in np.flatnonzero(~predictor.columns.has_discrete_values).tolist():
-            values, _ = rows.value_counts[j]
-            values = values[~np.isnan(values)]
-            if len(values) > 3:
-                bounds[:, j] = values[[1, -2]]
         X = X[spread_out(len(X), n_rows)]
-        nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
+        nll, observed = conditional_nll(rows.model, X), ~np.isnan(X)
         baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-        return cls(baseline, bounds, float(scores.mean()))
+        return cls(baseline, float(scores.mean()))
 
-    def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    def attribute(self, rows: ScoredRows, scores: np.ndarray) -> np.ndarray:
         """Attribute scores (n,) less the baseline's score to columns: (n, n_features).
 
-        A number beyond all others counts as a nat more for each width of their range: the model
-        has learned a gross error among the training rows.
+        A number's deviation from the median counts beyond three standard deviations, in nats of a
+        normal distribution: the model may have learned a gross error among the training rows.
         """
-        excess = conditional_nll(predictor, X) - self.conditional_nll
-        low, high = self.bounds
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            beyond = np.maximum(X - high, low - X) / (high - low)
-        excess += np.nan_to_num(np.maximum(beyond, 0), nan=0, posinf=MAX_NLL)
-        columns = predictor.columns
+        X, columns = rows.X, rows.model.columns
+        excess = conditional_nll(rows.model, X) - self.conditional_nll
+        numbers = list(rows.reference.numbers_of_columns)
+        with np.errstate(over="ignore"):
+            nats = score_in_batches(lambda part: part.deviations[:, numbers].T, rows).T ** 2 / 2
+        excess[:, rows.columns.column_of_input[numbers]] += np.maximum(nats - USUAL_NATS, 0)
         is_usual = columns.is_constant & ~columns.is_unseen(X)  # a constant, as in all rows
         return softplus_attribution(scores - self.score, excess, np.isnan(X) | is_usual)
 

@@ -334,11 +334,10 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         scores = self._scores(rows)
         order = np.argsort(scores, kind="stable")
         flagged = order[margins(scores[order], self.offset_) < 0]
-        cells = rows.X[flagged]
-        attributions = self._attribute(cells, -scores[flagged])
+        attributions = self._attribute(rows.select(flagged), -scores[flagged])
         position, columns, shares = largest_cells(attributions, n_columns)
         unique, column = np.unique(columns, return_inverse=True)
-        table = model._restore_table(self._expected(cells, unique), columns=unique)
+        table = model._restore_table(self._expected(rows.X[flagged], unique), columns=unique)
         expected = cells_of(table, position.tolist(), column.tolist())
         p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]
         position = flagged[position]
@@ -375,7 +374,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         check_is_table(X, "explain")
         rows = self._scored_rows(self._validate(X))
-        attributions, schema = self._attribute(rows.X, -self._scores(rows)), self.estimator_.schema_
+        attributions, schema = self._attribute(rows, -self._scores(rows)), self.estimator_.schema_
         if schema is None:
             return attributions
         return schema.of_numbers().inverse_transform(attributions, like=X)
@@ -406,12 +405,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         expected = self._expected(rows.X, indices)
         return self.estimator_._restore_table(expected, like=X, columns=indices)
 
-    def _attribute(self, rows: np.ndarray, anomaly_scores: np.ndarray) -> np.ndarray:
-        """Attribute the scores (n,) of rows of numbers to their columns: (n, n_features)."""
+    def _attribute(self, rows: ScoredRows, anomaly_scores: np.ndarray) -> np.ndarray:
+        """Attribute the scores (n,) of rows to their columns: (n, n_features)."""
         if not len(rows):
-            return rows
-        predictor = self.estimator_._predictor()
-        return self.attribution_baseline_.attribute(predictor, rows, anomaly_scores)
+            return rows.X
+        return self.attribution_baseline_.attribute(rows, anomaly_scores)
 
     def _expected(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
@@ -458,7 +456,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         if len(self.reference_samples_) < MIN_ROWS:
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
-        self._attribute(row.X, -self._scores(row))
+        self._attribute(row, -self._scores(row))
 
 
 def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -467,6 +467,22 @@ def test_a_report_has_constant_columns_only_where_they_differ(wine):
     assert (other["column"], other["value"], other["expected"]) == ("year", 1920, 2020)
 
 
+def test_gross_errors_of_one_kind_are_named():
+    """Four heights in metres, which the model has learned."""
+    rng = np.random.default_rng(0)
+    sex = rng.choice(["f", "m"], 100)
+    height = (np.where(sex == "m", 177, 165) + rng.normal(0, 6.5, 100)).round()
+    table = pd.DataFrame({"sex": sex, "height": height})
+    table["weight"] = ((height - 100) * np.exp(rng.normal(0, 0.15, 100))).round(1)
+    table["temp"] = (37 + rng.normal(0, 0.4, 100)).round(1)
+    table["systolic"] = (130 + rng.normal(0, 15, 100)).round()
+    table["ward"] = rng.choice(["a", "b", "c"], 100)
+    table.loc[:3, "height"] /= 100
+    detector = VAEOutlierDetector(max_iter=10, random_state=0).fit(table)
+
+    assert (detector.explain(table[:4]).idxmax(axis=1) == "height").all()
+
+
 def test_a_report_of_an_array_numbers_rows_and_columns():
     """They have no names."""
     X = np.random.default_rng(0).normal(size=(100, 3))
