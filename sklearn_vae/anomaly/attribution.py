@@ -21,8 +21,8 @@ MAX_BASELINE_ROWS = 100
 MAX_BASELINE_VALUES = 1_000
 # Bound of conditional negative log-densities, in nats.
 MAX_NLL = 1e300
-# Nats of a number three standard deviations from the median, which are usual.
-USUAL_NATS = 4.5
+# Nats of a number four standard deviations from the median, which are usual.
+USUAL_NATS = 8.0
 # A larger p-value is a percentage, not one row in so many.
 OFTEN = 0.1
 
@@ -52,15 +52,16 @@ class AttributionBaseline:
     def attribute(self, rows: ScoredRows, scores: np.ndarray) -> np.ndarray:
         """Attribute scores (n,) less the baseline's score to columns: (n, n_features).
 
-        A number's deviation from the median counts beyond three standard deviations, in nats of a
-        normal distribution: the model may have learned a gross error among the training rows.
+        A number's deviation from the median counts beyond four standard deviations, as its
+        logarithm: the model may have learned a gross error among the training rows.
         """
         X, columns = rows.X, rows.model.columns
         excess = conditional_nll(rows.model, X) - self.conditional_nll
         numbers = list(rows.reference.numbers_of_columns)
         with np.errstate(over="ignore"):
             nats = score_in_batches(lambda part: part.deviations[:, numbers].T, rows).T ** 2 / 2
-        excess[:, rows.columns.column_of_input[numbers]] += np.maximum(nats - USUAL_NATS, 0)
+        beyond = np.log1p(np.maximum(nats - USUAL_NATS, 0))
+        excess[:, rows.columns.column_of_input[numbers]] += beyond
         is_usual = columns.is_constant & ~columns.is_unseen(X)  # a constant, as in all rows
         return softplus_attribution(scores - self.score, excess, np.isnan(X) | is_usual)
 

@@ -31,6 +31,10 @@ MEAN_DECIMALS = 10
 # column.
 MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
+# Quantiles of numbers by which classes are told.
+FIFTHS = np.array([[0.2], [0.4], [0.6], [0.8]])
+# Smallest probability with a logarithm.
+TINY = 1e-300
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
 CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
@@ -143,10 +147,21 @@ class ScoredRows:
         return np.stack(classes, axis=1)
 
     @cached_property
-    def numbers(self) -> np.ndarray:
-        """Standardized rows without these columns: (n, f)."""
-        is_class = self.columns.mask(*CLASSES)[self.columns.column_of_input]
-        return self.inputs[:, : len(is_class)][:, ~is_class]
+    def groups(self) -> np.ndarray:
+        """Groups of rows: all, by columns of classes, by fifths of others: (n, n_groupings)."""
+        columns = np.flatnonzero(~self.columns.mask(*CLASSES))
+        pairs = zip(self.reference.fifths.T, self.X[:, columns].T, strict=True)
+        # missing values are a group behind
+        fifths = [bounds.searchsorted(x, side="right") for bounds, x in pairs]
+        return np.column_stack([np.zeros(len(self), dtype=int), self.classes, *fifths])
+
+    @cached_property
+    def fifths(self) -> np.ndarray:
+        """Lower bounds of four fifths of each column without classes, and infinity: (5, f)."""
+        X = np.sort(self.X[:, ~self.columns.mask(*CLASSES)], axis=0)
+        index = (FIFTHS * (~np.isnan(X)).sum(axis=0)).astype(int)
+        bounds = np.take_along_axis(X, index, axis=0)
+        return np.vstack([np.nan_to_num(bounds, nan=np.inf), np.full(X.shape[1], np.inf)])
 
     @cached_property
     def as_new(self) -> np.ndarray:
@@ -199,16 +214,29 @@ class ScoredRows:
         return {j: NormalScores(self.inputs[:, j]) for j in columns}
 
     @cached_property
-    def class_reference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Some of these rows, to which classes of rows are compared.
+    def class_counts(self) -> list[tuple[int, np.ndarray]]:
+        """Of each column of classes, the groups that tell it best, and its classes' counts there.
 
-        Their indices (m,), standardized rows without classes (m, f), and one-hot codes of the
-        columns of classes, side by side (m, L); and each column's classes, as in ``classes``.
+        They are the column of ``groups`` in which some of these rows have the least mean surprisal,
+        each by the frequencies of all others; and the counts (groups, classes), of new ones last.
         """
-        indices = spread_out(len(self), MAX_CLASS_REFERENCE)
-        classes = self.classes[indices]
-        levels = [np.unique(column) for column in classes.T]
-        return indices, self.numbers[indices], one_hot(classes, levels), levels
+        groups, sizes = self.groups, self.groups.max(axis=0) + 2
+        starts, some = sizes.cumsum() - sizes, spread_out(len(self), MAX_CLASS_REFERENCE)
+        codes = np.zeros((len(some), sizes.sum()))
+        codes[np.arange(len(some))[:, None], (groups + starts)[some]] = 1
+        found = []
+        for k in range(1, len(self.class_columns) + 1):
+            counts = codes.T @ codes[:, starts[k] : starts[k] + sizes[k]]
+            frequency = (counts[0] - 1 + 1 / sizes[k]) / len(some)
+            p = (counts - 1 + frequency) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            surprisal = -(counts * np.log(np.maximum(p, TINY))).sum(axis=1)
+            mean = np.add.reduceat(surprisal, starts)
+            mean[k] = np.inf
+            best = int(mean.argmin())
+            counts = np.zeros((sizes[best], sizes[k]))
+            np.add.at(counts, (groups[:, best], groups[:, k]), 1)
+            found.append((best, counts))
+        return found
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -291,21 +319,6 @@ class NormalScores:
         score = self.score(x, is_itself) - self.median_score
         x = (x - self.median) / np.where(is_itself, unit, 1.0)
         return np.where(np.abs(x) > np.abs(score), x, score)
-
-
-def is_symmetric_as_logarithms(x: np.ndarray) -> bool:
-    """Whether the logarithms of positive numbers are more symmetric than the numbers: (n,).
-
-    Tails do not count, which may be gross errors.
-    """
-    low, median, high = np.nanquantile(x, [0.1, 0.5, 0.9])
-    return bool(2 * median < (low + high) / 2 + np.sqrt(low * high))
-
-
-def one_hot(classes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
-    """One-hot codes of columns of classes side by side, 0 for other classes: (n, k) -> (n, L)."""
-    codes = [x[:, None] == values for x, values in zip(classes.T, levels, strict=True)]
-    return np.hstack(codes).astype(np.float64)
 
 
 def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
