@@ -69,9 +69,8 @@ class EqualCells:
     def log_density(self, X: np.ndarray, is_equal: np.ndarray) -> np.ndarray:
         """Return what the encoding leaves out of the log-density of rows: (n, d), (n,) -> (n,).
 
-        In rows with the mask ``is_equal``, it is the spread of the point mass. Without the
-        partner's value, the model takes the column's for one that is not equal, so the density is
-        divided by the fraction of those.
+        In rows of the mask ``is_equal``, it is the spread of the point mass. Without the partner's
+        value, the column's counts as not equal: its density is divided by the fraction of those.
         """
         log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.fraction)
         return is_equal * log_mass - self._is_alone(X) * log_other

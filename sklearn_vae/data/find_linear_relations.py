@@ -14,12 +14,10 @@ from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 # Columns among which relations are looked for, and rows by which they are found, at most.
 MAX_COLUMNS = 128
 MAX_ROWS = 2048
-# Columns of fewer distinct values are whole multiples of others, if they follow from any; and of
-# fewer than these, they follow from none.
+# Columns of fewer distinct values follow from others as whole multiples only, or from none.
 FEW_VALUES = 10
 MIN_VALUES = 3
-# Width of the values that agree, as a fraction of the largest one, where none is recorded in steps:
-# sums in single precision are that exact.
+# Relative width of values that agree and have no steps: sums in single precision are so exact.
 RELATIVE_WIDTH = 2.0**-18
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
 MAX_ERROR = 0.125
@@ -56,9 +54,8 @@ def find_linear_relations(
 ) -> list[LinearRelation]:
     """Find columns that follow from others in all rows that have all of them.
 
-    Columns are those with the indices ``columns``. Of those in a relation, one is derived whose
-    samples keep to its bounds; of several, one of the lowest cost (``_Search._preference``). The
-    weight (n,) is the number of times that each row counts.
+    Of the columns in a relation, which have indices ``columns``, one is derived whose samples keep
+    to its bounds, of the lowest cost (``_Search._preference``). The weight (n,) counts copies.
     """
     relations: list[LinearRelation] = []
     if not 1 < len(columns) <= MAX_COLUMNS:

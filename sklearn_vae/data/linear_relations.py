@@ -131,8 +131,7 @@ class LinearRelation:
         """Change derived values of the wrong sign, in place: those of samples are reflected at 0.
 
         They are also reflected at the largest value that sources of the right sign allow. Means
-        become 0. Return these rows (n,); their sources, of which one is free, are still to be
-        adjusted.
+        become 0. Return these rows (n,), whose free sources are still to be adjusted.
         """
         sign, is_free = self.signs[-1], ~is_fixed[:, self.sources]
         is_wrong = ~is_fixed[:, self.derived] & is_free.any(axis=1)
@@ -165,14 +164,13 @@ class LinearRelation:
     ) -> None:
         """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 
-        ``codes`` (n,) are NaN of rows that are still to be resolved. They become 0 where the
-        derived value is filled in or agrees, 1 where it contradicts. To ``log_p`` (n,) the
-        log-density of the derived value is added: of a source that is filled in, with the change
-        of variables, and of contradictions that of a Cauchy distribution, beside the probability
-        of unseen values. ``round_values`` and ``within_bounds``, both (n, d) -> (n, d), keep a
-        source's steps and range. ``doubt`` (n, d) is the largest error of filled values: a total
-        that is rounded tells its parts up to a rounding error. With a generator, parts are drawn
-        evenly from the values that round to the total, and have no error.
+        ``codes`` (n,) are NaN of rows to be resolved, and become 0 where the derived value is
+        filled in or agrees, 1 where it contradicts. ``log_p`` (n,) is increased by its log-density:
+        with the change of variables where a source is filled in, and of a Cauchy distribution where
+        it contradicts. ``round_values`` and ``within_bounds``, both (n, d) -> (n, d), keep a
+        source's steps and range. ``doubt`` (n, d) is the largest error of filled values: a rounded
+        total tells its parts up to an error. With a generator, parts are drawn evenly from the
+        values that round to the total, and have no error.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)

@@ -13,8 +13,7 @@ from sklearn_vae.persistence.validation import check_array, serializable
 
 # Rows that are looked at first: few refuse most labels.
 FEW_ROWS = 64, 1024
-# Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
-# may agree by chance.
+# Rows that repeat an earlier value other than the most common one, at least, against chance.
 MIN_REPEATS = 10
 # Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
 ROWS_PER_LABEL = 10
@@ -25,8 +24,7 @@ MAX_INNER_CODES = 256
 # Columns among which orders are looked for, and rows by which they are found, at most.
 MAX_ORDERED_COLUMNS = 128
 MAX_ROWS = 2048
-# Times that all pairs are put in order with values moved beyond fixed ones, at most: between two
-# fixed values this need not end.
+# Passes that move values beyond fixed ones, at most: between two fixed values they need not end.
 MAX_PASSES = 16
 # Relative difference that is due to rounding, in double precision.
 ROUNDING = 1e-12
@@ -92,9 +90,7 @@ class ManyToOne:
 
     def is_broken(self, X: np.ndarray) -> np.ndarray:
         """Find rows with another label than that of their code, both known: (n, d) -> (n,)."""
-        labels = self._labels_of(X[:, self.code])
-        differs: np.ndarray = _differ(labels, X[:, self.labels])
-        return np.asarray(differs.any(axis=1))
+        return _differ(self._labels_of(X[:, self.code]), X[:, self.labels]).any(axis=1)
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
@@ -188,10 +184,9 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
 def _evidence(values: np.ndarray, n_rows: np.ndarray, *, is_number: bool) -> tuple[float, float]:
     """Evidence in nats against chance, by the order of labels and by rows that repeat a code.
 
-    It is that of the label and the number of rows of each code: (L,). By chance, all orders of the
-    rows are as likely; and each row after the first one of its code has that row's label with the
-    probability of the label's frequency, or at least as often as the next one of codes that are
-    numbers.
+    It is that of the label and the number of rows of each code: (L,). By chance, all orders of rows
+    are as likely; and each row after the first one of its code has that row's label as often as any
+    row, or where codes are numbers at least as often as the next code.
     """
     from scipy.special import gammaln
 
@@ -278,9 +273,8 @@ def find_one_to_one(
 ) -> list[OneToOne]:
     """Find columns that determine each other in all rows that have both.
 
-    Each value occurs in such a row, so that missing ones are those of the other column. Columns
-    with indices ``others`` may be derived from those that they follow from; of several, from the
-    first one.
+    Each value occurs in such a row: missing ones are those of the other column. Columns with
+    indices ``others`` may be derived, from the first one that they follow from.
     """
     pairs: list[OneToOne] = []
     for relation, counts, _ in followers:
@@ -372,10 +366,9 @@ def _is_broken(X: np.ndarray, a: int, b: int, is_fixed: np.ndarray | None) -> np
 def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> Orders:
     """Find pairs of columns that are in order in all rows with both, by more than chance.
 
-    Columns are those with the indices ``columns``, and those of the same unit are compared, numbers
-    or dates. By chance, that of independent columns, each row is in order with the probability
-    that any two of their values are. Of pairs that follow from others, or that go in a circle, none
-    is kept.
+    Of the columns with the indices ``columns``, those of the same unit are compared. By chance,
+    each row is in order with the probability that any two of their values are. Of pairs that follow
+    from others, or that go in a circle, none is kept.
     """
     if not 1 < len(columns) <= MAX_ORDERED_COLUMNS:
         return Orders()

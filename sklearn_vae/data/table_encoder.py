@@ -46,8 +46,7 @@ class TableEncoder:
     groups: list[Columns]  # of one likelihood each, in the order of the model's input
     log_unseen: float  # log-probability of unseen values in a column, by the rule of succession
     has_missing: bool = False  # whether values were missing in ``fit``
-    # whether the model takes missing values: unseen ones are then missing in its input, otherwise
-    # the nearest possible ones
+    # whether the model takes missing values: unseen ones are then missing, else the nearest ones
     allows_missing: bool = True
     conditions: "TableEncoder | None" = None  # columns of y, which come after those of X
     # columns that are derived from others: their groups are those of constants
@@ -215,9 +214,8 @@ class TableEncoder:
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step, for training: (n, d) -> (n, d).
 
-        These are the columns with normal scores or logarithms, whose density of recorded values
-        alone could grow without bound. A missing partner gets the column's value as often as both
-        are equal: otherwise all columns without their partners would count as unequal.
+        They are normal scores or logarithms, whose density alone could grow without bound. Missing
+        partners get the column's value as often as both are equal: else, all would be unequal.
         """
         if self.equal_cells and self.linear_relations:
             X = self._fill_derived(X)
@@ -436,9 +434,8 @@ class TableEncoder:
     ) -> np.ndarray:
         """Decode means, or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        Samples have a generator. Columns with mask ``is_rounded`` (n_features,) are rounded as
-        ``Columns.decode`` does. Cells that equal others do so where these are ``observed`` (n,
-        n_features), too.
+        Samples have a generator. Columns with mask ``is_rounded`` (n_features,) are rounded. Cells
+        equal others also where these are ``observed`` (n, n_features).
         """
         is_sample = generator is not None
         X = np.empty((len(values), self.n_features), values.dtype)
@@ -478,11 +475,10 @@ class TableEncoder:
     def _resolve(
         self, X: np.ndarray, generator: Draws = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return filled rows, rows with encoded derived columns, and the latter's log-density.
+        """Fill rows, encode derived columns, and return the latter's log-density, too.
 
-        Derived values become 0, or 1 for contradictions; missing ones stay missing. With a
-        generator, cells that rounded ones imply are drawn from the values that round to these.
-        (n, d) -> (n, d), (n, d), (n,).
+        Derived values become 0, or 1 for contradictions. A generator draws cells that rounded ones
+        imply from the values that round to these. (n, d) -> (n, d), (n, d), (n,).
         """
         if not self.derivations:
             return X, X, np.zeros(len(X))
@@ -551,9 +547,8 @@ class TableEncoder:
         """Log-abs-det-Jacobian of the encoding (log-det-Jacobian): (n, n_features) -> (n,).
 
         Added to a log-density of encoded rows, it gives the log-density of X in its own units.
-        It is the log-determinant of the scaling, of logarithms as well, and the log-probability
-        of seen and unseen values in columns that are restricted to some values (see
-        :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
+        It has the scaling, of logarithms as well, and the log-probability of seen and unseen values
+        in columns that are restricted to some values. A missing value contributes 0.
         """
         rows, X, log_det = self._resolve(X)
         log_broken = self.log_unseen + np.log(max(len(self.orders.pairs), 1))  # of any pair
@@ -585,10 +580,9 @@ class TableEncoder:
         return X
 
     def limits(self) -> tuple[np.ndarray, ...]:
-        """Return limits of samples as ``Columns.limits`` does, for columns in the model's order.
+        """Return limits as ``Columns.limits`` does, for columns in the model's order.
 
-        Point masses are NaN where a column has fewer than others. Half the recording steps come
-        last (k,): nearer numbers are rounded to the point mass.
+        Half the recording steps come last (k,): nearer numbers are rounded to the point mass.
         """
         limits = [group.limits() for group in self._varying_groups]
         n_masses = max((masses.shape[1] for _, _, masses in limits), default=0)

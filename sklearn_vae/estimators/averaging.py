@@ -17,13 +17,11 @@ from sklearn_vae.system.progress import ProgressLine
 
 # Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
 MAX_ROWS_TO_IMPUTE = 5_000
-# Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
-# square of the number of columns.
+# Columns of tables that get trees, at most: the time of their fit grows with the square of these.
 MAX_COLUMNS_TO_CORRECT = 50
 # Classes of a column that trees predict, at most: each class has trees of its own.
 MAX_CLASSES_TO_CORRECT = 32
-# Held-out rows, at most: trees are fitted to the others. 256 are too few where columns have heavy
-# tails.
+# Held-out rows, at most. 256 are too few where columns have heavy tails.
 MAX_HELD_OUT = 1_000
 # Factors of the spread of draws that are tried on hidden cells.
 SPREADS = np.linspace(0.3, 1.5, 13)
@@ -31,8 +29,7 @@ SPREADS = np.linspace(0.3, 1.5, 13)
 N_DRAWS = 79
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
 MIN_WEIGHT = 1e-6
-# Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
-# the fit are complete.
+# Patterns of missing cells of each held-out row, and their share of cells if all rows are complete.
 N_PATTERNS = 3
 HIDDEN_SHARE = 1 / 3
 # Share of the hidden cells that intervals of draws should cover.
@@ -75,9 +72,8 @@ class HiddenCells(NamedTuple):
     def cover(self, draws: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Share of each column's hidden numbers within the 90 % intervals of 20 k - 1 draws.
 
-        They are in the columns of the mask ``columns`` (n_features,). A number that equals
-        draws has any of their ranks, each as likely. The shares (n_features,) are shrunk towards
-        that of all columns, which they have where no cell is hidden.
+        Of columns of the mask ``columns`` (n_features,), shares (n_features,) are shrunk towards
+        that of all. A number that equals draws has any of their ranks, each as likely.
         """
         cells = (self.precision > 0) & columns
         draws, numbers = draws[:, cells], self.rows[cells]
@@ -123,9 +119,8 @@ def hide_cells(
 ) -> HiddenCells:
     """Hide those cells of held-out rows that are missing in other rows, drawn at random.
 
-    ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
-    and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
-    and ``is_class`` (n_features,).
+    Of all rows, with weights (n,), ``indices`` (m,) are the held-out ones, ``counts`` (m,) their
+    weights. Cells are hidden in the columns of the masks ``is_number`` and ``is_class``.
     """
     with np.errstate(all="ignore"):  # numbers near the largest ones overflow
         cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
@@ -265,8 +260,7 @@ class AverageFitter:
     def _fit_spread(self, draws: np.ndarray, trees: BoostedTrees | None) -> None:
         """Choose factors of the spread of draws, so that intervals cover hidden cells.
 
-        ``draws`` (n_draws, n, n_features) impute these. Neither the model nor ``trees`` have seen
-        them.
+        ``draws`` (n_draws, n, n_features) impute these, which ``trees`` have not seen.
         """
         is_real, rows, mean = self.is_real, self.hidden_cells.incomplete, self.mean
         shift = find_shift(trees, rows, mean)

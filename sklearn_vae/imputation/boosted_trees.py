@@ -13,17 +13,15 @@ from sklearn_vae.system import one_thread
 # Values of a column that scikit-learn's boosting tells apart, at most. A more frequent value than
 # one of so many has a bin of its own there.
 MAX_BINS = 255
-# A column is encoded if the targets of rows that share a value are nearer to each other than those
-# of rows with neighbouring values, by this part of their distance and so many standard errors, and
-# if there are so many pairs of the former.
+# A column is encoded if targets of rows that share a value are nearer than those of rows with
+# neighbouring values, by this part of their distance and so many errors, in so many pairs at least.
 MIN_GAIN = 0.3
 N_ERRORS = 5.0
 MIN_PAIRS = 25
 # Decimals of the means. Without rounding, the last bits of a sum that a row's own target is
 # subtracted from would depend on this target.
 DECIMALS = 6
-# Parameters of trees that are fitted to imputed rows, and to rows with missing values, in large
-# tables.
+# Parameters of trees that are fitted to imputed rows, and in large tables to incomplete ones.
 OF_IMPUTED_ROWS: dict[str, float] = {"max_iter": 60, "min_samples_leaf": 10}
 OF_INCOMPLETE_ROWS: dict[str, float] = {
     "max_iter": 100,
@@ -122,11 +120,8 @@ def _to_columns(targets: np.ndarray, width: int) -> np.ndarray:
 class ColumnTrees:
     """Sums of trees, which predict a column of a table from the others.
 
-    A column of numbers has one sum. A column of classes has one for each class: its
-    log-probability, but for a term that is the same for all classes.
-
-    The nodes of all trees are numbered from 0 on, parents before their children. A leaf is its
-    own child.
+    A column of numbers has one sum, one of classes a logit for each. The nodes of all trees are
+    numbered from 0 on, parents before their children. A leaf is its own child.
     """
 
     column: int
@@ -224,9 +219,8 @@ class BoostedTrees:
 
         Numbers are averaged with other imputations, unless the trees' weight is 1.
         """
-        is_replaced = np.zeros(len(self.is_real), dtype=bool)
-        is_replaced[[p.column for p in self.parts if len(p.classes) or weight == 1]] = True
-        return is_replaced
+        replaced = [part.column for part in self.parts if len(part.classes) or weight == 1]
+        return np.isin(np.arange(len(self.is_real)), replaced)
 
     def correct(self, rows: np.ndarray, imputed: np.ndarray, weight: float) -> np.ndarray:
         """Average the imputed numbers of rows with predictions, and replace classes by them.
@@ -234,8 +228,7 @@ class BoostedTrees:
         Numbers are moved by ``weight`` towards the predictions: (n, n_features).
         """
         predicted = self.predict(rows if self.takes_missing else imputed, np.isnan(rows))
-        # columns that are not predicted
-        predicted = np.where(np.isnan(predicted), imputed, predicted)
+        predicted = np.where(np.isnan(predicted), imputed, predicted)  # columns without trees
         with np.errstate(over="ignore"):  # numbers near the largest ones
             average = imputed + weight * (predicted - imputed)
         return np.where(self.replaces(weight), predicted, average)
@@ -265,11 +258,7 @@ class BoostedTrees:
                 raise ValueError(f"'features' must be at least 0 and less than {n_inputs}")
 
     def check_columns(self, encoder: TableEncoder, has_numbers: np.ndarray) -> None:
-        """Check that the trees are of the columns of a table, after reading both from a file.
-
-        Columns of the mask ``has_numbers`` (n_features,) are predicted by numbers, others by
-        classes.
-        """
+        """Check that trees predict numbers in columns of a mask, and the table's classes else."""
         n_features = len(has_numbers)
         if len(self.is_real) != n_features:
             raise ValueError(
@@ -297,9 +286,8 @@ def fit_boosted_trees(
 ) -> BoostedTrees:
     """Fit scikit-learn's gradient boosting of some columns on the others.
 
-    The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
-    of X have been imputed, or are NaN. Columns of NaN alone, or of numbers beyond ``LARGEST``, are
-    not used. Predicted numbers keep to the range of the targets. Columns of the mask ``is_class``
+    The targets are the values of the mask ``observed`` (n, n_features); others of X are imputed, or
+    NaN. Predicted numbers keep to the range of the targets. Columns of the mask ``is_class``
     (n_features,) hold classes, which are predicted as such, and split as numbers. Rows with missing
     values get target encodings of columns whose values repeat.
     """

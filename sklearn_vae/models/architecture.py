@@ -60,11 +60,6 @@ class Architecture(Layout):
         return type(self.network) is FullyConnected and type(self.posterior) is DiagonalGaussian
 
     @cached_property
-    def supports_random_start(self) -> bool:
-        """True if random initialization is supported: with hidden layers."""
-        return self.is_textbook and bool(self.hidden_layer_sizes)
-
-    @cached_property
     def is_normal(self) -> np.ndarray:
         """Mask of the columns of x with a normal or log-normal distribution: (n_columns,)."""
         is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
@@ -151,8 +146,7 @@ class MixtureArchitecture(Architecture):
     n_mixture: int = 1  # components of the mixture
     covariance_type: str = "full"  # theirs: "full" or "diag"
     n_shears: int = 0  # learned triangular matrices of which each residual covariance is composed
-    # recording steps of the columns, which bound their scales from below: 0 for columns without a
-    # scale, and empty for none at all
+    # recording steps of the columns, which bound their scales: 0 without a scale, empty for none
     steps: tuple[float, ...] = ()
     has_missing: bool = False  # whether the encoder's input also has the mask of missing values
 
@@ -250,9 +244,8 @@ class MixtureInit:
 class Dependence:
     """Dependence of the other columns on the real ones of a component, by r latent dimensions.
 
-    With standard normal z, real columns are ``z @ loadings + residual`` in the component's
-    coordinates, in which they are standard normal, and parameters of the others are at
-    ``params + z @ slopes``.
+    With standard normal z, real columns are ``z @ loadings + residual`` in the coordinates in which
+    they are standard normal, and parameters of the others ``params + z @ slopes``.
     """
 
     loadings: np.ndarray  # (r, d): its rows are orthogonal

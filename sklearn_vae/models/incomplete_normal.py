@@ -38,10 +38,9 @@ class MissingBlock(NamedTuple):
 
 
 def missing_columns(observed: Array) -> tuple[Array, Array]:
-    """Columns of the missing values of rows with these masks of observed values.
+    """Find missing values of masks (..., d): columns (..., M), for the largest number M of a row.
 
-    Masks (..., d) -> indices (..., M), where M is the largest number of missing values, and
-    whether each is padding: an observed column of a row with fewer, (..., M).
+    Also return whether each is padding: an observed column of a row with fewer, (..., M).
     """
     n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
     columns = ops.argsort(namespace(observed).where(observed, 1, 0), -1)[..., :n_missing]
@@ -51,9 +50,8 @@ def missing_columns(observed: Array) -> tuple[Array, Array]:
 def conditional_step(root: Array, residual: Array, observed: Array, left: Array) -> Array:
     """Change of the missing values of normal rows by the residuals of their observed values.
 
-    Root of the precision (..., d, d) and its factor on the left, residuals (..., d), zeros where
-    values are missing, and mask of observed values (..., d) -> (..., d), zeros where values are
-    observed.
+    Root of the precision and its factor on the left (..., d, d), residuals (..., d), zeros where
+    values are missing, and mask of observed values (..., d) -> (..., d), zeros where these are.
     """
     block = MissingBlock.of(root, observed, left)
     change = block.solve((left @ (root @ residual[..., None]))[..., 0])
@@ -66,12 +64,10 @@ def marginal_of_normal(
     """Standardize the observed values of normal rows, the other values integrated out.
 
     The density of all values is divided by that of the missing ones given the others. The root of
-    the precision (..., d, d) is lower triangular, and so is a factor that multiplies it from the
-    left. Rows (..., d) are standardized by it, with any values where some are missing.
-
-    Return residuals (..., d) of the rows from the missing values that fit them best, and
-    logarithms of scales (..., d): minus half of the sum of squares and minus the sum are the
-    log-density, but for a constant.
+    the precision (..., d, d) and its factor on the left are lower triangular, and have standardized
+    the rows (..., d), with any values where some are missing. Return residuals (..., d) from the
+    missing values that fit best, and logarithms of scales (..., d): minus half of the sum of
+    squares and minus the sum are the log-density, but for a constant.
     """
     xp, block = namespace(root), MissingBlock.of(root, observed, left)
     residual = standard - (block.root @ block.solve(standard)[..., None])[..., 0]

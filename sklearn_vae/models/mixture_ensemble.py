@@ -34,11 +34,8 @@ MATRICES_PER_CHUNK = 1 << 20
 class MixtureEnsemble:
     """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
 
-    Codes are in the order of their components' members.
-
-    The weights are parameters of ``MixtureVAE`` by name, with the member axis in front; the members
-    have the weights ``weight`` (M,). Limits of samples, see ``TableEncoder.limits``, are needed to
-    draw samples alone.
+    ``weights`` are parameters of ``MixtureVAE`` by name, ``weight`` (M,) those of members. Codes
+    are in the order of their components' members. Samples alone need ``TableEncoder.limits``.
     """
 
     def __init__(
@@ -194,12 +191,9 @@ class MixtureEnsemble:
     ) -> tuple[Array, Array, Array, Array]:
         """Rows (d, N) in the coordinates where p(x|z, c) is standard normal.
 
-        Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
-        Without a mask, none is missing.
-
-        Return real columns standardized given those before them, and logarithms of their scales
-        (d, N), parameters of the other columns (n_params, N), and the rest of the log-determinant
-        (N,).
+        Missing values, those that are not ``observed`` (N, d) if any, are integrated out. Return
+        real columns standardized given those before them, and logarithms of their scales (d, N),
+        parameters of the other columns (n_params, N), and the rest of the log-determinant (N,).
         """
         xp, (shift, log_scale, mix, params) = namespace(white), decoded
         residual = white - shift

@@ -98,10 +98,9 @@ def fit_mixture(
 
 
 class _PatternBlocks(NamedTuple):
-    """Blocks of precisions, of the at most M missing values of each of R patterns.
+    """Precisions of the at most M missing values of each of R patterns, given the observed ones.
 
-    Given the observed values, missing ones are normal with this block as their precision. A
-    precision costs one inverse per component, and few values of a row are missing.
+    A precision costs one inverse per component, and few values of a row are missing.
     """
 
     columns: Tensor  # (R, M), of the missing values; observed ones where a pattern has fewer
@@ -238,8 +237,7 @@ class EM:
         """Complete components of few rows: their means, the added share of rows, and the shifts.
 
         Products of the shifts are what the distance of the means adds to the covariance. Without
-        more rows, a component of one outlier would have a variance of 0, and the outlier the
-        highest density of all rows.
+        more rows, a component of one outlier would have a variance of 0.
         """
         missing = (self.min_rows - counts).clamp(min=0)
         share, distance = missing / (counts + missing), self._table_mean - loc

@@ -26,11 +26,7 @@ MAX_SUM_OF_RATES = 1.28
 
 
 class StackedModule(nn.Module):
-    """An encoder and a decoder whose parameters and buffers have a member axis in front.
-
-    For training, ``flatten`` moves all parameters into one tensor, ``flat`` of shape
-    (M, P), of which the modules hold views.
-    """
+    """An encoder and a decoder whose parameters and buffers have a member axis in front."""
 
     encoder: SkipNetwork
     decoder: SkipNetwork
@@ -64,12 +60,11 @@ class StackedModule(nn.Module):
     # -- weights ---------------------------------------------------------------------
 
     def flatten(self) -> None:
-        """Move all parameters into one tensor ``flat`` and their gradients into another.
+        """Move all parameters into one tensor ``flat`` (M, P), and their gradients into another.
 
-        A layer's bias follows its weights, and the skip connection the last layer, so that each
-        layer is one block of rows. Zeros follow, to an aligned length. ``decays`` is the mask of
-        numbers with weight decay, and ``lr_spans`` has the parts of ``flat`` by the limits of their
-        learning rates. Call it again after moving the module to another device or dtype.
+        Of each layer, weights and bias are one block of rows; zeros follow, to an aligned length.
+        ``decays`` is the mask of numbers with weight decay, and ``lr_spans`` has the parts of
+        ``flat`` by the limits of their learning rates. Call it again for another device or dtype.
         """
         encoder, decoder = self.encoder.flat_parameters(), self.decoder.flat_parameters()
         others = [
@@ -163,14 +158,11 @@ class VAE(BaseVAE, StackedModule):
     def elbo_terms(
         self, x: Tensor, noise: Tensor, q: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction term and KL of the ELBO, per row.
+        """Reconstruction term (M, B) and KL (M, B, units) of the ELBO, per row, in nats.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. Parameters q (M, B, 2 l) of q(z|x) that are known are not computed again.
-
-        Return log p(x|z) in nats, averaged over the K draws (M, B), and the KL of q(z|x) from the
-        prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
-        averaged over the draws (M, B, 1).
+        row or shared. Parameters q (M, B, 2 l) of q(z|x) that are known are not computed again. The
+        KL is exact and per unit if it has a closed form, else an average over the K draws.
         """
         q = self.encode(x) if q is None else q
         if self.prior.has_closed_form_kl:
@@ -212,8 +204,7 @@ class VAE(BaseVAE, StackedModule):
     ) -> Tensor:
         """Function (mode or draw) of p(x|z): (M, B, l) -> (M, B, n_columns).
 
-        Autoregressive decoding goes time step by time step, each given the steps before it, and
-        appends the conditions of x.
+        An autoregressive decoder has each time step given those before it, and the conditions of x.
         """
         z = z.unsqueeze(1)
         if self.decoder.time_steps is None:
@@ -276,7 +267,7 @@ class VAE(BaseVAE, StackedModule):
         The residual is each column's whole standard deviation, as in the textbook. Only for MLPs
         and a diagonal Gaussian posterior; any other model keeps its initialization.
         """
-        if not self.architecture.supports_random_start:
+        if not (self.architecture.is_textbook and self.architecture.hidden_layer_sizes):
             return
         residual = np.sqrt(np.square(start.residual) + np.square(start.loadings).sum(axis=0))
         at_prior = replace(

@@ -38,11 +38,9 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
-    All have one size, so that one may end a pass and begin the next. The configuration is
-    that of any member: batch sizes are equal for all. Each member's seed and the number of the
-    epoch determine order and noise. The noise has ``n_components`` dimensions, and dtype and device
-    of ``like``. ``rows_per_window`` neighbouring rows are shuffled, by default all; windows keep
-    their order.
+    All have one size, so that one may end a pass and begin the next. Each member's seed and the
+    number of the epoch determine order and noise, which has ``n_components`` dimensions, and dtype
+    and device of ``like``. ``rows_per_window`` neighbouring rows are shuffled, by default all.
     """
     n_steps, n_batches = config.n_steps(n_rows), -(-n_rows // config.batch_size)
     size = min(aligned(-(-n_rows // n_batches)), config.batch_size, n_rows)

@@ -78,8 +78,7 @@ class InterruptHandler(Callback):
     ) -> tuple[list[TrainingJob], list[TrainingResult]]:
         """Return the first training's jobs that have finished an epoch, and their results.
 
-        If there is none, or a trainer's state is inconsistent, ``KeyboardInterrupt`` is raised: the
-        estimator is to keep the attributes that it had before.
+        If there is none, or a trainer's state is inconsistent, ``KeyboardInterrupt`` is raised.
         """
         results: dict[int, TrainingResult] = {}
         try:

@@ -150,8 +150,7 @@ class Dataset:
         """Split a single member's rows at random: training rows, validation rows.
 
         The validation rows have the total weight ``n_valid``. A row of integer weight k is k rows,
-        which may be split between the two. Of rows in random order, the first ones are for
-        validation, and are then in memory.
+        which may be split. Of rows in random order, the first ones are read into memory for it.
         """
         if self.rows_per_window is not None:
             train, valid = (

@@ -77,8 +77,7 @@ class StageScheduler:
 
         The training loss (M,) is not finite for members that diverged. Their parameters (M, P) are
         reset to the best ones, with validation rows also those of members whose stage ended. While
-        beta still changes from epoch to epoch (``is_annealing``), no epoch counts towards the
-        patience.
+        beta still changes (``is_annealing``), no epoch counts towards the patience.
         """
         is_active = ~self.done
         members = np.flatnonzero(is_active)

@@ -36,8 +36,7 @@ N_MEMBERS = 5
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
-# Linear models are fitted to at least so many rows of a longer table; the loadings of columns that
-# the encoder does not read to no more.
+# Rows that linear models are fitted to, at least; and for columns that are no input, at most.
 ROWS_FOR_LINEAR_MODELS = 20_000
 
 
@@ -48,10 +47,8 @@ def make_starts(
 
     The others are initialized at random where validation rows choose the best one, not in an
     ensemble. Every second random start has homoscedastic scales until the last stage, with which
-    curved surfaces do best. Random networks have a smaller learning rate: they learn more in each
-    step.
-    ``n_init="auto"`` is one start, and a second, random one with homoscedastic scales for tables
-    with light tails; in an ensemble, five.
+    curved surfaces do best. Random networks learn more in each step, and have a smaller rate.
+    ``n_init="auto"`` is one start, two for tables with light tails, and in an ensemble five.
     """
     chooses = job.valid is not None and not ensemble
     is_curved = n_init == "auto" and chooses and has_light_tails(job)
@@ -75,12 +72,12 @@ def make_starts(
 def has_light_tails(job: TrainingJob) -> bool:
     """Test whether the principal components of real columns have lighter tails than normal.
 
-    By Mardia's test of kurtosis. Rows on a curved surface of few dimensions lie within bounds of
-    their mean, so that principal components have light tails; those of most tables have heavy
-    ones. Only for complete rows and models that can start at random.
+    By Mardia's test of kurtosis. Those of rows on a curved surface of few dimensions do, those of
+    most tables have heavy ones. Only for complete rows and models that can start at random.
     """
     architecture, train = job.architecture, job.train
-    if architecture.n_factors or not architecture.supports_random_start:
+    can_start_at_random = architecture.is_textbook and architecture.hidden_layer_sizes
+    if architecture.n_factors or not can_start_at_random:
         return False
     x, weight = train.arrays(min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
     weight = np.ones(len(x)) if weight is None else weight
@@ -202,8 +199,8 @@ def add_mask_inputs(
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
     """Add the mask of observed cells to the inputs of a fitted model's encoder.
 
-    The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
-    encoder's imputation layer is a factor analysis of the job's rows. A user's encoder is refused.
+    Their weights are zero: the model of complete rows is unchanged. The encoder's imputation layer
+    is a factor analysis of the job's rows. A user's encoder is refused.
     """
     network, n_columns = job.architecture.network, len(job.architecture.inputs)
     if isinstance(network, CustomNetwork) and network.encoder is not None:
@@ -220,8 +217,7 @@ def add_mask_inputs(
     for name, initial in model.weights().items():
         value = state_dict.get(name, initial)
         for axis in np.flatnonzero(np.not_equal(value.shape, initial.shape)):
-            # the inputs are columns, mask and conditions, or of a convolution the values and the
-            # mask of each channel of the image
+            # inputs are columns, mask and conditions; of a convolution, values and mask by channel
             n_new = initial.shape[axis] - value.shape[axis]
             width = n_columns
             if isinstance(network, ConvNet) and n_new != n_columns:

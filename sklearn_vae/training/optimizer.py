@@ -90,11 +90,7 @@ class FlatAdam(torch.optim.Optimizer):
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Compute the sums that clipping compares with, from the second moments, anew.
-
-        The sum of Adam's running means of squares is the running mean of squared norms, so a step
-        needs no pass over the moments.
-        """
+        """Compute the running mean of squared norms for clipping: the sum of the second moments."""
         self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
         beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
         # in double precision: after few steps, the difference of both is small

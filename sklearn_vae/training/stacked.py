@@ -98,8 +98,7 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for indices in alike.values():
         job = jobs[indices[0]]
         architecture, x, device = job.architecture, job.train.x, job.train.like.device
-        # read and written in a step, approximately: values and gradients of every layer, twice;
-        # weights, gradients and two moments
+        # read and written in a step, roughly: layers' values and gradients, twice; four per weight
         widths = sum(architecture.hidden_layer_sizes) + 2 * x.shape[1]
         n_values = 4 * sum(job.config.rows_per_step(len(job.train))) * widths
         n_bytes = x.dtype.itemsize * (4 * architecture.n_products + n_values)

@@ -31,8 +31,7 @@ from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 
-# Training has diverged if the loss of the first rows exceeds their initial loss by this many
-# nats, plus so many per column.
+# Training has diverged if the loss of the first rows exceeds their first one by so many nats.
 DIVERGENCE_ROWS = 1024
 DIVERGENCE_MARGIN = 100.0
 DIVERGENCE_MARGIN_PER_COLUMN = 10.0
@@ -245,9 +244,8 @@ class Trainer(NeuralNet):
     ) -> np.ndarray:
         """Compute each member's mean loss terms ``LossTerms._fields`` at the final beta: (3, M).
 
-        The draws of z are Sobol points by the seed. Few rows share them, so that a weight is a
-        number of copies; many have a few of their own each, whose errors average out. Only the
-        first ``n_rows`` are used, by default all, with at least ``n_draws`` draws each.
+        The draws of z are Sobol points by the seed. Few rows share them; many have a few of their
+        own each, whose errors average out. Only the first ``n_rows`` are used, by default all.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))
@@ -287,11 +285,7 @@ class Trainer(NeuralNet):
         return self.validation_noise_[key]
 
     def _has_diverged(self, loss: np.ndarray) -> np.ndarray:
-        """Return a mask of the members that have diverged: (M,).
-
-        One step with an outlier may raise an epoch's mean loss above the limit. The parameters
-        have diverged only if their own loss is above it, too.
-        """
+        """Find members that have diverged, and did not only take a step by an outlier: (M,)."""
         has_diverged = ~(loss < self.max_loss_)
         if (has_diverged & np.isfinite(loss)).any():
             has_diverged &= ~(np.isfinite(loss) & (self._loss_of_first_rows() < self.max_loss_))
