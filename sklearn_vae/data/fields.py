@@ -156,9 +156,8 @@ class Field:
     def decode(self, values: np.ndarray, missing: float | None = None) -> np.ndarray:
         """Convert codes or numbers to the nearest values of the dtype: (n,) -> (n,).
 
-        Categories and values of the dtype ``object`` become Python objects, with ``missing`` for
-        NaN; numbers are clipped to the range of their dtype, and integers rounded; dates and
-        durations become NumPy's, in microseconds.
+        Categories and objects become Python objects, with ``missing`` for NaN; numbers are clipped
+        to the range of their dtype, integers rounded; dates and durations become NumPy's.
         """
         if self.categories is not None:
             choice = np.empty(len(self.categories) + 1, dtype=object)

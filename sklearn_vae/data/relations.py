@@ -90,7 +90,8 @@ class ManyToOne:
 
     def is_broken(self, X: np.ndarray) -> np.ndarray:
         """Find rows with another label than that of their code, both known: (n, d) -> (n,)."""
-        return _differ(self._labels_of(X[:, self.code]), X[:, self.labels]).any(axis=1)
+        labels = self._labels_of(X[:, self.code])
+        return np.asarray(_differ(labels, X[:, self.labels]).any(axis=1))
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""

@@ -93,8 +93,7 @@ class Schema:
     def transform_columns(self, X: Any, columns: np.ndarray, *, handle_unknown: str) -> np.ndarray:
         """Convert columns of a data frame to numbers; NaN in all others: (n, n_features).
 
-        ``columns`` are indices in the schema. The frame has these columns in any order, and may
-        lack the others.
+        The frame has the columns of these indices in any order, and may lack the others.
         """
         part, frame = self.select(columns), nw.from_native(X, eager_only=True)
         index_of = {name: index for index, name in enumerate(frame.columns)}
@@ -154,9 +153,8 @@ class Schema:
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace cells of a table of ``inverse_transform`` by X's, but for the mask ``missing``.
 
-        So numbers keep all digits, and texts that ``fit`` did not see stay. Columns of data frames
-        must have the same names and dtypes, unless both hold texts. Numbers that their dtype
-        cannot hold, such as a fraction among integers, become float64.
+        Columns of data frames must have the same names and dtypes, unless both hold texts. Numbers
+        that their dtype cannot hold, such as a fraction among integers, become float64.
         """
         if self.container == "object":
             return np.where(missing, table, np.asarray(X, dtype=object))

@@ -22,9 +22,8 @@ def fit_decoder_correction(
     """Fit the correction of a model's normal columns to encoded rows, with weights (n,).
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
-    such columns, and for an autoregressive decoder, whose mean has no linear correction. The
-    model has one member. In a column with point masses, the mean of the other numbers is
-    corrected. The residual of a missing cell is 0, and so is that of the number at a point mass.
+    such columns, and for an autoregressive decoder, whose mean has no linear correction. The model
+    has one member. Missing cells and point masses have residuals of 0.
     """
     import torch
 
@@ -90,9 +89,8 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
 def correction_at(codes: Array, correction: Array, code_range: Array) -> Array:
     """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
 
-    ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) minimum and
-    maximum of the codes that they were fitted to. Beyond twice the range it stays as it is there: a
-    code far outside is no mean of q(z|x). The prior draws many of them in an inactive dimension.
+    ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) the range of the
+    codes that they were fitted to. Beyond twice the range, where no mean of q(z|x) is, it stays.
     """
     correction, (low, high) = as_type(correction, codes), as_type(code_range, codes)
     middle, width = (low + high) / 2, (high - low).clip(min=MIN_SPREAD)

@@ -197,8 +197,7 @@ class FittedVAE(FittedModel):
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
         With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
-        the rows are those of the mask, of which there is no copy. ``backend`` takes the place of
-        that of this method.
+        the rows are those of the mask, of which there is no copy.
         """
         backend = backend or self.backend(X)
         n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
@@ -223,9 +222,8 @@ class FittedVAE(FittedModel):
     ) -> np.ndarray:
         """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
 
-        It is that of the encoded rows plus the encoding's log-abs-det-Jacobian. ``scrambling`` is
-        the index of the set of Sobol points. With ``refines``, rows whose draws have uneven weights
-        get more.
+        ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
+        have uneven weights get more.
         """
         architecture = self.architecture
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
@@ -265,8 +263,7 @@ class FittedVAE(FittedModel):
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Mean of the first member's q(z|x): (n, n_features) -> (n, l).
 
-        Without an imputation layer, the code of a row with missing values is the mode of p(z|x),
-        or the probabilities of the classes.
+        Without an imputation layer, that of an incomplete row is ``posterior_code``.
         """
         architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
         if architecture.n_factors:
@@ -351,8 +348,7 @@ class FittedMixture(FittedModel):
     def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x, y) in nats, of the weighted mean of the members' densities: (n,).
 
-        It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
-        per row of all members together, ``scrambling`` the index of the set of Sobol points.
+        It is in the units of X, and the model's units of y. All members have ``n_draws`` per row.
         """
         log_p = self.map(mixture_log_density, X, n_draws=n_draws, scrambling=scrambling)
         for rows in batches(len(X), self.rows_per_chunk()):

@@ -85,10 +85,9 @@ class ImportanceSampler:
     def add(
         self, normals: Iterable[tuple[NormalProposal, Array]] = (), of_prior: Array | None = None
     ) -> None:
-        """Add codes of further proposals.
+        """Add codes of normal distributions, each for standard normal draws (1, K, 1, l).
 
-        They are drawn from normal distributions, each for standard normal draws (1, K, 1, l); those
-        of the prior (M, K, 1, l), which all rows share, are drawn already.
+        Those of the prior (M, K, 1, l), which all rows share, are drawn already.
         """
         drawn: list[tuple[Any, Array]] = [(normal, normal.draw(noise)) for normal, noise in normals]
         if of_prior is not None:
@@ -148,9 +147,8 @@ class ImportanceSampler:
     def _control_variates(self) -> Iterator[tuple[Array, float]]:
         """Yield functions of the codes (M, K, B) and the expectations of their sums over K.
 
-        With the weights of the prior, the estimate is exact where the posterior is the prior. With
-        squared distances from the first normal approximation, it does not depend on how far out
-        the draws that all rows share happen to be.
+        With the prior's weights, the estimate is exact where the posterior is the prior. With
+        squared distances from the first normal approximation, it varies less with the draws.
         """
         xp = namespace(self.z)
         yield xp.exp(self.target.prior.log_prob(self.z) - self.log_mixture), 1.0
@@ -187,9 +185,8 @@ def refine(
 ) -> Iterator[tuple[Array, ImportanceSampler]]:
     """Yield indices of rows and their sampler with one more proposal, until all weights are even.
 
-    The rows of the mask ``is_poor`` (B,) need one. Each round has its standard normal draws
-    (1, K, 1, l), with which ``add`` adds a proposal to the sampler; its last argument is the number
-    of the round.
+    The rows of the mask ``is_poor`` (B,) need one. ``add`` adds it to the sampler, by the standard
+    normal draws (1, K, 1, l) of a round and its number.
     """
     (chosen,) = namespace(is_poor).where(is_poor)
     rows = chosen
@@ -229,9 +226,8 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     """Add Laplace approximations at the modes next to several starting points.
 
     These are the draw of the largest weight, and in the first round (0) likely ones of the prior's
-    components or draws ``of_prior`` (M, K, 1, l). Most draws are from the mode with the largest
-    part of p(x), a few from every other mode. If a mode has a proposal already, the starting point
-    takes its place.
+    components or draws ``of_prior`` (M, K, 1, l). Most draws are from the mode of the largest part
+    of p(x), a few from others. The starting point replaces a mode that has a proposal already.
     """
     xp, (n_members, _, n_rows, n_latent) = namespace(noise), sampler.z.shape
     member, row = ops.arange(n_members, noise)[:, None], ops.arange(n_rows, noise)

@@ -50,12 +50,6 @@ class Expansion(NamedTuple):
         log_evidence = self.log_joint - log_det + n_latent * HALF_LOG_2PI
         return xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
 
-    @property
-    def step(self) -> Array:
-        """Step to the mode of the quadratic expansion, 0 where it overflows: (M, B, l)."""
-        step = ops.cholesky_solve(self.root, self.gradient)
-        return namespace(step).where(namespace(step).isfinite(step), step, 0.0)
-
 
 class NormalProposal(NamedTuple):
     """A normal distribution of codes for each row."""
@@ -69,8 +63,7 @@ class NormalProposal(NamedTuple):
     ) -> "NormalProposal":
         """Laplace approximation at codes, ``scale`` times as wide where the likelihood decides.
 
-        Where the likelihood is flat, it is as wide as the prior. Where the curvature overflows, it
-        is a standard normal distribution around the code.
+        Where the likelihood is flat, it is as wide as the prior, and where it overflows, standard.
         """
         xp = namespace(loc)
         root = ops.cholesky(information / scale**2 + ops.diagonal_matrix(prior_precision))
@@ -110,9 +103,8 @@ def find_modes(
 ) -> tuple[Array, Expansion]:
     """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
-    ``expand`` is a function of codes (M, R, l) and of the indices of up to ``rows_per_chunk`` rows
-    (R,). Return codes near the modes, and the expansion there. A row takes no further step that
-    gains less than half of ``tol`` nats.
+    ``expand`` takes codes (M, R, l) and the indices of up to ``rows_per_chunk`` rows (R,). A row
+    takes no further step that gains less than half of ``tol`` nats. Return codes and expansions.
     """
     xp = namespace(z)
 
@@ -126,7 +118,8 @@ def find_modes(
     local = expand_all(z, rows)
     for _ in range(MAX_STEPS):
         active = Expansion(*(ops.take(part, rows, 1) for part in local))
-        step = active.step
+        # to the mode of the quadratic expansion, 0 where it overflows
+        step = xp.nan_to_num(ops.cholesky_solve(active.root, active.gradient), posinf=0, neginf=0)
         decrement = (step * active.gradient).sum(-1)
         length = ops.take(size, rows, 1)
         # twice the gain of the step by the quadratic expansion; rejected ones are shorter

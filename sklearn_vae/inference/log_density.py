@@ -171,8 +171,7 @@ def sample_posterior(
 ) -> WeightedCodes:
     """Weighted codes of rows (M, B, n_columns + n_conditions), whose missing values are NaN.
 
-    With ``refines_incomplete``, all rows with missing values get further proposals; otherwise those
-    with uneven weights do.
+    With ``refines_incomplete``, all incomplete rows get further proposals, else uneven ones do.
     """
     if model.architecture.n_codes is not None:
         return all_codes(model, x)
@@ -209,8 +208,7 @@ def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
 def posterior_code(model: BaseVAE, x: Array) -> Array:
     """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
 
-    It is the mode of p(z|x) next to the encoder's mean, or the posterior mean of the classes; with
-    numbers beside these, the encoder's mean.
+    It is the mode of p(z|x), or the mean of classes; of these and numbers, the encoder's mean.
     """
     if model.architecture.n_codes is not None:
         codes = all_codes(model, x)

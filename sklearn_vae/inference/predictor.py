@@ -48,9 +48,8 @@ def map_chunks(
 ) -> np.ndarray:
     """Apply a function to chunks of rows without gradients, and join their results.
 
-    With ``seed``, its second argument is a generator of the chunk. Chunks are computed at the same
-    time, each on one thread, if the function is thread-safe. Where memory runs out, a chunk is
-    halved, and its halves are computed when no others are.
+    With ``seed``, its second argument is a generator of the chunk. Chunks are computed each on one
+    thread if the function is thread-safe. Where memory runs out, a chunk's halves are, alone.
     """
 
     @default_modes()  # where the modes of a row are searched by gradients

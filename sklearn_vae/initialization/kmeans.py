@@ -17,9 +17,8 @@ from sklearn_vae.numerics.rows import spread_out
 MAX_ROWS = 1 << 13
 # Initializations of k-means.
 N_INIT = 8
-# Maximum median gap, in nats, between the logits of the likeliest and the second likeliest class.
-# Relaxed samples of a more confident posterior would almost never be of another class, and the
-# gradient would not depend on the other classes' reconstructions.
+# Maximum median gap, in nats, between the logits of the likeliest and the second likeliest class:
+# relaxed samples of a more confident posterior would almost never be of another class.
 MAX_MEDIAN_GAP = 3.0
 
 

@@ -20,8 +20,7 @@ MIN_VARIANCE = 1e-5
 MIN_SCALE = 1e-6
 # Maximum size of a matrix of which all eigenvectors are computed.
 MAX_SIZE_OF_FULL_EIGH = 1024
-# Maximum numbers per chunk. Chunks are converted to double precision; their sums may be
-# in single precision.
+# Numbers per chunk, at most: sums over chunks may be in single precision.
 CHUNK = 1 << 20
 
 

@@ -86,10 +86,9 @@ class Likelihood(ABC):
         return (per_column if observed is None else per_column * observed).sum(-1)
 
     def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:
-        """Log-density of the rows in each component of a mixture.
+        """Log-density of rows in components: (M, C, n size), (M, B, n width) -> (M, C, B).
 
-        Parameters are (M, C, n size), rows (M, B, n width) with zeros where values are missing, and
-        ``observed`` (M, B, n) is the mask of the others: (M, C, B).
+        Rows have zeros where values are missing, ``observed`` (M, B, n) is the mask of the others.
         """
         observed = None if observed is None else observed[:, None]
         return self.log_prob([part[:, :, None] for part in params], x[:, None], observed)

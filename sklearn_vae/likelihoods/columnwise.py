@@ -96,8 +96,7 @@ class Columnwise:
     def least_params(self, least_scale: np.ndarray) -> np.ndarray:
         """Raw parameters at the least scales of the columns, NO_LEAST for those that are no scales.
 
-        Least scales are those of an encoded row's numbers, 0 where there is none: (n_columns,) ->
-        (n_params,), in the order of ``split_params``.
+        (n_columns,), 0 where there is none -> (n_params,), in the order of ``split_params``.
         """
         least = np.full(self.n_params, NO_LEAST)
         columns = zip(self.blocks, self.split_blocks(least_scale), strict=True)
@@ -187,10 +186,9 @@ class Columnwise:
     ) -> tuple[Array, Array, Array]:
         """Expand ``log_prob`` quadratically in z.
 
-        Slopes (l, ..., size) are the derivatives of the parameters (..., size) in the dimensions of
-        z. Rows (..., n_columns) have zeros for missing values. Return the log-density in nats
-        (...), its gradient (l, ...) and features whose inner products are the Fisher information
-        about z (l, ..., F).
+        Slopes (l, ..., size) are the derivatives of the parameters (..., size) by z. Missing values
+        of rows (..., n_columns) are 0. Return log-density (...), its gradient (l, ...) and features
+        whose inner products are the Fisher information about z (l, ..., F).
         """
         log_prob, of_params = self.value_and_gradient(params, x, observed)
         gradient = sum(

@@ -116,8 +116,7 @@ def normal_rows(
 ) -> "Tensor":
     """Draw standard normal numbers dimension by dimension: (n_dims, n_rows).
 
-    The first dimensions are the same however many dimensions follow, so a model with few latent
-    dimensions sees the numbers of one with many.
+    The first dimensions are the same however many dimensions follow.
     """
     import torch
 

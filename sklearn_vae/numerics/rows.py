@@ -13,8 +13,7 @@ MAX_NUMBERS = 1 << 22
 # Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
 N_CHUNKS = 8
 MIN_CHUNK_ROWS = 64
-# Draws of z for all validation rows together, and for one row at most; draws that are computed at a
-# time, and numbers in the widest layer.
+# Draws of z for all validation rows, and for one at most; at a time, and numbers in a layer then.
 VALIDATION_DRAWS = 4096
 MAX_VALIDATION_DRAWS = 16
 VALIDATION_DRAWS_AT_A_TIME = 2048
@@ -46,8 +45,7 @@ def distinct(X: np.ndarray) -> np.ndarray:
 def spread_out(n_rows: int, max_rows: int) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
 
-    Which one is random, by a fixed seed: of rows at equal distances, a table that alternates
-    between two sources could lose one.
+    Which one is random, by a fixed seed: rows at equal distances may be of one kind.
     """
     if n_rows <= max_rows:
         return np.arange(n_rows)
@@ -86,8 +84,7 @@ def validation_sizes(
 ) -> tuple[int, int]:
     """Draws of z per validation row, and rows that are validated at a time.
 
-    The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
-    widest layer.
+    The draws are a multiple of those of one bound (``per_value``).
     """
     default = power_of_two(VALIDATION_DRAWS // max(n_rows, 1), 1, MAX_VALIDATION_DRAWS)
     n_draws = -(-(n_draws or default) // per_value) * per_value

@@ -175,9 +175,8 @@ class IWAE(Objective):
         log_normalized = log_weight.detach().log_softmax(2)
         normalized = log_normalized.exp()
         if draws.z.requires_grad:
-            # DReG: the gradient through z is weighted by the squared normalized weights. One
-            # factor comes from the bound, the hook multiplies by the other. The plain gradient's
-            # signal-to-noise ratio falls with the number of draws near the true posterior.
+            # DReG: the gradient through z is weighted by the squared normalized weights. One factor
+            # comes from the bound, the hook multiplies by the other.
             factor = normalized.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
             draws.z.register_hook(lambda grad: grad * factor)
         bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)

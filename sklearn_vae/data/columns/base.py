@@ -29,8 +29,7 @@ MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 LEAST_REST = 1e-6
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 MAX_DISTANCE = 1e300
-# Squared distance of rows that differ in the class of one column, the mean one of two standardized
-# numbers.
+# Squared distance of rows of different classes, the mean one of two standardized numbers.
 CLASS_SQUARED_DISTANCE = 2.0
 
 
@@ -144,8 +143,7 @@ class Columns(ABC):
 
         Means of binary columns and counts with mask ``rounds`` (k,) are rounded to possible
         values; those of categorical and ordinal columns always are. Samples are rounded, and keep
-        to the bounds and recording steps of real columns; of values that share a code, one is
-        drawn.
+        to bounds and recording steps; of values that share a code, one is drawn.
         """
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -185,8 +183,7 @@ class Columns(ABC):
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Return the difference of log-densities of X and of its encoding: (n, k) -> (n,).
 
-        It is the sum of the log-derivatives, and for restricted columns of the log-probability
-        that a value is seen, or the log-density of an unseen one. Missing values contribute 0.
+        Restricted columns have the log-probability that a value is seen, or that of unseen ones.
         """
         unseen = self.is_unseen(X)
         log_det = self.sum_log_derivatives(X, unseen)

@@ -27,8 +27,7 @@ from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import check_array, serializable
 
-# Evidence from which on a column is in a group until all of its columns are known, or in a group
-# in which every row has a one.
+# Evidence of a column for a group of which not all are known yet, or where every row has a one.
 LIKELY = 5.0
 # Columns that are compared, at most.
 MAX_COLUMNS = 256

@@ -26,8 +26,7 @@ from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
 from sklearn_vae.persistence.validation import check_array, serializable
 
-# Columns of more levels than these have fewer classes: at most so many, one for each level of at
-# least so many rows.
+# Columns of more levels than these have fewer classes: at most so many, of so many rows at least.
 MANY_LEVELS = 128
 MAX_CLASSES = 256
 MIN_ROWS_OF_CLASS = 5
@@ -48,8 +47,7 @@ class Levels:
     def fit(cls, values: np.ndarray, counts: np.ndarray, n_classes: int) -> Self:
         """Make the most frequent levels classes of their own, and all others one class.
 
-        Levels (L,) are in order; ``counts`` (L,) are the rows of each, by weight. Classes are in
-        the order of their most frequent levels.
+        Levels (L,) are in order, ``counts`` (L,) their rows, and classes as their frequent levels.
         """
         groups = np.full(len(counts), n_classes - 1)
         groups[np.argsort(-counts, kind="stable")[: n_classes - 1]] = np.arange(n_classes - 1)

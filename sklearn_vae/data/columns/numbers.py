@@ -46,8 +46,7 @@ LARGEST = MAX_ENCODED[np.dtype(np.float64)]
 COMMON_FROM = 0.02
 MAX_POINT_MASSES = 12
 FEW_VALUES = 24
-# Distance from the range of the other numbers at which far point masses are read, in standard
-# deviations.
+# Standard deviations from the range of the other numbers at which far point masses are read.
 BESIDE = 3.0
 
 
@@ -228,8 +227,7 @@ class RealColumns(Columns):
     def encoded_steps(self) -> np.ndarray:
         """Return the recording steps in the model's units: (k,), 0 with normal scores.
 
-        These give the steps of common values next to no probability. Of logarithms, whose steps
-        differ, it is the least one, which the largest value has.
+        Of logarithms, whose steps differ, it is the least one, which the largest value has.
         """
         has_steps = (self.steps > 0) & ~self.has_knots & ~np.isnan(self.bounds[:, 1])
         high = np.where(has_steps, self.bounds[:, 1], np.nan)
@@ -307,8 +305,7 @@ class PointMassColumns(RealColumns):
     Values are encoded one-hot for the point masses, followed by the standardized number.
     """
 
-    # (k, S), common values, in order; NaN, at last, is the value of another column, by which
-    # ``TableEncoder`` encodes and decodes it
+    # (k, S), common values, in order; NaN, at last, is the value of another column
     point_masses: np.ndarray
 
     likelihoods: ClassVar[tuple[type, ...]] = (ZeroInflated,)
