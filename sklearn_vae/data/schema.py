@@ -76,11 +76,10 @@ class Schema:
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Convert a table, or its reader, to numbers: categories to codes, times to seconds.
 
-        It has columns of the same types in the same order, in any container. Floats are accepted
-        for integers, and a column without any value for every type. Number and names of the
-        columns are not checked, nor infinite values. An unknown category is an error, or with
-        ``handle_unknown="infrequent"`` -1, or with ``"missing"`` NaN. The result is in single
-        precision if no column needs double precision. It may share memory with X.
+        Columns have the same types in the same order, in any container. Floats are accepted for
+        integers, and a column without any value for every type; names and infinite values are not
+        checked. An unknown category is an error, or with ``handle_unknown="infrequent"`` -1, or
+        with ``"missing"`` NaN. The result may be in single precision, and share memory with X.
         """
         table = X if isinstance(X, TableReader) else TableReader(X)
         if table.dtypes and all(field.is_numeric for field in self.fields):
@@ -128,9 +127,8 @@ class Schema:
         """Convert numbers (n, d) to a table like the one in ``fit``.
 
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
-        NaN becomes the table's missing value. A dtype without one is widened as pandas does it:
-        integers become float64, booleans object. An array has the dtype of ``values``, or holds
-        objects if it did in ``fit``. A pandas frame has the index of ``like``, if any.
+        NaN becomes the table's missing value; a dtype without one is widened as pandas does it. A
+        pandas frame has the index of ``like``, if any.
         """
         if self.container == "array":
             return values

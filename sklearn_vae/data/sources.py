@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from itertools import pairwise
 from os import PathLike
 from tempfile import TemporaryFile
@@ -243,29 +244,24 @@ def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any]
 
 def _concat(tables: list[Any]) -> Any:
     """Join tables, of which dtypes may differ, as in chunks of a file."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
     try:
-        return tables[0] if len(tables) == 1 else _join(tables)
+        if nw.dependencies.is_polars_dataframe(first):
+            return import_module("polars").concat(tables, how="vertical_relaxed")
+        if nw.dependencies.is_pyarrow_table(first):
+            return import_module("pyarrow").concat_tables(tables, promote_options="permissive")
+        if not nw.dependencies.is_into_dataframe(first):
+            return np.concatenate(tables)
+        with warnings.catch_warnings():
+            # pandas 2 says that columns without values will count in the joined dtype
+            warnings.simplefilter("ignore", FutureWarning)
+            joined = nw.concat([nw.from_native(table, eager_only=True) for table in tables])
+        # a column without values in a batch made objects of the dates of another
+        native = joined.to_native()
+        return native.infer_objects() if nw.dependencies.is_pandas_dataframe(native) else native
     except MemoryError:
         raise
     except Exception as error:  # each library has its own
         raise ValueError(f"The batches of X have columns of different types: {error}") from error
-
-
-def _join(tables: list[Any]) -> Any:
-    if nw.dependencies.is_polars_dataframe(tables[0]):
-        import polars as pl
-
-        return pl.concat(tables, how="vertical_relaxed")
-    if nw.dependencies.is_pyarrow_table(tables[0]):
-        import pyarrow as pa
-
-        return pa.concat_tables(tables, promote_options="permissive")
-    if nw.dependencies.is_into_dataframe(tables[0]):
-        with warnings.catch_warnings():
-            # pandas 2 says that columns without values will count in the joined dtype
-            warnings.simplefilter("ignore", FutureWarning)
-            frames = [nw.from_native(table, eager_only=True) for table in tables]
-            joined = nw.concat(frames).to_native()
-        # a column without values in a batch made objects of the dates of another
-        return joined.infer_objects() if nw.dependencies.is_pandas_dataframe(joined) else joined
-    return np.concatenate(tables)

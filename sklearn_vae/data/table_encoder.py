@@ -290,8 +290,7 @@ class TableEncoder:
     ) -> np.ndarray:
         """Draw cells that rounded ones imply: (n, d), (n, d) -> (n_draws, n, d), or (n, d).
 
-        In ``filled``, missing cells of X are in the middle of the values that round to a given one.
-        Draws are spread over these, as far as no other relation of the row is broken.
+        Draws are spread over the values that round to a given one, in whose middle ``filled`` is.
         """
         rounded = [each.sources for each in self.linear_relations if each.is_rounded]
         sources = np.unique(np.concatenate([np.zeros(0, int), *rounded]))

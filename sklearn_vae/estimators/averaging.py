@@ -147,7 +147,6 @@ class AverageFitter:
     """Fits trees of a VAEImputer to the validated rows that its model was fitted to.
 
     ``first_weights`` are the model's weights before the refit: they have not seen held-out rows.
-    An interrupted fit keeps what is complete.
     """
 
     def __init__(

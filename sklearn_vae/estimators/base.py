@@ -35,7 +35,6 @@ from sklearn_vae.estimators.checks import (
     check_weights,
     fit_schema,
     resolve_widths,
-    warn_of_small_weights,
     with_column_names,
 )
 from sklearn_vae.estimators.column_warnings import warn_of_columns, warn_of_conditions
@@ -65,6 +64,8 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
 
+# Weights of a smaller mean are hardly meant as numbers of copies.
+MIN_MEAN_WEIGHT = 0.25
 # Columns of a single row have no variance.
 MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
@@ -282,7 +283,12 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         weight = None
         if sample_weight is not None:
             X, weight = check_weights(X, sample_weight, MIN_ROWS if reset else 1)
-            warn_of_small_weights(weight)
+            if (total := weight.sum()) < MIN_MEAN_WEIGHT * len(weight):
+                warn(
+                    f"sample_weight is the number of times that each row counts, and its sum makes "
+                    f"a table of {total:.3g} rows of the {len(weight)} with a weight above 0. "
+                    f"Divide it by its mean to have each row count once on average."
+                )
         source = as_source(X)
         if source is not None:
             with show_progress("Reading", 0, self.verbose):

@@ -64,12 +64,9 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
-# Largest sum of weights: the next number of copies is no floating-point number. A sum below the
-# smallest one is nothing beside one row.
+# Bounds of the sum of weights: beyond, one more copy makes no difference, or all are none.
 MAX_TOTAL_WEIGHT = 2.0**53
 MIN_TOTAL_WEIGHT = 2.0**-53
-# Weights of a smaller mean are hardly meant as numbers of copies.
-MIN_MEAN_WEIGHT = 0.25
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
 
@@ -127,7 +124,6 @@ def check_not_autoregressive(network: Network, method: str) -> None:
 def check_allows_missing(estimator: BaseEstimator, method: str) -> None:
     """Refuse a network that does not allow missing values anywhere in a row."""
     network = estimator.architecture_.network
-    check_not_autoregressive(network, method)
     if network.row_structure.variable_length:
         raise ValueError(
             f"{method} needs rows that may have missing values anywhere, and those of {network!r} "
@@ -214,17 +210,6 @@ def check_weights(X: Rows, sample_weight: Weights, min_rows: int) -> tuple[Any, 
     else:
         rows = as_array(X)[is_positive]
     return rows, weight[is_positive]
-
-
-def warn_of_small_weights(weight: np.ndarray) -> None:
-    """Warn of weights (n,) that are hardly meant as numbers of copies."""
-    total = weight.sum()
-    if total < MIN_MEAN_WEIGHT * len(weight):
-        warn(
-            f"sample_weight is the number of times that each row counts, and its sum makes a "
-            f"table of {total:.3g} rows of the {len(weight)} with a weight above 0. Divide it by "
-            f"its mean to have each row count once on average."
-        )
 
 
 def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> ValueError:

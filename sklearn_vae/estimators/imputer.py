@@ -151,7 +151,12 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         self.estimator_, self.trees_, self.trees_weight_, self.spread_ = model, None, 0.0, None
         with self._keep_interrupted():
             model.fit(fitted, sample_weight=weight)
-            self._warn_of_empty_columns()
+            empty = [*compress(self.columns_.names, self.columns_.is_empty)]
+            if empty and not self.keep_empty_features:
+                warn(
+                    f"Columns of X hold no value, and imputed rows are without them: "
+                    f"{shorten(empty)}. With keep_empty_features=True they are kept."
+                )
             if self.estimator is None and fitted is table:
                 best = min(first.results, key=lambda result: result.loss)
                 AverageFitter(self, best.weights, model._validate(table), weight).fit()
@@ -251,9 +256,12 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         imputed[:, missing & self.columns_.is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
         tables = [self._select_columns(table, rows) for table in tables]
-        if self._is_one_table:
-            return self._to_container(tables[0])
-        return tables if model.schema_ is not None else np.stack(tables)
+        if not self._is_one_table:
+            return tables if model.schema_ is not None else np.stack(tables)
+        frame = nw.from_native(tables[0], pass_through=True)
+        # not by ``set_output``, whose conversion loses dtypes
+        is_pandas = get_output_config("transform", self)["dense"] == "pandas"
+        return frame.to_pandas() if is_pandas and isinstance(frame, nw.DataFrame) else tables[0]
 
     @property
     def _is_one_table(self) -> bool:
@@ -282,20 +290,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")
 
-    def _warn_of_empty_columns(self) -> None:
-        if self.columns_.is_empty.any() and not self.keep_empty_features:
-            empty = compress(self.columns_.names, self.columns_.is_empty)
-            warn(
-                f"Columns of X hold no value, and imputed rows are without them: "
-                f"{shorten([*empty])}. With keep_empty_features=True they are kept."
-            )
-
-    def _to_container(self, table: Any) -> Any:
-        """Convert a frame to the library of ``set_output``, whose own conversion loses dtypes."""
-        frame = nw.from_native(table, pass_through=True)
-        is_pandas = get_output_config("transform", self)["dense"] == "pandas"
-        return frame.to_pandas() if is_pandas and isinstance(frame, nw.DataFrame) else table
-
     def _select_columns(self, table: Any, rows: np.ndarray) -> Any:
         """Leave empty columns out, unless they are kept, and append indicators of missing cells."""
         is_kept = self.keep_empty_features | ~self.columns_.is_empty
@@ -307,7 +301,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         if not is_kept.all():  # by position: a name may be no text
             positions = np.flatnonzero(is_kept).tolist()
             table = nw.from_native(table).select(nw.nth(*positions)).to_native()
-        if len(self.indicated_) == 0:
+        if not len(self.indicated_):
             return table
         names = self.get_feature_names_out().tolist()
         is_pandas = nw.dependencies.is_pandas_dataframe(table)

@@ -329,8 +329,7 @@ class VAETransformer(
     ) -> tuple[list[TrainingJob], Dataset]:
         """Validate and encode the rows, and make a training job for each initialization.
 
-        The job of ``partial_fit`` goes on from the last one, with its seed, and sets no rows aside
-        for validation. Several estimators may share a cache.
+        That of ``partial_fit`` goes on from the last one, and sets no rows aside for validation.
         """
         self._validate_params()
         parts = ModelParts.of(self)

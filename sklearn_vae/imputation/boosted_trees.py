@@ -62,8 +62,7 @@ class TargetEncoding:
     ) -> Self | None:
         """Fit to training rows; None unless rows that share a value are more alike than neighbours.
 
-        Missing values (n,) are NaN. ``targets`` (n,) are numbers, or indices of classes. Frequent
-        values are left out, as boosting needs no encoding of them.
+        ``targets`` (n,) are numbers, or indices of classes. Frequent values need no encoding.
         """
         # in random order: rows that follow one another in a table may be alike for other reasons
         rows = np.random.default_rng(0).permutation(np.flatnonzero(~np.isnan(values)))

@@ -29,10 +29,8 @@ def kmeans_initialization(
 
     Missing values of x (n, d) are NaN, and taken as the column's mean. Of the categorical
     variables ``codes`` (n_variables, n_classes), each clusters the residuals of the previous ones.
-
-    The first dimensions are the classes; their ``posterior_weights`` and ``intercept`` give
-    logits. These are the linear discriminants of spherical clusters, scaled down to a maximum
-    median confidence.
+    ``posterior_weights`` and ``intercept`` of the first dimensions, the classes, give logits: the
+    linear discriminants of spherical clusters, scaled down to a maximum median confidence.
     """
     rows = spread_out(len(x), MAX_ROWS)
     subset = x[rows].astype(np.float64)

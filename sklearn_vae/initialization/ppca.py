@@ -104,8 +104,7 @@ class CorrelationPCA:
     ) -> Self:
         """Compute up to ``n_axes`` components.
 
-        Standard deviations are at least ``min_residual``, and so are those of residuals, relative
-        to their column's.
+        Standard deviations are at least ``min_residual``, and so are residuals' relative ones.
         """
         total, loc, scale = _moments(x, weight)
         scale = np.maximum(scale, min_residual)

@@ -143,17 +143,15 @@ class Likelihood(ABC):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """Features whose inner products are the Fisher information about z.
 
-        Parameters are (..., n size), and ``slopes`` (l, ..., n size) their derivatives in the
-        dimensions of z; features are (l, ..., n, n_features). Degrees of freedom and the shape of
-        counts add nothing.
+        Of parameters (..., n size) and their derivatives ``slopes`` (l, ..., n size), features are
+        (l, ..., n, n_features). Degrees of freedom and the shape of counts add nothing.
         """
 
     @abstractmethod
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
-        """Fit the parameters to weighted rows, once per set of weights.
+        """Fit the parameters (C, n size) to rows (n_rows, n width) with weights (C, n_rows).
 
-        Values (n_rows, n width) are NaN where they are missing. The weights (C, n_rows) are above 0
-        for some observed value of each column. Parameters are (C, n size) each.
+        Missing values are NaN. Weights are above 0 for some observed value of each column.
         """
 
 

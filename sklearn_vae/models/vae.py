@@ -264,8 +264,7 @@ class VAE(BaseVAE, StackedModule):
     def initialize_at_prior(self, member: int, start: LinearGaussian, seed: int) -> None:
         """Initialize one member at random, with a posterior that is nearly the prior.
 
-        The residual is each column's whole standard deviation, as in the textbook. Only for MLPs
-        and a diagonal Gaussian posterior; any other model keeps its initialization.
+        The residual is each column's whole standard deviation. Only for the textbook's models.
         """
         if not (self.architecture.is_textbook and self.architecture.hidden_layer_sizes):
             return

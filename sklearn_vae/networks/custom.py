@@ -38,11 +38,7 @@ class CustomModule:
         return f"partial({name}{arguments})" if arguments else name
 
     def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
-        """Build the module of each member.
-
-        It is refused if it cannot be built, draws random numbers, or if its output depends on other
-        rows, has another shape or is not finite.
-        """
+        """Build the module of each member, unless its outputs are no functions of a row alone."""
         parameter = f"The '{parameter}' parameter of CustomNetwork"
         name = getattr(self.made_by, "__name__", repr(self.made_by))
         try:

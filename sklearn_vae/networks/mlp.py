@@ -79,8 +79,7 @@ class SkipNetwork(nn.Module):
 class MLP(Perceptron, SkipNetwork):
     """A multilayer perceptron with a linear skip connection.
 
-    The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at
-    zero, so that the network is linear before the first step and can start at a known solution.
+    The output is ``linear(x) + layers(x)``, with SiLU as activation. The last layer starts at zero.
     """
 
     def __init__(self, n_members: int, n_in: int, n_out: int, hidden_layer_sizes: Sequence[int]):

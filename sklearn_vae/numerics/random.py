@@ -96,8 +96,7 @@ def make_generator(seed: int, stream: Stream, *indices: int) -> "torch.Generator
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for modules that draw from it, and put it back.
 
-    They are made in single precision, whose draws are others than those of torch's default type.
-    One thread at a time; nothing else in the package draws from it.
+    One thread at a time. They are in single precision, which has other draws than double.
     """
     import torch
 

@@ -37,9 +37,8 @@ class AggregatedPosterior:
     def log_mixture_weights(self) -> Tensor:
         """Log-weights of the posteriors in q(z) at each row's draws: (M or 1, B, B).
 
-        A row's own posterior has its weight in the table, which is less than its weight in
-        the batch; the other rows of the batch represent the rest of the table (Chen et al., 2018,
-        appendix C.2).
+        A row's own posterior has its weight in the table, and the other rows of the batch represent
+        the rest of the table (Chen et al., 2018, appendix C.2).
         """
         in_batch, tiny = self.normalized_weight, torch.finfo(self.weight.dtype).tiny
         of_row = torch.minimum(self.weight / self.n_rows, in_batch)

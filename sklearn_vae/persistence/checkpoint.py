@@ -45,8 +45,7 @@ class CheckpointFile:
     def begin(self, params: Mapping[str, object], **origin: Any) -> dict[str, Any]:
         """Begin the next run: its saved values, none if the file does not have it.
 
-        A file is refused if the values that determine its results, ``origin``, are others. The
-        message names the parameters of the task that differ, if any do.
+        A file is refused if the values that determine its results, ``origin``, are others.
         """
         described = {name: ADDRESS.sub("", repr(value)) for name, value in params.items()}
         digests = {name: self._digest(name, value) for name, value in origin.items()}
@@ -81,8 +80,7 @@ class CheckpointFile:
     def write(self, **values: Any) -> None:
         """Write values of the run, atomically.
 
-        If a later write fails, as on a full disk, the file keeps its last values: a warning says
-        so, and the task goes on. The first write raises its error.
+        If a later write than the first fails, as on a full disk, a warning says so.
         """
         self.runs[-1] |= values
         writer = Writer()

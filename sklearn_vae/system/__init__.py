@@ -29,8 +29,7 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
 def one_thread(user_api: str) -> AbstractContextManager[None]:
     """Compute on one thread of the loaded libraries of ``"blas"`` or ``"openmp"``.
 
-    Numpy's and scipy's matrix operations use BLAS, scikit-learn's gradient boosting OpenMP. Their
-    threads wait for each other after each of many small operations: on a busy machine, these take
+    Threads wait for each other after each of many small operations: on a busy machine, these take
     up to two hundred times as long. OpenMP's limit is that of the calling Python thread.
     """
     return _libraries(user_api).limit(limits=1)

@@ -103,9 +103,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def threads_for(n_products: int) -> Iterator[None]:
     """Compute on one thread while the steps are small.
 
-    The limit is that of the calling Python thread. ``torch.set_num_threads`` would reach every
-    thread that starts meanwhile, and sums in more parts have other last bits. ``n_products`` are
-    the multiplications in one pass through the networks.
+    The limit is that of the calling Python thread; ``torch.set_num_threads`` would reach others.
+    ``n_products`` are the multiplications in one pass through the networks.
     """
     if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
         yield
@@ -127,10 +126,8 @@ def map_on_threads(
     """Yield the results of a function in the order of the items.
 
     Items are computed at the same time, each on one of torch's threads, so a result has the same
-    bits, whatever their number. Threads that share the small operations of one item would wait for
-    each other. A function that is not thread-safe has one item at a time, and all threads for it.
-
-    Items are computed ahead of the results that were taken. Close the generator to end it early.
+    bits, whatever their number. A function that is not thread-safe has one item at a time, and all
+    threads for it. Close the generator to end it early: items are computed ahead.
     """
     if not is_thread_safe:
         yield from map(function, items)

@@ -22,11 +22,9 @@ PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 class StageScheduler:
     """Lowers each member's learning rate in stages and keeps its best parameters.
 
-    A stage ends after its maximum number of epochs or when the loss diverges. It also ends when
-    the validation loss has not improved for ``patience`` epochs, or half of them after the first
-    stage. With validation rows, the next stage starts from the best parameters so far.
-
-    Every attribute has a member axis in front, and checkpoints hold all of them.
+    A stage ends after its maximum number of epochs, when the loss diverges, or when the validation
+    loss has not improved for ``patience`` epochs, half of them after the first stage. The next one
+    then starts from the best parameters. Checkpoints hold all attributes, with members in front.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], params: Tensor):

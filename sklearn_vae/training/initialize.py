@@ -98,9 +98,8 @@ def has_light_tails(job: TrainingJob) -> bool:
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
     r"""Compute Mardia's (1970) standardized multivariate kurtosis of rows (n, p).
 
-    The rows have mean 0 and identity covariance, and the sum of their weights is their number. The
-    statistic is standard normal where rows are normal. It is negative where the distances of rows
-    from their mean vary less than those of normal rows do, as on a ring or a sphere.
+    Rows have mean 0 and identity covariance, and the sum of their weights is their number. It is
+    standard normal where rows are, and negative where their distances vary less, as on a ring.
 
     .. math::
 

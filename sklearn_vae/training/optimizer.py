@@ -16,13 +16,9 @@ class FlatAdam(torch.optim.Optimizer):
 
     Each member has its own learning rate; that of the weights of a wide input is limited
     (``StackedModule.lr_spans``). Weight decay applies to the networks' weight matrices, neither to
-    biases nor to the skip connection, which holds the linear initialization.
-
-    It has the attributes of a torch optimizer that callbacks use, but does not call the constructor
-    of ``torch.optim.Optimizer``, which imports torch's compiler in a second.
-
-    A gradient's norm is clipped to ``max_grad_norm_ratio`` times its running root mean square, the
-    root of the sum of Adam's second moments.
+    biases nor to the skip connection. A gradient's norm is clipped to ``max_grad_norm_ratio`` times
+    its running root mean square. It has the attributes of a torch optimizer that callbacks use, but
+    does not call the constructor of ``torch.optim.Optimizer``, which imports torch's compiler.
     """
 
     BETAS = (0.9, 0.999)

@@ -96,7 +96,11 @@ class ELBOGradient:
         self.encoder.forward()
         self.latent.forward(noise)
         self.decoder.forward()
-        self._raise_to_least()
+        if self.least is not None:
+            torch.ge(self.decoder.out, self.least, out=self.is_free)
+            torch.maximum(self.decoder.out, self.least, out=self.decoder.out)
+        if self.least_free is not None:
+            torch.maximum(self.model.free, self.least_free, out=self.model.free)
         cost_of_rows = sum((cost.forward() for cost in self.costs), self.zeros)  # (M, 1, B)
 
         if batch.weight is not None:
@@ -133,14 +137,6 @@ class ELBOGradient:
         self.encoder.x.copy_(encoder_input.mT)
         if self.model.n_conditions:
             self.decoder_conditions.copy_(self.conditions)
-
-    def _raise_to_least(self) -> None:
-        """Raise the decoder's outputs and the free parameters to the least ones."""
-        if self.least is not None:
-            torch.ge(self.decoder.out, self.least, out=self.is_free)
-            torch.maximum(self.decoder.out, self.least, out=self.decoder.out)
-        if self.least_free is not None:
-            torch.maximum(self.model.free, self.least_free, out=self.model.free)
 
 
 @torch.no_grad()

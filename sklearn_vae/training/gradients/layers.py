@@ -21,8 +21,7 @@ empty_like = partial(torch.empty_like, memory_format=torch.contiguous_format)
 class GradientBuffers:
     """Views of a model's flat parameters, and buffers for their gradients.
 
-    For one member, these are views of the model's flat gradient. Those of several members would not
-    be contiguous there, which makes matrix products slow; ``flush`` copies them.
+    For one member, these are views of the flat gradient; for several, ``flush`` copies them.
     """
 
     def __init__(self, model: StackedModule):
@@ -53,9 +52,8 @@ class GradientBuffers:
 class HandWrittenMLP:
     """Forward and backward pass of an MLP with a linear skip connection.
 
-    The last layer and the skip connection are one matrix product with the concatenation of the
-    last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
-    computed for its first ``n_grad`` features.
+    The last layer and the skip connection are one product with the last hidden layer, the input,
+    and a row of ones. The input's gradient is computed for its first ``n_grad`` features.
     """
 
     def __init__(

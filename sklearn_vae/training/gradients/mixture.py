@@ -123,10 +123,8 @@ class RealColumns:
     Missing values are integrated out: rows are completed by their conditional means. The density of
     the observed values then has the gradient of the complete row's, but for that of the missing
     values' precision :math:`(R W)^T R W`: :math:`W` are their columns of the component's root, and
-    :math:`R` is the root that the scales and shears make.
-
-    ``outputs`` are shifts, raw scales and weights of the shears (M, d or S, K, B), and where to
-    write their gradients.
+    :math:`R` is the root that scales and shears make. ``outputs`` are shifts, raw scales and
+    weights of the shears (M, d or S, K, B), and where to write their gradients.
     """
 
     def __init__(
