@@ -53,8 +53,7 @@ class Field:
     # one of ``LOGICAL_TYPES``; dates, durations and decimals are numbers, and so are integers of
     # arrays, which have one dtype for all columns
     logical_type: str
-    # in the order of their codes: those of the dtype if it declares any, otherwise the unique
-    # values, sorted; None for numbers
+    # in order: those that the dtype declares, or else the unique values, sorted; None for numbers
     categories: tuple | None
     dtype: str  # of the values that ``inverse_transform`` returns
     has_whole_days: bool = False  # whether all values in ``fit`` were midnights without time zone

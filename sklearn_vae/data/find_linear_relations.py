@@ -32,8 +32,7 @@ MAX_SURPRISE = 4.0
 # Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
 # does not follow from others: samples would have too many that are reflected at 0.
 MAX_WRONG = 0.25
-# Errors of samples of the column that varies most, in its standard deviations: those of a derived
-# column that varies less are as large.
+# Errors of samples, in standard deviations of the most variable column; derived ones have the same.
 BLUR = 0.1
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.

@@ -56,15 +56,12 @@ MANY_CLASSES = (
     "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as "
     "floats, as by y.astype(float)."
 )
-# Integers number the rows if all are different and fill half of their range. Random ones do not, in
-# so many rows: the probability is e^-30.
+# Integers number at least so many rows if all differ and fill half of their range, not by chance.
 MIN_ROWS_NUMBERED = 100
-# A text column is taken for row identifiers, and integers of y for numbers, if it has more distinct
-# values, in total and per row.
+# Texts are identifiers, and integers of y numbers, if more of them differ, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
-# Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31,
-# 2024.
+# Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024.
 MONTH = (
     "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
     "oct(ober)?|nov(ember)?|dec(ember)?)[.]?"
@@ -90,9 +87,8 @@ FORMATS = (
     *("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"),
 )
 YEARS = range(1900, 2101)
-# Numbers are dates or times if others of their range and step would all be possible as such, by
-# chance, with at most this probability: of 20 times of several hours, as three in five are. So many
-# numbers are looked at.
+# Numbers, so many of them, are dates or times if others of their range and step would all be such
+# by chance with at most this probability: of 20 times of several hours.
 MAX_CHANCE_OF_TIMES = 1e-4
 N_NUMBERS = 1000
 # A value this many times as far from the median as the quartiles is an error, or a code for missing

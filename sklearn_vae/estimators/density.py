@@ -46,8 +46,7 @@ from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResul
 EMA_DECAY = 0.98
 # Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
 MAX_GRAD_NORM_RATIO = 3.0
-# Height of the validation loss above its minimum, in nats, at which an iteration counts twice
-# towards n_iter_no_change.
+# Rise of the validation loss, in nats, at which an iteration counts twice in n_iter_no_change.
 RISE = 0.1
 # n_components="auto": the latent dimensions of tables of few columns, and of others.
 FEW_COLUMNS = 8

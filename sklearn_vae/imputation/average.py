@@ -21,8 +21,7 @@ NUMBERS_AT_A_TIME = 1 << 18
 class AveragedImputation:
     """Imputation by a model, averaged with predictions of trees; see ``VAEImputer``."""
 
-    # imputes rows (n, n_features) by means, or by a number of draws with a seed, if both are given:
-    # (n_draws or 1, n, n_features)
+    # imputes rows by means, or by a number of draws with a seed: (n_draws or 1, n, n_features)
     model: Callable[..., np.ndarray]
     encoder: TableEncoder
     is_rounded: np.ndarray  # (n_features,): mask of the columns whose dtype holds no means

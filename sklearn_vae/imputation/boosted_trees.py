@@ -10,8 +10,7 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.persistence.validation import check_array, check_count, serializable
 from sklearn_vae.system import one_thread
 
-# Values of a column that scikit-learn's boosting tells apart, at most. A more frequent value than
-# one of so many has a bin of its own there.
+# Values that scikit-learn's boosting tells apart, at most; more frequent ones have their own bins.
 MAX_BINS = 255
 # A column is encoded if targets of rows that share a value are nearer than those of rows with
 # neighbouring values, by this part of their distance and so many errors, in so many pairs at least.
@@ -31,8 +30,7 @@ OF_INCOMPLETE_ROWS: dict[str, float] = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-# Columns with larger numbers are left out: scikit-learn adds neighbouring values, and none of its
-# thresholds is above 1e300.
+# Columns with larger numbers are left out: no threshold of scikit-learn's is above 1e300.
 LARGEST = 1e298
 
 

@@ -50,6 +50,12 @@ class Expansion(NamedTuple):
         log_evidence = self.log_joint - log_det + n_latent * HALF_LOG_2PI
         return xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
 
+    @property
+    def step(self) -> Array:
+        """Step to the mode of the quadratic expansion, 0 where it overflows: (M, B, l)."""
+        step = ops.cholesky_solve(self.root, self.gradient)
+        return namespace(step).nan_to_num(step, posinf=0.0, neginf=0.0)
+
 
 class NormalProposal(NamedTuple):
     """A normal distribution of codes for each row."""
@@ -118,8 +124,7 @@ def find_modes(
     local = expand_all(z, rows)
     for _ in range(MAX_STEPS):
         active = Expansion(*(ops.take(part, rows, 1) for part in local))
-        # to the mode of the quadratic expansion, 0 where it overflows
-        step = xp.nan_to_num(ops.cholesky_solve(active.root, active.gradient), posinf=0, neginf=0)
+        step = active.step
         decrement = (step * active.gradient).sum(-1)
         length = ops.take(size, rows, 1)
         # twice the gain of the step by the quadratic expansion; rejected ones are shorter

@@ -31,9 +31,8 @@ from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.numerics.rows import batches
 from sklearn_vae.priors import StandardNormal
 
-# Components whose evidence at the encoder's mean is so many nats below the member's best get no
-# search, nor do more than so many per member. Those so many nats below the row's best at the mode
-# get no draws: scores take their approximations, draws leave them out.
+# Components are searched up to so many nats below their member's best at the encoder's mean, at
+# most so many. Those that are so many nats below the row's best at the mode get no draws.
 MAX_FIRST_GAP = 12.0
 MAX_COMPONENTS = 3
 MAX_GAP = 5.0

@@ -253,8 +253,7 @@ class Whitening:
 def draw_components(probability: Tensor, noise: Tensor) -> Tensor:
     """Draw components with these probabilities: (M, C, B), (M or 1, K, B or 1) -> (M, K, B).
 
-    Consecutive draws are evenly spread: their quantiles are the additive sequence of the golden
-    ratio, of which each row's first one comes from its normal noise.
+    Their quantiles are the additive sequence of the golden ratio, which begins at the row's noise.
     """
     steps = torch.arange(noise.shape[1], dtype=noise.dtype, device=noise.device)
     # the normal distribution function: torch's own is several times as slow

@@ -61,8 +61,7 @@ class Layout:
     n_conditions: int = 0  # columns of the conditions, behind those of x
     # column of X of each column of x, for networks that need it; else empty: they are in order
     column_indices: tuple[int, ...] = ()
-    # of the imputation layer in front of the encoder, whose input also has the mask of missing
-    # values; 0 for complete rows
+    # of the imputation layer before the encoder, which then reads a mask; 0 for complete rows
     n_factors: int = 0
 
     @property

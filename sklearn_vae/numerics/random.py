@@ -62,8 +62,7 @@ class Stream(IntEnum):
 def draw_seed(random_state: Any) -> int:
     """Convert scikit-learn's ``random_state`` to the seed of all random streams, below 2**32.
 
-    None takes fresh entropy from the operating system, an integer is used as it is, and a
-    RandomState gives its next integer.
+    None takes fresh entropy, an integer is used as it is, a RandomState gives its next integer.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])

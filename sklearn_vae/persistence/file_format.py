@@ -54,8 +54,7 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 def write(path: PathLike, header: dict[str, Json], arrays: dict[str, np.ndarray]) -> None:
     """Write a JSON header and arrays by name to a file, atomically.
 
-    An existing file is replaced at once, and its mode is kept. If the file cannot be written, an
-    existing one is unchanged, and no temporary file remains.
+    An existing file keeps its mode, and is unchanged if the new one cannot be written.
     """
     text = json.dumps(header, separators=(",", ":"))
     if len(text) > MAX_HEADER_BYTES or _has_too_many_containers(text):

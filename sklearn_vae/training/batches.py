@@ -18,9 +18,8 @@ NOISE_ROWS = 1 << 14
 class Batch(NamedTuple):
     """Row indices (S, B) of one batch and standard normal noise (S, K, P, l).
 
-    S is the number of members, or 1 if all have one seed. There are as many points P as rows, in
-    full-batch training ``batch_size``: a row of weight 2 in place of two would change the number of
-    rows, and with it all noise.
+    S is the number of members, or 1 if all have one seed. There are as many points P as rows, or in
+    full-batch training ``batch_size``: then a row of weight 2 has the noise of two.
     """
 
     rows: Tensor

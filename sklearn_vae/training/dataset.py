@@ -219,8 +219,7 @@ def _split_weights(
 ) -> np.ndarray:
     """Draw rows at random with total weight ``n_valid``; return the drawn weight per row, (n,).
 
-    Integer weights are numbers of copies, which are drawn one by one, unless they are very many.
-    A row of any other weight is drawn as a whole or not at all.
+    Copies of integer weights are drawn one by one, unless very many, other rows as a whole.
     """
     n_rows = len(sample_weight)
     row, size, rounded = np.arange(n_rows), sample_weight, np.rint(sample_weight)
