@@ -40,8 +40,7 @@ Weights = ArrayLike | None
 def as_array(X: Any, name: str = "X") -> Any:
     """Convert an array of another library or a masked one, or a data frame as ``as_narwhals`` does.
 
-    Masked cells are missing values, and sparse matrices become dense, large ones in single
-    precision. Other types are returned as they are.
+    Masked cells become missing, and sparse matrices dense, large ones in single precision.
     """
     if is_sparse(X):
         is_large = np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE

@@ -242,8 +242,7 @@ def check_column_names(
 ) -> None:
     """Refuse a data frame with other columns than ``source`` had, or in another order.
 
-    Where either has the numbers 0 to n - 1 for names, only another order of them is refused, and
-    another number of columns.
+    If either has the numbers 0 to n - 1 for names, only their order and number must be the same.
     """
     texts, expected_texts = list(map(str, names)), list(map(str, expected))  # NaN is not itself
     is_numbered = _are_numbered(names) or _are_numbered(expected)

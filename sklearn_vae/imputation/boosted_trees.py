@@ -212,18 +212,12 @@ class BoostedTrees:
         return replace(self, parts=tuple(part for part in self.parts if part.column in columns))
 
     def replaces(self, weight: float) -> np.ndarray:
-        """Mask of the columns whose imputations are predictions alone: (n_features,).
-
-        Numbers are averaged with other imputations, unless the trees' weight is 1.
-        """
+        """Mask of the columns imputed by predictions alone, as classes are: (n_features,)."""
         replaced = [part.column for part in self.parts if len(part.classes) or weight == 1]
         return np.isin(np.arange(len(self.is_real)), replaced)
 
     def correct(self, rows: np.ndarray, imputed: np.ndarray, weight: float) -> np.ndarray:
-        """Average the imputed numbers of rows with predictions, and replace classes by them.
-
-        Numbers are moved by ``weight`` towards the predictions: (n, n_features).
-        """
+        """Move imputed numbers by ``weight`` towards predictions, which replace classes."""
         predicted = self.predict(rows if self.takes_missing else imputed, np.isnan(rows))
         predicted = np.where(np.isnan(predicted), imputed, predicted)  # columns without trees
         with np.errstate(over="ignore"):  # numbers near the largest ones

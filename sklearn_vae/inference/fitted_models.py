@@ -316,8 +316,7 @@ class FittedVAE(FittedModel):
 class FittedMixture(FittedModel):
     """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
 
-    Rows of X with the columns of y behind them are conditional on y; without these, y is
-    integrated out.
+    Rows of X with the columns of y behind are conditional on y; else, y is integrated out.
     """
 
     conditional_mean = staticmethod(mixture_mean)

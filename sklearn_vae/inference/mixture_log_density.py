@@ -58,8 +58,7 @@ MIN_PROBABILITY = 1e-9
 class ComponentConditional:
     """p(x | z, c) of encoded rows x (B, n_columns), as a model whose rows are pairs (c, x).
 
-    Pairs are indices (1, N, 2), in ascending order of the components. Parameters of p(x | z, c) are
-    those of ``MixtureEnsemble.standardize``, which depend on x, too.
+    Pairs are indices (1, N, 2), in the order of the components. Parameters depend on x, too.
     """
 
     def __init__(self, model: MixtureEnsemble, x: Array):

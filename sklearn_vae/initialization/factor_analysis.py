@@ -103,10 +103,7 @@ def n_imputation_factors(n_rows: int, n_columns: int) -> int:
 
 
 class ImputationLayer(nn.Module):
-    """Imputes missing values by their conditional means in a factor model, for each member.
-
-    The means are a linear function of the conditions, if there are any.
-    """
+    """Imputes missing values by their means in a factor model, given any conditions."""
 
     loc: Tensor
     loadings: Tensor

@@ -80,8 +80,7 @@ class BaseVAE:
     def decode(self, z: Array, x: Array | None = None) -> list[list[Array]]:
         """Parameters of p(x|z): (M, K, B or 1, l) -> arrays (M, K, B or 1, columns of a block).
 
-        Rows x (M, B, n_columns + n_conditions) provide the conditions, and the previous time steps
-        of an autoregressive decoder, in which NaN is 0.
+        Rows x (M, B, n) provide the conditions, and an autoregressive decoder's previous steps.
         """
         xp, inputs, n_columns = namespace(z), [z], self.likelihood.n_columns
         if x is not None and self.architecture.decodes_per_row:

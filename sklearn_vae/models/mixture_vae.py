@@ -196,10 +196,7 @@ class MixtureVAE(StackedModule):
 
 
 class Whitening:
-    """Rows in each component's coordinates, and their log-densities; training changes neither.
-
-    With a number of rows, those of every call, buffers are made once.
-    """
+    """Rows in components' coordinates, and log-densities, in buffers for so many rows if any."""
 
     def __init__(self, model: MixtureVAE, n_rows: int | None = None):
         self.is_full, self.log_det = model.is_full, model.log_det.unsqueeze(-1)

@@ -1,7 +1,6 @@
 """Functions of PyTorch's tensors and of numpy's arrays, for code that the numpy runtime shares.
 
-Most functions that these need have the same name and arguments in both libraries. Files of such
-code do not import PyTorch.
+Most functions have one name in both libraries. Files of such code do not import PyTorch.
 """
 
 import math

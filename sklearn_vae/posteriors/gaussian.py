@@ -116,8 +116,7 @@ class GaussianPosterior(Posterior):
     ) -> tuple[Array, Array]:
         """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
 
-        With ``stop_gradient`` the gradient of the density is that through z alone, not through
-        the parameters (sticking the landing, DReG).
+        With ``stop_gradient`` the gradient of the density is that through z alone (DReG).
         """
         z = self.rsample(params, noise)
         return z, self.log_prob(params.detach() if stop_gradient else params, z)

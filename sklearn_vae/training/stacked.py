@@ -25,8 +25,7 @@ WORKING_FRACTION = 1 / 16
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     """Train all jobs, in as few stacked models as their shapes and the cache allow.
 
-    Each result equals that of the job alone, up to rounding. Further arguments are for the
-    trainer: callbacks, verbose.
+    Each result equals that of the job alone, up to rounding. Other arguments are the trainer's.
     """
     results: dict[int, TrainingResult] = {}
     linear_model_of = make_initializer()

@@ -39,10 +39,7 @@ class LossGradient:
         return impute_inputs(cast(VAE, self.model), rows)
 
     def freeze_scales(self, members: np.ndarray) -> None:
-        """Freeze the weights by which the scales of these members (M,) depend on z.
-
-        The biases of the scales are still trained, so that the scales are homoscedastic.
-        """
+        """Freeze the weights by which the scales of these members (M,) depend on z, not biases."""
         self.masks = []
         model = self.model
         if not members.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:

@@ -126,8 +126,7 @@ class HandWrittenLinear:
 class GaussianSample:
     """Reparameterized samples z = loc + scale * noise of a diagonal Gaussian posterior.
 
-    The encoder's output ``params`` (M, 2 l, B) is the location and the unbounded log-scale. The
-    samples are the first features of the decoder's input, those that have gradients.
+    Samples are the first features of the decoder's input, those that have gradients.
     """
 
     def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
