@@ -179,11 +179,10 @@ class NegativeBinomial(Counts):
         return self._roots(draw_poisson(mixed_rate, generator))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
-        """Rates as of :class:`Poisson`, and shapes that give the roots their variances."""
+        """Rates as of :class:`Poisson`, and shapes that give the roots their variances given z."""
         ((slopes, offset),) = super().initialize(loadings, loc, scale)
         # a root's variance is about a quarter of 1 + rate / shape
-        variance = (scale.square() + loadings.square().sum(0)) * self.unit**2
-        excess = (4 * variance - 1).clamp(min=SMALLEST_EXCESS)
+        excess = (4 * scale.square() * self.unit**2 - 1).clamp(min=SMALLEST_EXCESS)
         log_shape = self._log_rate([offset]) - excess.log()
         raw = ops.unbounded(log_shape.clamp(max=MAX_INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
         return [(slopes, offset), (namespace(loc).zeros_like(loadings), raw)]
