@@ -51,7 +51,7 @@ MIN_ROWS_FOR_BINARY = 10
 # least variance of what is left, that of rounding errors.
 MAX_ROWS = 2048
 MAX_REGRESSORS = 8
-ROWS_PER_REGRESSOR = 50
+ROWS_PER_REGRESSOR = 20
 LEAST_RESIDUAL = 1 / 12
 # Standard errors by which variances and covariances of counts may be off.
 N_ERRORS = 3

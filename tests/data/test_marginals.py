@@ -313,6 +313,20 @@ def test_counts_that_another_column_tells_are_none(name, rng):
     assert [type(encoder.likelihoods[0]) for encoder in encoders] == [Poisson, *[Gaussian] * 3]
 
 
+@pytest.mark.parametrize("n_rows", [80, 99])
+def test_counts_that_four_columns_tell_are_none_in_short_tables(n_rows, rng):
+    """Below 100 rows one column predicted them, and samples lost most of the correlation."""
+    z, others = rng.normal(size=(2, n_rows, 4))
+    ranks = z.sum(axis=1).argsort().argsort()
+    counts = stats.poisson.ppf((ranks + 0.5) / n_rows, 6)
+    chosen = [
+        fit_encoder(np.column_stack([counts, each]), None, "auto", derives_columns=True)
+        for each in (others, z)
+    ]
+
+    assert [isinstance(e.likelihoods[0], (Poisson, NegativeBinomial)) for e in chosen] == [1, 0]
+
+
 @pytest.mark.parametrize("name", ["holes", "few rows", "small weights", "rare", "hidden"])
 def test_counts_that_no_other_column_tells_stay_counts(name, rng):
     X = np.column_stack([rng.poisson(40, 1000), rng.normal(size=1000), rng.poisson(2, 1000)])
