@@ -64,7 +64,8 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
-# Bounds of the sum of weights: beyond, one more copy makes no difference, or all are none.
+# Largest sum of weights: the next number of copies is no floating-point number. A sum below the
+# smallest one is nothing beside one row.
 MAX_TOTAL_WEIGHT = 2.0**53
 MIN_TOTAL_WEIGHT = 2.0**-53
 # Relative rounding error of the largest values of a dtype.

@@ -56,9 +56,11 @@ MANY_CLASSES = (
     "{} holds {} different integers in {} rows, which are taken for classes. Give numbers as "
     "floats, as by y.astype(float)."
 )
-# Integers number at least so many rows if all differ and fill half of their range, not by chance.
+# Integers number the rows if all are different and fill half of their range. Random ones do not, in
+# so many rows: the probability is e^-30.
 MIN_ROWS_NUMBERED = 100
-# Texts are identifiers, and integers of y numbers, if more of them differ, in total and per row.
+# A text column is taken for row identifiers, and integers of y for numbers, if it has more distinct
+# values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
 # Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024.
@@ -87,8 +89,9 @@ FORMATS = (
     *("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"),
 )
 YEARS = range(1900, 2101)
-# Numbers, so many of them, are dates or times if others of their range and step would all be such
-# by chance with at most this probability: of 20 times of several hours.
+# Numbers are dates or times if others of their range and step would all be possible as such, by
+# chance, with at most this probability: of 20 times of several hours, as three in five are. So many
+# numbers are looked at.
 MAX_CHANCE_OF_TIMES = 1e-4
 N_NUMBERS = 1000
 # A value this many times as far from the median as the quartiles is an error, or a code for missing

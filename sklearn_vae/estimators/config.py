@@ -22,11 +22,13 @@ from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
-# Maximum of n_components="auto", the number where correlations need more factors, rows of each.
+# Maximum of n_components="auto", in total and per row, and the number for tables of numbers whose
+# correlations need more factors.
 MAX_AUTO_COMPONENTS = 8
 MORE_COMPONENTS = 12
 ROWS_PER_COMPONENT = 20
-# Rows of a batch with batch_size="auto": the smaller number if MIN_STEPS batches have all rows.
+# Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
+# MIN_STEPS batches.
 SMALL_BATCH = 128
 LARGE_BATCH = 256
 # Rows by which the number of factors is chosen, at most.
