@@ -124,8 +124,9 @@ def test_loading_without_torch_points_to_the_runtime():
 def test_reading_and_encoding_a_table_need_numpy_and_narwhals_alone():
     """A saved encoder is read and used where neither torch nor scipy nor scikit-learn is."""
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'scipy', 'sklearn', 'pandas']));"
-        "import numpy as np;"
+        "import sys; absent = 'torch', 'scipy', 'sklearn', 'pandas', 'polars', 'pyarrow';"
+        "sys.modules.update(dict.fromkeys(absent));"
+        "import numpy as np; "
         "from sklearn_vae.data.columns.binary import ConstantColumns as Constant;"
         "from sklearn_vae.data.schema import Schema;"
         "from sklearn_vae.data.table_encoder import TableEncoder;"

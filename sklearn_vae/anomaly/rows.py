@@ -321,6 +321,15 @@ class NormalScores:
         return np.where(np.abs(x) > np.abs(score), x, score)
 
 
+def is_symmetric_as_logarithms(x: np.ndarray) -> bool:
+    """Whether the logarithms of positive numbers are more symmetric than the numbers: (n,).
+
+    Tails do not count, which may be gross errors.
+    """
+    low, median, high = np.nanquantile(x, [0.1, 0.5, 0.9])
+    return bool(2 * median < (low + high) / 2 + np.sqrt(low * high))
+
+
 def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Normal score of each of the ascending values among the other values: (m,), (m,) -> (m,).
 

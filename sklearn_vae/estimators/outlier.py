@@ -31,6 +31,7 @@ from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
+from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.fields import Names
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
