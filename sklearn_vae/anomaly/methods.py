@@ -159,16 +159,15 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     """Scorer of a method, for clean training rows or contaminated ones with or without classes."""
     if method in METHODS:
         return METHODS[method]
-    distance = NeighborDistance("deviations", 20)
     scorers: list[Scorer]
     if novelty:
         scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
         weights = [1.0, 1.0]
-    elif has_classes:
-        # distances find gross errors, which the model has learned
-        scorers, weights = [ClassSurprisal(), distance], [0.5, 0.0 if method == "auto" else 0.1]
-    else:
-        scorers, weights = [distance], [1.0]
+    else:  # in tables with classes, distances find gross errors, which the model has learned
+        scorers = [NeighborDistance("deviations", 20)]
+        weights = [1.0 if not has_classes else 0.0 if method == "auto" else 0.1]
+    if has_classes:
+        scorers, weights = [*scorers, ClassSurprisal()], [*weights, 0.5]
     if method == "auto":
         # a rank needs no exact density
         ranking = NegativeLogLikelihood(n_draws=8, refines=False, in_model_units=not novelty)

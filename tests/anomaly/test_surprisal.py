@@ -157,8 +157,12 @@ def test_tables_of_equal_rows_and_of_numbers_have_no_surprises():
     assert not ClassSurprisal().score(numbers._reference_rows()).any()
 
 
-def test_a_broken_rule_is_first_whatever_else_the_table_holds():
-    """Four of 400 products have the category of another one, beside numbers and other classes."""
+@pytest.mark.parametrize("novelty", [False, True])
+def test_a_broken_rule_is_first_whatever_else_the_table_holds(novelty):
+    """Four of 400 products have the category of another one, beside numbers and other classes.
+
+    With ``novelty=True`` they are not among the rows of ``fit``.
+    """
     rng = np.random.default_rng(1)
     product = rng.integers(0, 12, 400)
     table = pd.DataFrame(rng.lognormal(size=(400, 3)).round(2), columns=list("abc"))
@@ -168,7 +172,8 @@ def test_a_broken_rule_is_first_whatever_else_the_table_holds():
     table.loc[:3, "category"] = table["category"].map(
         {"food": "toys", "toys": "tools", "tools": "books", "books": "food"}
     )
-    scores = VAEOutlierDetector(max_iter=3, random_state=0).fit(table).score_samples(table)
+    detector = VAEOutlierDetector(novelty=novelty, max_iter=3, random_state=0)
+    scores = detector.fit(table[4:] if novelty else table).score_samples(table)
 
     assert (np.argsort(scores)[:6] < 4).sum() == 4
 
