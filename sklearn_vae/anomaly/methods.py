@@ -163,9 +163,10 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     if novelty:
         scorers = [HyperplaneDistance("inputs", 8), HyperplaneDistance("normal_scores", 8)]
         weights = [1.0, 1.0]
-    else:  # in tables with classes, distances find gross errors, which the model has learned
-        scorers = [NeighborDistance("deviations", 20)]
-        weights = [1.0 if not has_classes else 0.0 if method == "auto" else 0.1]
+    else:
+        scorers, weights = [NeighborDistance("deviations", 20)], [1.0]
+        if has_classes:  # distances find gross errors, which the model has learned
+            weights = [0.0 if method == "auto" else 0.1]
     if has_classes:
         scorers, weights = [*scorers, ClassSurprisal()], [*weights, 0.5]
     if method == "auto":

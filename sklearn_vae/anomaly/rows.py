@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # Decimals of means that replace missing values, in standard deviations. Rounding errors, which
 # depend on the other rows of a batch, are much smaller.
 MEAN_DECIMALS = 10
-# Largest number of reference rows to which classes of a row are compared, and of the classes of a
-# column.
+# Largest number of reference rows by which the column that tells a class best is found, and of the
+# classes of a column.
 MAX_CLASS_REFERENCE = 2000
 MAX_CLASSES = 128
 # Quantiles of numbers by which classes are told.

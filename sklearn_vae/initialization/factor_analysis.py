@@ -221,7 +221,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | N
     # by how many parameters the model has less than a multivariate normal distribution
     degrees_of_freedom = ((n_columns - numbers) ** 2 - n_columns - numbers) / 2
     numbers = numbers[degrees_of_freedom > 0]  # others are not identified
-    bic = {}  # less that of the multivariate normal distribution
+    bic: dict[int, float] = {}  # less that of the multivariate normal distribution
     for k in numbers[(numbers <= most) | (numbers == more)].tolist():
         fit = discrepancy(correlation, k)
         effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
@@ -229,7 +229,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | N
         if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
             return k or most
         bic[k] = n_rows * fit - degrees_of_freedom[k] * np.log(n_rows)
-    return most if more is None or more not in bic or bic[most] <= bic[more] else more
+    return more if more in bic and bic[more] < bic[most] else most
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -13,7 +13,8 @@ MAX_NUMBERS = 1 << 22
 # Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
 N_CHUNKS = 8
 MIN_CHUNK_ROWS = 64
-# Draws of z for all validation rows, and for one at most; at a time, and numbers in a layer then.
+# Draws of z for all validation rows together, and for one row at most; draws that are computed at a
+# time, and numbers in the widest layer.
 VALIDATION_DRAWS = 4096
 MAX_VALIDATION_DRAWS = 16
 VALIDATION_DRAWS_AT_A_TIME = 2048
