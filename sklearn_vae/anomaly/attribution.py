@@ -94,7 +94,7 @@ def conditional_means(
     """
     n_cells, is_hidden = len(X) * len(columns), predictor.columns.is_told_by
     means = np.empty(n_cells, X.dtype)
-    for batch in batches(n_cells, max(MAX_BATCH_CELLS // X.shape[1], 1)):
+    for batch in batches(n_cells, MAX_BATCH_CELLS // X.shape[1]):
         row, selected = np.divmod(np.arange(n_cells)[batch], len(columns))
         cells = np.arange(len(row)), columns[selected]
         rows = np.where(is_hidden[columns[selected]], np.nan, X[row])

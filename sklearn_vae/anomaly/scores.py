@@ -238,7 +238,7 @@ class NeighborDistance(NeighborScorer):
         x, reference = self.coordinates(rows)
         reference, n_reference, distances = reference[indices], len(indices), np.empty(len(x))
         k = min(max(self.n_neighbors, round(n_reference / 2)), n_reference - 1)
-        for batch in batches(len(x), max(MAX_BATCH_CELLS // n_reference, 1)):
+        for batch in batches(len(x), MAX_BATCH_CELLS // n_reference):
             of_batch = cdist(x[batch], reference)
             of_batch[rows.reference_indices[batch, None] == indices] = np.inf
             of_batch.partition(k - 1, axis=1)
@@ -299,7 +299,7 @@ class HyperplaneDistance(NeighborScorer):
         is_at_radius = is_within & (excess >= -margin)
         is_tied = (is_at_radius.sum(axis=1) > 1) & (is_within.sum(axis=1) > k)
         rows = np.flatnonzero(is_tied & (radius > ROUNDING))
-        for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference), 1)):
+        for batch in batches(len(rows), MAX_BATCH_CELLS // len(reference)):
             tied = rows[batch]
             mean, n_closer = _mean_at(x[tied], reference, itself[tied], radius[tied])
             is_closer = np.arange(k) < n_closer[:, None]

@@ -72,7 +72,7 @@ class AveragedImputation:
         # as near to the weight as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < weight * n_draws
         moved = draws.copy()
-        for batch in batches(n_draws, max(NUMBERS_AT_A_TIME // max(rows.size, 1), 1)):
+        for batch in batches(n_draws, NUMBERS_AT_A_TIME // max(rows.size, 1)):
             part, has_shift = moved[batch], is_shifted[batch, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
                 target = np.where(has_shift, part + shift, part)

@@ -29,8 +29,6 @@ MAX_CACHED_NUMBERS = 1 << 20
 # Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
 # up to twice this size, for the next arrays; it would return that of every score to the system.
 FREED_BYTES = 1 << 24
-# Rows whose modes are searched together, at most.
-MAX_ROWS = 1 << 11
 # Rows of a mixture that are computed at a time, at most.
 MAX_MIXTURE_ROWS = 1 << 8
 
@@ -202,16 +200,23 @@ class FittedVAE(FittedModel):
         backend = backend or self.backend(X)
         n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
         encode = self.columns.transform
-        n_codes = 1
+        rows = X if is_all else np.flatnonzero(cast(np.ndarray, mask))
+        n_rows = rows_per_chunk or self.rows_per_chunk(n_members)
         if n_draws:
-            points = self.points(n_draws, scrambling).map(backend.convert)
-            function, shape = partial(function, points=points), self.architecture
-            n_codes = max(shape.n_codes or n_draws * shape.codes.n_codes, 1 + shape.n_components)
-
+            points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
+            function, n_latent = partial(function, points=points), max(shape.n_components, 1)
+            # the codes of a chunk, and the squares of Laplace approximations, fit the cache
+            n_codes = shape.n_codes or n_draws * shape.codes.n_codes
+            n_rows = min(
+                n_rows,
+                rows_in_cache(n_latent, n_codes * n_members),
+                rows_in_cache(n_latent**2, 2),
+            )
+            n_rows = spread_rows(len(rows), n_rows)
         return backend.map(
             function,
-            X if is_all else np.flatnonzero(cast(np.ndarray, mask)),
-            rows_per_chunk or self.rows_per_chunk(n_codes * n_members),
+            rows,
+            n_rows,
             lambda rows: encode(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
         )
 
@@ -225,34 +230,19 @@ class FittedVAE(FittedModel):
         ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
         have uneven weights get more.
         """
-        architecture = self.architecture
-        # all rows of a chunk are encoded together, and decoded few at a time with all their draws
-        n_codes = max(architecture.n_codes or n_draws, 1 + architecture.n_components)
-        decoded = self.rows_per_chunk(n_codes * self.n_members)
-        if architecture.n_codes is not None and not architecture.decodes_per_row:
-            # codes that all rows share are decoded once: densities of columns have to fit in memory
-            n_numbers = n_codes * self.n_members * max(architecture.n_columns, 1)
-            decoded = rows_in_memory(n_numbers)
 
         def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
-            return log_mean_exp(log_evidence(model, x, points, decoded, refines=refines), 0)
+            return log_mean_exp(log_evidence(model, x, points, refines=refines), 0)
 
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
-        is_incomplete = self.columns.is_incomplete(X) & (not architecture.variable_length)
+        has_holes = not self.architecture.variable_length
+        is_incomplete = self.columns.is_incomplete(X) & has_holes
         log_p = np.empty(len(X), X.dtype)
-        n_squares = max(architecture.n_components, 1) ** 2  # of Laplace approximations
-        max_rows = min(self.rows_per_chunk(self.n_members), rows_in_cache(n_squares, 2), MAX_ROWS)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
-                n_rows = spread_rows(int(mask.sum()), max_rows)
                 log_p[mask] = self.map(
-                    evaluate,
-                    X,
-                    rows_per_chunk=n_rows,
-                    n_draws=n_draws,
-                    scrambling=scrambling,
-                    mask=mask,
+                    evaluate, X, n_draws=n_draws, scrambling=scrambling, mask=mask
                 )
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])

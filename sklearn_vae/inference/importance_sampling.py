@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.rows import batches
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.015
@@ -55,6 +56,11 @@ class WeightedCodes(NamedTuple):
         n_members, n_codes, n_rows = self.log_weight.shape
         flat = self.log_weight.reshape(n_members * n_codes, n_rows)
         return ops.softmax(flat, 0).reshape(n_members, n_codes, n_rows)
+
+    def chunks(self, codes_per_chunk: int) -> Iterator[tuple[slice, "WeightedCodes"]]:
+        """Slice rows of which all codes can be decoded at a time."""
+        for rows in batches(self.z.shape[2], codes_per_chunk // self.z.shape[1]):
+            yield rows, WeightedCodes(self.z[:, :, rows], self.log_weight[:, :, rows])
 
     def replaced(self, rows: Array, z: Array, log_weight: Array) -> "WeightedCodes":
         """Replace the codes of some rows by as many or more: the other rows get weights of 0."""

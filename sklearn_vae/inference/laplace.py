@@ -6,8 +6,7 @@ here finite differences. Shapes: M members, K draws, B rows, l latent dimensions
 """
 
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sklearn_vae.numerics import array_api as ops
@@ -35,10 +34,9 @@ class Expansion(NamedTuple):
 
     @classmethod
     def of(
-        cls, log_joint: Array, gradient: Array, features: Array, prior_precision: Array
+        cls, log_joint: Array, gradient: Array, information: Array, prior_precision: Array
     ) -> "Expansion":
-        """Make it from features (M, B, l, F) whose inner products are the Fisher information."""
-        information = features @ features.swapaxes(-1, -2)
+        """Make it from all but the Cholesky factor."""
         root = ops.cholesky(information + ops.diagonal_matrix(prior_precision))
         return cls(log_joint, gradient, information, prior_precision, root)
 
@@ -102,26 +100,17 @@ class NormalProposal(NamedTuple):
 
 
 def find_modes(
-    expand: Callable[[Array, Array], Expansion],
-    z: Array,
-    tol: float = CONVERGED,
-    rows_per_chunk: int = sys.maxsize,
+    expand: Callable[[Array, Array], Expansion], z: Array, tol: float = CONVERGED
 ) -> tuple[Array, Expansion]:
     """Find modes of p(z|x) by Fisher scoring with backtracking, from codes (M, B, l).
 
-    ``expand`` takes codes (M, R, l) and the indices of up to ``rows_per_chunk`` rows (R,). A row
-    takes no further step that gains less than half of ``tol`` nats. Return codes and expansions.
+    ``expand`` takes codes (M, R, l) and the indices of rows (R,). A row takes no further step that
+    gains less than half of ``tol`` nats. Return codes and expansions.
     """
     xp = namespace(z)
-
-    def expand_all(z: Array, rows: Array) -> Expansion:
-        """Expand all rows, a chunk at a time."""
-        chunks = [expand(z[:, part], rows[part]) for part in batches(len(rows), rows_per_chunk)]
-        return Expansion(*(ops.concatenate(parts, 1) for parts in zip(*chunks, strict=True)))
-
     z = xp.zeros_like(z) + z  # a copy, to be changed in place
     rows, size = ops.arange(z.shape[1], z), xp.ones_like(z[..., 0])
-    local = expand_all(z, rows)
+    local = expand(z, rows)
     for _ in range(MAX_STEPS):
         active = Expansion(*(ops.take(part, rows, 1) for part in local))
         step = active.step
@@ -134,7 +123,7 @@ def find_modes(
             break
         rows = rows[chosen]
         candidate = z[:, rows] + size[:, rows, None] * step[:, chosen]
-        ahead = expand_all(candidate, rows)
+        ahead = expand(candidate, rows)
         is_better = ahead.log_joint > local.log_joint[:, rows]
         size[:, rows] = xp.where(is_better, 1.0, BACKTRACKING * size[:, rows])
         for old, new in zip((z, *local), (candidate, *ahead), strict=True):
@@ -179,17 +168,33 @@ class JointDensity(NamedTuple):
 
     def log_likelihood(self, z: Array) -> Array:
         """Log p(x | z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
-        params = self.model.decode(z, self.x)
-        observed = None if self.observed is None else self.observed[:, None]
-        return self.model.likelihood.log_prob(params, self.x[:, None], observed)
+        is_shared, log_prob = z.shape[2] == 1, []
+        shared = self.model.decode(z) if is_shared and not self.model.decodes_per_row else None
+        for rows, part in self._chunks(z.shape[1]):
+            params = shared or self.model.decode(z if is_shared else z[:, :, rows], part.x)
+            observed = None if part.observed is None else part.observed[:, None]
+            log_prob.append(self.model.likelihood.log_prob(params, part.x[:, None], observed))
+        return ops.concatenate(log_prob)
 
     def expand(self, z: Array, rows: Array) -> Expansion:
         """Quadratic expansion around codes (M, R, l) of rows (R,), by finite differences."""
-        chosen, xp, (_, n_rows, n_latent) = self.select(rows), namespace(z), z.shape
+        chosen, xp, n_latent = self.select(rows), namespace(z), z.shape[-1]
+        log_joint = self.prior.log_prob(z[:, None])[:, 0]
+        gradient, precision = expand_prior(self.prior, z)
+        information = ops.zeros((*z.shape, n_latent), z)
+        for at, part in chosen._chunks(1 + n_latent):
+            of_likelihood = part._expand_likelihood(z[:, at])
+            for total, term in zip((log_joint, gradient, information), of_likelihood, strict=True):
+                total[:, at] += term
+        return Expansion.of(log_joint, xp.nan_to_num(gradient), information, precision)
+
+    def _expand_likelihood(self, z: Array) -> tuple[Array, Array, Array]:
+        """Log p(x | z) at codes (M, B, l), its gradient and the Fisher information about z."""
+        xp, (_, n_rows, n_latent) = namespace(z), z.shape
         eye = ops.as_type(xp.eye(n_latent), z)
         ahead = ops.concatenate([0 * eye[:1], DIFFERENCE * eye], 0)  # (1 + l, l)
         here, slopes = [], []
-        for block in self.model.decode(z[:, None] + ahead[None, :, None], chosen.x):
+        for block in self.model.decode(z[:, None] + ahead[None, :, None], self.x):
             values, rises = [], []
             for param in block:  # (M, l + 1, B, size), or (M, 1, 1, size) if it is not decoded
                 shape = *param.shape[:1], n_latent + 1, n_rows, param.shape[-1]
@@ -199,14 +204,17 @@ class JointDensity(NamedTuple):
             here.append(values)
             slopes.append(rises)
         log_prob, gradient, features = self.model.likelihood.expand(
-            here, slopes, chosen.x, chosen.observed
+            here, slopes, self.x, self.observed
         )
-        of_prior, precision = expand_prior(self.prior, z)
-        log_joint = log_prob + self.prior.log_prob(z[:, None])[:, 0]
         gradient, features = (xp.moveaxis(part, 0, 2) for part in (gradient, features))
-        return Expansion.of(log_joint, xp.nan_to_num(gradient + of_prior), features, precision)
+        return log_prob, gradient, features @ features.swapaxes(-1, -2)
 
-    def select(self, rows: Array) -> "JointDensity":
+    def select(self, rows: Any) -> "JointDensity":
         """Index-select the rows."""
-        observed = None if self.observed is None else ops.take(self.observed, rows, 1)
-        return self._replace(x=ops.take(self.x, rows, 1), observed=observed)
+        observed = None if self.observed is None else self.observed[:, rows]
+        return self._replace(x=self.x[:, rows], observed=observed)
+
+    def _chunks(self, n_codes: int) -> Iterator[tuple[slice, "JointDensity"]]:
+        """Slice rows of which so many codes each can be decoded at a time."""
+        for rows in batches(self.x.shape[1], self.model.codes_per_chunk // n_codes):
+            yield rows, self.select(rows)

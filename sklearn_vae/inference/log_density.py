@@ -25,7 +25,6 @@ from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
-from sklearn_vae.numerics.rows import batches
 from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
@@ -82,6 +81,7 @@ class ClassConditional:
 
     def __init__(self, model: BaseVAE):
         self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
+        self.codes_per_chunk, self.decodes_per_row = model.codes_per_chunk, True
         self.classes = model.architecture.codes.enumerate_codes(model.free)  # (C, C)
         self.n_latent = model.architecture.n_components - len(self.classes)
         variable_length = model.architecture.variable_length
@@ -120,15 +120,11 @@ class ClassConditional:
         return self.model.decode(self.codes(z, x), self._split(x)[0])
 
 
-def log_evidence(
-    model: Any, x: Array, points: Points, rows_per_chunk: int, *, refines: bool = True
-) -> Array:
+def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) -> Array:
     """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
 
     It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
-
-    ``rows_per_chunk`` rows are decoded at a time, with all their draws. Without ``refines``,
-    rows with uneven weights get no further draws: for ranks.
+    Without ``refines``, rows with uneven weights get no further draws: for ranks.
 
     References
     ----------
@@ -136,31 +132,23 @@ def log_evidence(
        ICLR 2016.
     """
     if model.architecture.n_codes is not None:
-        codes = (all_codes(model, rows) for rows in x.split(rows_per_chunk, 1))
-        return ops.concatenate((each.log_weight.logsumexp(1) for each in codes), 1)
+        return all_codes(model, x).log_weight.logsumexp(1)
     if not model.architecture.has_density:
         by_class = ClassConditional(model)
-        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
-        log_p = log_evidence(by_class, pairs, of_numbers, rows_per_chunk, refines=refines)
+        of_numbers = points.last(by_class.n_latent)
+        log_p = log_evidence(by_class, by_class.pairs(x), of_numbers, refines=refines)
         n_classes = len(by_class.classes)
         return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
-    xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = ops.zeros((len(first.of_prior), n_rows), first.of_prior), []
-    for part in batches(n_rows, rows_per_chunk):
-        rows = ops.arange(n_rows, x)[part]
-        sampler = first.of(rows, has_few=True)
-        log_p[:, rows] = sampler.log_evidence()
-        if refines:
-            poor.append(rows[_is_poor(sampler, model, ops.take(x, rows, 1))])
-    # the poor rows of all chunks together, with all draws from the prior
-    all_poor = ops.concatenate(poor) if poor else ()
-    add = partial(add_modes, of_prior=first.of_prior)
-    for part in batches(len(all_poor), rows_per_chunk):
-        rows = all_poor[part]
-        sampler = first.of(rows)
-        is_poor = _is_poor(sampler, model, ops.take(x, rows, 1))
+    xp, first = namespace(x), FirstSampler(model, x, points)
+    sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
+    log_p = sampler.log_evidence()
+    (poor,) = xp.where(_is_poor(sampler, model, x) & refines)
+    if len(poor):  # they get all draws from the prior
+        sampler = first.of(poor)
+        is_poor = _is_poor(sampler, model, ops.take(x, poor, 1))
+        add = partial(add_modes, of_prior=first.of_prior)
         for index, refined in refine(sampler, is_poor, points.further, add):
-            log_p[:, rows[index]] = refined.log_evidence()
+            log_p[:, poor[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
     is_empty = xp.isnan(x[..., : model.likelihood.n_columns]).all(-1)
     return xp.where(is_empty, 0.0, log_p)
@@ -188,7 +176,7 @@ def sample_posterior(
             for part in (by_class.codes(z, pairs), log_weight - math.log(n_classes))
         )
         return WeightedCodes(z, log_weight)
-    first = FirstSampler(model, x, points, x.shape[1])
+    first = FirstSampler(model, x, points)
     sampler = first.of(ops.arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
     codes = WeightedCodes(sampler.z, sampler.log_weight)
@@ -223,13 +211,17 @@ def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
     """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
     # a mean needs no more codes where the encoder has learned from rows with missing values
     codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
+    means = (
+        model.likelihood.average_over_draws(model.decode(part.z, x[:, rows]), part.weight)
+        for rows, part in codes.chunks(model.codes_per_chunk)
+    )
+    return ops.concatenate(means, 0)
 
 
 class FirstSampler:
     """First draws of rows: Laplace approximations next to the encoder's means, and the prior."""
 
-    def __init__(self, model: Any, x: Array, points: Points, rows_per_chunk: int):
+    def __init__(self, model: Any, x: Array, points: Points):
         self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
         prior, noise = self.target.prior, points.prior
         if hasattr(prior, "transform"):
@@ -237,9 +229,7 @@ class FirstSampler:
         else:  # a standard normal distribution
             shape = model.n_members, *noise.shape[1:]
             self.of_prior = namespace(noise).broadcast_to(noise, shape)
-        z, n_draws = model.mean_code(x), points.first.shape[1]
-        n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
-        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED, n_rows)
+        z, local = find_modes(self.target.expand, model.mean_code(x), FIRST_CONVERGED)
         # a last step of a small gain is taken without an expansion there: curvatures differ little;
         # a larger one, of a row whose search has not ended, may lead away from the mode
         is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED

@@ -28,7 +28,7 @@ from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
-from sklearn_vae.numerics.rows import batches
+from sklearn_vae.numerics.rows import batches, rows_in_cache
 from sklearn_vae.priors import StandardNormal
 
 # Components are searched up to so many nats below their member's best at the encoder's mean, at
@@ -36,8 +36,6 @@ from sklearn_vae.priors import StandardNormal
 MAX_FIRST_GAP = 12.0
 MAX_COMPONENTS = 3
 MAX_GAP = 5.0
-# Codes drawn at a time, as a multiple of those decoded in the search for modes.
-CHUNK_FACTOR = 3
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
 # best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
@@ -61,6 +59,8 @@ class ComponentConditional:
     Pairs are indices (1, N, 2), in the order of the components. Parameters depend on x, too.
     """
 
+    decodes_per_row = True
+
     def __init__(self, model: MixtureEnsemble, x: Array):
         self.model, self.likelihood, xp = model, self, namespace(x)
         white = model.whitened(x)
@@ -83,11 +83,7 @@ class ComponentConditional:
 
     def log_likelihood(self, z: Array, component: Array, row: Array) -> Array:
         """Log p(x | z, c) in nats, of codes (N, l): (N,)."""
-        log_prob = ops.zeros((len(z),), z)
-        for part in batches(len(z), self.codes_per_chunk):
-            target = self.target(component[part], row[part])
-            log_prob[part] = target.log_likelihood(z[None, None, part])[0, 0]
-        return log_prob
+        return self.target(component, row).log_likelihood(z[None, None])[0, 0]
 
     def decode(self, z: Array, pairs: Array) -> list[Parameters]:
         """Parameters by block, real columns first: (1, K, N or 1, l), (1, N, 2) -> (1, K, N, n)."""
@@ -168,9 +164,7 @@ class LikelyComponents:
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
         xp, at = namespace(mask), namespace(mask).where(mask)
-        n_pairs = max(self.pairs.codes_per_chunk // (1 + self.loc.shape[-1]), 1)
-        expand = self.pairs.target(*at).expand
-        z, local = find_modes(expand, self.loc[at][None], rows_per_chunk=n_pairs)
+        z, local = find_modes(self.pairs.target(*at).expand, self.loc[at][None])
         log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
         good = xp.isfinite(log_evidence)
         at = at[0][good], at[1][good]
@@ -193,7 +187,7 @@ class LikelyComponents:
         normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
         starts = ops.concatenate((scale * normal for scale in START_SCALES), 0)
         component, row = xp.where(is_far)
-        for part in batches(len(row), max(self.pairs.codes_per_chunk // (1 + len(starts)), 1)):
+        for part in batches(len(row), self.pairs.codes_per_chunk // (1 + len(starts))):
             at = component[part], row[part]
             shape = len(starts), len(at[0]), starts.shape[2]
             z = ops.concatenate([self.loc[at][None], xp.broadcast_to(starts, shape)], 0)
@@ -208,8 +202,7 @@ class LikelyComponents:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
         first, n_prior = self.points.first, -(-self.points.prior.shape[1] // PRIOR_ONE_IN)
         weight = ops.softmax(self.log_joint, 0)[self.component, self.row]
-        step = CHUNK_FACTOR * self.pairs.codes_per_chunk // (first.shape[1] + n_prior)
-        for part in batches(len(weight), max(step, 1)):
+        for part in batches(len(weight), rows_in_cache(first.shape[-1], first.shape[1] + n_prior)):
             at = self.component[part], self.row[part]
             sampler = ImportanceSampler(self.pairs.target(*at), MAX_BIAS / weight[part])
             loc, information = self.loc[at][None], self.information[at][None]

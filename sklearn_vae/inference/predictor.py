@@ -234,30 +234,35 @@ def mean_log_prob(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
     """Log p(column | other columns) in nats: (M, B, n) -> (B, n_columns)."""
-    codes = sample_posterior(model, x, points)
-    values, observed = model.likelihood.split_missing(x[:1].unsqueeze(1))
-    log_prob = model.likelihood.log_prob_per_column(model.decode(codes.z, x), values)
-    if observed is not None:
-        log_prob = log_prob * observed
-    # of draws of p(x|z), by all columns and by all but one: (M K, B, n_columns)
-    of_all = codes.log_weight.unsqueeze(-1).flatten(0, 1)
-    of_others = of_all - log_prob.flatten(0, 1)
-    return torch.logsumexp(of_all, 0) - torch.logsumexp(of_others, 0)
+    log_ratios = []
+    for rows, codes in sample_posterior(model, x, points).chunks(model.codes_per_chunk):
+        values, observed = model.likelihood.split_missing(x[:1, rows].unsqueeze(1))
+        params = model.decode(codes.z, x[:, rows])
+        log_prob = model.likelihood.log_prob_per_column(params, values)
+        if observed is not None:
+            log_prob = log_prob * observed
+        # of draws of p(x|z), by all columns and by all but one: (M K, B, n_columns)
+        of_all = codes.log_weight.unsqueeze(-1).flatten(0, 1)
+        of_others = of_all - log_prob.flatten(0, 1)
+        log_ratios.append(torch.logsumexp(of_all, 0) - torch.logsumexp(of_others, 0))
+    return torch.cat(log_ratios)
 
 
 def sample_given_observed(
     model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
     """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
-    codes = sample_posterior(model, x, points)
-    n_members, _, n_rows, _ = codes.z.shape
-    member, code = (index.T for index in resample(codes.weight, n_draws, generator))
-    row = torch.arange(n_rows, device=code.device)
-    z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
-    params = model.decode(z, x)
-    rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
-    draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
-    return rows[member, draw, row].movedim(0, 1)
+    sampled, codes = [], sample_posterior(model, x, points)
+    n_members, n_codes = codes.log_weight.shape[:2]
+    for rows, part in codes.chunks(model.codes_per_chunk * n_codes // n_draws):
+        member, code = (index.T for index in resample(part.weight, n_draws, generator))
+        row = torch.arange(part.z.shape[2], device=code.device)
+        z = part.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
+        # (M, n_draws, B, n_columns)
+        drawn = model.likelihood.sample(model.decode(z, x[:, rows]), generator)
+        draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
+        sampled.append(drawn[member, draw, row].movedim(0, 1))
+    return torch.cat(sampled)
 
 
 def sample_mixture_given_observed(

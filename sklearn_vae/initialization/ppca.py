@@ -217,6 +217,6 @@ def _weighted_chunks(
 
     Equal weights of a long table need no memory then.
     """
-    for rows in batches(len(x), min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)):
+    for rows in batches(len(x), min(CHUNK // max(x.shape[1], 1), CHUNK_ROWS)):
         chunk = x[rows].astype(np.float64)
         yield chunk, np.ones(len(chunk)) if weight is None else weight[rows]

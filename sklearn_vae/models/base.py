@@ -14,6 +14,7 @@ from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.rows import rows_in_cache
 from sklearn_vae.priors import Prior
 
 
@@ -47,6 +48,16 @@ class BaseVAE:
         if len(inputs) < n_columns:
             conditions = np.arange(n_columns, n_columns + self.n_conditions)
             self.selected_inputs = np.append(inputs, conditions)
+
+    @property
+    def decodes_per_row(self) -> bool:
+        """True if p(x|z) depends on the row."""
+        return self.architecture.decodes_per_row
+
+    @property
+    def codes_per_chunk(self) -> int:
+        """Codes to decode at a time: the widest layer then fits the cache."""
+        return rows_in_cache(self.architecture.widest, self.n_members)
 
     def encode(self, x: Array) -> Array:
         """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, n_params)."""

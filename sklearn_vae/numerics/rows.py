@@ -25,14 +25,15 @@ ALIGNMENT = 32
 
 
 def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
-    """Slices of consecutive rows, of ``batch_size`` at most."""
-    for first in range(0, n_rows, batch_size):
-        yield slice(first, min(first + batch_size, n_rows))
+    """Slices of consecutive rows, of ``batch_size`` at most, but of one at least."""
+    step = max(batch_size, 1)
+    for first in range(0, n_rows, step):
+        yield slice(first, min(first + step, n_rows))
 
 
 def small_batches(X: np.ndarray) -> Iterator[slice]:
     """Slices of so few rows of a table (n, d) that temporary arrays are small."""
-    return batches(len(X), max(NUMBERS_AT_A_TIME // max(X.shape[1], 1), 1))
+    return batches(len(X), NUMBERS_AT_A_TIME // max(X.shape[1], 1))
 
 
 def distinct(X: np.ndarray) -> np.ndarray:

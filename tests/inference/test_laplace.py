@@ -26,7 +26,7 @@ class NormalTarget:
         difference = (self.library.asarray(LOC)[:, rows] - z)[..., None]
         gradient = features @ (features.swapaxes(-1, -2) @ difference)
         log_joint = -0.5 * (difference * gradient).sum((-1, -2)) - 0.5 * (z * z).sum(-1)
-        stated = features * self.information**0.5
+        stated = self.information * features @ features.swapaxes(-1, -2)
         return Expansion.of(log_joint, gradient[..., 0] - z, stated, self.library.ones_like(z))
 
 
@@ -107,13 +107,8 @@ def test_a_proposal_draws_from_its_density(library):
 def test_it_is_as_wide_as_the_prior_where_the_likelihood_is_flat():
     """And wider by the factor where the likelihood decides."""
     loc, precision = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
-    features = torch.tensor([[[[1e4], [0.0]]]])
-    local = Expansion.of(loc[..., 0], loc, features, precision)
-    whiten = (
-        NormalProposal.of(loc, local.information, local.prior_precision, 1.2)
-        .whiten[0, 0]
-        .diagonal()
-    )
+    information = torch.tensor([[[[1e8, 0.0], [0.0, 0.0]]]])
+    whiten = NormalProposal.of(loc, information, precision, 1.2).whiten[0, 0].diagonal()
 
     torch.testing.assert_close(1 / whiten, torch.tensor([1.2e-4, 1.0]))
 
