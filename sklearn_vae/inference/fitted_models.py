@@ -205,14 +205,10 @@ class FittedVAE(FittedModel):
         if n_draws:
             points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
             function, n_latent = partial(function, points=points), max(shape.n_components, 1)
-            # the codes of a chunk, and the squares of Laplace approximations, fit the cache
-            n_codes = shape.n_codes or n_draws * shape.codes.n_codes
-            n_rows = min(
-                n_rows,
-                rows_in_cache(n_latent, n_codes * n_members),
-                rows_in_cache(n_latent**2, 2),
-            )
-            n_rows = spread_rows(len(rows), n_rows)
+            # the codes of two proposals, and their matrices, fit the cache
+            n_codes = shape.n_codes or 2 * n_draws * shape.codes.n_codes
+            of_codes = rows_in_cache(n_latent, max(n_codes * n_members, 2 * n_latent))
+            n_rows = spread_rows(len(rows), min(n_rows, of_codes))
         return backend.map(
             function,
             rows,

@@ -248,12 +248,12 @@ def conditional_mean(model: MixtureEnsemble, x: Array, points: Points) -> Array:
     component, codes = posterior_draws(model, x, points)
     xp, weight = namespace(x), codes.weight  # (S, K, B)
     chosen, draw, row = xp.where(weight > 0)
-    order = ops.argsort(component[chosen, row], 0)
-    at = chosen, draw, row = chosen[order], draw[order], row[order]
-    mean, of_draws = model.conditional(x[row], codes.z[at], component[chosen, row])
-    real = ops.zeros((*weight.shape, mean.shape[1]), x)
+    order = ops.argsort(component[chosen, row], 0)  # codes of a member lie together
+    real = ops.zeros((*weight.shape, len(model.real_columns)), x)
     params = ops.zeros((*weight.shape, model.others.n_params), x)
-    real[at], params[at] = mean, of_draws
+    for part in batches(len(order), model.codes_per_chunk(is_complete=False)):
+        at = chosen[order[part]], draw[order[part]], row[order[part]]
+        real[at], params[at] = model.conditional(x[at[2]], codes.z[at], component[at[0], at[2]])
     filled = ops.zeros(x.shape, x)
     filled[:, model.real_columns] = (weight[..., None] * real).sum((0, 1))
     if model.others.blocks:
