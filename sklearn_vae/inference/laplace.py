@@ -80,8 +80,8 @@ class NormalProposal(NamedTuple):
         """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
         xp = namespace(noise)
         root = xp.linalg.inv(self.whiten)  # (M, B, l, l)
-        codes = xp.moveaxis(noise, 1, 2) @ root.swapaxes(-1, -2)  # (M, B, K, l)
-        return self.loc[:, None] + xp.moveaxis(codes, 2, 1)
+        codes = noise.swapaxes(1, 2) @ root.swapaxes(-1, -2)  # (M, B, K, l)
+        return self.loc[:, None] + codes.swapaxes(1, 2)
 
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
@@ -200,7 +200,7 @@ class JointDensity(NamedTuple):
                 shape = *param.shape[:1], n_latent + 1, n_rows, param.shape[-1]
                 param = xp.broadcast_to(param, shape)
                 values.append(param[:, 0])
-                rises.append(xp.moveaxis((param[:, 1:] - param[:, :1]) / DIFFERENCE, 1, 0))
+                rises.append(((param[:, 1:] - param[:, :1]) / DIFFERENCE).swapaxes(0, 1))
             here.append(values)
             slopes.append(rises)
         log_prob, gradient, features = self.model.likelihood.expand(
