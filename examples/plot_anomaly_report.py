@@ -73,12 +73,12 @@ is_named = report["column"] == report["was changed"]
 print(f"{is_named.sum()} wrong cells named in {len(report)} flagged rows of {len(table)}")
 
 # %%
-# Half of them. The bars of a row add up to its anomaly score less the mean score of all rows: the
-# longest bar of a column is the cell that fits the others least.
+# Half of them. The longest bar is the cell that fits the others least. The bars of a row add up to
+# its anomaly score minus the mean score of all rows.
 
-fig, axes = plt.subplots(2, figsize=(6, 4.2), layout="constrained")
+fig, axes = plt.subplots(2, figsize=(6, 5), layout="constrained")
 for ax, column in zip(axes, ["perimeter", "diagnosis"], strict=True):
     row = report["row"][is_named & (report["column"] == column)][:1]
-    ExplanationDisplay.from_estimator(detector, table.loc[row], n_columns=3, ax=ax)
+    ExplanationDisplay.from_estimator(detector, table.loc[row], n_columns=5, ax=ax)
     ax.set(title=f"wrong {column}", xlabel="how unusual (nats)")
 plt.show()

@@ -7,8 +7,8 @@ each has an interval and not only a best guess.
 """
 
 # %%
-# scikit-learn's diabetes table in its original units. A third of the body mass indices and of the
-# blood pressures are hidden.
+# scikit-learn's diabetes table in its original units, with 30 % of all values hidden, except in the
+# last column.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,9 +17,8 @@ from sklearn.datasets import load_diabetes
 from sklearn_vae import VAEImputer
 
 whole = load_diabetes(as_frame=True, scaled=False).frame
-rng = np.random.default_rng(0)
-hidden = np.zeros(whole.shape, dtype=bool)
-hidden[:, [2, 3]] = rng.random((len(whole), 2)) < 1 / 3
+hidden = np.random.default_rng(0).random(whole.shape) < 0.3
+hidden[:, -1] = False
 table = whole.mask(hidden)
 
 draws = VAEImputer(n_imputations=100, random_state=0).fit_transform(table)  # 100 tables
@@ -48,8 +47,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# Less than nine intervals of ten cover the true value. With other hidden cells, 80 to 94 % are
-# covered.
+# Fewer than nine intervals of ten cover the true value. Held-out cells widen the draws of columns
+# that are read as normal; the body mass index is read as log-normal.
 
 error = np.abs(median - true).mean()
 of_mean = np.abs(table["bmi"].mean() - true).mean()

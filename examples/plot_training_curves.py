@@ -9,9 +9,9 @@ The loss and its two terms during training, with early stopping, without it, and
 # Training, early stopping and refit
 # ----------------------------------
 # A fit holds out validation rows (``validation_fraction``) and trains on the others until the
-# validation loss no longer falls. Then it trains the best weights further on all rows, for a fifth
-# of the iterations that led to them: right of the dotted line. The loss is the sum of its terms, in
-# nats per row.
+# validation loss no longer falls. Right of the dotted line it trains on all rows: the best weights
+# further or, where fewer than 20 iterations led to them, as here, anew. The loss is the sum of its
+# terms, in nats per row.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -23,12 +23,15 @@ from sklearn_vae.objectives import LinearWarmup
 X = load_digits().data
 vae = VAETransformer(n_components=8, random_state=0).fit(X)
 LossCurveDisplay.from_estimator(vae)
+for ax in plt.gcf().axes[:2]:
+    ax.set_ylim(60, 120)
 plt.show()
 
 # %%
-# Training is initialized at probabilistic PCA, so the loss is low from the first iteration. The
-# loss jumps where training returns to the best weights so far and continues with a smaller
-# learning rate.
+# Training is initialized at probabilistic PCA, so the validation loss is low from the first
+# iteration. The training loss of an iteration is that of its steps; those of the first one are
+# above the picture. It jumps where training returns to the best weights so far and continues with a
+# smaller learning rate.
 #
 # Overfitting without early stopping
 # ----------------------------------
