@@ -20,7 +20,7 @@ class ScoreLabels:
         raise NotImplementedError
 
     def decision_function(self, X: Rows) -> np.ndarray:
-        """Score less the threshold ``offset_``: negative for outliers.
+        """Score minus the threshold ``offset_``: negative for outliers.
 
         Parameters
         ----------

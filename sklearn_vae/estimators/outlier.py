@@ -369,7 +369,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
             Attributions in the units of the score: the columns with the largest ones make the row
-            anomalous. They add up to the mean score of the training rows less the row's score. A
+            anomalous. They add up to the mean score of the training rows minus the row's. A
             data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
@@ -381,7 +381,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return schema.of_numbers().inverse_transform(attributions, like=X)
 
     def expected_values(self, X: Table, *, columns: Names = None) -> Any:
-        """Expect each cell by the row's other cells: what an anomalous value might have been.
+        """Value to be expected in each cell, by the other cells of its row.
 
         Parameters
         ----------

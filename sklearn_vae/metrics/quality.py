@@ -39,10 +39,10 @@ class QualityReport:
     Attributes
     ----------
     shapes : dict of float
-        Similarity of each column: 1 less the Kolmogorov-Smirnov statistic of numbers, or the
+        Similarity of each column: 1 minus the Kolmogorov-Smirnov statistic of numbers, or the
         total variation distance of classes.
     trends : dict of float
-        Similarity of each pair of columns: 1 less half the difference of Spearman's
+        Similarity of each pair of columns: 1 minus half the difference of Spearman's
         correlations of numbers, or the total variation distance of contingency tables, in
         which numbers are in ten bins.
     c2st : float
