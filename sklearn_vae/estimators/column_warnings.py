@@ -18,16 +18,16 @@ ROW_NUMBERS = (
     "years."
 )
 DATES = (
-    "hold dates as strings, which are taken for classes: {}. Convert them, as by parse_dates of "
+    "hold dates as strings, which are read as categories: {}. Convert them, as by parse_dates of "
     "pandas.read_csv or by pandas.to_datetime."
 )
 NUMBERS = (
-    "hold numbers as strings, which are taken for classes: {}. Convert them, as by na_values, "
+    "hold numbers as strings, which are read as categories: {}. Convert them, as by na_values, "
     "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without signs such as %."
 )
 IDENTIFIERS = (
-    "hold a different string in most of the rows, which are taken for classes: {}. A model cannot "
-    "learn from classes of one row each. Leave a column out if it names the rows, parse it if it "
+    "hold a different string in most of the rows, which are read as categories: {}. A model cannot "
+    "learn from categories of one row each. Leave a column out if it names rows, parse it if it "
     "holds dates or numbers, or encode its meaning."
 )
 CODES = (
