@@ -36,7 +36,8 @@ ended = VAETransformer(
 ).fit(X)
 
 fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
-ax.plot([record["kl_loss"] for record in ended.history_])
+ax.plot(range(1, ended.n_iter_ + 1), [record["kl_loss"] for record in ended.history_])
+ax.axhline(4.0, color="gray", ls="--")
 ax.set(xlabel="iteration", ylabel="KL in nats per row")
 plt.show()
 print(f"ended after {ended.n_iter_} of 60 iterations")
