@@ -41,7 +41,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     priors : array-like of shape (n_classes,), default=None
         Probabilities of the classes in the order of ``classes_``. None takes their frequencies in
         ``fit``.
-    n_draws : int, default=64
+    n_draws : int, default=128
         Codes drawn per row and class. More lower the error of the probabilities.
     random_state : int, RandomState instance or None, default=None
         Seed of the model, unless ``estimator`` has one.

@@ -151,8 +151,9 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             others. By default, all that are not ``given``.
         given : list of str or int, default=None
             Columns that the score is conditional on: it is log p(columns | given).
-        n_draws : int, default=64
-            Codes drawn per row, at most 65,536. More lower the error; powers of two are best.
+        n_draws : int, default=128
+            Codes drawn per row, at most 65,536. More lower the error; powers of two are best. Of
+            ``VAETransformer``, 16 take a third to two thirds of the time, and err by about .1 nats.
         return_std : bool, default=False
             True to return the standard error of the scores, too, for nine times the work.
 

@@ -25,7 +25,7 @@ from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.rows import batches
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
-TOLERANCE = 0.015
+TOLERANCE = 0.025
 # Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the

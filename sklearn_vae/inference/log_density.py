@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
+    TOLERANCE,
     ImportanceSampler,
     WeightedCodes,
     add_modes,
@@ -28,7 +29,7 @@ from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
-SCORE_DRAWS = 64
+SCORE_DRAWS = 128
 # Weighted draws of codes per row for imputation: a mean needs fewer than several imputations do.
 MEAN_DRAWS = 128
 IMPUTE_DRAWS = 256
@@ -235,11 +236,13 @@ class FirstSampler:
         is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
         z = z + namespace(z).where(is_small[..., None], local.step, 0.0)
         precisions = local.information, local.prior_precision
+        # a user who asks for few draws accepts a larger error
+        self.tolerance = TOLERANCE * max(SCORE_DRAWS / points.first.shape[1], 1.0)
         self.normals = list(laplace_proposals(z, *precisions, points.first))
 
     def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
         """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""
-        sampler = ImportanceSampler(self.target.select(rows))
+        sampler = ImportanceSampler(self.target.select(rows), self.tolerance)
         sampler.add((normal.select(rows), noise) for normal, noise in self.normals)
         _, n_prior, _, n_latent = self.of_prior.shape
         if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:

@@ -46,9 +46,8 @@ FAR_COMPONENTS = 4
 # A larger part in the bias of the score, in nats, needs further draws, up to so many times.
 MAX_BIAS = 0.002
 MAX_ROUNDS = 3
-# Each likely component gets one in so many of the draws of a row, for scores and of codes.
-SCORE_ONE_IN = 2
-POSTERIOR_ONE_IN = 4
+# Each likely component gets one in so many of the draws of a row.
+COMPONENT_ONE_IN = 4
 # Components of a smaller posterior probability get none, if the density does not depend on codes.
 MIN_PROBABILITY = 1e-9
 
@@ -225,7 +224,7 @@ def posterior_draws(model: MixtureEnsemble, x: Array, points: Points) -> Posteri
     """Draw given rows; all components, if the density given these does not depend on codes."""
     if not model.depends_on_code:
         return posterior_components(model, x)
-    points = points.fewer(POSTERIOR_ONE_IN)._replace(further=())
+    points = points.fewer(COMPONENT_ONE_IN)._replace(further=())
     xp, likely = namespace(x), LikelyComponents(model, x, points)
     mask = ops.zeros(likely.log_joint.shape, likely.row)
     mask[likely.component, likely.row] = 1
@@ -268,7 +267,7 @@ def log_density(model: MixtureEnsemble, x: Array, points: Points) -> Array:
     if not model.depends_on_code:
         log_joint = posterior_components(model, x).codes.log_weight[:, 0]
     else:
-        likely = LikelyComponents(model, x, points.fewer(SCORE_ONE_IN))
+        likely = LikelyComponents(model, x, points.fewer(COMPONENT_ONE_IN))
         log_joint = likely.log_joint
         for component, row, sampler in likely.samplers():
             log_joint[component, row] = sampler.log_evidence()[0] + model.log_weight[component]

@@ -125,7 +125,7 @@ class DensityModel:
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
             Without y it is log p(x), as that of the estimator.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Draws per row; rows with uneven weights get more.
 
         Returns

@@ -10,6 +10,7 @@ from torch.distributions import Normal
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference.importance_sampling import ImportanceSampler, WeightedCodes
+from sklearn_vae.models.base import ArrayVAE
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
 from tests.conftest import bent_cloud, slow
@@ -106,6 +107,25 @@ def test_the_score_of_classes_beside_numbers_is_log_p(table, beta):
 
     assert abs(error.mean()) < 0.05
     assert np.abs(error).max() < 0.5
+
+
+def test_fewer_draws_are_less_work(monkeypatch):
+    """Counted as codes that are decoded; the mean score stays within .3 nats."""
+    train, test = split("breast_cancer", 100)
+    vae = VAETransformer(8, hidden_layer_sizes=(16,), max_iter=10, random_state=0).fit(train)
+    scores, n_decoded, decode = {}, dict.fromkeys((8, 32, 128), 0), ArrayVAE.decode
+    for n_draws in n_decoded:
+
+        def count(model, z, *args, n_draws=n_draws):
+            n_decoded[n_draws] += z.shape[1] * z.shape[2]
+            return decode(model, z, *args)
+
+        monkeypatch.setattr(ArrayVAE, "decode", count)
+        scores[n_draws] = vae.score_samples(test, n_draws=n_draws).mean()
+
+    assert n_decoded[8] < 0.6 * n_decoded[32] < 0.36 * n_decoded[128]
+    assert abs(scores[8] - scores[128]) < 0.3
+    assert abs(scores[32] - scores[128]) < 0.15
 
 
 @pytest.mark.slow
