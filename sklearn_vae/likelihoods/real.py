@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_vae.likelihoods.base import (
-    MIN_PROBABILITY,
     Generator,
     Likelihood,
     LinearParameters,
@@ -267,13 +266,9 @@ class ZeroInflated(Likelihood):
         (spike, number), (_, scale) = self._split(loc), self._split(scale)
         slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)
         slope, logits = linear_logits(slope, spike, has_rest=True)
-        weight = spike.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        rest = (1 - weight.sum(-1)).clamp(min=MIN_PROBABILITY)
-        log_scale = (scale / rest.sqrt()).log()
         return [
             (slope.flatten(-2), logits.flatten()),
-            (number_slope, number / rest),
-            (namespace(loc).zeros_like(number_slope), ops.unbounded(log_scale, LOG_SCALE_BOUND)),
+            *DENSITY.initialize(number_slope, number, scale),
         ]
 
     def log_prob_by_component(self, params: Parameters, x: Array, observed: Array | None) -> Array:

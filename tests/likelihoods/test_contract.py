@@ -290,7 +290,7 @@ def test_initialization_is_near_the_linear_model(likelihood):
     if isinstance(likelihood, Categorical):
         loc = torch.tensor([0.2, 0.5, 0.3] * N).double()
         loadings = loadings - loadings.unflatten(1, (N, 3)).mean(2).repeat_interleave(3, 1)
-    if isinstance(likelihood, ZeroInflated):  # frequencies of two spikes; the number is 0 at them
+    if isinstance(likelihood, ZeroInflated):  # frequencies of two spikes, and the number
         loc = torch.tensor([0.5, 0.2, 0.6] * N).double()
         loadings = loadings * torch.tensor([1.0, -1.0, 1.0] * N)
         loadings = loadings * torch.tensor([0.2, 0.2, 1.0] * N)
@@ -302,8 +302,6 @@ def test_initialization_is_near_the_linear_model(likelihood):
     zero = torch.zeros(2).double()
     slope = torch.autograd.functional.jacobian(mean, zero).T
     expected = loc
-    if isinstance(likelihood, ZeroInflated):  # given that it is none of the spikes
-        expected = torch.tensor([0.5, 0.2, 2.0] * N).double()
     if isinstance(likelihood, Counts):  # root of the mean count, whose square has the variance, too
         expected = (loc.square() + 0.3**2).sqrt()
         loadings = loadings * loc / expected
