@@ -598,14 +598,6 @@ class TableEncoder:
         steps = [group.encoded_steps() for group in self._varying_groups]
         return np.concatenate([np.zeros(0), *steps])
 
-    @property
-    def encoded_steps(self) -> np.ndarray:
-        """Recording steps of the model's inputs: (n_columns,), 0 where there are none."""
-        is_last = np.diff(self.column_of_input, append=-1) != 0  # after its point masses
-        steps = np.zeros(self.n_columns)
-        steps[is_last] = self.recording_steps
-        return steps
-
     # -- unseen and missing values ---------------------------------------------------
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:

@@ -284,9 +284,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
-        parts = n_class_columns, self.columns_.joint.encoded_steps
         with threads_for(len(x) * x.shape[1] * mixture[0]):
-            init = fit_mixture(x, weight, self.architecture_, *mixture, seed, *parts)
+            init = fit_mixture(x, weight, self.architecture_, *mixture, seed, n_class_columns)
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:

@@ -358,7 +358,7 @@ class VAETransformer(
             config=make_config(self, parts, table),
             train=train,
             valid=valid,
-            steps=self.columns_.encoded_steps,
+            steps=self.columns_.recording_steps,
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )

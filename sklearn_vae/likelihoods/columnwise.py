@@ -50,8 +50,7 @@ class Columnwise:
         self.blocks = tuple(blocks)
         self.likelihoods = [likelihood for likelihood, _ in self.blocks]
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
-        self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
-        self.n_columns, self.n_values = sum(self.widths), len(self.value_widths)
+        self.n_columns, self.n_values = sum(self.widths), sum(n for _, n in self.blocks)
         # size of each parameter, in order, whether the decoder returns it, whether it is a scale
         params = [
             (n * size, depends, number == likelihood.scale_param)
@@ -94,16 +93,14 @@ class Columnwise:
         ]
 
     def least_params(self, least_scale: np.ndarray) -> np.ndarray:
-        """Raw parameters at the least scales of the columns, NO_LEAST for those that are no scales.
+        """Raw parameters at the least scales of values, NO_LEAST for those that are no scales.
 
-        (n_columns,), 0 where there is none -> (n_params,), in the order of ``split_params``.
+        (n,), 0 where there is none -> (n_params,), in the order of ``split_params``.
         """
         least = np.full(self.n_params, NO_LEAST)
-        columns = zip(self.blocks, self.split_blocks(least_scale), strict=True)
         scales = [
-            # of a value's numbers, the last one has the scale; a fixed scale is as it is
-            part[likelihood.width - 1 :: likelihood.width] * (not likelihood.has_fixed_scale)
-            for (likelihood, _), part in columns
+            part * (not likelihood.has_fixed_scale)  # which is as it is
+            for likelihood, part in zip(self.likelihoods, self.split_mask(least_scale), strict=True)
             if likelihood.scale_param is not None
         ]
         scale = np.concatenate([np.zeros(0), *scales])

@@ -183,14 +183,12 @@ class MixtureArchitecture(Architecture):
     @cached_property
     def least_scales(self) -> np.ndarray:
         """Smallest scale of each column of X, given those before it: (n,)."""
-        return np.array(self.steps or np.zeros(len(self.is_real_value))) / STEPS_PER_SCALE
+        return np.broadcast_to(self.steps or 0.0, self.is_real_value.shape) / STEPS_PER_SCALE
 
     @cached_property
     def least_params(self) -> np.ndarray:
         """Smallest parameters of the other columns: (n_params,)."""
-        others = self.others
-        scales = np.repeat(self.least_scales[~self.is_real_value], others.value_widths)
-        return others.least_params(scales)
+        return self.others.least_params(self.least_scales[~self.is_real_value])
 
     @cached_property
     def output_sizes(self) -> list[int]:

@@ -59,7 +59,6 @@ def fit_mixture(
     covariance_type: str,
     seed: int,
     n_class_columns: int = 0,
-    steps: np.ndarray | None = None,
 ) -> MixtureInit:
     """Fit a mixture by EM, from the clusters of k-means.
 
@@ -68,7 +67,7 @@ def fit_mixture(
     Rows x (n, n_columns) are encoded, and NaN where values are missing. A single full covariance is
     that of Ledoit and Wolf [1]_, which is not singular where rows are few. The last
     ``n_class_columns`` encode classes: rows of different classes are in different clusters, if
-    there are as many clusters as classes. ``steps`` (n_columns,) are the columns' recording steps.
+    there are as many clusters as classes.
 
     References
     ----------
@@ -77,10 +76,11 @@ def fit_mixture(
     """
     mixture = EM(x, weight, architecture, covariance_type)
     mixture.fit(mixture.clusters(n_mixture, seed, n_class_columns))
-    rounding = np.zeros(x.shape[1]) if steps is None else np.square(steps) / 12
-    floor = np.maximum(rounding[architecture.is_normal] - MIN_VARIANCE, 0)
+    is_real = architecture.is_real_value
+    steps = np.broadcast_to(architecture.steps or 0.0, is_real.shape)[is_real]
+    floor = np.maximum(np.square(steps) / 12 - MIN_VARIANCE, 0)
     covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
-    least = ABOVE_LEAST * architecture.least_scales[architecture.is_real_value]
+    least = ABOVE_LEAST * architecture.least_scales[is_real]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
     is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
     whiten = _whitening(covariance, floor, least)
@@ -291,7 +291,7 @@ class EM:
             return log_joint
         params = self.likelihood.split_params(self.params[None])
         others, observed = self.observed_others
-        n_values = max(len(self.likelihood.value_widths), MIN_VALUES)
+        n_values = max(self.likelihood.n_values, MIN_VALUES)
         n_rows = rows_in_memory(len(self.weight) * n_values)
         for first in range(0, len(others), n_rows):
             rows = slice(first, first + n_rows)

@@ -284,7 +284,7 @@ class VAE(BaseVAE, StackedModule):
             cast(MLP, network).reset_last_layer(member, seed, side, means[side])
 
     def set_recording_steps(self, member: int, steps: np.ndarray) -> None:
-        """Set one member's least scales, by the recording steps of its columns (n_columns,)."""
+        """Set one member's least scales, by the recording steps of its columns (n,)."""
         least = self.likelihood.least_params(steps / STEPS_PER_SCALE)
         is_decoded = self.likelihood.is_decoded
         self.least_outputs[member, 0].copy_(torch.as_tensor(least[is_decoded]))

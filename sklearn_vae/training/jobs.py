@@ -90,7 +90,7 @@ class TrainingJob:
     config: TrainingConfig
     train: Dataset
     valid: Dataset | None = None  # for early stopping
-    steps: np.ndarray | None = None  # (n_columns,): recording steps, which give least scales
+    steps: np.ndarray | None = None  # (n,): columns' recording steps, which give least scales
     # None initializes at probabilistic PCA of the training rows
     weights: dict[str, np.ndarray] | None = None
     is_random: bool = False  # whether multilayer perceptrons are initialized at random instead

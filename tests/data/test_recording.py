@@ -58,13 +58,13 @@ def test_the_recording_step_of_sorted_rows_is_found(rng):
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "lognormal"])
-def test_encoded_steps_are_differences_of_encoded_values(likelihood, rng):
+def test_recording_steps_are_differences_of_encoded_values(likelihood, rng):
     """Of two neighbours; of logarithms, whose steps differ, the least one."""
     x = np.round(rng.gamma(9.0, size=(300, 1)), 1)
     columns = fit_encoder(x, None, likelihood, None, is_plain=True)
     largest = np.array([[x.max() - 0.1], [x.max()]])
 
-    np.testing.assert_allclose(columns.encoded_steps, np.diff(columns.transform(largest)[:, 0]))
+    np.testing.assert_allclose(columns.recording_steps, np.diff(columns.transform(largest)[:, 0]))
 
 
 @pytest.mark.parametrize("step", [10.0, 1.0, 0.25, 0.1, 1 / 1.8])

@@ -197,7 +197,7 @@ def test_least_scales(name, n_members):
     """A scale that would be smaller has no gradient."""
     model = disturbed(BLOCKS[name], n_members=n_members)
     likelihood = model.likelihood
-    least = torch.as_tensor(likelihood.least_params(np.ones(likelihood.n_columns)))
+    least = torch.as_tensor(likelihood.least_params(np.ones(likelihood.n_values)))
     model.least_outputs[:] = least[torch.as_tensor(likelihood.is_decoded)]
     assert_same_gradient(model, ELBO(), *batch(model))
 
