@@ -19,7 +19,7 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
-from sklearn_vae.system.progress import advance, show_progress, uncounted
+from sklearn_vae.system import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

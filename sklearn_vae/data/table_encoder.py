@@ -19,7 +19,7 @@ from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, first_of, shorten, shown_name
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.relations import ManyToOne, OneToOne, Orders
-from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
+from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import check_hashes, serializable
@@ -114,11 +114,6 @@ class TableEncoder:
     def n_columns(self) -> int:
         """Number of the model's inputs of X."""
         return sum(group.width * len(group.indices) for group in self.groups)
-
-    @property
-    def inputs(self) -> np.ndarray:
-        """Indices of the model's inputs that the encoder of a VAE reads: (n_inputs,)."""
-        return Columnwise(self.blocks).inputs
 
     @property
     def n_condition_columns(self) -> int:

@@ -13,7 +13,7 @@ from sklearn_vae.imputation.boosted_trees import BoostedTrees, fit_boosted_trees
 from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
-from sklearn_vae.system.progress import ProgressLine
+from sklearn_vae.system import ProgressLine
 
 # Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
 MAX_ROWS_TO_IMPUTE = 5_000

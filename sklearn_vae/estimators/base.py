@@ -55,9 +55,8 @@ from sklearn_vae.networks import Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.system import warn
+from sklearn_vae.system import show_progress, warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.system.progress import show_progress
 from sklearn_vae.training.callbacks import InterruptHandler
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset

@@ -13,6 +13,7 @@ from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import caller_name, resolve
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.ppca import ConditionRegression
+from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
@@ -91,17 +92,17 @@ def _unmet(parts: Mapping[str, Any]) -> list[tuple[str, Requirement]]:
 def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Architecture:
     """Make the architecture for a table, whose number of columns the network has."""
     columns = vae.columns_
-    n_components = vae.n_components
+    n_components, inputs = vae.n_components, Columnwise(columns.blocks).inputs
     if n_components == "auto":
-        n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table))
-    n_rows, n_inputs = table.n_weighted_rows, len(columns.inputs)
+        n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table, inputs))
+    n_rows = table.n_weighted_rows
     has_shared_scale = parts.network.row_structure.shared_scale
     return Architecture(
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
         blocks=columns.blocks,
         prior=parts.prior,
-        n_factors=n_imputation_factors(n_rows, n_inputs) if columns.has_missing else 0,
+        n_factors=n_imputation_factors(n_rows, len(inputs)) if columns.has_missing else 0,
         network=parts.network,
         posterior=parts.posterior,
         n_conditions=columns.n_conditions,
@@ -109,10 +110,13 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
     )
 
 
-def _choose_n_factors(vae: DensityEstimator, table: Dataset) -> int:
-    """Choose the number of latent dimensions by a factor model, or by the table's shape."""
-    inputs, n_rows = vae.columns_.inputs, table.n_weighted_rows
-    most = min(len(inputs), vae.n_features_in_, max(2, n_rows // ROWS_PER_COMPONENT))
+def _choose_n_factors(vae: DensityEstimator, table: Dataset, inputs: np.ndarray) -> int:
+    """Choose the number of latent dimensions by a factor model, or by the table's shape.
+
+    ``inputs`` are the indices of the columns that the encoder reads.
+    """
+    most = max(2, table.n_weighted_rows // ROWS_PER_COMPONENT)
+    most = min(len(inputs), vae.n_features_in_, most)
     max_factors = max(min(MAX_AUTO_COMPONENTS, most), 1)
     if vae.columns_.has_missing:
         return max_factors

@@ -26,7 +26,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.system.progress import show_progress
+from sklearn_vae.system import show_progress
 
 # Rows whose means are imputed at a time, so that temporary arrays are small.
 IMPUTED_AT_A_TIME = 1 << 16

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import softmax
 from sklearn_vae.numerics.random import Stream, stream_seed
-from sklearn_vae.system.progress import uncounted
+from sklearn_vae.system import uncounted
 
 
 @dataclass(frozen=True)

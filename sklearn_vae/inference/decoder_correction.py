@@ -28,7 +28,7 @@ def fit_decoder_correction(
     import torch
 
     architecture = model.architecture
-    if model.decoder.is_autoregressive or not architecture.is_number.any():
+    if model.decoder.time_steps is not None or not architecture.is_number.any():
         return None, None
     n_columns = architecture.n_columns
     codes, residual = np.empty((len(x), architecture.n_components)), np.empty((len(x), n_columns))

@@ -20,8 +20,7 @@ from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.array_api import Array, log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.rows import batches, rows_in_cache, rows_in_memory, spread_rows
-from sklearn_vae.system import one_thread
-from sklearn_vae.system.progress import advance
+from sklearn_vae.system import advance, one_thread
 
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.

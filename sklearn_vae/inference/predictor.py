@@ -28,9 +28,8 @@ from sklearn_vae.numerics.random import (
 )
 from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.system import warn
+from sklearn_vae.system import advance, uncounted, warn
 from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_threads
-from sklearn_vae.system.progress import advance, uncounted
 
 # Rows drawn from the same weighted draws of the latent variables, at most. There are as many
 # of these as rows, up to a power of two, and at least so many.

@@ -51,6 +51,12 @@ class Columnwise:
         self.likelihoods = [likelihood for likelihood, _ in self.blocks]
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.n_columns, self.n_values = sum(self.widths), sum(n for _, n in self.blocks)
+        # indices of the encoded numbers that the encoder of a VAE reads: (n_inputs,)
+        is_input = [
+            np.tile(np.arange(part.width) >= part.width - part.input_width, n)
+            for part, n in self.blocks
+        ]
+        self.inputs = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *is_input]))
         # size of each parameter, in order, whether the decoder returns it, whether it is a scale
         params = [
             (n * size, depends, number == likelihood.scale_param)
@@ -74,15 +80,6 @@ class Columnwise:
         blocks = zip(self.likelihoods, *parts, strict=False)  # some parts are the same for all
         return [getattr(likelihood, method)(*block) for likelihood, *block in blocks]
 
-    @property
-    def inputs(self) -> np.ndarray:
-        """Indices of the encoded numbers that the encoder of a VAE reads: (n_inputs,)."""
-        is_input = [
-            np.tile(np.arange(part.width) >= part.width - part.input_width, n)
-            for part, n in self.blocks
-        ]
-        return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *is_input]))
-
     def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
         decoded = iter(ops.split(outputs, self._decoder_sizes))
@@ -99,7 +96,7 @@ class Columnwise:
         """
         least = np.full(self.n_params, NO_LEAST)
         scales = [
-            part * (not likelihood.has_fixed_scale)  # which is as it is
+            cast(np.ndarray, part) * (not likelihood.has_fixed_scale)  # which is as it is
             for likelihood, part in zip(self.likelihoods, self.split_mask(least_scale), strict=True)
             if likelihood.scale_param is not None
         ]

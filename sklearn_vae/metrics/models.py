@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae.data.arrays import Rows, Target
 from sklearn_vae.numerics.random import MAX_DRAWS, Stream, stream_seed
 from sklearn_vae.persistence.validation import check_count, check_number
-from sklearn_vae.system import warn
-from sklearn_vae.system.progress import show_progress
+from sklearn_vae.system import show_progress, warn
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.density_estimator import DensityEstimator

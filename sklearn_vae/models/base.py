@@ -42,7 +42,7 @@ class BaseVAE:
         self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
-        n_columns, inputs = self.likelihood.n_columns, architecture.inputs
+        n_columns, inputs = self.likelihood.n_columns, self.likelihood.inputs
         # of rows and conditions, those that the encoder reads; None if it reads all
         self.selected_inputs: Array | None = None
         if len(inputs) < n_columns:
@@ -99,7 +99,7 @@ class BaseVAE:
             rows = xp.broadcast_to(xp.nan_to_num(x)[:, None], (*shape, x.shape[2]))
             z = xp.broadcast_to(z, (*shape, z.shape[3]))
             inputs = [ops.concatenate([z, rows[..., n_columns:]])]
-            if self.decoder.is_autoregressive:
+            if self.decoder.time_steps is not None:
                 inputs.append(rows[..., :n_columns])
         flat = (part.reshape(len(z), z.shape[1] * z.shape[2], part.shape[-1]) for part in inputs)
         out = xp.maximum(self.decoder(*flat), self.least_outputs)

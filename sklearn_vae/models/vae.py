@@ -195,7 +195,7 @@ class VAE(BaseVAE, StackedModule):
     def decoder_rows(self, z: Tensor, x: Tensor | None) -> Tensor | None:
         """Rows that the decoder reads: conditions, and modes of the time steps before each."""
         rows = super().decoder_rows(z, x)
-        if self.decoder.is_autoregressive:
+        if self.decoder.time_steps is not None:
             return self._decode_rows(z, self.likelihood.mode, rows)
         return rows
 

@@ -68,6 +68,8 @@ class ConvNet(Network):
     (200, 2)
     """
 
+    row_structure = RowStructure(shared_scale=True)  # of all pixels
+
     image_shape: tuple[int, ...] | None = None
     channels: tuple[int, ...] = (16, 32)
 
@@ -101,11 +103,6 @@ class ConvNet(Network):
             )
         check_size(self, "image_shape", self.image_shape, n_features)
         return self
-
-    @property
-    def row_structure(self) -> RowStructure:
-        """Pixels share one scale."""
-        return RowStructure(shared_scale=True)
 
     @property
     def sides(self) -> list[tuple[int, int]]:

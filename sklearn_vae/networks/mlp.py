@@ -62,11 +62,6 @@ class SkipNetwork(nn.Module):
     # them the steps before each. None if it reads codes alone
     time_steps: list[Tensor] | None = None
 
-    @property
-    def is_autoregressive(self) -> bool:
-        """True if the outputs of a time step depend on the steps before it."""
-        return self.time_steps is not None
-
     def flat_parameters(self) -> list[FlatParameter]:
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError

@@ -47,7 +47,7 @@ class Perceptron:
 class FittedPerceptron(Perceptron):
     """A perceptron of ``n_hidden`` layers, "encoder" or "decoder", of a fitted model's weights."""
 
-    is_autoregressive = False
+    time_steps = None  # see ``SkipNetwork``
     __call__ = Perceptron.forward
 
     def __init__(self, weights: Mapping[str, Array], name: str, n_hidden: int):

@@ -18,8 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from sklearn_vae.system import warn
-from sklearn_vae.system.progress import ProgressLine
+from sklearn_vae.system import ProgressLine, warn
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 
 

@@ -119,10 +119,7 @@ class Dataset:
         weight = None if self.weight is None else self.sample_weight()[rows]
         if len(rows) == len(self) and self.row_indices is None:
             return self.x.cpu().numpy(), weight
-        indices = torch.as_tensor(rows).to(self.x.device)
-        if self.row_indices is not None:
-            indices = self.row_indices[indices]
-        return self.x[indices].cpu().numpy(), weight
+        return self.x[self.indices()[torch.as_tensor(rows)]].cpu().numpy(), weight
 
     @property
     def n_weighted_rows(self) -> int:

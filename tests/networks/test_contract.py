@@ -79,12 +79,12 @@ def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missin
     layout = Architecture(2, (5, 4), blocks, n_conditions, indices, n_factors=int(has_missing))
     network = network.for_n_features(64)
     encoder, decoder = network.build(3, layout)
-    rows = (torch.zeros(3, 7, layout.n_encoded),) * decoder.is_autoregressive
+    rows = (torch.zeros(3, 7, layout.n_encoded),) * (decoder.time_steps is not None)
 
     assert layout.encoder_sizes == ((2 if has_missing else 1) * 104 + n_conditions, 4)
     assert encoder(torch.zeros(3, 7, layout.encoder_sizes[0])).shape == (3, 7, 4)
     assert decoder(torch.zeros(3, 7, 2 + n_conditions), *rows).shape == (3, 7, 144)
-    assert decoder.is_autoregressive == network.row_structure.is_autoregressive
+    assert (decoder.time_steps is not None) == network.row_structure.is_autoregressive
     widths, n_products = zip(*network.layers(layout), strict=True)
     assert max(widths) >= 5
     assert min(n_products) > 0

@@ -11,11 +11,10 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer, system
 from sklearn_vae.inference import predictor
 from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.numerics import rows as sizes
-from sklearn_vae.system import progress
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -53,8 +52,8 @@ def task(request, capsys):
 
 def test_every_row_is_counted_once(task, monkeypatch, capsys):
     """Chunk by chunk, whatever computes them."""
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(system, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(system, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(predictor, "MAX_ROWS_PER_DRAWS", 50)
     call, verb = task
     # a row that is imputed takes more numbers than one that is sampled
@@ -72,7 +71,7 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
 @pytest.mark.parametrize(("verbose", "quiet_seconds"), [(True, 600.0), (False, 0.0)])
 def test_nothing_is_printed_without_need(verbose, quiet_seconds, monkeypatch, capsys):
     """Of what takes a moment, and without verbose however long it takes."""
-    monkeypatch.setattr(progress, "QUIET_SECONDS", quiet_seconds)
+    monkeypatch.setattr(system, "QUIET_SECONDS", quiet_seconds)
     model = (
         clone(MODELS["transformer"]).set_params(verbose=False).fit(X).set_params(verbose=verbose)
     )
@@ -89,14 +88,14 @@ def test_the_line_is_overwritten_in_a_terminal(monkeypatch):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(system, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(system, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr("sys.stdout", Terminal())
-    with suppress(RuntimeError), progress.show_progress("Imputing", 20, verbose=True):
-        progress.advance(10)
-        progress.advance(5)
+    with suppress(RuntimeError), system.show_progress("Imputing", 20, verbose=True):
+        system.advance(10)
+        system.advance(5)
         raise RuntimeError
-    progress.advance(5)
+    system.advance(5)
     _, first, second, last = sys.stdout.getvalue().split("\r")
 
     assert first.startswith("Imputing 20 rows: 10 done, ")

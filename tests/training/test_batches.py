@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 from sklearn_vae.objectives import IWAE
-from sklearn_vae.training import batches
-from sklearn_vae.training.batches import iterate_batches
+from sklearn_vae.training import trainer
+from sklearn_vae.training.trainer import iterate_batches
 from tests.training.conftest import CONFIG, LIKE
 
 
@@ -94,7 +94,7 @@ def test_each_row_has_as_many_draws_as_the_objective_asks_for(
     n_draws, noise_rows, batch_size, monkeypatch
 ):
     """Standard normal, independent between rows, steps and blocks of steps."""
-    monkeypatch.setattr(batches, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(trainer, "NOISE_ROWS", noise_rows)
     options = {"batch_size": batch_size, "objective": IWAE(n_draws)}
     found = steps(replace(CONFIG, min_steps_per_epoch=20, **options))
     noise = torch.cat([step.noise.flatten() for step in found])

@@ -8,10 +8,9 @@ import pytest
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAETransformer, system
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
-from sklearn_vae.system import progress
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob
 from sklearn_vae.training.trainer import Trainer
@@ -323,7 +322,7 @@ def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monk
     """A line per state would fill it."""
     run(make_model(bent), to_dataset(bent), verbose=1)
     few = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(system, "LOG_SECONDS", 0.0)
     run(make_model(bent), to_dataset(bent), verbose=1)
     many = capsys.readouterr().out.splitlines()
 

@@ -42,6 +42,7 @@ class BinaryColumns(Columns):
 
     likelihoods: ClassVar[tuple[type, ...]] = (Bernoulli,)
     n_values: ClassVar[int] = 2
+    distance_scale = math.sqrt(CLASS_SQUARED_DISTANCE)  # distance of the two values
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
@@ -77,11 +78,6 @@ class BinaryColumns(Columns):
         exponent = np.frexp(np.abs(np.nan_to_num(categories)).max(axis=1))[1]
         low, high = np.ldexp(categories[:, [0, -1]].T, -exponent)
         return exponent, low, np.where(high > low, high - low, 1.0)
-
-    @property
-    def distance_scale(self) -> float:
-        """Distance of the two values."""
-        return math.sqrt(CLASS_SQUARED_DISTANCE)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are neither of the two: (n, k) -> (n, k)."""

@@ -174,14 +174,12 @@ class RealColumns(Columns):
             values[:, column] = interpolate(values[:, column], *knots.T[::-1])[0]
         return values
 
-    @property
-    def is_spread(self) -> np.ndarray:
-        """Mask of columns whose values are spread over their recording step in training: (k,)."""
-        return self.has_knots
-
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Spread values evenly over their recording step: (n, k) -> (n, k)."""
-        step = self.steps * self.is_spread
+        """Spread normal scores and logarithms evenly over their recording step: (n, k) -> (n, k).
+
+        A step is wide among the logarithms of small values, and bounds no scale there.
+        """
+        step = self.steps * (self.has_knots | (self.link is np.log))
         if not step.any():
             return X
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
@@ -277,11 +275,6 @@ class PositiveColumns(RealColumns):
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the median: a value near 0 would be far from all seen ones."""
         return np.exp(self.shift)
-
-    @property
-    def is_spread(self) -> np.ndarray:
-        """All: a step is wide among the logarithms of small values, and bounds no scale there."""
-        return np.ones(len(self.indices), bool)
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values evenly over their recording step, but for 0 and below: (n, k) -> (n, k)."""

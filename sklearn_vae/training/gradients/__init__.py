@@ -5,6 +5,7 @@ fast for small batches (the ELBO) and 1.3 to 1.5 times (the mixture of ``VAEDens
 also the oracle in the tests.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,30 +14,52 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
+from sklearn_vae.numerics.rows import ALIGNMENT, aligned
 from sklearn_vae.objectives import Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.gradients.elbo import ELBOGradient, impute_inputs
+from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
 HAND_WRITTEN = ELBOGradient, MixtureGradient
+# Rows that are imputed at a time, and imputed numbers that are kept, at most.
+CHUNK_ROWS = 1 << 12
+MAX_IMPUTED = 1 << 27
 
 
 class LossGradient:
     """The loss terms of batches of one size and their gradient, written into the model's."""
 
     def __init__(self, model: StackedModule, objective: Objective):
-        self.model, self.objective = model, objective
+        self.model: Any = model
+        self.objective = objective
         # the first that supports both; None is autograd
         supported = (cls for cls in HAND_WRITTEN if cls.supports(model, objective))
         self.hand_written: Any = next(supported, None)
         self.gradient: Any = None
         self.masks: list[tuple[Tensor, Tensor]] = []
 
+    @torch.no_grad()
     def impute_inputs(self, rows: Dataset) -> Dataset | None:
-        """Impute all rows before training, if batches then need not be imputed."""
-        if self.hand_written is not ELBOGradient:
+        """Impute the rows of each member before training: inputs of the encoder in their place.
+
+        None if the model has no imputation layer, if batches are imputed anyway, or if the inputs
+        would not fit into memory.
+        """
+        model, n_rows = self.model, rows.n_rows
+        if self.hand_written is not ELBOGradient or model.filler is None:
             return None
-        return impute_inputs(cast(VAE, self.model), rows)
+        n_members = len(model.flat)
+        n_numbers = n_members * n_rows * model.architecture.encoder_sizes[0]
+        if rows.rows_per_window is not None or n_numbers > MAX_IMPUTED:
+            return None
+        positions = torch.arange(aligned(n_rows), device=rows.like.device)
+        positions = positions.clamp(max=n_rows - 1)  # the last row fills the last chunk
+        size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
+        chunks = positions.expand(n_members, -1).split(size, dim=1)
+        inputs = [model.encoder_input(rows.take(chunk)[0]) for chunk in chunks]
+        x = torch.cat(inputs, dim=1)[:, :n_rows].flatten(0, 1)
+        first_row = n_rows * torch.arange(n_members, device=x.device)
+        return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
     def freeze_scales(self, members: np.ndarray) -> None:
         """Freeze the weights by which the scales of these members (M,) depend on z, not biases."""
@@ -66,7 +89,7 @@ class LossGradient:
     def _autograd(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Write autograd's gradient of one batch into the model's."""
         with torch.enable_grad():
-            terms = self.objective(cast(VAE, self.model), batch, beta)
+            terms = self.objective(self.model, batch, beta)
             total = terms.loss.sum()
         params = list(self.model.parameters())
         gradients = torch.autograd.grad(total, params, materialize_grads=True)

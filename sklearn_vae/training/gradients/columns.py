@@ -95,16 +95,40 @@ class Softmax:
     """Cross-entropy of classes, whose axis lies behind that of the columns.
 
     Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which are zero where the
-    value is missing, mask of observed values (M, d, 1, B).
+    value is missing, mask of observed values (M, d, 1, B). With ``has_rest``, one more class has
+    the logit 0; rows are zero for it, too, and ``is_rest`` (M, d, 1, B) is its mask.
     """
 
-    def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
+    def __init__(
+        self,
+        logit: Tensor,
+        grad: Tensor,
+        one_hot: Tensor,
+        observed: Tensor | None,
+        *,
+        has_rest: bool = False,
+    ):
+        self.has_rest, self.given = has_rest, (logit, grad, one_hot)
+        if has_rest:
+            logit, one_hot = (
+                part.new_zeros(*part.shape[:2], part.shape[2] + 1, *part.shape[3:])
+                for part in (logit, one_hot)
+            )
+            grad = empty_like(logit)
+            self.is_rest = one_hot[:, :, -1]
         self.logit, self.grad, self.one_hot = logit, grad, one_hot
+        self.without_rest = [part[:, :, :-1] for part in (logit, grad, one_hot)]
+        self.is_known = 1 if observed is None else observed
         self.observed = None if observed is None else observed.unsqueeze(2)
         self.log_probability, self.probability = empty_like(logit), empty_like(logit)
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        if self.has_rest:
+            logit, _, one_hot = self.given
+            self.without_rest[0].copy_(logit)
+            self.without_rest[2].copy_(one_hot)
+            torch.sum(one_hot, 2, out=self.is_rest).neg_().add_(self.is_known)
         aten._log_softmax.out(self.logit, 2, False, out=self.log_probability)
         torch.exp(self.log_probability, out=self.probability)
         if self.observed is not None:
@@ -114,66 +138,8 @@ class Softmax:
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
         torch.sub(self.probability, self.one_hot, out=self.grad).mul_(weight.unsqueeze(2))
-
-
-class SoftmaxWithRest:
-    """Cross-entropy of classes and of a rest, whose logit is 0.
-
-    As ``Softmax``; rows are zero for the rest, whose mask is ``is_rest`` (M, d, 1, B).
-    """
-
-    def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
-        self.logit, self.grad, self.one_hot, self.observed = logit, grad, one_hot, observed
-        logits, codes = (
-            part.new_zeros(*part.shape[:2], part.shape[2] + 1, *part.shape[3:])
-            for part in (logit, one_hot)
-        )
-        grads = empty_like(logits)
-        self.logits, self.grads, self.codes = (part[:, :, :-1] for part in (logits, grads, codes))
-        self.is_rest = codes[:, :, -1]
-        self.softmax = Softmax(logits, grads, codes, observed)
-
-    def forward(self) -> Tensor:
-        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        self.logits.copy_(self.logit)
-        self.codes.copy_(self.one_hot)
-        torch.sum(self.one_hot, 2, out=self.is_rest).neg_()
-        self.is_rest.add_(1 if self.observed is None else self.observed)
-        return self.softmax.forward()
-
-    def backward(self, weight: Tensor) -> None:
-        """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
-        self.softmax.backward(weight)
-        self.grad.copy_(self.grads)
-
-
-class ZeroInflatedCost:
-    """Cost of real columns with point masses: cross-entropy of the spikes, and that of numbers."""
-
-    def __init__(self, columns: ColumnViews):
-        assert isinstance(columns.likelihood, ZeroInflated)
-        n_spikes = columns.likelihood.n_spikes
-        x = columns.x.unflatten(1, (-1, n_spikes + 1))  # (M, d, S + 1, 1, B)
-        logit, grad = (
-            tensors[0].unflatten(1, (-1, n_spikes)) for tensors in (columns.params, columns.grads)
-        )
-        self.spikes = SoftmaxWithRest(logit, grad, x[:, :, :-1], columns.observed)
-        numbers = columns._replace(
-            params=columns.params[1:],
-            grads=columns.grads[1:],
-            x=x[:, :, -1],
-            observed=self.spikes.is_rest,
-        )
-        self.numbers = NormalCost(numbers)
-
-    def forward(self) -> Tensor:
-        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        return self.spikes.forward().add_(self.numbers.forward())
-
-    def backward(self, weight: Tensor) -> None:
-        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        self.spikes.backward(weight)
-        self.numbers.backward(weight)
+        if self.has_rest:
+            self.given[1].copy_(self.without_rest[1])
 
 
 class NormalCost:
@@ -207,6 +173,23 @@ class NormalCost:
         is_observed = self.one if self.observed is None else self.observed
         grad = torch.sub(is_observed, self.square, out=self.square).mul_(weight)
         self.log_scale_bound.backward(grad.sum_to_size(self.raw.shape), out=self.grad_raw)
+
+
+def zero_inflated_costs(columns: ColumnViews) -> list[Any]:
+    """Costs of real columns with point masses: cross-entropy of the spikes, then that of numbers.
+
+    The first one computes the mask of the numbers.
+    """
+    width = columns.likelihood.width
+    x = columns.x.unflatten(1, (-1, width))  # (M, d, S + 1, 1, B)
+    logit, grad = (
+        tensors[0].unflatten(1, (-1, width - 1)) for tensors in (columns.params, columns.grads)
+    )
+    spikes = Softmax(logit, grad, x[:, :, :-1], columns.observed, has_rest=True)
+    numbers = columns._replace(
+        params=columns.params[1:], grads=columns.grads[1:], x=x[:, :, -1], observed=spikes.is_rest
+    )
+    return [spikes, NormalCost(numbers)]
 
 
 class NegativeBinomialCost:
@@ -253,7 +236,6 @@ COSTS: dict[type[Likelihood], Callable[[ColumnViews], Any]] = {
     NegativeBinomial: NegativeBinomialCost,
     Gaussian: NormalCost,
     LogNormal: NormalCost,
-    ZeroInflated: ZeroInflatedCost,
 }
 
 
@@ -273,25 +255,28 @@ def make_costs(
     if observed is not None:
         masks = observed.split([n for _, n in likelihood.blocks], dim=1)
     rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
-    costs = []
+    costs: list[Any] = []
     parts = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
     for part, of_params, of_grads, of_rows, mask in parts:
         views = [[tensor.movedim(-1, 1) for tensor in each] for each in (of_params, of_grads)]
-        costs.append(make_cost(ColumnViews(part, views[0], views[1], of_rows, mask)))
+        costs += _costs_of(ColumnViews(part, views[0], views[1], of_rows, mask))
     return costs
 
 
-def make_cost(columns: ColumnViews) -> Any:
-    """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
+def _costs_of(columns: ColumnViews) -> list[Any]:
+    """Make the costs of one likelihood; without a hand-written gradient, it is autograd's."""
     likelihood = columns.likelihood
-    softmax: Any = None
+    if isinstance(likelihood, ZeroInflated):
+        return zero_inflated_costs(columns)
+    size, has_rest = 0, False
     if isinstance(likelihood, Categorical):
-        softmax, size = Softmax, likelihood.n_classes
+        size = likelihood.n_classes
     elif isinstance(likelihood, OneHot) and columns.observed is None:
-        softmax, size = (SoftmaxWithRest if likelihood.has_none else Softmax), likelihood.n_columns
-    if softmax is not None:  # classes lie behind the axis of the columns
+        size, has_rest = likelihood.n_columns, likelihood.has_none
+    if size:  # classes lie behind the axis of the columns
         tensors = (*columns.params, *columns.grads, columns.x)
-        return softmax(*(tensor.unflatten(1, (-1, size)) for tensor in tensors), columns.observed)
+        logit, grad, one_hot = (tensor.unflatten(1, (-1, size)) for tensor in tensors)
+        return [Softmax(logit, grad, one_hot, columns.observed, has_rest=has_rest)]
     if likelihood.has_fixed_scale:
-        return AutogradCost(columns)
-    return COSTS.get(type(likelihood), AutogradCost)(columns)
+        return [AutogradCost(columns)]
+    return [COSTS.get(type(likelihood), AutogradCost)(columns)]

@@ -1,7 +1,6 @@
 """Hand-written gradient of the evidence lower bound."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -11,11 +10,9 @@ from sklearn_vae.likelihoods.columnwise import NO_LEAST
 from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, in_double
-from sklearn_vae.numerics.rows import ALIGNMENT, aligned
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
@@ -23,10 +20,6 @@ from sklearn_vae.training.gradients.layers import (
     HandWrittenMLP,
     empty_like,
 )
-
-# Rows that are imputed at a time, and imputed numbers that are kept, at most.
-CHUNK_ROWS = 1 << 12
-MAX_IMPUTED = 1 << 27
 
 
 class ELBOGradient:
@@ -137,26 +130,6 @@ class ELBOGradient:
         self.encoder.x.copy_(encoder_input.mT)
         if self.model.n_conditions:
             self.decoder_conditions.copy_(self.conditions)
-
-
-@torch.no_grad()
-def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
-    """Impute the rows of each member by its imputation layer: inputs of the encoder in their place.
-
-    None if the model has no imputation layer, or if the inputs would not fit into memory.
-    """
-    n_members, n_rows = len(model.flat), rows.n_rows
-    n_numbers = n_members * n_rows * model.architecture.encoder_sizes[0]
-    if model.filler is None or rows.rows_per_window is not None or n_numbers > MAX_IMPUTED:
-        return None
-    positions = torch.arange(aligned(n_rows), device=rows.like.device)
-    positions = positions.clamp(max=n_rows - 1)  # the last row fills the last chunk
-    size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
-    chunks = positions.expand(n_members, -1).split(size, dim=1)
-    inputs = [model.encoder_input(rows.take(chunk)[0]) for chunk in chunks]
-    x = torch.cat(inputs, dim=1)[:, :n_rows].flatten(0, 1)
-    first_row = n_rows * torch.arange(n_members, device=x.device)
-    return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
 
 class GaussianLatent(GaussianSample):
