@@ -117,39 +117,21 @@ class _Search:
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
     def run(self) -> None:
-        """Add the relations that are found."""
-        for k in self._in_order():
-            relation = self._relation_with(k) if self._is_near(k) else None
-            if relation is None:
-                self._add(k)
-            else:
+        """Add the relations that are found: parts before totals, derived columns in the basis."""
+        derived = _derived(self.relations)
+        order = np.argsort(self.scale, kind="stable").tolist()
+        for k in sorted(order, key=lambda k: self.columns[k] not in derived):
+            residual = self.Z[:, k]  # what the basis does not explain: (m,)
+            for _ in range(2):  # the second time takes rounding errors off
+                residual = residual - self.span @ (self.span.T @ residual)
+            norm, is_near = np.linalg.norm(residual), np.abs(residual).max() < MAX_ERROR
+            is_derived = self.columns[k] in derived
+            relation = self._relation_with(k) if is_near and not is_derived else None
+            if relation is not None:
                 self.relations.append(relation)
-
-    def _in_order(self) -> list[int]:
-        """Return the columns to search, parts before totals; derived ones are in the basis."""
-        order, derived = np.argsort(self.scale, kind="stable").tolist(), _derived(self.relations)
-        for k in order:
-            if self.columns[k] in derived and not self._is_near(k):
-                self._add(k)
-        return [k for k in order if self.columns[k] not in derived]
-
-    def _residual(self, k: int) -> np.ndarray:
-        """Return what the basis does not explain of a column: (m,)."""
-        z = self.Z[:, k]
-        for _ in range(2):  # the second time takes rounding errors off
-            z = z - self.span @ (self.span.T @ z)
-        return z
-
-    def _is_near(self, k: int) -> bool:
-        """Return whether the basis explains a column nearly."""
-        return bool(np.abs(self._residual(k)).max() < MAX_ERROR)
-
-    def _add(self, k: int) -> None:
-        """Add a column to the basis, unless it is one already."""
-        z = self._residual(k)
-        if (norm := np.linalg.norm(z)) > RELATIVE_WIDTH:
-            self.basis.append(k)
-            self.span = np.column_stack([self.span, z / norm])
+            elif norm > RELATIVE_WIDTH and not (is_near and is_derived):
+                self.basis.append(k)
+                self.span = np.column_stack([self.span, residual / norm])
 
     def _relation_with(self, k: int) -> LinearRelation | None:
         """Return a relation of a column with those of the basis, if there is one.

@@ -32,8 +32,6 @@ CHANCE_OF_STEP = 0.01
 MAX_STEPS = 1e6
 MAX_STEPS_IN_A_GAP = 10
 LATTICE_TOLERANCE = 1e-3
-# Largest exponent of a power of two that values are multiplied by.
-MAX_POWER = 1000
 # Larger values have no recording step: sums of values and steps could overflow.
 MAX_RECORDED = 1e300
 
@@ -107,13 +105,6 @@ class TrainingColumn:
     def unequal(self) -> "TrainingColumn":
         """The column without values that equal another column's."""
         return self if self.is_equal is None else self.select(~self.is_equal)
-
-
-def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """Multiply columns by powers of two, as ``np.ldexp`` and faster: (n, k), (k,) -> (n, k)."""
-    if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
-        return np.ldexp(values, exponent)
-    return values * np.ldexp(1.0, exponent)
 
 
 def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:

@@ -113,8 +113,7 @@ class Architecture(Layout):
     @cached_property
     def n_input_values(self) -> int:
         """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
-        n_zeros = sum(n * (likelihood.input_width - 1) for likelihood, n in self.blocks)
-        return self.encoder_sizes[0] - n_zeros
+        return self.encoder_sizes[0] - self.n_encoded + sum(n for _, n in self.blocks)
 
     @cached_property
     def n_posterior_params(self) -> int:
@@ -196,6 +195,16 @@ class MixtureArchitecture(Architecture):
         n_real = int(self.is_normal.sum())
         return [n_real, n_real, self.n_shears, self.others.n_params]
 
+    @property
+    def n_encoded(self) -> int:
+        """Numbers of an encoded row, all of which the encoder reads."""
+        return self.n_columns
+
+    @property
+    def decoder_sizes(self) -> tuple[int, int]:
+        """Widths of the decoder's input, a code and a one-hot component, and of its output."""
+        return self.n_components + self.n_mixture, sum(self.output_sizes)
+
     @cached_property
     def n_noise(self) -> int:
         """Standard normal numbers per draw: one per latent dimension, one for the component."""
@@ -208,20 +217,10 @@ class MixtureArchitecture(Architecture):
         return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
 
     @cached_property
-    def n_inputs(self) -> int:
-        """Width of the encoder's input."""
-        return self.n_columns * (1 + self.has_missing)
-
-    @cached_property
-    def n_input_values(self) -> int:
-        """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
-        return self.n_inputs - sum(n * (likelihood.width - 1) for likelihood, n in self.blocks)
-
-    @cached_property
     def n_products(self) -> int:
         """Multiplications in encoder and decoder per row, roughly."""
         n_columns, hidden = self.n_columns, self.hidden_layer_sizes
-        encoder = pairwise([self.n_inputs, *hidden, 2 * self.n_components])
+        encoder = pairwise([self.encoder_sizes[0], *hidden, 2 * self.n_components])
         decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
         return sum(a * b for a, b in [*encoder, *decoder])
 

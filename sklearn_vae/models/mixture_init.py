@@ -23,7 +23,7 @@ from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, Mix
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
-from sklearn_vae.numerics.rows import rows_in_memory
+from sklearn_vae.numerics.rows import batches, rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
@@ -293,8 +293,7 @@ class EM:
         others, observed = self.observed_others
         n_values = max(self.likelihood.n_values, MIN_VALUES)
         n_rows = rows_in_memory(len(self.weight) * n_values)
-        for first in range(0, len(others), n_rows):
-            rows = slice(first, first + n_rows)
+        for rows in batches(len(others), n_rows):
             mask = None if observed is None else observed[None, rows]
             log_joint[:, rows] += self.likelihood.log_prob_by_component(
                 params, others[None, rows], mask

@@ -23,7 +23,6 @@ from sklearn_vae.models.mixture_ensemble import (
     log_normal,
 )
 from sklearn_vae.models.vae import Draws, StackedModule, build
-from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.random import GOLDEN_RATIO, Stream, make_generator, sample_categorical
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -58,13 +57,8 @@ class MixtureVAE(StackedModule):
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
         n_real, *_, n_params = architecture.output_sizes
-        n_latent, n_mixture = architecture.n_components, architecture.n_mixture
-        hidden = architecture.hidden_layer_sizes
-        n_posterior_params = self.posterior.n_params(n_latent)
-        self.encoder = MLP(n_members, architecture.n_inputs, n_posterior_params, hidden)
-        self.decoder = MLP(
-            n_members, n_latent + n_mixture, sum(architecture.output_sizes), hidden[::-1]
-        )
+        n_mixture = architecture.n_mixture
+        self.encoder, self.decoder = architecture.network.build(n_members, architecture)
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
         self.mixture_logit = nn.Parameter(torch.zeros(n_members, 1, n_mixture))
         self.loc: Tensor

@@ -118,24 +118,6 @@ class TrainingJob:
         job = replace(self, config=config, train=rows, valid=None, is_refit=True)
         return replace(job, weights=result.weights, previous=result)
 
-    def finish(self, result: TrainingResult) -> TrainingResult:
-        """Complete a trainer's result: number its iterations, add those of ``previous``."""
-        previous, skorchs_own = self.previous, {"epoch", "batches"}
-        records = [
-            {
-                "iteration": iteration,
-                **{name: value for name, value in row.items() if name not in skorchs_own},
-                "refit": self.is_refit,
-            }
-            for iteration, row in enumerate(result.history, start=len(previous.history) + 1)
-        ]
-        return replace(
-            result,
-            history=[*previous.history, *records],
-            diverged=result.diverged or previous.diverged,
-            n_steps=previous.n_steps + len(records) * self.config.n_steps(len(self.train)),
-        )
-
     @property
     def shape(self) -> Hashable:
         """Key of jobs that can be trained as members of one stacked model."""

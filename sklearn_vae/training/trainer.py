@@ -195,25 +195,35 @@ class Trainer(NeuralNet):
             del self.train_, self.valid_, self.inputs_, self._gradient
 
     def _result_of(self, index: int) -> TrainingResult:
-        """Return the result of one member, whose best parameters are in the model."""
+        """Return the result of one member, whose best parameters are in the model.
+
+        Its iterations follow those of the previous training, if any.
+        """
         scheduler, member = self.scheduler_, int(self.members_[index])
         if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
-        n_epochs = int(scheduler.n_iter[index].sum())
+        job, n_epochs = self.jobs[member], int(scheduler.n_iter[index].sum())
+        previous, skorchs_own = job.previous, {"epoch", "batches"}
+        rows = zip(self.history[:n_epochs], self.records_, strict=False)
         history = [
-            {**row, **{name: values[member].item() for name, values in record.items()}}
-            for row, record in zip(self.history[:n_epochs], self.records_, strict=False)
+            {
+                "iteration": iteration,
+                **{name: value for name, value in row.items() if name not in skorchs_own},
+                **{name: values[member].item() for name, values in record.items()},
+                "refit": job.is_refit,
+            }
+            for iteration, (row, record) in enumerate(rows, start=len(previous.history) + 1)
         ]
         last_loss = history[-1]["loss"] if history else np.inf
-        result = TrainingResult(
+        return TrainingResult(
             weights=self.module_.weights(index),
             n_iter_per_stage=tuple(scheduler.best_n_iter[index].tolist()),
             loss=float(last_loss if self.valid_ is None else scheduler.best_loss[index]),
-            history=history,
-            diverged=bool(scheduler.diverged[index]),
+            history=[*previous.history, *history],
+            diverged=bool(scheduler.diverged[index]) or previous.diverged,
             starts_finite=bool(np.isfinite(self.max_loss_[index])),
+            n_steps=previous.n_steps + len(history) * job.config.n_steps(len(job.train)),
         )
-        return self.jobs[member].finish(result)
 
     def _update_members(self) -> None:
         """Update all that depends on which members are in training."""

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from sklearn_vae.data.columns.base import times_power_of_two
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import fit_encoder
-from sklearn_vae.data.training_column import TrainingColumn, recording, times_power_of_two
+from sklearn_vae.data.training_column import TrainingColumn, recording
 from sklearn_vae.likelihoods import Gaussian
 
 

@@ -13,13 +13,13 @@ from sklearn_vae.data.columns.base import (
     Draws,
     in_coarser_dtype,
     is_category,
+    times_power_of_two,
 )
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.training_column import (
     MIN_EVIDENCE,
     ROUNDING,
     TrainingColumn,
-    times_power_of_two,
 )
 from sklearn_vae.likelihoods import Bernoulli, Likelihood, OneHot
 from sklearn_vae.likelihoods.base import draw_classes

@@ -18,13 +18,13 @@ from sklearn_vae.data.columns.base import (
     is_category,
     one_hot,
     take_categories,
+    times_power_of_two,
 )
 from sklearn_vae.data.training_column import (
     MAX_DECIMALS,
     TrainingColumn,
     interpolate,
     recording,
-    times_power_of_two,
 )
 from sklearn_vae.likelihoods import (
     Gaussian,
