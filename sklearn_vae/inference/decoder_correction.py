@@ -34,7 +34,7 @@ def fit_decoder_correction(
     codes, residual = np.empty((len(x), architecture.n_components)), np.empty((len(x), n_columns))
     with torch.no_grad():
         for rows in batches(len(x), rows_per_chunk):
-            encoded = torch.as_tensor(x[rows]).to(model.device)[None]
+            encoded = torch.as_tensor(x[rows]).to(model.free.device)[None]
             z = model.posterior.mean(model.encode(encoded))
             codes[rows] = z[0].cpu().numpy()
             mean = model.reconstruct(z, encoded)

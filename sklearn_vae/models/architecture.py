@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
@@ -215,14 +214,6 @@ class MixtureArchitecture(Architecture):
         """Numbers per row and draw at the most."""
         n_real = int(self.is_normal.sum())
         return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
-
-    @cached_property
-    def n_products(self) -> int:
-        """Multiplications in encoder and decoder per row, roughly."""
-        n_columns, hidden = self.n_columns, self.hidden_layer_sizes
-        encoder = pairwise([self.encoder_sizes[0], *hidden, 2 * self.n_components])
-        decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
-        return sum(a * b for a, b in [*encoder, *decoder])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.rows import rows_in_cache
-from sklearn_vae.priors import Prior
+from sklearn_vae.priors import Prior, UniformCategorical
 
 
 class BaseVAE:
@@ -37,9 +37,10 @@ class BaseVAE:
 
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
-        n_components = architecture.n_components
+        self.architecture, codes = architecture, architecture.codes
         self.posterior = architecture.posterior.at_iteration(0)
-        self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
+        # of classes, "normal" means equal probabilities
+        self.prior = UniformCategorical(*codes) if codes.n_variables else architecture.prior
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, inputs = self.likelihood.n_columns, self.likelihood.inputs
@@ -141,7 +142,6 @@ class ArrayVAE(BaseVAE):
     """The VAE of a fitted model's weights by name, of the textbook's networks, with numpy."""
 
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
-        self.architecture = architecture
         self.set_parts(architecture)
         n_hidden = len(architecture.hidden_layer_sizes)
         self.encoder, self.decoder = (

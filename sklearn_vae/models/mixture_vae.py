@@ -50,7 +50,8 @@ class MixtureVAE(StackedModule):
     architecture: MixtureArchitecture
 
     def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
-        super().__init__(architecture)
+        super().__init__()
+        self.architecture = architecture
         self.posterior, self.prior = DiagonalGaussian(), StandardNormal()
         is_real = torch.as_tensor(architecture.is_normal)
         # plain tensors, not parameters: the architecture determines them

@@ -28,22 +28,14 @@ MAX_SUM_OF_RATES = 1.28
 class StackedModule(nn.Module):
     """An encoder and a decoder whose parameters and buffers have a member axis in front."""
 
+    architecture: Architecture
     encoder: SkipNetwork
     decoder: SkipNetwork
-
-    def __init__(self, architecture: Architecture):
-        super().__init__()
-        self.architecture = architecture
 
     @property
     def n_members(self) -> int:
         """Number of members."""
         return len(next(self.parameters()))
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters()).device
 
     def reset_parameters(self, member: int, seed: int) -> None:
         """Initialize one member's hidden layers at random."""
@@ -132,7 +124,7 @@ class VAE(BaseVAE, StackedModule):
     """
 
     def __init__(self, architecture: Architecture, n_members: int = 1):
-        super().__init__(architecture)
+        super().__init__()
         self.set_parts(architecture)
         n_components, n_columns = architecture.n_components, self.likelihood.n_columns
         self.encoder, self.decoder = architecture.network.build(n_members, architecture)

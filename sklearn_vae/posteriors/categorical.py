@@ -16,7 +16,6 @@ from sklearn_vae.persistence.validation import (
     serializable,
 )
 from sklearn_vae.posteriors.gaussian import DiagonalGaussian, OneHotBlock, Posterior
-from sklearn_vae.priors import Prior, UniformCategorical
 
 # Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096
@@ -64,10 +63,6 @@ class CategoricalPosterior(Posterior):
     def n_params(self, n_components: int) -> int:
         """A logit per class, a location and a log-scale per continuous dimension."""
         return 2 * n_components - self.one_hot_block(n_components).width
-
-    def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
-        """Uniform prior of the categorical variables."""
-        return UniformCategorical(*self.one_hot_block(n_components))
 
     def at_iteration(self, iteration: int) -> Self:
         """Anneal the temperature from 1, by the same factor in each iteration."""

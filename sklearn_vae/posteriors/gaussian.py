@@ -20,7 +20,6 @@ from sklearn_vae.numerics.array_api import (
     unbounded,
 )
 from sklearn_vae.persistence.validation import Requirement, no_free_bits, serializable
-from sklearn_vae.priors import Prior
 
 # Bound of log-scales of q(z|x), from 6e-6 to 2e5: a thousand columns may determine z to 1e-4.
 POSTERIOR_LOG_SCALE_BOUND = 12.0
@@ -78,10 +77,6 @@ class Posterior(ABC):
     def one_hot_block(self, n_components: int) -> OneHotBlock:
         """Categorical variables in the first dimensions of z; none by default."""
         return OneHotBlock()
-
-    def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
-        """Prior p(z) of the model, for the parameter ``prior``."""
-        return prior
 
     def at_iteration(self, iteration: int) -> Self:
         """Anneal to an iteration of training, counted from 0; by default nothing is annealed."""

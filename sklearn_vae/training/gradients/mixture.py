@@ -252,7 +252,7 @@ class OtherColumns:
 
     def __init__(self, model: MixtureVAE, params: tuple[Tensor, Tensor]):
         self.added, self.grad = params  # (M, P, K, B)
-        scales = torch.as_tensor(model.others.is_scale_param, device=model.device)
+        scales = torch.as_tensor(model.others.is_scale_param, device=model.flat.device)
         self.scales = scales.nonzero()[:, 0]
         least = least_params(model.architecture, model.params)[..., self.scales]
         self.least_by_component = least.mT.unsqueeze(-1)  # (M, S, C, 1)
