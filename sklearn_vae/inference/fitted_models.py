@@ -250,9 +250,9 @@ class FittedVAE(FittedModel):
 
         Without an imputation layer, that of an incomplete row is ``posterior_code``.
         """
-        architecture, is_incomplete = self.architecture, self.columns.is_incomplete(X)
-        if architecture.n_factors:
-            is_incomplete[:] = False
+        architecture, is_incomplete = self.architecture, np.zeros(len(X), dtype=bool)
+        if not architecture.n_factors:
+            is_incomplete = self.columns.is_incomplete(X)
         n_codes = architecture.n_codes or 1 + architecture.n_components
         z = np.empty((len(X), architecture.n_components), X.dtype)
         for mask, function, n_each in (

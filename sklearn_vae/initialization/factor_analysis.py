@@ -9,7 +9,11 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import ConditionRegression, CorrelationPCA
+from sklearn_vae.initialization.ppca import (
+    ConditionRegression,
+    CorrelationPCA,
+    observed_moments,
+)
 from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.rows import batches, spread_out
 
@@ -134,15 +138,6 @@ class ImputationLayer(nn.Module):
         buffers += [] if self.slopes is None else [self.slopes]
         for buffer, value in zip(buffers, imputation, strict=True):
             buffer[member] = torch.as_tensor(value)
-
-
-def observed_moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute means and variances of the observed values; 0 and 1 where there are none."""
-    observed = ~np.isnan(x)
-    total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)
-    loc = weight @ np.where(observed, x, 0) / total
-    variance = weight @ np.where(observed, np.square(x - loc), 0) / total
-    return loc, np.where(variance > 0, variance, 1.0)
 
 
 def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarray) -> Parts:

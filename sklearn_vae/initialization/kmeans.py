@@ -9,8 +9,12 @@ from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_vae.initialization.factor_analysis import observed_moments
-from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
+from sklearn_vae.initialization.ppca import (
+    MIN_VARIANCE,
+    CorrelationPCA,
+    LinearGaussian,
+    observed_moments,
+)
 from sklearn_vae.numerics.rows import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.

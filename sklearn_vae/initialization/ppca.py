@@ -172,6 +172,15 @@ class CorrelationPCA:
         )
 
 
+def observed_moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute means and variances of the observed values; 0 and 1 where there are none."""
+    observed = ~np.isnan(x)
+    total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)
+    loc = weight @ np.where(observed, x, 0) / total
+    variance = weight @ np.where(observed, np.square(x - loc), 0) / total
+    return loc, np.where(variance > 0, variance, 1.0)
+
+
 def axis_signs(axes: np.ndarray) -> np.ndarray:
     """Return the signs that make each axis' largest entry positive: (d, n_axes) -> (n_axes,).
 

@@ -6,17 +6,14 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
-from sklearn_vae.initialization.factor_analysis import (
-    FactorModel,
-    n_imputation_factors,
-    observed_moments,
-)
+from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
 from sklearn_vae.initialization.kmeans import kmeans_initialization
 from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     ConditionRegression,
     CorrelationPCA,
     LinearGaussian,
+    observed_moments,
 )
 from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.models.architecture import Architecture
