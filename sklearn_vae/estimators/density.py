@@ -345,7 +345,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             return log_mean_exp(model.log_weights(x, noise).log_weight, 1)  # (M, B)
 
         chunks = torch.arange(len(valid), device=noise.device).split(n_together)
-        bounds = map_on_threads(bound, chunks, is_thread_safe=valid.is_thread_safe)
+        bounds = map_on_threads(bound, chunks, is_thread_safe=noise.device.type == "cpu")
         return torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
 
     def _set_results(self, results: list[TrainingResult], rows: FittedRows) -> None:

@@ -110,11 +110,6 @@ class Architecture(Layout):
         return Columnwise(self.blocks).inputs
 
     @cached_property
-    def n_input_values(self) -> int:
-        """Numbers of a row that the encoder reads and that are not 0 by a one-hot code."""
-        return self.encoder_sizes[0] - self.n_encoded + sum(n for _, n in self.blocks)
-
-    @cached_property
     def n_posterior_params(self) -> int:
         """Parameters of q(z|x), which are the encoder's outputs."""
         return self.posterior.n_params(self.n_components)

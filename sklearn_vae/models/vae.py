@@ -71,7 +71,9 @@ class StackedModule(nn.Module):
         self.flat = torch.cat([*parts, self.padding], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
-        n_inputs = self.architecture.n_input_values
+        # numbers of a row that are not 0 by a one-hot code
+        n_values = sum(n for _, n in self.architecture.blocks)
+        n_inputs = self.architecture.encoder_sizes[0] - self.architecture.n_encoded + n_values
         max_input_lr = MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
         self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}

@@ -108,11 +108,6 @@ class Dataset:
             return torch.arange(len(self.x), device=self.x.device)
         return self.row_indices
 
-    @property
-    def is_thread_safe(self) -> bool:
-        """True if threads can take rows and compute with them at the same time: on the CPU."""
-        return self.first_row.device.type == "cpu"
-
     def arrays(self, max_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return ``max_rows`` of a single member's rows at most, and their weights, if any."""
         rows = spread_out(len(self), max_rows)

@@ -302,7 +302,7 @@ class Trainer(NeuralNet):
             terms = objective(model, Minibatch(x, weight, draws, n_rows=self.n_rows_), beta)
             return torch.stack(terms).cpu().numpy() * (len(chunk) / n_rows)
 
-        is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
+        is_thread_safe = rows.device.type == "cpu" and model.architecture.is_thread_safe
         total = np.zeros((len(LossTerms._fields), len(configs)))
         for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
