@@ -563,7 +563,8 @@ class TableEncoder:
         X, total = self._without_equal_cells(rows, X), np.zeros(len(X))
         for group in self.groups:
             values = group.take(X)
-            total += group.sum_log_derivatives(values, group.is_unseen(values))
+            seen = ~(np.isnan(values) | group.is_unseen(values))
+            total += group.sum_log_derivatives(values, seen)
         return total
 
     def _without_equal_cells(self, rows: np.ndarray, X: np.ndarray) -> np.ndarray:

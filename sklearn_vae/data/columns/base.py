@@ -188,15 +188,15 @@ class Columns(ABC):
         Restricted columns have the log-probability that a value is seen, or that of unseen ones.
         """
         unseen = self.is_unseen(X)
-        log_det = self.sum_log_derivatives(X, unseen)
+        seen = ~(np.isnan(X) | unseen)
+        log_det = self.sum_log_derivatives(X, seen)
         if unseen.any():
             log_det += np.where(unseen, self.log_unseen_density(X, log_unseen), 0).sum(axis=1)
         log_seen = float(np.log1p(-np.exp(log_unseen)))
-        return log_det + ~(np.isnan(X) | unseen) @ (log_seen * self.is_restricted)
+        return log_det + seen @ (log_seen * self.is_restricted)
 
-    def sum_log_derivatives(self, X: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    def sum_log_derivatives(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Log-derivatives of the encoding, summed over a row's seen values: (n, k) -> (n,)."""
-        seen = ~(np.isnan(X) | unseen)
         derivatives = self.log_derivative(np.where(seen, X, np.nan))
         return np.where(seen, derivatives, 0).sum(axis=1)
 
