@@ -90,7 +90,7 @@ class TailDistribution:
 @serializable
 @dataclass(frozen=True)
 class CombinedScore(Scorer):
-    """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
+    """Weighted sum of scores' negative log tail probabilities [1]_, in nats, and of scores in nats.
 
     Beyond the nats of the largest of n reference scores, log n without ties, the weight is 1: such
     a row is an outlier whatever its other scores are. The tail of distances with a weight below 1
@@ -104,7 +104,8 @@ class CombinedScore(Scorer):
 
     scorers: tuple[Scorer, ...]
     weights: tuple[float, ...]  # with weights of 1 the sum is that of Fisher's method
-    tails: tuple[TailDistribution, ...] = ()  # of each score over the reference rows
+    # of each score over the reference rows, None of one in nats
+    tails: tuple[TailDistribution | None, ...] = ()
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
@@ -119,7 +120,9 @@ class CombinedScore(Scorer):
         pairs = zip(self.scorers, score_in_batches(self._scores, rows), strict=True)
         scorers, scores = zip(*(s.correct(rows, of_rows) for s, of_rows in pairs), strict=True)
         tails = tuple(
-            TailDistribution.fit(
+            None
+            if scorer.is_in_nats
+            else TailDistribution.fit(
                 score,
                 is_logarithmic=scorer.is_logarithmic,
                 is_robust=weight < 1 and isinstance(scorer, NeighborDistance),
@@ -141,6 +144,9 @@ class CombinedScore(Scorer):
         """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
         total = np.zeros(scores.shape[1])
         for weight, tail, score in zip(self.weights, self.tails, scores, strict=True):
+            if tail is None:
+                total += weight * score
+                continue
             nats = tail.negative_log_survival(score)
             limit = -np.log(tail.survival[-1])
             total += weight * np.minimum(nats, limit) + np.maximum(nats - limit, 0)
@@ -166,9 +172,10 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     else:
         scorers, weights = [NeighborDistance("deviations", 20)], [1.0]
         if has_classes:  # distances find gross errors, which the model has learned
+            scorers = [NeighborDistance("deviations", 20, fraction=0.1)]
             weights = [0.0 if method == "auto" else 0.1]
     if has_classes:
-        scorers, weights = [*scorers, ClassSurprisal()], [*weights, 0.5]
+        scorers, weights = [*scorers, ClassSurprisal()], [*weights, 1.0]
     if method == "auto":
         # a rank needs no exact density
         ranking = NegativeLogLikelihood(n_draws=8, refines=False, in_model_units=not novelty)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.numerics.rows import batches, spread_out
-from sklearn_vae.persistence.validation import check_array, check_integer, serializable
+from sklearn_vae.persistence.validation import check_array, check_integer, check_number, serializable
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
@@ -41,6 +41,8 @@ class Scorer(ABC):
 
     # Whether scores are logarithms, such as of a density, or positive numbers, such as distances.
     is_logarithmic: ClassVar[bool] = False
+    # Whether scores are added as they are, not by their tail probabilities.
+    is_in_nats: ClassVar[bool] = False
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
@@ -173,31 +175,31 @@ class ReconstructionError(ModelScore):
 @serializable
 @dataclass(frozen=True)
 class ClassSurprisal(Scorer):
-    """Surprisal of a row's classes, in excess of the entropy, in nats.
+    """How much rarer a row's classes are beside another column than in all rows, in nats.
 
-    The surprisal of a class is -log p(x_j | another column), and the entropy its expectation. The
-    other column is that which tells this one best, or none. Probabilities are frequencies among
-    reference rows of the same class, or number in the same fifth, with one row more of all rows'
-    frequencies. Excesses are summed over the columns of Booleans and of at most 128 categories;
-    without such columns the score is 0. A missing value is a class.
+    That of a class is log p(x_j) - log p(x_j | another column), if it is positive: a rare class
+    alone is no contradiction. The other column is that which tells this one best, or none.
+    Probabilities are frequencies among reference rows of the same class, or number in the same
+    fifth, with one row more of all rows' frequencies. Nats are summed over the columns of Booleans
+    and of at most 128 categories; without such columns the score is 0. A missing value is a class.
     """
 
-    is_logarithmic: ClassVar[bool] = True
+    is_in_nats: ClassVar[bool] = True
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         score, reference = np.zeros(len(rows)), rows.reference
         if not len(reference.class_columns):
             return score
-        is_itself = (rows.reference_indices >= 0)[:, None]
+        is_itself, index = rows.reference_indices >= 0, np.arange(len(rows))
         for k, (best, counts) in enumerate(reference.class_counts):
-            own, n_classes = np.eye(counts.shape[1])[rows.classes[:, k]], counts.shape[1]
-            in_all = counts.sum(axis=0) - own * is_itself  # without the row
-            in_group = counts[rows.groups[:, best]] - own * is_itself
-            # one more is divided among the column's classes and a new one
-            frequency = (in_all + 1 / n_classes) / (in_all.sum(axis=1, keepdims=True) + 1)
-            p = (in_group + frequency) / (in_group.sum(axis=1, keepdims=True) + 1)
-            score -= ((own - p) * np.log(p)).sum(axis=1)
+            own, n_classes = rows.classes[:, k], counts.shape[1]
+            in_all, in_group = counts.sum(axis=0), counts[rows.groups[:, best]]
+            n_all, n_group = in_all.sum() - is_itself, in_group.sum(axis=1) - is_itself
+            # without the row; one more is divided among the column's classes and a new one
+            frequency = (in_all[own] - is_itself + 1 / n_classes) / (n_all + 1)
+            p = (in_group[index, own] - is_itself + frequency) / (n_group + 1)
+            score += np.log(np.maximum(frequency / p, 1))
         return score
 
 
@@ -224,11 +226,18 @@ class NeighborScorer(Scorer):
 @serializable
 @dataclass(frozen=True)
 class NeighborDistance(NeighborScorer):
-    """Mean distance to half of the reference rows, the nearest ones.
+    """Mean distance to a fraction of the reference rows, the nearest ones.
 
-    They are more than a group of outliers, which would be each other's neighbours. At most 2,000 of
-    the rows are the reference, so that time is linear in the rows.
+    Half of them are more than a group of outliers, which would be each other's neighbours. At most
+    2,000 of the rows are the reference, so that time is linear in the rows.
     """
+
+    fraction: float = 0.5
+
+    def check(self) -> None:
+        """Validate the fields of a loaded scorer."""
+        super().check()
+        check_number(self, "fraction", self.fraction, positive=True)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
@@ -237,7 +246,7 @@ class NeighborDistance(NeighborScorer):
         indices = spread_out(len(rows.reference), MAX_REFERENCE)
         x, reference = self.coordinates(rows)
         reference, n_reference, distances = reference[indices], len(indices), np.empty(len(x))
-        k = min(max(self.n_neighbors, round(n_reference / 2)), n_reference - 1)
+        k = min(max(self.n_neighbors, round(n_reference * self.fraction)), n_reference - 1)
         for batch in batches(len(x), MAX_BATCH_CELLS // n_reference):
             of_batch = cdist(x[batch], reference)
             of_batch[rows.reference_indices[batch, None] == indices] = np.inf

@@ -112,9 +112,9 @@ def test_a_combined_score_needs_a_tail_and_a_positive_weight_per_scorer():
     ("novelty", "has_classes", "parts"),
     [
         (True, False, {MODEL: 1, "HyperplaneDistance": 2}),
-        (True, True, {MODEL: 1, "ClassSurprisal": 0.5, "HyperplaneDistance": 2}),
+        (True, True, {MODEL: 1, "ClassSurprisal": 1, "HyperplaneDistance": 2}),
         (False, False, {MODEL: 1, "NeighborDistance": 1}),
-        (False, True, {MODEL: 1, "ClassSurprisal": 0.5, "NeighborDistance": 0}),
+        (False, True, {MODEL: 1, "ClassSurprisal": 1, "NeighborDistance": 0}),
     ],
 )
 def test_the_default_score_is_of_the_model_and_of_neighbors(novelty, has_classes, parts):

@@ -4,9 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import entropy, norm
+from scipy.stats import norm
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly import rows as scored_rows
@@ -99,15 +99,15 @@ def grouped(table, reference):
     return groups.assign(all="all", size=fifth)
 
 
-def surprisal(row, others, by, column, levels):
-    """Of the row's class in a group of other rows, less scipy's entropy; and the former alone."""
+def surprisals(row, others, by, column, levels):
+    """Of the row's class in a group of other rows, and in all of them."""
     classes = [*levels, "new"]
     own = row[column] if row[column] in levels else "new"
     counts = others[column].value_counts().reindex(classes, fill_value=0)
     frequency = (counts + 1 / len(classes)) / (len(others) + 1)
     counts = others.loc[others[by] == row[by], column].value_counts()
     p = (counts.reindex(classes, fill_value=0) + frequency) / (counts.sum() + 1)
-    return -np.log(p[own]) - entropy(p), -np.log(p[own])
+    return -np.log(p[own]), -np.log(frequency[own])
 
 
 def scores_by_loops(rows, reference, indices, *, are_same):
@@ -118,11 +118,12 @@ def scores_by_loops(rows, reference, indices, *, are_same):
         others = [by for by in reference if by != column]
         total = dict.fromkeys(others, 0.0)
         for by, i in product(others, some.index):
-            total[by] += surprisal(some.loc[i], some.drop(i), by, column, levels)[1]
+            total[by] += surprisals(some.loc[i], some.drop(i), by, column, levels)[0]
         by = min(total, key=total.__getitem__)
         for i, (label, row) in enumerate(rows.iterrows()):
             left = reference.drop(label) if are_same else reference
-            scores[i] += surprisal(row, left, by, column, levels)[0]
+            in_group, in_all = surprisals(row, left, by, column, levels)
+            scores[i] += max(in_group - in_all, 0)
     return scores
 
 
@@ -150,9 +151,9 @@ def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
 
 def test_tables_of_equal_rows_and_of_numbers_have_no_surprises():
     equal = pd.DataFrame({"a": ["x"] * 30 + ["y"], "b": [True] * 31, "c": np.arange(31) > 29})
-    rows = VAEOutlierDetector(random_state=0).fit(equal)._reference_rows()
-    *common, other = ClassSurprisal().score(rows)
-    assert max(common) < 0.1 < other < np.inf
+    detector = VAEOutlierDetector(random_state=0).fit(equal)
+    np.testing.assert_allclose(ClassSurprisal().score(detector._reference_rows()), 0, atol=0.1)
+    assert detector.score_samples(equal).argmin() == 30
     numbers = VAEOutlierDetector(random_state=0).fit(np.random.default_rng(0).normal(size=(40, 3)))
     assert not ClassSurprisal().score(numbers._reference_rows()).any()
 
@@ -176,6 +177,20 @@ def test_a_broken_rule_is_first_whatever_else_the_table_holds(novelty):
     scores = detector.fit(table[4:] if novelty else table).score_samples(table)
 
     assert (np.argsort(scores)[:6] < 4).sum() == 4
+
+
+def test_classes_that_say_nothing_do_not_hide_wrong_numbers():
+    """Eight of 400 weights are in other units, beside four columns of classes drawn by chance."""
+    rng = np.random.default_rng(1)
+    size = rng.normal(size=400)
+    table = pd.DataFrame({"height": size + rng.normal(size=400) / 4, "length": size})
+    table["weight"] = size + rng.normal(size=400) / 4
+    table.loc[:7, "weight"] = 2.2 * table.loc[:7, "weight"] + 4
+    for name in "abcd":
+        table[name] = rng.choice(["x", "y", "z"], 400, p=[0.6, 0.35, 0.05])
+    scores = VAEOutlierDetector(random_state=0).fit(table).score_samples(table)
+
+    assert average_precision_score(np.arange(400) < 8, -scores) > 0.65
 
 
 def test_columns_of_many_classes_are_left_out():
