@@ -172,7 +172,7 @@ def find_scorer(method: str, *, novelty: bool, has_classes: bool) -> Scorer:
     else:
         scorers, weights = [NeighborDistance("deviations", 20)], [1.0]
         if has_classes:  # distances find gross errors, which the model has learned
-            scorers = [NeighborDistance("deviations", 20, fraction=0.1)]
+            scorers = [NeighborDistance("deviations", 20, divisor=10)]
             weights = [0.0 if method == "auto" else 0.1]
     if has_classes:
         scorers, weights = [*scorers, ClassSurprisal()], [*weights, 1.0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.numerics.rows import batches, spread_out
-from sklearn_vae.persistence.validation import check_array, check_integer, check_number, serializable
+from sklearn_vae.persistence.validation import check_array, check_integer, serializable
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
@@ -226,18 +226,18 @@ class NeighborScorer(Scorer):
 @serializable
 @dataclass(frozen=True)
 class NeighborDistance(NeighborScorer):
-    """Mean distance to a fraction of the reference rows, the nearest ones.
+    """Mean distance to one in ``divisor`` of the reference rows, the nearest ones.
 
     Half of them are more than a group of outliers, which would be each other's neighbours. At most
     2,000 of the rows are the reference, so that time is linear in the rows.
     """
 
-    fraction: float = 0.5
+    divisor: int = 2
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         super().check()
-        check_number(self, "fraction", self.fraction, positive=True)
+        check_integer(self, "divisor", self.divisor)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
@@ -246,7 +246,7 @@ class NeighborDistance(NeighborScorer):
         indices = spread_out(len(rows.reference), MAX_REFERENCE)
         x, reference = self.coordinates(rows)
         reference, n_reference, distances = reference[indices], len(indices), np.empty(len(x))
-        k = min(max(self.n_neighbors, round(n_reference * self.fraction)), n_reference - 1)
+        k = min(max(self.n_neighbors, round(n_reference / self.divisor)), n_reference - 1)
         for batch in batches(len(x), MAX_BATCH_CELLS // n_reference):
             of_batch = cdist(x[batch], reference)
             of_batch[rows.reference_indices[batch, None] == indices] = np.inf
