@@ -151,7 +151,7 @@ class FittedModel:
         if scrambling == 0 and kept is not None:
             return kept
         points = Points.make(n_draws, lambda n, proposal: self.noise(n, scrambling, proposal))
-        n_numbers = sum(part.size for part in (points.first, points.prior, *points.further))
+        n_numbers = sum(part.size for part in (points.first, points.vague, *points.further))
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             self._cache["points"] = {n_draws: points}
         return points

@@ -40,6 +40,9 @@ MIN_DRAWS = 128
 # its first score has one in so many, and so has every draw that is decoded for each row.
 MAX_PRIOR_DIMENSIONS = 3
 PRIOR_ONE_IN = 8
+# Draws from the prior for a row with half as many values as latent dimensions, or fewer. Its
+# posterior is as wide as the prior in most directions, and all rows share what is decoded.
+VAGUE_DRAWS = 1 << 10
 # A row's first search ends with a step that gains less than half of this in nats, not expanded.
 FIRST_CONVERGED = 2.0
 # Twice the gain in nats of a last step to a mode that is the code of a row with missing values.
@@ -52,22 +55,25 @@ class Points(NamedTuple):
     first: Array  # (1, K, 1, l), for the first proposal
     prior: Array  # (1, K, 1, l), for the prior
     further: Sequence[Array]  # of (1, K', 1, l), for each further proposal
+    vague: Array  # (1, K'', 1, l), for the prior, of rows with few values
 
     @classmethod
     def make(cls, n_draws: int, noise: Callable[[int, int], Array]) -> "Points":
         """Make them by a function of the number of draws and of the index of the proposal."""
         n_further = max(n_draws, MIN_DRAWS)
         further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
-        return cls(noise(n_draws, 0), noise(n_draws, 1), further)
+        vague = noise(max(n_draws, VAGUE_DRAWS), 1)
+        return cls(noise(n_draws, 0), vague[:, :n_draws], further, vague)
 
     def fewer(self, one_in: int) -> "Points":
         """One in so many draws for the first proposal and for the prior, rounded up."""
         first, prior = (part[:, : -(-part.shape[1] // one_in)] for part in (self.first, self.prior))
-        return Points(first, prior, self.further)
+        return self._replace(first=first, prior=prior)
 
     def map(self, function: Callable[[Array], Array]) -> "Points":
         """Apply a function to the draws for each proposal."""
-        return Points(function(self.first), function(self.prior), [*map(function, self.further)])
+        first, prior, vague = map(function, (self.first, self.prior, self.vague))
+        return Points(first, prior, [*map(function, self.further)], vague)
 
     def last(self, n_dims: int) -> "Points":
         """The last dimensions of the draws."""
@@ -140,16 +146,27 @@ def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) 
         log_p = log_evidence(by_class, by_class.pairs(x), of_numbers, refines=refines)
         n_classes = len(by_class.classes)
         return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
-    xp, first = namespace(x), FirstSampler(model, x, points)
-    sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
-    log_p = sampler.log_evidence()
-    (poor,) = xp.where(_is_poor(sampler, model, x) & refines)
-    if len(poor):  # they get all draws from the prior
-        sampler = first.of(poor)
-        is_poor = _is_poor(sampler, model, ops.take(x, poor, 1))
-        add = partial(add_modes, of_prior=first.of_prior)
-        for index, refined in refine(sampler, is_poor, points.further, add):
-            log_p[:, poor[index]] = refined.log_evidence()
+    xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
+    log_p, poor = ops.zeros((len(first.of_prior), n_rows), first.of_prior), []
+    for part in batches(n_rows, rows_per_chunk):
+        rows = ops.arange(n_rows, x)[part]
+        sampler = first.of(rows, has_few=True)
+        log_p[:, rows] = sampler.log_evidence()
+        if refines:
+            poor.append(rows[_is_poor(sampler, model, ops.take(x, rows, 1))])
+    # the poor rows of all chunks together, with all draws from the prior, and those of few values
+    all_poor = ops.concatenate(poor) if poor else ops.arange(0, x)
+    add = partial(add_modes, of_prior=first.of_prior)
+    for vague in (False, True):
+        chosen = all_poor[first.is_vague[all_poor] == vague]
+        for part in batches(len(chosen), rows_per_chunk):
+            rows = chosen[part]
+            sampler = first.of(rows, vague=vague)
+            if vague:
+                log_p[:, rows] = sampler.log_evidence()
+            is_poor = _is_poor(sampler, model, ops.take(x, rows, 1), refines_incomplete=not vague)
+            for index, refined in refine(sampler, is_poor, points.further, add):
+                log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
     is_empty = xp.isnan(x[..., : model.likelihood.n_columns]).all(-1)
     return xp.where(is_empty, 0.0, log_p)
@@ -224,30 +241,34 @@ class FirstSampler:
 
     def __init__(self, model: Any, x: Array, points: Points):
         self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
-        prior, noise = self.target.prior, points.prior
+        prior, noise, xp = self.target.prior, points.vague, namespace(x)
         if hasattr(prior, "transform"):
-            self.of_prior = prior.transform(noise[0, :, 0])[:, :, None]
+            self.of_vague = prior.transform(noise[0, :, 0])[:, :, None]
         else:  # a standard normal distribution
-            shape = model.n_members, *noise.shape[1:]
-            self.of_prior = namespace(noise).broadcast_to(noise, shape)
-        z, local = find_modes(self.target.expand, model.mean_code(x), FIRST_CONVERGED)
+            self.of_vague = xp.broadcast_to(noise, (model.n_members, *noise.shape[1:]))
+        z, n_draws = model.mean_code(x), points.first.shape[1]
+        self.of_prior = self.of_vague[:, :n_draws]
+        n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
+        self.is_vague = 2 * n_observed <= z.shape[-1] * (not self.architecture.decodes_per_row)
+        n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
+        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED, n_rows)
         # a last step of a small gain is taken without an expansion there: curvatures differ little;
         # a larger one, of a row whose search has not ended, may lead away from the mode
         is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
-        z = z + namespace(z).where(is_small[..., None], local.step, 0.0)
+        z = z + xp.where(is_small[..., None], local.step, 0.0)
         precisions = local.information, local.prior_precision
         # a user who asks for few draws accepts a larger error
         self.tolerance = TOLERANCE * max(SCORE_DRAWS / points.first.shape[1], 1.0)
         self.normals = list(laplace_proposals(z, *precisions, points.first))
 
-    def of(self, rows: Array, *, has_few: bool = False) -> ImportanceSampler:
+    def of(self, rows: Array, *, has_few: bool = False, vague: bool = False) -> ImportanceSampler:
         """Draw codes of some rows; with ``has_few``, in many dimensions few are from the prior."""
         sampler = ImportanceSampler(self.target.select(rows), self.tolerance)
         sampler.add((normal.select(rows), noise) for normal, noise in self.normals)
         _, n_prior, _, n_latent = self.of_prior.shape
         if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:
             n_prior = -(-n_prior // PRIOR_ONE_IN)
-        sampler.add(of_prior=self.of_prior[:, :n_prior])
+        sampler.add(of_prior=self.of_vague if vague else self.of_prior[:, :n_prior])
         return sampler
 
 

@@ -169,6 +169,18 @@ def test_the_density_of_one_column_integrates_to_one(prior, rng):
     assert density.sum() * (grid[1, 1] - grid[0, 1]) == pytest.approx(1, abs=0.04)
 
 
+def test_the_density_of_one_of_many_columns_integrates_to_one(rng):
+    """Of eight clusters in five dimensions the default draws found .95 to .98."""
+    X = rng.normal(size=(8, 5))[rng.integers(8, size=300)]
+    X += 0.2 * rng.standard_normal(X.shape)
+    vae = VAETransformer(5, max_iter=20, random_state=0).fit(X)
+    grid = np.linspace(-3.5, 3.5, 60)
+    rows = np.where(np.eye(5, dtype=bool).repeat(60, axis=0), np.tile(grid, 5)[:, None], np.nan)
+    density = np.exp(vae.score_samples(rows)).reshape(5, 60)
+
+    np.testing.assert_allclose(density.sum(axis=1) * (grid[1] - grid[0]), 1, atol=0.015)
+
+
 # -- objectives, priors, members, chunks -------------------------------------------------
 
 
