@@ -228,8 +228,9 @@ class Dependence:
     """Dependence of the other columns on the real ones of a component, by r latent dimensions.
 
     With standard normal z, real columns are ``z @ loadings + residual`` in the coordinates in which
-    they are standard normal, and parameters of the others ``params + z @ slopes``.
+    they are standard normal, and parameters of the others ``params + at_zero + z @ slopes``.
     """
 
     loadings: np.ndarray  # (r, d): its rows are orthogonal
     slopes: np.ndarray  # (r, n_params)
+    at_zero: np.ndarray  # (n_params,)

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.initialization.kmeans import k_means
+from sklearn_vae.likelihoods import Bernoulli, Categorical
 from sklearn_vae.likelihoods.base import weighted_mean
 from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
-from sklearn_vae.numerics.rows import batches, rows_in_memory
+from sklearn_vae.numerics.random import sobol_normal
+from sklearn_vae.numerics.rows import rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
@@ -41,6 +43,9 @@ MIN_CORRELATION = 0.05
 MAX_SHARE = 0.8
 # Log-evidence of a dependence, at least, in nats.
 MIN_EVIDENCE = 1.0
+# Codes, and steps of a fixed-point iteration, by which classes keep their frequencies.
+N_CODES = 256
+N_STEPS = 30
 # Ridge penalties, in pseudo-observations, of which the evidence chooses.
 RIDGES = 2.0 ** np.arange(-2, 15)
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
@@ -280,7 +285,19 @@ class EM:
         left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_SHARE))
         linear = map(torch.as_tensor, (of_others / np.sqrt(share) * scale, loc, left))
         of_params = self.likelihood.initial_slopes(*linear).numpy()
-        return Dependence(np.sqrt(share) * axes[:, :n_axes].T, of_params)
+        return Dependence(np.sqrt(share) * axes[:, :n_axes].T, of_params, self._at_zero(of_params))
+
+    def _at_zero(self, slopes: np.ndarray) -> np.ndarray:
+        """Additions (n_params,) to logits by which classes keep frequencies over codes."""
+        codes = sobol_normal(N_CODES, len(slopes), seed=0)
+        rows = self.params[0], torch.as_tensor(codes @ slopes)
+        params, by_code = map(self.likelihood.split_params, rows)
+        added = [[torch.zeros_like(part) for part in block] for block in params]
+        for k, likelihood in enumerate(self.likelihood.likelihoods):
+            for _ in range(N_STEPS * isinstance(likelihood, Bernoulli | Categorical)):
+                mean = likelihood.mean([params[k][0] + added[k][0] + by_code[k][0]]).mean(0)
+                added[k][0] += likelihood.mean(params[k]).logit() - mean.logit()
+        return torch.cat([part for block in added for part in block]).numpy()
 
     # -- expectation -----------------------------------------------------------------
 

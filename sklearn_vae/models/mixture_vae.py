@@ -170,6 +170,7 @@ class MixtureVAE(StackedModule):
         linear, outputs = self.decoder.linear, self.architecture.output_sizes
         linear.weight[member, :n_codes, :n_real] = loadings
         linear.weight[member, :n_codes, sum(outputs[:3]) :] = slopes
+        linear.bias[member, 0, sum(outputs[:3]) :] = torch.as_tensor(dependence.at_zero)
         covariance = torch.eye(n_real, dtype=loadings.dtype) - loadings.T @ loadings
         root = torch.linalg.cholesky(covariance)
         root = torch.linalg.solve_triangular(root, torch.eye(n_real).to(root), upper=False)

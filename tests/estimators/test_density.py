@@ -57,6 +57,18 @@ def test_samples_of_a_small_table_keep_the_dependence_of_a_class_on_numbers():
     assert correlation(drawn) > 0.6 * correlation(table)
 
 
+def test_a_rare_class_that_numbers_tell_is_as_rare_in_samples(rng):
+    """Logits with steep slopes by the codes keep the class's frequency: it was drawn 5 times."""
+    rare = np.arange(400) < 6
+    table = pd.DataFrame(rng.normal(size=(400, 4)) + 2.0 * rare[:, None]).add_prefix("v")
+    table["fraud"], table["kind"] = rare, np.where(rare, "x", np.where(table["v0"] > 0, "y", "z"))
+    table.loc[:1, "kind"] = "y"
+    drawn = VAEDensity(mixtures=[(1, "full")], max_iter=0, random_state=0).fit(table).sample(5000)
+
+    assert drawn["fraud"].mean() == pytest.approx(0.015, abs=0.006)
+    assert (drawn["kind"] == "x").mean() == pytest.approx(0.01, abs=0.006)
+
+
 @pytest.mark.slow
 def test_it_explains_rows_better_than_what_it_starts_at():
     """Two half moons, which no mixture of a few independent columns follows; held-out nats.
