@@ -177,11 +177,12 @@ class ReconstructionError(ModelScore):
 class ClassSurprisal(Scorer):
     """How much rarer a row's classes are beside another column than in all rows, in nats.
 
-    That of a class is log p(x_j) - log p(x_j | another column), if it is positive: a rare class
-    alone is no contradiction. The other column is that which tells this one best, or none.
-    Probabilities are frequencies among reference rows of the same class, or number in the same
-    fifth, with one row more of all rows' frequencies. Nats are summed over the columns of Booleans
-    and of at most 128 categories; without such columns the score is 0. A missing value is a class.
+    That of a class is log((e + .5) / (k + .5)), if it is positive: k of the reference rows that are
+    alike in another column have it, and e are expected by its frequency in all rows. A rare class
+    alone is no contradiction, as e is small. The other column is that which tells this one best, or
+    none; rows of one class there are alike, or of numbers in one fifth. Nats are summed over the
+    columns of Booleans and of at most 128 categories; without such columns the score is 0. A
+    missing value is a class.
     """
 
     is_in_nats: ClassVar[bool] = True
@@ -193,13 +194,12 @@ class ClassSurprisal(Scorer):
             return score
         is_itself, index = rows.reference_indices >= 0, np.arange(len(rows))
         for k, (best, counts) in enumerate(reference.class_counts):
-            own, n_classes = rows.classes[:, k], counts.shape[1]
-            in_all, in_group = counts.sum(axis=0), counts[rows.groups[:, best]]
-            n_all, n_group = in_all.sum() - is_itself, in_group.sum(axis=1) - is_itself
-            # without the row; one more is divided among the column's classes and a new one
-            frequency = (in_all[own] - is_itself + 1 / n_classes) / (n_all + 1)
-            p = (in_group[index, own] - is_itself + frequency) / (n_group + 1)
-            score += np.log(np.maximum(frequency / p, 1))
+            own, in_group = rows.classes[:, k], counts[rows.groups[:, best]]
+            in_all, alike = counts.sum(axis=0)[own], in_group[index, own]
+            # without the row itself
+            n_all, n_group = counts.sum() - is_itself, in_group.sum(axis=1) - is_itself
+            expected = n_group * (in_all - is_itself) / n_all
+            score += np.log(np.maximum((expected + 0.5) / (alike - is_itself + 0.5), 1))
         return score
 
 

@@ -14,6 +14,7 @@ from sklearn_vae.anomaly.scores import (
     ReconstructionError,
     ReconstructionProbability,
 )
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from tests.conftest import reread
 
 
@@ -72,7 +73,7 @@ def test_log_likelihoods_of_new_rows_are_the_models(wine, novelty):
     by_reconstruction = VAEOutlierDetector(method="reconstruction_probability", **params).fit(train)
     predictor, columns = model._predictor(), model.columns_
     x = torch.as_tensor(columns.transform(new))[None]
-    terms = predictor.module(new.dtype).elbo_terms(x, torch.as_tensor(predictor.noise(64)))
+    terms = predictor.module(new.dtype).elbo_terms(x, torch.as_tensor(predictor.noise(SCORE_DRAWS)))
     log_prob, kl = (term[0].numpy() for term in terms)
     log_prob += columns.log_abs_det_jacobian(new)
     assert (log_prob - kl.sum(-1) < scores + 0.05).all()
