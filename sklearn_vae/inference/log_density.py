@@ -146,27 +146,20 @@ def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) 
         log_p = log_evidence(by_class, by_class.pairs(x), of_numbers, refines=refines)
         n_classes = len(by_class.classes)
         return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
-    xp, n_rows, first = namespace(x), x.shape[1], FirstSampler(model, x, points, rows_per_chunk)
-    log_p, poor = ops.zeros((len(first.of_prior), n_rows), first.of_prior), []
-    for part in batches(n_rows, rows_per_chunk):
-        rows = ops.arange(n_rows, x)[part]
-        sampler = first.of(rows, has_few=True)
-        log_p[:, rows] = sampler.log_evidence()
-        if refines:
-            poor.append(rows[_is_poor(sampler, model, ops.take(x, rows, 1))])
-    # the poor rows of all chunks together, with all draws from the prior, and those of few values
-    all_poor = ops.concatenate(poor) if poor else ops.arange(0, x)
+    xp, first = namespace(x), FirstSampler(model, x, points)
+    sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
+    log_p, is_poor = sampler.log_evidence(), _is_poor(sampler, model, x) & refines
     add = partial(add_modes, of_prior=first.of_prior)
     for vague in (False, True):
-        chosen = all_poor[first.is_vague[all_poor] == vague]
-        for part in batches(len(chosen), rows_per_chunk):
-            rows = chosen[part]
-            sampler = first.of(rows, vague=vague)
-            if vague:
-                log_p[:, rows] = sampler.log_evidence()
-            is_poor = _is_poor(sampler, model, ops.take(x, rows, 1), refines_incomplete=not vague)
-            for index, refined in refine(sampler, is_poor, points.further, add):
-                log_p[:, rows[index]] = refined.log_evidence()
+        (rows,) = xp.where(is_poor & (first.is_vague == vague))
+        if not len(rows):
+            continue
+        sampler = first.of(rows, vague=vague)
+        log_p[:, rows] = sampler.log_evidence()
+        chosen = ops.take(x, rows, 1)
+        still_poor = _is_poor(sampler, model, chosen, refines_incomplete=not vague)
+        for index, refined in refine(sampler, still_poor, points.further, add):
+            log_p[:, rows[index]] = refined.log_evidence()
     # of rows without values the density is 1, but draws err
     is_empty = xp.isnan(x[..., : model.likelihood.n_columns]).all(-1)
     return xp.where(is_empty, 0.0, log_p)
@@ -246,12 +239,10 @@ class FirstSampler:
             self.of_vague = prior.transform(noise[0, :, 0])[:, :, None]
         else:  # a standard normal distribution
             self.of_vague = xp.broadcast_to(noise, (model.n_members, *noise.shape[1:]))
-        z, n_draws = model.mean_code(x), points.first.shape[1]
-        self.of_prior = self.of_vague[:, :n_draws]
+        self.of_prior, z = self.of_vague[:, : points.prior.shape[1]], model.mean_code(x)
         n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
         self.is_vague = 2 * n_observed <= z.shape[-1] * (not self.architecture.decodes_per_row)
-        n_rows = max(rows_per_chunk * n_draws // (1 + z.shape[-1]), 1)
-        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED, n_rows)
+        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED)
         # a last step of a small gain is taken without an expansion there: curvatures differ little;
         # a larger one, of a row whose search has not ended, may lead away from the mode
         is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED

@@ -25,7 +25,7 @@ from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.numerics.random import sobol_normal
-from sklearn_vae.numerics.rows import rows_in_memory
+from sklearn_vae.numerics.rows import batches, rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
