@@ -94,7 +94,6 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
-        tags.target_tags.required |= bool(getattr(self, "conditional", False))
         return tags
 
     def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:

@@ -231,8 +231,7 @@ class FittedVAE(FittedModel):
 
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
-        has_holes = not self.architecture.variable_length
-        is_incomplete = self.columns.is_incomplete(X) & has_holes
+        is_incomplete = self.columns.is_incomplete(X) & (not self.architecture.variable_length)
         log_p = np.empty(len(X), X.dtype)
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():

@@ -53,27 +53,28 @@ class Points(NamedTuple):
     """Standard normal draws of the proposals, shared by all rows."""
 
     first: Array  # (1, K, 1, l), for the first proposal
-    prior: Array  # (1, K, 1, l), for the prior
-    further: Sequence[Array]  # of (1, K', 1, l), for each further proposal
-    vague: Array  # (1, K'', 1, l), for the prior, of rows with few values
+    vague: Array  # (1, K', 1, l), for the prior, of rows with few values
+    further: Sequence[Array]  # of (1, K'', 1, l), for each further proposal
+
+    @property
+    def prior(self) -> Array:
+        """Those for the prior of other rows: (1, K, 1, l)."""
+        return self.vague[:, : self.first.shape[1]]
 
     @classmethod
     def make(cls, n_draws: int, noise: Callable[[int, int], Array]) -> "Points":
         """Make them by a function of the number of draws and of the index of the proposal."""
         n_further = max(n_draws, MIN_DRAWS)
         further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
-        vague = noise(max(n_draws, VAGUE_DRAWS), 1)
-        return cls(noise(n_draws, 0), vague[:, :n_draws], further, vague)
+        return cls(noise(n_draws, 0), noise(max(n_draws, VAGUE_DRAWS), 1), further)
 
     def fewer(self, one_in: int) -> "Points":
         """One in so many draws for the first proposal and for the prior, rounded up."""
-        first, prior = (part[:, : -(-part.shape[1] // one_in)] for part in (self.first, self.prior))
-        return self._replace(first=first, prior=prior)
+        return self._replace(first=self.first[:, : -(-self.first.shape[1] // one_in)])
 
     def map(self, function: Callable[[Array], Array]) -> "Points":
         """Apply a function to the draws for each proposal."""
-        first, prior, vague = map(function, (self.first, self.prior, self.vague))
-        return Points(first, prior, [*map(function, self.further)], vague)
+        return Points(function(self.first), function(self.vague), [*map(function, self.further)])
 
     def last(self, n_dims: int) -> "Points":
         """The last dimensions of the draws."""
@@ -88,6 +89,7 @@ class ClassConditional:
 
     def __init__(self, model: BaseVAE):
         self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
+        # unlike that of ``architecture``: draws of the prior are decoded for each class alone
         self.codes_per_chunk, self.decodes_per_row = model.codes_per_chunk, True
         self.classes = model.architecture.codes.enumerate_codes(model.free)  # (C, C)
         self.n_latent = model.architecture.n_components - len(self.classes)
@@ -150,8 +152,12 @@ def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) 
     sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
     log_p, is_poor = sampler.log_evidence(), _is_poor(sampler, model, x) & refines
     add = partial(add_modes, of_prior=first.of_prior)
+    n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
+    is_vague = 2 * n_observed <= first.of_prior.shape[-1]
+    if model.architecture.decodes_per_row:
+        is_vague = xp.zeros_like(is_vague)
     for vague in (False, True):
-        (rows,) = xp.where(is_poor & (first.is_vague == vague))
+        (rows,) = xp.where(is_poor & (is_vague == vague))
         if not len(rows):
             continue
         sampler = first.of(rows, vague=vague)
@@ -240,8 +246,6 @@ class FirstSampler:
         else:  # a standard normal distribution
             self.of_vague = xp.broadcast_to(noise, (model.n_members, *noise.shape[1:]))
         self.of_prior, z = self.of_vague[:, : points.prior.shape[1]], model.mean_code(x)
-        n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
-        self.is_vague = 2 * n_observed <= z.shape[-1] * (not self.architecture.decodes_per_row)
         z, local = find_modes(self.target.expand, z, FIRST_CONVERGED)
         # a last step of a small gain is taken without an expansion there: curvatures differ little;
         # a larger one, of a row whose search has not ended, may lead away from the mode

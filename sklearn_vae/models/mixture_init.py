@@ -293,10 +293,14 @@ class EM:
         rows = self.params[0], torch.as_tensor(codes @ slopes)
         params, by_code = map(self.likelihood.split_params, rows)
         added = [[torch.zeros_like(part) for part in block] for block in params]
-        for k, likelihood in enumerate(self.likelihood.likelihoods):
-            for _ in range(N_STEPS * isinstance(likelihood, Bernoulli | Categorical)):
-                mean = likelihood.mean([params[k][0] + added[k][0] + by_code[k][0]]).mean(0)
-                added[k][0] += likelihood.mean(params[k]).logit() - mean.logit()
+        for likelihood, *parts in zip(
+            self.likelihood.likelihoods, params, by_code, added, strict=True
+        ):
+            if isinstance(likelihood, Bernoulli | Categorical):
+                logits, of_codes, offset = (part[0] for part in parts)
+                target = likelihood.mean([logits]).logit()
+                for _ in range(N_STEPS):
+                    offset += target - likelihood.mean([logits + offset + of_codes]).mean(0).logit()
         return torch.cat([part for block in added for part in block]).numpy()
 
     # -- expectation -----------------------------------------------------------------
