@@ -110,7 +110,7 @@ def estimators(args: argparse.Namespace) -> None:
         "VAETransformer, prior='mixture'": lambda **p: VAETransformer(prior="mixture", **p),
         "VAETransformer, prior='vamp'": lambda **p: VAETransformer(prior="vamp", **p),
         "VAETransformer, IWAE": lambda **p: VAETransformer(objective="iwae", **p),
-        "VAETransformer, full": lambda **p: VAETransformer(posterior="full", **p),
+        "VAETransformer, diagonal": lambda **p: VAETransformer(posterior="gaussian", **p),
         "VAEDensity": VAEDensity,
         "VAEOutlierDetector": VAEOutlierDetector,
         "VAEImputer": lambda **p: VAEImputer(VAETransformer(**p)),

@@ -194,7 +194,7 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"likelihood": ["gaussian", "gaussian", "lognormal", "auto", "gaussian"]},
         {"prior": MixturePrior(3)},
         {"prior": VampPrior(3)},
-        {"posterior": "full"},
+        {"posterior": "gaussian"},
         {"posterior": RelaxedCategorical(n_variables=2), "n_components": 6},
         {"posterior": GaussianCategorical(n_classes=3), "n_components": 5},
         {"objective": IWAE(3)},
@@ -217,7 +217,7 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
     binary: [{}],
     ordered: [{"likelihood": "categorical"}, {"likelihood": "ordinal"}],
     counts: [{"likelihood": "poisson"}, {"likelihood": "negative_binomial"}],
-    incomplete: [{}, stopped, {"posterior": "full"}],
+    incomplete: [{}, stopped, {"posterior": "gaussian"}],
     frame: [{}, {"prior": VampPrior(3)}],
 }
 # Other fits: rows, a function of them that returns a fitted model, and conditions if any.

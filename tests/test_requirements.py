@@ -4,11 +4,18 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.networks import CustomNetwork
 from sklearn_vae.objectives import ELBO, MMD, LinearWarmup
-from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
-from sklearn_vae.priors import VampPrior
+from sklearn_vae.posteriors import (
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    GaussianCategorical,
+    RelaxedCategorical,
+)
+from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
 
 NO_KL = "whose bound has no KL of its own"
 N_DIMENSIONS = "which has that many latent dimensions"
@@ -46,7 +53,6 @@ CASES = [
         "'gaussian'",
         "which is a mixture of diagonal Gaussian posteriors",
     ),
-    ({"posterior": "full"}, BITS, NONE, "whose KL is not a sum over latent dimensions"),
     *(
         case
         for posterior in ("categorical", GaussianCategorical(3))
@@ -86,3 +92,30 @@ def test_a_parameter_that_a_part_excludes_is_refused(part, refused, allowed, rea
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VAETransformer(**part, **refused).fit(np.zeros((9, 2)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("params", "prior", "posterior"),
+    [
+        ({}, MixturePrior, FullCovarianceGaussian),
+        ({"objective": BITS["objective"]}, StandardNormal, FullCovarianceGaussian),
+        ({"objective": "iwae"}, MixturePrior, FullCovarianceGaussian),
+        ({"objective": "tc"}, StandardNormal, DiagonalGaussian),
+        ({"prior": "vamp"}, VampPrior, DiagonalGaussian),
+        ({"n_components": 65}, MixturePrior, DiagonalGaussian),
+        (
+            {"n_components": 2, "network": CustomNetwork(encoder=torch.nn.Linear)},
+            MixturePrior,
+            DiagonalGaussian,
+        ),
+    ],
+    ids=str,
+)
+def test_auto_is_what_other_parameters_allow(params, prior, posterior):
+    """Prior and posterior are the simpler ones where the better ones are not supported."""
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    vae = VAETransformer(hidden_layer_sizes=(4,), max_iter=1, random_state=0, **params).fit(X)
+
+    assert isinstance(vae.prior_, prior)
+    assert isinstance(vae.posterior_, posterior)

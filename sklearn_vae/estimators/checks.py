@@ -44,7 +44,7 @@ CONSTRAINTS: dict[str, Any] = {
     "conditional": ["boolean"],
     "prior": [StrOptions({"auto", *PRIORS}), *map(type, PRIORS.values())],
     "posterior": [
-        StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
+        StrOptions({"auto", *POSTERIORS}), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
     "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values())],
     "beta": [Interval(Real, 0, None, closed="left"), callable],

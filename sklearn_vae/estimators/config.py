@@ -10,16 +10,16 @@ from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.estimator_base import caller_name, resolve
+from sklearn_vae.estimators.estimator_base import AUTO, caller_name, resolve
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.networks import Network
+from sklearn_vae.networks import FullyConnected, Network
 from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
 from sklearn_vae.persistence.validation import Requirement, needs_elbo
 from sklearn_vae.posteriors import Posterior
-from sklearn_vae.priors import PRIORS, Prior
+from sklearn_vae.priors import Prior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
@@ -32,6 +32,10 @@ ROWS_PER_COMPONENT = 20
 # MIN_STEPS batches.
 SMALL_BATCH = 128
 LARGE_BATCH = 256
+# What "auto" stands for where the better one does not go with other parameters. A full covariance
+# is for fully connected layers, and up to as many dimensions as take twice the time.
+MAX_CORRELATED = 64
+SIMPLER = {"prior": "normal", "posterior": "gaussian"}
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17
 
@@ -52,9 +56,13 @@ class ModelParts:
         """Resolve a VAETransformer's parameters, and check that they go together."""
         params = vars(vae)  # a subclass may have fewer parameters, and sets the others itself
         resolved = {name: resolve(name, value) for name, value in params.items()}
-        if resolved["prior"] == "auto":  # normal where other parameters require it
-            resolved["prior"] = PRIORS["mixture"]
-            resolved["prior"] = PRIORS["normal" if _unmet(resolved) else "mixture"]
+        chosen = [part for part in AUTO if resolved[part] == "auto"]
+        resolved |= {part: resolve(part, AUTO[part]) for part in chosen}
+        n_components, is_mlp = params["n_components"], type(resolved["network"]) is FullyConnected
+        is_narrow = n_components == "auto" or n_components <= MAX_CORRELATED
+        for part in chosen:
+            if _unmet(resolved) or (part == "posterior" and not (is_mlp and is_narrow)):
+                resolved[part] = resolve(part, SIMPLER[part])
         for part, (parameter, _, allowed, reason) in _unmet(resolved):
             raise ValueError(
                 f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "

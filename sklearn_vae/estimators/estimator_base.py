@@ -36,7 +36,7 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "objective": OBJECTIVES,
 }
 # Objects that "auto" stands for where their arguments are set.
-AUTO = {"prior": "mixture"}
+AUTO = {"prior": "mixture", "posterior": "full"}
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
     **dict.fromkeys(

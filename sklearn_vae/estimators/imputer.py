@@ -200,7 +200,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         network = resolve("network", model.network)
         if isinstance(network, Network):  # others are refused by the model's fit
             check_not_autoregressive(network, "VAEImputer")
-        is_free = getattr(model, "posterior", None) in ("gaussian", "full")
+        is_free = getattr(model, "posterior", None) in ("auto", "gaussian", "full")
         if is_free and model.n_components == "auto":
             model.n_components = n_components
         return model

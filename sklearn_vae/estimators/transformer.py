@@ -85,9 +85,10 @@ class VAETransformer(
     prior : {"auto", "mixture", "normal", "vamp"} or prior, default="auto"
         Prior of the codes. ``"auto"`` is ``"mixture"``, which has clusters, or ``"normal"`` where
         another parameter needs it; see ``prior_``.
-    posterior : {"gaussian", "full", "categorical"} or posterior, default="gaussian"
-        Form of the codes: independent numbers, correlated ones, or the probabilities of
-        ``n_components`` classes.
+    posterior : {"auto", "full", "gaussian", "categorical"} or posterior, default="auto"
+        What is known of a row's code: a normal distribution with correlations (``"full"``) or
+        without (``"gaussian"``), or probabilities of ``n_components`` classes. ``"auto"`` is
+        ``"full"``, or ``"gaussian"`` where another parameter needs it; see ``posterior_``.
     objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
         Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
         are independent, ``"mmd"`` for informative ones. Give an object to set its parameters, such
@@ -134,8 +135,8 @@ class VAETransformer(
     ----------
     n_components_ : int
         Length of a code.
-    prior_ : prior
-        Prior of the codes.
+    prior_, posterior_ : prior, posterior
+        Prior and posterior of the codes.
     columns_ : TableEncoder
         Distribution of each column, as a small table.
     condition_encoder_ : ConditionEncoder or None
@@ -192,7 +193,7 @@ class VAETransformer(
         handle_unknown: str = "infrequent",
         conditional: bool = False,
         prior: str | Prior = "auto",
-        posterior: str | Posterior = "gaussian",
+        posterior: str | Posterior = "auto",
         objective: str | Objective = "elbo",
         beta: float | Schedule = 1.0,
         max_iter: int = 200,
@@ -515,6 +516,12 @@ class VAETransformer(
         """Prior of the codes."""
         check_is_fitted(self)
         return self.architecture_.prior
+
+    @property
+    def posterior_(self) -> Posterior:
+        """Posterior of the codes."""
+        check_is_fitted(self)
+        return self.architecture_.posterior
 
     @property
     def module_(self) -> VAE:

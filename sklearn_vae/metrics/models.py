@@ -41,13 +41,9 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
     Returns
     -------
     ndarray of shape (n_components,)
-        Nats, averaged over the rows. A categorical latent variable is one dimension, whatever
-        its number of classes; its KL is that from equal probabilities.
-
-    Raises
-    ------
-    ValueError
-        If dimensions depend on each other, as with ``posterior="full"``.
+        Nats, averaged over the rows. Their sum is the KL: that of a dimension holds what it shares
+        with those before it. A categorical latent variable is one dimension, whatever its number of
+        classes; its KL is that from equal probabilities.
 
     Examples
     --------
@@ -60,12 +56,6 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
     (2,)
     """
     estimator, X = final_step(estimator, X, "kl_per_dimension", ("impute", "transform"))
-    posterior = estimator.architecture_.posterior
-    if not posterior.has_per_dimension_kl:
-        raise ValueError(
-            f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
-            f"has a KL of its own. Use posterior='gaussian'."
-        )
     rows = estimator._validate_with_conditions(X, y)
     return estimator._predictor().kl_per_dimension(rows).mean(axis=0)
 

@@ -17,9 +17,10 @@ from sklearn_vae.numerics.array_api import (
     concatenate,
     namespace,
     one_hot,
+    split,
     unbounded,
 )
-from sklearn_vae.persistence.validation import Requirement, no_free_bits, serializable
+from sklearn_vae.persistence.validation import Requirement, serializable
 
 # Bound of log-scales of q(z|x), from 6e-6 to 2e5: a thousand columns may determine z to 1e-4.
 POSTERIOR_LOG_SCALE_BOUND = 12.0
@@ -59,8 +60,6 @@ class Posterior(ABC):
     is_diagonal_gaussian: ClassVar[bool] = False
     # Whether some dimensions of z are one-hot codes of categorical variables.
     has_categorical: ClassVar[bool] = False
-    # Whether the KL is a sum over latent dimensions or categorical variables.
-    has_per_dimension_kl: ClassVar[bool] = False
 
     @abstractmethod
     def n_params(self, n_components: int) -> int:
@@ -135,7 +134,6 @@ class DiagonalGaussian(GaussianPosterior):
     """
 
     is_diagonal_gaussian = True
-    has_per_dimension_kl = True
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension."""
@@ -183,9 +181,9 @@ class FullCovarianceGaussian(GaussianPosterior):
     KL from the standard normal has the closed form
 
     .. math::
-        \tfrac{1}{2} \left( \|L\|_F^2 + \|\mu\|^2 - l \right) - \sum_i \log \sigma_i,
+        \sum_i \tfrac{1}{2} \left( \|L_i\|^2 + \mu_i^2 - 1 \right) - \log \sigma_i.
 
-    which is not a sum over dimensions, so that objectives have no ``free_bits``.
+    The term of a dimension holds the information that it shares with those before it.
 
     References
     ----------
@@ -198,8 +196,6 @@ class FullCovarianceGaussian(GaussianPosterior):
     >>> FullCovarianceGaussian()
     FullCovarianceGaussian()
     """
-
-    requirements = (no_free_bits("whose KL is not a sum over latent dimensions"),)
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension, and the entries below the diagonal."""
@@ -218,8 +214,11 @@ class FullCovarianceGaussian(GaussianPosterior):
 
     def split(self, params: Array) -> tuple[Array, Array]:
         """Locations and marginal log-scales: (..., l), (..., l)."""
-        loc, log_scale, unit = self._factor(params)
-        return loc, log_scale + 0.5 * unit.square().sum(-1).log()
+        loc, log_scale, below = self._parts(params)
+        row, _ = np.tril_indices(loc.shape[-1], -1)
+        in_row = one_hot(as_array(row, loc), loc.shape[-1], loc.dtype, flat=False)  # (n, l)
+        variance = 1 + namespace(below).square(below) @ in_row  # of scales of 1
+        return loc, log_scale + 0.5 * namespace(variance).log(variance)
 
     def rsample(self, params: Array, noise: Array) -> Array:
         """Reparameterized draws z = loc + L noise: (M, K, B, l)."""
@@ -238,23 +237,28 @@ class FullCovarianceGaussian(GaussianPosterior):
         return log_prob.mT
 
     def kl(self, params: Array) -> Array:
-        """KL in nats from the standard normal, over all dimensions: (..., n_params) -> (..., 1)."""
-        loc, log_scale, unit = self._factor(params)
-        variance = (2 * log_scale).exp() * unit.square().sum(-1)
-        return (0.5 * (loc.square() + variance - 1) - log_scale).sum(-1, keepdim=True)
+        """KL in nats of dimensions given those before them: (..., n_params) -> (..., l)."""
+        loc, log_scale, _ = self._parts(params)
+        variance = (2 * self.split(params)[1]).exp()
+        return 0.5 * (loc.square() + variance - 1) - log_scale
 
     @staticmethod
     def _n_components(params: Array) -> int:
         """Latent dimensions l, of which there are l (l + 3) / 2 parameters."""
         return (math.isqrt(9 + 8 * params.shape[-1]) - 3) // 2
 
+    def _parts(self, params: Array) -> Sequence[Array]:
+        """Location (..., l), log-scale (..., l) and the entries of N, row by row."""
+        size = self._n_components(params)
+        loc, raw, below = split(params, [size, size, size * (size - 1) // 2])
+        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND), below
+
     def _factor(self, params: Array) -> tuple[Array, Array, Array]:
         """Location (..., l), log-scale (..., l) and I + N, the unit Cholesky factor (..., l, l)."""
-        size = self._n_components(params)
-        loc, raw, below = params.split([size, size, size * (size - 1) // 2], dim=-1)
-        torch = namespace(params)
+        loc, log_scale, below = self._parts(params)
+        torch, size = namespace(params), loc.shape[-1]
         row, column = torch.tril_indices(size, size, -1, device=params.device)
         unit = torch.eye(size, dtype=params.dtype, device=params.device)
         unit = unit.repeat(*params.shape[:-1], 1, 1)  # (..., l, l)
         unit[..., row, column] = below
-        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND), unit
+        return loc, log_scale, unit

@@ -26,7 +26,7 @@ from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, open_model
 from sklearn_vae.persistence.validation import check_array, check_count
-from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
     ClassifierModel,
@@ -44,6 +44,7 @@ PARTS = {
         ClassSurprisal,
         CombinedScore,
         DiagonalGaussian,
+        FullCovarianceGaussian,
         FullyConnected,
         HyperplaneDistance,
         MixtureArchitecture,
@@ -175,7 +176,7 @@ def _read_model(
     weights = saved["state_dict_"]
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
-    if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
+    if weights["encoder.linear.weight"].shape[-1:] != (architecture.n_posterior_params,):
         raise ValueError("the model's latent dimensions are not those of the weights")
     predictor: Any = fitted(columns, architecture, weights, saved["seed_"], **options)
     return model(predictor, schema, conditions)

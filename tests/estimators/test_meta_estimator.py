@@ -126,6 +126,7 @@ def test_the_reading_of_columns_is_that_of_the_model(cls, kind):
     [
         (VAETransformer(), "n_components_"),
         (VAETransformer(), "prior_"),
+        (VAETransformer(), "posterior_"),
         (VAEDensity(), "n_components_"),
         (VAEImputer(), "columns_"),
         (VAEClassifier(), "n_components_"),

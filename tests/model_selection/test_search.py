@@ -133,7 +133,7 @@ def test_parts_of_models_are_searched():
     grid = [
         {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
         {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
-        {"posterior": ["full", "categorical"], "hidden_layer_sizes": [(6,), (6, 5)]},
+        {"posterior": ["gaussian", "categorical"], "hidden_layer_sizes": [(6,), (6, 5)]},
         {"network": ["mlp", GRUNet((3, 1), 2)]},  # the second has one scale for all columns
     ]
     ours, theirs = both(make_vae(max_iter=1), grid)

@@ -23,7 +23,7 @@ def test_unsupported_parts_are_named(tmp_path):
     X = rows()[:, [0, 1, 8]]
     models = {
         "GRUNet": VAETransformer(2, network="gru", **SMALL),
-        "FullCovarianceGaussian": VAETransformer(2, posterior="full", **SMALL),
+        "RelaxedCategorical": VAETransformer(2, posterior="categorical", **SMALL),
     }
     for name, estimator in models.items():
         with pytest.raises(ValueError, match=f"runtime does not support {name}"):

@@ -23,8 +23,8 @@ from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch
-from sklearn_vae.posteriors import FullCovarianceGaussian
-from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
+from sklearn_vae.posteriors import FullCovarianceGaussian, GaussianCategorical
+from sklearn_vae.priors import MixturePrior, VampPrior
 from sklearn_vae.training import gradients
 from sklearn_vae.training.gradients import LossGradient
 
@@ -64,12 +64,24 @@ BLOCKS = {
 
 
 def disturbed(
-    blocks, *, n_members=1, hidden=(6, 5), n_factors=0, n_conditions=0, prior=PRIORS["normal"]
+    blocks,
+    *,
+    n_members=1,
+    hidden=(6, 5),
+    n_factors=0,
+    n_conditions=0,
+    n_components=2,
+    **parts,
 ):
     """A model in double precision with weights of all sizes."""
     torch.manual_seed(0)
     architecture = Architecture(
-        2, hidden, tuple(blocks), n_factors=n_factors, n_conditions=n_conditions, prior=prior
+        n_components,
+        hidden,
+        tuple(blocks),
+        n_factors=n_factors,
+        n_conditions=n_conditions,
+        **parts,
     )
     model = VAE(architecture, n_members).double()
     model.flatten()
@@ -119,7 +131,7 @@ def batch(model, *, weighted=False, n_rows=9):
             model.likelihood.blocks, model.likelihood.split_blocks(x), strict=True
         )
     ]
-    noise = torch.randn(n_members, 1, n_rows, 2).double()
+    noise = torch.randn(n_members, 1, n_rows, model.architecture.n_components).double()
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
 
 
@@ -151,6 +163,14 @@ MODELS = {
     "missing values": {"n_factors": 2},  # inputs may be imputed in advance
     "mixture prior": {"prior": MixturePrior(3)},  # the KL is by Monte Carlo
     "mixture prior and missing values": {"prior": MixturePrior(3), "n_factors": 2},
+    "full covariance": {"posterior": FullCovarianceGaussian(), "n_components": 4},
+    "full covariance of one dimension": {"posterior": FullCovarianceGaussian(), "n_components": 1},
+    "full covariance, mixture prior and missing values": {
+        "posterior": FullCovarianceGaussian(),
+        "prior": MixturePrior(3),
+        "n_components": 3,
+        "n_factors": 2,
+    },
     "conditions": {"n_conditions": 3},  # they reach the decoder, and have no gradient themselves
 }
 
@@ -238,7 +258,7 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     assert not is_written_out(model, IWAE())
     assert is_written_out(mixture, IWAE())
     assert not is_written_out(mixture, ELBO())
-    model.posterior = FullCovarianceGaussian()
+    model.posterior = GaussianCategorical(2)
     assert not is_written_out(model, ELBO())
 
 

@@ -11,7 +11,7 @@ from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, in_double
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
-from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
@@ -74,7 +74,7 @@ class ELBOGradient:
         return (
             isinstance(model, VAE)
             and type(objective) is ELBO  # not a subclass that changes it
-            and type(model.posterior) is DiagonalGaussian
+            and type(model.posterior) in (DiagonalGaussian, FullCovarianceGaussian)
             and type(model.encoder) is type(model.decoder) is MLP
             and (model.prior.is_standard_normal or isinstance(model.prior, MixturePrior))
         )
@@ -112,7 +112,7 @@ class ELBOGradient:
         kl_weight = self.row_weight * beta.view(-1, 1, 1)  # (M, 1, B)
         if self.objective.free_bits:
             kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
-        self.encoder.backward(self.latent.backward(noise, kl_weight))
+        self.encoder.backward(self.latent.backward(kl_weight))
         self.buffers.flush()
         for name, gradient in self.latent.prior_grads.items():  # beside those of the networks
             cast(Tensor, self.model.prior_weights[name].grad).copy_(gradient)
@@ -144,13 +144,19 @@ class GaussianLatent(GaussianSample):
     def kl(self, weight: Tensor, total: Tensor) -> Tensor:
         """Average the KL divergence of each dimension over rows, of this total weight: (M, l)."""
         torch.mul(self.scale, self.scale, out=self.variance)
+        if not self.is_diagonal:
+            self.conditional = self.variance.clone()  # given the dimensions before it
+            self.variance.addcmul_(self.conditional, torch.bmm(self.in_row, self.below.square()))
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
         rows.sub_(self.log_scale)  # plus 0.5: (M, l, B)
         return torch.baddbmm(total, rows, weight, beta=-0.5).squeeze(2)
 
-    def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
-        """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        self.sum_over_draws(noise)
+    def backward(self, kl_weight: Tensor) -> Tensor:
+        """Return the gradient of the encoder's output, (M, n_params, B), from those of z and KL."""
+        self.sum_over_draws()
+        if not self.is_diagonal:
+            weight = self.conditional * kl_weight
+            self.grad_below.addcmul_(weight[:, self.row], self.below)
         torch.addcmul(self.grad_loc_sum, kl_weight, self.loc, out=self.grad_loc)
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)
@@ -196,8 +202,8 @@ class MixturePriorLatent(GaussianSample):
         kl.sub_(self.log_scale.sum(1, keepdim=True))
         return torch.bmm(kl, weight).squeeze(2)
 
-    def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
-        """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
+    def backward(self, kl_weight: Tensor) -> Tensor:
+        """Return the gradient of the encoder's output, (M, n_params, B), from those of z and KL."""
         # responsibilities of the components, times minus the weights of the rows: (M, C, B)
         weights = self.log_joint.sub_(self.log_sum).exp_().mul_(-kl_weight)
         of_square, of_z = torch.bmm(self.coefs.mT, weights).split(self.n_latent, 1)
@@ -210,4 +216,4 @@ class MixturePriorLatent(GaussianSample):
         grad_log_scale = self.precision * moment - total
         grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
         self.prior_grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
-        return self.write_gradient(noise, kl_weight)
+        return self.write_gradient(kl_weight)

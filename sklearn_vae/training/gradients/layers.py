@@ -124,16 +124,24 @@ class HandWrittenLinear:
 
 
 class GaussianSample:
-    """Reparameterized samples z = loc + scale * noise of a diagonal Gaussian posterior.
+    """Reparameterized samples z = loc + scale * (I + N) noise of a Gaussian posterior.
 
-    Samples are the first features of the decoder's input, those that have gradients.
+    Samples are the first features of the decoder's input, those that have gradients. N is strictly
+    lower triangular, and 0 for a diagonal Gaussian: the encoder gives locations and scales only.
     """
 
     def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP, n_draws: int):
-        params = encoder.out
-        self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
+        params, n_latent = encoder.out, decoder.n_grad
+        sizes = [n_latent, n_latent, params.shape[1] - 2 * n_latent]
+        self.loc, self.raw, self.below = params.split(sizes, dim=1)  # (M, l, B), N's (M, n, B)
         self.grad_params = torch.empty_like(params)
-        self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
+        self.grad_loc, self.grad_raw, self.grad_below = self.grad_params.split(sizes, dim=1)
+        self.is_diagonal = sizes[2] == 0
+        if not self.is_diagonal:
+            below_diagonal = torch.tril_indices(n_latent, n_latent, -1, device=params.device)
+            self.row, self.column = below_diagonal
+            in_row = self.row == torch.arange(n_latent, device=params.device).unsqueeze(1)
+            self.in_row = in_row.to(params).expand(len(params), -1, -1)  # (M, l, n)
         self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
         self.z = decoder.x[:, : decoder.n_grad].unflatten(2, (n_draws, -1))  # (M, l, K, B)
         self.grad_z = decoder.grad_x.unflatten(2, (n_draws, -1))
@@ -154,21 +162,30 @@ class GaussianSample:
         tanh = self.log_scale_bound.forward()
         torch.mul(tanh, self.log_scale_bound.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
-        torch.addcmul(self.loc_per_draw, self.scale_per_draw, noise, out=self.z)
+        self.correlated = noise
+        if not self.is_diagonal:
+            self.noise_of_column = noise[:, self.column]
+            products = (self.below.unsqueeze(2) * self.noise_of_column).flatten(2)
+            correlated = torch.bmm(self.in_row, products).view_as(self.z)
+            self.correlated = correlated.add_(noise)
+        torch.addcmul(self.loc_per_draw, self.scale_per_draw, self.correlated, out=self.z)
 
-    def sum_over_draws(self, noise: Tensor) -> None:
-        """Sum the gradients of location and scale over draws, from ``grad_z``."""
-        torch.mul(self.grad_z, noise, out=self.grad_z_noise)
+    def sum_over_draws(self) -> None:
+        """Sum the gradients of location, scale and N over draws, from ``grad_z``."""
+        torch.mul(self.grad_z, self.correlated, out=self.grad_z_noise)
+        if not self.is_diagonal:
+            grad = (self.grad_z * self.scale_per_draw)[:, self.row]
+            torch.sum(grad.mul_(self.noise_of_column), 2, out=self.grad_below)
         if not self.has_one_draw:
             torch.sum(self.grad_z, 2, out=self.grad_loc_sum)
             torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
 
-    def write_gradient(self, noise: Tensor, kl_weight: Tensor | None = None) -> Tensor:
-        """Return the gradient of the encoder's output, (M, 2 l, B), from ``grad_z``.
+    def write_gradient(self, kl_weight: Tensor | None = None) -> Tensor:
+        """Return the gradient of the encoder's output, (M, n_params, B), from ``grad_z``.
 
         ``kl_weight`` (M, 1, B) is that of the posterior's negative entropy.
         """
-        self.sum_over_draws(noise)
+        self.sum_over_draws()
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale)
         if kl_weight is not None:

@@ -114,7 +114,7 @@ class WeightedGaussianSample(GaussianSample):
         """
         slope = (noise / self.scale_per_draw).sub_(self.z)
         self.grad_z.addcmul_(slope, grad_log_weight.unsqueeze(1)).mul_(weights.unsqueeze(1))
-        return self.write_gradient(noise)
+        return self.write_gradient()
 
 
 class RealColumns:
