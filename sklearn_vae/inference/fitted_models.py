@@ -15,7 +15,7 @@ from sklearn_vae.inference.mixture_log_density import (
     log_density as mixture_log_density,
 )
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
-from sklearn_vae.models.base import ArrayVAE, BaseVAE
+from sklearn_vae.models.base import ArrayVAE
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.array_api import Array, log_mean_exp
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
@@ -125,11 +125,9 @@ class FittedModel:
 
     def backend(self, X: np.ndarray) -> Backend:
         """Return the model in the library that computes rows."""
-
-        def make() -> Any:
-            return self.make_model({name: w.astype(float) for name, w in self.weights.items()})
-
-        return Backend(self.keep("numpy", make), lambda x: x, map_in_numpy)
+        params = self.weights.items()
+        model = self.keep("numpy", lambda: self.make_model({k: v.astype(float) for k, v in params}))
+        return Backend(model, lambda x: x, map_in_numpy)
 
     def encode_conditions(self, y: np.ndarray) -> np.ndarray:
         """Encode conditions: (n, n_y) -> (n, n_conditions)."""
@@ -225,10 +223,6 @@ class FittedVAE(FittedModel):
         ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
         have uneven weights get more.
         """
-
-        def evaluate(model: BaseVAE, x: Array, points: Points) -> Array:
-            return log_mean_exp(log_evidence(model, x, points, refines=refines), 0)
-
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
         is_incomplete = self.columns.is_incomplete(X) & (not self.architecture.variable_length)
@@ -236,8 +230,9 @@ class FittedVAE(FittedModel):
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
                 log_p[mask] = self.map(
-                    evaluate, X, n_draws=n_draws, scrambling=scrambling, mask=mask
-                )
+                    lambda *of, points: log_mean_exp(log_evidence(*of, points, refines=refines), 0),
+                    X, n_draws=n_draws, scrambling=scrambling, mask=mask,
+                )  # fmt: skip
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
         return log_p
@@ -252,31 +247,30 @@ class FittedVAE(FittedModel):
         architecture, is_incomplete = self.architecture, np.zeros(len(X), dtype=bool)
         if not architecture.n_factors:
             is_incomplete = self.columns.is_incomplete(X)
-        n_codes = architecture.n_codes or 1 + architecture.n_components
         z = np.empty((len(X), architecture.n_components), X.dtype)
-        for mask, function, n_each in (
+        for mask, function, n_codes in (
             (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
-            (is_incomplete, posterior_code, n_codes),
+            (is_incomplete, posterior_code, architecture.n_codes or 1),
         ):
             if mask.any():
                 z[mask] = self.first_member.map(
                     lambda model, x, function=function: function(model, x)[0],
                     X,
-                    rows_per_chunk=self.rows_per_chunk(n_each),
+                    rows_per_chunk=self.rows_per_chunk(n_codes),
                     mask=mask,
                 )
         return z
 
     def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
-        n_latent = z.shape[1]
-
-        def reconstruct(model: BaseVAE, rows: Array) -> Array:
-            return model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0]
-
+        n_latent, backend = z.shape[1], self.first_member.backend(z)
         rows = z if y is None else np.hstack([z, self.encode_conditions(y.astype(z.dtype))])
-        backend = self.first_member.backend(z)
-        mean = backend.map(reconstruct, rows, self.rows_per_chunk(), lambda rows: rows[None])
+        mean = backend.map(
+            lambda model, rows: model.reconstruct(rows[..., :n_latent], rows[..., n_latent:])[0],
+            rows,
+            self.rows_per_chunk(),
+            lambda rows: rows[None],
+        )
         if self.correction is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
@@ -284,12 +278,8 @@ class FittedVAE(FittedModel):
 
     def fill(self, X: np.ndarray) -> np.ndarray:
         """Replace missing values by those of the row's reconstruction: (n, n_features)."""
-
-        def reconstruct(model: BaseVAE, x: Array) -> Array:
-            return model.reconstruct(model.mean_code(x), x)[0]
-
-        is_rounded = self.columns.has_discrete_values
-        return self.columns.fill_missing(X, self.first_member.map(reconstruct, X), is_rounded)
+        encoded = self.first_member.map(lambda m, x: m.reconstruct(m.mean_code(x), x)[0], X)
+        return self.columns.fill_missing(X, encoded, self.columns.has_discrete_values)
 
     def residuals(self, X: np.ndarray) -> np.ndarray:
         """Residuals of the first member's reconstructions, in the encoded units: (n, n_values)."""

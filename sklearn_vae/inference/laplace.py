@@ -6,7 +6,7 @@ here finite differences. Shapes: M members, K draws, B rows, l latent dimensions
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sklearn_vae.numerics import array_api as ops
@@ -170,7 +170,8 @@ class JointDensity(NamedTuple):
         """Log p(x | z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
         is_shared, log_prob = z.shape[2] == 1, []
         shared = self.model.decode(z) if is_shared and not self.model.decodes_per_row else None
-        for rows, part in self._chunks(z.shape[1]):
+        for rows in batches(self.x.shape[1], self.model.codes_per_chunk // z.shape[1]):
+            part = self.select(rows)
             params = shared or self.model.decode(z if is_shared else z[:, :, rows], part.x)
             observed = None if part.observed is None else part.observed[:, None]
             log_prob.append(self.model.likelihood.log_prob(params, part.x[:, None], observed))
@@ -182,8 +183,8 @@ class JointDensity(NamedTuple):
         log_joint = self.prior.log_prob(z[:, None])[:, 0]
         gradient, precision = expand_prior(self.prior, z)
         information = ops.zeros((*z.shape, n_latent), z)
-        for at, part in chosen._chunks(1 + n_latent):
-            of_likelihood = part._expand_likelihood(z[:, at])
+        for at in batches(len(rows), self.model.codes_per_chunk // (1 + n_latent)):
+            of_likelihood = chosen.select(at)._expand_likelihood(z[:, at])
             for total, term in zip((log_joint, gradient, information), of_likelihood, strict=True):
                 total[:, at] += term
         return Expansion.of(log_joint, xp.nan_to_num(gradient), information, precision)
@@ -213,8 +214,3 @@ class JointDensity(NamedTuple):
         """Index-select the rows."""
         observed = None if self.observed is None else self.observed[:, rows]
         return self._replace(x=self.x[:, rows], observed=observed)
-
-    def _chunks(self, n_codes: int) -> Iterator[tuple[slice, "JointDensity"]]:
-        """Slice rows of which so many codes each can be decoded at a time."""
-        for rows in batches(self.x.shape[1], self.model.codes_per_chunk // n_codes):
-            yield rows, self.select(rows)

@@ -68,7 +68,7 @@ class BaseVAE:
         """Clip rows, fill in missing values and append a mask: (M, B, n) -> (M, B, n_inputs)."""
         x = x.clip(-INPUT_CLIP, INPUT_CLIP)
         if self.selected_inputs is not None:
-            x = ops.take(x, ops.as_array(self.selected_inputs, x), -1)
+            x = ops.take(x, self.selected_inputs, -1)
         if self.filler is None:
             return x
         n_values = x.shape[-1] - self.n_conditions

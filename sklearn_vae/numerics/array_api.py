@@ -36,9 +36,10 @@ def as_type(x: Array, like: Any) -> Array:
 
 
 def take(x: Array, indices: Array, axis: int) -> Array:
-    """Index-select along an axis."""
+    """Index-select along an axis, by indices of the array's library or of numpy."""
     if isinstance(x, np.ndarray):
         return np.take(x, indices, axis)
+    indices = namespace(x).as_tensor(indices, device=x.device)
     return x.index_select(axis, indices)  # faster than indexing
 
 

@@ -134,7 +134,8 @@ class Trainer(NeuralNet):
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
-        self.max_loss_ = self._loss_of_first_rows() + DIVERGENCE_MARGIN + per_column
+        first_loss = self.validate(train, DIVERGENCE_ROWS, n_draws=1)[0]
+        self.max_loss_ = first_loss + DIVERGENCE_MARGIN + per_column
         self.notify("on_train_begin", X=train, y=None)
         return train
 
@@ -322,12 +323,9 @@ class Trainer(NeuralNet):
         """Find members that have diverged, and did not only take a step by an outlier: (M,)."""
         has_diverged = ~(loss < self.max_loss_)
         if (has_diverged & np.isfinite(loss)).any():
-            has_diverged &= ~(np.isfinite(loss) & (self._loss_of_first_rows() < self.max_loss_))
+            of_first_rows = self.validate(self.train_, DIVERGENCE_ROWS, n_draws=1)[0]
+            has_diverged &= ~(np.isfinite(loss) & (of_first_rows < self.max_loss_))
         return has_diverged
-
-    def _loss_of_first_rows(self) -> np.ndarray:
-        """Return each member's loss on the first rows, with few draws: (M,)."""
-        return self.validate(self.train_, DIVERGENCE_ROWS, n_draws=1)[0]
 
     # -- records ---------------------------------------------------------------------
 
