@@ -3,7 +3,7 @@
 In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -247,8 +247,8 @@ class TableEncoder:
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
-        for equal, masses in self._inputs_of_masses():
-            is_equal = equal.holds(rows)
+        for equal in self.equal_cells:
+            is_equal, masses = equal.holds(rows), self._masses_of(equal.column)
             values[np.ix_(is_equal, masses)] = 0
             values[is_equal, masses[-1]] = 1
         return values
@@ -509,10 +509,9 @@ class TableEncoder:
                     f"parameter must name all of these but one, or none."
                 )
 
-    def _inputs_of_masses(self) -> Iterator[tuple[EqualCells, np.ndarray]]:
-        """Columns with a partner, and inputs of their point masses, the partner's last: (S,)."""
-        for equal in self.equal_cells:  # behind the masses is the number
-            yield equal, np.flatnonzero(self.column_of_input == equal.column)[:-1]
+    def _masses_of(self, column: int) -> np.ndarray:
+        """Inputs of a column's point masses, the partner's last; the number follows: (S,)."""
+        return np.flatnonzero(self.column_of_input == column)[:-1]
 
     def _decode_equal(self, X: np.ndarray, values: np.ndarray, observed: np.ndarray | None) -> None:
         """Replace decoded cells by those of their partners, or the reverse, in place.
@@ -522,8 +521,8 @@ class TableEncoder:
         """
         nothing = np.full_like(X, np.nan)
         observed = nothing if observed is None else self._fill_derived(observed).copy()
-        inputs = self._inputs_of_masses()
-        pairs = [(equal, values[:, masses[-1]].clip(0, 1)) for equal, masses in inputs]
+        last = [self._masses_of(equal.column)[-1] for equal in self.equal_cells]
+        pairs = list(zip(self.equal_cells, values[:, last].clip(0, 1).T, strict=True))
         for equal, p in pairs[::-1]:
             a, b = equal.column, equal.partner
             own = np.where(equal.is_common(observed), np.nan, observed[:, a])

@@ -223,6 +223,10 @@ class FittedVAE(FittedModel):
         ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
         have uneven weights get more.
         """
+
+        def evaluate(model: Any, x: Array, points: Points) -> Array:
+            return log_mean_exp(log_evidence(model, x, points, refines=refines), 0)
+
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
         is_incomplete = self.columns.is_incomplete(X) & (not self.architecture.variable_length)
@@ -230,9 +234,8 @@ class FittedVAE(FittedModel):
         for mask in (~is_incomplete, is_incomplete):
             if mask.any():
                 log_p[mask] = self.map(
-                    lambda *of, points: log_mean_exp(log_evidence(*of, points, refines=refines), 0),
-                    X, n_draws=n_draws, scrambling=scrambling, mask=mask,
-                )  # fmt: skip
+                    evaluate, X, n_draws=n_draws, scrambling=scrambling, mask=mask
+                )
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
         return log_p

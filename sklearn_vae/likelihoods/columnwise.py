@@ -237,11 +237,6 @@ class Columnwise:
             limits = [Limits._make(part[i:j] for part in self.limits) for i, j in ends]
         return ops.concatenate(self._each("sample", params, repeat(generator), limits))
 
-    def initial_slopes(self, loadings: Array, loc: Array, scale: Array) -> Array:
-        """Slopes of all parameters, from a linear model: (l, n_params)."""
-        initial = self._each("initialize", *map(self.split_blocks, (loadings, loc, scale)))
-        return ops.concatenate(slope for block in initial for slope, _ in block)
-
     def initialize(
         self, loadings: Array, loc: Array, scale: Array, rows: tuple[Array, Array] | None = None
     ) -> tuple[Array, Array, Array]:

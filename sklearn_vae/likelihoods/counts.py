@@ -82,10 +82,6 @@ class Counts(Likelihood):
         xp = namespace(weights)
         return xp.sqrt((weights[..., None] * xp.square(self.mean(params))).sum((0, 1)))
 
-    def _log_rate_slope(self, params: Parameters, slopes: Parameters) -> Array:
-        """Derivatives of the log-rate: (l, ..., n)."""
-        return slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND)
-
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
@@ -133,7 +129,7 @@ class Poisson(Counts):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column."""
         root = namespace(params[0]).exp(0.5 * self._log_rate(params))
-        return (self._log_rate_slope(params, slopes) * root)[..., None]
+        return (slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts."""
@@ -191,7 +187,7 @@ class NegativeBinomial(Counts):
         """One feature per column, of the mean."""
         log_rate, log_shape = self._log_rate(params), ops.bounded(params[1], LOG_SHAPE_BOUND)
         root = namespace(log_rate).exp(0.5 * (log_rate - ops.softplus(log_rate - log_shape)))
-        return (self._log_rate_slope(params, slopes) * root)[..., None]
+        return (slopes[0] * ops.bounded_slope(params[0], LOG_RATE_BOUND) * root)[..., None]
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """The mean counts, and the best shapes."""

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood, ZeroInflated
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
@@ -70,12 +70,7 @@ class Architecture(Layout):
     @cached_property
     def is_number(self) -> np.ndarray:
         """Mask of the normal numbers of x, those beside point masses among them: (n_columns,)."""
-        masks = [
-            np.tile(np.arange(likelihood.width) == likelihood.width - 1, n)
-            & isinstance(likelihood, Gaussian | ZeroInflated)
-            for likelihood, n in self.blocks
-        ]
-        return np.concatenate([np.zeros(0, dtype=bool), *masks])
+        return Columnwise(self.blocks).has_density(np.zeros(self.n_columns))
 
     @cached_property
     def n_noise(self) -> int:

@@ -283,8 +283,11 @@ class EM:
         share = values[:n_axes, None].clip(max=MAX_SHARE)  # the same of both sides
         of_others = values[:n_axes, None] * of_others[:n_axes]
         left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_SHARE))
-        linear = map(torch.as_tensor, (of_others / np.sqrt(share) * scale, loc, left))
-        of_params = self.likelihood.initial_slopes(*linear).numpy()
+        loadings = torch.as_tensor(of_others / np.sqrt(share) * scale)
+        loc, left = torch.as_tensor(loc), torch.as_tensor(left)
+        slopes, *_ = self.likelihood.initialize(loadings, loc, left)
+        of_params = np.zeros((n_axes, self.likelihood.n_params))
+        of_params[:, self.likelihood.is_decoded] = slopes
         return Dependence(np.sqrt(share) * axes[:, :n_axes].T, of_params, self._at_zero(of_params))
 
     def _at_zero(self, slopes: np.ndarray) -> np.ndarray:

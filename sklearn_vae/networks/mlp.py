@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks.perceptron import Perceptron, dense
+from sklearn_vae.networks.perceptron import Perceptron
 from sklearn_vae.numerics.random import Stream, make_generator
 
 
@@ -31,10 +31,6 @@ class Dense(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(n_members, n_in, n_out))
         self.bias = nn.Parameter(torch.zeros(n_members, 1, n_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return dense(self, x)
 
     def flat_parameters(
         self, *, decays: bool = False, reads_input: bool = True

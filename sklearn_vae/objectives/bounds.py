@@ -105,13 +105,11 @@ class ELBO(Objective):
             kl = kl * batch.weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
-        kl_loss = self.apply_free_bits(kl_per_dimension).sum(-1)
+        if self.free_bits:
+            kl_per_dimension = kl_per_dimension.clamp(min=self.free_bits)
+        kl_loss = kl_per_dimension.sum(-1)
         loss = reconstruction + beta * kl_loss + self.penalty(model, q, batch)
         return LossTerms(loss, reconstruction, kl_loss)
-
-    def apply_free_bits(self, kl_per_dimension: Tensor) -> Tensor:
-        """Raise each dimension's KL to the free bits: (M, l) -> (M, l)."""
-        return kl_per_dimension.clamp(min=self.free_bits) if self.free_bits else kl_per_dimension
 
     def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor | float:
         """Compute the weighted penalty of q (M, B, 2 l), by default none: (M,)."""

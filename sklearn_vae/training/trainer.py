@@ -37,10 +37,14 @@ from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
-from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
+from sklearn_vae.training.optimizer import (
+    STAGES,
+    ExponentialMovingAverage,
+    FlatAdam,
+    StageScheduler,
+)
 
 # Training has diverged if the loss of the first rows exceeds their first one by so many nats.
 DIVERGENCE_ROWS = 1024

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.training.early_stopping import STAGES, StageScheduler, split_stages
+from sklearn_vae.training.optimizer import STAGES, StageScheduler, split_stages
 from tests.training.conftest import CONFIG
 
 

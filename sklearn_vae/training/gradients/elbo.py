@@ -107,12 +107,13 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.weight_column, self.total_weight)  # (M, l or 1)
-        torch.sum(self.objective.apply_free_bits(kl_per_dimension), 1, out=self.kl)
-        torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         kl_weight = self.row_weight * beta.view(-1, 1, 1)  # (M, 1, B)
-        if self.objective.free_bits:
-            kl_weight = kl_weight * (kl_per_dimension > self.objective.free_bits).unsqueeze(2)
-        self.encoder.backward(self.latent.backward(kl_weight))
+        if free_bits := self.objective.free_bits:
+            kl_weight = kl_weight * (kl_per_dimension > free_bits).unsqueeze(2)
+            kl_per_dimension.clamp_(min=free_bits)
+        torch.sum(kl_per_dimension, 1, out=self.kl)
+        torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
+        self.encoder.backward(self.latent.backward(noise, kl_weight))
         self.buffers.flush()
         for name, gradient in self.latent.prior_grads.items():  # beside those of the networks
             cast(Tensor, self.model.prior_weights[name].grad).copy_(gradient)
