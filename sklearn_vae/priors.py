@@ -42,7 +42,6 @@ class Prior:
 
     # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: ClassVar[Sequence[Requirement]] = ()
-    is_standard_normal: ClassVar[bool] = False
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.
     has_closed_form_kl: ClassVar[bool] = False
 
@@ -81,7 +80,6 @@ class StandardNormal(Prior):
     StandardNormal()
     """
 
-    is_standard_normal = True
     has_closed_form_kl = True
 
     def log_prob(self, z: Array) -> Array:

@@ -134,7 +134,7 @@ def fit_encoder(
     for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
         columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
     numbers = [j for j in numbers if j not in one_to_one]
-    encoder = TableEncoder(
+    return TableEncoder(
         column_names,
         groups=_group(columns, X, weight, free),
         log_unseen=-float(np.log(n_rows + 2)),
@@ -145,7 +145,6 @@ def fit_encoder(
         equal_cells=equal_cells,
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers]),
     )
-    return replace(encoder, has_missing=bool(encoder.is_incomplete(X).any()))
 
 
 def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> None:

@@ -45,7 +45,7 @@ class TableEncoder:
     names: list[Name]  # or indices if columns have none; tuples of a MultiIndex
     groups: list[Columns]  # of one likelihood each, in the order of the model's input
     log_unseen: float  # log-probability of unseen values in a column, by the rule of succession
-    has_missing: bool = False  # whether values were missing in ``fit``
+    has_missing: bool = False  # whether the model was fitted to rows with missing values
     # whether the model takes missing values: unseen ones are then missing, else the nearest ones
     allows_missing: bool = True
     conditions: "TableEncoder | None" = None  # columns of y, which come after those of X
@@ -598,16 +598,6 @@ class TableEncoder:
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
         return self._by_group(lambda group, x: group.is_unseen(x), self._resolve(X)[1], bool)
-
-    def is_incomplete(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        incomplete = np.zeros(len(X), dtype=bool)
-        for rows in small_batches(X):
-            filled = self._fill_derived(X[rows])
-            for group in self._varying_groups:
-                possible = group.replace_unseen(group.take(filled), self.allows_missing)
-                incomplete[rows] |= np.isnan(possible).any(axis=1)
-        return incomplete
 
     def check_values(
         self, X: np.ndarray, fields: Sequence[Field] | None, handle_unknown: str

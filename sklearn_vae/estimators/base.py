@@ -57,7 +57,7 @@ from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import show_progress, warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.callbacks import InterruptHandler
+from sklearn_vae.training.callbacks import InterruptHandler, keyboard, raise_interruption
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
@@ -185,28 +185,32 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
         interrupt = InterruptHandler()
-        with interrupt.watch(self):
-            with restore_on_error(self):
-                jobs, rows = self._make_jobs(X, y, sample_weight)
-                self.interrupted_ = False
-                try:
-                    checkpoint = []
-                    if self.checkpoint is not None:
-                        checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
-                    callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
-                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-                    results, next_jobs = self._select(jobs, train(jobs, **options), rows)
-                    results = train(next_jobs, **options) if next_jobs else results
-                    self._set_results(results, rows)
-                    for callback in checkpoint:
-                        callback.file.remove()
-                except KeyboardInterrupt:
-                    jobs, results = interrupt.results(jobs)
-                    self.interrupted_ = True
-                    results, _ = self._select(jobs, results, rows)
-                    self._set_results(results, rows)
-            if interrupt.is_interrupted and has_caller():
-                raise KeyboardInterrupt  # the caller warns
+        with keyboard.listen(), restore_on_error(self):
+            jobs, rows = self._make_jobs(X, y, sample_weight)
+            self.interrupted_ = False
+            try:
+                checkpoint = []
+                if self.checkpoint is not None:
+                    checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
+                callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
+                options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                results, next_jobs = self._select(jobs, train(jobs, **options), rows)
+                results = train(next_jobs, **options) if next_jobs else results
+                self._set_results(results, rows)
+                for callback in checkpoint:
+                    callback.file.remove()
+            except KeyboardInterrupt:
+                jobs, results = interrupt.results(jobs)
+                self.interrupted_ = True
+                results, _ = self._select(jobs, results, rows)
+                self._set_results(results, rows)
+        if self.interrupted_ and has_caller():
+            raise KeyboardInterrupt  # the caller warns
+        if self.interrupted_:
+            raise_interruption(
+                f"{type(self).__name__}.fit was interrupted. The estimator is what training had "
+                f"come to by then (n_iter_={self.n_iter_}), and interrupted_ is True."
+            )
 
     def _make_jobs(
         self, X: FitRows, y: Target, sample_weight: Weights
@@ -437,7 +441,10 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         return encoder
 
     def _encode(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> Dataset:
-        """Encode the rows and move them to the device, once; those of a source to a file."""
+        """Encode the rows and move them to the device, once; those of a source to a file.
+
+        The columns then know whether values are missing.
+        """
         device = resolve_device(self.device)
         generator = np.random.default_rng(stream_seed(0, Stream.DEQUANTIZE))
         dequantize = partial(self.columns_.joint.dequantize, generator=generator)
@@ -453,23 +460,24 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
             with show_progress("Writing", n_rows, self.verbose):
                 table = Dataset.from_file(X.shuffle(encode, n_columns), -log_det, device)
-            # values that its sample lacks are missing, too
-            has_missing = self.columns_.has_missing or table.has_missing
-            self.columns_ = replace(self.columns_, has_missing=has_missing)
-            return table
-        X = dequantize(X)
-        dtype = self._training_dtype(X, weight)
-        encoded, offset = np.empty((len(X), n_columns), dtype), np.empty(len(X))
-        for rows in small_batches(X):
-            encoded[rows] = self.columns_.transform(X[rows])
-            offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
-        relative = None
-        if weight is not None:
-            relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        x = torch.as_tensor(encoded).to(device)
-        total_weight = float(len(X) if weight is None else weight.sum())
-        is_same = bool((offset == offset[0]).all())
-        return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
+        else:
+            X = dequantize(X)
+            dtype = self._training_dtype(X, weight)
+            encoded, offset = np.empty((len(X), n_columns), dtype), np.empty(len(X))
+            for rows in small_batches(X):
+                encoded[rows] = self.columns_.transform(X[rows])
+                offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
+            relative = None
+            if weight is not None:
+                relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
+            x = torch.as_tensor(encoded).to(device)
+            total_weight = float(len(X) if weight is None else weight.sum())
+            is_same = bool((offset == offset[0]).all())
+            loss_offset = float(offset[0]) if is_same else offset
+            table = Dataset.from_x(x, relative, total_weight, loss_offset)
+        has_missing = self.columns_.has_missing or table.has_missing
+        self.columns_ = replace(self.columns_, has_missing=has_missing)
+        return table
 
     def _training_dtype(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""

@@ -24,12 +24,9 @@ from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
-from sklearn_vae.numerics.rows import batches
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.system import show_progress
 
-# Rows whose means are imputed at a time, so that temporary arrays are small.
-IMPUTED_AT_A_TIME = 1 << 16
 # Scramblings of the Sobol points, that of the score included, whose spread is the standard error.
 STD_SCRAMBLINGS = 9
 
@@ -323,17 +320,12 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
         check_not_autoregressive(self.architecture_.network, "impute")
         rows = without_unknown(rows, self._fields)
-        is_incomplete = has_missing_values(rows)
-        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations or 1, axis=0)
-        if not is_incomplete.any():
-            return imputed
-        incomplete, model = np.flatnonzero(is_incomplete), self._predictor()
-        with show_progress("Imputing", len(incomplete), self.verbose):
+        is_incomplete, model = has_missing_values(rows), self._predictor()
+        with show_progress("Imputing", int(is_incomplete.sum()), self.verbose):
             if n_imputations is None:
-                for chunk in batches(len(incomplete), IMPUTED_AT_A_TIME):
-                    index = incomplete[chunk]
-                    imputed[0, index] = model.impute(rows[index], MEAN_DRAWS, self._is_rounded)
-            else:
+                return model.impute(rows, MEAN_DRAWS, self._is_rounded)[None]
+            imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations, axis=0)
+            if is_incomplete.any():
                 seed = draw_seed(self.random_state if random_state is None else random_state)
                 imputed[:, is_incomplete] = model.sample_missing(
                     rows[is_incomplete], n_imputations, IMPUTE_DRAWS, seed

@@ -39,9 +39,14 @@ from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.initialize import add_mask_inputs, make_initializer, make_starts
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
-from sklearn_vae.training.stacked import make_trainer, threads_for_jobs
+from sklearn_vae.training.stacked import (
+    add_mask_inputs,
+    make_initializer,
+    make_starts,
+    make_trainer,
+    threads_for_jobs,
+)
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
@@ -388,7 +393,6 @@ class VAETransformer(
         if table.has_missing and not self.architecture_.n_factors:
             job = TrainingJob(self.architecture_, make_config(self, parts, table), table)
             self.architecture_, self.state_dict_ = add_mask_inputs(job, self.state_dict_)
-            self.columns_ = replace(self.columns_, has_missing=True)
             self.optimizer_state_ = None
         return table
 

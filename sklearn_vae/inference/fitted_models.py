@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.log_density import Points, conditional_mean, log_evidence, posterior_code
+from sklearn_vae.inference.log_density import (
+    Points,
+    codes_of,
+    conditional_mean,
+    log_density as vae_log_density,
+)
 from sklearn_vae.inference.mixture_log_density import (
     conditional_mean as mixture_mean,
     log_density as mixture_log_density,
@@ -17,7 +23,7 @@ from sklearn_vae.inference.mixture_log_density import (
 from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
 from sklearn_vae.models.base import ArrayVAE
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.numerics.array_api import Array, log_mean_exp
+from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.numerics.rows import batches, rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.system import advance, one_thread
@@ -30,6 +36,8 @@ MAX_CACHED_NUMBERS = 1 << 20
 FREED_BYTES = 1 << 24
 # Rows of a mixture that are computed at a time, at most.
 MAX_MIXTURE_ROWS = 1 << 8
+# Rows whose means are imputed at a time, so that temporary arrays are small.
+IMPUTED_AT_A_TIME = 1 << 16
 
 
 class Backend(NamedTuple):
@@ -105,8 +113,13 @@ class FittedModel:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        encoded = self.map(self.conditional_mean, X, n_draws=n_draws)
-        return self.columns.fill_missing(X, encoded, is_rounded)
+        imputed = X[:, : self.columns.n_features].copy()
+        incomplete = np.flatnonzero(has_missing_values(X))
+        for chunk in batches(len(incomplete), IMPUTED_AT_A_TIME):
+            rows = X[incomplete[chunk]]
+            encoded = self.map(self.conditional_mean, rows, n_draws=n_draws)
+            imputed[incomplete[chunk]] = self.columns.fill_missing(rows, encoded, is_rounded)
+        return imputed
 
     def keep(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is made of the weights, at the first call; it is kept unless they are large.
@@ -186,18 +199,14 @@ class FittedVAE(FittedModel):
         rows_per_chunk: int | None = None,
         n_draws: int = 0,
         scrambling: int = 0,
-        mask: np.ndarray | None = None,
         backend: Backend | None = None,
     ) -> np.ndarray:
         """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
 
-        With ``n_draws``, the function takes ``points``, to draw from p(z|x). With ``mask`` (n,),
-        the rows are those of the mask, of which there is no copy.
+        With ``n_draws``, the function takes ``points``, to draw from p(z|x).
         """
         backend = backend or self.backend(X)
-        n_members, is_all = backend.model.n_members, mask is None or bool(mask.all())
-        encode = self.columns.transform
-        rows = X if is_all else np.flatnonzero(cast(np.ndarray, mask))
+        encode, n_members = self.columns.transform, backend.model.n_members
         n_rows = rows_per_chunk or self.rows_per_chunk(n_members)
         if n_draws:
             points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
@@ -205,12 +214,9 @@ class FittedVAE(FittedModel):
             # the codes of two proposals, and their matrices, fit the cache
             n_codes = shape.n_codes or 2 * n_draws * shape.codes.n_codes
             of_codes = rows_in_cache(n_latent, max(n_codes * n_members, 2 * n_latent))
-            n_rows = spread_rows(len(rows), min(n_rows, of_codes))
+            n_rows = spread_rows(len(X), min(n_rows, of_codes))
         return backend.map(
-            function,
-            rows,
-            n_rows,
-            lambda rows: encode(rows if is_all else X[rows])[None].repeat(n_members, axis=0),
+            function, X, n_rows, lambda rows: encode(rows)[None].repeat(n_members, axis=0)
         )
 
     # -- densities -------------------------------------------------------------------
@@ -223,19 +229,8 @@ class FittedVAE(FittedModel):
         ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
         have uneven weights get more.
         """
-
-        def evaluate(model: Any, x: Array, points: Points) -> Array:
-            return log_mean_exp(log_evidence(model, x, points, refines=refines), 0)
-
-        # rows with missing values get Laplace proposals: they are chunks of their own, unless the
-        # encoder has learned from rows of variable length
-        is_incomplete = self.columns.is_incomplete(X) & (not self.architecture.variable_length)
-        log_p = np.empty(len(X), X.dtype)
-        for mask in (~is_incomplete, is_incomplete):
-            if mask.any():
-                log_p[mask] = self.map(
-                    evaluate, X, n_draws=n_draws, scrambling=scrambling, mask=mask
-                )
+        function = partial(vae_log_density, refines=refines)
+        log_p = self.map(function, X, n_draws=n_draws, scrambling=scrambling)
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
         return log_p
@@ -243,26 +238,8 @@ class FittedVAE(FittedModel):
     # -- codes -----------------------------------------------------------------------
 
     def codes(self, X: np.ndarray) -> np.ndarray:
-        """Mean of the first member's q(z|x): (n, n_features) -> (n, l).
-
-        Without an imputation layer, that of an incomplete row is ``posterior_code``.
-        """
-        architecture, is_incomplete = self.architecture, np.zeros(len(X), dtype=bool)
-        if not architecture.n_factors:
-            is_incomplete = self.columns.is_incomplete(X)
-        z = np.empty((len(X), architecture.n_components), X.dtype)
-        for mask, function, n_codes in (
-            (~is_incomplete, lambda model, x: model.posterior.mean(model.encode(x)), 1),
-            (is_incomplete, posterior_code, architecture.n_codes or 1),
-        ):
-            if mask.any():
-                z[mask] = self.first_member.map(
-                    lambda model, x, function=function: function(model, x)[0],
-                    X,
-                    rows_per_chunk=self.rows_per_chunk(n_codes),
-                    mask=mask,
-                )
-        return z
+        """Codes of rows by the first member: (n, n_features) -> (n, l)."""
+        return self.first_member.map(lambda model, x: codes_of(model, x)[0], X)
 
     def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""

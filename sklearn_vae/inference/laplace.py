@@ -30,20 +30,16 @@ class Expansion(NamedTuple):
     gradient: Array  # (M, B, l), with respect to z
     information: Array  # (M, B, l, l), Fisher information about z of p(x|z)
     prior_precision: Array  # (M, B, l), precisions of p(z)
-    root: Array  # (M, B, l, l), Cholesky factor of the sum of both; NaN where it overflows
 
-    @classmethod
-    def of(
-        cls, log_joint: Array, gradient: Array, information: Array, prior_precision: Array
-    ) -> "Expansion":
-        """Make it from all but the Cholesky factor."""
-        root = ops.cholesky(information + ops.diagonal_matrix(prior_precision))
-        return cls(log_joint, gradient, information, prior_precision, root)
+    @property
+    def root(self) -> Array:
+        """Cholesky factor of the sum of both; NaN where it overflows: (M, B, l, l)."""
+        return ops.cholesky(self.information + ops.diagonal_matrix(self.prior_precision))
 
     @property
     def log_evidence(self) -> Array:
         """Laplace approximation of log p(x), -inf where the curvature overflows: (M, B)."""
-        xp, n_latent = namespace(self.root), self.gradient.shape[-1]
+        xp, n_latent = namespace(self.gradient), self.gradient.shape[-1]
         log_det = xp.log(self.root.diagonal(0, -2, -1)).sum(-1)
         log_evidence = self.log_joint - log_det + n_latent * HALF_LOG_2PI
         return xp.nan_to_num(log_evidence, nan=-math.inf, neginf=-math.inf)
@@ -187,7 +183,7 @@ class JointDensity(NamedTuple):
             of_likelihood = chosen.select(at)._expand_likelihood(z[:, at])
             for total, term in zip((log_joint, gradient, information), of_likelihood, strict=True):
                 total[:, at] += term
-        return Expansion.of(log_joint, xp.nan_to_num(gradient), information, precision)
+        return Expansion(log_joint, xp.nan_to_num(gradient), information, precision)
 
     def _expand_likelihood(self, z: Array) -> tuple[Array, Array, Array]:
         """Log p(x | z) at codes (M, B, l), its gradient and the Fisher information about z."""

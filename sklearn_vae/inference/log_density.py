@@ -26,6 +26,7 @@ from sklearn_vae.inference.laplace import JointDensity, find_modes
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
+from sklearn_vae.numerics.rows import batches
 from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
@@ -129,11 +130,26 @@ class ClassConditional:
         return self.model.decode(self.codes(z, x), self._split(x)[0])
 
 
+def log_density(model: BaseVAE, x: Array, points: Points, *, refines: bool = True) -> Array:
+    """Log p(x) in nats, of the average of the members' densities: (M, B, n) -> (B,).
+
+    Without ``refines``, rows with uneven weights get no further draws: for ranks.
+    """
+    xp, log_p = namespace(x), ops.zeros(x.shape[1:2], x)
+    # rows with missing values get further proposals, unless the encoder has learned from such rows
+    is_incomplete = xp.isnan(x).any(-1).any(0) & (not model.architecture.variable_length)
+    for mask in (~is_incomplete, is_incomplete):
+        (rows,) = xp.where(mask)
+        if len(rows):
+            evidence = log_evidence(model, ops.take(x, rows, 1), points, refines=refines)
+            log_p[rows] = ops.log_mean_exp(evidence, 0)
+    return log_p
+
+
 def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) -> Array:
     """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
 
     It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
-    Without ``refines``, rows with uneven weights get no further draws: for ranks.
 
     References
     ----------
@@ -210,11 +226,23 @@ def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
     return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
 
 
-def posterior_code(model: BaseVAE, x: Array) -> Array:
-    """Code of rows, where NaN is a missing value: (M, B, n) -> (M, B, l).
+def codes_of(model: BaseVAE, x: Array) -> Array:
+    """Codes of rows, the means of q(z|x): (M, B, n) -> (M, B, l).
 
-    It is the mode of p(z|x), or the mean of classes; of these and numbers, the encoder's mean.
+    Without an imputation layer, those of rows with missing values, NaN, are ``posterior_code``.
     """
+    z = model.posterior.mean(model.encode(x))
+    if model.filler is None:
+        (incomplete,) = namespace(x).where(namespace(x).isnan(x).any(-1).any(0))
+        n_codes = model.architecture.n_codes or 1
+        for part in batches(len(incomplete), model.codes_per_chunk // n_codes):
+            rows = incomplete[part]
+            z[:, rows] = posterior_code(model, x[:, rows])
+    return z
+
+
+def posterior_code(model: BaseVAE, x: Array) -> Array:
+    """Mode of p(z|x), or mean of classes; of these and numbers, the encoder's mean: (M, B, l)."""
     if model.architecture.n_codes is not None:
         codes = all_codes(model, x)
         return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)

@@ -230,7 +230,7 @@ class ManifoldDisplay(DisplayMixin):
             The display.
         """
         vae, _ = cls._final_estimator(estimator, requires=(*CODES, "history_"))
-        if vae.architecture_.posterior.has_categorical:
+        if vae.architecture_.codes.n_variables:
             raise ValueError(
                 f"ManifoldDisplay draws codes that are real numbers, and some of those of "
                 f"posterior={vae.architecture_.posterior!r} are classes."

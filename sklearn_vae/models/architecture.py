@@ -115,7 +115,7 @@ class Architecture(Layout):
     @cached_property
     def has_density(self) -> bool:
         """True if p(z|x) is a density in all dimensions, for Laplace approximations."""
-        return not self.posterior.has_categorical
+        return not self.codes.n_variables
 
     @cached_property
     def widest(self) -> int:

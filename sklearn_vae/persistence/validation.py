@@ -107,7 +107,7 @@ no_free_bits = partial(
     Requirement, "objective", lambda objective: not objective.free_bits, "one whose free_bits are 0"
 )
 needs_elbo = partial(Requirement, "objective", lambda objective: objective.is_elbo, "'elbo'")
-needs_normal_prior = partial(Requirement, "prior", lambda p: p.is_standard_normal, "'normal'")
+needs_normal_prior = partial(Requirement, "prior", lambda p: p.has_closed_form_kl, "'normal'")
 needs_diagonal_gaussian = partial(
     Requirement, "posterior", lambda q: q.is_diagonal_gaussian, "'gaussian'"
 )

@@ -38,7 +38,7 @@ class CategoricalPosterior(Posterior):
 
     temperature: float
 
-    has_categorical = True
+    has_per_dimension_kl = True
 
     @property
     def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]

@@ -58,8 +58,8 @@ class Posterior(ABC):
     # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
-    # Whether some dimensions of z are one-hot codes of categorical variables.
-    has_categorical: ClassVar[bool] = False
+    # Whether the KL is a sum over latent dimensions or categorical variables.
+    has_per_dimension_kl: ClassVar[bool] = False
 
     @abstractmethod
     def n_params(self, n_components: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
-from sklearn_vae.data.arrays import as_array, cells_of, has_missing_values, replace_by_nan
+from sklearn_vae.data.arrays import as_array, cells_of, replace_by_nan
 from sklearn_vae.data.conditions import ConditionEncoder, read_conditions
 from sklearn_vae.data.fields import check_column_names, rounded_columns, without_unknown
 from sklearn_vae.data.reading import TableReader
@@ -165,12 +165,7 @@ class DensityModel:
     def imputations(self, rows: np.ndarray) -> np.ndarray:
         """Impute rows of numbers, with codes of y if any, as a table alone: (1, n, n_features)."""
         rows = without_unknown(rows, self.schema.fields)
-        imputed, incomplete = rows[:, : self.n_features_in_].copy(), has_missing_values(rows)
-        if incomplete.any():
-            imputed[incomplete] = self.predictor.impute(
-                rows[incomplete], MEAN_DRAWS, self.is_rounded
-            )
-        return imputed[None]
+        return self.predictor.impute(rows, MEAN_DRAWS, self.is_rounded)[None]
 
 
 class TransformerModel(DensityModel):

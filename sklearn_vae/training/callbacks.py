@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -55,22 +54,10 @@ class InterruptHandler(Callback):
 
     def __init__(self) -> None:
         self.nets: list[NeuralNet] = []
-        self.is_interrupted = False
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Add a trainer."""
         self.nets.append(net)
-
-    @contextmanager
-    def watch(self, estimator: BaseEstimator) -> Iterator[None]:
-        """Raise ``KeyboardInterrupt`` again once an interrupted fit has kept its ``results``."""
-        with keyboard.listen():
-            yield
-        if self.is_interrupted:
-            raise_interruption(
-                f"{type(estimator).__name__}.fit was interrupted. The estimator is what training "
-                f"had come to by then (n_iter_={estimator.n_iter_}), and interrupted_ is True."
-            )
 
     def results(
         self, jobs: Sequence[TrainingJob]
@@ -95,7 +82,6 @@ class InterruptHandler(Callback):
             raise KeyboardInterrupt from error
         if not results:
             raise KeyboardInterrupt
-        self.is_interrupted = True
         started = [job for job in jobs if job.config.seed in results]
         return started, [results[job.config.seed] for job in started]
 

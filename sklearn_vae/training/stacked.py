@@ -1,18 +1,40 @@
-"""Stacked training: jobs whose models have one shape are trained as members of one model."""
+"""Stacked training: jobs whose models have one shape are trained as members of one model.
+
+Also several starts of a job, and the linear models of rows, or k-means, that models start from.
+"""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 
-from sklearn_vae.initialization.ppca import LinearGaussian
+from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
+from sklearn_vae.initialization.kmeans import kmeans_initialization
+from sklearn_vae.initialization.ppca import (
+    MIN_VARIANCE,
+    ConditionRegression,
+    CorrelationPCA,
+    LinearGaussian,
+    observed_moments,
+)
+from sklearn_vae.likelihoods import Ordinal
+from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical
+from sklearn_vae.networks import ConvNet, CustomNetwork
+from sklearn_vae.numerics.random import (
+    Stream,
+    make_generator,
+    sample_categorical,
+    start_seeds,
+    stream_seed,
+)
+from sklearn_vae.numerics.rows import rows_in_memory, spread_out
 from sklearn_vae.system.compute import threads_for
 from sklearn_vae.training.dataset import CHUNK_ROWS
-from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
@@ -20,6 +42,18 @@ from sklearn_vae.training.trainer import Trainer
 WORKING_SET = 16 << 20
 # Fraction of a GPU's free memory that it works on instead.
 WORKING_FRACTION = 1 / 16
+# Least standard deviation of a residual given the conditions: where conditions determine a column,
+# a gradient step would be many times as wide as the residuals.
+MIN_RESIDUAL = 0.05
+# Learning rate of random starts, relative to that of the first one.
+RANDOM_START_RATE = 0.15
+# Members of an ensemble with n_init="auto".
+N_MEMBERS = 5
+# Significance level of the test for light tails, and number of rows that it examines.
+SIGNIFICANCE = 0.001
+MAX_ROWS = 1 << 13
+# Rows that linear models are fitted to, at least; and for columns that are no input, at most.
+ROWS_FOR_LINEAR_MODELS = 20_000
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -115,3 +149,193 @@ def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None
     job = jobs[0]
     _, n_decoded = job.config.rows_per_step(len(job.train))
     return threads_for(len(jobs) * n_decoded * job.architecture.n_products)
+
+
+# -- starts and initialization -------------------------------------------------------------
+
+
+def make_starts(
+    job: TrainingJob, n_init: int | str, *, ensemble: bool = False
+) -> list[TrainingJob]:
+    """Make one job per start; the first has the job's own seed and initialization.
+
+    The others are initialized at random where validation rows choose the best one, not in an
+    ensemble. Every second random start has homoscedastic scales until the last stage, with which
+    curved surfaces do best. Random networks learn more in each step, and have a smaller rate.
+    ``n_init="auto"`` is one start, two for tables with light tails, and in an ensemble five.
+    """
+    chooses = job.valid is not None and not ensemble
+    is_curved = n_init == "auto" and chooses and has_light_tails(job)
+    n_auto = N_MEMBERS if ensemble else 1 + is_curved
+    n_starts = n_auto if n_init == "auto" else int(n_init)
+    starts = []
+    for number, seed in enumerate(start_seeds(job.config.seed, n_starts)):
+        is_random = number > 0 and chooses
+        # all starts are validated with the same draws of z
+        config = replace(
+            job.config,
+            seed=seed,
+            validation_seed=job.config.seed,
+            learning_rate=job.config.learning_rate * (RANDOM_START_RATE if is_random else 1),
+            is_homoscedastic=is_random and number % 2 == is_curved,
+        )
+        starts.append(replace(job, config=config, is_random=is_random))
+    return starts
+
+
+def has_light_tails(job: TrainingJob) -> bool:
+    """Test whether the principal components of real columns have lighter tails than normal.
+
+    By Mardia's test of kurtosis. Those of rows on a curved surface of few dimensions do, those of
+    most tables have heavy ones. Only for complete rows and models that can start at random.
+    """
+    architecture, train = job.architecture, job.train
+    can_start_at_random = architecture.is_textbook and architecture.hidden_layer_sizes
+    if architecture.n_factors or not can_start_at_random:
+        return False
+    x, weight = train.arrays(min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
+    weight = np.ones(len(x)) if weight is None else weight
+    if architecture.n_conditions:
+        x = x.astype(np.float64)
+        x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
+    x = x[:, architecture.is_number].astype(np.float64)
+    pca = CorrelationPCA.fit(x, weight, architecture.n_components)
+    varies = pca.variances > MIN_VARIANCE
+    if not varies.any():
+        return False
+    axes = pca.axes[:, varies] / np.sqrt(pca.variances[varies])
+    x -= pca.loc
+    x /= pca.scale
+    return kurtosis_statistic(x @ axes, weight) < norm.ppf(SIGNIFICANCE)
+
+
+def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
+    r"""Compute Mardia's (1970) standardized multivariate kurtosis of rows (n, p).
+
+    Rows have mean 0 and identity covariance, and the sum of their weights is their number. It is
+    standard normal where rows are, and negative where their distances vary less, as on a ring.
+
+    .. math::
+
+        \sqrt{\frac{n}{8p(p+2)}} \Big(
+        \frac{1}{n} \sum_i \|z_i\|^4 - p(p+2)\frac{n-1}{n+1}\Big)
+    """
+    n_rows, n_columns = weight.sum(), z.shape[1]
+    moment = n_columns * (n_columns + 2)
+    kurtosis = weight @ np.square(np.square(z).sum(axis=1)) / n_rows
+    excess = kurtosis - moment * (n_rows - 1) / (n_rows + 1)
+    return float(excess * np.sqrt(n_rows / (8 * moment)))
+
+
+# Factor models of incomplete tables, and the regressions on conditions whose residuals they fit.
+Factors = dict[int, tuple[FactorModel, ConditionRegression | None]]
+
+
+def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
+    """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
+    factors: Factors = {}
+    models: dict[tuple[int, int, int | None], LinearGaussian] = {}
+
+    def initialize(job: TrainingJob) -> LinearGaussian:
+        codes, n_components = job.architecture.codes, job.architecture.n_components
+        has_codes = codes.n_variables > 0
+        key = id(job.train), n_components, job.config.seed if has_codes else None
+        if key not in models:
+            if has_codes:
+                seed = stream_seed(job.config.seed, Stream.CLUSTERS)
+                x, weight, regression = _residuals(job)
+                model = kmeans_initialization(x, weight, codes, n_components, seed)
+                model = replace(model, regression=regression)
+                if job.architecture.n_factors:
+                    model = replace(model, imputation=_linear_model(job, factors).imputation)
+            else:
+                model = _linear_model(job, factors)
+            models[key] = _of_all_columns(model, job)
+        return models[key]
+
+    return initialize
+
+
+def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
+    """Add rows, and the columns that the encoder does not read: their loadings are regressions."""
+    inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
+    if any(isinstance(likelihood, Ordinal) for likelihood, _ in job.architecture.blocks):
+        x, weight = job.train.arrays(min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+        model = replace(model, rows=(x, np.ones(len(x)) if weight is None else weight))
+    if len(inputs) == n_columns:
+        return model
+    rows, weight, regression = _residuals(job, inputs_only=False)
+    chosen = spread_out(len(rows), min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+    x = rows[chosen].astype(np.float64)
+    weight = np.ones(len(chosen)) if weight is None else weight[chosen]
+    loc, variance = observed_moments(x, weight)
+    codes = np.nan_to_num(x[:, inputs] - loc[inputs]) @ model.posterior_weights
+    loadings = ConditionRegression.fit(np.hstack([x, codes]), weight, n_columns).coef
+    residual = np.sqrt(np.maximum(variance - np.square(loadings).sum(axis=0), MIN_VARIANCE))
+    loc[inputs], residual[inputs], loadings[:, inputs] = model.loc, model.residual, model.loadings
+    return replace(model, loc=loc, loadings=loadings, residual=residual, regression=regression)
+
+
+def _residuals(
+    job: TrainingJob, *, inputs_only: bool = True
+) -> tuple[np.ndarray, np.ndarray | None, ConditionRegression | None]:
+    """Regress a job's training rows on their conditions: residuals, weights, regression."""
+    n_columns = job.architecture.n_columns
+    x, weight = job.train.arrays(max(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+    inputs = job.architecture.inputs if inputs_only else np.arange(n_columns)
+    regression = None
+    if job.architecture.n_conditions:
+        regression = ConditionRegression.fit(x, weight, n_columns)
+        x = regression.residuals(x)
+        regression = replace(regression, coef=regression.coef[:, inputs])
+    return x if len(inputs) == n_columns else x[:, inputs], weight, regression
+
+
+def _linear_model(job: TrainingJob, factors: Factors) -> LinearGaussian:
+    """Fit the linear model of a job's training rows; add to ``factors`` that of incomplete ones."""
+    table, n_components = id(job.train), job.architecture.n_components
+    if table not in factors:
+        x, weight, regression = _residuals(job)
+        min_residual = 0.0 if regression is None else MIN_RESIDUAL
+        if not job.architecture.n_factors:
+            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+            return replace(pca.linear_gaussian(n_components), regression=regression)
+        model = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
+        factors[table] = model, regression
+    model, regression = factors[table]
+    linear = model.pca(n_components).linear_gaussian(n_components)
+    return replace(linear, imputation=model.imputation(regression), regression=regression)
+
+
+def add_mask_inputs(
+    job: TrainingJob, state_dict: dict[str, np.ndarray]
+) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Add the mask of observed cells to the inputs of a fitted model's encoder.
+
+    Their weights are zero: the model of complete rows is unchanged. The encoder's imputation layer
+    is a factor analysis of the job's rows. A user's encoder is refused.
+    """
+    network, n_columns = job.architecture.network, len(job.architecture.inputs)
+    if isinstance(network, CustomNetwork) and network.encoder is not None:
+        raise ValueError(
+            f"X has missing cells, and the fit that this one goes on from had none: the encoder "
+            f"{network.encoder!r} was made for whole rows. Fit rows with missing "
+            f"cells first, or all rows at once."
+        )
+    n_factors = n_imputation_factors(job.train.n_weighted_rows, n_columns)
+    architecture = replace(job.architecture, n_factors=n_factors)
+    model = build(architecture)
+    model.initialize(0, make_initializer()(replace(job, architecture=architecture)))
+    params = {}
+    for name, initial in model.weights().items():
+        value = state_dict.get(name, initial)
+        for axis in np.flatnonzero(np.not_equal(value.shape, initial.shape)):
+            # inputs are columns, mask and conditions; of a convolution, values and mask by channel
+            n_new = initial.shape[axis] - value.shape[axis]
+            width = n_columns
+            if isinstance(network, ConvNet) and n_new != n_columns:
+                width = n_new // network.n_image_channels
+            positions = np.repeat(np.arange(width, n_new + 1, width), width)
+            value = np.insert(value, positions, 0, axis=axis)
+        params[name] = value
+    return architecture, params

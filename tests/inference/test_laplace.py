@@ -27,7 +27,7 @@ class NormalTarget:
         gradient = features @ (features.swapaxes(-1, -2) @ difference)
         log_joint = -0.5 * (difference * gradient).sum((-1, -2)) - 0.5 * (z * z).sum(-1)
         stated = self.information * features @ features.swapaxes(-1, -2)
-        return Expansion.of(log_joint, gradient[..., 0] - z, stated, self.library.ones_like(z))
+        return Expansion(log_joint, gradient[..., 0] - z, stated, self.library.ones_like(z))
 
 
 def exact():
@@ -73,7 +73,7 @@ def test_a_row_without_a_finite_curvature_takes_no_step(library):
         def expand(self, z, rows):
             local = super().expand(z, rows)
             is_bad = np.asarray(rows) == 1
-            local.root[:, is_bad] = local.information[:, is_bad] = np.nan
+            local.information[:, is_bad] = np.nan
             return local
 
     start = library.zeros((2, 3, 4), dtype=library.float64)

@@ -72,7 +72,7 @@ def test_scattered_values_and_indices_are_those_of_loops(library, rng):
 def test_results_are_on_the_device_of_their_inputs():
     """PyTorch refuses operations between tensors on the CPU and on another device."""
     z = torch.ones(2, 3, 4, device="meta")
-    local = Expansion.of(z[..., 0], z, torch.ones(2, 3, 4, 4, device="meta"), z)
+    local = Expansion(z[..., 0], z, torch.ones(2, 3, 4, 4, device="meta"), z)
     proposal = NormalProposal.of(z, local.information, local.prior_precision)
     results = array_api.arange(3, z), array_api.as_type(torch.eye(4), z), *local, *proposal
 

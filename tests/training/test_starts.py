@@ -11,14 +11,14 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.initialize import (
+from sklearn_vae.training.jobs import TrainingJob
+from sklearn_vae.training.stacked import (
     has_light_tails,
     kurtosis_statistic,
     make_initializer,
     make_starts,
+    train,
 )
-from sklearn_vae.training.jobs import TrainingJob
-from sklearn_vae.training.stacked import train
 from tests.training.conftest import PLAN, make_rows
 from tests.training.test_jobs import make_job
 

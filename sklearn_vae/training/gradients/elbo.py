@@ -39,7 +39,7 @@ class ELBOGradient:
         n_latent = model.architecture.n_components
         self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_rows, self.buffers, n_latent)
-        latent = GaussianLatent if model.prior.is_standard_normal else MixturePriorLatent
+        latent = GaussianLatent if model.prior.has_closed_form_kl else MixturePriorLatent
         self.latent = latent(model, self.encoder, self.decoder)
         # the conditions are the last columns of x, and follow z in the decoder's input
         n_columns, n_conditions = model.likelihood.n_columns, model.n_conditions
@@ -76,7 +76,7 @@ class ELBOGradient:
             and type(objective) is ELBO  # not a subclass that changes it
             and type(model.posterior) in (DiagonalGaussian, FullCovarianceGaussian)
             and type(model.encoder) is type(model.decoder) is MLP
-            and (model.prior.is_standard_normal or isinstance(model.prior, MixturePrior))
+            and (model.prior.has_closed_form_kl or isinstance(model.prior, MixturePrior))
         )
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
