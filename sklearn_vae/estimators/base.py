@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
+from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import num_samples
@@ -140,6 +140,11 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     interrupted_: bool
     seed_: int
     state_dict_: dict[str, np.ndarray]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = bool(self.conditional)
+        return tags
 
     # -- the fitted model ------------------------------------------------------------
 

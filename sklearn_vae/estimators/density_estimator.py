@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight
@@ -39,11 +38,6 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
 
     # Whether the model is one of p(x, y), which integrates out y where it is not given.
     _is_joint: ClassVar[bool] = False
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = bool(self.conditional)
-        return tags
 
     # -- conditions to numbers ---------------------------------------------------------
 

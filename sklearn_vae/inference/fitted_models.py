@@ -147,9 +147,9 @@ class FittedModel:
         conditions = self.columns.conditions
         return y if conditions is None else conditions.transform(y)
 
-    def rows_per_chunk(self, n_draws: int = 1) -> int:
-        """Rows whose widest layer fits the cache, with so many draws (or members) each."""
-        return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_draws)
+    def rows_per_chunk(self, n_members: int = 1) -> int:
+        """Rows whose widest layer fits the cache, with so many members."""
+        return rows_in_cache(max(self.architecture.widest, self.encoder.n_features), n_members)
 
     def noise(self, n_draws: int, scrambling: int = 0, proposal: int = 0) -> np.ndarray:
         """Sobol points of a proposal in one scrambling, as normal draws: (1, K, 1, n_noise)."""
@@ -196,7 +196,6 @@ class FittedVAE(FittedModel):
         function: Callable[..., Array],
         X: np.ndarray,
         *,
-        rows_per_chunk: int | None = None,
         n_draws: int = 0,
         scrambling: int = 0,
         backend: Backend | None = None,
@@ -207,7 +206,7 @@ class FittedVAE(FittedModel):
         """
         backend = backend or self.backend(X)
         encode, n_members = self.columns.transform, backend.model.n_members
-        n_rows = rows_per_chunk or self.rows_per_chunk(n_members)
+        n_rows = self.rows_per_chunk(n_members)
         if n_draws:
             points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
             function, n_latent = partial(function, points=points), max(shape.n_components, 1)

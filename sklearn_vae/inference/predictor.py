@@ -222,12 +222,9 @@ class TorchModel(FittedModel):
             check_array(name, value, "f", (self.n_members, *expected[name].shape[1:]))
 
 
-def mean_log_prob(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """Mean log p(x|z) over draws from the first member's q(z|x), in nats: (M, B, n) -> (B,).
-
-    ``noise`` are standard normal draws (1, K, 1, n_noise), which the rows share.
-    """
-    z = model.posterior.rsample(model.encode(model.fill_missing(x)), noise)
+def mean_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Mean log p(x|z) over draws from the first member's q(z|x), in nats: (M, B, n) -> (B,)."""
+    z = model.posterior.rsample(model.encode(model.fill_missing(x)), points.first)
     return JointDensity.from_rows(model, x).log_likelihood(z).mean(1)[0]
 
 
@@ -311,13 +308,8 @@ class Predictor(TorchModel, FittedVAE):
 
     def mean_log_prob(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Mean log p(x|z) over draws from q(z|x), in nats and X's units: (n,)."""
-        noise = to_tensor(self.noise(n_draws), X.dtype, self.device)
-        log_prob = self.first_member.map(
-            partial(mean_log_prob, noise=noise),
-            X,
-            rows_per_chunk=self.rows_per_chunk(n_draws),
-            backend=self.first_member.in_torch(X.dtype),
-        )
+        first = self.first_member
+        log_prob = first.map(mean_log_prob, X, n_draws=n_draws, backend=first.in_torch(X.dtype))
         return log_prob + self.columns.log_abs_det_jacobian(X)
 
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
