@@ -44,11 +44,7 @@ class Prior:
     requirements: ClassVar[Sequence[Requirement]] = ()
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.
     has_closed_form_kl: ClassVar[bool] = False
-
-    @property
-    def width(self) -> int:
-        """Numbers per code that its density takes."""
-        return 0
+    n_components: int = 0  # of a mixture
 
     @property
     def n_rows(self) -> int:
@@ -133,24 +129,9 @@ MIN_WEIGHT = 1e-6
 DECIMALS = 4
 
 
-@dataclass(frozen=True)
-class _Mixture(Prior):
-    """Prior of several components."""
-
-    n_components: int
-
-    def __post_init__(self) -> None:
-        check_integer(self, "n_components", self.n_components)
-
-    @property
-    def width(self) -> int:
-        """Numbers per code: one for each component."""
-        return self.n_components
-
-
 @serializable
 @dataclass(frozen=True)
-class MixturePrior(_Mixture):
+class MixturePrior(Prior):
     r"""A learned mixture, :math:`p(z) = \sum_c \pi_c \, \mathcal{N}(z | \mu_c, \sigma_c^2)`.
 
     Weights, locations and scales of its components (with independent dimensions) are
@@ -178,6 +159,9 @@ class MixturePrior(_Mixture):
     n_rows = 1024  # whose codes a mixture is fitted to
 
     n_components: int = 10
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_components", self.n_components)
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
@@ -272,7 +256,7 @@ class DiagonalMixture:
 
 @serializable
 @dataclass(frozen=True)
-class VampPrior(_Mixture):
+class VampPrior(Prior):
     r"""A mixture of the encoder's posteriors, :math:`p(z) = \frac{1}{C} \sum_c q(z | u_c)`.
 
     The pseudo-inputs u are learned: rows as the encoder sees them, whose posteriors are the
@@ -301,6 +285,9 @@ class VampPrior(_Mixture):
     )
 
     n_components: int = 50
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_components", self.n_components)
 
     @property
     def n_rows(self) -> int:

@@ -474,7 +474,7 @@ class TableEncoder:
         Derived values become 0, or 1 for contradictions. A generator draws cells that rounded ones
         imply from the values that round to these. (n, d) -> (n, d), (n, d), (n,).
         """
-        if not self.derivations:
+        if not (self.one_to_one or self.linear_relations):
             return X, X, np.zeros(len(X))
         filled, doubt, log_p = X.copy(), np.zeros(X.shape), np.zeros(len(X))
         for pair in 2 * self.one_to_one:  # a source that is filled last fills the others

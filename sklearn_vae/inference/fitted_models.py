@@ -12,7 +12,7 @@ from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.log_density import (
     Points,
-    codes_of,
+    codes_of_rows,
     conditional_mean,
     log_density as vae_log_density,
 )
@@ -238,7 +238,7 @@ class FittedVAE(FittedModel):
 
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Codes of rows by the first member: (n, n_features) -> (n, l)."""
-        return self.first_member.map(lambda model, x: codes_of(model, x)[0], X)
+        return self.first_member.map(lambda model, x: codes_of_rows(model, x)[0], X)
 
     def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""

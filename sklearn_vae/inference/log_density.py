@@ -226,18 +226,19 @@ def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
     return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
 
 
-def codes_of(model: BaseVAE, x: Array) -> Array:
+def codes_of_rows(model: BaseVAE, x: Array) -> Array:
     """Codes of rows, the means of q(z|x): (M, B, n) -> (M, B, l).
 
     Without an imputation layer, those of rows with missing values, NaN, are ``posterior_code``.
     """
-    z = model.posterior.mean(model.encode(x))
-    if model.filler is None:
-        (incomplete,) = namespace(x).where(namespace(x).isnan(x).any(-1).any(0))
-        n_codes = model.architecture.n_codes or 1
-        for part in batches(len(incomplete), model.codes_per_chunk // n_codes):
-            rows = incomplete[part]
-            z[:, rows] = posterior_code(model, x[:, rows])
+    z, missing = model.posterior.mean(model.encode(x)), namespace(x).isnan(x)
+    if model.filler is not None or not missing.any():
+        return z
+    (incomplete,) = namespace(x).where(missing.any(-1).any(0))
+    n_rows = model.codes_per_chunk // (model.architecture.n_codes or 1)
+    for part in batches(len(incomplete), n_rows):
+        rows = incomplete[part]
+        z[:, rows] = posterior_code(model, x[:, rows])
     return z
 
 

@@ -121,7 +121,7 @@ class Architecture(Layout):
     def widest(self) -> int:
         """Width of the widest layer."""
         widths = [width for width, _ in self.network.layers(self)]
-        return max(*widths, self.n_columns, self.prior.width, 1)
+        return max(*widths, self.n_columns, self.prior.n_components, 1)
 
     @cached_property
     def n_products(self) -> int:
