@@ -94,7 +94,8 @@ class MixtureVAE(StackedModule):
         ``VAE.log_weights``.
         """
         q = self.encoder(self.architecture.encoder_input(x))
-        z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=True)
+        z = self.posterior.rsample(q, noise[..., :-1])
+        log_q = self.posterior.log_prob(q.detach(), z)
         row = self.split(x)
         chosen, white, log_c = self.draw_components(row, noise[..., -1], Whitening(self))
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}

@@ -159,11 +159,12 @@ class VAE(BaseVAE, StackedModule):
         KL is exact and per unit if it has a closed form, else an average over the K draws.
         """
         q = self.encode(x) if q is None else q
+        z = self.posterior.rsample(q, noise)
         if self.prior.has_closed_form_kl:
-            z, kl = self.posterior.rsample(q, noise), self.posterior.kl(q)
+            kl = self.posterior.kl(q)
         else:
-            z, log_q = self.posterior.propose(q, noise)
-            kl = (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
+            log_q, log_p = self.posterior.log_prob(q, z), self.prior_distribution().log_prob(z)
+            kl = (log_q - log_p).mean(1).unsqueeze(-1)
         return self._log_prob(self.decode(z, x), x).mean(1), kl  # (M, K, B) -> (M, B)
 
     def log_weights(self, x: Tensor, noise: Tensor) -> Draws:
@@ -173,9 +174,9 @@ class VAE(BaseVAE, StackedModule):
         row or shared. Only the path through z is in the gradient of log q(z|x) ("sticking the
         landing"), as the doubly reparameterized gradient needs.
         """
-        q = self.encode(x)
-        prior = self.prior_distribution()
-        z, log_q = self.posterior.propose(q, noise, stop_gradient=True)
+        q, prior = self.encode(x), self.prior_distribution()
+        z = self.posterior.rsample(q, noise)
+        log_q = self.posterior.log_prob(q.detach(), z)
         log_prob = self._log_prob(self.decode(z, x), x)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 

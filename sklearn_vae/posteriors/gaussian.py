@@ -51,8 +51,8 @@ class OneHotBlock(NamedTuple):
 class Posterior(ABC):
     """Base class of the posteriors q(z|x): frozen dataclasses of hyperparameters.
 
-    Params (M, B, n_params) are the encoder's output. Gaussian posteriors also have ``split``,
-    which returns location and log-scale, ``log_prob`` and ``propose``.
+    Params (M, B, n_params) are the encoder's output. Gaussian posteriors also have ``log_prob``,
+    and ``split``, which returns location and log-scale.
     """
 
     # Conditions on other parameters of an estimator, checked by ModelParts.
@@ -98,27 +98,9 @@ class Posterior(ABC):
         """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""
 
 
-class GaussianPosterior(Posterior):
-    """Base class of the Gaussian posteriors."""
-
-    @abstractmethod
-    def log_prob(self, params: Array, z: Array) -> Array:
-        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
-
-    def propose(
-        self, params: Array, noise: Array, *, stop_gradient: bool = False
-    ) -> tuple[Array, Array]:
-        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
-
-        With ``stop_gradient`` the gradient of the density is that through z alone (DReG).
-        """
-        z = self.rsample(params, noise)
-        return z, self.log_prob(params.detach() if stop_gradient else params, z)
-
-
 @serializable
 @dataclass(frozen=True)
-class DiagonalGaussian(GaussianPosterior):
+class DiagonalGaussian(Posterior):
     r"""A diagonal Gaussian, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
     The encoder's output holds the locations and the raw log-scales; the log-scales are bounded
@@ -172,7 +154,7 @@ class DiagonalGaussian(GaussianPosterior):
 
 @serializable
 @dataclass(frozen=True)
-class FullCovarianceGaussian(GaussianPosterior):
+class FullCovarianceGaussian(Posterior):
     r"""A Gaussian with full covariance, :math:`q(z | x) = \mathcal{N}(\mu, L L^T)`.
 
     The encoder gives the location and a Cholesky factor, :math:`L = \mathrm{diag}(\sigma)

@@ -105,9 +105,11 @@ def with_a_wrong_encoder(model):
 
 def gradients_of(model, x, noise, n_draws):
     """Plain and doubly reparameterized gradient of the bound: (P,), (P,)."""
-    z, log_q = model.posterior.propose(model.encode(x), noise)
+    q = model.encode(x)
+    z = model.posterior.rsample(q, noise)
     log_joint = model.likelihood.log_prob(model.decode(z), x[:, None]) + model.prior.log_prob(z)
-    plain = -log_mean_exp((log_joint - log_q).unflatten(1, (-1, n_draws)), 2).mean()
+    log_weight = log_joint - model.posterior.log_prob(q, z)
+    plain = -log_mean_exp(log_weight.unflatten(1, (-1, n_draws)), 2).mean()
     gradients = []
     for total in (plain, loss(IWAE(n_draws), model, x, None, noise).loss.sum()):
         model.flat_grad.zero_()

@@ -51,23 +51,6 @@ def test_the_gradient_reaches_every_parameter(posterior, generator):
 
 
 @pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
-def test_with_stop_gradient_the_density_has_the_gradient_of_z_alone(posterior, generator):
-    """As sticking the landing and DReG need it; the values are the same."""
-    params = make(posterior, generator)
-    params.requires_grad_()
-    noise = torch.randn(2, 5, 3, L, generator=generator).double()
-    z, stopped = posterior.propose(params, noise, stop_gradient=True)
-    fixed = z.detach().requires_grad_()
-    plain = posterior.log_prob(params, fixed)
-    (of_z,) = torch.autograd.grad(plain.sum(), fixed)
-    (expected,) = torch.autograd.grad((of_z * z).sum(), params, retain_graph=True)
-    (gradient,) = torch.autograd.grad(stopped.sum(), params)
-
-    torch.testing.assert_close(stopped, plain)
-    torch.testing.assert_close(gradient, expected)
-
-
-@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
 def test_initial_parameters_have_the_location_and_scale(posterior, generator):
     """Before the first step, at the exact posterior of probabilistic PCA."""
     loc, scale = torch.randn(L, generator=generator), torch.rand(L, generator=generator) + 0.1
