@@ -24,6 +24,9 @@ MAX_INNER_CODES = 256
 # Columns among which orders are looked for, and rows by which they are found, at most.
 MAX_ORDERED_COLUMNS = 128
 MAX_ROWS = 2048
+# Standard errors by which the rows with the one of two columns alone outnumber those with the other
+# alone, at least, for the first one to stay: the other one may have no values in a class of rows.
+MIN_EXCESS = 3.0
 # Passes that move values beyond fixed ones, at most: between two fixed values they need not end.
 MAX_PASSES = 16
 # Relative difference that is due to rounding, in double precision.
@@ -316,10 +319,13 @@ class Orders:
     """Pairs of columns, of which the first one was never above the second one in ``fit``."""
 
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int))  # (m, 2), indices
+    # (m, 2), columns that the other one does not move: it was missing more often than they
+    stays: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), bool))
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         check_array("pairs", self.pairs, "i", (None, 2))
+        check_array("stays", self.stays, "b", self.pairs.shape)
 
     def __bool__(self) -> bool:
         return len(self.pairs) > 0
@@ -334,20 +340,22 @@ class Orders:
     def restore(self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float) -> None:
         """Put pairs in order, in place: values of which none is fixed change places.
 
-        Next to a fixed value, the other one is moved beyond it, by ``reach`` times their distance:
-        0 makes both equal, 1 reflects.
+        Next to a fixed value, or that of a column that stays, the other one is moved beyond it, by
+        ``reach`` times their distance: 0 makes both equal, 1 reflects.
         """
+        stays = self.stays
         # each time, values pass one column at least
         for n_done in range(MAX_PASSES + len(np.unique(self.pairs))):
             if n_done == MAX_PASSES:
-                reach = 0.0
+                reach, stays = 0.0, np.zeros_like(stays)
             is_done = True
-            for a, b in self.pairs.tolist():
+            for (a, b), ends in zip(self.pairs.tolist(), stays, strict=True):
                 rows = np.flatnonzero(_is_broken(X, a, b, is_fixed))
                 low, high = X[rows, a], X[rows, b]
-                moved = reach * (high - low)
-                X[rows, a] = np.where(is_fixed[rows, a], low, high + moved * is_fixed[rows, b])
-                X[rows, b] = np.where(is_fixed[rows, b], high, low - moved * is_fixed[rows, a])
+                moved, is_kept = reach * (high - low), is_fixed[np.ix_(rows, [a, b])]
+                is_kept |= ends & ~is_kept[:, ::-1]
+                X[rows, a] = np.where(is_kept[:, 0], low, high + moved * is_kept[:, 1])
+                X[rows, b] = np.where(is_kept[:, 1], high, low - moved * is_kept[:, 0])
                 is_done &= not len(rows)
             if is_done:
                 return
@@ -395,4 +403,10 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     for _ in range(len(indices).bit_length()):
         follows |= follows.astype(int) @ follows > 0
     is_often &= ~follows.T
-    return Orders(indices[np.argwhere(is_often & ~(is_often.astype(int) @ follows > 0))])
+    a, b = np.nonzero(is_often & ~(is_often.astype(int) @ follows > 0))
+    is_known = (~np.isnan(rows)).astype(int)
+    alone = is_known.T @ (1 - is_known)  # rows with a value of one column and none of another
+    excess = (alone - alone.T) / np.sqrt(alone + alone.T + 1)
+    return Orders(
+        indices[np.stack([a, b], 1)], np.stack([excess[a, b], excess[b, a]], 1) > MIN_EXCESS
+    )

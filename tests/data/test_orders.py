@@ -117,13 +117,36 @@ def test_means_between_fixed_cells():
     """A mean is at most the fixed value above it; a sample is reflected there."""
     X = np.array([[3.0, 2.0], [3.0, 2.0], [3.0, 2.0]])
     is_fixed = np.array([[True, False], [False, True], [False, False]])
-    orders = Orders(np.array([[0, 1]]))
+    orders = Orders(np.array([[0, 1]]), np.zeros((1, 2), bool))
     means, samples = X.copy(), X.copy()
     orders.restore(means, is_fixed, reach=0)
     orders.restore(samples, is_fixed, reach=1)
 
     np.testing.assert_array_equal(means, [[3, 3], [2, 2], [2, 3]])
     np.testing.assert_array_equal(samples, [[3, 4], [1, 2], [2, 3]])
+
+
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_a_column_without_values_in_a_class_moves_no_other(model, rng):
+    """Bicycles have no power: its draws, of cars, are above the weight of a bicycle."""
+    is_car = rng.random(400) < 0.7
+    weight = np.where(is_car, rng.normal(1300, 200, 400), rng.normal(15, 2, 400)).round(1)
+    power = np.where(is_car, rng.normal(100, 20, 400).round(), np.nan)
+    table = pd.DataFrame({"kind": np.where(is_car, "car", "bicycle"), "power": power})
+    table["weight"] = weight
+    drawn = model(2, random_state=0, max_iter=2).fit(table).sample(1000, random_state=0)
+
+    assert (drawn.power <= drawn.weight).all()
+    assert drawn.weight[drawn.kind == "bicycle"].median() < 40
+
+
+def test_a_column_that_stays_stays_where_possible():
+    """Values are moved beyond it; between two that stay, out of order, it does not."""
+    X = np.array([[3.0, 2.0, 4.0], [3.0, 1.0, 2.0]])
+    pairs, stays = np.array([[0, 1], [1, 2]]), np.array([[True, False], [False, True]])
+    Orders(pairs, stays).restore(X, np.zeros(X.shape, bool), reach=0)
+
+    np.testing.assert_array_equal(X, [[3, 3, 4], [2, 2, 3]])
 
 
 @pytest.mark.parametrize("case", ["long chain", "days and minutes", "a factor", "a band"])
@@ -183,7 +206,7 @@ def test_codes_of_a_class_stay_those_of_the_class(rng):
 
 def test_rounding_errors_break_no_order():
     """As of a part that follows from a total and the other part."""
-    orders = Orders(np.array([[0, 1]]))
+    orders = Orders(np.array([[0, 1]]), np.zeros((1, 2), bool))
 
     assert not orders.are_broken(np.array([[0.1 + 0.2, 0.3], [np.inf, np.inf]])).any()
     assert orders.are_broken(np.array([[0.3001, 0.3]])).all()
