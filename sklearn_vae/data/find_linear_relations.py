@@ -42,6 +42,10 @@ TIE = 1e-6
 # Denominators of coefficients as fractions, and numbers of their digits, that are tried.
 DENOMINATORS = range(1, 13)
 DIGITS = range(1, 7)
+# Seconds of a year of 365.25 days, and the part by which calendar years differ from it, a day.
+YEAR, DAY = 31557600.0, 1 / 365.25
+# Fractions of rows between two steps that are rounded up, and down, against the rule, at least.
+MIN_TIES = 0.05
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
 EXACT, HALF = 0.01, 0.5
 # Lattice, decimals, width and standard deviation of a column, and the width of its last decimal.
@@ -258,8 +262,8 @@ class _Search:
         room = np.square(tolerance).sum() - np.square(errors * self.scale[derived]).sum()
         if room < 0:
             return -np.inf, None
-        # a rounded value tells nothing of a source that varies less than its rounding errors
-        is_told = np.abs(parts) > np.abs(errors).max()
+        # a rounded value tells nothing of what varies less than its rounding errors, but of dates
+        is_told = np.abs(parts) > np.abs(errors).max() * (self.is_log | ~_is_per_year(slopes))
         if not is_told.all():
             told = np.array(sources)[is_told].tolist()
             return self._relation(derived, told) if told else (-np.inf, None)
@@ -270,7 +274,11 @@ class _Search:
             lattice = simplest.lattice * [1, 0]  # its decimals alone: a coarser step may break it
             exact = replace(simplest, width=least_width, lattice=lattice)
             simplest = exact if self._holds(exact) else simplest
-        return evidence, simplest
+        rows = self.rows.copy()
+        simplest.decode(rows, rounds=True)
+        steps = (self.rows - rows)[:, relation.derived] / simplest.width
+        n_ties = min((steps > 0.5).sum(), (steps < -0.5).sum())
+        return evidence, replace(simplest, draws_ties=bool(n_ties > MIN_TIES * len(rows)))
 
     def _simplest(
         self, relation: LinearRelation, mean: np.ndarray, room: float
@@ -288,6 +296,8 @@ class _Search:
             if coefficients.all() and added <= room:
                 intercept = float(relation.intercept - mean @ change)
                 rounded = replace(relation, coefficients=coefficients, intercept=intercept)
+                if (coefficients == 1 / YEAR).any():
+                    rounded = replace(rounded, width=relation.width + 2 * DAY)
                 for intercept_cost, intercept, is_exact in self._intercepts(rounded):
                     # against similar relations that do not hold: each row would with a probability
                     # of this fraction, and those of a source's most common value always
@@ -391,6 +401,11 @@ def _sources_first(relations: list[LinearRelation]) -> list[LinearRelation] | No
     return ordered
 
 
+def _is_per_year(coefficients: np.ndarray) -> np.ndarray:
+    """Return whether coefficients may be those of dates in a number of years: (k,)."""
+    return np.rint(np.abs(coefficients) * YEAR) == 1
+
+
 @np.errstate(divide="ignore")
 def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
     """Return values (k,) as they are, as fractions, and with few digits, or their reciprocals.
@@ -402,6 +417,8 @@ def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
         numerators = np.rint(values * denominator)
         cost = np.log(denominator * np.maximum(np.abs(numerators), 1)).sum()
         candidates.append((float(cost), numerators / denominator))
+    if _is_per_year(values).all():
+        candidates.append((0.0, np.sign(values) / YEAR))
     for n_digits in DIGITS:
         cost = len(values) * n_digits * float(np.log(10))
         for exponent in (1, -1):

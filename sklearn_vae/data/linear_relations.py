@@ -37,6 +37,7 @@ class LinearRelation:
     decimals: int  # of derived values, -1 if there are more
     width: float  # their step, or rounding error: values up to half of it from the function's agree
     scale: float  # standard deviation of derived values
+    draws_ties: bool = False  # whether samples in the middle of two steps are either one
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -113,10 +114,22 @@ class LinearRelation:
         return 0.5 * self.width * (1 + 1e-6) + 8 * np.finfo(X.dtype).eps * largest
 
     def decode(
-        self, X: np.ndarray, *, rounds: bool, rows: np.ndarray | slice = slice(None)
+        self,
+        X: np.ndarray,
+        *,
+        rounds: bool,
+        rows: np.ndarray | slice = slice(None),
+        generator: Draws = None,
     ) -> None:
-        """Derive the column, in place; values are rounded as those in ``fit``, or not."""
+        """Derive the column, in place; values are rounded as those in ``fit``, or not.
+
+        In the middle of two steps they stay, or a generator draws, what was either one in ``fit``.
+        """
         values, (origin, step) = self.predict(X[rows]), self.lattice
+        if self.draws_ties:
+            side = np.sign(np.nan_to_num(X[rows, self.derived] - values))
+            side = side if generator is None else generator.choice([-1, 1], len(values))
+            values += 1e-3 * self.width * side
         if rounds and step:
             values = origin + step * np.rint((values - origin) / step)
         if rounds and self.decimals >= 0:
@@ -175,7 +188,7 @@ class LinearRelation:
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
         rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
-        self.decode(X, rounds=True, rows=rows)
+        self.decode(X, rounds=True, rows=rows, generator=generator)
         doubt[rows, self.derived] = self._doubt(X, doubt, rows)
         codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
@@ -184,7 +197,8 @@ class LinearRelation:
         error = np.nan_to_num(X[rows, self.derived] - self.predict(X[rows]))
         log_contradiction = cauchy_log_density(error, 0.0, 0.0, self.scale)
         log_step = np.log(self.lattice[1] or self.width)
-        log_p[rows] += np.where(agrees, -log_step, log_contradiction)
+        is_tie = self.draws_ties & (np.abs(error) > 0.499 * self.width)  # one of two values
+        log_p[rows] += np.where(agrees, -log_step - np.log1p(is_tie), log_contradiction)
         for k, source in enumerate(self.sources.tolist()):
             rows = np.flatnonzero((n_missing == 1) & missing[:, k])
             if not len(rows):

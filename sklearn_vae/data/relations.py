@@ -403,10 +403,8 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     for _ in range(len(indices).bit_length()):
         follows |= follows.astype(int) @ follows > 0
     is_often &= ~follows.T
-    a, b = np.nonzero(is_often & ~(is_often.astype(int) @ follows > 0))
+    pairs = np.argwhere(is_often & ~(is_often.astype(int) @ follows > 0))
     is_known = (~np.isnan(rows)).astype(int)
     alone = is_known.T @ (1 - is_known)  # rows with a value of one column and none of another
-    excess = (alone - alone.T) / np.sqrt(alone + alone.T + 1)
-    return Orders(
-        indices[np.stack([a, b], 1)], np.stack([excess[a, b], excess[b, a]], 1) > MIN_EXCESS
-    )
+    stays = alone - alone.T > MIN_EXCESS * np.sqrt(alone + alone.T)
+    return Orders(indices[pairs], np.stack([stays[*pairs.T], stays[*pairs.T[::-1]]], 1))

@@ -288,6 +288,7 @@ class TableEncoder:
         Draws are spread over the values that round to a given one, in whose middle ``filled`` is.
         """
         rounded = [each.sources for each in self.linear_relations if each.is_rounded]
+        rounded += [np.array([each.derived]) for each in self.linear_relations if each.draws_ties]
         sources = np.unique(np.concatenate([np.zeros(0, int), *rounded]))
         is_implied = np.isnan(X[:, sources]) & ~np.isnan(filled[:, sources])
         rows = np.flatnonzero(is_implied.any(axis=1))
@@ -331,7 +332,8 @@ class TableEncoder:
         is_sample = generator is not None
         self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:  # labels may follow from totals
-            relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
+            is_free = ~is_fixed[:, relation.derived]
+            relation.decode(rows, rounds=True, rows=is_free, generator=generator)
         for is_last in (False, True):  # first the labels of fixed codes, then all others
             for each in self.many_to_one:
                 if is_last:
@@ -453,7 +455,7 @@ class TableEncoder:
                 relation.decode(X, rounds=is_sample)
             self._decode_equal(X, values, observed)
         for relation in self.linear_relations:
-            relation.decode(X, rounds=is_sample)
+            relation.decode(X, rounds=is_sample, generator=generator)
         return X
 
     def _fill_derived(self, X: np.ndarray) -> np.ndarray:

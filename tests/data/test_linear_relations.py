@@ -671,3 +671,43 @@ def test_draws_of_a_column_that_a_rounded_one_tells_are_spread(estimator, column
     )
     mean = model.impute(holed)[column].to_numpy()
     assert (np.abs(mean - np.median(cells, axis=0)) <= np.ptp(cells, axis=0)).all()
+
+
+@pytest.mark.parametrize("days", [300, 5000])
+def test_ages_follow_from_dates(days, rng):
+    """In whole years of the calendar, at dates of one year or of many; samples are ages, too."""
+    born = pd.Timestamp("1940-01-01") + pd.to_timedelta(rng.integers(0, 22000, 300), "D")
+    seen = pd.Timestamp("2005-01-01") + pd.to_timedelta(rng.integers(0, days, 300), "D")
+    is_before = (seen.month < born.month) | ((seen.month == born.month) & (seen.day < born.day))
+    table = pd.DataFrame({"born": born, "seen": seen, "age": seen.year - born.year - is_before})
+    drawn = VAETransformer(2, max_iter=2, random_state=0).fit(table).sample(500, random_state=0)
+    years = (drawn.seen - drawn.born).dt.days / 365.25
+
+    assert (drawn.age + 0.5 - years).abs().max() < 0.51
+
+
+def test_either_of_two_values_that_are_as_near(rng):
+    """Ages at the end of a year or of the one before: half of the samples and imputations each."""
+    year, born = rng.integers(2000, 2020, 400), rng.integers(1930, 1990, 400)
+    table = pd.DataFrame({"year": year, "born": born, "age": year - born - rng.integers(0, 2, 400)})
+    model = VAETransformer(2, max_iter=2, random_state=0).fit(table)
+    (imputed,) = model.impute(table.assign(age=np.nan), n_imputations=1)
+    pair = table.assign(age=year - born), table.assign(age=year - born - 1)
+
+    for drawn in (model.sample(1000, random_state=0), imputed):
+        assert abs((drawn.age % 2).mean() - 0.5) < 0.1
+        assert (drawn.year - drawn.born - drawn.age).isin([0, 1]).all()
+    np.testing.assert_allclose(  # the two share the probability of the sources
+        np.logaddexp(*map(model.score_samples, pair)),
+        model.score_samples(table, columns=["year", "born"]),
+        atol=0.01,
+    )
+
+
+def test_ties_that_are_rounded_to_even_numbers_stay_so(rng):
+    """As numpy's means of two whole numbers."""
+    X = rng.integers(0, 100, (300, 2)).astype(float)
+    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "mean": X.mean(axis=1).round()})
+    drawn = VAETransformer(2, max_iter=2, random_state=0).fit(table).sample(500, random_state=0)
+
+    assert (drawn["mean"] == drawn[["a", "b"]].mean(axis=1).round()).all()
