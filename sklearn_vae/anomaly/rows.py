@@ -122,7 +122,7 @@ class ScoredRows:
         rows = np.flatnonzero(is_missing.any(axis=1))
         if len(rows):
             X = np.where(is_unseen[rows], np.nan, X[rows])
-            values[rows] = columns.transform(self.model.fill(X))
+            values[rows] = np.nan_to_num(columns.transform(self.model.fill(X)))  # logs of 0
         values *= columns.distance_scale[columns.column_of_input]
         values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])

@@ -272,3 +272,16 @@ def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, nov
         rates.append((VAEOutlierDetector(**params).fit(train).predict(new) == -1).mean())
 
     assert 0.02 < np.mean(rates) < 0.08
+
+
+@pytest.mark.parametrize("end", [0.0, -13.0])
+def test_a_missing_amount_that_is_at_most_0_has_a_score(end, rng):
+    """A net amount is below the gross one, which is wrong: it has no logarithm."""
+    net = np.exp(rng.normal(3, 1, 200)).round(2)
+    table = pd.DataFrame({"net": net, "gross": (net * np.exp(rng.gamma(2, 0.2, 200))).round(2)})
+    table["kind"] = rng.choice(["a", "b"], 200)
+    table.loc[7, ["net", "gross"]] = [np.nan, end]
+    scores = VAEOutlierDetector(max_iter=2, random_state=0).fit(table).score_samples(table)
+
+    assert np.isfinite(scores).all()
+    assert (scores < scores[7]).sum() < 50
