@@ -358,7 +358,7 @@ def _losses_of_counts(
         x = column.take(X)
         is_count = j in counts and isinstance(column, CountColumns)
         possible = column.replace_unseen(x, True)
-        encoded.append(x / column.steps if is_count else column.encode(possible))
+        encoded.append(column.counts(x) if is_count else column.encode(possible))
         owners += [j] * encoded[-1].shape[1]
     Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
     weights = weight[:, None] * ~np.isnan(Z)

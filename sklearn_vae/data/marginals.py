@@ -27,10 +27,13 @@ from scipy import special, stats
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.training_column import (
+    LATTICE_TOLERANCE,
+    MAX_DECIMALS,
     ROUNDING,
     Marginal,
     TrainingColumn,
     interpolate,
+    origin_of_counts,
     recording,
 )
 from sklearn_vae.likelihoods import NegativeBinomial, Poisson
@@ -421,13 +424,15 @@ def _moments(x: np.ndarray, rows: np.ndarray, step: float) -> tuple[float, float
 def _counts(values: Values) -> list[Candidate]:
     """Distribution of counts, if the values are ones; fitted by the method of moments.
 
-    They are counts of the step where that is a whole number, as of thousands.
+    They are counts of the step where that is a whole number, as of thousands, or has more than a
+    few decimals, as of standardized counts, which begin at the lowest value.
     """
-    step = values.step
-    if step < 1 or step % 1 or (values.values % step).any():
-        return []
-    x = values.values / step
-    if x[0] < 0 or x[-1] > MAX_COUNT:
+    step, low = values.step, values.values[0]
+    origin = origin_of_counts(low, step)
+    is_scaled = round(step, MAX_DECIMALS) != step or origin_of_counts(abs(low), step) > 0
+    x = np.rint((values.values - origin) / step)
+    is_count = np.abs(origin + x * step - values.values) <= LATTICE_TOLERANCE * step * is_scaled
+    if x[-1] > MAX_COUNT or not is_count.all() or not (is_scaled or (step % 1 == 0 and low >= 0)):
         return []
     mean, variance = weighted_moments(x, values.rows)
     if variance <= (1 + OVERDISPERSION) * mean:

@@ -122,6 +122,15 @@ def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
     return decimals, step, (low, high)
 
 
+def origin_of_counts(low: np.ndarray | float, step: np.ndarray | float) -> np.ndarray:
+    """Return the values of the count 0: (k,), (k,) -> (k,).
+
+    Of counts that were standardized it is the lowest value, which is below 0 or between steps.
+    """
+    is_between = np.abs(low / step - np.rint(low / step)) > LATTICE_TOLERANCE
+    return np.where((low < 0) | is_between, low, 0.0)
+
+
 def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:
     """Return the step of distinct values of so many rows and decimals; mask the finer: (U,)."""
     unique, none = values.astype(np.float64), np.zeros(len(values), dtype=bool)

@@ -21,9 +21,11 @@ from sklearn_vae.data.columns.base import (
     times_power_of_two,
 )
 from sklearn_vae.data.training_column import (
+    LATTICE_TOLERANCE,
     MAX_DECIMALS,
     TrainingColumn,
     interpolate,
+    origin_of_counts,
     recording,
 )
 from sklearn_vae.likelihoods import (
@@ -433,11 +435,11 @@ def find_common_values(column: TrainingColumn) -> np.ndarray:
 class CountColumns(Columns):
     """Counts, of which the model's input is the root, divided by a power of two.
 
-    What is counted may be a number of ones, as thousands.
+    What is counted may be a number of ones, as thousands, and counts may have been standardized.
     """
 
     bounds: np.ndarray  # (k, 2), smallest and largest value in ``fit``
-    steps: np.ndarray  # (k,), numbers that are counted, 1 or more
+    steps: np.ndarray  # (k,), numbers that are counted
 
     likelihoods: ClassVar[tuple[type, ...]] = (Poisson, NegativeBinomial)
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
@@ -446,10 +448,10 @@ class CountColumns(Columns):
     def fit(cls, column: TrainingColumn, likelihood: Any) -> Self:
         """Fit the unit: the power of two next to the root of the mean."""
         step = 1.0 if column.marginal is None else column.marginal.unit_of_counts
-        counts = column.values.astype(np.float64) / step
-        root = np.sqrt(np.average(counts, weights=column.weights))
-        unit = float(2.0 ** np.rint(np.log2(root)))
         bounds = np.array([[column.values.min(), column.values.max()]], dtype=np.float64)
+        counts = column.values.astype(np.float64) - origin_of_counts(bounds[0, 0], step)
+        root = np.sqrt(np.average(counts / step, weights=column.weights))
+        unit = float(2.0 ** np.rint(np.log2(root)))
         likelihood = replace(likelihood, unit=unit)
         return cls(np.array([column.index]), likelihood, bounds, np.array([step]))
 
@@ -458,8 +460,8 @@ class CountColumns(Columns):
         super().check()
         check_array("bounds", self.bounds, "f", (len(self.indices), 2))
         check_array("steps", self.steps, "f", self.indices.shape)
-        if not (self.steps >= 1).all():
-            raise ValueError("'steps' must be at least 1")
+        if not (self.steps > 0).all():
+            raise ValueError("'steps' must be above 0")
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -468,32 +470,43 @@ class CountColumns(Columns):
         unseen = values[(values < 0) | (values != np.rint(values))]
         return (cls.possible_values, repr(unseen[0].item())) if len(unseen) else None
 
+    @property
+    def origins(self) -> np.ndarray:
+        """Values of the count 0: (k,)."""
+        return origin_of_counts(self.bounds[:, 0], self.steps)
+
+    def counts(self, X: np.ndarray) -> np.ndarray:
+        """Return what is counted, in double precision: (n, k) -> (n, k)."""
+        return (X.astype(np.float64) - self.origins) / self.steps
+
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find negative numbers and fractions: (n, k) -> (n, k)."""
-        return (X < 0) | ((np.rint(X / self.steps) * self.steps != X) & ~np.isnan(X))
+        counts = self.counts(X)
+        nearest = np.maximum(np.rint(counts), 0)
+        return np.abs(counts - nearest) > LATTICE_TOLERANCE
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the nearest counts: (n, k) -> (n, k)."""
-        return np.maximum(np.rint(X / self.steps) * self.steps, 0)
+        return np.maximum(np.rint(self.counts(X)), 0) * self.steps + self.origins
 
     on_steps = nearest
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of negative numbers and fractions: (n, k) -> (n, k)."""
         mean = self.likelihood.unit**2 * self.steps
-        return cauchy_log_density(X, log_unseen, mean, mean)
+        return cauchy_log_density(X, log_unseen, self.origins + mean, mean)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
         limit = MAX_ENCODED[X.dtype]
-        roots = np.sqrt(np.maximum(X.astype(np.float64) / self.steps, 0)) / self.likelihood.unit
+        roots = np.sqrt(np.maximum(np.rint(self.counts(X)), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
-        counts = np.where(rounds, np.rint(counts), counts) * self.steps
+        counts = np.where(rounds, np.rint(counts), counts) * self.steps + self.origins
         return counts if generator is None else self.within_bounds(counts)
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
