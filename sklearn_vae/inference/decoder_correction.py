@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 PENALTIES = np.logspace(-6, 3, 28)
 # Lower bound of standard deviations and ranges of the codes.
 MIN_SPREAD = 1e-6
+# Residuals of counts are linearized at no smaller root, in the column's unit.
+LEAST_ROOT = 0.5
 
 
 def fit_decoder_correction(
     model: "VAE", x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fit the correction of a model's normal columns to encoded rows, with weights (n,).
+    """Fit the correction of a model's normal columns and counts to encoded rows, with weights (n,).
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     such columns, and for an autoregressive decoder, whose mean has no linear correction. The model
-    has one member. Missing cells and point masses have residuals of 0.
+    has one member. Missing cells and point masses have residuals of 0. Those of counts are
+    linearized in the root, as a mean of roots is less than the root of a mean.
     """
     import torch
 
     architecture = model.architecture
-    if model.decoder.time_steps is not None or not architecture.is_number.any():
+    is_count = architecture.is_count
+    if model.decoder.time_steps is not None or not (architecture.is_number | is_count).any():
         return None, None
     n_columns = architecture.n_columns
     codes, residual = np.empty((len(x), architecture.n_components)), np.empty((len(x), n_columns))
@@ -37,9 +41,10 @@ def fit_decoder_correction(
             encoded = torch.as_tensor(x[rows]).to(model.free.device)[None]
             z = model.posterior.mean(model.encode(encoded))
             codes[rows] = z[0].cpu().numpy()
-            mean = model.reconstruct(z, encoded)
-            residual[rows] = (encoded[..., :n_columns] - mean)[0].cpu().numpy()
-            residual[rows] *= model.likelihood.has_density(x[rows])
+            mean, values = model.reconstruct(z, encoded)[0].cpu().numpy(), x[rows, :n_columns]
+            of_counts = (np.square(values) - np.square(mean)) / (2 * np.maximum(mean, LEAST_ROOT))
+            has_residual = model.likelihood.has_density(x[rows]) | is_count
+            residual[rows] = np.where(is_count, of_counts, values - mean) * has_residual
     np.nan_to_num(residual, copy=False)
     weight = np.ones(len(x)) if weight is None else weight
     code_range = np.stack([codes.min(axis=0), codes.max(axis=0)])

@@ -505,7 +505,7 @@ class CountColumns(Columns):
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
-            counts = np.square(values * self.likelihood.unit)
+            counts = np.square(np.maximum(values, 0) * self.likelihood.unit)
         counts = np.where(rounds, np.rint(counts), counts) * self.steps + self.origins
         return counts if generator is None else self.within_bounds(counts)
 
