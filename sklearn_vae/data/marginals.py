@@ -64,6 +64,8 @@ MIN_NOT_REPEATED = 10
 MAX_UNIQUE = 1 << 18
 # Counts beyond are modelled as real numbers.
 MAX_COUNT = 1000
+# Least rows of the lowest value of standardized counts.
+MIN_ZEROS = 3
 # A variance may exceed the mean by such a share of it by chance.
 OVERDISPERSION = 0.1
 # Quantiles that a mixture of two normal distributions is fitted to, and steps of EM; its first and
@@ -424,15 +426,18 @@ def _moments(x: np.ndarray, rows: np.ndarray, step: float) -> tuple[float, float
 def _counts(values: Values) -> list[Candidate]:
     """Distribution of counts, if the values are ones; fitted by the method of moments.
 
-    They are counts of the step where that is a whole number, as of thousands, or has more than a
-    few decimals, as of standardized counts, which begin at the lowest value.
+    They are counts of the step where that is a whole number, as of thousands, and standardized ones
+    where it is no decimal number or where no value is a multiple, and the lowest is no rare one.
     """
     step, low = values.step, values.values[0]
     origin = origin_of_counts(low, step)
     is_scaled = round(step, MAX_DECIMALS) != step or origin_of_counts(abs(low), step) > 0
+    may_be_zero = step % 1 == 0 and low >= 0
+    if is_scaled:
+        may_be_zero = values.rows[0] >= max(values.n_rows / len(values.rows), MIN_ZEROS)
     x = np.rint((values.values - origin) / step)
     is_count = np.abs(origin + x * step - values.values) <= LATTICE_TOLERANCE * step * is_scaled
-    if x[-1] > MAX_COUNT or not is_count.all() or not (is_scaled or (step % 1 == 0 and low >= 0)):
+    if not (may_be_zero and is_count.all()) or x[-1] > MAX_COUNT:
         return []
     mean, variance = weighted_moments(x, values.rows)
     if variance <= (1 + OVERDISPERSION) * mean:

@@ -123,10 +123,7 @@ def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
 
 
 def origin_of_counts(low: np.ndarray | float, step: np.ndarray | float) -> np.ndarray:
-    """Return the values of the count 0: (k,), (k,) -> (k,).
-
-    Of counts that were standardized it is the lowest value, which is below 0 or between steps.
-    """
+    """Values of the count 0, the lowest ones if below 0 or between steps: (k,), (k,) -> (k,)."""
     is_between = np.abs(low / step - np.rint(low / step)) > LATTICE_TOLERANCE
     return np.where((low < 0) | is_between, low, 0.0)
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_vae.likelihoods import Counts
 from sklearn_vae.numerics.array_api import Array, as_type
 from sklearn_vae.numerics.rows import batches
 
@@ -25,13 +26,15 @@ def fit_decoder_correction(
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     such columns, and for an autoregressive decoder, whose mean has no linear correction. The model
-    has one member. Missing cells and point masses have residuals of 0. Those of counts are
-    linearized in the root, as a mean of roots is less than the root of a mean.
+    has one member. Missing cells and point masses have residuals of 0; those of counts
+    are linearized, as a mean of roots is less than the root of a mean.
     """
     import torch
 
     architecture = model.architecture
-    is_count = architecture.is_count
+    is_count = [
+        isinstance(each, Counts) for each, n in architecture.blocks for _ in range(n * each.width)
+    ]
     if model.decoder.time_steps is not None or not (architecture.is_number | is_count).any():
         return None, None
     n_columns = architecture.n_columns

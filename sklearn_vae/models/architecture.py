@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.likelihoods import Columnwise, Counts, Gaussian, Likelihood, ZeroInflated
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood, ZeroInflated
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
@@ -64,17 +64,8 @@ class Architecture(Layout):
     @cached_property
     def is_normal(self) -> np.ndarray:
         """Mask of the columns of x with a normal or log-normal distribution: (n_columns,)."""
-        return self._mask(Gaussian)
-
-    @cached_property
-    def is_count(self) -> np.ndarray:
-        """Mask of the counts of x: (n_columns,)."""
-        return self._mask(Counts)
-
-    def _mask(self, kind: type) -> np.ndarray:
-        """Mask of the columns of x with a likelihood of one kind: (n_columns,)."""
-        parts = [np.full(n * each.width, isinstance(each, kind)) for each, n in self.blocks]
-        return np.concatenate([np.zeros(0, dtype=bool), *parts])
+        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_normal, [n * likelihood.width for likelihood, n in self.blocks])
 
     @cached_property
     def is_number(self) -> np.ndarray:

@@ -476,18 +476,16 @@ class CountColumns(Columns):
         return origin_of_counts(self.bounds[:, 0], self.steps)
 
     def counts(self, X: np.ndarray) -> np.ndarray:
-        """Return what is counted, in double precision: (n, k) -> (n, k)."""
-        return (X.astype(np.float64) - self.origins) / self.steps
+        """Return the nearest counts of the step: (n, k) -> (n, k)."""
+        return np.maximum(np.rint((X.astype(np.float64) - self.origins) / self.steps), 0)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find negative numbers and fractions: (n, k) -> (n, k)."""
-        counts = self.counts(X)
-        nearest = np.maximum(np.rint(counts), 0)
-        return np.abs(counts - nearest) > LATTICE_TOLERANCE
+        return np.abs(X - self.nearest(X)) > LATTICE_TOLERANCE * self.steps
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the nearest counts: (n, k) -> (n, k)."""
-        return np.maximum(np.rint(self.counts(X)), 0) * self.steps + self.origins
+        return self.counts(X) * self.steps + self.origins
 
     on_steps = nearest
 
@@ -499,7 +497,7 @@ class CountColumns(Columns):
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
         limit = MAX_ENCODED[X.dtype]
-        roots = np.sqrt(np.maximum(np.rint(self.counts(X)), 0)) / self.likelihood.unit
+        roots = np.sqrt(self.counts(X)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
