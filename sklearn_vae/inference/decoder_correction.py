@@ -32,9 +32,8 @@ def fit_decoder_correction(
     import torch
 
     architecture = model.architecture
-    is_count = [
-        isinstance(each, Counts) for each, n in architecture.blocks for _ in range(n * each.width)
-    ]
+    blocks = [np.full(n * each.width, isinstance(each, Counts)) for each, n in architecture.blocks]
+    is_count = np.concatenate([np.zeros(0, dtype=bool), *blocks])
     if model.decoder.time_steps is not None or not (architecture.is_number | is_count).any():
         return None, None
     n_columns = architecture.n_columns

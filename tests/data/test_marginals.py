@@ -395,3 +395,31 @@ def test_requested_logarithms_of_values_within_half_a_step_are_finite(rng):
     assert noisy.min() > 0
     assert np.abs(noisy - x).max() <= 0.25
     assert noisy[x > 0.2].std() > x[x > 0.2].std()
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_standardized_counts_are_counts(estimator, dtype, rng):
+    """As of a pipeline with a StandardScaler: they were normal, or had a point mass for each."""
+    size = rng.normal(size=(300, 1))
+    counts = rng.poisson(np.exp([0.5, 1.0] + 0.6 * size)).astype(float)
+    table = np.column_stack([counts, size + rng.normal(size=(300, 1))])
+    mean, scale = np.append(counts.mean(axis=0), 0), np.append(counts.std(axis=0), 1)
+    scaled = ((table - mean) / scale).astype(dtype)
+    one, other = (estimator(1, max_iter=3, random_state=0).fit(x) for x in (table, scaled))
+
+    assert other.columns_.likelihoods[:2] == one.columns_.likelihoods[:2]
+    assert isinstance(one.columns_.likelihoods[0], NegativeBinomial | Poisson)
+    np.testing.assert_allclose(
+        other.score(scaled), one.score(table) + np.log(scale).sum(), atol=0.05
+    )
+    drawn = other.sample(50)[:, :2] * scale[:2] + mean[:2]
+    np.testing.assert_allclose(drawn, np.rint(drawn), atol=1e-4)
+    assert other.score_samples(scaled + dtype(0.3)).mean() < other.score(scaled) - 5
+
+
+def test_numbers_with_a_rare_lowest_value_are_not_counted_from_it(rng):
+    """Centred whole numbers of mean 100 are normal."""
+    x = rng.poisson(100, size=400).astype(float)
+
+    assert fit((x - x.mean()) / x.std()).likelihoods == [Gaussian()]

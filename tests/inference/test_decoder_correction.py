@@ -165,3 +165,18 @@ def test_the_density_knows_nothing_of_it(rng):
     np.testing.assert_array_equal(vae.sample(5), sample)
     assert np.abs(vae.inverse_transform(Z) - back).max() > 1e-3
     assert VAETransformer(2, random_state=0).partial_fit(X).decoder_correction_ is None
+
+
+def test_counts_come_back(rng, monkeypatch):
+    """Two counts, two dimensions: most of the error was shrinkage."""
+    rate = np.exp(3 + 0.8 * rng.normal(size=(400, 1)) + 0.3 * rng.normal(size=(400, 2)))
+    X = rng.poisson(rate).astype(float)
+
+    def r2(vae):
+        error = X[300:] - vae.inverse_transform(vae.transform(X[300:]))
+        return 1 - (error.var(axis=0) / X[300:].var(axis=0)).mean()
+
+    corrected = r2(VAETransformer(2, likelihood="negative_binomial", random_state=0).fit(X[:300]))
+    monkeypatch.setattr(module, "fit_ridge", lambda codes, residual, _: np.zeros((3, 2)))
+    plain = r2(VAETransformer(2, likelihood="negative_binomial", random_state=0).fit(X[:300]))
+    assert 1 - corrected < (1 - plain) / 2

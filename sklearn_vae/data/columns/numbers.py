@@ -481,7 +481,8 @@ class CountColumns(Columns):
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find negative numbers and fractions: (n, k) -> (n, k)."""
-        return np.abs(X - self.nearest(X)) > LATTICE_TOLERANCE * self.steps
+        is_scaled = (self.origins != 0) | (self.steps % 1 != 0)
+        return np.abs(X - self.nearest(X)) > LATTICE_TOLERANCE * self.steps * is_scaled
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the nearest counts: (n, k) -> (n, k)."""
