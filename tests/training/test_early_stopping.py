@@ -96,7 +96,7 @@ def test_best_n_iter_leads_to_the_best_parameters(seed):
     )
     np.testing.assert_allclose(flat, scheduler.best_params[:, 0], atol=1e-12)
     assert (scheduler.best_n_iter <= scheduler.n_iter).all()
-    assert (scheduler.n_iter <= scheduler.max_n_iter).all()
+    assert (scheduler.n_iter <= split_stages(30)).all()
     for member, n_seen in enumerate(scheduler.n_iter.sum(axis=1)):
         finite = np.isfinite(losses[:n_seen, member])
         best = val_losses[:n_seen, member][finite].min(initial=np.inf)
@@ -116,17 +116,13 @@ def test_a_member_that_diverges_goes_back_and_takes_smaller_steps(validates, los
 
     assert scheduler.diverged.tolist() == [False, False]
     assert scheduler.stage.tolist() == [0, 1]
-    assert scheduler.max_n_iter.tolist() == [[50, 25, 25], [50, 25 + 48, 25]]
     assert scheduler.best_n_iter.tolist() == [[3, 0, 0], [2, 0, 0]]
     np.testing.assert_allclose(flat, [0.03, 0.02])
 
 
-@pytest.mark.parametrize(("n_lost", "is_lost"), [(1, False), (2, False), (3, True)])
-def test_a_single_epoch_that_diverges_is_tried_again_with_smaller_steps(n_lost, is_lost):
-    """Small tables are trained for one; a warning is due where no step size is small enough."""
-    losses = [[np.nan]] * n_lost + [[0.0]]
-    scheduler, flat = go(replace(CONFIG, max_iter=1), np.full((n_lost + 1, 1), np.nan), losses)
+def test_a_member_whose_last_stage_diverges_has_diverged():
+    """Then no step size was small enough; before, the next stage goes on from good weights."""
+    scheduler, _ = go(replace(CONFIG, max_iter=100), np.full((3, 1), 5.0), np.full((3, 1), np.nan))
 
     assert scheduler.done.all()
-    assert scheduler.diverged.tolist() == [is_lost]
-    np.testing.assert_allclose(flat, 0.0 if is_lost else 0.01 * STAGES[n_lost])
+    assert scheduler.diverged.all()
