@@ -22,7 +22,6 @@ from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.posteriors.gaussian import GaussianPosterior
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -175,7 +174,7 @@ def to_onnx(
             "to_onnx supports models of p(x), and this one was fitted with conditional=True."
         )
     fitted = estimator._predictor()
-    if not isinstance(fitted.architecture.posterior, GaussianPosterior):
+    if not fitted.architecture.has_density:
         raise ValueError(
             f"to_onnx supports Gaussian posteriors only, and the model has "
             f"{fitted.architecture.posterior!r}."

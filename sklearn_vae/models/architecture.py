@@ -7,14 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood, ZeroInflated
+from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
 from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.validation import serializable
 from sklearn_vae.posteriors import POSTERIORS, OneHotBlock, Posterior
-from sklearn_vae.posteriors.gaussian import GaussianPosterior
 from sklearn_vae.priors import PRIORS, Prior
 
 # The encoder's input is clipped at so many standard deviations: otherwise a pixel that is inked in
@@ -57,9 +56,7 @@ class Architecture(Layout):
     @cached_property
     def is_textbook(self) -> bool:
         """True if it is that of the textbook: multilayer perceptrons, and a Gaussian q(z|x)."""
-        return type(self.network) is FullyConnected and isinstance(
-            self.posterior, GaussianPosterior
-        )
+        return type(self.network) is FullyConnected and self.has_density
 
     @cached_property
     def is_normal(self) -> np.ndarray:

@@ -38,8 +38,6 @@ class CategoricalPosterior(Posterior):
 
     temperature: float
 
-    has_per_dimension_kl = True
-
     @property
     def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]
         """Equal prior probabilities, objectives for relaxed draws, and a latent size."""

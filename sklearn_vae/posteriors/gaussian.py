@@ -58,8 +58,6 @@ class Posterior(ABC):
     # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
-    # Whether the KL is a sum over latent dimensions or categorical variables.
-    has_per_dimension_kl: ClassVar[bool] = False
 
     @abstractmethod
     def n_params(self, n_components: int) -> int:

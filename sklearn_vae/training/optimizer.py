@@ -213,7 +213,7 @@ class StageScheduler:
         self.n_iter = np.zeros((n_members, len(STAGES)), dtype=int)
         self.current_n_iter = self.n_iter.copy()
         self.best_n_iter = self.n_iter.copy()
-        self.diverged = np.zeros(n_members, dtype=bool)  # whether a loss was ever not finite
+        self.diverged = np.zeros(n_members, dtype=bool)  # whether the last stage has
         self._end_stages(np.zeros(n_members, dtype=bool))
 
     @property
@@ -250,12 +250,12 @@ class StageScheduler:
         self.n_iter[members, self.stage[members]] += 1
         self.current_n_iter[members, self.stage[members]] += 1
         has_diverged = is_active & ~np.isfinite(loss)
-        self.diverged |= has_diverged
         self.update_best(is_active & ~has_diverged, val_loss, params)
         self.patience_counter[is_annealing] = 0
         patience = np.ceil(self.patience * np.append(PATIENCE_FRACTIONS, 1.0)[self.stage])
         is_out_of_patience = is_active & (self.patience_counter >= patience)
         ended = self._end_stages(has_diverged | is_out_of_patience)
+        self.diverged |= has_diverged & self.done
         is_reset = ended if val_loss is not None else has_diverged
         params[is_reset] = self.best_params[is_reset]
         self.current_n_iter[is_reset] = self.best_n_iter[is_reset]

@@ -113,7 +113,7 @@ class ELBOGradient:
             kl_per_dimension.clamp_(min=free_bits)
         torch.sum(kl_per_dimension, 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
-        self.encoder.backward(self.latent.backward(noise, kl_weight))
+        self.encoder.backward(self.latent.backward(kl_weight))
         self.buffers.flush()
         for name, gradient in self.latent.prior_grads.items():  # beside those of the networks
             cast(Tensor, self.model.prior_weights[name].grad).copy_(gradient)
@@ -152,9 +152,12 @@ class GaussianLatent(GaussianSample):
         rows.sub_(self.log_scale)  # plus 0.5: (M, l, B)
         return torch.baddbmm(total, rows, weight, beta=-0.5).squeeze(2)
 
-    def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
-        """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
-        torch.mul(self.grad_z, noise, out=self.grad_z_noise)  # with one draw, its own sum
+    def backward(self, kl_weight: Tensor) -> Tensor:
+        """Return the gradient of the encoder's output, (M, n_params, B), from those of z and KL."""
+        self.sum_over_draws()
+        if not self.is_diagonal:
+            weight = self.conditional * kl_weight
+            self.grad_below.addcmul_(weight[:, self.row], self.below)
         torch.addcmul(self.grad_loc_sum, kl_weight, self.loc, out=self.grad_loc)
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)

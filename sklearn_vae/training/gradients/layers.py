@@ -170,15 +170,22 @@ class GaussianSample:
             self.correlated = correlated.add_(noise)
         torch.addcmul(self.loc_per_draw, self.scale_per_draw, self.correlated, out=self.z)
 
-    def write_gradient(self, noise: Tensor, kl_weight: Tensor | None = None) -> Tensor:
-        """Return the gradient of the encoder's output, (M, 2 l, B), from ``grad_z``.
-
-        ``kl_weight`` (M, 1, B) is that of the posterior's negative entropy.
-        """
-        torch.mul(self.grad_z, noise, out=self.grad_z_noise)
+    def sum_over_draws(self) -> None:
+        """Sum the gradients of location, scale and N over draws, from ``grad_z``."""
+        torch.mul(self.grad_z, self.correlated, out=self.grad_z_noise)
+        if not self.is_diagonal:
+            grad = (self.grad_z * self.scale_per_draw)[:, self.row]
+            torch.sum(grad.mul_(self.noise_of_column), 2, out=self.grad_below)
         if not self.has_one_draw:
             torch.sum(self.grad_z, 2, out=self.grad_loc_sum)
             torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
+
+    def write_gradient(self, kl_weight: Tensor | None = None) -> Tensor:
+        """Return the gradient of the encoder's output, (M, n_params, B), from ``grad_z``.
+
+        ``kl_weight`` (M, 1, B) is that of the posterior's negative entropy.
+        """
+        self.sum_over_draws()
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale)
         if kl_weight is not None:
