@@ -33,6 +33,7 @@ from sklearn_vae.data.training_column import (
     Marginal,
     TrainingColumn,
     interpolate,
+    is_between_steps,
     origin_of_counts,
     recording,
 )
@@ -431,7 +432,7 @@ def _counts(values: Values) -> list[Candidate]:
     """
     step, low = values.step, values.values[0]
     origin = origin_of_counts(low, step)
-    is_scaled = round(step, MAX_DECIMALS) != step or origin_of_counts(abs(low), step) > 0
+    is_scaled = round(step, MAX_DECIMALS) != step or bool(is_between_steps(low, step))
     may_be_zero = step % 1 == 0 and low >= 0
     if is_scaled:
         may_be_zero = values.rows[0] >= max(values.n_rows / len(values.rows), MIN_ZEROS)

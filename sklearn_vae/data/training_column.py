@@ -122,10 +122,14 @@ def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
     return decimals, step, (low, high)
 
 
+def is_between_steps(values: np.ndarray | float, step: np.ndarray | float) -> np.ndarray:
+    """Find values that are no multiples of their step: (k,), (k,) -> (k,)."""
+    return np.abs(values / step - np.rint(values / step)) > LATTICE_TOLERANCE
+
+
 def origin_of_counts(low: np.ndarray | float, step: np.ndarray | float) -> np.ndarray:
     """Values of the count 0, the lowest ones if below 0 or between steps: (k,), (k,) -> (k,)."""
-    is_between = np.abs(low / step - np.rint(low / step)) > LATTICE_TOLERANCE
-    return np.where((low < 0) | is_between, low, 0.0)
+    return np.where((low < 0) | is_between_steps(low, step), low, 0.0)
 
 
 def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:

@@ -31,9 +31,7 @@ def fit_decoder_correction(
     """
     import torch
 
-    architecture = model.architecture
-    blocks = [np.full(n * each.width, isinstance(each, Counts)) for each, n in architecture.blocks]
-    is_count = np.concatenate([np.zeros(0, dtype=bool), *blocks])
+    architecture, is_count = model.architecture, model.architecture.columns_of(Counts)
     if model.decoder.time_steps is not None or not (architecture.is_number | is_count).any():
         return None, None
     n_columns = architecture.n_columns

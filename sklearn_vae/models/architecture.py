@@ -61,8 +61,12 @@ class Architecture(Layout):
     @cached_property
     def is_normal(self) -> np.ndarray:
         """Mask of the columns of x with a normal or log-normal distribution: (n_columns,)."""
-        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
-        return np.repeat(is_normal, [n * likelihood.width for likelihood, n in self.blocks])
+        return self.columns_of(Gaussian)
+
+    def columns_of(self, kind: type) -> np.ndarray:
+        """Mask of the columns of x with a likelihood of this class: (n_columns,)."""
+        masks = [np.full(n * each.width, isinstance(each, kind)) for each, n in self.blocks]
+        return np.concatenate([np.zeros(0, dtype=bool), *masks])
 
     @cached_property
     def is_number(self) -> np.ndarray:

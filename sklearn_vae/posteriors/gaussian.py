@@ -218,8 +218,8 @@ class FullCovarianceGaussian(Posterior):
 
     def kl(self, params: Array) -> Array:
         """KL in nats of dimensions given those before them: (..., n_params) -> (..., l)."""
-        loc, log_scale, _ = self._parts(params)
-        variance = (2 * self.split(params)[1]).exp()
+        loc, log_scale, unit = self._factor(params)
+        variance = (2 * log_scale).exp() * unit.square().sum(-1)
         return 0.5 * (loc.square() + variance - 1) - log_scale
 
     @staticmethod

@@ -167,7 +167,7 @@ class Trainer(NeuralNet):
         is_annealing = self.beta_ != self.final_beta_
         ended = scheduler.step(loss, val_loss, model.flat, is_annealing=is_annealing)
         if self.ema_ is not None:
-            self.ema_.restore(model.flat, ended | scheduler.diverged)
+            self.ema_.restore(model.flat, ended)
         self.optimizer_.reset(ended & ~scheduler.done)
         goes_on = self._notify_epoch_end(train, valid)
         self.remove_finished(scheduler.done)

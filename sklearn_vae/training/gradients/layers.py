@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import StackedModule
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
+from sklearn_vae.numerics.array_api import one_hot
 from sklearn_vae.posteriors.gaussian import POSTERIOR_LOG_SCALE_BOUND
 
 aten = torch.ops.aten
@@ -140,8 +141,8 @@ class GaussianSample:
         if not self.is_diagonal:
             below_diagonal = torch.tril_indices(n_latent, n_latent, -1, device=params.device)
             self.row, self.column = below_diagonal
-            in_row = self.row == torch.arange(n_latent, device=params.device).unsqueeze(1)
-            self.in_row = in_row.to(params).expand(len(params), -1, -1)  # (M, l, n)
+            in_row = one_hot(self.row, n_latent, params.dtype, flat=False).mT
+            self.in_row = in_row.expand(len(params), -1, -1)  # (M, l, n)
         self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
         self.z = decoder.x[:, : decoder.n_grad].unflatten(2, (n_draws, -1))  # (M, l, K, B)
         self.grad_z = decoder.grad_x.unflatten(2, (n_draws, -1))
