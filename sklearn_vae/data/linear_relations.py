@@ -66,11 +66,6 @@ class LinearRelation:
         return subtracted.join([added.join(terms[True]) or "1", *terms[False]])
 
     @property
-    def is_rounded(self) -> bool:
-        """Whether derived values are recorded in steps, to which the function is rounded."""
-        return self.decimals >= 0 or bool(self.lattice[1])
-
-    @property
     def columns(self) -> np.ndarray:
         """Indices of the sources, then that of the derived column: (k + 1,)."""
         return np.append(self.sources, self.derived)
@@ -173,7 +168,6 @@ class LinearRelation:
         log_p: np.ndarray,
         round_values: Callable[[np.ndarray], np.ndarray],
         within_bounds: Callable[[np.ndarray], np.ndarray],
-        generator: Draws = None,
     ) -> None:
         """Fill in a single missing value of rows X (n, d), compare the others, all in place.
 
@@ -182,13 +176,12 @@ class LinearRelation:
         with the change of variables where a source is filled in, and of a Cauchy distribution where
         it contradicts. ``round_values`` and ``within_bounds``, both (n, d) -> (n, d), keep a
         source's steps and range. ``doubt`` (n, d) is the largest error of filled values: a rounded
-        total tells its parts up to an error. With a generator, parts are drawn evenly from the
-        values that round to the total, and have no error.
+        total tells its parts up to an error.
         """
         missing = np.isnan(X[:, self.columns]) & np.isnan(codes)[:, None]
         n_missing = np.where(np.isnan(codes), missing.sum(axis=1), -1)
         rows = np.flatnonzero((n_missing == 1) & missing[:, -1])
-        self.decode(X, rounds=True, rows=rows, generator=generator)
+        self.decode(X, rounds=True, rows=rows)
         doubt[rows, self.derived] = self._doubt(X, doubt, rows)
         codes[rows] = 0
         rows = np.flatnonzero(n_missing == 0)
@@ -210,20 +203,13 @@ class LinearRelation:
             slope = np.where(slope > 0, slope, np.where(rest > 0, rest, 1))  # also of a zero
             error = self._doubt(X, doubt, rows) + doubt[rows, self.derived]
             margin = (error + 0.5 * self.width) / slope
-            if generator is not None and self.is_rounded:
-                ends = []
-                for X[rows, source] in exact - margin, exact + margin:
-                    ends.append(within_bounds(X[rows])[:, source])
-                drawn = generator.uniform(size=len(rows)) * (ends[1] - ends[0]) + ends[0]
-                X[rows, source] = exact = np.where(np.isfinite(drawn), drawn, exact)
             X[rows, source] = values = round_values(X[rows])[:, source]
             # where the derived value was rounded, a number above 0 may be filled in as 0
             inside = within_bounds(X[rows])[:, source]
             X[rows, source] = values = np.where(np.abs(inside - exact) <= margin, inside, values)
             agrees = self.agrees(X[rows], error) & (values * self.signs[k] >= 0)
             X[rows[~agrees], source] = np.nan
-            if generator is None:
-                doubt[rows, source] = np.where(agrees, np.abs(values - exact) + margin, 0)
+            doubt[rows, source] = np.where(agrees, np.abs(values - exact) + margin, 0)
             is_any = np.isnan(exact) & self.is_log  # a product is 0 as another factor is
             codes[rows] = ~(agrees | is_any)
             log_p[rows] -= np.where(agrees, np.log(slope), is_any * log_step)

@@ -91,11 +91,6 @@ class ManyToOne:
             elif p.any():
                 X[changed, self.code] = self.codes[p.argmax()]
 
-    def is_broken(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with another label than that of their code, both known: (n, d) -> (n,)."""
-        labels = self._labels_of(X[:, self.code])
-        return np.asarray(_differ(labels, X[:, self.labels]).any(axis=1))
-
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
         codes = _nearest(codes, self.codes) if self.in_order else codes

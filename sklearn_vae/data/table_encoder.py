@@ -27,8 +27,6 @@ from sklearn_vae.persistence.validation import check_hashes, serializable
 # Times that values are put in order and rounded, at most, moved twice as far each time: from a
 # start that is rounded to days to the day before an end in minutes.
 MAX_ROUNDS = 12
-# Times that cells which a rounded one implies are drawn until all relations hold, at most.
-MAX_IMPLIED_DRAWS = 16
 
 
 @serializable
@@ -270,8 +268,9 @@ class TableEncoder:
         Values have the shape (n, d), or (K, n, d) of draws, which have a generator.
         """
         observed, X = X, self._fill_derived(X)
-        if generator is not None:
-            X = self._draw_implied(observed, X, len(values), generator)
+        for relation in self.linear_relations if generator is not None else ():
+            if relation.draws_ties:  # each draw has either of two values
+                X[np.isnan(observed[:, relation.derived]), relation.derived] = np.nan
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
         if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
             return filled
@@ -279,48 +278,6 @@ class TableEncoder:
         rows = filled.reshape(is_fixed.shape)
         self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
         return np.where(np.isnan(X), filled, X)
-
-    def _draw_implied(
-        self, X: np.ndarray, filled: np.ndarray, n_draws: int, generator: np.random.Generator
-    ) -> np.ndarray:
-        """Draw cells that rounded ones imply: (n, d), (n, d) -> (n_draws, n, d), or (n, d).
-
-        Draws are spread over the values that round to a given one, in whose middle ``filled`` is.
-        """
-        rounded = [each.sources for each in self.linear_relations if each.is_rounded]
-        rounded += [np.array([each.derived]) for each in self.linear_relations if each.draws_ties]
-        sources = np.unique(np.concatenate([np.zeros(0, int), *rounded]))
-        is_implied = np.isnan(X[:, sources]) & ~np.isnan(filled[:, sources])
-        rows = np.flatnonzero(is_implied.any(axis=1))
-        if not len(rows):
-            return filled
-        middle, codes, _ = self._resolve(X[rows])
-        middle, codes, observed, draws = (
-            np.tile(each, (n_draws, 1)) for each in (middle, codes, X[rows], filled[rows])
-        )
-        left = np.arange(len(draws))
-        for _ in range(MAX_IMPLIED_DRAWS):
-            drawn, drawn_codes, _ = self._resolve(observed[left], generator)
-            is_new = np.isnan(drawn) != np.isnan(middle[left])
-            for relation in self.linear_relations:
-                j = relation.derived
-                is_new[:, j] |= (drawn_codes[:, j] == 1) & (codes[left, j] == 0)
-            is_kept = ~is_new.any(axis=1) & ~(self._breaks(drawn) & ~self._breaks(middle[left]))
-            kept = drawn[is_kept]
-            draws[left[is_kept]] = np.where(np.isnan(kept), draws[left[is_kept]], kept)
-            left = left[~is_kept]
-            if not len(left):
-                break
-        known = np.tile(filled, (n_draws, 1, 1))
-        known[:, rows] = draws.reshape(n_draws, len(rows), -1)
-        return known
-
-    def _breaks(self, X: np.ndarray) -> np.ndarray:
-        """Find rows with columns out of order, or a label that is not its code's: (n,)."""
-        is_broken = self.orders.are_broken(X)
-        for each in self.many_to_one:
-            is_broken |= each.is_broken(X)
-        return is_broken
 
     def _relate(
         self, rows: np.ndarray, values: np.ndarray, is_fixed: np.ndarray, generator: Draws
@@ -468,13 +425,10 @@ class TableEncoder:
                 filled[:, group.indices] = full
         return filled
 
-    def _resolve(
-        self, X: np.ndarray, generator: Draws = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _resolve(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fill rows, encode derived columns, and return the latter's log-density, too.
 
-        Derived values become 0, or 1 for contradictions. A generator draws cells that rounded ones
-        imply from the values that round to these. (n, d) -> (n, d), (n, d), (n,).
+        Derived values become 0, or 1 for contradictions. (n, d) -> (n, d), (n, d), (n,).
         """
         if not (self.one_to_one or self.linear_relations):
             return X, X, np.zeros(len(X))
@@ -487,7 +441,7 @@ class TableEncoder:
         for _ in self.linear_relations:  # a value that is filled last determines others
             for relation, of_relation in finest_first:
                 relation.resolve(
-                    filled, doubt, of_relation, log_p, self._on_steps, self.within_bounds, generator
+                    filled, doubt, of_relation, log_p, self._on_steps, self.within_bounds
                 )
         encoded = filled.copy()
         for pair in self.one_to_one:

@@ -639,38 +639,20 @@ def rounded_tables(rng):
     }
 
 
-@pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
 @pytest.mark.parametrize("column", ["minutes", "payment", "grams", "end"])
-def test_draws_of_a_column_that_a_rounded_one_tells_are_spread(estimator, column, rng):
-    """They round to it, and cover what is possible; exact relations leave no choice."""
-    table = pd.DataFrame(rounded_tables(rng)[column]).assign(
-        other=rng.normal(size=N_ROWS).round(1), fee=rng.integers(1, 90, N_ROWS)
-    )
+def test_a_column_that_a_rounded_one_tells(column, rng):
+    """Its draws and its mean round to the known value; an exact relation tells it without error."""
+    table = pd.DataFrame(rounded_tables(rng)[column]).assign(fee=rng.integers(1, 90, N_ROWS))
     table["total"] = table["fee"] + table[column]
-    model = fit(estimator, table)
-    holed = table.copy()
+    model = fit(VAETransformer, table)
+    holed, is_told = table.copy(), np.arange(N_ROWS) < 50
     holed[column] = np.nan
-    holed["total"] = np.where(np.arange(N_ROWS) < 50, holed["total"], np.nan)
-    draws = model.impute(holed, 19, random_state=0)
-    cells = np.stack([draw[column] for draw in draws])
-    truth = table[column].to_numpy()
-    is_told = np.arange(N_ROWS) < 50
+    holed["total"] = np.where(is_told, holed["total"], np.nan)
 
-    covers = (cells.min(axis=0) <= truth) & (truth <= cells.max(axis=0))
-    assert covers.mean() > 0.8
-    assert (np.ptp(cells[:, ~is_told], axis=0) > 0).mean() > 0.9
-    np.testing.assert_allclose(cells[:, is_told], truth[None, is_told].repeat(19, 0), rtol=1e-9)
-    for draw in draws:
-        encoder, X = model.columns_, draw.to_numpy(float)
-        assert all(relation.agrees(X).all() for relation in encoder.linear_relations)
-    (row,) = holed.tail(1).drop(columns=["total", column]).to_dict("records")
-    samples = model.sample(40, given=row, random_state=0)
-    assert samples[column].nunique() > 5
-    assert all(
-        relation.agrees(samples.to_numpy(float)).all() for relation in encoder.linear_relations
-    )
-    mean = model.impute(holed)[column].to_numpy()
-    assert (np.abs(mean - np.median(cells, axis=0)) <= np.ptp(cells, axis=0)).all()
+    for imputed in (model.impute(holed), *model.impute(holed, 2, random_state=0)):
+        X = imputed.to_numpy(float)
+        assert all(relation.agrees(X).all() for relation in model.columns_.linear_relations)
+        np.testing.assert_allclose(imputed[column][is_told], table[column][is_told], rtol=1e-9)
 
 
 @pytest.mark.parametrize("days", [300, 5000])
