@@ -18,6 +18,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.array_api import log_mean_exp
+from sklearn_vae.persistence.serialization import Reader, Writer
 from sklearn_vae.training.jobs import TrainingConfig
 
 
@@ -96,6 +97,13 @@ def reread(model, folder):
     """What is read from the file of a model, with PyTorch and for numpy."""
     model.save(folder / "model.vae")
     return load(folder / "model.vae"), runtime.load(folder / "model.vae")
+
+
+def reread_part(part):
+    """What is read of an object within a file, which is checked as it is read."""
+    writer = Writer()
+    written = writer.write(part, "part")
+    return Reader(writer.arrays, 1 << 20).read(written)
 
 
 def assert_file_agrees(model, X, folder):

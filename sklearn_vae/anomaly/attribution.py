@@ -1,7 +1,7 @@
 """Feature attribution of anomaly scores, and a sentence for a reported cell."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.rows import batches, spread_out
-from sklearn_vae.persistence.validation import check_array, serializable
+from sklearn_vae.persistence.validation import serializable
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
@@ -32,12 +32,9 @@ OFTEN = 0.1
 class AttributionBaseline:
     """Averages over training rows, relative to which anomaly scores are attributed to columns."""
 
-    conditional_nll: np.ndarray  # (n_features,): mean of -log p(x_j | the other columns), in nats
+    # mean of -log p(x_j | the other columns), in nats
+    conditional_nll: Annotated[np.ndarray, "f", "n_features"]
     score: float  # mean anomaly score
-
-    def check(self) -> None:
-        """Validate the fields of a loaded baseline."""
-        check_array("conditional_nll", self.conditional_nll, "f", (None,))
 
     @classmethod
     def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:

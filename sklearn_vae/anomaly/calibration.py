@@ -1,5 +1,7 @@
 """Conformal calibration of anomaly scores: p-values and thresholds."""
 
+from typing import Annotated
+
 import numpy as np
 
 from sklearn_vae.data.arrays import Rows
@@ -13,7 +15,8 @@ class ScoreLabels:
     """Labels and p-values of rows by their scores, of an estimator and of its numpy counterpart."""
 
     offset_: float  # threshold of the score
-    calibration_scores_: np.ndarray  # (n_calibration,), of the calibration rows in ascending order
+    # of the calibration rows, in ascending order
+    calibration_scores_: Annotated[np.ndarray, "f", "n"]
 
     def score_samples(self, X: Rows) -> np.ndarray:
         """Normality score of each row: higher is more normal."""

@@ -1,7 +1,7 @@
 """Anomaly scores by the name of the detector's ``method``, and their combination."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sklearn_vae.anomaly.scores import (
     score_in_batches,
 )
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.persistence.validation import check_array, check_number, serializable
+from sklearn_vae.persistence.validation import check_number, serializable
 
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
 BODY_FRACTION = 0.8
@@ -37,18 +37,16 @@ class TailDistribution:
     do not change: its scale is that of the median excess.
     """
 
-    # scores in ascending order and the fraction of reference scores at least as large: (n_knots,);
-    # linear in between, so that rounding does not change a rank
-    knots: np.ndarray
-    survival: np.ndarray
+    # scores in ascending order and the fraction of reference scores at least as large; linear in
+    # between, so that rounding does not change a rank
+    knots: Annotated[np.ndarray, "f", "n_knots"]
+    survival: Annotated[np.ndarray, "f", "n_knots"]
     threshold: float  # score at which the tail begins, of a Pareto tail its logarithm
     scale: float  # mean excess of the scores, or of their logarithms
     min_score: float  # of scores in a Pareto tail; 0 if it is exponential
 
     def check(self) -> None:
         """Validate the fields of a loaded distribution."""
-        check_array("knots", self.knots, "f", (None,))
-        check_array("survival", self.survival, "f", self.knots.shape)
         is_survival = (self.survival > 0).all() and (self.survival <= 1 + 1e-6).all()
         if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_survival:
             raise ValueError("knots must ascend and survival must lie in (0, 1]")

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.numerics.rows import batches, spread_out
-from sklearn_vae.persistence.validation import check_array, check_integer, serializable
+from sklearn_vae.persistence.validation import check_integer, serializable
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
@@ -32,6 +32,7 @@ RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
 ROUNDING = 1e-13
 
+Quantiles = Annotated[np.ndarray, "f", "n_knots"]
 # Coordinates of rows in which distances are computed.
 SPACES = ("inputs", "normal_scores", "deviations")
 
@@ -70,13 +71,11 @@ class ModelScore(Scorer):
 
     # quantiles of training rows' scores, and by how much they are lower than those of new rows: by
     # the differences of the quantiles of models that were fitted to some of the rows
-    knots: np.ndarray = field(default_factory=lambda: np.zeros(1), repr=False)
-    optimism: np.ndarray = field(default_factory=lambda: np.zeros(1), repr=False)
+    knots: Quantiles = field(default_factory=lambda: np.zeros(1), repr=False)
+    optimism: Quantiles = field(default_factory=lambda: np.zeros(1), repr=False)
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        check_array("knots", self.knots, "f", (None,))
-        check_array("optimism", self.optimism, "f", self.knots.shape)
         if not len(self.knots) or any((np.diff(x) < 0).any() for x in (self.knots, self.optimism)):
             raise ValueError("the optimism of a score must not fall with the score")
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Annotated
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import in_coarser_dtype
 from sklearn_vae.data.linear_relations import LinearRelation, all_sources
 from sklearn_vae.numerics.rows import spread_out
-from sklearn_vae.persistence.validation import check_array, check_number, serializable
+from sklearn_vae.persistence.validation import check_number, serializable
 
 # Cells are often equal from this fraction of the rows on, this number of rows, and this multiple of
 # the rows in which one is the next value above the other, or below.
@@ -35,14 +36,14 @@ class EqualCells:
     partner: int  # index of its partner
     # fraction of the rows with both in which they are equal, of other values than common ones
     fraction: float
-    bounds: np.ndarray  # (2,), smallest and largest value at which they are equal
+    # smallest and largest value at which they are equal
+    bounds: Annotated[np.ndarray, "f", 2]
     step: float  # recording step, over which the point mass is spread; 0 without one
-    common: np.ndarray  # (m,), common values, which are equal to the partner's by themselves
+    # common values, which are equal to the partner's by themselves
+    common: Annotated[np.ndarray, "f", "m"]
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("bounds", self.bounds, "f", (2,))
-        check_array("common", self.common, "f", (None,))
         check_number(self, "step", self.step)
 
     def holds(self, X: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Totals are sums of parts, amounts are products of prices and quantities.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -25,15 +26,17 @@ class LinearRelation:
     """
 
     derived: int  # index of the derived column in X
-    sources: np.ndarray  # (k,), indices of the sources
+    sources: Annotated[np.ndarray, "i", "k"]  # indices of the sources
     is_log: bool  # whether the equation is that of logarithms: of a product, of powers
-    coefficients: np.ndarray  # (k,), of the sources
+    coefficients: Annotated[np.ndarray, "f", "k"]  # of the sources
     intercept: float
-    covariance: np.ndarray  # (k, k), of the sources, or of their logarithms
+    # of the sources, or of their logarithms
+    covariance: Annotated[np.ndarray, "f", "k", "k"]
     # (k + 1,), 1 for sources that are never negative, -1 never positive, otherwise 0; then that of
     # the derived column, 0 also where the sources imply it
     signs: np.ndarray
-    lattice: np.ndarray  # (2,), a derived value, and their recording step, 0 if decimals say all
+    # a derived value, and their recording step, 0 if decimals say all
+    lattice: Annotated[np.ndarray, "f", 2]
     decimals: int  # of derived values, -1 if there are more
     width: float  # their step, or rounding error: values up to half of it from the function's agree
     scale: float  # standard deviation of derived values
@@ -41,11 +44,7 @@ class LinearRelation:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("sources", self.sources, "i", (None,))
-        check_array("coefficients", self.coefficients, "f", self.sources.shape)
-        check_array("covariance", self.covariance, "f", 2 * self.sources.shape)
         check_array("signs", self.signs, "i", self.columns.shape)
-        check_array("lattice", self.lattice, "f", (2,))
         if not (self.coefficients.all() and self.width > 0 and self.scale > 0):
             raise ValueError("coefficients must not be 0, width and scale must be above 0")
 

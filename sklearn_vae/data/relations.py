@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MIN_EVIDENCE
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
-from sklearn_vae.persistence.validation import check_array, serializable
+from sklearn_vae.persistence.validation import serializable
 
 # Rows that are looked at first: few refuse most labels.
 FEW_ROWS = 64, 1024
@@ -31,6 +31,7 @@ MIN_EXCESS = 3.0
 MAX_PASSES = 16
 # Relative difference that is due to rounding, in double precision.
 ROUNDING = 1e-12
+NO_PAIRS = np.zeros((0, 2), int)
 
 
 @serializable
@@ -43,19 +44,14 @@ class ManyToOne:
     """
 
     code: int  # index of the column of codes in X
-    labels: np.ndarray  # (m,), indices of the columns of labels
-    codes: np.ndarray  # (L,), the codes in order; of labels in order, few of them
-    values: np.ndarray  # (L, m), their labels; NaN where no row has both
-    n_rows: np.ndarray  # (L,), rows of each code, by weight
+    labels: Annotated[np.ndarray, "i", "m"]  # indices of the columns of labels
+    codes: Annotated[np.ndarray, "f", "L"]  # the codes in order; of labels in order, few of them
+    values: Annotated[np.ndarray, "n", "L", "m"]  # their labels; NaN where no row has both
+    n_rows: Annotated[np.ndarray, "f", "L"]  # rows of each code, by weight
     in_order: bool = False  # whether codes are numbers, and those of a label adjacent
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("labels", self.labels, "i", (None,))
-        check_array("codes", self.codes, "f", (None,))
-        shape = len(self.codes), len(self.labels)
-        check_array("values", self.values, "f", shape, allows_nan=True)
-        check_array("n_rows", self.n_rows, "f", shape[:1])
         if not len(self.codes):
             raise ValueError("there must be codes")
 
@@ -233,13 +229,8 @@ class OneToOne:
 
     source: int  # index of a column in X
     derived: int  # index of the other one
-    source_values: np.ndarray  # (L,), values of the source in order
-    derived_values: np.ndarray  # (L,), the other column's values beside them
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        check_array("source_values", self.source_values, "f", (None,))
-        check_array("derived_values", self.derived_values, "f", self.source_values.shape)
+    source_values: Annotated[np.ndarray, "f", "L"]  # values of the source in order
+    derived_values: Annotated[np.ndarray, "f", "L"]  # the other column's values beside them
 
     @property
     def sources(self) -> np.ndarray:
@@ -313,14 +304,9 @@ def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:
 class Orders:
     """Pairs of columns, of which the first one was never above the second one in ``fit``."""
 
-    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int))  # (m, 2), indices
-    # (m, 2), columns that the other one does not move: it was missing more often than they
-    stays: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), bool))
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        check_array("pairs", self.pairs, "i", (None, 2))
-        check_array("stays", self.stays, "b", self.pairs.shape)
+    pairs: Annotated[np.ndarray, "i", "m", 2] = field(default_factory=lambda: NO_PAIRS)  # indices
+    # columns that the other one does not move: it was missing more often than they
+    stays: Annotated[np.ndarray, "b", "m", 2] = field(default_factory=lambda: NO_PAIRS > 0)
 
     def __bool__(self) -> bool:
         return len(self.pairs) > 0

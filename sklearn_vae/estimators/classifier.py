@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,7 +23,7 @@ from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
-from sklearn_vae.persistence.validation import check_array, check_hashes, serializable
+from sklearn_vae.persistence.validation import check_hashes, serializable
 
 
 @serializable
@@ -85,7 +85,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
 
     estimator_: DensityEstimator
     classes_: np.ndarray
-    priors_: np.ndarray
+    priors_: Annotated[np.ndarray, "f", "n_classes"]
 
     def __init__(
         self,
@@ -175,6 +175,5 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if encoder is None or shapes != {np.shape(encoder.class_prior)}:
             raise ValueError("the classes are not those of the model")
-        check_array("priors_", self.priors_, "f", (None,))
         self._check_settable()
         check_hashes(self.classes_.tolist())

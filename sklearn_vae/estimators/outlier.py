@@ -448,8 +448,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
         shape = (None, self.n_features_in_)
-        check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
-        check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
+        check_array("reference_samples_", self.reference_samples_, "n", shape)
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
         if self.distance_encoder_.n_features != self.n_features_in_:

@@ -1,13 +1,13 @@
 """Gradient-boosted trees as arrays, which numpy alone computes, encodings of inputs, their fit."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import find_in_order
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.persistence.validation import check_array, check_count, serializable
+from sklearn_vae.persistence.validation import check_count, serializable
 from sklearn_vae.system import one_thread
 
 # Values that scikit-learn's boosting tells apart, at most; more frequent ones have their own bins.
@@ -50,9 +50,11 @@ class TargetEncoding:
     """
 
     column: int  # column that is encoded
-    values: np.ndarray  # (k,): values of the training rows, in ascending order
-    counts: np.ndarray  # (k,): number of rows with each value; sample weights do not count
-    totals: np.ndarray  # (k, width): sums of their targets, or numbers of rows in each of classes
+    values: Annotated[np.ndarray, "f", "k"]  # values of the training rows, in ascending order
+    # number of rows with each value; sample weights do not count
+    counts: Annotated[np.ndarray, "i", "k"]
+    # sums of their targets, or numbers of rows in each of classes
+    totals: Annotated[np.ndarray, "f", "k", "width"]
 
     @classmethod
     def fit(
@@ -99,9 +101,6 @@ class TargetEncoding:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("values", self.values, "f", (None,))
-        check_array("counts", self.counts, "i", (len(self.values),))
-        check_array("totals", self.totals, "f", (len(self.values), None))
         if not len(self.values) or (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
             raise ValueError("'values' of encodings must ascend, and each be of some rows")
 
@@ -122,16 +121,17 @@ class ColumnTrees:
     """
 
     column: int
-    classes: np.ndarray  # (n_sums,), none of a column of numbers
-    baselines: np.ndarray  # (n_sums,): values that the trees are added to
-    bounds: np.ndarray  # (2,): smallest and largest prediction of a number
-    targets: np.ndarray  # (n_trees,): sum that each tree is a part of
-    roots: np.ndarray  # (n_trees,): first node of each tree
-    features: np.ndarray  # (n_nodes,): input that each node splits by, columns and then encodings
-    thresholds: np.ndarray  # (n_nodes,): largest value of that input in the left child
-    missing_left: np.ndarray  # (n_nodes,): whether missing values go to the left child
-    children: np.ndarray  # (n_nodes, 2): left and right child of each node
-    values: np.ndarray  # (n_nodes,): values of leaves
+    classes: Annotated[np.ndarray, "f", "n_classes"]  # none of a column of numbers
+    baselines: Annotated[np.ndarray, "f", "n_sums"]  # values that the trees are added to
+    bounds: Annotated[np.ndarray, "f", 2]  # smallest and largest prediction of a number
+    targets: Annotated[np.ndarray, "i", "n_trees"]  # sum that each tree is a part of
+    roots: Annotated[np.ndarray, "i", "n_trees"]  # first node of each tree
+    # input that each node splits by, columns and then encodings
+    features: Annotated[np.ndarray, "i", "n_nodes"]
+    thresholds: Annotated[np.ndarray, "f", "n_nodes"]  # largest value of it in the left child
+    missing_left: Annotated[np.ndarray, "b", "n_nodes"]  # whether missing values go there
+    children: Annotated[np.ndarray, "i", "n_nodes", 2]  # left and right child of each node
+    values: Annotated[np.ndarray, "f", "n_nodes"]  # of leaves
     encodings: tuple[TargetEncoding, ...] = ()
 
     def predict(self, X: np.ndarray, *, is_ordered: bool) -> np.ndarray:
@@ -164,22 +164,12 @@ class ColumnTrees:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        n_sums, n_trees, n_nodes = max(len(self.classes), 1), len(self.roots), len(self.values)
-        for name, kind, shape, limit in (
-            ("classes", "f", (None,), None),
-            ("baselines", "f", (n_sums,), None),
-            ("bounds", "f", (2,), None),
-            ("targets", "i", (n_trees,), n_sums),
-            ("roots", "i", (n_trees,), n_nodes),
-            ("features", "i", (n_nodes,), None),
-            ("thresholds", "f", (n_nodes,), None),
-            ("missing_left", "b", (n_nodes,), None),
-            ("children", "i", (n_nodes, 2), None),
-            ("values", "f", (n_nodes,), None),
-        ):
+        n_sums, n_nodes = len(self.baselines), len(self.values)
+        if n_sums != max(len(self.classes), 1):
+            raise ValueError("'baselines' must be one number, or one of each class")
+        for name, limit in (("targets", n_sums), ("roots", n_nodes)):
             values = getattr(self, name)
-            check_array(name, values, kind, shape)
-            if limit is not None and not ((values >= 0) & (values < limit)).all():
+            if not ((values >= 0) & (values < limit)).all():
                 raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
         nodes = np.arange(n_nodes)[:, None]
         is_leaf = (self.children == nodes).all(axis=1, keepdims=True)
@@ -198,8 +188,10 @@ class BoostedTrees:
     """Trees that predict some columns of a table from the others."""
 
     takes_missing: bool  # whether predictions are from rows with missing values, not imputed ones
-    is_real: np.ndarray  # (n_features,): mask of real columns, draws of which are shifted
-    is_ordered: np.ndarray  # (n_features,): mask of ordered classes, whose median is predicted
+    # masks of real columns, draws of which are shifted, and of ordered classes, whose median is
+    # predicted
+    is_real: Annotated[np.ndarray, "b", "n_features"]
+    is_ordered: Annotated[np.ndarray, "b", "n_features"]
     parts: tuple[ColumnTrees, ...]
 
     @property
@@ -235,9 +227,7 @@ class BoostedTrees:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("is_real", self.is_real, "b", (None,))
         n_features = len(self.is_real)
-        check_array("is_ordered", self.is_ordered, "b", (n_features,))
         columns = [part.column for part in self.parts]
         for column in (*columns, *(e.column for part in self.parts for e in part.encodings)):
             check_count("column", column, 0, n_features - 1)

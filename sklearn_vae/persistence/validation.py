@@ -148,19 +148,28 @@ def matches(value: Any, hint: Any) -> bool:
 @lru_cache
 def annotations_of(owner: type) -> dict[str, Any]:
     """Annotations of a class and its bases, without class variables."""
-    hints = get_type_hints(owner)
+    hints = get_type_hints(owner, include_extras=True)
     return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
 
 
 def check_annotations(owner: object, names: Iterable[str]) -> None:
-    """Refuse attributes whose types are not those of the annotations of the class."""
+    """Refuse attributes whose types are not those of the annotations of the class.
+
+    That of an array has its kind and shape, as ``Annotated[np.ndarray, "f", "n", 2]``: see
+    ``check_array``. A letter is one length in all arrays of an object.
+    """
     cls: Any = type(owner)
     hints = annotations_of(cls)
+    lengths: dict[int | str, int] = {}
     for name in names:
         if not hasattr(owner, name):
             raise ValueError(f"{type(owner).__name__} has no {name!r}")
-        value = getattr(owner, name)
-        if not matches(value, hint := hints[name]):
+        value, hint = getattr(owner, name), hints[name]
+        if hasattr(hint, "__metadata__"):
+            kind, *shape = hint.__metadata__
+            check_array(name, value, kind, tuple(lengths.get(n, n) for n in shape))
+            lengths.update(zip(shape, value.shape, strict=True))
+        elif not matches(value, hint):
             expected = "a finite number" if hint is float else hint
             raise ValueError(
                 f"{name!r} of {type(owner).__name__} must be {expected}. "
@@ -175,21 +184,19 @@ def check_hashes(values: Iterable[object]) -> None:
         raise ValueError(f"{n_equal} names or classes have the same hash")
 
 
-def check_array(
-    name: str, value: Any, kinds: str, shape: tuple[int | None, ...], *, allows_nan: bool = False
-) -> None:
-    """Refuse anything but an array of finite numbers of these dtypes and this shape.
+def check_array(name: str, value: Any, kind: str, shape: tuple[int | str | None, ...]) -> None:
+    """Refuse anything but an array of numbers of this kind and this shape.
 
-    Kinds are "f" for single and double precision, "i" for integers, "b" for bool. None in the
-    shape is any length.
+    Kinds are "f" for finite numbers in single and double precision, "n" for these and NaN, "i" for
+    integers, "b" for bool. None, or a letter, in the shape is any length.
     """
-    is_number = isinstance(value, np.ndarray) and value.dtype.kind in kinds
+    is_number = isinstance(value, np.ndarray) and value.dtype.kind == kind.replace("n", "f")
     if not is_number or (value.dtype.kind == "f" and value.dtype.itemsize not in (4, 8)):
         raise ValueError(f"{name!r} must be an array of numbers. Got {value!r:.100} instead.")
-    same_length = len(shape) == value.ndim
-    if not same_length or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True)):
-        expected = tuple("any" if n is None else n for n in shape)
+    expected = tuple(n if isinstance(n, int) else "any" for n in shape)
+    pairs = zip(expected, value.shape, strict=False)
+    if len(shape) != value.ndim or any(n not in ("any", m) for n, m in pairs):
         raise ValueError(f"{name!r} must have the shape {expected}. Got {value.shape} instead.")
-    bad = np.isinf(value) if allows_nan else ~np.isfinite(value)
+    bad = np.isinf(value) if kind == "n" else ~np.isfinite(value)
     if bad.any():
         raise ValueError(f"{name!r} must hold finite numbers")

@@ -208,7 +208,7 @@ def _read_density(saved: SavedEstimator) -> DensityModel:
 def _read_outlier(saved: SavedEstimator) -> OutlierModel:
     model, columns = saved.read_model(), saved["distance_encoder_"]
     rows, scores = saved["reference_samples_"], saved["calibration_scores_"]
-    check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
+    check_array("reference_samples_", rows, "n", (None, columns.n_features))
     check_array("calibration_scores_", scores, "f", (None,))
     reference, novelty = ScoredRows(rows, columns, model.predictor), bool(saved["novelty"])
     scorer, offset = saved["scorer_"], float(saved["offset_"])

@@ -13,13 +13,12 @@ a Cauchy density.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.persistence.validation import check_array
 
 # The generator of samples; None of means.
 Draws = np.random.Generator | None
@@ -43,7 +42,7 @@ class Columns(ABC):
     if it has unseen values, and any method whose default does not fit.
     """
 
-    indices: np.ndarray  # (k,), those of the columns in X
+    indices: Annotated[np.ndarray, "i", "k"]  # those of the columns in X
     likelihood: Any  # None for constant columns, of which the model has no input
 
     likelihoods: ClassVar[tuple[type, ...]]  # classes that the likelihood may have
@@ -81,7 +80,6 @@ class Columns(ABC):
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("indices", self.indices, "i", (None,))
         if not len(self.indices) or type(self.likelihood) not in self.likelihoods:
             raise ValueError(f"{type(self).__name__} cannot have {self.likelihood!r}")
 

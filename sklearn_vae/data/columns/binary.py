@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
@@ -69,8 +69,8 @@ class BinaryColumns(Columns):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        shape = len(self.indices), self.n_values
-        check_array("categories", self.categories, "f", shape, allows_nan=self.n_values == 1)
+        kind = "n" if self.n_values == 1 else "f"
+        check_array("categories", self.categories, kind, (len(self.indices), self.n_values))
 
     def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the power of two, the lower value and the distance to the upper: (k,) each."""
@@ -153,14 +153,13 @@ class OneHotColumns(BinaryColumns):
     the order of their frequencies.
     """
 
-    frequency: np.ndarray  # (k,), of the higher values
+    frequency: Annotated[np.ndarray, "f", "k"]  # of the higher values
 
     likelihoods: ClassVar[tuple[type, ...]] = (OneHot,)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        check_array("frequency", self.frequency, "f", self.indices.shape)
         if len(self.indices) % self.likelihood.n_columns:
             raise ValueError("groups of one-hot columns must be complete")
 

@@ -9,7 +9,7 @@ memory nor time.
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
@@ -39,9 +39,9 @@ LOG_CONCENTRATION = (-7.0, 7.0)
 class Levels:
     """Levels of one column, with their classes."""
 
-    values: np.ndarray  # (L,), the levels in order
-    classes: np.ndarray  # (L,), class of each level, from 0 to C - 1
-    probabilities: np.ndarray  # (L,), probability of each level in its class
+    values: Annotated[np.ndarray, "f", "L"]  # the levels in order
+    classes: Annotated[np.ndarray, "i", "L"]  # class of each level, from 0 to C - 1
+    probabilities: Annotated[np.ndarray, "f", "L"]  # probability of each level in its class
 
     @classmethod
     def fit(cls, values: np.ndarray, counts: np.ndarray, n_classes: int) -> Self:
@@ -60,9 +60,6 @@ class Levels:
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
-        check_array("values", self.values, "f", (None,))
-        check_array("classes", self.classes, "i", self.values.shape)
-        check_array("probabilities", self.probabilities, "f", self.values.shape)
         if not len(self.values):
             raise ValueError("there must be levels")
 

@@ -4,7 +4,7 @@ Real numbers are standardized, of positive ones the logarithms. Of counts, the i
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
@@ -57,12 +57,14 @@ BESIDE = 3.0
 class RealColumns(Columns):
     """Real numbers, standardized; far ones on a logarithmic scale."""
 
-    exponent: np.ndarray  # (k,), power of two
-    shift: np.ndarray  # (k,), mean
-    scale: np.ndarray  # (k,), standard deviation
-    bounds: np.ndarray  # (k, 2), of samples, in X's units; NaN with point masses only
-    decimals: np.ndarray  # (k,), of samples; -1 if they are not rounded
-    steps: np.ndarray  # (k,), recording steps, from the lower bound; 0 for columns without
+    exponent: Annotated[np.ndarray, "i", "k"]  # power of two
+    shift: Annotated[np.ndarray, "f", "k"]  # mean
+    scale: Annotated[np.ndarray, "f", "k"]  # standard deviation
+    # of samples, in X's units; NaN with point masses only
+    bounds: Annotated[np.ndarray, "n", "k", 2]
+    decimals: Annotated[np.ndarray, "i", "k"]  # of samples; -1 if they are not rounded
+    # recording steps, from the lower bound; 0 for columns without
+    steps: Annotated[np.ndarray, "f", "k"]
     # standardized values and their normal scores, (n_knots, 2) each; None for columns without
     knots: list[np.ndarray | None]
 
@@ -112,16 +114,10 @@ class RealColumns(Columns):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        k = len(self.indices)
-        check_array("exponent", self.exponent, "i", (k,))
-        check_array("shift", self.shift, "f", (k,))
-        check_array("scale", self.scale, "f", (k,))
-        check_array("bounds", self.bounds, "f", (k, 2), allows_nan=True)
-        check_array("decimals", self.decimals, "i", (k,))
-        check_array("steps", self.steps, "f", (k,))
         for _, knots in self._normal_scores():
             check_array("knots", knots, "f", (None, 2))
-        if len(self.knots) != k or any(len(knots) < 2 for _, knots in self._normal_scores()):
+        has_few = any(len(knots) < 2 for _, knots in self._normal_scores())
+        if len(self.knots) != len(self.indices) or has_few:
             raise ValueError("'knots' must be None, or at least 2, of each column")
         if (np.abs(self.decimals) > MAX_DECIMALS).any() or not (self.scale > 0).all():
             raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}, and 'scale' above 0")
@@ -329,7 +325,7 @@ class PointMassColumns(RealColumns):
         """Check the attributes, as after reading them from a file."""
         super().check()
         shape = (len(self.indices), self.width - 1)
-        check_array("point_masses", self.point_masses, "f", shape, allows_nan=True)
+        check_array("point_masses", self.point_masses, "n", shape)
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find numbers in columns that had point masses only: (n, k) -> (n, k)."""
@@ -438,8 +434,8 @@ class CountColumns(Columns):
     What is counted may be a number of ones, as thousands, and counts may have been standardized.
     """
 
-    bounds: np.ndarray  # (k, 2), smallest and largest value in ``fit``
-    steps: np.ndarray  # (k,), numbers that are counted
+    bounds: Annotated[np.ndarray, "f", "k", 2]  # smallest and largest value in ``fit``
+    steps: Annotated[np.ndarray, "f", "k"]  # numbers that are counted
 
     likelihoods: ClassVar[tuple[type, ...]] = (Poisson, NegativeBinomial)
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
@@ -458,8 +454,6 @@ class CountColumns(Columns):
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        check_array("bounds", self.bounds, "f", (len(self.indices), 2))
-        check_array("steps", self.steps, "f", self.indices.shape)
         if not (self.steps > 0).all():
             raise ValueError("'steps' must be above 0")
 
