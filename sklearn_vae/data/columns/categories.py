@@ -30,8 +30,6 @@ from sklearn_vae.persistence.validation import check_array, serializable
 MANY_LEVELS = 128
 MAX_CLASSES = 256
 MIN_ROWS_OF_CLASS = 5
-# Bounds of the logarithm of the pseudo-observations per level.
-LOG_CONCENTRATION = (-7.0, 7.0)
 
 
 @serializable
@@ -54,8 +52,7 @@ class Levels:
         order = np.lexsort((-counts, groups))  # the most frequent level of a group comes first
         _, first = np.unique(groups[order], return_index=True)
         classes = np.argsort(np.argsort(order[first]))[groups]
-        is_shared = np.bincount(classes)[classes] > 1
-        smoothed = counts + concentration(counts[is_shared])
+        smoothed = counts + 1  # by the rule of succession
         return cls(values, classes, smoothed / np.bincount(classes, smoothed)[classes])
 
     def check(self) -> None:
@@ -81,22 +78,6 @@ class Levels:
         first = np.append(0, last[:-1] + 1)
         index = np.searchsorted(cumulative, classes + generator.random(len(classes)), "right")
         return self.values[order[np.clip(index, first[classes], last[classes])]]
-
-
-def concentration(counts: np.ndarray) -> float:
-    """Fit pseudo-observations per level by the Dirichlet-multinomial likelihood of the counts."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import gammaln
-
-    unique, repeats = np.unique(counts, return_counts=True)
-    total, n_levels = counts.sum(), len(counts)
-
-    def loss(log_concentration: float) -> float:
-        a = np.exp(log_concentration)
-        log_prob = repeats @ (gammaln(unique + a) - gammaln(a))
-        return float(gammaln(total + n_levels * a) - gammaln(n_levels * a) - log_prob)
-
-    return float(np.exp(minimize_scalar(loss, bounds=LOG_CONCENTRATION, method="bounded").x))
 
 
 @serializable
