@@ -191,19 +191,19 @@ class ScoredRows:
 
     @cached_property
     def deviations(self) -> np.ndarray:
-        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs)."""
-        return self._with_numbers(NormalScores.deviation)
-
-    def _with_numbers(self, transform: Callable[..., np.ndarray]) -> np.ndarray:
-        """Standardized rows with their columns of numbers transformed: (n, n_inputs).
+        """Standardized rows with deviations from the median in place of numbers: (n, n_inputs).
 
         If the rows are not the reference rows as a whole, those among them are compared to all
         others, as a new row is.
         """
-        rows = self.inputs.copy()
         is_itself = (self.reference_indices >= 0) & (self is not self.reference)
+        return self._with_numbers(lambda column, x: column.deviation(x, is_itself))
+
+    def _with_numbers(self, transform: Callable[..., np.ndarray]) -> np.ndarray:
+        """Standardized rows with their columns of numbers transformed: (n, n_inputs)."""
+        rows = self.inputs.copy()
         for j, column in self.reference.numbers_of_columns.items():
-            rows[:, j] = transform(column, self.inputs[:, j], is_itself)
+            rows[:, j] = transform(column, self.inputs[:, j])
         return rows
 
     @cached_property
@@ -286,12 +286,9 @@ class NormalScores:
 
         self.values, counts = np.unique(x, return_counts=True)
         frequency = counts / counts.sum()
-        self.quantiles = self.left_out = ndtri(frequency.cumsum() - 0.5 * frequency)
+        self.quantiles = ndtri(frequency.cumsum() - 0.5 * frequency)
         variance = frequency @ np.square(self.quantiles) - (frequency @ self.quantiles) ** 2
         self.scale = np.sqrt(variance) if variance > 0 else 1.0
-        if len(self.values) > 1:  # without a number that occurs once, which is its own knot
-            left_out = left_out_normal_scores(self.values, counts)
-            self.left_out = np.where(counts > 1, self.quantiles, left_out)
         from_middle = np.abs(self.quantiles)
         is_middle = from_middle <= from_middle.min() + 1e-9  # two of an even number
         self.median = self.values[is_middle].mean()
@@ -299,24 +296,22 @@ class NormalScores:
         self.n_rows, self.mean = len(x), x.mean()
         self.squares = np.square(x - self.mean).sum()
 
-    def score(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
-        """Normal scores, of masked rows by the other reference rows alone: (n,), (n,) -> (n,)."""
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Normal scores: (n,) -> (n,)."""
         score = np.interp(x, self.values, self.quantiles)
-        score = score + x - x.clip(self.values[0], self.values[-1])
-        score[is_itself] = np.interp(x[is_itself], self.values, self.left_out)
-        return score / self.scale
+        return (score + x - x.clip(self.values[0], self.values[-1])) / self.scale
 
     def deviation(self, x: np.ndarray, is_itself: np.ndarray) -> np.ndarray:
-        """Deviations from the median, as of ``score``: (n,), (n,) -> (n,).
+        """Deviations from the median: (n,), (n,) -> (n,).
 
         They are in standard deviations or in normal scores, whichever is larger, as normal scores
-        are where a few extreme values make the standard deviation large. That of a reference row is
-        of all others, which a value far out does not enlarge.
+        are where a few extreme values make the standard deviation large. That of a reference row
+        (``is_itself``) is of all others, which a value far out does not enlarge.
         """
         ratio = self.n_rows / max(self.n_rows - 1, 1)
         own = ratio * np.square(x - self.mean) / (self.squares if self.squares > 0 else 1.0)
         unit = np.sqrt(ratio * np.maximum(1 - own, LEAST_SHARE))  # as a share of that of all rows
-        score = self.score(x, is_itself) - self.median_score
+        score = self.score(x) - self.median_score
         x = (x - self.median) / np.where(is_itself, unit, 1.0)
         return np.where(np.abs(x) > np.abs(score), x, score)
 
@@ -328,20 +323,3 @@ def is_symmetric_as_logarithms(x: np.ndarray) -> bool:
     """
     low, median, high = np.nanquantile(x, [0.1, 0.5, 0.9])
     return bool(2 * median < (low + high) / 2 + np.sqrt(low * high))
-
-
-def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Normal score of each of the ascending values among the other values: (m,), (m,) -> (m,).
-
-    It is interpolated between the adjacent values, or extrapolated with a slope of 1.
-    """
-    from scipy.special import ndtri
-
-    n_others = counts.sum() - 1
-    rank = counts.cumsum() - 0.5 * counts
-    below = ndtri(np.minimum(rank / n_others, 1))[:-2]
-    above = ndtri(np.maximum((rank - 1) / n_others, 0))[2:]
-    first = ndtri((rank[1] - 1) / n_others) - (values[1] - values[0])
-    last = ndtri(rank[-2] / n_others) + (values[-1] - values[-2])
-    fraction = (values[1:-1] - values[:-2]) / (values[2:] - values[:-2])
-    return np.concatenate([[first], below + fraction * (above - below), [last]])

@@ -106,12 +106,6 @@ def test_the_score_by_neighbors_equals_a_few_lines_of_scikit_learn(wine):
     assert 0 < is_log.sum() < X.shape[1]
     Z = StandardScaler().fit_transform(np.where(is_log, np.log(X), X))
     quantiles = norm.ppf((rankdata(X, axis=0) - 0.5) / len(X))
-    queries = quantiles.copy()  # values that occur once are ranked among the other rows
-    for i, j in np.argwhere((X[:, None] == X).sum(axis=1) == 1):
-        others = np.sort(np.delete(Z[:, j], i))
-        ranks = norm.ppf((rankdata(others) - 0.5) / len(others))
-        beyond = Z[i, j] - np.clip(Z[i, j], others[0], others[-1])
-        queries[i, j] = np.interp(Z[i, j], others, ranks) + beyond
     scale, from_middle = quantiles.std(axis=0), np.abs(quantiles)
     is_middle = from_middle <= from_middle.min(axis=0) + 1e-9  # one value or two
     low, high = (
@@ -122,12 +116,12 @@ def test_the_score_by_neighbors_equals_a_few_lines_of_scikit_learn(wine):
     )
     median, middle = (low + high) / 2
 
-    def deviations(quantiles, std):
+    def deviations(std):
         in_units, in_scores = (Z - median) / std, (quantiles - middle) / scale
         return np.where(np.abs(in_units) > np.abs(in_scores), in_units, in_scores)
 
-    rows = deviations(queries, [np.delete(Z, i, axis=0).std(axis=0) for i in range(len(Z))])
-    distances = np.linalg.norm(rows[:, None] - deviations(quantiles, 1), axis=2)
+    rows = deviations([np.delete(Z, i, axis=0).std(axis=0) for i in range(len(Z))])
+    distances = np.linalg.norm(rows[:, None] - deviations(1), axis=2)
     np.fill_diagonal(distances, np.inf)
     distance = np.sort(distances, axis=1)[:, : len(X) // 2].mean(axis=1)
     expected = -TailDistribution.fit(distance).negative_log_survival(distance)
