@@ -32,10 +32,9 @@ ROWS_PER_COMPONENT = 20
 # MIN_STEPS batches.
 SMALL_BATCH = 128
 LARGE_BATCH = 256
-# What "auto" stands for where the better one does not go with other parameters. A full covariance
-# is for fully connected layers, and up to as many dimensions as take twice the time.
+# Dimensions up to which "auto" is a full covariance, of fully connected layers: they take twice the
+# time.
 MAX_CORRELATED = 64
-SIMPLER = {"prior": "normal", "posterior": "gaussian"}
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17
 
@@ -57,12 +56,12 @@ class ModelParts:
         params = vars(vae)  # a subclass may have fewer parameters, and sets the others itself
         resolved = {name: resolve(name, value) for name, value in params.items()}
         chosen = [part for part in AUTO if resolved[part] == "auto"]
-        resolved |= {part: resolve(part, AUTO[part]) for part in chosen}
+        resolved |= {part: resolve(part, AUTO[part][0]) for part in chosen}
         n_components, is_mlp = params["n_components"], type(resolved["network"]) is FullyConnected
         is_narrow = n_components == "auto" or n_components <= MAX_CORRELATED
         for part in chosen:
             if _unmet(resolved) or (part == "posterior" and not (is_mlp and is_narrow)):
-                resolved[part] = resolve(part, SIMPLER[part])
+                resolved[part] = resolve(part, AUTO[part][1])
         for part, (parameter, _, allowed, reason) in _unmet(resolved):
             raise ValueError(
                 f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "

@@ -35,8 +35,8 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
 }
-# Objects that "auto" stands for where their arguments are set.
-AUTO = {"prior": "mixture", "posterior": "full"}
+# Objects that "auto" stands for, the simpler ones where others do not go with other parameters.
+AUTO = {"prior": ("mixture", "normal"), "posterior": ("full", "gaussian")}
 # Names of parameters in other libraries, and those that they have here.
 NAMES_HERE = {
     **dict.fromkeys(
@@ -186,7 +186,8 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         super().set_params(**params)
         for name, changes in nested.items():
             value = getattr(self, name)
-            value = AUTO.get(name, value) if isinstance(value, str) and value == "auto" else value
+            if isinstance(value, str) and value == "auto" and name in AUTO:
+                value = AUTO[name][0]
             arguments = list(_fields_of(name, value))
             for field in sorted(changes.keys() - set(arguments)):
                 has = f"has the arguments {arguments}" if arguments else "has no arguments"

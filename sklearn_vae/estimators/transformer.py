@@ -40,6 +40,7 @@ from sklearn_vae.priors import Prior
 from sklearn_vae.system.compute import default_modes
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
+from sklearn_vae.training.optimizer import STAGES
 from sklearn_vae.training.stacked import (
     add_mask_inputs,
     make_initializer,
@@ -52,6 +53,8 @@ from sklearn_vae.training.stacked import (
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
 TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
+# Steps after which the learning rate of ``partial_fit`` falls, to that of the last stage of ``fit``.
+STEPS_AT_FULL_RATE = 100
 # Rows that the decoder correction is fitted to, at most.
 ROWS_FOR_CORRECTION = 10_000
 
@@ -275,7 +278,8 @@ class VAETransformer(
     def partial_fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
-        The first chunk decides the distributions of the columns, so it should have all values.
+        The first chunk decides the distributions of the columns, so it should have all values. From
+        the hundredth step on the learning rate falls, to a tenth.
 
         Parameters
         ----------
@@ -300,9 +304,11 @@ class VAETransformer(
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
             (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
-            n_iter = len(self.history_) if is_fitted else 0
+            n_iter, n_steps = (len(self.history_), self.n_steps_) if is_fitted else (0, 0)
+            factor = max(min(STEPS_AT_FULL_RATE / max(n_steps, 1), 1.0), STAGES[-1])
             config = replace(
                 job.config,
+                learning_rate=factor * job.config.learning_rate,
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),

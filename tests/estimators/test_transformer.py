@@ -115,6 +115,16 @@ def test_partial_fit_on_chunks_lowers_the_loss():
 
 
 @pytest.mark.filterwarnings("ignore:Training diverged")
+def test_further_rows_do_not_undo_a_fit(rng):
+    """A pass at the rate of the first steps would cost nats."""
+    X = np.tanh(rng.normal(size=(600, 2)) @ rng.normal(size=(2, 6)))
+    X += 0.1 * rng.normal(size=X.shape)
+    vae = VAETransformer(2, random_state=0).fit(X[:200])
+    before = vae.score(X[400:])
+
+    assert vae.partial_fit(X[200:400]).score(X[400:]) > before - 0.05
+
+
 def test_partial_fit_recovers_from_a_chunk_that_diverged():
     """Moments that are not finite would make every later step so."""
     X = load_breast_cancer().data[:, :3]
