@@ -40,7 +40,6 @@ with tempfile.TemporaryDirectory() as folder:
     chunks = pd.read_csv(path, chunksize=500)
     vae = VAETransformer(n_components=2, random_state=0).fit(next(chunks))
     scores = [vae.score(held_out)]
-    vae.set_params(learning_rate=0.003)  # the steps of new chunks forget less
     for chunk in chunks:
         vae.partial_fit(chunk)
         scores.append(vae.score(held_out))
@@ -51,8 +50,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %%
 # ``fit`` trains on the first chunk until the score no longer improves; ``partial_fit`` passes once
-# over each of the others. The first of these lower the score: their steps are larger than the last
-# ones of ``fit``. With more rows it rises beyond that of the first chunk.
+# over each of the others, with steps as small as the last ones of ``fit``. The score rises with the
+# rows.
 #
 # ``fit`` takes all chunks at once, too, as a function that returns them. It keeps the rows in a
 # temporary file, and passes over them until the score no longer improves, here at most 30 times:

@@ -53,7 +53,7 @@ from sklearn_vae.training.stacked import (
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
 TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
-# Steps after which the learning rate of ``partial_fit`` falls, to that of the last stage of ``fit``.
+# Steps after which the learning rate of ``partial_fit`` falls, to that of a ``fit``'s last stage.
 STEPS_AT_FULL_RATE = 100
 # Rows that the decoder correction is fitted to, at most.
 ROWS_FOR_CORRECTION = 10_000
