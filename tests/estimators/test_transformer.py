@@ -121,7 +121,7 @@ def test_further_rows_do_not_undo_a_fit(rng):
     vae = VAETransformer(2, random_state=0).fit(X[:200])
     before = vae.score(X[400:])
 
-    assert vae.partial_fit(X[200:400]).score(X[400:]) > before - 0.05
+    assert vae.partial_fit(X[200:400]).score(X[400:]) > before
 
 
 @pytest.mark.filterwarnings("ignore:Training diverged")
