@@ -32,8 +32,7 @@ ROWS_PER_COMPONENT = 20
 # MIN_STEPS batches.
 SMALL_BATCH = 128
 LARGE_BATCH = 256
-# Dimensions up to which "auto" is a full covariance, of fully connected layers: they take twice the
-# time.
+# Dimensions up to which "auto" is a full covariance, of fully connected layers: twice the time.
 MAX_CORRELATED = 64
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17

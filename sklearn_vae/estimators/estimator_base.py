@@ -186,8 +186,7 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         super().set_params(**params)
         for name, changes in nested.items():
             value = getattr(self, name)
-            if isinstance(value, str) and value == "auto" and name in AUTO:
-                value = AUTO[name][0]
+            value = AUTO[name][0] if name in AUTO and value == "auto" else value
             arguments = list(_fields_of(name, value))
             for field in sorted(changes.keys() - set(arguments)):
                 has = f"has the arguments {arguments}" if arguments else "has no arguments"

@@ -54,7 +54,7 @@ Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
 TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
 # Steps after which the learning rate of ``partial_fit`` falls, to that of a ``fit``'s last stage.
-STEPS_AT_FULL_RATE = 100
+FIRST_STEPS = 100
 # Rows that the decoder correction is fitted to, at most.
 ROWS_FOR_CORRECTION = 10_000
 
@@ -278,8 +278,7 @@ class VAETransformer(
     def partial_fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
-        The first chunk decides the distributions of the columns, so it should have all values. From
-        the hundredth step on the learning rate falls, to a tenth.
+        The first chunk, which should have all values, decides about columns. Steps become smaller.
 
         Parameters
         ----------
@@ -304,21 +303,18 @@ class VAETransformer(
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
             (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
-            n_iter, n_steps = (len(self.history_), self.n_steps_) if is_fitted else (0, 0)
-            factor = max(min(STEPS_AT_FULL_RATE / max(n_steps, 1), 1.0), STAGES[-1])
+            history, done = (self.history_, self.n_steps_) if is_fitted else ([], 0)  # steps
             config = replace(
                 job.config,
-                learning_rate=factor * job.config.learning_rate,
+                learning_rate=self.learning_rate * np.clip(FIRST_STEPS / (done + 1), STAGES[-1], 1),
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
-                beta=Constant(ModelParts.of(self).beta(n_iter)),
-                first_epoch=n_iter,
+                beta=Constant(ModelParts.of(self).beta(len(history))),
+                first_epoch=len(history),
             )
-            job = replace(job, config=config)
-            if is_fitted:
-                previous = TrainingResult({}, history=self.history_, n_steps=self.n_steps_)
-                job = replace(job, previous=previous)
+            previous = TrainingResult({}, history=history, n_steps=done)
+            job = replace(job, config=config, previous=previous)
             with threads_for_jobs([job]):
                 options = {"callbacks": self.callbacks, "verbose": int(self.verbose)}
                 trainer = make_trainer([job], make_initializer(), **options)
