@@ -224,12 +224,16 @@ class MixtureInit:
 
 @dataclass(frozen=True)
 class Dependence:
-    """Dependence of the other columns on the real ones of a component, by r latent dimensions.
+    """Dependence of the other columns of a component on r latent dimensions, as real ones may.
 
     With standard normal z, real columns are ``z @ loadings + residual`` in the coordinates in which
-    they are standard normal, and parameters of the others ``params + at_zero + z @ slopes``.
+    they are standard normal, and parameters of the others ``params + at_zero + z @ slopes``. Of a
+    row of real columns and others, z has about the mean ``code + row @ coef``.
     """
 
     loadings: np.ndarray  # (r, d): its rows are orthogonal
     slopes: np.ndarray  # (r, n_params)
     at_zero: np.ndarray  # (n_params,)
+    coef: np.ndarray  # (n_columns, r)
+    code: np.ndarray  # (r,)
+    scale: np.ndarray  # (r,), standard deviations of z given a row

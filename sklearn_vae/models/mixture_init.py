@@ -11,18 +11,21 @@ References
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.initialization.kmeans import k_means
-from sklearn_vae.likelihoods import Bernoulli, Categorical
-from sklearn_vae.likelihoods.base import weighted_mean
+from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
+from sklearn_vae.likelihoods import Bernoulli, Categorical, ZeroInflated
+from sklearn_vae.likelihoods.base import MAX_SLOPE, weighted_mean
 from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
+from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.numerics.rows import batches, rows_in_memory
@@ -89,15 +92,14 @@ def fit_mixture(
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
     is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
     whiten = _whitening(covariance, floor, least)
-    is_mixed = len(architecture.others.blocks) > 0 and architecture.is_normal.any()
-    is_regressed = is_mixed and n_mixture == 1 and mixture.is_full
+    depends = len(architecture.others.blocks) > 0 and n_mixture == 1 and mixture.is_full
     latent = architecture.n_components
     return MixtureInit(
         weight=mixture.weight.numpy(),
         loc=mixture.loc.numpy(),
         whiten=whiten,
         params=np.maximum(mixture.params.numpy(), least_params),
-        dependence=mixture.dependence(latent, whiten[0]) if is_regressed else None,
+        dependence=mixture.dependence(latent, whiten[0]) if depends else None,
         min_log_scale=np.where(is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND),
     )
 
@@ -264,47 +266,99 @@ class EM:
         return (shrunk + MIN_VARIANCE * eye)[None]
 
     def dependence(self, n_latent: int, whiten: np.ndarray) -> Dependence | None:
-        """Regress classes and counts on a single component's real columns; None if independent."""
+        """Regress classes and counts on a single component's real columns; add factors of the rest.
+
+        None if they are independent.
+        """
         weight, total = self.row_weight.numpy(), self.row_weight.sum().item()
         loc = weighted_mean(self.others, self.row_weight[None])[0].numpy()
         residual = np.nan_to_num(self.others.numpy() - loc)
         scale = np.sqrt(weight @ residual**2 / total + MIN_VARIANCE)
+        residual = residual / scale
         is_class = [likelihood.scale_param is None for likelihood in self.likelihood.likelihoods]
-        residual = residual / scale * np.repeat(is_class, self.likelihood.widths)
+        of_class = residual * np.repeat(is_class, self.likelihood.widths)
         real_scale = self._covariance[0].diagonal().sqrt().numpy()
         real = (self.rows[0] - self.loc[0]).numpy() / real_scale
-        slopes = ridge_regression(real, residual, weight)
+        slopes = ridge_regression(real, of_class, weight)
+        residual -= real @ slopes
         # in the component's coordinates, in which directions have the same variance
         slopes = np.linalg.inv(whiten).T @ (slopes / real_scale[:, None])
         axes, values, of_others = np.linalg.svd(slopes, full_matrices=False)
         n_axes = min(n_latent, int((values > MIN_CORRELATION).sum()))
-        if n_axes == 0:
+        factors = self._factors(residual, n_latent - n_axes)
+        n_codes = n_axes + len(factors.loadings)
+        if n_codes == 0:
             return None
         share = values[:n_axes, None].clip(max=MAX_SHARE)  # the same of both sides
-        of_others = values[:n_axes, None] * of_others[:n_axes]
+        of_real = np.sqrt(share) * axes[:, :n_axes].T
+        of_others = values[:n_axes, None] * of_others[:n_axes] / np.sqrt(share)
+        of_others = np.vstack([of_others, factors.loadings])
         left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_SHARE))
-        loadings = torch.as_tensor(of_others / np.sqrt(share) * scale)
-        loc, left = torch.as_tensor(loc), torch.as_tensor(left)
-        slopes, *_ = self.likelihood.initialize(loadings, loc, left)
-        of_params = np.zeros((n_axes, self.likelihood.n_params))
-        of_params[:, self.likelihood.is_decoded] = slopes
-        return Dependence(np.sqrt(share) * axes[:, :n_axes].T, of_params, self._at_zero(of_params))
+        loadings, loc, left = map(torch.as_tensor, (of_others * scale, loc, left))
+        initial, *_ = self.likelihood.initialize(loadings, loc, left)
+        of_params = np.zeros((n_codes, self.likelihood.n_params))
+        of_params[:, self.likelihood.is_decoded] = initial
+        at_zero = self._match_moments(of_params, loadings, n_axes)
+        of_factors = np.vstack([-whiten.T @ slopes, np.diag(1 / scale)]) @ factors.posterior_weights
+        coef = np.hstack([np.pad(whiten.T @ of_real.T, [(0, len(scale)), (0, 0)]), of_factors])
+        code = -torch.cat([self.loc[0], loc]).numpy() @ coef
+        code_scale = np.append(np.sqrt(1 - np.square(of_real).sum(1)), factors.posterior_scale)
+        of_real = np.pad(of_real, [(0, n_codes - n_axes), (0, 0)])
+        return Dependence(of_real, of_params, at_zero, coef, code, code_scale)
 
-    def _at_zero(self, slopes: np.ndarray) -> np.ndarray:
-        """Additions (n_params,) to logits by which classes keep frequencies over codes."""
-        codes = sobol_normal(N_CODES, len(slopes), seed=0)
-        rows = self.params[0], torch.as_tensor(codes @ slopes)
-        params, by_code = map(self.likelihood.split_params, rows)
-        added = [[torch.zeros_like(part) for part in block] for block in params]
-        for likelihood, *parts in zip(
-            self.likelihood.likelihoods, params, by_code, added, strict=True
-        ):
-            if isinstance(likelihood, Bernoulli | Categorical):
-                logits, of_codes, offset = (part[0] for part in parts)
-                target = likelihood.mean([logits]).logit()
-                for _ in range(N_STEPS):
-                    offset += target - likelihood.mean([logits + offset + of_codes]).mean(0).logit()
-        return torch.cat([part for block in added for part in block]).numpy()
+    def _factors(self, rows: np.ndarray, n_most: int) -> LinearGaussian:
+        """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
+
+        Their eigenvalues are up to the bound of Marchenko and Pastur (1967).
+        """
+        weight = (self.row_weight / self.row_weight.sum()).numpy()
+        x, blocks = rows[:, self.likelihood.inputs], self.likelihood.blocks
+        sizes = [getattr(part, "n_columns", part.input_width) for part, _ in blocks]
+        n_values = [
+            n * part.input_width // size for (part, n), size in zip(blocks, sizes, strict=True)
+        ]
+        sizes = np.repeat(sizes, n_values)
+        value = np.repeat(np.arange(len(sizes)), sizes)
+        covariance = (x.T * weight) @ x
+        # numbers of a class, which depend on each other, are made independent
+        within = np.where(value[:, None] == value, covariance, 0) + MIN_VARIANCE * np.eye(
+            len(value)
+        )
+        root = np.linalg.inv(np.linalg.cholesky(within))
+        covariance = root @ covariance @ root.T
+        np.fill_diagonal(covariance, 1)  # the classes of a row have the sum 1
+        pca = CorrelationPCA.of_covariance(np.zeros(len(value)), covariance, n_most)
+        largest = (1 + math.sqrt(len(value) / self.row_weight.sum())) ** 2
+        model = pca.linear_gaussian(int((pca.variances > largest).sum()))
+        coef = np.zeros((rows.shape[1], len(model.loadings)))
+        coef[self.likelihood.inputs] = root.T @ model.posterior_weights
+        loadings = ((rows @ coef).T * weight) @ rows
+        # the numbers beside point masses have other slopes
+        loadings[:, self.likelihood.has_density(np.zeros(len(coef)))] = 0
+        return replace(model, loadings=loadings, posterior_weights=coef)
+
+    def _match_moments(self, slopes: np.ndarray, loadings: Tensor, n_fixed: int) -> np.ndarray:
+        """Additions (n_params,) to logits by which classes keep frequencies over codes.
+
+        Slopes (r, n_params) behind ``n_fixed`` become those with which they have the loadings.
+        """
+        codes = torch.as_tensor(sobol_normal(N_CODES, len(slopes), seed=0))
+        added = np.zeros(self.likelihood.n_params)
+        params = self.params[0], torch.as_tensor(slopes), torch.as_tensor(added)
+        blocks = *map(self.likelihood.split_params, params), self.likelihood.split_blocks(loadings)
+        for likelihood, *block, linear in zip(self.likelihood.likelihoods, *blocks, strict=True):
+            if not isinstance(likelihood, Bernoulli | Categorical | ZeroInflated):
+                continue
+            logits, slope, offset = (part[0] for part in block)
+            n_classes = len(logits) * likelihood.width // linear.shape[1]  # or point masses
+            linear = codes @ ops.flatten(ops.unflatten(linear, likelihood.width)[..., :n_classes])
+            target = _probabilities(likelihood, logits)
+            for _ in range(N_STEPS):
+                p = _probabilities(likelihood, logits + offset + codes @ slope)
+                offset += target.logit() - p.mean(0).logit()
+                step = codes.T @ (linear - p) / (N_CODES * target * (1 - target)).clamp(min=1)
+                slope[n_fixed:] = (slope + step)[n_fixed:].clamp(-MAX_SLOPE, MAX_SLOPE)
+        return added
 
     # -- expectation -----------------------------------------------------------------
 
@@ -369,6 +423,13 @@ class EM:
         n_rows = rows_in_memory(n_mixture * self.filled.shape[1] ** 2)
         for rows in self.rare_rows.split(n_rows) if len(self.rare_rows) else ():
             yield self.observed[rows], rows[:, None]
+
+
+def _probabilities(likelihood: Any, logits: Tensor) -> Tensor:
+    """Probabilities of classes or point masses: (..., n) -> (..., n)."""
+    if isinstance(likelihood, ZeroInflated):
+        return likelihood._weights([logits])[..., :-1].flatten(-2)
+    return likelihood.mean([logits])
 
 
 def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

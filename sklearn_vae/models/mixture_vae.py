@@ -181,14 +181,11 @@ class MixtureVAE(StackedModule):
         if self.architecture.n_shears:
             linear.bias[member, 0, 2 * n_real] = 1.0
             self.shears[member, :n_real] = root.T.triu(1)
-        # given the real columns, codes are normal
-        whiten, loc = self.whiten[member, 0], self.loc[member, 0]
-        coef = whiten.T @ loadings.T  # (d, r)
-        self.encoder.linear.weight[member, self.real_columns, :n_codes] = coef
-        scale = torch.ones(self.architecture.n_components).to(loadings)
-        scale[:n_codes] = (1 - loadings.square().sum(1)).sqrt()
-        code = torch.zeros_like(scale)
-        code[:n_codes] = -loc @ coef
+        columns = torch.cat([self.real_columns, self.other_columns])
+        self.encoder.linear.weight[member, columns, :n_codes] = torch.as_tensor(dependence.coef)
+        code, scale = torch.zeros(2, self.architecture.n_components).to(loadings)
+        code[:n_codes] = torch.as_tensor(dependence.code)
+        scale[:n_codes], scale[n_codes:] = torch.as_tensor(dependence.scale), 1.0
         self.encoder.linear.bias[member, 0] = self.posterior.initial_params(code, scale)
 
 

@@ -4,13 +4,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import optimize, stats
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from sklearn_vae.estimators.density import stacking_weights
+from sklearn_vae.estimators.density import VAEDensity, stacking_weights
 from sklearn_vae.inference.log_density import Points
 from sklearn_vae.inference.mixture_log_density import (
     ComponentConditional,
@@ -204,6 +205,32 @@ def test_an_unrelated_class_depends_on_no_number(rng):
     X = np.column_stack([rng.random(60) < 0.5, rng.normal(size=(60, 4))])
 
     assert anchors_of(X, 1, "full", blocks=((Bernoulli(), 1), (Gaussian(), 4))).dependence is None
+
+
+@pytest.mark.parametrize("n_levels", [2, 5])
+@pytest.mark.parametrize("has_age", [False, True])
+@pytest.mark.parametrize("dtype", [float, str])
+def test_answers_of_a_battery_depend_on_factors_at_the_start(dtype, has_age, n_levels):
+    """Samples have nearly the correlations of the rows, before any training."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 1)) @ rng.uniform(1, 2, (1, 12)) + rng.logistic(size=(500, 12))
+    answers = np.digitize(logits, np.linspace(-3, 3, n_levels + 1)[1:-1])
+    X = pd.DataFrame(answers).add_prefix("q").astype(dtype)
+    if has_age:
+        X["age"] = 40 + 12 * rng.normal(size=500)
+    model = VAEDensity(mixtures=[(1, "full")], max_iter=0, random_state=0).fit(X)
+    drawn = model.sample(4000, random_state=0).filter(like="q").astype(float)
+    pairs = np.triu_indices(12, 1)
+    found, expected = (np.corrcoef(rows.T)[pairs] for rows in (drawn, answers))
+
+    assert found.mean() == pytest.approx(expected.mean(), rel=0.15)
+    assert np.abs(drawn.mean() - answers.mean(axis=0)).max() < 0.1
+
+
+def test_unrelated_classes_have_no_factors(rng):
+    X = np.hstack([np.eye(3)[rng.integers(3, size=200)] for _ in range(8)])
+
+    assert anchors_of(X, 1, "full", blocks=((Categorical(3), 8),)).dependence is None
 
 
 OTHERS = [Bernoulli(), Categorical(3), Ordinal(4), Poisson(), NegativeBinomial(), ZeroInflated(2)]
