@@ -309,7 +309,8 @@ class EM:
     def _factors(self, rows: np.ndarray, n_most: int) -> LinearGaussian:
         """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
 
-        Their eigenvalues are up to the bound of Marchenko and Pastur (1967).
+        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly
+        numbers, beside point masses, are left out.
         """
         weight = (self.row_weight / self.row_weight.sum()).numpy()
         x, blocks = rows[:, self.likelihood.inputs], self.likelihood.blocks
