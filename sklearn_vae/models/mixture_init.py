@@ -46,6 +46,8 @@ MIN_CORRELATION = 0.05
 MAX_SHARE = 0.8
 # Log-evidence of a dependence, at least, in nats.
 MIN_EVIDENCE = 1.0
+# Numbers of classes and point masses of which factors are found, at most.
+MAX_FACTOR_INPUTS = 1000
 # Codes, and steps of a fixed-point iteration, by which classes keep their frequencies.
 N_CODES = 256
 N_STEPS = 30
@@ -299,8 +301,9 @@ class EM:
         of_params = np.zeros((n_codes, self.likelihood.n_params))
         of_params[:, self.likelihood.is_decoded] = initial
         at_zero = self._match_moments(of_params, loadings, n_axes)
-        of_factors = np.vstack([-whiten.T @ slopes, np.diag(1 / scale)]) @ factors.posterior_weights
-        coef = np.hstack([np.pad(whiten.T @ of_real.T, [(0, len(scale)), (0, 0)]), of_factors])
+        of_rest = factors.posterior_weights
+        coef = np.pad(of_rest / scale[:, None], [(len(whiten), 0), (n_axes, 0)])
+        coef[: len(whiten)] = whiten.T @ np.hstack([of_real.T, -slopes @ of_rest])
         code = -torch.cat([self.loc[0], loc]).numpy() @ coef
         code_scale = np.append(np.sqrt(1 - np.square(of_real).sum(1)), factors.posterior_scale)
         of_real = np.pad(of_real, [(0, n_codes - n_axes), (0, 0)])
@@ -309,22 +312,21 @@ class EM:
     def _factors(self, rows: np.ndarray, n_most: int) -> LinearGaussian:
         """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
 
-        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly
-        numbers, beside point masses, are left out.
+        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly numbers
+        beside point masses are left out.
         """
         weight = (self.row_weight / self.row_weight.sum()).numpy()
-        x, blocks = rows[:, self.likelihood.inputs], self.likelihood.blocks
-        sizes = [getattr(part, "n_columns", part.input_width) for part, _ in blocks]
-        n_values = [
-            n * part.input_width // size for (part, n), size in zip(blocks, sizes, strict=True)
-        ]
-        sizes = np.repeat(sizes, n_values)
-        value = np.repeat(np.arange(len(sizes)), sizes)
-        covariance = (x.T * weight) @ x
+        blocks, inputs = self.likelihood.blocks, self.likelihood.inputs[:MAX_FACTOR_INPUTS]
+        sizes = [getattr(part, "n_columns", part.width) for part, _ in blocks]
+        n_values = [n * part.width // size for (part, n), size in zip(blocks, sizes, strict=True)]
+        value = np.repeat(np.arange(sum(n_values)), np.repeat(sizes, n_values))
+        has_density = self.likelihood.has_density(np.nan_to_num(self.others.numpy()))
+        rows = rows * ~np.isin(value, value[weight @ has_density > 0.5])
+        value = value[inputs]
+        covariance = (rows[:, inputs].T * weight) @ rows[:, inputs]
         # numbers of a class, which depend on each other, are made independent
-        within = np.where(value[:, None] == value, covariance, 0) + MIN_VARIANCE * np.eye(
-            len(value)
-        )
+        within = np.where(value[:, None] == value, covariance, 0)
+        within.flat[:: len(value) + 1] += MIN_VARIANCE
         root = np.linalg.inv(np.linalg.cholesky(within))
         covariance = root @ covariance @ root.T
         np.fill_diagonal(covariance, 1)  # the classes of a row have the sum 1
@@ -332,7 +334,7 @@ class EM:
         largest = (1 + math.sqrt(len(value) / self.row_weight.sum())) ** 2
         model = pca.linear_gaussian(int((pca.variances > largest).sum()))
         coef = np.zeros((rows.shape[1], len(model.loadings)))
-        coef[self.likelihood.inputs] = root.T @ model.posterior_weights
+        coef[inputs] = root.T @ model.posterior_weights
         loadings = ((rows @ coef).T * weight) @ rows
         # the numbers beside point masses have other slopes
         loadings[:, self.likelihood.has_density(np.zeros(len(coef)))] = 0
