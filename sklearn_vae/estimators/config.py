@@ -23,10 +23,10 @@ from sklearn_vae.priors import Prior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
-# Maximum of n_components="auto", in total and per row, and the number for tables of numbers whose
+# Maximum of n_components="auto", in total and per row, and the numbers for tables of numbers whose
 # correlations need more factors.
 MAX_AUTO_COMPONENTS = 8
-MORE_COMPONENTS = 12
+MORE_COMPONENTS = (12, 16, 20)
 ROWS_PER_COMPONENT = 20
 # Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
 # MIN_STEPS batches.
@@ -132,7 +132,7 @@ def _choose_n_factors(vae: DensityEstimator, table: Dataset, inputs: np.ndarray)
     x = x[:, inputs].astype(np.float64)
     # binary columns of a class depend on each other: their correlations are no factor model's
     has_classes = len(inputs) > vae.n_features_in_
-    more = None if has_classes or most < MORE_COMPONENTS else MORE_COMPONENTS
+    more = () if has_classes or most < min(MORE_COMPONENTS) else MORE_COMPONENTS
     return n_factors(x, weight, max_factors, more)
 
 

@@ -1,6 +1,6 @@
 """Factor analysis: of tables with missing values, and to choose the number of factors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -192,13 +192,14 @@ def _posteriors(
         yield (covariance @ score[..., None])[..., 0], covariance, rows
 
 
-def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | None = None) -> int:
+def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequence[int] = ()) -> int:
     """Find the smallest number of factors that fits the correlations of x (n, d) closely.
 
     ``most`` if no smaller number fits, as for most real tables, or if no factor is needed, as
-    uncorrelated columns may still be dependent; ``more`` if that has a lower Bayesian information
-    criterion. A close fit has a root-mean-square error of approximation [1]_ of up to 0.06 [2]_.
-    The discrepancy times Bartlett's number of rows is chi-squared if the model is right [3]_.
+    uncorrelated columns may still be dependent; one of ``more`` if that has a lower Bayesian
+    information criterion. A close fit has a root-mean-square error of approximation [1]_ of up to
+    0.06 [2]_. The discrepancy times Bartlett's number of rows is chi-squared if the model is right
+    [3]_.
 
     References
     ----------
@@ -217,14 +218,14 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: int | N
     degrees_of_freedom = ((n_columns - numbers) ** 2 - n_columns - numbers) / 2
     numbers = numbers[degrees_of_freedom > 0]  # others are not identified
     bic: dict[int, float] = {}  # less that of the multivariate normal distribution
-    for k in numbers[(numbers <= most) | (numbers == more)].tolist():
+    for k in numbers[(numbers <= most) | np.isin(numbers, more)].tolist():
         fit = discrepancy(correlation, k)
         effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
         excess = effective_rows * fit / degrees_of_freedom[k] - 1
         if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
             return k or most
         bic[k] = n_rows * fit - degrees_of_freedom[k] * np.log(n_rows)
-    return more if more in bic and bic[more] < bic[most] else most
+    return min({most, *more} & bic.keys(), key=bic.__getitem__, default=most)
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
