@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -44,12 +44,16 @@ class Prior:
     requirements: ClassVar[Sequence[Requirement]] = ()
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.
     has_closed_form_kl: ClassVar[bool] = False
-    n_components: int = 0  # of a mixture
+    n_components: Any = 0  # of a mixture
 
     @property
     def n_rows(self) -> int:
         """Number of training rows that the parameters are initialized from; 0 without any."""
         return 0
+
+    def for_rows(self, n_rows: float) -> "Prior":
+        """Choose what is ``"auto"`` by the number of training rows."""
+        return self
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
@@ -125,6 +129,9 @@ class UniformCategorical(Prior):
 # Least variance of codes in a component, and least weight of one.
 MIN_VARIANCE = 1e-4
 MIN_WEIGHT = 1e-6
+# Number of components of "auto": of tables of fewer rows than MANY_ROWS, and of others.
+FEW_COMPONENTS, MANY_COMPONENTS = 10, 40
+MANY_ROWS = 800
 # Codes that are equal to so many decimals are those of equal rows.
 DECIMALS = 4
 
@@ -139,9 +146,9 @@ class MixturePrior(Prior):
 
     Parameters
     ----------
-    n_components : int, default=10
+    n_components : int or "auto", default="auto"
         Number of components of the mixture, at least 1; the estimator's ``n_components`` is the
-        number of latent dimensions.
+        number of latent dimensions. ``"auto"`` is 10, or 40 from 800 rows on.
 
     References
     ----------
@@ -158,10 +165,17 @@ class MixturePrior(Prior):
     requirements = (NO_FREE_BITS,)
     n_rows = 1024  # whose codes a mixture is fitted to
 
-    n_components: int = 10
+    n_components: Any = "auto"
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_components", self.n_components)
+        if self.n_components != "auto":
+            check_integer(self, "n_components", self.n_components)
+
+    def for_rows(self, n_rows: float) -> "MixturePrior":
+        """Choose the number of components."""
+        if self.n_components != "auto":
+            return self
+        return replace(self, n_components=(FEW_COMPONENTS, MANY_COMPONENTS)[n_rows >= MANY_ROWS])
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""

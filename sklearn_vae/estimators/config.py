@@ -107,7 +107,7 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
         blocks=columns.blocks,
-        prior=parts.prior,
+        prior=parts.prior.for_rows(n_rows),
         n_factors=n_imputation_factors(n_rows, len(inputs)) if columns.has_missing else 0,
         network=parts.network,
         posterior=parts.posterior,
@@ -142,7 +142,8 @@ def check_same_architecture(vae: DensityEstimator, parts: ModelParts, fitted: Ar
     values = {**vars(parts), "n_components": vae.n_components}
     for name in ("n_components", "hidden_layer_sizes", "network", "prior", "posterior"):
         now, before = values[name], getattr(fitted, name)
-        if now not in (before, "auto"):
+        is_auto = getattr(now, "n_components", "") == "auto" and type(now) is type(before)
+        if now not in (before, "auto") and not is_auto:
             raise ValueError(
                 f"The '{name}' parameter must be {before!r}, as in the fit that this one "
                 f"goes on from. Got {now!r} instead."

@@ -47,6 +47,8 @@ class Architecture(Layout):
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MAX_DIMS or not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")
+        if self.prior.n_components == "auto":
+            raise ValueError("the number of the prior's components must have been chosen")
 
     @cached_property
     def is_thread_safe(self) -> bool:

@@ -1,5 +1,7 @@
 """p(z): densities that integrate to one, against scikit-learn, torch.distributions and sums."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,18 @@ def test_a_mixture_starts_as_the_codes(table, make_model):
 
     torch.testing.assert_close(exact.mean, loc.mean(1), rtol=0, atol=1e-3)
     torch.testing.assert_close(exact.variance, variance, rtol=1e-2, atol=0)
+
+
+def test_long_tables_have_more_components_and_go_on_with_them():
+    """10, and 40 from 800 rows on: clusters of a prior of ten would be blurred."""
+    X = np.random.default_rng(0).normal(size=(800, 2))
+    vae = VAETransformer(2, max_iter=1, random_state=0).fit(X)
+
+    assert vae.prior_ == MixturePrior(40)
+    assert vae.partial_fit(X[:200]).prior_ == MixturePrior(40)
+    assert vae.fit(X[:799]).prior_ == MixturePrior(10)
+    with pytest.raises(ValueError, match="must have been chosen"):
+        replace(vae.architecture_, prior=MixturePrior()).check_sizes([10**6] * 9)
 
 
 def test_draws_from_a_mixture_have_its_distribution(rng):
