@@ -312,8 +312,8 @@ class EM:
     def _factors(self, rows: np.ndarray, n_most: int) -> LinearGaussian:
         """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
 
-        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly numbers
-        beside point masses are left out.
+        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly
+        numbers, beside point masses, are left out.
         """
         weight = (self.row_weight / self.row_weight.sum()).numpy()
         blocks, inputs = self.likelihood.blocks, self.likelihood.inputs[:MAX_FACTOR_INPUTS]
