@@ -430,7 +430,7 @@ class TableEncoder:
 
         Derived values become 0, or 1 for contradictions. (n, d) -> (n, d), (n, d), (n,).
         """
-        if not (self.one_to_one or self.linear_relations):
+        if not self.derivations:
             return X, X, np.zeros(len(X))
         filled, doubt, log_p = X.copy(), np.zeros(X.shape), np.zeros(len(X))
         for pair in 2 * self.one_to_one:  # a source that is filled last fills the others

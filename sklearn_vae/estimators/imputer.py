@@ -3,7 +3,7 @@
 from functools import partial
 from itertools import compress
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import narwhals as nw
 import numpy as np
@@ -27,7 +27,7 @@ from sklearn_vae.imputation.boosted_trees import BoostedTrees
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
-from sklearn_vae.persistence.validation import check_array, invalid_parameter, serializable
+from sklearn_vae.persistence.validation import invalid_parameter, serializable
 from sklearn_vae.system import warn
 from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
@@ -108,7 +108,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     trees_: BoostedTrees | None
     trees_weight_: float
     spread_: np.ndarray | None
-    indicated_: np.ndarray
+    indicated_: Annotated[np.ndarray, "i", "n_indicators"]
 
     def __init__(
         self,
@@ -286,7 +286,6 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
         self._imputation.check()
-        check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")
 

@@ -278,7 +278,8 @@ class VAETransformer(
     def partial_fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
-        The first chunk, which should have all values, decides about columns. Steps become smaller.
+        The first chunk decides the distributions of the columns, so it should have all values. The
+        learning rate falls with the number of steps, to a tenth.
 
         Parameters
         ----------

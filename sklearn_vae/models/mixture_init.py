@@ -352,12 +352,12 @@ class EM:
         for likelihood, *block, linear in zip(self.likelihood.likelihoods, *blocks, strict=True):
             if not isinstance(likelihood, Bernoulli | Categorical | ZeroInflated):
                 continue
-            logits, slope, offset = (part[0] for part in block)
-            n_classes = len(logits) * likelihood.width // linear.shape[1]  # or point masses
-            linear = codes @ ops.flatten(ops.unflatten(linear, likelihood.width)[..., :n_classes])
-            target = _probabilities(likelihood, logits)
+            params, (slope, *_), (offset, *_) = block
+            linear = codes @ _of_classes(likelihood, linear)
+            target = _of_classes(likelihood, likelihood.mean(params))
             for _ in range(N_STEPS):
-                p = _probabilities(likelihood, logits + offset + codes @ slope)
+                of_codes = [a + c + codes @ b for a, b, c in zip(*block, strict=True)]
+                p = _of_classes(likelihood, likelihood.mean(of_codes))
                 offset += target.logit() - p.mean(0).logit()
                 step = codes.T @ (linear - p) / (N_CODES * target * (1 - target)).clamp(min=1)
                 slope[n_fixed:] = (slope + step)[n_fixed:].clamp(-MAX_SLOPE, MAX_SLOPE)
@@ -428,11 +428,10 @@ class EM:
             yield self.observed[rows], rows[:, None]
 
 
-def _probabilities(likelihood: Any, logits: Tensor) -> Tensor:
-    """Probabilities of classes or point masses: (..., n) -> (..., n)."""
-    if isinstance(likelihood, ZeroInflated):
-        return likelihood._weights([logits])[..., :-1].flatten(-2)
-    return likelihood.mean([logits])
+def _of_classes(likelihood: Any, x: Tensor) -> Tensor:
+    """Numbers of encoded values that are those of classes or point masses: (..., n) -> (..., m)."""
+    n_classes = getattr(likelihood, "n_spikes", likelihood.width)
+    return ops.flatten(ops.unflatten(x, likelihood.width)[..., :n_classes])
 
 
 def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
