@@ -6,28 +6,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.methods import CombinedScore, TailDistribution
+import sklearn_vae.anomaly.methods  # noqa: F401  # registers the scores
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import (
-    ClassSurprisal,
-    HyperplaneDistance,
-    NegativeLogLikelihood,
-    NeighborDistance,
-    ReconstructionError,
-)
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.imputation.average import AveragedImputation
 from sklearn_vae.inference.fitted_models import FittedMixture, FittedModel, FittedVAE
-from sklearn_vae.likelihoods import LIKELIHOODS, OneHot
-from sklearn_vae.models.architecture import Architecture, MixtureArchitecture
-from sklearn_vae.networks import FullyConnected
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import Reader, open_model
 from sklearn_vae.persistence.validation import check_array, check_count
-from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
-from sklearn_vae.priors import PRIORS
 from sklearn_vae.runtime.models import (
     ClassifierModel,
     DensityModel,
@@ -36,26 +24,10 @@ from sklearn_vae.runtime.models import (
     TransformerModel,
 )
 
-# Names of the classes that a file may hold.
-PARTS = {
-    part.__name__
-    for part in (
-        Architecture,
-        ClassSurprisal,
-        CombinedScore,
-        DiagonalGaussian,
-        FullCovarianceGaussian,
-        FullyConnected,
-        HyperplaneDistance,
-        MixtureArchitecture,
-        NegativeLogLikelihood,
-        NeighborDistance,
-        OneHot,
-        ReconstructionError,
-        TailDistribution,
-        *LIKELIHOODS.values(),
-        *map(type, PRIORS.values()),
-    )
+# Parts of models and scores that need PyTorch, by the names of their classes.
+NEED_TORCH = {
+    *("ConvNet", "CustomNetwork", "GRUNet"),
+    *("GaussianCategorical", "RelaxedCategorical", "ReconstructionProbability"),
 }
 
 
@@ -84,16 +56,13 @@ class SavedEstimator:
 
     def unsupported(self) -> set[str]:
         """Return the parts that the runtime does not have."""
-        if self.name not in READERS:
-            return {str(self.name)}
-        names = set()
+        names = set() if self.wrapped is None else self.wrapped.unsupported()
+        names |= NEED_TORCH & {*_part_names(self.values.get("architecture_"))}
+        if NEED_TORCH & {*_part_names(self.values.get("scorer_"))}:
+            names.add(f"method={self.values['method']!r}")
         if self.values.get("n_imputations") is not None:
             names.add(f"n_imputations={self.values['n_imputations']!r}")
-        if not set(_part_names(self.values.get("scorer_"))) <= PARTS:
-            names.add(f"method={self.values['method']!r}")
-        if (wrapped := self.wrapped) is not None:
-            return names | wrapped.unsupported()
-        return names | set(_part_names(self.values["architecture_"])) - PARTS
+        return names
 
 
 def load(path: file_format.PathLike) -> Any:
