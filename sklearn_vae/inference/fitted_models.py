@@ -14,7 +14,7 @@ from sklearn_vae.inference.log_density import (
     Points,
     codes_of_rows,
     conditional_mean,
-    log_density as vae_log_density,
+    log_density,
 )
 from sklearn_vae.inference.mixture_log_density import (
     conditional_mean as mixture_mean,
@@ -80,14 +80,14 @@ def map_in_numpy(
 class FittedModel:
     """A fitted model: arrays, and how rows are computed."""
 
-    # mean of every column of rows given the observed values, by a model, rows and ``points``
+    # mean of every column of encoded rows given the observed values, and the logarithm of their
+    # density, in nats, by a model, rows and ``points``
     conditional_mean: ClassVar[Callable[..., Array]]
+    log_evidence: ClassVar[Callable[..., Array]]
     # the model of weights, which computes with numpy
     make_model: ClassVar[Callable[..., Any]]
     # apply a function (model, encoded rows, generator if any, ``points``) to rows, chunk by chunk
     map: ClassVar[Callable[..., np.ndarray]]
-    # log p(x) of rows and a number of draws, in nats
-    log_density: ClassVar[Callable[..., np.ndarray]]
 
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
@@ -107,6 +107,20 @@ class FittedModel:
     def encoder(self) -> TableEncoder:
         """Encoder of the columns of which the model is a density."""
         return self.columns
+
+    def log_density(
+        self, X: np.ndarray, n_draws: int, scrambling: int = 0, **options: Any
+    ) -> np.ndarray:
+        """Log-density of rows in nats and X's units, averaged over the members: (n, d) -> (n,).
+
+        ``scrambling`` is the index of the set of Sobol points, options are those of
+        ``log_evidence``.
+        """
+        function = partial(self.log_evidence, **options)
+        log_p = self.map(function, X, n_draws=n_draws, scrambling=scrambling)
+        for rows in batches(len(X), self.rows_per_chunk()):
+            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
+        return log_p
 
     def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
         """Replace missing values by their mean, or likeliest class: (n, n_features).
@@ -173,6 +187,7 @@ class FittedVAE(FittedModel):
     """A fitted VAE, of whose members the densities are averaged."""
 
     conditional_mean = staticmethod(conditional_mean)
+    log_evidence = staticmethod(log_density)
 
     # (1 + l, n_columns), offset and slopes of the decoder correction
     correction: np.ndarray | None = None
@@ -218,24 +233,6 @@ class FittedVAE(FittedModel):
             function, X, n_rows, lambda rows: encode(rows)[None].repeat(n_members, axis=0)
         )
 
-    # -- densities -------------------------------------------------------------------
-
-    def log_density(
-        self, X: np.ndarray, n_draws: int, scrambling: int = 0, *, refines: bool = True
-    ) -> np.ndarray:
-        """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
-
-        ``scrambling`` is the index of the set of Sobol points. With ``refines``, rows whose draws
-        have uneven weights get more.
-        """
-        function = partial(vae_log_density, refines=refines)
-        log_p = self.map(function, X, n_draws=n_draws, scrambling=scrambling)
-        for chunk in batches(len(X), self.rows_per_chunk()):
-            log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])
-        return log_p
-
-    # -- codes -----------------------------------------------------------------------
-
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Codes of rows by the first member: (n, n_features) -> (n, l)."""
         return self.first_member.map(lambda model, x: codes_of_rows(model, x)[0], X)
@@ -273,6 +270,7 @@ class FittedMixture(FittedModel):
     """
 
     conditional_mean = staticmethod(mixture_mean)
+    log_evidence = staticmethod(mixture_log_density)
 
     architecture: MixtureArchitecture
     weight: np.ndarray = field(kw_only=True)  # (n_members,), mixture weights, which sum to 1
@@ -286,25 +284,17 @@ class FittedMixture(FittedModel):
         """Make the mixture of weights, which computes with numpy and draws no rows."""
         return MixtureEnsemble(self.architecture, weights, self.weight.astype(float))
 
-    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+    def log_density(
+        self, X: np.ndarray, n_draws: int, scrambling: int = 0, **options: Any
+    ) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,)."""
-        log_p = self.joint_log_density(X, n_draws, scrambling)
+        log_p = super().log_density(X, n_draws, scrambling, **options)
         y = X[:, self.columns.n_features :]
         if y.shape[1]:
             unique, index = np.unique(y, axis=0, return_inverse=True)
             missing = np.full((len(unique), self.columns.n_features), np.nan, X.dtype)
-            log_p_y = self.joint_log_density(np.hstack([missing, unique]), n_draws, scrambling)
-            log_p -= log_p_y[index.ravel()]
-        return log_p
-
-    def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log p(x, y) in nats, of the weighted mean of the members' densities: (n,).
-
-        It is in the units of X, and the model's units of y. All members have ``n_draws`` per row.
-        """
-        log_p = self.map(mixture_log_density, X, n_draws=n_draws, scrambling=scrambling)
-        for rows in batches(len(X), self.rows_per_chunk()):
-            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
+            of_y = np.hstack([missing, unique])
+            log_p -= super().log_density(of_y, n_draws, scrambling, **options)[index.ravel()]
         return log_p
 
     def map(
