@@ -57,7 +57,7 @@ from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import show_progress, warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.callbacks import InterruptHandler, keyboard, raise_interruption
+from sklearn_vae.training.callbacks import keyboard, raise_interruption
 from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
@@ -189,25 +189,28 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
         """Train and set the fitted attributes, after Ctrl-C to the results so far."""
-        interrupt = InterruptHandler()
         with keyboard.listen(), restore_on_error(self):
             jobs, rows = self._make_jobs(X, y, sample_weight)
             self.interrupted_ = False
+            first: dict[int, TrainingResult] = {}
             try:
                 checkpoint = []
                 if self.checkpoint is not None:
                     checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
-                callbacks = [*(self.callbacks or []), interrupt, *checkpoint]
+                callbacks = [*(self.callbacks or []), *checkpoint]
                 options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-                results, next_jobs = self._select(jobs, train(jobs, **options), rows)
+                results, next_jobs = self._select(jobs, train(jobs, first, **options), rows)
                 results = train(next_jobs, **options) if next_jobs else results
                 self._set_results(results, rows)
                 for callback in checkpoint:
                     callback.file.remove()
             except KeyboardInterrupt:
-                jobs, results = interrupt.results(jobs)
+                started = [index for index in sorted(first) if first[index].history]
+                if not started:
+                    raise
                 self.interrupted_ = True
-                results, _ = self._select(jobs, results, rows)
+                results = [first[index] for index in started]
+                results, _ = self._select([jobs[index] for index in started], results, rows)
                 self._set_results(results, rows)
         if self.interrupted_ and has_caller():
             raise KeyboardInterrupt  # the caller warns

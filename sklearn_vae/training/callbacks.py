@@ -7,18 +7,16 @@ of the two it was.
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sklearn_vae.system import ProgressLine, warn
-from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 
 
 class _Keyboard:
@@ -47,43 +45,6 @@ class _Keyboard:
 
 
 keyboard = _Keyboard()
-
-
-class InterruptHandler(Callback):
-    """Collects the trainers of one fit, whose results so far are used if it is interrupted."""
-
-    def __init__(self) -> None:
-        self.nets: list[NeuralNet] = []
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Add a trainer."""
-        self.nets.append(net)
-
-    def results(
-        self, jobs: Sequence[TrainingJob]
-    ) -> tuple[list[TrainingJob], list[TrainingResult]]:
-        """Return the first training's jobs that have finished an epoch, and their results.
-
-        If there is none, or a trainer's state is inconsistent, ``KeyboardInterrupt`` is raised.
-        """
-        results: dict[int, TrainingResult] = {}
-        try:
-            for net in self.nets:
-                if net.jobs[0].is_refit:  # the result is that of the first training
-                    continue
-                if len(net.members_):  # without the epoch that was interrupted
-                    n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
-                    del net.history[n_epochs:], net.records_[n_epochs:]
-                    net.remove_finished(np.ones(len(net.members_), dtype=bool))
-                for member, job in enumerate(net.jobs):
-                    if net.results_[member].history:
-                        results[job.config.seed] = net.results_[member]
-        except Exception as error:  # interrupted in the middle of an update
-            raise KeyboardInterrupt from error
-        if not results:
-            raise KeyboardInterrupt
-        started = [job for job in jobs if job.config.seed in results]
-        return started, [results[job.config.seed] for job in started]
 
 
 def raise_interruption(message: str) -> NoReturn:

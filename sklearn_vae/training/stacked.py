@@ -4,7 +4,7 @@ Also several starts of a job, and the linear models of rows, or k-means, that mo
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -56,18 +56,29 @@ MAX_ROWS = 1 << 13
 ROWS_FOR_LINEAR_MODELS = 20_000
 
 
-def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
+def train(
+    jobs: Sequence[TrainingJob],
+    results: dict[int, TrainingResult] | None = None,
+    **kwargs: Any,
+) -> list[TrainingResult]:
     """Train all jobs, in as few stacked models as their shapes and the cache allow.
 
-    Each result equals that of the job alone, up to rounding. Other arguments are the trainer's.
+    Each result equals that of the job alone, up to rounding. Ctrl-C leaves those so far in
+    ``results``, by index. Other arguments are the trainer's.
     """
-    results: dict[int, TrainingResult] = {}
+    results = {} if results is None else results
     linear_model_of = make_initializer()
     for indices in group_jobs(jobs):
         group = [jobs[index] for index in indices]
         with threads_for_jobs(group):
-            outcomes = make_trainer(group, linear_model_of, **kwargs).train()
-        results |= zip(indices, outcomes, strict=True)
+            trainer = make_trainer(group, linear_model_of, **kwargs)
+            try:
+                results |= zip(indices, trainer.train(), strict=True)
+            except KeyboardInterrupt:
+                with suppress(Exception):  # interrupted in the middle of an update
+                    trainer.end()
+                    results |= {indices[k]: result for k, result in trainer.results_.items()}
+                raise
     return [results[index] for index in range(len(jobs))]
 
 

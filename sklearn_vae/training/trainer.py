@@ -113,6 +113,13 @@ class Trainer(NeuralNet):
             self.notify("on_train_end", X=train, y=None)
         return [self.results_[member] for member in range(len(self.jobs))]
 
+    def end(self) -> None:
+        """End a training that was interrupted: results are those of its last complete epoch."""
+        if len(self.members_):
+            n_epochs = int(self.scheduler_.n_iter.sum(axis=1).max())
+            del self.history[n_epochs:], self.records_[n_epochs:]
+            self.remove_finished(np.ones(len(self.members_), dtype=bool))
+
     def begin(self, optimizer_state: dict[str, np.ndarray] | None = None) -> Dataset:
         """Prepare the first epoch; return the training rows of all members."""
         train = Dataset.stack([job.train for job in self.jobs])
