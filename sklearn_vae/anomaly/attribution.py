@@ -78,26 +78,25 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
 def conditional_means(
     predictor: Predictor,
     X: np.ndarray,
-    columns: np.ndarray,
+    cells: tuple[np.ndarray, np.ndarray],
     is_rounded: np.ndarray,
     *,
     on_steps: bool,
 ) -> np.ndarray:
-    """Mean, or likeliest class, of each value given the row's others: (n, n_selected).
+    """Mean, or likeliest class, of each cell given the row's others: (n_cells,).
 
-    ``columns`` (n_selected,) are the indices of the columns. Of a one-hot class, the other columns
+    ``cells`` are the indices of their rows and columns. Of a one-hot class, the other columns
     are not given. Means of columns with mask ``is_rounded`` (n_features,) are rounded to possible
     values, and with ``on_steps`` those of the others to their recording steps.
     """
-    n_cells, is_hidden = len(X) * len(columns), predictor.columns.is_told_by
-    means = np.empty(n_cells, X.dtype)
-    for batch in batches(n_cells, MAX_BATCH_CELLS // X.shape[1]):
-        row, selected = np.divmod(np.arange(n_cells)[batch], len(columns))
-        cells = np.arange(len(row)), columns[selected]
-        rows = np.where(is_hidden[columns[selected]], np.nan, X[row])
+    means, is_hidden = np.empty(len(cells[0]), X.dtype), predictor.columns.is_told_by
+    for batch in batches(len(means), MAX_BATCH_CELLS // X.shape[1]):
+        row, column = (indices[batch] for indices in cells)
+        rows = np.where(is_hidden[column], np.nan, X[row])
         imputed = predictor.impute(rows, N_DRAWS, is_rounded)
-        means[batch] = (predictor.columns.on_steps(imputed) if on_steps else imputed)[cells]
-    return means.reshape(len(X), len(columns))
+        imputed = predictor.columns.on_steps(imputed) if on_steps else imputed
+        means[batch] = imputed[np.arange(len(row)), column]
+    return means
 
 
 def softplus_attribution(

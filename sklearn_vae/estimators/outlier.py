@@ -337,9 +337,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         flagged = order[margins(scores[order], self.offset_) < 0]
         attributions = self._attribute(rows.select(flagged), -scores[flagged])
         position, columns, shares = largest_cells(attributions, n_columns)
-        unique, column = np.unique(columns, return_inverse=True)
-        table = model._restore_table(self._expected(rows.X[flagged], unique), columns=unique)
-        expected = cells_of(table, position.tolist(), column.tolist())
+        unique, first, column = np.unique(columns, return_index=True, return_inverse=True)
+        means, lines = self._expected(rows.X[flagged], position, columns), np.arange(len(columns))
+        table = np.tile(means[first], (len(lines), 1))  # without NaN, which integers cannot be
+        table[lines, column] = means
+        table = model._restore_table(table, columns=unique)
+        expected = cells_of(table, lines.tolist(), column.tolist())
         p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]
         position = flagged[position]
         values = cells_of(X, position.tolist(), columns.tolist())
@@ -403,7 +406,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             indices = column_indices(columns, self.columns_.names, "columns", caller)
         check_is_table(X, "expected_values")
         rows = self._scored_rows(self._validate(X))
-        expected = self._expected(rows.X, indices)
+        row, column = np.divmod(np.arange(len(rows) * len(indices)), max(len(indices), 1))
+        expected = self._expected(rows.X, row, indices[column]).reshape(len(rows), -1)
         return self.estimator_._restore_table(expected, like=X, columns=indices)
 
     def _attribute(self, rows: ScoredRows, anomaly_scores: np.ndarray) -> np.ndarray:
@@ -412,12 +416,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             return rows.X
         return self.attribution_baseline_.attribute(rows, anomaly_scores)
 
-    def _expected(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Expect cells of rows of numbers in columns with these indices: (n, n_columns)."""
-        model = self.estimator_
-        return conditional_means(
-            model._predictor(), rows, columns, model._is_rounded, on_steps=model.schema_ is not None
-        )
+    def _expected(self, X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Expect cells of a table of numbers, by the indices of their rows and columns: (n,)."""
+        model, on_steps = self.estimator_, self.estimator_.schema_ is not None
+        predictor, is_rounded = model._predictor(), model._is_rounded
+        return conditional_means(predictor, X, (rows, columns), is_rounded, on_steps=on_steps)
 
     @accepts_source
     def _training_scores(self, X: Rows) -> np.ndarray:

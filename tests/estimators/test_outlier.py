@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector, VAETransformer
-from sklearn_vae.anomaly.attribution import conditional_nll
+from sklearn_vae.anomaly.attribution import conditional_means, conditional_nll
 from sklearn_vae.anomaly.methods import METHODS, TailDistribution
 from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.data.columns.numbers import PositiveColumns
@@ -449,6 +449,23 @@ def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine
     assert fitted.report(X, n_columns=99).groupby("row").size().max() <= 13
     with pytest.raises(ValueError, match="n_columns must be an integer"):
         fitted.report(X, n_columns=0)
+
+
+def test_a_report_computes_the_cells_that_it_lists_alone(fitted, wine, monkeypatch):
+    """All columns that occur, of all rows, took a hundred times as long in a wide table."""
+    n_computed = []
+
+    def counted(predictor, X, cells, *args, **kwargs):
+        n_computed.append(len(cells[0]))
+        return conditional_means(predictor, X, cells, *args, **kwargs)
+
+    monkeypatch.setattr("sklearn_vae.estimators.outlier.conditional_means", counted)
+    report = fitted.report(wine, n_columns=2)
+
+    assert n_computed == [len(report)]
+    expected = fitted.expected_values(wine)
+    cells = zip(report["row"], report["column"], strict=True)
+    np.testing.assert_allclose(report["expected"], [expected.at[cell] for cell in cells])
 
 
 def test_a_report_has_constant_columns_only_where_they_differ(wine):
