@@ -57,8 +57,7 @@ from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import show_progress, warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.callbacks import keyboard, raise_interruption
-from sklearn_vae.training.checkpoint import Checkpoint
+from sklearn_vae.training.callbacks import Checkpoint, keyboard, raise_interruption
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
@@ -198,7 +197,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 if self.checkpoint is not None:
                     checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
                 callbacks = [*(self.callbacks or []), *checkpoint]
-                options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                options: dict[str, Any] = {"callbacks": callbacks, "verbose": int(self.verbose)}
                 results, next_jobs = self._select(jobs, train(jobs, first, **options), rows)
                 results = train(next_jobs, **options) if next_jobs else results
                 self._set_results(results, rows)

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 import sklearn_vae.data.sources as sources
 import sklearn_vae.estimators.density as density
-import sklearn_vae.training.checkpoint as checkpoint
+import sklearn_vae.training.callbacks as callbacks
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.objectives import IWAE
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _writes_at_every_iteration(monkeypatch):
     """And not only as often as it costs little."""
-    monkeypatch.setattr(checkpoint, "MAX_WRITING_FRACTION", np.inf)
+    monkeypatch.setattr(callbacks, "MAX_WRITING_FRACTION", np.inf)
 
 
 class Dies(Callback):
@@ -283,7 +283,7 @@ def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
         def on_epoch_begin(self, net, **kwargs):
             seconds[0] += 1
 
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     monkeypatch.setattr(file_format, "write", write)
     options = {"early_stopping": False, "callbacks": [TakesASecond()]}
     VAETransformer(**SMALL, max_iter=40, checkpoint=tmp_path / "fit", **options).fit(rows())
@@ -295,10 +295,10 @@ def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
 KILLS = """
 import os, signal, sys, time
 import numpy as np
-import sklearn_vae, sklearn_vae.training.checkpoint as checkpoint
+import sklearn_vae, sklearn_vae.training.callbacks as callbacks
 from sklearn_vae import VAETransformer
 
-checkpoint.MAX_WRITING_FRACTION = np.inf
+callbacks.MAX_WRITING_FRACTION = np.inf
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 5)) @ np.triu(np.ones((5, 5)))
 
