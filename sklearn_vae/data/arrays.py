@@ -1,5 +1,6 @@
 """Tables of any library: types, arrays of numpy with missing cells as NaN; cells, also as text."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, time
@@ -104,6 +105,14 @@ def is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA has no truth value
         return True
+
+
+def is_finite_number(value: Any) -> bool:
+    """Return whether a value is a finite number or NaN, or a text of one."""
+    try:
+        return not math.isinf(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def find_objects(is_found: Callable[[Any], bool], values: np.ndarray) -> np.ndarray:

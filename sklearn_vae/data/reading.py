@@ -12,7 +12,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_narwhals, find_objects, is_missing
+from sklearn_vae.data.arrays import as_narwhals, find_objects, is_finite_number, is_missing
 from sklearn_vae.data.fields import (
     DAY,
     DECIMAL,
@@ -98,9 +98,11 @@ class Column(ABC):
                 return field.recode(codes, values, handle_unknown)
         if (codes < 0).all():
             return np.full(len(codes), np.nan)
+        texts = [value for value in values if isinstance(value, str)]
+        example = f", such as {min(texts, key=is_finite_number)!r:.50}" if texts else ""
         raise TypeError(
             f"Column {field.name!r} had the dtype {_describe(field)} in fit, and has "
-            f"{_describe(self)} now."
+            f"{_describe(self)} now{example}."
         )
 
 
@@ -153,9 +155,11 @@ class _ArrayColumn(Column):
             if not issubclass(cls, (str, *NUMBER_TYPES, *also)):
                 function = "to_datetime" if issubclass(cls, date) else "to_timedelta"
                 advice = f" Convert the column of a data frame by pandas.{function}."
+                texts = [cell for cell in self.values.tolist() if isinstance(cell, str)]
+                beside = f" beside text such as {texts[0]!r:.50}" if texts else ""
                 raise TypeError(
-                    f"Column {self.name!r} of X holds values of type {cls.__name__}; each cell of "
-                    f"this argument must be a string, a number or missing."
+                    f"Column {self.name!r} of X holds values of type {cls.__name__}{beside}; each "
+                    f"cell of this argument must be a string, a number or missing."
                     f"{advice if issubclass(cls, date | timedelta) else ''}"
                 )
 

@@ -20,7 +20,14 @@ from sklearn_vae._compat import (
     num_samples,
     validate_parameter_constraints,
 )
-from sklearn_vae.data.arrays import Rows, Weights, as_array, as_narwhals, format_value
+from sklearn_vae.data.arrays import (
+    Rows,
+    Weights,
+    as_array,
+    as_narwhals,
+    format_value,
+    is_finite_number,
+)  # fmt: skip
 from sklearn_vae.data.fields import Field, Name, first_of, seconds, shorten, time_type
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
@@ -170,8 +177,9 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     for field in schema.fields:
         texts = [value for value in field.categories or () if isinstance(value, str)]
         if texts and len(texts) < len(field.categories or ()):
+            text = min(texts, key=is_finite_number)  # one that is no number, if any
             raise ValueError(
-                f"Column {field.name!r} of X holds text, such as {texts[0]!r}, and numbers. Give "
+                f"Column {field.name!r} of X holds text, such as {text!r:.50}, and numbers. Give "
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
@@ -237,14 +245,6 @@ def _count_invalid(column: np.ndarray) -> int:
     if column.dtype.kind in "biuf":
         return int(np.isinf(column).sum())
     return sum(not is_finite_number(value) for value in column)
-
-
-def is_finite_number(value: Any) -> bool:
-    """Return whether a value is a finite number or NaN, or a text of one."""
-    try:
-        return not math.isinf(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return False
 
 
 # -- columns and values by name ---------------------------------------------------------

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import numpy as np
 
+from sklearn_vae.data.arrays import is_finite_number
 from sklearn_vae.data.conditions import UNNAMED, Conditions
 from sklearn_vae.data.fields import Field, first_of
-from sklearn_vae.estimators.checks import is_finite_number
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.system import warn
 

@@ -371,6 +371,14 @@ WRONG = {
         {"i": ["1", "2", "3"]},
         r"Column 'i' had the dtype int64 \(integer\) in fit, and has (str|object) \(category\) now",
     ),
+    "numbers as strings beside a text": (
+        {"f": ["1.5", "?", "2"]},
+        r"Column 'f' had the dtype float64 \(number\) in fit, .* now, such as '\?'\.",
+    ),
+    "a text among numbers": (
+        {"f": [1.5, "?", 2]},
+        r"Column 'f' had the dtype float64 \(number\) in fit, .* now, such as '\?'\.",
+    ),
     "integers for strings": (
         {"s": [1, 2, 3]},
         r"Column 's' had the dtype (str|object) \(category\) in fit, and has int64 \(integer\) now",
@@ -542,6 +550,11 @@ REFUSED = {
         pd.DataFrame({"a": [dt.date(2020, 1, 1), None]}),
         TypeError,
         "Column 'a' of X holds values of type date; .* by pandas.to_datetime",
+    ),
+    "a text among dates": (
+        pd.DataFrame({"a": [dt.datetime(2020, 1, 1), "unknown"]}, dtype=object),
+        TypeError,
+        "Column 'a' of X holds values of type datetime beside text such as 'unknown'",
     ),
     "durations of Python": (
         np.array([[dt.timedelta(1)]], dtype=object),
