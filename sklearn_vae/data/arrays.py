@@ -65,6 +65,12 @@ def as_narwhals(X: Any, name: str = "X") -> Any:
 
     Lazy tables, as of polars and dask, are refused. Record batches of pyarrow become tables.
     """
+    first = X[0] if isinstance(X, list | tuple) and X else X
+    if isinstance(first, Mapping) and not is_sparse(first):
+        raise TypeError(
+            f"{name} is a dict, or holds dicts, of the keys {list(first)!r:.100}. Give a data "
+            f"frame, as of pandas.DataFrame({name}), or lists of values."
+        )
     if isinstance(X, np.ndarray | list):  # narwhals takes longer
         return X
     pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")

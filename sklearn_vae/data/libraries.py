@@ -40,8 +40,8 @@ class Library(ABC):
         """Factorize a column: codes, -1 if missing, and unique values, or declared categories."""
 
     @abstractmethod
-    def frame(self, parts: FieldValues, n_rows: int, index: "pd.Index | None") -> Any:
-        """Make a data frame from columns of numbers."""
+    def frame(self, parts: FieldValues, n_rows: int, like: object) -> Any:
+        """Make a data frame from columns of numbers, with the index of another one, if any."""
 
 
 class _Pandas(Library):
@@ -73,13 +73,16 @@ class _Pandas(Library):
         codes, values = pd.factorize(series)
         return codes, values.tolist()
 
-    def frame(self, parts: FieldValues, n_rows: int, index: "pd.Index | None") -> "pd.DataFrame":
+    def frame(self, parts: FieldValues, n_rows: int, like: object) -> "pd.DataFrame":
         import pandas as pd
 
-        index = pd.RangeIndex(n_rows) if index is None else index
+        index = like.index if isinstance(like, pd.DataFrame) else pd.RangeIndex(n_rows)
         columns = {j: self._series(*part, index) for j, part in enumerate(parts)}
         frame = pd.DataFrame(columns, index=index)
-        frame.columns = pd.Index([field.name for field, _ in parts])
+        names = pd.Index([field.name for field, _ in parts])
+        frame.columns = names
+        if isinstance(like, pd.DataFrame) and names.equals(like.columns):
+            frame.columns = like.columns
         return frame
 
     def _series(self, field: Field, values: np.ndarray, index: "pd.Index") -> "pd.Series":
@@ -132,7 +135,7 @@ class _Polars(Library):
         codes = series.cast(dtype).to_physical().cast(pl.Int64).fill_null(-1)
         return codes.to_numpy(), dtype.categories.to_list()
 
-    def frame(self, parts: FieldValues, n_rows: int, index: "pd.Index | None") -> "pl.DataFrame":
+    def frame(self, parts: FieldValues, n_rows: int, like: object) -> "pl.DataFrame":
         import polars as pl
 
         return pl.DataFrame([self._series(*part) for part in parts])
@@ -182,7 +185,7 @@ class _Arrow(Library):
             cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type)
         return cells.indices.cast("int64").fill_null(-1).to_numpy(), cells.dictionary.to_pylist()
 
-    def frame(self, parts: FieldValues, n_rows: int, index: "pd.Index | None") -> "pa.Table":
+    def frame(self, parts: FieldValues, n_rows: int, like: object) -> "pa.Table":
         import pyarrow as pa
 
         columns = [_arrow_array(field, values, _arrow_type(field.dtype)) for field, values in parts]

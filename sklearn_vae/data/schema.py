@@ -128,7 +128,7 @@ class Schema:
 
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
         NaN becomes the table's missing value; a dtype without one is widened as pandas does it. A
-        pandas frame has the index of ``like``, if any.
+        pandas frame has the index of ``like``, if any, and the names of its index of columns.
         """
         if self.container == "array":
             return values
@@ -136,8 +136,7 @@ class Schema:
             return self.to_objects(values)
         columns = np.asarray(values, dtype=np.float64).T
         parts = list(zip(self.fields, columns, strict=True))
-        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return LIBRARIES[self.container].frame(parts, len(values), index)
+        return LIBRARIES[self.container].frame(parts, len(values), like)
 
     def to_objects(self, values: np.ndarray) -> np.ndarray:
         """Convert numbers to an array of objects, with dates in UTC: (n, d) -> (n, d)."""
@@ -175,6 +174,8 @@ class Schema:
                 if len(dtypes) == 1 or are_texts:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
+        if columns and self.container == "pandas":  # narwhals loses the names of a MultiIndex
+            return frame.with_columns(columns).to_native().set_axis(table.columns, axis=1)
         return frame.with_columns(columns).to_native() if columns else table
 
 

@@ -6,7 +6,7 @@ rows, also where the source is sorted.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array, as_narwhals, is_sparse
+from sklearn_vae.data.arrays import as_array, as_narwhals
 from sklearn_vae.system import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -45,11 +45,6 @@ def as_source(X: Any) -> "BatchSource | None":
         )
     if callable(X):
         return BatchSource(X)
-    if isinstance(X, Mapping) and not is_sparse(X):
-        raise TypeError(
-            f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
-            f"pandas.DataFrame(X)."
-        )
     if isinstance(X, list | tuple) and X and hasattr(X[0], "columns"):
         raise TypeError(
             f"X is a {type(X).__name__} of data frames. Join them, as by pandas.concat, or pass a "
@@ -61,7 +56,7 @@ def as_source(X: Any) -> "BatchSource | None":
             f"returns a new iterator of batches, such as "
             f"lambda: pandas.read_csv(path, chunksize=100_000) or dataset.to_batches."
         )
-    as_narwhals(X)  # refuses columns of one name
+    as_narwhals(X)  # refuses columns of one name, and dicts
     return None
 
 

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_vae.data.arrays import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
+from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.networks import NETWORKS
 from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.objectives import OBJECTIVES
@@ -276,8 +277,12 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def named_init(self: object, *args: Any, **kwargs: Any) -> None:
         for name in kwargs.keys() - names.keys():
-            if (here := NAMES_HERE.get(name)) in names:
-                raise TypeError(f"{type(self).__name__} has no parameter {name!r}: use {here!r}.")
+            here, owner = NAMES_HERE.get(name, name), type(self).__name__
+            if here in names:
+                raise TypeError(f"{owner} has no parameter {name!r}: use {here!r}.")
+            if "estimator" in names and here in CONSTRAINTS:
+                model = f"{owner}(VAETransformer({here}=...))"
+                raise TypeError(f"{owner} has no parameter {name!r}, and its model has: {model}.")
         init(self, *args, **kwargs)
 
     return named_init

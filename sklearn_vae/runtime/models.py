@@ -72,8 +72,8 @@ class DensityModel:
             check_column_names("X", table.names, self.columns.names, "X in fit")
         check_shape(table.shape, self.n_features_in_)
         rows = self.schema.transform(table, handle_unknown=self.handle_unknown)
-        if np.isinf(rows).any():
-            raise ValueError("X contains infinity.")
+        for j in np.flatnonzero(np.isinf(rows).any(axis=0)):
+            raise ValueError(f"X contains infinity, in column {self.columns.names[j]!r}.")
         return self.columns.check_values(rows, self.schema.fields, self.handle_unknown)
 
     def write(self, rows: np.ndarray, observed: np.ndarray | bool = False) -> np.ndarray:

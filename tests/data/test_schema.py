@@ -514,6 +514,21 @@ def test_dates_and_durations_are_rounded_and_clipped():
     assert restored[1][2] == dt.datetime(9999, 12, 31)
 
 
+@pytest.mark.parametrize("levels", [["kind"], ["month", "kind"]])
+def test_inverse_transform_keeps_the_names_of_the_index_of_columns(levels):
+    """Pivoted tables have them."""
+    pairs = pd.MultiIndex.from_product([["may"], FRAME.columns])
+    columns = (FRAME.columns if len(levels) == 1 else pairs).set_names(levels)
+    frame = FRAME.set_axis(columns, axis=1)
+    schema = Schema.fit(frame)
+
+    table = schema.inverse_transform(schema.transform(frame), like=frame)
+    kept = schema.keep_observed(table, frame, np.zeros(frame.shape, dtype=bool))
+
+    pd.testing.assert_frame_equal(table, frame)
+    pd.testing.assert_frame_equal(kept, frame)
+
+
 def test_inverse_transform_takes_an_index():
     """set_output and imputers keep the rows' names."""
     index = pd.Index([3, 1, 4], name="id")

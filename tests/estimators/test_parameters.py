@@ -7,7 +7,13 @@ import pytest
 import torch
 from sklearn.feature_selection import mutual_info_regression
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import (
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+)
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import ELBO, IWAE, MMD, LinearWarmup, TotalCorrelation
@@ -359,3 +365,16 @@ def test_names_of_other_libraries_are_answered_by_those_here(name, here):
         VAETransformer(**{name: 3})
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         VAETransformer(colour=3)
+
+
+@pytest.mark.parametrize(("name", "here"), [("max_iter", "max_iter"), ("epochs", "max_iter")])
+@pytest.mark.parametrize("cls", [VAEClassifier, VAEImputer])
+def test_a_parameter_of_the_model_is_given_to_the_model(cls, name, here):
+    """IterativeImputer has max_iter of its own."""
+    wrapped = rf"{cls.__name__}\(VAETransformer\({here}=\.\.\.\)\)"
+    with pytest.raises(TypeError, match=f"has no parameter '{name}', and its model has: {wrapped}"):
+        cls(**{name: 3})
+    with pytest.raises(TypeError, match="has no parameter 'seed': use 'random_state'"):
+        cls(seed=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        cls(colour=3)

@@ -34,7 +34,10 @@ def test_unsupported_parts_are_named(tmp_path):
     ("call", "message"),
     [
         (lambda model: model.transform([[1.0]]), r"X must be of shape \(n_samples, 4\)"),
-        (lambda model: model.transform(np.full((1, 4), np.inf)), "X contains infinity"),
+        (
+            lambda model: model.transform(np.full((1, 4), np.inf)),
+            "X contains infinity, in column 0",
+        ),
         (lambda model: model.inverse_transform([[1.0]]), r"X must be of shape \(n_samples, \d\)"),
         (
             lambda model: model.score_samples(np.zeros((1, 4)), n_draws=0),
