@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn_vae.models.vae import StackedModule
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.numerics.array_api import one_hot
-from sklearn_vae.posteriors.gaussian import POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.posteriors import POSTERIOR_LOG_SCALE_BOUND
 
 aten = torch.ops.aten
 # A contiguous buffer of a tensor's shape, whatever the tensor's strides.
