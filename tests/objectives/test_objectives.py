@@ -13,14 +13,15 @@ from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.objectives import (
     ELBO,
     IWAE,
+    KERNEL_VARIANCES,
     MMD,
     OBJECTIVES,
+    AggregatedPosterior,
     Checked,
     LinearWarmup,
     Minibatch,
     TotalCorrelation,
 )
-from sklearn_vae.objectives.aggregated_posterior import KERNEL_VARIANCES, AggregatedPosterior
 
 
 def loss(objective, model, x, weight, noise, beta=1.0):
