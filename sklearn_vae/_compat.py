@@ -2,7 +2,7 @@
 
 Both libraries may move or change them in any release without notice. A public name replaces a
 private one here as soon as there is one, for the oldest supported version too. Private methods of
-their base classes are called where a subclass needs them, as in ``model_selection/search.py``.
+their base classes are called where a subclass needs them, as in ``model_selection.py``.
 """
 
 from numbers import Integral, Real
