@@ -186,8 +186,11 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     # -- fit -------------------------------------------------------------------------
 
-    def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> None:
-        """Train and set the fitted attributes, after Ctrl-C to the results so far."""
+    def _fit(self, X: FitRows, y: Target, sample_weight: Weights) -> dict[int, TrainingResult]:
+        """Train and set the fitted attributes, after Ctrl-C to the results so far.
+
+        Return the results of the first training.
+        """
         with keyboard.listen(), restore_on_error(self):
             jobs, rows = self._make_jobs(X, y, sample_weight)
             self.interrupted_ = False
@@ -218,6 +221,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 f"{type(self).__name__}.fit was interrupted. The estimator is what training had "
                 f"come to by then (n_iter_={self.n_iter_}), and interrupted_ is True."
             )
+        return first
 
     def _make_jobs(
         self, X: FitRows, y: Target, sample_weight: Weights

@@ -134,7 +134,7 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
             self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: Any, y: Target, sample_weight: Weights) -> None:
+    def _fit(self, X: Any, y: Target, sample_weight: Weights) -> object:
         """Set the fitted attributes; an error restores them."""
         raise NotImplementedError
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, MissingValues, check_feature_names_in, get_output_config
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, replace_by_nan
@@ -29,8 +28,6 @@ from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.validation import invalid_parameter, serializable
 from sklearn_vae.system import warn
-from sklearn_vae.training.jobs import TrainingResult
-from sklearn_vae.training.trainer import Trainer
 
 # Rows in a gradient step in large tables: it takes less time, and draws are as good.
 BATCH_OF_LARGE_TABLES = 512
@@ -145,12 +142,12 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         else:
             fitted = table = replace_by_nan(as_array(X), self.missing_values)
         model = self._model(table, weight)
-        first = _FirstResults()
-        if self.estimator is None:
-            model.set_params(callbacks=[first])
         self.estimator_, self.trees_, self.trees_weight_, self.spread_ = model, None, 0.0, None
         with self._keep_interrupted():
-            model.fit(fitted, sample_weight=weight)
+            if self.estimator is None:
+                first = model._fit(fitted, None, weight)
+            else:  # a subclass may have a fit of its own
+                model.fit(fitted, sample_weight=weight)
             empty = [*compress(self.columns_.names, self.columns_.is_empty)]
             if empty and not self.keep_empty_features:
                 warn(
@@ -158,10 +155,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                     f"{shorten(empty)}. With keep_empty_features=True they are kept."
                 )
             if self.estimator is None and fitted is table:
-                best = min(first.results, key=lambda result: result.loss)
+                best = min(first.values(), key=lambda result: result.loss)
                 AverageFitter(self, best.weights, model._validate(table), weight).fit()
-        if self.estimator is None:
-            model.set_params(callbacks=None)
         self.indicated_ = np.array([], dtype=int)
         if self.add_indicator:
             batches = [table] if fitted is table else fitted
@@ -331,14 +326,3 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         imputed = names if self.keep_empty_features else names[~self.columns_.is_empty]
         indicators = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*imputed, *indicators], dtype=object)
-
-
-class _FirstResults(Callback):
-    """Keep the results of the trainings before the refit."""
-
-    def __init__(self) -> None:
-        self.results: list[TrainingResult] = []
-
-    def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Keep the results of a training."""
-        self.results += () if net.jobs[0].is_refit else net.results_.values()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEImputer, VAETransformer
-from sklearn_vae.estimators.imputer import _FirstResults
+from sklearn_vae.training.trainer import Trainer
 from tests.conftest import as_table, reread
 
 pd = pytest.importorskip("pandas")
@@ -48,19 +48,21 @@ def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path, rn
 def test_an_interrupted_fit_keeps_its_model(monkeypatch):
     """Ctrl-C during the training: the best weights so far, without trees."""
 
-    def press_ctrl_c(_, net, **kwargs):
+    train_epoch = Trainer.train_epoch
+
+    def press_ctrl_c(net):
         if len(net.history) == 3:
             signal.raise_signal(signal.SIGINT)
+        return train_epoch(net)
 
     X = np.random.default_rng(0).normal(size=(300, 4))
     X[::5, 1] = np.nan
     imputer = VAEImputer(random_state=0)
-    monkeypatch.setattr(_FirstResults, "on_epoch_end", press_ctrl_c)
+    monkeypatch.setattr(Trainer, "train_epoch", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         imputer.fit(X)
 
     assert imputer.trees_ is None
-    assert imputer.estimator_.callbacks is None
     assert not np.isnan(imputer.transform(X)).any()
 
 
