@@ -39,9 +39,8 @@ class AttributionBaseline:
     @classmethod
     def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:
         """Average over some of the reference rows, and over the anomaly scores (n,) of all."""
-        X = rows.X
-        n_rows = min(max(MAX_BASELINE_VALUES // X.shape[1], 10), MAX_BASELINE_ROWS)
-        X = X[spread_out(len(X), n_rows)]
+        n_rows = min(max(MAX_BASELINE_VALUES // rows.X.shape[1], 10), MAX_BASELINE_ROWS)
+        X = rows.X[spread_out(len(rows), n_rows)]
         nll, observed = conditional_nll(rows.model, X), ~np.isnan(X)
         baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
         return cls(baseline, float(scores.mean()))

@@ -68,8 +68,8 @@ def as_narwhals(X: Any, name: str = "X") -> Any:
     first = X[0] if isinstance(X, list | tuple) and X else X
     if isinstance(first, Mapping) and not is_sparse(first):
         raise TypeError(
-            f"{name} is a dict, or holds dicts, of the keys {list(first)!r:.100}. Give a data "
-            f"frame, as of pandas.DataFrame({name}), or lists of values."
+            f"{name} is or holds a dict of the keys {list(first)!r:.100}. Give a data frame, as of "
+            f"pandas.DataFrame({name})."
         )
     if isinstance(X, np.ndarray | list):  # narwhals takes longer
         return X
@@ -113,7 +113,7 @@ def is_missing(value: Any) -> bool:
         return True
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """Return whether a value is a finite number or NaN, or a text of one."""
     try:
         return not math.isinf(float(value))

@@ -79,10 +79,8 @@ class _Pandas(Library):
         index = like.index if isinstance(like, pd.DataFrame) else pd.RangeIndex(n_rows)
         columns = {j: self._series(*part, index) for j, part in enumerate(parts)}
         frame = pd.DataFrame(columns, index=index)
-        names = pd.Index([field.name for field, _ in parts])
-        frame.columns = names
-        if isinstance(like, pd.DataFrame) and names.equals(like.columns):
-            frame.columns = like.columns
+        names, known = pd.Index([field.name for field, _ in parts]), getattr(like, "columns", None)
+        frame.columns = known if names.equals(known) else names
         return frame
 
     def _series(self, field: Field, values: np.ndarray, index: "pd.Index") -> "pd.Series":
@@ -146,9 +144,7 @@ class _Polars(Library):
         cells = field.decode(values)
         if cells.dtype == object:
             return pl.Series(str(field.name), cells.tolist(), self._type(field))
-        series = pl.Series(str(field.name), cells)
-        if series.dtype.is_float():
-            series = series.fill_nan(None)
+        series = pl.Series(str(field.name), cells, nan_to_null=True)
         if field.dtype == "Null" and series.null_count() < len(series):
             return series
         return series.cast(self._type(field))

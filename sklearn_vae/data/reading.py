@@ -12,7 +12,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_vae.data.arrays import as_narwhals, find_objects, is_finite_number, is_missing
+from sklearn_vae.data.arrays import as_narwhals, find_objects, is_finite, is_missing
 from sklearn_vae.data.fields import (
     DAY,
     DECIMAL,
@@ -98,11 +98,10 @@ class Column(ABC):
                 return field.recode(codes, values, handle_unknown)
         if (codes < 0).all():
             return np.full(len(codes), np.nan)
-        texts = [value for value in values if isinstance(value, str)]
-        example = f", such as {min(texts, key=is_finite_number)!r:.50}" if texts else ""
+        texts = [f", such as {x!r:.50}" for x in sorted(values, key=is_finite) if type(x) is str]
         raise TypeError(
             f"Column {field.name!r} had the dtype {_describe(field)} in fit, and has "
-            f"{_describe(self)} now{example}."
+            f"{_describe(self)} now{''.join(texts[:1])}."
         )
 
 
@@ -127,10 +126,10 @@ class _ArrayColumn(Column):
             raise ValueError(f"Complex data not supported\ncolumn {self.name!r}\n")
         if not all(issubclass(cls, NUMBER_TYPES) for cls in types):
             return "category"
-        if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
-            # perhaps all numbers are NaN
-            numbers = (cell for cell in self.values.tolist() if type(cell) not in booleans)
-            return "boolean" if all(map(is_missing, numbers)) else "number"
+        numbers = types - booleans  # floats beside booleans are NaN, or all are numbers
+        if booleans and all(issubclass(cls, float | np.floating) for cls in numbers):
+            cells = (cell for cell in self.values.tolist() if type(cell) in numbers)
+            return "boolean" if all(map(is_missing, cells)) else "number"
         return "number"
 
     def field(self) -> Field:
@@ -155,11 +154,10 @@ class _ArrayColumn(Column):
             if not issubclass(cls, (str, *NUMBER_TYPES, *also)):
                 function = "to_datetime" if issubclass(cls, date) else "to_timedelta"
                 advice = f" Convert the column of a data frame by pandas.{function}."
-                texts = [cell for cell in self.values.tolist() if isinstance(cell, str)]
-                beside = f" beside text such as {texts[0]!r:.50}" if texts else ""
+                texts = [f" beside {x!r:.50}" for x in self.values.tolist() if type(x) is str][:1]
                 raise TypeError(
-                    f"Column {self.name!r} of X holds values of type {cls.__name__}{beside}; each "
-                    f"cell of this argument must be a string, a number or missing."
+                    f"Column {self.name!r} of X holds values of type {cls.__name__}{''.join(texts)}"
+                    f"; each cell of this argument must be a string, a number or missing."
                     f"{advice if issubclass(cls, date | timedelta) else ''}"
                 )
 

@@ -174,9 +174,8 @@ class Schema:
                 if len(dtypes) == 1 or are_texts:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
-        if columns and self.container == "pandas":  # narwhals loses the names of a MultiIndex
-            return frame.with_columns(columns).to_native().set_axis(table.columns, axis=1)
-        return frame.with_columns(columns).to_native() if columns else table
+        joined = frame.with_columns(columns).to_native()  # without the names of a MultiIndex
+        return joined.set_axis(table.columns, axis=1) if self.container == "pandas" else joined
 
 
 def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> np.ndarray | None:

@@ -20,14 +20,7 @@ from sklearn_vae._compat import (
     num_samples,
     validate_parameter_constraints,
 )
-from sklearn_vae.data.arrays import (
-    Rows,
-    Weights,
-    as_array,
-    as_narwhals,
-    format_value,
-    is_finite_number,
-)  # fmt: skip
+from sklearn_vae.data.arrays import Rows, Weights, as_array, as_narwhals, format_value, is_finite
 from sklearn_vae.data.fields import Field, Name, first_of, seconds, shorten, time_type
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import check_is_table
@@ -175,12 +168,11 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     if structure.shared_scale:
         schema = schema.shared_categories(structure.values_per_step)
     for field in schema.fields:
-        texts = [value for value in field.categories or () if isinstance(value, str)]
+        texts = sorted((x for x in field.categories or () if isinstance(x, str)), key=is_finite)
         if texts and len(texts) < len(field.categories or ()):
-            text = min(texts, key=is_finite_number)  # one that is no number, if any
             raise ValueError(
-                f"Column {field.name!r} of X holds text, such as {text!r:.50}, and numbers. Give "
-                f"numbers (NaN where one is missing), or text alone for categories."
+                f"Column {field.name!r} of X holds text, such as {texts[0]!r:.50}, and numbers. "
+                f"Give numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
 
@@ -229,11 +221,10 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> Valu
     is_of_values = message.startswith(("Input X contains", "could not convert"))
     if not is_of_values or (table := np.asarray(X)).ndim != 2:
         return error
-    counts = [_count_invalid(column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, n in zip(names or range(len(counts)), counts, strict=True)
-        if n > 0
+        for name, column in zip(names or range(table.shape[1]), table.T, strict=True)
+        if (n := _count_invalid(column)) > 0
     ]
     if not columns:
         return error
@@ -242,9 +233,8 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> Valu
 
 def _count_invalid(column: np.ndarray) -> int:
     """Count the values that are neither finite numbers nor missing."""
-    if column.dtype.kind in "biuf":
-        return int(np.isinf(column).sum())
-    return sum(not is_finite_number(value) for value in column)
+    is_numeric = column.dtype.kind in "biuf"
+    return int(np.isinf(column).sum() if is_numeric else sum(not is_finite(x) for x in column))
 
 
 # -- columns and values by name ---------------------------------------------------------

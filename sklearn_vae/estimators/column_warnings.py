@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from sklearn_vae.data.arrays import is_finite_number
+from sklearn_vae.data.arrays import is_finite
 from sklearn_vae.data.conditions import UNNAMED, Conditions
 from sklearn_vae.data.fields import Field, first_of
 from sklearn_vae.numerics.rows import spread_out
@@ -181,10 +181,6 @@ def _is_time(value: int, form: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
-    return is_finite_number(text) or NUMBER.fullmatch(text.strip()) is not None
-
-
 def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yield messages of integers that number the rows, and of strings that are no classes."""
     n_rows = len(column)
@@ -203,9 +199,10 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
         are_codes = not missing and (
             all(map(WHOLE.fullmatch, texts)) or any(map(LETTERS.search, texts))
         )
+        are_numbers = all(is_finite(text) or NUMBER.fullmatch(text.strip()) for text in others)
         if may_be_converted and all(map(DATE.fullmatch, others)):
             yield DATES, beside
-        elif may_be_converted and not are_codes and all(map(_is_number, others)):
+        elif may_be_converted and not are_codes and are_numbers:
             yield NUMBERS, beside
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"

@@ -278,11 +278,10 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
     def named_init(self: object, *args: Any, **kwargs: Any) -> None:
         for name in kwargs.keys() - names.keys():
             here, owner = NAMES_HERE.get(name, name), type(self).__name__
-            if here in names:
-                raise TypeError(f"{owner} has no parameter {name!r}: use {here!r}.")
-            if "estimator" in names and here in CONSTRAINTS:
-                model = f"{owner}(VAETransformer({here}=...))"
-                raise TypeError(f"{owner} has no parameter {name!r}, and its model has: {model}.")
+            is_of_model = "estimator" in names and here in CONSTRAINTS and here not in names
+            use = f"{owner}(VAETransformer({here}=...))" if is_of_model else repr(here)
+            if is_of_model or here in names:
+                raise TypeError(f"{owner} has no parameter {name!r}: use {use}.")
         init(self, *args, **kwargs)
 
     return named_init

@@ -569,7 +569,7 @@ REFUSED = {
     "a text among dates": (
         pd.DataFrame({"a": [dt.datetime(2020, 1, 1), "unknown"]}, dtype=object),
         TypeError,
-        "Column 'a' of X holds values of type datetime beside text such as 'unknown'",
+        "Column 'a' of X holds values of type datetime beside 'unknown'",
     ),
     "durations of Python": (
         np.array([[dt.timedelta(1)]], dtype=object),

@@ -157,7 +157,7 @@ def test_an_invalid_table_is_refused_and_nothing_is_fitted(X, words):
 def test_a_dict_is_refused_with_advice():
     """A newcomer's table; numpy makes a scalar of it, of which scikit-learn's messages speak."""
     for X in ({"a": [1.0, 2.0]}, [{"a": 1.0}, {"a": 2.0}]):
-        with pytest.raises(TypeError, match=r"dicts, of the keys \['a'\].*pandas.DataFrame\(X\)"):
+        with pytest.raises(TypeError, match=r"a dict of the keys \['a'\].*pandas.DataFrame\(X\)"):
             fit(X)
 
 
