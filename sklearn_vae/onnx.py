@@ -40,7 +40,12 @@ class Part(nn.Module):
         is_bent = any(
             isinstance(group, RealColumns) and group.has_knots.any() for group in columns.groups
         )
-        if likelihoods - {Gaussian, Bernoulli} or is_bent or columns.derivations:
+        if (
+            likelihoods - {Gaussian, Bernoulli}
+            or is_bent
+            or columns.derivations
+            or columns.residuals
+        ):
             raise ValueError(
                 "to_onnx supports normal, binary and constant columns, without normal scores and "
                 "none derived from another. Fit numbers with likelihood='gaussian', and one-hot "

@@ -70,8 +70,18 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     columns, nll = predictor.columns, np.zeros(X.shape)
     with np.errstate(over="ignore"):
         nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
+    for j in np.unique(columns.column_of_input[columns.residuals.sources]).tolist():
+        hidden = X.copy()  # without the source, residuals on it are others
+        hidden[:, j] = np.nan
+        nll[:, j] = _log_density(predictor, hidden) - _log_density(predictor, X)
     nll[columns.is_unseen(X)] = -columns.log_unseen
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
+
+
+def _log_density(predictor: Predictor, X: np.ndarray) -> np.ndarray:
+    """Log p(x) in nats of the model's units, of few draws: (n, n_features) -> (n,)."""
+    log_p = predictor.log_density(X, N_DRAWS, refines=False)
+    return log_p - predictor.columns.sum_log_derivatives(X)
 
 
 def conditional_means(

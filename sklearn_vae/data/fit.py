@@ -29,6 +29,7 @@ from sklearn_vae.data.relations import (
     find_orders,
     first_of_copies,
 )
+from sklearn_vae.data.residuals import find_residuals
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import (
@@ -134,7 +135,7 @@ def fit_encoder(
     for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
         columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
     numbers = [j for j in numbers if j not in one_to_one]
-    return TableEncoder(
+    encoder = TableEncoder(
         column_names,
         groups=_group(columns, X, weight, free),
         log_unseen=-float(np.log(n_rows + 2)),
@@ -145,6 +146,12 @@ def fit_encoder(
         equal_cells=equal_cells,
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers]),
     )
+    rows, inputs = spread_out(len(X), MAX_ROWS), encoder.inputs_of_numbers
+    inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]
+    if len(inputs) < 2:
+        return encoder
+    residuals = find_residuals(encoder.transform(X[rows]), inputs, weight[rows])
+    return replace(encoder, residuals=residuals)
 
 
 def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 from sklearn_vae.data.columns.base import Columns, Draws
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
-from sklearn_vae.data.columns.numbers import PositiveColumns
+from sklearn_vae.data.columns.numbers import PositiveColumns, RealColumns
 from sklearn_vae.data.equal_cells import EqualCells
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, first_of, shorten, shown_name
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.relations import ManyToOne, OneToOne, Orders
+from sklearn_vae.data.residuals import Residuals
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.numerics.rows import small_batches
@@ -57,12 +58,17 @@ class TableEncoder:
     equal_cells: list[EqualCells] = field(default_factory=list)
     # pairs of columns that are in order in all rows
     orders: Orders = field(default_factory=Orders)
+    # numbers that another column nearly tells
+    residuals: Residuals = field(default_factory=Residuals)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         indices = np.concatenate([np.zeros(0, int), *(group.indices for group in self.groups)])
         if not np.array_equal(np.sort(indices), np.arange(self.n_features)):
             raise ValueError("the groups must hold each column once")
+        both = np.append(self.residuals.inputs, self.residuals.sources)
+        if not np.isin(both, self.inputs_of_numbers).all():
+            raise ValueError("residuals must be those of inputs of numbers")
         check_hashes(self.names)
 
     # -- columns ---------------------------------------------------------------------
@@ -172,6 +178,12 @@ class TableEncoder:
         return self.order.repeat(widths)
 
     @property
+    def inputs_of_numbers(self) -> np.ndarray:
+        """Indices of the model's inputs that are a real or positive number each: (m,)."""
+        is_number = self.mask(RealColumns, PositiveColumns)
+        return np.flatnonzero(is_number[self.column_of_input])
+
+    @property
     def distance_scale(self) -> np.ndarray:
         """Factor of each column in distances between rows, 1 if standardized: (n_features,)."""
         factors = np.ones(self.n_features)
@@ -234,22 +246,31 @@ class TableEncoder:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
         rows, filled, _ = self._resolve(X)
-        encoded = [
-            group.encode(group.replace_unseen(group.take(filled), self.allows_missing))
-            for group in self.groups
-        ]
-        is_one_hot = any(group.width > 1 for group in self.groups)
+        encoded = self._encode(filled)
         if self.conditions is not None:
             encoded.append(self.conditions.transform(X[:, self.n_features :]))
         # column by column unless one-hot: the layout decides how sums over columns are rounded
+        is_one_hot = any(group.width > 1 for group in self.groups)
         shape = len(X), sum(values.shape[1] for values in encoded)
         values = np.empty(shape, X.dtype, "C" if is_one_hot else "F")
         np.concatenate(encoded, axis=1, out=values)
+        self.residuals.encode(values)
         for equal in self.equal_cells:
             is_equal, masses = equal.holds(rows), self._masses_of(equal.column)
             values[np.ix_(is_equal, masses)] = 0
             values[is_equal, masses[-1]] = 1
         return values
+
+    def _encode(self, filled: np.ndarray) -> list[np.ndarray]:
+        """Encode each group of columns: (n, n_features) -> (n, n_inputs of the group)."""
+        return [
+            group.encode(group.replace_unseen(group.take(filled), self.allows_missing))
+            for group in self.groups
+        ]
+
+    def _log_det_of_residuals(self, filled: np.ndarray) -> np.ndarray | float:
+        """Log-abs-det-Jacobian of the residuals: (n, n_features) -> (n,)."""
+        return self.residuals.encode(np.hstack(self._encode(filled))) if self.residuals else 0.0
 
     def fill_missing(
         self, X: np.ndarray, encoded: np.ndarray, is_rounded: np.ndarray
@@ -361,7 +382,8 @@ class TableEncoder:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
         X, n_draws = X[:, : self.n_features], encoded.shape[1]
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
-        observed = X.repeat(n_draws, axis=0) if self.equal_cells else None
+        is_needed = self.equal_cells or self.residuals
+        observed = X.repeat(n_draws, axis=0) if is_needed else None
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
         draws = self.inverse_transform(rows, generator, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
@@ -388,8 +410,12 @@ class TableEncoder:
         """Decode means, or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
         Samples have a generator. Columns with mask ``is_rounded`` (n_features,) are rounded. Cells
-        equal others also where these are ``observed`` (n, n_features).
+        equal others, or nearly, also where these are ``observed`` (n, n_features).
         """
+        if self.residuals:
+            values = values.copy()
+            known = None if observed is None else self._encode(self._fill_derived(observed))
+            self.residuals.decode(values, None if known is None else np.hstack(known))
         is_sample = generator is not None
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)
@@ -505,6 +531,7 @@ class TableEncoder:
         for equal in self.equal_cells:
             log_det += equal.log_density(rows, equal.holds(rows))
         X = self._without_equal_cells(rows, X)
+        log_det += self._log_det_of_residuals(X)
         for group in self.groups:
             log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
         return log_det
@@ -515,7 +542,8 @@ class TableEncoder:
         Without this part of the log-abs-det-Jacobian, a log-density is in the model's units.
         """
         rows, X, _ = self._resolve(X)
-        X, total = self._without_equal_cells(rows, X), np.zeros(len(X))
+        X = self._without_equal_cells(rows, X)
+        total = np.zeros(len(X)) + self._log_det_of_residuals(X)
         for group in self.groups:
             values = group.take(X)
             seen = ~(np.isnan(values) | group.is_unseen(values))
@@ -540,14 +568,24 @@ class TableEncoder:
         for low, high, masses in limits:
             width = [(0, 0), (0, n_masses - masses.shape[1])]
             padded.append((low, high, np.pad(masses, width, constant_values=np.nan)))
-        parts = (np.concatenate(parts) for parts in zip(*padded, strict=True))
-        return *parts, 0.5 * self.recording_steps
+        low, high, masses = (np.concatenate(parts) for parts in zip(*padded, strict=True))
+        low[self._columns_of_residuals], high[self._columns_of_residuals] = -np.inf, np.inf
+        return low, high, masses, 0.5 * self.recording_steps
 
     @property
     def recording_steps(self) -> np.ndarray:
         """Recording steps in the model's units, 0 where there are none: (n,), in its order."""
-        steps = [group.encoded_steps() for group in self._varying_groups]
-        return np.concatenate([np.zeros(0), *steps])
+        parts = [group.encoded_steps() for group in self._varying_groups]
+        steps = np.concatenate([np.zeros(0), *parts])
+        steps[self._columns_of_residuals] /= self.residuals.scales
+        return steps
+
+    @property
+    def _columns_of_residuals(self) -> np.ndarray:
+        """Positions of the columns of residuals in the model's order: (m,)."""
+        position = np.argsort(self.order, kind="stable")
+        ranks = np.searchsorted(np.sort(self.order), self.column_of_input[self.residuals.inputs])
+        return position[ranks]
 
     # -- unseen and missing values ---------------------------------------------------
 
@@ -620,6 +658,9 @@ class TableEncoder:
             texts[relation.derived] = relation.describe(names)
         for equal in self.equal_cells:
             texts[equal.column] = f"{texts[equal.column]}, often equals {names[equal.partner]}"
+        inputs = self.column_of_input
+        for j, source, *_ in self.residuals:
+            texts[inputs[j]] = f"{texts[inputs[j]]}, nearly follows from {names[inputs[source]]}"
         for high in np.unique(self.orders.pairs[:, 1]).tolist():
             low = [names[j] for j, other in self.orders.pairs.tolist() if other == high]
             texts[high] = f"{texts[high]}, at least {', '.join(low)}"

@@ -155,19 +155,12 @@ class RealColumns(Columns):
         for column, knots in self._normal_scores():
             values[:, column], slope = interpolate(values[:, column], *knots.T)
             log_slope[:, column] = np.log(slope)
-        far, excess = _beyond_tail(values)
-        values[far] = np.copysign(TAIL + np.log1p(excess), values[far])
-        log_slope[far] -= np.log1p(excess)
-        return values, log_slope
+        bent, log_bend = bend_tails(values)
+        return bent, log_slope + log_bend
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
         """Undo ``normalize`` up to the standardization: (n, k) -> (n, k)."""
-        far, excess = _beyond_tail(values)
-        if not (self._normal_scores() or far.any()):
-            return values
-        values = values.copy()
-        distance = TAIL + np.expm1(np.minimum(excess, np.log(LARGEST)))
-        values[far] = np.copysign(distance, values[far])
+        values = unbend_tails(values)
         for column, knots in self._normal_scores():
             values[:, column] = interpolate(values[:, column], *knots.T[::-1])[0]
         return values
@@ -242,11 +235,17 @@ class RealColumns(Columns):
         return self.normalize(X)[1] - (np.log(self.scale) + self.exponent * np.log(2))
 
 
-def _beyond_tail(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find values beyond ``TAIL``: a mask, and by how much they are: (n, k), (n_far,)."""
-    distance = np.minimum(np.abs(values), LARGEST)
-    far = distance > TAIL
-    return far, distance[far] - TAIL
+def bend_tails(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace what is beyond ``TAIL`` by its logarithm; return the log-derivative, too."""
+    excess = np.maximum(np.minimum(np.abs(values), LARGEST) - TAIL, 0)
+    log_excess = np.log1p(excess)
+    return np.where(excess > 0, np.copysign(TAIL + log_excess, values), values), -log_excess
+
+
+def unbend_tails(values: np.ndarray) -> np.ndarray:
+    """Undo ``bend_tails``."""
+    excess = (np.abs(values) - TAIL).clip(0, np.log(LARGEST))
+    return np.where(excess > 0, np.copysign(TAIL + np.expm1(excess), values), values)
 
 
 @serializable

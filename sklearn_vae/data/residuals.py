@@ -1,0 +1,165 @@
+"""Numbers that another column nearly tells, as the times of an event, as residuals of regressions.
+
+A decoder would have to give each value a scale that is a small part of its own, and a latent
+dimension to each pair. Of columns that many others nearly tell, no residuals are taken: a common
+factor needs three indicators [1]_, and with more of them the model has it.
+
+References
+----------
+.. [1] T. W. Anderson and H. Rubin, "Statistical Inference in Factor Analysis", Third Berkeley
+   Symposium on Mathematical Statistics and Probability 5, 1956.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+
+from sklearn_vae.data.columns.numbers import bend_tails, unbend_tails
+from sklearn_vae.persistence.validation import serializable
+
+# Fraction of a column's variance that a regression on another one leaves, at most, and for how many
+# others each may be so.
+MAX_LEFT = 0.1
+MAX_NEAR = 2
+# Rows with both columns, at least.
+MIN_ROWS = 30
+# More columns are not compared.
+MAX_COLUMNS = 1000
+# Least scale of a residual, in units of the rounding error of its column.
+LEAST_ROUNDING = 1e4
+
+NO_INPUTS, NO_NUMBERS = np.zeros(0, int), np.zeros(0)
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Inputs of the model that are standardized residuals of linear regressions on other inputs."""
+
+    inputs: Annotated[np.ndarray, "i", "m"] = field(default_factory=lambda: NO_INPUTS)  # indices
+    # inputs that they are regressed on, which are no residuals
+    sources: Annotated[np.ndarray, "i", "m"] = field(default_factory=lambda: NO_INPUTS)
+    intercepts: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
+    slopes: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
+    scales: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        if len({*self.inputs.tolist()} - {*self.sources.tolist()}) < len(self.inputs):
+            raise ValueError("each input must have one source, which is no residual")
+        if not (self.slopes.all() and (self.scales > 0).all()):
+            raise ValueError("slopes must not be 0, and scales must be above 0")
+
+    def __bool__(self) -> bool:
+        return len(self.inputs) > 0
+
+    def __iter__(self) -> Iterator[tuple[int, int, float, float, float]]:
+        parts = self.inputs, self.sources, self.intercepts, self.slopes, self.scales
+        return zip(*(part.tolist() for part in parts), strict=True)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Replace values (n, n_inputs) by residuals, in place; return the log-det-Jacobian: (n,).
+
+        A missing source gets the value that the first of its residuals would have at 0; that
+        residual is then missing.
+        """
+        log_det = np.zeros(len(values))
+        for j, source, intercept, slope, scale in self:
+            x = values[:, j].astype(np.float64)
+            is_told = np.isnan(values[:, source]) & ~np.isnan(x)
+            values[is_told, source] = (x[is_told] - intercept) / slope
+            x = (x - intercept - slope * values[:, source]) / scale
+            values[:, j], log_slope = bend_tails(x)
+            values[is_told, j] = np.nan
+            log_det += np.nan_to_num(log_slope - np.log(scale)) * ~np.isnan(values[:, j])
+            log_det -= is_told * np.log(abs(slope))
+        return log_det
+
+    def decode(self, values: np.ndarray, observed: np.ndarray | None = None) -> None:
+        """Replace residuals (n, n_inputs) by values, in place.
+
+        Sources have their ``observed`` values, or those that the observed value of a first residual
+        tells: both are encoded, but for residuals, and NaN where none is known (n, n_inputs).
+        """
+        values[:, self.inputs] = self.intercepts + self.scales * unbend_tails(
+            values[:, self.inputs].astype(np.float64)
+        )
+        if observed is not None:
+            known = observed[:, self.sources]
+            for j, source, _, slope, _ in self:
+                told, is_same = (observed[:, j] - values[:, j]) / slope, self.sources == source
+                known[:, is_same] = np.where(
+                    np.isnan(known[:, is_same]), told[:, None], known[:, is_same]
+                )
+            values[:, self.sources] = np.where(np.isnan(known), values[:, self.sources], known)
+        values[:, self.inputs] += self.slopes * values[:, self.sources]
+
+
+def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -> Residuals:
+    """Find inputs (m,) of encoded rows (n, n_inputs) that one or two others nearly tell.
+
+    Of those near to each other, the one with the most others, and then the fewest missing values,
+    is the source. The weight (n,) is the number of times that each row counts.
+    """
+    if not 1 < len(inputs) <= MAX_COLUMNS:
+        return Residuals()
+    n_missing = np.isnan(values[:, inputs]).sum(axis=0)
+    inputs = inputs[np.argsort(n_missing, kind="stable")]
+    x = values[:, inputs].astype(np.float64)
+    left = _fraction_left(x, weight)
+    gain = np.where(left <= MAX_LEFT, -np.log(left), 0.0)
+    is_near = (gain > 0).sum(axis=0) <= MAX_NEAR
+    gain *= is_near & is_near[:, None]
+    found: list[tuple[int, int, float, float, float]] = []
+    while gain.any():
+        source = int(gain.sum(axis=0).argmax())
+        near = np.flatnonzero(gain[source])
+        for j in near.tolist():
+            line = _regress(x[:, source], x[:, j], weight)
+            if line is not None:
+                found.append((int(inputs[j]), int(inputs[source]), *line))
+        gain[[source, *near]] = gain[:, [source, *near]] = 0
+    if not found:
+        return Residuals()
+    columns = zip(*found, strict=True)
+    return Residuals(*(np.array(column) for column in columns))
+
+
+def _fraction_left(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Fraction of each variance that a regression on one other column leaves: (n, k) -> (k, k).
+
+    It is 1 for a column and itself, and where few rows have both.
+    """
+    is_known = (~np.isnan(x)).astype(float)
+    n_rows = is_known.T @ is_known
+    known, x = weight[:, None] * is_known, np.nan_to_num(x)
+    with np.errstate(all="ignore"):
+        total = is_known.T @ known
+        mean = x.T @ known / total  # of each column, in the rows of the other one
+        variance = np.square(x).T @ known / total - np.square(mean)
+        covariance = x.T @ (weight[:, None] * x) / total - mean * mean.T
+        left = 1 - np.square(covariance) / (variance * variance.T)
+    least = np.finfo(float).eps
+    left = np.where((n_rows >= MIN_ROWS) & np.isfinite(left), np.maximum(left, least), 1.0)
+    np.fill_diagonal(left, 1.0)
+    return left
+
+
+def _regress(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float, float] | None:
+    """Intercept, slope and standard deviation of the residuals of y (n,) on x (n,).
+
+    It is None where few far values make most of the correlation.
+    """
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y, weight = x[known], y[known], weight[known] / weight[known].sum()
+    x_mean, y_mean = weight @ x, weight @ y
+    slope = weight @ ((x - x_mean) * (y - y_mean)) / (weight @ np.square(x - x_mean))
+    residual = y - y_mean - slope * (x - x_mean)
+    scale = float(np.sqrt(weight @ np.square(residual)))
+    scale = max(scale, LEAST_ROUNDING * float(np.finfo(y.dtype).eps))
+    of_most, of_residuals = (np.median(np.abs(v - np.median(v))) for v in (y, residual))
+    if of_residuals > np.sqrt(MAX_LEFT) * of_most:
+        return None
+    return float(y_mean - slope * x_mean), float(slope), scale
