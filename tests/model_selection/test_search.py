@@ -19,8 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAETransformer
-from sklearn_vae.model_selection import VAESearchCV, tasks
+from sklearn_vae import VAETransformer, model_selection
+from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
@@ -460,14 +460,14 @@ def test_a_fit_that_fails_in_training_does_not_affect_other_fits(n_jobs):
 
 def test_fits_that_fail_together_are_done_one_by_one(monkeypatch, found):
     """For example if memory does not suffice for all members."""
-    train = tasks.train
+    train = model_selection.train
 
     def limited(runs, **kwargs):
         if len(runs) > 2:
             raise MemoryError
         return train(runs, **kwargs)
 
-    monkeypatch.setattr(tasks, "train", limited)
+    monkeypatch.setattr(model_selection, "train", limited)
     ours = VAESearchCV(make_vae(), GRID, cv=2, return_train_score=True, refit=False).fit(VALIDATED)
 
     assert_same_results(ours.cv_results_, found[0].cv_results_)
