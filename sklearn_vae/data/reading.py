@@ -210,7 +210,7 @@ class _FrameColumn(Column):
             raise ValueError(f"Complex data not supported\ncolumn {self.name!r}: {self.dtype}\n")
         raise TypeError(
             f"Column {self.name!r} of X has the dtype {self.dtype}. Give numbers, booleans, "
-            f"strings, categories, dates or durations."
+            f"strings, categories, dates, durations, or a time of day as its minutes."
         )
 
     def numbers(self) -> np.ndarray:
