@@ -275,19 +275,7 @@ class ClassifierModel(ClassPredictions, WrappedModel):
     priors: np.ndarray
     n_draws: int
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Compute the logarithms of the class probabilities, as the estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
+    def _log_proba(self, X: Any) -> np.ndarray:
         joint = ClassMarginal(self.model.predictor, self.priors)
         return log_softmax(joint.joint_log_density(self.model.read(X), self.n_draws))
 

@@ -150,19 +150,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         return priors
 
     @accepts_source
-    def predict_log_proba(self, X: Rows) -> np.ndarray:
-        """Compute the logarithms of the class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
+    def _log_proba(self, X: Rows) -> np.ndarray:
         check_is_fitted(self)
         rows = self._validate(X)
         self._check_settable()

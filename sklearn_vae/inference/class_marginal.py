@@ -62,9 +62,24 @@ class ClassPredictions:
 
     classes_: np.ndarray  # (n_classes,), in order
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Compute the logarithms of the class probabilities."""
+    def _log_proba(self, X: Any) -> np.ndarray:
+        """Compute the logarithms of the class probabilities: (n_samples, n_classes)."""
         raise NotImplementedError
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Compute the logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return self._log_proba(X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute the class probabilities.
