@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import Rows, as_array
-from sklearn_vae.metrics.models import CODES, final_step
+from sklearn_vae.metrics import CODES, final_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

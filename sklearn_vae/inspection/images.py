@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_vae.data.arrays import Rows, Table
 from sklearn_vae.inspection.base import DisplayMixin, as_numbers
-from sklearn_vae.metrics.models import CODES
+from sklearn_vae.metrics import CODES
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
