@@ -32,8 +32,8 @@ class SparseMatrix(Protocol):
 Table = ArrayLike | IntoDataFrame | SparseMatrix
 # A table, or a function that returns a new iterator of its batches.
 Rows = Table | Callable[[], Iterable[Table]]
-# A value for each row, or with several columns a table; None without one.
-Target = ArrayLike | IntoSeries | IntoDataFrame | None
+# A value for each row, or with several columns a table or a dict; None without one.
+Target = ArrayLike | IntoSeries | IntoDataFrame | Mapping[Any, object] | None
 # Weights of rows; None if they are equal.
 Weights = ArrayLike | None
 

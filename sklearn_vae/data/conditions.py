@@ -1,6 +1,6 @@
 """The condition y of p(x|y): columns of classes and numbers, as codes for a table encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -63,8 +63,7 @@ class ConditionEncoder:
                 f"y must have {len(self.fields)} columns, as in fit. Got {len(y)} instead."
             )
         codes = _codes(y, self.fields)
-        largest = float(np.abs(codes).max(initial=0))
-        if largest > float(np.finfo(dtype).max):
+        if (largest := float(np.abs(codes).max(initial=0))) > float(np.finfo(dtype).max):
             raise ValueError(
                 f"y has numbers up to {largest:.3g}, beyond the range of {dtype}, the precision of "
                 f"X in fit. Give X in double precision, or y in another unit."
@@ -86,15 +85,16 @@ class ConditionEncoder:
 
 
 def read_conditions(y: Any, n_rows: int) -> Conditions:
-    """Split a table, column or scalar y into columns of numbers, booleans or strings: (n_rows,)."""
+    """Split a table, column, scalar or dict of scalars y into columns of numbers or text (n,)."""
+    if isinstance(y, Mapping) and y:
+        return {k: _check_column(np.full(n_rows, v), n_rows) for k, v in y.items()}
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if not isinstance(frame, nw.DataFrame | nw.Series) or 0 in frame.shape[1:]:
         array = np.asarray(y)
         if array.dtype.kind in "US" and array is not y:  # numbers beside strings are no text
             array = np.asarray(y, dtype=object)
-        if array.ndim == 0:
-            array = np.full(n_rows, array)
+        array = np.full(n_rows, array) if array.ndim == 0 else array
         if array.ndim not in (1, 2) or 0 in array.shape[1:]:
             raise ValueError(
                 f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "

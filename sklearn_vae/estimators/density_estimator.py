@@ -227,9 +227,9 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             Number of rows.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws; None takes the estimator's own.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, the condition: one value for all rows, or one for each.
-            Without y, classes are drawn by their frequencies in ``fit``.
+        y : scalar, dict or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the condition: one value for all rows, or one for each; of
+            several columns a dict. Without y, classes are drawn by their frequencies in ``fit``.
         given : dict, default=None
             Values that all rows have, by name of the column, or by position if X had no names.
 

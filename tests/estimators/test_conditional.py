@@ -296,6 +296,24 @@ def test_the_columns_of_y_are_known_by_name(cls, library, tmp_path):
         np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], frame.to_numpy()))
 
 
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+def test_a_dict_has_a_value_of_each_column_of_y_for_all_rows(cls):
+    """As ``given`` has; the oracle is a data frame of equal rows."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = pd.DataFrame({"kind": ["a", "b"] * 20, "age": np.arange(40.0)})
+    model = cls(1, max_iter=1, conditional=True, random_state=0).fit(X, y)
+    values = {"kind": "b", "age": 3.0}
+    rows = pd.DataFrame([values] * 40)
+
+    np.testing.assert_array_equal(model.score_samples(X, values), model.score_samples(X, rows))
+    drawn = (model.sample(40, y=each, random_state=0) for each in (values, rows))
+    np.testing.assert_array_equal(*drawn)
+    with pytest.raises(ValueError, match="y must have the columns of y in fit.* Missing: 'age'"):
+        model.sample(2, y={"kind": "a"})
+    with pytest.raises(TypeError, match=r"y is or holds a dict of the keys \[\]"):
+        model.sample(2, y={})
+
+
 def test_partial_fit_refuses_another_conditional_or_a_new_class(of_classes):
     """A model of p(x) cannot become one of p(x|y) on the way, nor have another class."""
     vae, X, y = of_classes
