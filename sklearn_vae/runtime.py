@@ -16,7 +16,7 @@ from sklearn_vae.data.fields import Field, check_column_names, rounded_columns, 
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.imputation.average import AveragedImputation
+from sklearn_vae.imputation import AveragedImputation
 from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
 from sklearn_vae.inference.decoder_correction import check_range
 from sklearn_vae.inference.fitted_models import FittedMixture, FittedModel, FittedVAE

@@ -8,8 +8,7 @@ import numpy as np
 
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.imputation.average import find_shift
-from sklearn_vae.imputation.boosted_trees import BoostedTrees, fit_boosted_trees
+from sklearn_vae.imputation import BoostedTrees, find_shift, fit_boosted_trees
 from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed

@@ -21,8 +21,7 @@ from sklearn_vae.estimators.checks import check_not_autoregressive, check_weight
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.estimator_base import MetaEstimator, resolve
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.imputation.average import AveragedImputation
-from sklearn_vae.imputation.boosted_trees import BoostedTrees
+from sklearn_vae.imputation import AveragedImputation, BoostedTrees
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed

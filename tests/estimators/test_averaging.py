@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.averaging import AverageFitter, HiddenCells
-from sklearn_vae.imputation.boosted_trees import fit_boosted_trees
+from sklearn_vae.imputation import fit_boosted_trees
 from tests.conftest import reread, slow
 
 pd = pytest.importorskip("pandas")

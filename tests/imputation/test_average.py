@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae.imputation.average import AveragedImputation
+from sklearn_vae.imputation import AveragedImputation
 
 
 class Identity:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from sklearn_vae.imputation.boosted_trees import (
+from sklearn_vae.imputation import (
     OF_IMPUTED_ROWS,
     OF_INCOMPLETE_ROWS,
     fit_boosted_trees,

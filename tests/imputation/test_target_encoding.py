@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import TargetEncoder
 
-from sklearn_vae.imputation.boosted_trees import MAX_BINS, TargetEncoding
+from sklearn_vae.imputation import MAX_BINS, TargetEncoding
 from tests.conftest import reread_part
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, imputation
 from sklearn_vae.estimators.averaging import AverageFitter
-from sklearn_vae.imputation import boosted_trees
 from sklearn_vae.objectives import LinearWarmup
 from sklearn_vae.persistence.file_format import VERSION
 from sklearn_vae.priors import MixturePrior
@@ -100,7 +99,7 @@ ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name i
 
 def add_parts(imputer, X):
     """Add trees of numbers and classes, as in large tables."""
-    boosted_trees.OF_INCOMPLETE_ROWS["max_iter"] = 2
+    imputation.OF_INCOMPLETE_ROWS["max_iter"] = 2
     fitter = AverageFitter(imputer, imputer.estimator_.state_dict_, X, None)
     fitter.is_large = True
     imputer.trees_ = fitter._fit_trees(imputer.estimator_, X, None, np.arange(3))

@@ -1,1 +1,0 @@
-"""The average of VAEImputer, and its boosted trees."""
