@@ -308,7 +308,7 @@ def test_a_dict_has_a_value_of_each_column_of_y_for_all_rows(cls):
     np.testing.assert_array_equal(model.score_samples(X, values), model.score_samples(X, rows))
     drawn = (model.sample(40, y=each, random_state=0) for each in (values, rows))
     np.testing.assert_array_equal(*drawn)
-    with pytest.raises(ValueError, match="y must have the columns of y in fit.* Missing: 'age'"):
+    with pytest.raises(ValueError, match=r"y must have the columns of y in fit.* Missing: 'age'"):
         model.sample(2, y={"kind": "a"})
     with pytest.raises(TypeError, match=r"y is or holds a dict of the keys \[\]"):
         model.sample(2, y={})
