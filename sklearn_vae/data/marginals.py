@@ -223,7 +223,7 @@ def _with_point_masses(values: Values, is_mass: np.ndarray) -> list[Candidate]:
     n_rows, rows = values.n_rows, values.rows
     numbers = values.select(~is_mass)
     has_numbers = len(numbers.values) > 0
-    total = n_rows - 1 + PSEUDO_ROWS * (is_mass.sum() + has_numbers)
+    total = max(n_rows - 1, 0) + PSEUDO_ROWS * (is_mass.sum() + has_numbers)
     others = np.maximum(rows - 1, 0) + PSEUDO_ROWS  # but for the value itself
     log_density = np.log(others / total) - np.log(values.step or 1)
     log_density -= _penalty(int(is_mass.sum()), n_rows)

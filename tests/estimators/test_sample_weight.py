@@ -177,3 +177,15 @@ def test_rows_of_weight_0_with_other_categories_raise_no_error(rng):
     assert of_frame.schema_.fields[1].categories == ("a", "b")
     assert imputer.indicated_.tolist() == []
     assert of_list.schema_.fields[1].categories == ("a", "b")
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity, VAEImputer, VAEClassifier])
+def test_weights_that_sum_to_less_than_a_row_are_warned_of_once(cls):
+    """As weights that sum to one in the whole table, in a fold; whole numbers beside classes."""
+    table = pd.DataFrame({"age": (40 + 10 * X[:, 0]).round(), "kind": np.where(Y, "a", "b")})
+    weight = np.full(len(table), 0.3 / len(table))
+
+    with pytest.warns(UserWarning, match="Divide it by its mean") as record:
+        cls().fit(table, Y, sample_weight=weight)
+
+    assert [each.category for each in record] == [UserWarning]
