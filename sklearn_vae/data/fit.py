@@ -15,7 +15,7 @@ from sklearn_vae.data.columns.numbers import (
     RealColumns,
 )
 from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
-from sklearn_vae.data.fields import Field, Name, time_type
+from sklearn_vae.data.fields import Field, Name, shorten, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.linear_relations import LinearRelation, all_sources
 from sklearn_vae.data.marginals import choose_marginal
@@ -178,12 +178,12 @@ def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Req
             if not (key in names or key in range(len(names))):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
-                    f"columns are {names}."
+                    f"columns are {shorten(names)}."
                 )
         # a number that names a column is not the index of another one
         by_index = {key: value for key, value in likelihood.items() if key not in names}
         return [
-            _requested(likelihood.get(name, by_index.get(j, "auto")))
+            _requested(likelihood.get(name, by_index.get(j, "auto")), f" for column {name!r}")
             for j, name in enumerate(names)
         ]
     if isinstance(likelihood, Sequence) and not isinstance(likelihood, str):
@@ -192,11 +192,11 @@ def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Req
                 f"The 'likelihood' parameter is a list of {len(likelihood)}, but X has "
                 f"{len(names)} columns; give one likelihood per column."
             )
-        return [_requested(one) for one in likelihood]
+        return [_requested(likelihood[j], f" for column {names[j]!r}") for j in range(len(names))]
     return [_requested(likelihood)] * len(names)
 
 
-def _requested(likelihood: object) -> Request | None:
+def _requested(likelihood: object, where: str = "") -> Request | None:
     if isinstance(likelihood, Likelihood):
         return likelihood
     if isinstance(likelihood, str) and likelihood in ("auto", *LIKELIHOODS):
@@ -204,7 +204,7 @@ def _requested(likelihood: object) -> Request | None:
     raise ValueError(
         f"The 'likelihood' parameter must be 'auto', one of {sorted(LIKELIHOODS)}, a likelihood "
         f"such as Gaussian(scale='per_column'), or a list or dict of these by column. Got "
-        f"{likelihood!r} instead."
+        f"{likelihood!r}{where} instead."
     )
 
 
