@@ -378,8 +378,18 @@ class TableEncoder:
         """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
         return self._by_group(lambda group, x: group.within_bounds(x), X)
 
-    def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
-        """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
+    def has_open_total(self, X: np.ndarray) -> np.ndarray:
+        """Find rows whose known derived values leave several sources open: (n,)."""
+        derived, encoded = [each.derived for each in self.linear_relations], self._resolve(X)[1]
+        return (np.isnan(encoded[:, derived]) & ~np.isnan(X[:, derived])).any(axis=1)
+
+    def fill_missing_with_draws(
+        self, X: np.ndarray, encoded: np.ndarray, n_kept: int, seed: int
+    ) -> np.ndarray:
+        """Replace missing values by decoded draws: (n, K, n_columns) -> (n_kept, n, n_features).
+
+        Of more draws those are kept whose derived values are the nearest to known ones.
+        """
         X, n_draws = X[:, : self.n_features], encoded.shape[1]
         rows = encoded.reshape(len(encoded) * n_draws, encoded.shape[2])
         is_needed = self.equal_cells or self.residuals
@@ -387,8 +397,22 @@ class TableEncoder:
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
         draws = self.inverse_transform(rows, generator, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
+        if n_kept < n_draws:
+            nearest = self._distance(X, draws).argpartition(n_kept - 1, axis=0)[:n_kept]
+            draws = np.take_along_axis(draws, np.sort(nearest, axis=0)[:, :, None], axis=0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
+
+    @np.errstate(all="ignore")  # of products of wrong signs, and of very large numbers
+    def _distance(self, X: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Squared distances of known derived values from those of draws (K, n, d): (K, n)."""
+        known, distance = self._fill_derived(X), np.zeros(draws.shape[:2])
+        for values, total in zip(np.where(np.isnan(known), draws, known), distance, strict=True):
+            for relation in self.linear_relations:
+                relation.decode(values, rounds=False, rows=np.isnan(known[:, relation.derived]))
+                error = (values[:, relation.derived] - relation.predict(values)) / relation.scale
+                total += np.nan_to_num(error**2, nan=np.inf)
+        return distance
 
     def decode_samples(self, values: np.ndarray, seed: int) -> np.ndarray:
         """Decode samples, such that all relations hold: (n, n_columns) -> (n, n_features)."""

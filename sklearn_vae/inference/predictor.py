@@ -26,7 +26,7 @@ from sklearn_vae.numerics.random import (
     sample_categorical,
     stream_seed,
 )
-from sklearn_vae.numerics.rows import batches
+from sklearn_vae.numerics.rows import batches, rows_in_memory
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system import advance, uncounted, warn
 from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_threads
@@ -35,6 +35,8 @@ from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_t
 # of these as rows, up to a power of two, and at least so many.
 MAX_ROWS_PER_DRAWS = 1 << 12
 MIN_DRAWS = 1 << 8
+# Draws for each one that is kept, as its total is near a known one.
+DRAWS_PER_TOTAL = 16
 
 
 def map_chunks(
@@ -150,21 +152,31 @@ class TorchModel(FittedModel):
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
-        function = partial(self.sample_given_observed, n_draws=n_imputations)
-        backend = self.in_torch(X.dtype, seed)
-        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
-        return self.columns.fill_missing_with_draws(X, encoded, seed)
+        draws = np.empty((n_imputations, len(X), self.columns.n_features), X.dtype)
+        has_total = self.columns.has_open_total(X)
+        n_rows = rows_in_memory(DRAWS_PER_TOTAL * n_imputations * X.shape[1])
+        parts, rest = [np.flatnonzero(~has_total)], np.flatnonzero(has_total)
+        parts += [rest[batch] for batch in batches(len(rest), n_rows)]
+        for k, rows in enumerate(parts):
+            if not len(rows):
+                continue
+            n_drawn = n_imputations * (DRAWS_PER_TOTAL if k else 1)
+            function = partial(self.sample_given_observed, n_draws=n_drawn)
+            part_seed = stream_seed(seed, Stream.CONDITIONAL, k) if k else seed
+            settings = {"scrambling": scrambling, "backend": self.in_torch(X.dtype, part_seed)}
+            encoded = self.map(function, X[rows], n_draws=n_draws, **settings)
+            draws[:, rows] = self.columns.fill_missing_with_draws(
+                X[rows], encoded, n_imputations, part_seed
+            )
+        return draws
 
     def sample_given(
         self, row: np.ndarray, n_samples: int, seed: int, y: np.ndarray | None = None
     ) -> np.ndarray:
         """Draw rows given y (n_samples, n_y), and one row's values (n_features,) but for NaN."""
-        observed, index = row[None], np.zeros(n_samples, dtype=int)
-        if y is not None:
-            unique, index = np.unique(y, axis=0, return_inverse=True)
-            observed = np.hstack(
-                [np.repeat(observed, len(unique), axis=0), unique.astype(row.dtype)]
-            )
+        y = np.empty((n_samples, 0), row.dtype) if y is None else y
+        unique, index = np.unique(y, axis=0, return_inverse=True)
+        observed = np.hstack([np.tile(row, (len(unique), 1)), unique.astype(row.dtype)])
         counts, order = np.bincount(index.ravel()), np.argsort(index.ravel(), kind="stable")
         first = np.cumsum(counts) - counts
         X = np.empty((n_samples, len(row)), row.dtype)

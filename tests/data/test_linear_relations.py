@@ -497,6 +497,31 @@ def test_a_known_total_moves_its_parts(rng):
     assert imputed.sum() == pytest.approx(10)
 
 
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_a_known_total_tells_columns_that_are_no_parts(model, rng):
+    """Given a sum of points, the budget has its conditional distribution, not that of all rows."""
+    budget = rng.normal(50, 10, size=N_ROWS)
+    home, away = ((budget * 0.5 + rng.normal(size=(2, N_ROWS)) * 4).round(1)) + 20
+    X = pd.DataFrame({"budget": budget, "home": home, "away": away})
+    X["points"] = (home + away).round(1)
+    fitted = fit(model, X)
+    of_normal = np.cov(X.T)
+    slope = of_normal[0, 3] / of_normal[3, 3]
+
+    for points in (X.points.mean() + 20).round(1), (X.points.mean() - 10).round(1):
+        drawn = fitted.sample(500, given={"points": points}, random_state=0)
+        expected = X.budget.mean() + slope * (points - X.points.mean())
+        spread = np.sqrt(of_normal[0, 0] - slope * of_normal[0, 3])
+
+        assert np.allclose(drawn.home + drawn.away, points)
+        assert drawn.budget.mean() == pytest.approx(expected, abs=0.3 * spread)
+        assert drawn.budget.std() == pytest.approx(spread, rel=0.2)
+        row = drawn.head(1).assign(budget=np.nan, home=np.nan, away=np.nan)
+        imputed = fitted.impute(row, n_imputations=200, random_state=0)
+        mean = np.mean([table.budget.item() for table in imputed])
+        assert mean == pytest.approx(expected, abs=0.3 * spread)
+
+
 def test_impossible_totals_leave_finite_imputations(fitted, table):
     """A known weight of 0 or less has no logarithm, and its factors are imputed as without it."""
     holed = table.iloc[:3].assign(pieces=np.nan, each=np.nan, net=np.nan, tax=np.nan)
