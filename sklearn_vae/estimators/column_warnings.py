@@ -18,12 +18,12 @@ ROW_NUMBERS = (
     "years."
 )
 DATES = (
-    "hold dates as strings, which are read as categories: {}. Convert them, as by parse_dates of "
-    "pandas.read_csv or by pandas.to_datetime."
+    "hold dates or times as strings, which are read as categories: {}. Convert them, as by "
+    "parse_dates of pandas.read_csv or by pandas.to_datetime, and times of day to minutes."
 )
 NUMBERS = (
     "hold numbers as strings, which are read as categories: {}. Convert them, as by na_values, "
-    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without signs such as %."
+    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without % or units."
 )
 IDENTIFIERS = (
     "hold a different string in most of the rows, which are read as categories: {}. A model cannot "
@@ -63,20 +63,20 @@ MIN_ROWS_NUMBERED = 100
 # values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
-# Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024.
-MONTH = (
-    "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
-    "oct(ober)?|nov(ember)?|dec(ember)?)[.]?"
-)
+# Text that is a date, with or without a time: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024; a time.
+MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?"
 DATE = re.compile(
     r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4}|\d\d?/\d\d?/\d\d|"
-    rf"\d\d?[- ]{MONTH}[- ](\d\d)?\d\d|{MONTH} \d\d?,? \d{{4}})([T ].*)?",
+    rf"\d\d?[- ]{MONTH}[- ](\d\d)?\d\d|{MONTH} \d\d?,? \d{{4}})([T ].*)?|"
+    r"\d\d?:\d\d(:\d\d)?(\s?[ap]m)?|\d{4}-(0\d|1[0-2])",
     re.IGNORECASE,
 )
 # Text that may be a code where none is missing: postcodes, phone numbers, 12e3 and 1_5.
 WHOLE, LETTERS = re.compile(r"\s*[+-]?\d+\s*"), re.compile("[a-z_]", re.IGNORECASE)
 # Numbers with signs or a comma: "50%", "$1,200", "0,5".
 NUMBER = re.compile(r"-?\s?[$€£¥]?\s?-?\d+(,\d{3})*([.,]\d+)?\s?[%$€£¥]?")
+# Numbers with one of a few units: "23.4 kmpl", "1248CC".
+UNIT, MAX_UNITS = re.compile(r"[+-]?\d[\d.,]*(\s+\D+|[^\W\d_]{2}\D*)"), 3
 # Texts for missing values, and the number of them that a column of numbers or dates may have.
 MISSING_TEXT = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
 MAX_MISSING_TEXTS = 3
@@ -111,8 +111,7 @@ def warn_of_columns(X: np.ndarray, fields: Sequence[Field], *, of_extremes: bool
     for j, name in enumerate(names):
         messages = [*_of_type(fields[j], X[:, j])] if fields else []
         if not fields or fields[j].categories is None:
-            messages += _of_codes(X[:, j], extremes[has_nines[:, j], j])
-            messages += _of_digits(X[:, j])
+            messages += [*_of_codes(X[:, j], extremes[has_nines[:, j], j]), *_of_digits(X[:, j])]
         for message, detail in messages:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for j, detail in _of_extremes(X, extremes) if of_extremes else ():
@@ -196,13 +195,14 @@ def _of_type(field: Field, column: np.ndarray) -> Iterator[tuple[str, str]]:
         others = [text for text in texts if text not in missing]
         may_be_converted = len(missing) <= MAX_MISSING_TEXTS
         beside = f" (beside {', '.join(map(repr, missing))})" if missing else ""
-        are_codes = not missing and (
-            all(map(WHOLE.fullmatch, texts)) or any(map(LETTERS.search, texts))
-        )
+        are_codes = all(map(WHOLE.fullmatch, others)) or any(map(LETTERS.search, others))
         are_numbers = all(is_finite(text) or NUMBER.fullmatch(text.strip()) for text in others)
+        are_numbers &= bool(missing) or not are_codes
+        units = {match and match[1].strip() for match in map(UNIT.fullmatch, others)}
+        are_numbers |= None not in units and 0 < len(units) <= MAX_UNITS
         if may_be_converted and all(map(DATE.fullmatch, others)):
             yield DATES, beside
-        elif may_be_converted and not are_codes and are_numbers:
+        elif may_be_converted and are_numbers:
             yield NUMBERS, beside
         elif (n_unique := len(np.unique(column))) > max_unique:
             yield IDENTIFIERS, f" ({n_unique} in {n_rows} rows)"

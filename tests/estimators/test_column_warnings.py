@@ -37,13 +37,34 @@ def test_dates_as_strings_are_warned_of(form):
     days = pd.Series(pd.date_range("2024-01-01", periods=60))
     table = pd.DataFrame({"day": days.dt.strftime(form), "x": np.arange(60.0) % 7})
     table["machine"] = [f"2024-{i % 25}-{i % 25}-{i % 25}" for i in range(60)]
-    with pytest.warns(UserWarning, match=r"dates as strings, .*: 'day'\. Convert"):
+    with pytest.warns(UserWarning, match=r"dates or times as strings, .*: 'day'\. Convert"):
         VAETransformer(1, **SMALL).fit(table)
 
     VAETransformer(1, **SMALL).fit(table.assign(day=days))
     table.loc[[3, 50], "day"] = ["?", "unknown"]  # also beside texts for missing values
-    with pytest.warns(UserWarning, match=r"dates as strings, .*: 'day' \(beside '\?', 'unknown'\)"):
+    with pytest.warns(
+        UserWarning, match=r"or times as strings, .*: 'day' \(beside '\?', 'unknown'\)"
+    ):
         VAETransformer(1, **SMALL).fit(table)
+
+
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [("%H:%M", "25min"), ("%I:%M %p", "25min"), ("%H:%M:%S", "25min"), ("%Y-%m", "MS")],
+)
+def test_times_and_months_as_strings_are_warned_of(form, step):
+    """In a long table they are fewer than half of the rows, and no identifiers."""
+    moments = pd.date_range("2020-01-01", periods=50, freq=step).strftime(form)
+    table = pd.DataFrame({"when": np.repeat(moments, 3), "x": np.arange(150.0) % 7})
+
+    with pytest.warns(UserWarning, match=r"dates or times as strings, .*: 'when'\. Convert"):
+        VAETransformer(1, **SMALL).fit(table)
+
+
+def test_numbers_with_many_units_are_classes():
+    """Such as "12 Main Street": they are no numbers."""
+    texts = [f"{i} {'abcd'[i % 4]} street" for i in range(40)] * 3
+    VAETransformer(1, **SMALL).fit(pd.DataFrame({"a": texts, "x": np.arange(120.0) % 7}))
 
 
 @pytest.mark.parametrize("dtype", [int, float])
@@ -165,15 +186,18 @@ def fit_texts(form):
     VAETransformer(1, **SMALL).fit(pd.DataFrame({"x": np.arange(120.0) % 7, "size": texts}))
 
 
-@pytest.mark.parametrize("form", ["{:.1f}", "{:.0f}%", "${:,.0f}", "{:.0f} €", "0,{:.0f}"])
+@pytest.mark.parametrize(
+    "form", ["{:.1f}", "{:.0f}%", "${:,.0f}", "{:.0f} €", "0,{:.0f}", "{:.1f} kmpl", "{:.0f}CC"]
+)
 def test_numbers_as_strings_are_warned_of(form):
-    """Of an array of strings, or with signs and commas that read_csv does not read."""
+    """Of an array of strings, or with signs, commas and units that read_csv does not read."""
     with pytest.warns(UserWarning, match=r"numbers as strings, .*: 'size'\. Convert"):
         fit_texts(form)
 
 
 @pytest.mark.parametrize(
-    "form", ["{:.0f}", "1.{:.0f}.0", "{:.0f}-1", "v{:.1f}", "+49{:.0f}", "{:.0f}e3", "1_{:.0f}"]
+    "form",
+    ["{:.0f}", "1.{:.0f}.0", "{:.0f}-1", "v{:.1f}", "+49{:.0f}", "{:.0f}e3", "1_{:.0f}", "{:.0f}A"],
 )
 def test_codes_as_strings_are_classes(form):
     fit_texts(form)  # a warning would be an error
