@@ -23,7 +23,7 @@ DATES = (
 )
 NUMBERS = (
     "hold numbers as strings, which are read as categories: {}. Convert them, as by na_values, "
-    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without % or units."
+    "decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without signs or units."
 )
 IDENTIFIERS = (
     "hold a different string in most of the rows, which are read as categories: {}. A model cannot "
@@ -73,8 +73,8 @@ DATE = re.compile(
 )
 # Text that may be a code where none is missing: postcodes, phone numbers, 12e3 and 1_5.
 WHOLE, LETTERS = re.compile(r"\s*[+-]?\d+\s*"), re.compile("[a-z_]", re.IGNORECASE)
-# Numbers with signs or a comma: "50%", "$1,200", "0,5".
-NUMBER = re.compile(r"-?\s?[$€£¥]?\s?-?\d+(,\d{3})*([.,]\d+)?\s?[%$€£¥]?")
+# Numbers with signs or a comma: "50%", "$1,200", "0,5", "<5".
+NUMBER = re.compile(r"-?\s?[<>≤≥$€£¥]?\s?-?\d+(,\d{3})*([.,]\d+)?\s?[%$€£¥]?")
 # Numbers with one of a few units: "23.4 kmpl", "1248CC".
 UNIT, MAX_UNITS = re.compile(r"[+-]?\d[\d.,]*(\s+\D+|[^\W\d_]{2}\D*)"), 3
 # Texts for missing values, and the number of them that a column of numbers or dates may have.

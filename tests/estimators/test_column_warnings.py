@@ -187,7 +187,8 @@ def fit_texts(form):
 
 
 @pytest.mark.parametrize(
-    "form", ["{:.1f}", "{:.0f}%", "${:,.0f}", "{:.0f} €", "0,{:.0f}", "{:.1f} kmpl", "{:.0f}CC"]
+    "form",
+    ["{:.1f}", "{:.0f}%", "${:,.0f}", "{:.0f} €", "0,{:.0f}", "<{:.1f}", "{:.1f} kmpl", "{:.0f}CC"],
 )
 def test_numbers_as_strings_are_warned_of(form):
     """Of an array of strings, or with signs, commas and units that read_csv does not read."""
