@@ -62,39 +62,39 @@ class Residuals:
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Replace values (n, n_inputs) by residuals, in place; return the log-det-Jacobian: (n,).
 
-        A missing source gets the value that the first of its residuals would have at 0; that
-        residual is then missing.
+        A missing source gets the value at the same quantile as that of the first of its residuals,
+        which is then missing: both are about normal, and the source is standardized.
         """
         log_det = np.zeros(len(values))
         for j, source, intercept, slope, scale in self:
-            x = values[:, j].astype(np.float64)
+            x, total = values[:, j].astype(np.float64) - intercept, np.hypot(slope, scale)
             is_told = np.isnan(values[:, source]) & ~np.isnan(x)
-            values[is_told, source] = (x[is_told] - intercept) / slope
-            x = (x - intercept - slope * values[:, source]) / scale
-            values[:, j], log_slope = bend_tails(x)
+            values[is_told, source] = np.sign(slope) / total * x[is_told]
+            values[:, j], log_slope = bend_tails((x - slope * values[:, source]) / scale)
             values[is_told, j] = np.nan
             log_det += np.nan_to_num(log_slope - np.log(scale)) * ~np.isnan(values[:, j])
-            log_det -= is_told * np.log(abs(slope))
+            log_det -= is_told * np.log(total)
         return log_det
 
     def decode(self, values: np.ndarray, observed: np.ndarray | None = None) -> None:
         """Replace residuals (n, n_inputs) by values, in place.
 
-        Sources have their ``observed`` values, or those that the observed value of a first residual
-        tells: both are encoded, but for residuals, and NaN where none is known (n, n_inputs).
+        Sources have their ``observed`` values, or are drawn by the regression on the first observed
+        value of their residuals: both are encoded, but for residuals, NaN where none is known
+        (n, n_inputs).
         """
-        values[:, self.inputs] = self.intercepts + self.scales * unbend_tails(
-            values[:, self.inputs].astype(np.float64)
-        )
-        if observed is not None:
-            known = observed[:, self.sources]
-            for j, source, _, slope, _ in self:
-                told, is_same = (observed[:, j] - values[:, j]) / slope, self.sources == source
-                known[:, is_same] = np.where(
-                    np.isnan(known[:, is_same]), told[:, None], known[:, is_same]
-                )
-            values[:, self.sources] = np.where(np.isnan(known), values[:, self.sources], known)
-        values[:, self.inputs] += self.slopes * values[:, self.sources]
+        values[:, self.inputs] = unbend_tails(values[:, self.inputs].astype(np.float64))
+        known = np.full_like(values, np.nan) if observed is None else observed.copy()
+        for j, source, intercept, slope, scale in self:
+            total = np.hypot(slope, scale)
+            mean = slope / total * (known[:, j] - intercept)
+            told = (mean - np.sign(slope) * scale * values[:, j]) / total
+            known[:, source] = np.where(np.isnan(known[:, source]), told, known[:, source])
+        x = np.where(np.isnan(known), values, known)
+        line = self.intercepts + self.slopes * x[:, self.sources]
+        drawn = line + self.scales * values[:, self.inputs]
+        values[:, self.sources] = x[:, self.sources]
+        values[:, self.inputs] = np.where(np.isnan(known[:, self.inputs]), drawn, x[:, self.inputs])
 
 
 def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -> Residuals:
