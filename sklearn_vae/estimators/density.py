@@ -380,7 +380,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
         largest = 2 ** int(math.log2(max(max_components, 1)))
         smaller = min(max(largest // 4, 8), largest)
-        mixtures = [(1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag")]
+        mixtures = [(1, "full"), (max(largest // 8, 2), "full"), (smaller, "diag"), (largest, "diag")]
         if self._n_real == len(self.columns_.joint.order):
             mixtures.insert(1, (1, "diag"))  # independent columns
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class

@@ -53,6 +53,8 @@ N_CODES = 256
 N_STEPS = 30
 # Ridge penalties, in pseudo-observations, of which the evidence chooses.
 RIDGES = 2.0 ** np.arange(-2, 15)
+# Rows of fewer values, or pairs of them, count as so many in their moments.
+MIN_PAIRS = 10
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
 COMMON_PATTERN = 16
 # Distance of two classes in k-means, in standard deviations of a real column.
@@ -268,26 +270,31 @@ class EM:
         return (shrunk + MIN_VARIANCE * eye)[None]
 
     def dependence(self, n_latent: int, whiten: np.ndarray) -> Dependence | None:
-        """Regress classes and counts on a single component's real columns; add factors of the rest.
+        """Regress classes, counts and point masses on a single component's real columns.
 
+        Factors of the rest are added. Columns of mostly numbers, beside point masses, are left out.
         None if they are independent.
         """
-        weight, total = self.row_weight.numpy(), self.row_weight.sum().item()
+        weight, observed = self.row_weight.numpy(), ~self.others.isnan().numpy()
         loc = weighted_mean(self.others, self.row_weight[None])[0].numpy()
         residual = np.nan_to_num(self.others.numpy() - loc)
-        scale = np.sqrt(weight @ residual**2 / total + MIN_VARIANCE)
-        residual = residual / scale
-        is_class = [likelihood.scale_param is None for likelihood in self.likelihood.likelihoods]
-        of_class = residual * np.repeat(is_class, self.likelihood.widths)
+        counts = np.maximum(weight @ observed, MIN_PAIRS)
+        scale = np.sqrt(weight @ residual**2 / counts + MIN_VARIANCE)
+        is_number = self.likelihood.has_density(np.nan_to_num(self.others.numpy())) & observed
+        value = self._values()
+        is_left_out = np.isin(value, value[weight @ is_number > 0.5 * weight @ observed])
+        residual = residual / scale * ~is_left_out
         real_scale = self._covariance[0].diagonal().sqrt().numpy()
         real = (self.rows[0] - self.loc[0]).numpy() / real_scale
-        slopes = ridge_regression(real, of_class, weight)
-        residual -= real @ slopes
+        # the numbers beside point masses have other slopes
+        is_number = self.likelihood.has_density(np.zeros(len(loc)))
+        slopes = ridge_regression(real, residual * ~is_number, weight, counts)
+        residual -= real @ slopes * observed
         # in the component's coordinates, in which directions have the same variance
         slopes = np.linalg.inv(whiten).T @ (slopes / real_scale[:, None])
         axes, values, of_others = np.linalg.svd(slopes, full_matrices=False)
         n_axes = min(n_latent, int((values > MIN_CORRELATION).sum()))
-        factors = self._factors(residual, n_latent - n_axes)
+        factors = self._factors(residual, observed, n_latent - n_axes)
         n_codes = n_axes + len(factors.loadings)
         if n_codes == 0:
             return None
@@ -309,21 +316,22 @@ class EM:
         of_real = np.pad(of_real, [(0, n_codes - n_axes), (0, 0)])
         return Dependence(of_real, of_params, at_zero, coef, code, code_scale)
 
-    def _factors(self, rows: np.ndarray, n_most: int) -> LinearGaussian:
-        """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
-
-        Their eigenvalues are up to the bound of Marchenko and Pastur (1967). Columns of mostly
-        numbers, beside point masses, are left out.
-        """
-        weight = (self.row_weight / self.row_weight.sum()).numpy()
-        blocks, inputs = self.likelihood.blocks, self.likelihood.inputs[:MAX_FACTOR_INPUTS]
+    def _values(self) -> np.ndarray:
+        """Index of the value that each number of a row encodes."""
+        blocks = self.likelihood.blocks
         sizes = [getattr(part, "n_columns", part.width) for part, _ in blocks]
         n_values = [n * part.width // size for (part, n), size in zip(blocks, sizes, strict=True)]
-        value = np.repeat(np.arange(sum(n_values)), np.repeat(sizes, n_values))
-        has_density = self.likelihood.has_density(np.nan_to_num(self.others.numpy()))
-        rows = rows * ~np.isin(value, value[weight @ has_density > 0.5])
-        value = value[inputs]
-        covariance = (rows[:, inputs].T * weight) @ rows[:, inputs]
+        return np.repeat(np.arange(sum(n_values)), np.repeat(sizes, n_values))
+
+    def _factors(self, rows: np.ndarray, observed: np.ndarray, n_most: int) -> LinearGaussian:
+        """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
+
+        Their eigenvalues are up to the bound of Marchenko and Pastur (1967).
+        """
+        weight, inputs = self.row_weight.numpy(), self.likelihood.inputs[:MAX_FACTOR_INPUTS]
+        pairs = (observed[:, inputs].T * weight) @ observed
+        of_inputs = (rows[:, inputs].T * weight) @ rows / np.maximum(pairs, MIN_PAIRS)
+        value, covariance = self._values()[inputs], of_inputs[:, inputs]
         # numbers of a class, which depend on each other, are made independent
         within = np.where(value[:, None] == value, covariance, 0)
         within.flat[:: len(value) + 1] += MIN_VARIANCE
@@ -331,12 +339,11 @@ class EM:
         covariance = root @ covariance @ root.T
         np.fill_diagonal(covariance, 1)  # the classes of a row have the sum 1
         pca = CorrelationPCA.of_covariance(np.zeros(len(value)), covariance, n_most)
-        largest = (1 + math.sqrt(len(value) / self.row_weight.sum())) ** 2
+        largest = (1 + math.sqrt(len(value) / max(pairs.mean(), 1))) ** 2
         model = pca.linear_gaussian(int((pca.variances > largest).sum()))
         coef = np.zeros((rows.shape[1], len(model.loadings)))
         coef[inputs] = root.T @ model.posterior_weights
-        loadings = ((rows @ coef).T * weight) @ rows
-        # the numbers beside point masses have other slopes
+        loadings = coef[inputs].T @ of_inputs
         loadings[:, self.likelihood.has_density(np.zeros(len(coef)))] = 0
         return replace(model, loadings=loadings, posterior_weights=coef)
 
@@ -442,27 +449,29 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     return mean, variance.clamp(min=0)
 
 
-def ridge_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def ridge_regression(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, total: np.ndarray | float
+) -> np.ndarray:
     """Coefficients (d, k) of ridge regressions, each with the penalty of the largest evidence [1]_.
 
-    Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1. Coefficients are 0 where
-    there is little evidence of dependence.
+    Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1; y is 0 where it is missing,
+    and observed in ``total`` rows (k,). Coefficients are 0 where there is little evidence of
+    dependence.
 
     References
     ----------
     .. [1] D. MacKay, "Bayesian Interpolation", Neural Computation 4, 1992.
     """
-    total = weight.sum()
-    variance, axes = np.linalg.eigh((x.T * weight) @ x / total)
-    variance = variance.clip(min=MIN_VARIANCE)
+    variance, axes = np.linalg.eigh((x.T * weight) @ x / weight.sum())
+    variance = variance.clip(min=MIN_VARIANCE)[:, None]
     along = axes.T @ ((x.T * weight) @ y / total)  # (d, k)
-    of_prior = 1 + total / RIDGES[:, None] * variance  # (R, d)
+    of_prior = 1 + total / RIDGES[:, None, None] * variance  # (R, d, k)
     square = (weight @ y**2 / total).clip(min=MIN_VARIANCE)
-    left = square - (1 - 1 / of_prior) @ (along**2 / variance[:, None])  # (R, k)
+    left = square - ((1 - 1 / of_prior) * (along**2 / variance)).sum(1)  # (R, k)
     log_ratio = np.log(left.clip(min=MIN_VARIANCE) / square)
-    evidence = -0.5 * (total * log_ratio + np.log(of_prior).sum(1)[:, None])
+    evidence = -0.5 * (total * log_ratio + np.log(of_prior).sum(1))
     ridge = np.where(evidence.max(0) > MIN_EVIDENCE, RIDGES[evidence.argmax(0)], np.inf)
-    return axes @ (along / (variance[:, None] + ridge / total))
+    return axes @ (along / (variance + ridge / total))
 
 
 def _whitening(covariance: np.ndarray, floor: np.ndarray, least_scale: np.ndarray) -> np.ndarray:

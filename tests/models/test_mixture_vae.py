@@ -227,6 +227,31 @@ def test_answers_of_a_battery_depend_on_factors_at_the_start(dtype, has_age, n_l
     assert np.abs(drawn.mean() - answers.mean(axis=0)).max() < 0.1
 
 
+def test_missing_cells_do_not_make_answers_less_dependent_at_the_start(rng):
+    """Everyone is asked two of three thirds of the questions."""
+    logits = 1.5 * rng.normal(size=(500, 1)) + rng.logistic(size=(500, 9))
+    answers = np.digitize(logits, [-2, 0, 2])
+    X = pd.DataFrame(answers, dtype=float).mask(np.arange(9) // 3 == rng.integers(3, size=(500, 1)))
+    model = VAEDensity(mixtures=[(1, "full")], max_iter=0, random_state=0).fit(X)
+    pairs = np.triu_indices(9, 1)
+    found = np.corrcoef(model.sample(4000, random_state=0).T)[pairs]
+
+    assert found.mean() == pytest.approx(np.corrcoef(answers.T)[pairs].mean(), rel=0.15)
+
+
+def test_point_masses_depend_on_numbers_at_the_start(rng):
+    ability = rng.normal(size=500)
+    X = np.stack([ability + 0.5 * rng.normal(size=500), np.digitize(ability, [-1, 0, 1])], axis=1)
+    model = VAEDensity(
+        mixtures=[(1, "full")],
+        likelihood=["gaussian", "zero_inflated"],
+        max_iter=0,
+        random_state=0,
+    ).fit(X)
+
+    assert np.corrcoef(model.sample(4000, random_state=0).T)[0, 1] > 0.5
+
+
 def test_unrelated_classes_have_no_factors(rng):
     X = np.hstack([np.eye(3)[rng.integers(3, size=200)] for _ in range(8)])
 
