@@ -81,11 +81,8 @@ class TableEncoder:
     @property
     def likelihoods(self) -> list[Likelihood | None]:
         """Likelihood of each column of X; None for a constant one."""
-        likelihoods: list[Likelihood | None] = [None] * self.n_features
-        for group in self.groups:
-            for j in group.indices.tolist():
-                likelihoods[j] = group.likelihood
-        return likelihoods
+        of_column = {j: group.likelihood for group in self.groups for j in group.indices.tolist()}
+        return [of_column[j] for j in range(self.n_features)]
 
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
@@ -111,8 +108,7 @@ class TableEncoder:
     @property
     def order(self) -> np.ndarray:
         """Indices of the columns of X, in the order of the model's input: (n,)."""
-        indices = [group.indices for group in self._varying_groups]
-        return np.concatenate([np.zeros(0, dtype=int), *indices])
+        return np.concatenate([np.zeros(0, int), *(each.indices for each in self._varying_groups)])
 
     @property
     def n_columns(self) -> int:
@@ -398,21 +394,18 @@ class TableEncoder:
         draws = self.inverse_transform(rows, generator, observed=observed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         if n_kept < n_draws:
-            nearest = self._distance(X, draws).argpartition(n_kept - 1, axis=0)[:n_kept]
+            known = np.tile(self._fill_derived(X), (n_draws, 1))
+            rows = np.where(np.isnan(known), draws.reshape(known.shape), known)
+            distance = np.zeros(len(rows))
+            for relation in self.linear_relations:
+                relation.decode(rows, rounds=False, rows=np.isnan(known[:, relation.derived]))
+                with np.errstate(all="ignore"):  # of products of wrong signs
+                    gap = (rows[:, relation.derived] - relation.predict(rows)) / relation.scale
+                    distance += np.nan_to_num(gap**2, nan=np.inf)
+            nearest = distance.reshape(n_draws, -1).argpartition(n_kept - 1, axis=0)[:n_kept]
             draws = np.take_along_axis(draws, np.sort(nearest, axis=0)[:, :, None], axis=0)
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
-
-    @np.errstate(all="ignore")  # of products of wrong signs, and of very large numbers
-    def _distance(self, X: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Squared distances of known derived values from those of draws (K, n, d): (K, n)."""
-        known, distance = self._fill_derived(X), np.zeros(draws.shape[:2])
-        for values, total in zip(np.where(np.isnan(known), draws, known), distance, strict=True):
-            for relation in self.linear_relations:
-                relation.decode(values, rounds=False, rows=np.isnan(known[:, relation.derived]))
-                error = (values[:, relation.derived] - relation.predict(values)) / relation.scale
-                total += np.nan_to_num(error**2, nan=np.inf)
-        return distance
 
     def decode_samples(self, values: np.ndarray, seed: int) -> np.ndarray:
         """Decode samples, such that all relations hold: (n, n_columns) -> (n, n_features)."""

@@ -221,6 +221,7 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> Valu
     is_of_values = message.startswith(("Input X contains", "could not convert"))
     if not is_of_values or (table := np.asarray(X)).ndim != 2:
         return error
+    counts = [sum(not is_finite_number(value) for value in column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
         for name, column in zip(names or range(table.shape[1]), table.T, strict=True)
@@ -231,10 +232,12 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> Valu
     return ValueError(f"{message.rstrip('.')}, in {first_of(columns)}.")
 
 
-def _count_invalid(column: np.ndarray) -> int:
-    """Count the values that are neither finite numbers nor missing."""
-    is_numeric = column.dtype.kind in "biuf"
-    return int(np.isinf(column).sum() if is_numeric else sum(not is_finite(x) for x in column))
+def is_finite_number(value: Any) -> bool:
+    """Return whether a value is a finite number or NaN, or a text of one."""
+    try:
+        return not math.isinf(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 # -- columns and values by name ---------------------------------------------------------

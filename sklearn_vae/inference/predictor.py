@@ -157,12 +157,11 @@ class TorchModel(FittedModel):
         n_rows = rows_in_memory(DRAWS_PER_TOTAL * n_imputations * X.shape[1])
         parts, rest = [np.flatnonzero(~has_total)], np.flatnonzero(has_total)
         parts += [rest[batch] for batch in batches(len(rest), n_rows)]
-        for k, rows in enumerate(parts):
-            if not len(rows):
-                continue
-            n_drawn = n_imputations * (DRAWS_PER_TOTAL if k else 1)
+        for rows in filter(len, parts):
+            first, is_open = int(rows[0]), bool(has_total[rows[0]])
+            n_drawn = n_imputations * (DRAWS_PER_TOTAL if is_open else 1)
             function = partial(self.sample_given_observed, n_draws=n_drawn)
-            part_seed = stream_seed(seed, Stream.CONDITIONAL, k) if k else seed
+            part_seed = stream_seed(seed, Stream.CONDITIONAL, first) if is_open else seed
             settings = {"scrambling": scrambling, "backend": self.in_torch(X.dtype, part_seed)}
             encoded = self.map(function, X[rows], n_draws=n_draws, **settings)
             draws[:, rows] = self.columns.fill_missing_with_draws(
