@@ -29,7 +29,9 @@ def rows():
 def mixture(rows):
     """A mixture of two mixtures."""
     mixtures = [(3, "full"), (4, "diag")]
-    mixture = VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(rows)
+    mixture = VAEDensity(
+        2, mixtures=mixtures, likelihood="gaussian", max_iter=0, random_state=0
+    ).fit(rows)
     assert len(mixture.mixtures_) == 2
     return mixture
 
