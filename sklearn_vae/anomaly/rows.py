@@ -210,8 +210,7 @@ class ScoredRows:
     def numbers_of_columns(self) -> dict[int, "NormalScores"]:
         """Normal scores of these rows' numbers, by the index of a column of ``inputs``."""
         is_number = self.columns.mask(RealColumns, PositiveColumns)[self.columns.column_of_input]
-        columns = np.flatnonzero(is_number).tolist()
-        return {j: NormalScores(self.inputs[:, j]) for j in columns}
+        return {j: NormalScores(self.inputs[:, j]) for j in np.flatnonzero(is_number).tolist()}
 
     @cached_property
     def class_counts(self) -> list[tuple[int, np.ndarray]]:

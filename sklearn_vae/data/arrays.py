@@ -85,8 +85,7 @@ def as_narwhals(X: Any, name: str = "X") -> Any:
     if pd is not None and isinstance(X, pd.DataFrame):
         types = {key: dtype for key, dtype in X.dtypes.items() if isinstance(dtype, pd.SparseDtype)}
         if types:
-            dense = X.astype({key: dtype.subtype for key, dtype in types.items()})
-            return nw.from_native(dense)
+            return nw.from_native(X.astype({key: dtype.subtype for key, dtype in types.items()}))
     return frame
 
 

@@ -144,13 +144,10 @@ class _Search:
         """
         parts = np.abs(self._solve(k, self.basis)[0])
         near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
-        derived_before = _derived(self.relations)
+        before = _derived(self.relations)
         best, least = None, np.inf
-        free = [
-            (part, j)
-            for part, j in near
-            if part >= LARGE_PART and self.columns[j] not in derived_before
-        ]
+        large = [(part, j) for part, j in near if part >= LARGE_PART]
+        free = [(part, j) for part, j in large if self.columns[j] not in before]
         keeps_common = self.is_log or len(free) < 3
         for cost, *_, derived in sorted(self._preference(*each, keeps_common) for each in free):
             if cost >= least:
@@ -349,8 +346,7 @@ class _Search:
     def _fraction_common(self, k: int) -> float:
         """Fraction of a column's values that are point masses; it is found once."""
         if k not in self.common:
-            x = TrainingColumn.of_numbers(self.X[:, self.columns[k]], self.weight)
-            values = Values.of(x)
+            values = Values.of(TrainingColumn.of_numbers(self.X[:, self.columns[k]], self.weight))
             self.common[k] = float(values.rows @ is_common(values)) / values.n_rows
         return self.common[k]
 

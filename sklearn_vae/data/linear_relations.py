@@ -239,8 +239,7 @@ class LinearRelation:
         """
         is_free = ~is_fixed[:, self.sources]
         rows = np.flatnonzero(is_fixed[:, self.derived] & is_free.any(axis=1))
-        is_free = is_free[rows]
-        is_kept = is_fixed[rows]
+        is_free, is_kept = is_free[rows], is_fixed[rows]
         is_other = ~is_kept  # values that may follow the sources later
         is_other[:, self.sources] = False
         gain = (is_free * self.coefficients) @ self.covariance * is_free

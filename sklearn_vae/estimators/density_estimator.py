@@ -107,11 +107,9 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             Nats per row; higher is better.
         """
         log_density = self.score_samples(X, y)
-        weight = None
-        if sample_weight is not None:
-            weight = check_sample_weight(
-                as_array(sample_weight), log_density, ensure_non_negative=True
-            )
+        if sample_weight is None:
+            return float(np.mean(log_density))
+        weight = check_sample_weight(as_array(sample_weight), log_density, ensure_non_negative=True)
         return float(np.average(log_density, weights=weight))
 
     @accepts_source

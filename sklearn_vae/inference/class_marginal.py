@@ -109,8 +109,7 @@ class ClassPredictions:
         ndarray of shape (n_samples,)
             Classes.
         """
-        log_proba = self.predict_log_proba(X)
-        return self.classes_[log_proba.argmax(axis=1)]
+        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
 
 
 def _append_code(X: np.ndarray, code: int) -> np.ndarray:

@@ -145,8 +145,7 @@ class TorchModel(FittedModel):
             conditions = () if x is None else (to_tensor(x[rows], dtype, self.device),)
             encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
             advance(n_rows)
-        X = self.encoder.decode_samples(encoded, seed)
-        return X[:, : self.columns.n_features]
+        return self.encoder.decode_samples(encoded, seed)[:, : self.columns.n_features]
 
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
@@ -164,9 +163,8 @@ class TorchModel(FittedModel):
             part_seed = stream_seed(seed, Stream.CONDITIONAL, first) if is_open else seed
             settings = {"scrambling": scrambling, "backend": self.in_torch(X.dtype, part_seed)}
             encoded = self.map(function, X[rows], n_draws=n_draws, **settings)
-            draws[:, rows] = self.columns.fill_missing_with_draws(
-                X[rows], encoded, n_imputations, part_seed
-            )
+            fill = self.columns.fill_missing_with_draws
+            draws[:, rows] = fill(X[rows], encoded, n_imputations, part_seed)
         return draws
 
     def sample_given(
@@ -184,19 +182,16 @@ class TorchModel(FittedModel):
             for batch in batches(count, MAX_ROWS_PER_DRAWS):
                 size = batch.stop - batch.start
                 n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
-                batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
+                part = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
                 with uncounted():
-                    drawn = self.sample_missing(
-                        observed[rows], size, n_draws, batch_seed, batch_seed
-                    )
+                    drawn = self.sample_missing(observed[rows], size, n_draws, part, part)
                 advance(size * int(rows.sum()))
                 X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
         return X
 
     def limits(self, like: Tensor) -> Limits:
         """Return the limits of samples, as tensors."""
-        limits = self.encoder.limits()
-        return Limits._make(torch.as_tensor(limit).to(like) for limit in limits)
+        return Limits._make(torch.as_tensor(each).to(like) for each in self.encoder.limits())
 
     def check(self) -> None:
         """Check that the arrays of a file are one model, and that it scores and draws a row."""
@@ -310,9 +305,8 @@ class Predictor(TorchModel, FittedVAE):
 
     def build_module(self, dtype: np.dtype) -> VAE:
         """Build the torch module in one precision."""
-        model = build(self.architecture, self.n_members).to(
-            self.device, getattr(torch, np.dtype(dtype).name)
-        )
+        precision = getattr(torch, np.dtype(dtype).name)
+        model = build(self.architecture, self.n_members).to(self.device, precision)
         model.load(self.weights)
         model.likelihood.limits = self.limits(next(model.parameters()))
         return model.requires_grad_(False)

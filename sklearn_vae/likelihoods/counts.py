@@ -171,8 +171,7 @@ class NegativeBinomial(Counts):
         shape = xp.broadcast_to(xp.exp(ops.bounded(params[1], LOG_SHAPE_BOUND)), rate.shape)
         # a Poisson variable whose rate is gamma distributed
         gamma = standard_gamma(shape.cpu().contiguous(), generator).to(shape.device)
-        mixed_rate = gamma * (rate / shape)
-        return self._roots(draw_poisson(mixed_rate, generator))
+        return self._roots(draw_poisson(gamma * (rate / shape), generator))
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates as of :class:`Poisson`, and shapes that give the roots their variances given z."""

@@ -86,8 +86,7 @@ class BaseVAE:
 
     def prior_distribution(self) -> Any:
         """p(z), with ``log_prob`` and ``sample``."""
-        weights = dict(self.prior_weights.items())
-        return self.prior.distribution(weights, self.posterior_params)
+        return self.prior.distribution(dict(self.prior_weights.items()), self.posterior_params)
 
     def decode(self, z: Array, x: Array | None = None) -> list[list[Array]]:
         """Parameters of p(x|z): (M, K, B or 1, l) -> arrays (M, K, B or 1, columns of a block).

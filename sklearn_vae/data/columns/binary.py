@@ -48,8 +48,7 @@ class BinaryColumns(Columns):
     def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Keep the two values."""
         values = column.values
-        categories = np.array([[values.min(), values.max()]])
-        return cls(np.array([column.index]), likelihood, categories)
+        return cls(np.array([column.index]), likelihood, np.array([[values.min(), values.max()]]))
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:

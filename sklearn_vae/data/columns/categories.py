@@ -238,5 +238,4 @@ def _levels_of(column: TrainingColumn) -> np.ndarray:
 def _count(column: TrainingColumn, levels: np.ndarray) -> np.ndarray:
     """Rows of each level, by weight: (L,)."""
     index = np.searchsorted(levels, column.values)
-    counts = np.bincount(index, column.weights, len(levels))
-    return counts.astype(np.float64)
+    return np.bincount(index, column.weights, len(levels)).astype(np.float64)
