@@ -83,18 +83,21 @@ class Residuals:
         value of their residuals: both are encoded, but for residuals, NaN where none is known
         (n, n_inputs).
         """
-        values[:, self.inputs] = unbend_tails(values[:, self.inputs].astype(np.float64))
-        known = np.full_like(values, np.nan) if observed is None else observed.copy()
-        for j, source, intercept, slope, scale in self:
-            total = np.hypot(slope, scale)
-            mean = slope / total * (known[:, j] - intercept)
-            told = (mean - np.sign(slope) * scale * values[:, j]) / total
-            known[:, source] = np.where(np.isnan(known[:, source]), told, known[:, source])
-        x = np.where(np.isnan(known), values, known)
-        line = self.intercepts + self.slopes * x[:, self.sources]
-        drawn = line + self.scales * values[:, self.inputs]
-        values[:, self.sources] = x[:, self.sources]
-        values[:, self.inputs] = np.where(np.isnan(known[:, self.inputs]), drawn, x[:, self.inputs])
+        residuals = unbend_tails(values[:, self.inputs].astype(np.float64))
+        x, of_sources = np.full((2, *residuals.shape), np.nan)
+        if observed is not None:
+            x, of_sources = observed[:, self.inputs], observed[:, self.sources]
+        for k, (_, source, intercept, slope, scale) in enumerate(self):
+            total, is_same = np.hypot(slope, scale), self.sources == source
+            mean = slope / total * (x[:, k] - intercept)
+            told = (mean - np.sign(slope) * scale * residuals[:, k]) / total
+            of_sources[:, is_same] = np.where(
+                np.isnan(of_sources[:, is_same]), told[:, None], of_sources[:, is_same]
+            )
+        of_sources = np.where(np.isnan(of_sources), values[:, self.sources], of_sources)
+        drawn = self.intercepts + self.slopes * of_sources + self.scales * residuals
+        values[:, self.sources] = of_sources
+        values[:, self.inputs] = np.where(np.isnan(x), drawn, x)
 
 
 def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -> Residuals:
