@@ -379,16 +379,16 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         """Mixtures of ``mixtures="auto"``, by the number of training rows."""
         max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
         largest = 2 ** int(math.log2(max(max_components, 1)))
-        smaller = min(max(largest // 4, 8), largest)
-        mixtures = [(1, "full"), (max(largest // 8, 2), "full"), (smaller, "diag"), (largest, "diag")]
+        few, smaller = max(largest // 8, 2), min(max(largest // 4, 8), largest)
+        mixtures = [(1, "full"), (few, "full"), (smaller, "diag"), (largest, "diag")]
         if self._n_real == len(self.columns_.joint.order):
             mixtures.insert(1, (1, "diag"))  # independent columns
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
             mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
         if self._n_real > MAX_COLUMNS_FOR_FULL:
             mixtures = [pair for pair in mixtures if pair[1] == "diag"]
-        unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
-        return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
+        unique, most = dict.fromkeys(mixtures), max(n_rows / ROWS_PER_COMPONENT, 1)
+        return [(n, covariance_type) for n, covariance_type in unique if n <= most]
 
     @property
     def _n_classes(self) -> int:
