@@ -29,6 +29,7 @@ from sklearn_vae.data.relations import (
     find_orders,
     first_of_copies,
 )
+from sklearn_vae.data.residuals import MAX_COLUMNS as MAX_COLLINEAR
 from sklearn_vae.data.residuals import find_residuals
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
@@ -148,7 +149,7 @@ def fit_encoder(
     )
     rows, inputs = spread_out(len(X), MAX_ROWS), encoder.inputs_of_numbers
     inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]
-    if len(inputs) < 2:
+    if not 1 < len(inputs) <= MAX_COLLINEAR:
         return encoder
     residuals = find_residuals(encoder.transform(X[rows]), inputs, weight[rows])
     return replace(encoder, residuals=residuals)

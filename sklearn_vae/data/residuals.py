@@ -1,8 +1,8 @@
-"""Numbers that another column nearly tells, as the times of an event, as residuals of regressions.
+"""Residuals of regressions in place of nearly collinear numbers, as the times of an event.
 
-A decoder would have to give each value a scale that is a small part of its own, and a latent
-dimension to each pair. Of columns that many others nearly tell, no residuals are taken: a common
-factor needs three indicators [1]_, and with more of them the model has it.
+Each pair of such columns would take a latent dimension and a scale that is a small part of its own.
+Of more than three, no residuals are taken: a common factor needs three indicators [1]_, and with
+more of them the model has it.
 
 References
 ----------
@@ -19,15 +19,15 @@ import numpy as np
 from sklearn_vae.data.columns.numbers import bend_tails, unbend_tails
 from sklearn_vae.persistence.validation import serializable
 
-# Fraction of a column's variance that a regression on another one leaves, at most, and for how many
-# others each may be so.
+# Nearly collinear: fraction of a column's variance that a regression on another one leaves, at most.
+# And number of such other columns, at most.
 MAX_LEFT = 0.1
 MAX_NEAR = 2
 # Rows with both columns, at least.
 MIN_ROWS = 30
 # More columns are not compared.
 MAX_COLUMNS = 1000
-# Least scale of a residual, in units of the rounding error of its column.
+# Least scale of a residual, in rounding errors of 1.
 LEAST_ROUNDING = 1e4
 
 NO_INPUTS, NO_NUMBERS = np.zeros(0, int), np.zeros(0)
@@ -101,16 +101,14 @@ class Residuals:
 
 
 def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -> Residuals:
-    """Find inputs (m,) of encoded rows (n, n_inputs) that one or two others nearly tell.
+    """Find nearly collinear inputs (m,) among those of encoded rows (n, n_inputs).
 
-    Of those near to each other, the one with the most others, and then the fewest missing values,
-    is the source. The weight (n,) is the number of times that each row counts.
+    Of them, the one with the most others, and then the fewest missing values, is the source. The
+    weight (n,) is the number of times that each row counts.
     """
-    if not 1 < len(inputs) <= MAX_COLUMNS:
-        return Residuals()
     n_missing = np.isnan(values[:, inputs]).sum(axis=0)
     inputs = inputs[np.argsort(n_missing, kind="stable")]
-    x = values[:, inputs].astype(np.float64)
+    x, rounding = values[:, inputs].astype(np.float64), float(np.finfo(values.dtype).eps)
     left = _fraction_left(x, weight)
     gain = np.where(left <= MAX_LEFT, -np.log(left), 0.0)
     is_near = (gain > 0).sum(axis=0) <= MAX_NEAR
@@ -122,7 +120,9 @@ def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -
         for j in near.tolist():
             line = _regress(x[:, source], x[:, j], weight)
             if line is not None:
-                found.append((int(inputs[j]), int(inputs[source]), *line))
+                intercept, slope, scale = line
+                scale = max(scale, LEAST_ROUNDING * rounding)
+                found.append((int(inputs[j]), int(inputs[source]), intercept, slope, scale))
         gain[[source, *near]] = gain[:, [source, *near]] = 0
     if not found:
         return Residuals()
@@ -161,7 +161,6 @@ def _regress(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, f
     slope = weight @ ((x - x_mean) * (y - y_mean)) / (weight @ np.square(x - x_mean))
     residual = y - y_mean - slope * (x - x_mean)
     scale = float(np.sqrt(weight @ np.square(residual)))
-    scale = max(scale, LEAST_ROUNDING * float(np.finfo(y.dtype).eps))
     of_most, of_residuals = (np.median(np.abs(v - np.median(v))) for v in (y, residual))
     if of_residuals > np.sqrt(MAX_LEFT) * of_most:
         return None

@@ -58,7 +58,7 @@ class TableEncoder:
     equal_cells: list[EqualCells] = field(default_factory=list)
     # pairs of columns that are in order in all rows
     orders: Orders = field(default_factory=Orders)
-    # numbers that another column nearly tells
+    # inputs of nearly collinear numbers
     residuals: Residuals = field(default_factory=Residuals)
 
     def check(self) -> None:

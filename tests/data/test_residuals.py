@@ -1,4 +1,4 @@
-"""Numbers that another column nearly tells, as times of an event, are residuals of regressions."""
+"""Nearly collinear numbers, as times of an event, are residuals of regressions."""
 
 import numpy as np
 import pytest
