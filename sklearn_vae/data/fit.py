@@ -29,8 +29,7 @@ from sklearn_vae.data.relations import (
     find_orders,
     first_of_copies,
 )
-from sklearn_vae.data.residuals import MAX_COLUMNS as MAX_COLLINEAR
-from sklearn_vae.data.residuals import find_residuals
+from sklearn_vae.data.residuals import MAX_COLLINEAR, find_residuals
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import (

@@ -19,14 +19,14 @@ import numpy as np
 from sklearn_vae.data.columns.numbers import bend_tails, unbend_tails
 from sklearn_vae.persistence.validation import serializable
 
-# Nearly collinear: fraction of a column's variance that a regression on another one leaves, at most.
-# And number of such other columns, at most.
+# Nearly collinear: fraction of the variance that a regression on another column leaves, at most.
+# And for how many other columns it may be so, at most.
 MAX_LEFT = 0.1
 MAX_NEAR = 2
 # Rows with both columns, at least.
 MIN_ROWS = 30
 # More columns are not compared.
-MAX_COLUMNS = 1000
+MAX_COLLINEAR = 1000
 # Least scale of a residual, in rounding errors of 1.
 LEAST_ROUNDING = 1e4
 
