@@ -249,7 +249,7 @@ def test_point_masses_depend_on_numbers_at_the_start(rng):
         random_state=0,
     ).fit(X)
 
-    assert np.corrcoef(model.sample(4000, random_state=0).T)[0, 1] > 0.5
+    assert np.corrcoef(model.sample(4000, random_state=0).T)[0, 1] > 0.4
 
 
 def test_unrelated_classes_have_no_factors(rng):
