@@ -99,8 +99,7 @@ def correction_at(codes: Array, correction: Array, code_range: Array) -> Array:
     """
     correction, (low, high) = as_type(correction, codes), as_type(code_range, codes)
     middle, width = (low + high) / 2, (high - low).clip(min=MIN_SPREAD)
-    inside = codes.clip(middle - width, middle + width)
-    return correction[0] + inside @ correction[1:]
+    return correction[0] + codes.clip(middle - width, middle + width) @ correction[1:]
 
 
 def check_range(codes: np.ndarray) -> None:

@@ -147,24 +147,30 @@ class TorchModel(FittedModel):
             advance(n_rows)
         return self.encoder.decode_samples(encoded, seed)[:, : self.columns.n_features]
 
+    def draw_missing(
+        self, X: np.ndarray, n_kept: int, n_draws: int, seed: int, scrambling: int, n_each: int
+    ) -> np.ndarray:
+        """Replace missing values by draws, of n_each the nearest to totals: (n_kept, n, d)."""
+        function = partial(self.sample_given_observed, n_draws=n_each * n_kept)
+        backend = self.in_torch(X.dtype, seed)
+        encoded = self.map(function, X, n_draws=n_draws, scrambling=scrambling, backend=backend)
+        return self.columns.fill_missing_with_draws(X, encoded, n_kept, seed)
+
     def sample_missing(
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
-        """Replace missing values by draws: (n_imputations, n, n_features)."""
+        """Replace missing values by draws, also given totals: (n_imputations, n, n_features)."""
         draws = np.empty((n_imputations, len(X), self.columns.n_features), X.dtype)
         has_total = self.columns.has_open_total(X)
         n_rows = rows_in_memory(DRAWS_PER_TOTAL * n_imputations * X.shape[1])
         parts, rest = [np.flatnonzero(~has_total)], np.flatnonzero(has_total)
         parts += [rest[batch] for batch in batches(len(rest), n_rows)]
         for rows in filter(len, parts):
-            first, is_open = int(rows[0]), bool(has_total[rows[0]])
-            n_drawn = n_imputations * (DRAWS_PER_TOTAL if is_open else 1)
-            function = partial(self.sample_given_observed, n_draws=n_drawn)
-            part_seed = stream_seed(seed, Stream.CONDITIONAL, first) if is_open else seed
-            settings = {"scrambling": scrambling, "backend": self.in_torch(X.dtype, part_seed)}
-            encoded = self.map(function, X[rows], n_draws=n_draws, **settings)
-            fill = self.columns.fill_missing_with_draws
-            draws[:, rows] = fill(X[rows], encoded, n_imputations, part_seed)
+            settings = seed, scrambling, 1
+            if has_total[rows[0]]:
+                part_seed = stream_seed(seed, Stream.CONDITIONAL, int(rows[0]))
+                settings = part_seed, scrambling, DRAWS_PER_TOTAL
+            draws[:, rows] = self.draw_missing(X[rows], n_imputations, n_draws, *settings)
         return draws
 
     def sample_given(

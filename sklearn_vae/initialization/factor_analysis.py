@@ -82,8 +82,7 @@ class FactorModel:
         for _ in range(N_ITER):
             model = _em_step(subset, subset_weight, model, variance)
         loc, loadings, noise = model
-        residual = np.maximum(np.sqrt(noise), min_residual)
-        return cls(loc, loadings, residual)
+        return cls(loc, loadings, np.maximum(np.sqrt(noise), min_residual))
 
     def pca(self, n_axes: int) -> CorrelationPCA:
         """Return principal components of the model's covariance, as of a table without holes."""

@@ -208,14 +208,12 @@ def draw_uniform(like: Array, generator: Generator) -> Array:
     """Draw uniform numbers with the shape, dtype and device of an array."""
     if isinstance(like, np.ndarray):
         return generator.random(like.shape)
-    uniform = namespace(like).rand(like.shape, generator=generator, dtype=like.dtype)
-    return uniform.to(like.device)
+    return namespace(like).rand(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
 
 def draw_normal(like: Array, generator: Generator) -> Array:
     """Draw standard normal numbers with the shape, dtype and device of an array."""
-    normal = namespace(like).randn(like.shape, generator=generator, dtype=like.dtype)
-    return normal.to(like.device)
+    return namespace(like).randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
 
 def draw_poisson(rate: Array, generator: Generator) -> Array:

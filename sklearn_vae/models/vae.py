@@ -177,8 +177,7 @@ class VAE(BaseVAE, StackedModule):
         q, prior = self.encode(x), self.prior_distribution()
         z = self.posterior.rsample(q, noise)
         log_q = self.posterior.log_prob(q.detach(), z)
-        log_prob = self._log_prob(self.decode(z, x), x)
-        return Draws(z, log_prob, prior.log_prob(z) - log_q)
+        return Draws(z, self._log_prob(self.decode(z, x), x), prior.log_prob(z) - log_q)
 
     def _log_prob(self, params: list[list[Tensor]], x: Tensor) -> Tensor:
         """Log p(x|z) of the observed values of rows (M, B, n_columns): (M, K, B)."""
