@@ -109,7 +109,8 @@ class ClassPredictions:
         ndarray of shape (n_samples,)
             Classes.
         """
-        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
+        log_proba = self.predict_log_proba(X)  # refuses an estimator that is not fitted
+        return self.classes_[log_proba.argmax(axis=1)]
 
 
 def _append_code(X: np.ndarray, code: int) -> np.ndarray:
