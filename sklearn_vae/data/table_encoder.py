@@ -170,8 +170,13 @@ class TableEncoder:
     @property
     def column_of_input(self) -> np.ndarray:
         """Index in X of the column of each of the model's inputs: (n_columns,)."""
+        return self.order[self._position_of_input]
+
+    @property
+    def _position_of_input(self) -> np.ndarray:
+        """Position in ``order`` of the column of each of the model's inputs: (n_columns,)."""
         widths = [group.width for group in self._varying_groups for _ in group.indices]
-        return self.order.repeat(widths)
+        return np.arange(len(widths)).repeat(widths)
 
     @property
     def inputs_of_numbers(self) -> np.ndarray:
@@ -586,7 +591,8 @@ class TableEncoder:
             width = [(0, 0), (0, n_masses - masses.shape[1])]
             padded.append((low, high, np.pad(masses, width, constant_values=np.nan)))
         low, high, masses = (np.concatenate(parts) for parts in zip(*padded, strict=True))
-        low[self._columns_of_residuals], high[self._columns_of_residuals] = -np.inf, np.inf
+        of_residuals = self._position_of_input[self.residuals.inputs]
+        low[of_residuals], high[of_residuals] = -np.inf, np.inf
         return low, high, masses, 0.5 * self.recording_steps
 
     @property
@@ -594,15 +600,8 @@ class TableEncoder:
         """Recording steps in the model's units, 0 where there are none: (n,), in its order."""
         parts = [group.encoded_steps() for group in self._varying_groups]
         steps = np.concatenate([np.zeros(0), *parts])
-        steps[self._columns_of_residuals] /= self.residuals.scales
+        steps[self._position_of_input[self.residuals.inputs]] /= self.residuals.scales
         return steps
-
-    @property
-    def _columns_of_residuals(self) -> np.ndarray:
-        """Positions of the columns of residuals in the model's order: (m,)."""
-        position = np.argsort(self.order, kind="stable")
-        ranks = np.searchsorted(np.sort(self.order), self.column_of_input[self.residuals.inputs])
-        return position[ranks]
 
     # -- unseen and missing values ---------------------------------------------------
 
