@@ -221,23 +221,15 @@ def with_column_names(error: ValueError, X: Rows, names: Sequence[Name]) -> Valu
     is_of_values = message.startswith(("Input X contains", "could not convert"))
     if not is_of_values or (table := np.asarray(X)).ndim != 2:
         return error
-    counts = [sum(not is_finite_number(value) for value in column) for column in table.T]
+    counts = [sum(not is_finite(value) for value in column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, column in zip(names or range(table.shape[1]), table.T, strict=True)
-        if (n := _count_invalid(column)) > 0
+        for name, n in zip(names or range(len(counts)), counts, strict=True)
+        if n > 0
     ]
     if not columns:
         return error
     return ValueError(f"{message.rstrip('.')}, in {first_of(columns)}.")
-
-
-def is_finite_number(value: Any) -> bool:
-    """Return whether a value is a finite number or NaN, or a text of one."""
-    try:
-        return not math.isinf(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return False
 
 
 # -- columns and values by name ---------------------------------------------------------
