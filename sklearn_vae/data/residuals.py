@@ -1,8 +1,8 @@
 """Residuals of regressions in place of nearly collinear numbers, as the times of an event.
 
 Each pair of such columns would take a latent dimension and a scale that is a small part of its own.
-Of more than three, no residuals are taken: a common factor needs three indicators [1]_, and with
-more of them the model has it.
+Where more than three are as near, no residuals are taken: a common factor needs three indicators
+[1]_, and with more of them the model has it.
 
 References
 ----------
@@ -19,8 +19,8 @@ import numpy as np
 from sklearn_vae.data.columns.numbers import bend_tails, unbend_tails
 from sklearn_vae.persistence.validation import serializable
 
-# Nearly collinear: fraction of the variance that a regression on another column leaves, at most.
-# And for how many other columns it may be so, at most.
+# Nearly collinear: fraction of the variance that a regression on another column leaves, at most,
+# and of what is left by regressions on all other columns but so many.
 MAX_LEFT = 0.1
 MAX_NEAR = 2
 # Rows with both columns, at least.
@@ -110,9 +110,11 @@ def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -
     inputs = inputs[np.argsort(n_missing, kind="stable")]
     x, rounding = values[:, inputs].astype(np.float64), float(np.finfo(values.dtype).eps)
     left = _fraction_left(x, weight)
-    gain = np.where(left <= MAX_LEFT, -np.log(left), 0.0)
-    is_near = (gain > 0).sum(axis=0) <= MAX_NEAR
-    gain *= is_near & is_near[:, None]
+    reach = np.minimum(left / MAX_LEFT, MAX_LEFT)
+    pairs = zip(np.sort(left), reach, strict=True)
+    n_near = np.stack([np.searchsorted(ordered, limit, "right") for ordered, limit in pairs])
+    is_near = (left <= MAX_LEFT) & (n_near <= MAX_NEAR) & (n_near.T <= MAX_NEAR)
+    gain = np.where(is_near, -np.log(left), 0.0)
     found: list[tuple[int, int, float, float, float]] = []
     while gain.any():
         source = int(gain.sum(axis=0).argmax())
