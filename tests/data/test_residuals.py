@@ -145,12 +145,15 @@ def test_which_columns_are_residuals(rng):
     z, noise = rng.normal(size=(2, 400))
     three = np.column_stack([z, 5 - z + 0.1 * noise, 1e6 * (z + 0.1 * rng.normal(size=400))])
     many = z[:, None] + 0.1 * rng.normal(size=(400, 5))
+    twin = np.column_stack([many, many[:, 0] + 0.01 * noise])  # nearer than the others
     far = np.column_stack([noise, rng.normal(size=400)])
     far[0] = 300
 
     assert len(encode(three).residuals.inputs) == 2
     assert len(encode(three[:, ::-1]).residuals.inputs) == 2
     assert not encode(many).residuals
+    assert encode(twin).residuals.sources.tolist() == [0]
+    assert encode(twin).residuals.inputs.tolist() == [5]
     assert not encode(far).residuals
     assert not fit_encoder(three, None, "gaussian", derives_columns=True).residuals
 
