@@ -175,7 +175,8 @@ class MixturePrior(Prior):
         """Choose the number of components."""
         if self.n_components != "auto":
             return self
-        return replace(self, n_components=(FEW_COMPONENTS, MANY_COMPONENTS)[n_rows >= MANY_ROWS])
+        n_components = MANY_COMPONENTS if n_rows >= MANY_ROWS else FEW_COMPONENTS
+        return replace(self, n_components=n_components)
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""

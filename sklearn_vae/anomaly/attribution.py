@@ -70,10 +70,12 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     columns, nll = predictor.columns, np.zeros(X.shape)
     with np.errstate(over="ignore"):
         nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
-    for j in np.unique(columns.column_of_input[columns.residuals.sources]).tolist():
-        hidden = X.copy()  # without the source, residuals on it are others
-        hidden[:, j] = np.nan
-        nll[:, j] = _log_density(predictor, hidden) - _log_density(predictor, X)
+    if columns.residuals:
+        log_p = _log_density(predictor, X)
+        for j in np.unique(columns.column_of_input[columns.residuals.sources]).tolist():
+            hidden = X.copy()  # without the source, residuals on it are others
+            hidden[:, j] = np.nan
+            nll[:, j] = _log_density(predictor, hidden) - log_p
     nll[columns.is_unseen(X)] = -columns.log_unseen
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 

@@ -192,7 +192,8 @@ def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Req
                 f"The 'likelihood' parameter is a list of {len(likelihood)}, but X has "
                 f"{len(names)} columns; give one likelihood per column."
             )
-        return [_requested(likelihood[j], f" for column {names[j]!r}") for j in range(len(names))]
+        pairs = zip(likelihood, names, strict=True)
+        return [_requested(one, f" for column {name!r}") for one, name in pairs]
     return [_requested(likelihood)] * len(names)
 
 

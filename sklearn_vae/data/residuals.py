@@ -68,12 +68,13 @@ class Residuals:
         log_det = np.zeros(len(values))
         for j, source, intercept, slope, scale in self:
             x, total = values[:, j].astype(np.float64) - intercept, np.hypot(slope, scale)
-            is_told = np.isnan(values[:, source]) & ~np.isnan(x)
-            values[is_told, source] = np.sign(slope) / total * x[is_told]
-            values[:, j], log_slope = bend_tails((x - slope * values[:, source]) / scale)
-            values[is_told, j] = np.nan
-            log_det += np.nan_to_num(log_slope - np.log(scale)) * ~np.isnan(values[:, j])
-            log_det -= is_told * np.log(total)
+            is_implied = np.isnan(values[:, source]) & ~np.isnan(x)
+            values[is_implied, source] = np.sign(slope) / total * x[is_implied]
+            x = (x - slope * values[:, source]) / scale
+            log_slope = bend_tails(x)
+            x[is_implied] = np.nan
+            values[:, j] = x
+            log_det += (log_slope - np.log(scale)) * ~np.isnan(x) - is_implied * np.log(total)
         return log_det
 
     def decode(self, values: np.ndarray, observed: np.ndarray | None = None) -> None:
@@ -90,10 +91,9 @@ class Residuals:
         for k, (_, source, intercept, slope, scale) in enumerate(self):
             total, is_same = np.hypot(slope, scale), self.sources == source
             mean = slope / total * (x[:, k] - intercept)
-            told = (mean - np.sign(slope) * scale * residuals[:, k]) / total
-            of_sources[:, is_same] = np.where(
-                np.isnan(of_sources[:, is_same]), told[:, None], of_sources[:, is_same]
-            )
+            implied = (mean - np.sign(slope) * scale * residuals[:, k]) / total
+            is_missing = np.isnan(of_sources) & is_same
+            of_sources = np.where(is_missing, implied[:, None], of_sources)
         of_sources = np.where(np.isnan(of_sources), values[:, self.sources], of_sources)
         drawn = self.intercepts + self.slopes * of_sources + self.scales * residuals
         values[:, self.sources] = of_sources
@@ -108,28 +108,27 @@ def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -
     """
     n_missing = np.isnan(values[:, inputs]).sum(axis=0)
     inputs = inputs[np.argsort(n_missing, kind="stable")]
-    x, rounding = values[:, inputs].astype(np.float64), float(np.finfo(values.dtype).eps)
+    x = values[:, inputs].astype(np.float64)
     left = _fraction_left(x, weight)
     reach = np.minimum(left / MAX_LEFT, MAX_LEFT)
     pairs = zip(np.sort(left), reach, strict=True)
     n_near = np.stack([np.searchsorted(ordered, limit, "right") for ordered, limit in pairs])
     is_near = (left <= MAX_LEFT) & (n_near <= MAX_NEAR) & (n_near.T <= MAX_NEAR)
     gain = np.where(is_near, -np.log(left), 0.0)
-    found: list[tuple[int, int, float, float, float]] = []
+    lines: list[tuple[int, int, float, float, float]] = []
     while gain.any():
         source = int(gain.sum(axis=0).argmax())
         near = np.flatnonzero(gain[source])
         for j in near.tolist():
             line = _regress(x[:, source], x[:, j], weight)
             if line is not None:
-                intercept, slope, scale = line
-                scale = max(scale, LEAST_ROUNDING * rounding)
-                found.append((int(inputs[j]), int(inputs[source]), intercept, slope, scale))
+                lines.append((int(inputs[j]), int(inputs[source]), *line))
         gain[[source, *near]] = gain[:, [source, *near]] = 0
-    if not found:
+    if not lines:
         return Residuals()
-    columns = zip(*found, strict=True)
-    return Residuals(*(np.array(column) for column in columns))
+    chosen, sources, intercepts, slopes, scales = map(np.array, zip(*lines, strict=True))
+    scales = np.maximum(scales, LEAST_ROUNDING * np.finfo(values.dtype).eps)
+    return Residuals(chosen, sources, intercepts, slopes, scales)
 
 
 def _fraction_left(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -137,13 +136,13 @@ def _fraction_left(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     It is 1 for a column and itself, and where few rows have both.
     """
-    is_known = (~np.isnan(x)).astype(float)
-    n_rows = is_known.T @ is_known
-    known, x = weight[:, None] * is_known, np.nan_to_num(x)
+    observed = (~np.isnan(x)).astype(float)
+    n_rows = observed.T @ observed
+    weights, x = weight[:, None] * observed, np.nan_to_num(x)
     with np.errstate(all="ignore"):
-        total = is_known.T @ known
-        mean = x.T @ known / total  # of each column, in the rows of the other one
-        variance = np.square(x).T @ known / total - np.square(mean)
+        total = observed.T @ weights
+        mean = x.T @ weights / total  # of each column, in the rows of the other one
+        variance = np.square(x).T @ weights / total - np.square(mean)
         covariance = x.T @ (weight[:, None] * x) / total - mean * mean.T
         left = 1 - np.square(covariance) / (variance * variance.T)
     least = np.finfo(float).eps
@@ -157,8 +156,8 @@ def _regress(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, f
 
     It is None where few far values make most of the correlation.
     """
-    known = ~(np.isnan(x) | np.isnan(y))
-    x, y, weight = x[known], y[known], weight[known] / weight[known].sum()
+    observed = ~(np.isnan(x) | np.isnan(y))
+    x, y, weight = x[observed], y[observed], weight[observed] / weight[observed].sum()
     x_mean, y_mean = weight @ x, weight @ y
     slope = weight @ ((x - x_mean) * (y - y_mean)) / (weight @ np.square(x - x_mean))
     residual = y - y_mean - slope * (x - x_mean)

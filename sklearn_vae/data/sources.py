@@ -32,8 +32,10 @@ SEED = 0
 
 def as_source(X: Any) -> "BatchSource | None":
     """Return the source that X is, a callable; None of a table; refuse what is neither."""
-    if isinstance(X, BatchSource | np.ndarray):  # an array needs none of the tests below
-        return X if isinstance(X, BatchSource) else None
+    if isinstance(X, BatchSource):
+        return X
+    if isinstance(X, np.ndarray):  # the usual table, without the tests below
+        return None
     if isinstance(X, str | PathLike):
         raise TypeError(
             f"X is a path, {X!r:.100}. Read the table, as with pandas.read_csv, or pass a "

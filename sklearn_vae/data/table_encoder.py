@@ -436,8 +436,10 @@ class TableEncoder:
         """
         if self.residuals:
             values = values.copy()
-            known = None if observed is None else self._encode(self._fill_derived(observed))
-            self.residuals.decode(values, None if known is None else np.hstack(known))
+            known = None
+            if observed is not None:
+                known = np.hstack(self._encode(self._fill_derived(observed)))
+            self.residuals.decode(values, known)
         is_sample = generator is not None
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded | is_sample, self.n_features)

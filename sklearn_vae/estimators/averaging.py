@@ -195,7 +195,7 @@ class AverageFitter:
         trees = self._fit_correction(left) if self.has_trees else None
         if not self.is_large and (cells.precision > 0)[:, self.is_real].any():
             predictor, seed = first_model._predictor(), self.model.seed_
-            draws = predictor.draw_missing(cells.incomplete, N_DRAWS, MEAN_DRAWS, seed, 0, 1)
+            draws = predictor.draw_missing(cells.incomplete, N_DRAWS, MEAN_DRAWS, seed)
             self._fit_spread(draws, trees)
         if line is not None:
             text = f"Averaged: {self.imputer.trees_weight_:.2f} of the trees"

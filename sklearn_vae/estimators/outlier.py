@@ -338,8 +338,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         attributions = self._attribute(rows.select(flagged), -scores[flagged])
         position, columns, shares = largest_cells(attributions, n_columns)
         unique, first, column = np.unique(columns, return_index=True, return_inverse=True)
-        means, is_listed = self._expected(rows.X[flagged], position, columns), np.eye(len(unique))
-        table = np.where(is_listed[column] > 0, means[:, None], means[first])  # no NaN
+        means = self._expected(rows.X[flagged], position, columns)
+        is_listed = column[:, None] == np.arange(len(unique))
+        table = np.where(is_listed, means[:, None], means[first])  # no NaN
         table = model._restore_table(table, columns=unique)
         expected = cells_of(table, range(len(table)), column.tolist())
         p_values = conformal_p_values(scores[flagged], self.calibration_scores_)[position]

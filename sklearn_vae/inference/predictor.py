@@ -148,7 +148,13 @@ class TorchModel(FittedModel):
         return self.encoder.decode_samples(encoded, seed)[:, : self.columns.n_features]
 
     def draw_missing(
-        self, X: np.ndarray, n_kept: int, n_draws: int, seed: int, scrambling: int, n_each: int
+        self,
+        X: np.ndarray,
+        n_kept: int,
+        n_draws: int,
+        seed: int,
+        scrambling: int = 0,
+        n_each: int = 1,
     ) -> np.ndarray:
         """Replace missing values by draws, of n_each the nearest to totals: (n_kept, n, d)."""
         function = partial(self.sample_given_observed, n_draws=n_each * n_kept)
@@ -163,14 +169,15 @@ class TorchModel(FittedModel):
         draws = np.empty((n_imputations, len(X), self.columns.n_features), X.dtype)
         has_total = self.columns.has_open_total(X)
         n_rows = rows_in_memory(DRAWS_PER_TOTAL * n_imputations * X.shape[1])
-        parts, rest = [np.flatnonzero(~has_total)], np.flatnonzero(has_total)
-        parts += [rest[batch] for batch in batches(len(rest), n_rows)]
-        for rows in filter(len, parts):
-            settings = seed, scrambling, 1
-            if has_total[rows[0]]:
-                part_seed = stream_seed(seed, Stream.CONDITIONAL, int(rows[0]))
-                settings = part_seed, scrambling, DRAWS_PER_TOTAL
-            draws[:, rows] = self.draw_missing(X[rows], n_imputations, n_draws, *settings)
+        settings, rest = (n_imputations, n_draws), np.flatnonzero(has_total)
+        if not has_total.all():
+            draws[:, ~has_total] = self.draw_missing(X[~has_total], *settings, seed, scrambling)
+        for batch in batches(len(rest), n_rows):
+            rows = rest[batch]
+            part_seed = stream_seed(seed, Stream.CONDITIONAL, int(rows[0]))
+            draws[:, rows] = self.draw_missing(
+                X[rows], *settings, part_seed, scrambling, DRAWS_PER_TOTAL
+            )
         return draws
 
     def sample_given(

@@ -155,8 +155,7 @@ class RealColumns(Columns):
         for column, knots in self._normal_scores():
             values[:, column], slope = interpolate(values[:, column], *knots.T)
             log_slope[:, column] = np.log(slope)
-        bent, log_bend = bend_tails(values)
-        return bent, log_slope + log_bend
+        return values, log_slope + bend_tails(values)
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
         """Undo ``normalize`` up to the standardization: (n, k) -> (n, k)."""
@@ -235,17 +234,21 @@ class RealColumns(Columns):
         return self.normalize(X)[1] - (np.log(self.scale) + self.exponent * np.log(2))
 
 
-def bend_tails(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace what is beyond ``TAIL`` by its logarithm; return the log-derivative, too."""
-    excess = np.maximum(np.minimum(np.abs(values), LARGEST) - TAIL, 0)
-    log_excess = np.log1p(excess)
-    return np.where(excess > 0, np.copysign(TAIL + log_excess, values), values), -log_excess
+def bend_tails(values: np.ndarray) -> np.ndarray:
+    """Replace what is beyond ``TAIL`` by its logarithm, in place; return the log-derivative."""
+    log_slope, far = np.zeros(values.shape), np.abs(values) > TAIL
+    distance = np.log1p(np.minimum(np.abs(values[far]), LARGEST) - TAIL)
+    values[far] = np.copysign(TAIL + distance, values[far])
+    log_slope[far] = -distance
+    return log_slope
 
 
 def unbend_tails(values: np.ndarray) -> np.ndarray:
-    """Undo ``bend_tails``."""
-    excess = (np.abs(values) - TAIL).clip(0, np.log(LARGEST))
-    return np.where(excess > 0, np.copysign(TAIL + np.expm1(excess), values), values)
+    """Undo ``bend_tails``, in a copy."""
+    values, far = values.copy(), np.abs(values) > TAIL
+    distance = np.expm1(np.minimum(np.abs(values[far]) - TAIL, np.log(LARGEST)))
+    values[far] = np.copysign(TAIL + distance, values[far])
+    return values
 
 
 @serializable
