@@ -99,7 +99,6 @@ GALLERY = [
     "pipeline", "training_curves", "callbacks", "calibration", "ensemble", "anomaly_report",
     "outliers", "labels", "digit_anomaly", "imputation", "synthetic_table", "conditional",
     "convolutions", "sequences", "own_modules", "windows", "out_of_core", "dask", "saved_model",
-    "onnx",
 ]  # fmt: skip
 
 # A gallery is made of examples/plot_*.py, once there are any.

@@ -31,7 +31,7 @@ _MODULE = {
 }
 _SUBPACKAGES = (
     "inspection", "likelihoods", "metrics", "model_selection", "networks", "objectives",
-    "onnx", "posteriors", "priors", "runtime",
+    "posteriors", "priors", "runtime",
 )  # fmt: skip
 
 __all__ = sorted(_MODULE)

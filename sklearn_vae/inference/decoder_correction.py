@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sklearn_vae.likelihoods import Counts
-from sklearn_vae.numerics.array_api import Array, as_type
 from sklearn_vae.numerics.rows import batches
 
 if TYPE_CHECKING:
@@ -91,13 +90,13 @@ def fit_ridge(codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np
     return np.vstack([mean_residual - mean_code @ slopes, slopes])
 
 
-def correction_at(codes: Array, correction: Array, code_range: Array) -> Array:
+def correction_at(codes: np.ndarray, correction: np.ndarray, code_range: np.ndarray) -> np.ndarray:
     """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
 
     ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) the range of the
     codes that they were fitted to. Beyond twice the range, where no mean of q(z|x) is, it stays.
     """
-    correction, (low, high) = as_type(correction, codes), as_type(code_range, codes)
+    correction, (low, high) = correction.astype(codes.dtype), code_range.astype(codes.dtype)
     middle, width = (low + high) / 2, (high - low).clip(min=MIN_SPREAD)
     return correction[0] + codes.clip(middle - width, middle + width) @ correction[1:]
 

@@ -247,7 +247,7 @@ class FittedVAE(FittedModel):
             self.rows_per_chunk(),
             lambda rows: rows[None],
         )
-        if self.correction is not None:
+        if self.correction is not None and self.code_range is not None:
             for chunk in batches(len(z), self.rows_per_chunk()):
                 mean[chunk] += correction_at(z[chunk], self.correction, self.code_range)
         return self.columns.inverse_transform(mean)

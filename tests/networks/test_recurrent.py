@@ -14,7 +14,6 @@ from sklearn_vae.networks import GRUNet
 from sklearn_vae.numerics.array_api import unbounded
 from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.objectives import IWAE
-from sklearn_vae.onnx import to_onnx
 from tests.conftest import iwae_bound
 
 pd = pytest.importorskip("pandas")
@@ -287,9 +286,8 @@ def test_values_of_a_step_have_units_of_their_own():
         lambda vae: vae.impute(SHORT),
         lambda vae: VAEImputer(vae).fit(SHORT),  # before the training
         lambda vae: VAEImputer(VAETransformer(network="gru")).fit(SHORT),
-        to_onnx,
     ],
-    ids=["impute", "VAEImputer", "VAEImputer by name", "to_onnx"],
+    ids=["impute", "VAEImputer", "VAEImputer by name"],
 )
 def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
     """These need columns that are independent given the code."""

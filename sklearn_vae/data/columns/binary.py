@@ -71,13 +71,6 @@ class BinaryColumns(Columns):
         kind = "n" if self.n_values == 1 else "f"
         check_array("categories", self.categories, kind, (len(self.indices), self.n_values))
 
-    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the power of two, the lower value and the distance to the upper: (k,) each."""
-        categories = self.categories.astype(np.float64)
-        exponent = np.frexp(np.abs(np.nan_to_num(categories)).max(axis=1))[1]
-        low, high = np.ldexp(categories[:, [0, -1]].T, -exponent)
-        return exponent, low, np.where(high > low, high - low, 1.0)
-
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are neither of the two: (n, k) -> (n, k)."""
         return ~(np.isnan(X) | is_category(X, self.categories))
@@ -203,7 +196,10 @@ class OneHotColumns(BinaryColumns):
 
     def _probability(self, X: np.ndarray) -> np.ndarray:
         """Undo ``decode`` of means: (..., k) -> (..., groups, size)."""
-        exponent, low, scale = self.units()
+        categories = self.categories.astype(np.float64)
+        exponent = np.frexp(np.abs(categories).max(axis=1))[1]  # a difference could overflow
+        low, high = np.ldexp(categories.T, -exponent)
+        scale = np.where(high > low, high - low, 1.0)
         return self.grouped((times_power_of_two(X, -exponent) - low) / scale).clip(0, 1)
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
