@@ -50,7 +50,7 @@ from sklearn_vae.objectives import (
     LinearWarmup,
     TotalCorrelation,
 )
-from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, VampPrior
 
 TOLERANCE = 1e-6
@@ -196,7 +196,6 @@ PARAMS: dict[Callable[[], Any], list[dict[str, Any]]] = {
         {"prior": VampPrior(3)},
         {"posterior": "gaussian"},
         {"posterior": RelaxedCategorical(n_variables=2), "n_components": 6},
-        {"posterior": GaussianCategorical(n_classes=3), "n_components": 5},
         {"objective": IWAE(3)},
         {"objective": IWAE(3), **stopped},
         {"objective": TotalCorrelation(weight=3.0)},

@@ -1,11 +1,11 @@
-"""Posteriors q(z|x): Gaussians, relaxed categorical variables, and both jointly."""
+"""Posteriors q(z|x): Gaussians, and relaxed categorical variables."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -33,28 +33,6 @@ from sklearn_vae.persistence.validation import (
 POSTERIOR_LOG_SCALE_BOUND = 12.0
 
 
-class OneHotBlock(NamedTuple):
-    """Categorical variables, one-hot encoded in the first dimensions of z."""
-
-    n_variables: int = 0  # 0 if z is continuous
-    n_classes: int = 0  # of each variable
-
-    @property
-    def width(self) -> int:
-        """Number of dimensions of z, one per class."""
-        return self.n_variables * self.n_classes
-
-    @property
-    def n_codes(self) -> int:
-        """Number of one-hot codes, one per combination of classes."""
-        return self.n_classes**self.n_variables
-
-    def enumerate_codes(self, like: Array) -> Array:
-        """All one-hot codes: (n_codes, width)."""
-        classes = np.array([*product(range(self.n_classes), repeat=self.n_variables)])
-        return one_hot(as_array(classes, like), self.n_classes, like.dtype)
-
-
 class Posterior(ABC):
     """Base class of the posteriors q(z|x): frozen dataclasses of hyperparameters.
 
@@ -65,6 +43,7 @@ class Posterior(ABC):
     # Conditions on other parameters of an estimator, checked by ModelParts.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
+    n_variables: int = 0  # categorical variables of which z is the one-hot code; 0 of real numbers
 
     @abstractmethod
     def n_params(self, n_components: int) -> int:
@@ -77,10 +56,6 @@ class Posterior(ABC):
     def default_n_components(self, n_factors: int) -> int:
         """Number of latent dimensions for ``n_components="auto"``, by the table's factors."""
         return n_factors
-
-    def one_hot_block(self, n_components: int) -> OneHotBlock:
-        """Categorical variables in the first dimensions of z; none by default."""
-        return OneHotBlock()
 
     def at_iteration(self, iteration: int) -> Self:
         """Anneal to an iteration of training, counted from 0; by default nothing is annealed."""
@@ -254,104 +229,15 @@ class FullCovarianceGaussian(Posterior):
 # Largest number of codes, over which a score sums, and of binary variables with as many codes.
 MAX_CODES = 4096
 MAX_VARIABLES = 12
-# Largest number of classes beside real numbers, which a score samples for each class.
-MAX_CLASSES = 64
 # Number of classes of a variable for ``n_components="auto"``, at most.
 DEFAULT_N_CLASSES = 10
 # Iterations in which the temperature falls.
 N_ANNEALED = 30
-# Of the dimensions behind the codes.
-GAUSSIAN = DiagonalGaussian()
-
-
-class CategoricalPosterior(Posterior):
-    """Posterior of one-hot codes, and of independent Gaussian dimensions behind them.
-
-    The encoder's outputs are logits, then locations, then raw log-scales.
-    """
-
-    temperature: float
-
-    @property
-    def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]
-        """Equal prior probabilities, objectives for relaxed draws, and a latent size."""
-        return (
-            needs_normal_prior("whose classes have equal prior probabilities"),
-            needs_elbo("whose relaxed draws have no importance weights"),
-            Requirement(
-                "n_components",
-                lambda n: n == "auto" or self.fits(int(n)),
-                self.allowed_n_components,
-                "which has that many latent dimensions",
-            ),
-        )
-
-    @property
-    @abstractmethod
-    def allowed_n_components(self) -> str:
-        """Description of the numbers of latent dimensions that are allowed."""
-
-    def n_params(self, n_components: int) -> int:
-        """A logit per class, a location and a log-scale per continuous dimension."""
-        return 2 * n_components - self.one_hot_block(n_components).width
-
-    def at_iteration(self, iteration: int) -> Self:
-        """Anneal the temperature from 1, by the same factor in each iteration."""
-        temperature = float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
-        return replace(cast(Any, self), temperature=temperature)
-
-    def initial_params(self, loc: Array, scale: Array) -> Array:
-        """Parameters with these logits and locations, and scales: (l), (l) -> (n_params)."""
-        width = self.one_hot_block(len(loc)).width
-        return concatenate([loc[:width], GAUSSIAN.initial_params(loc[width:], scale[width:])])
-
-    def mean(self, params: Array) -> Array:
-        """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
-        log_probs, rest = self._split_params(params)
-        return concatenate([log_probs.exp().flatten(-2), GAUSSIAN.mean(rest)])
-
-    def rsample(self, params: Array, noise: Array) -> Array:
-        """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
-
-        They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
-        """
-        log_probs, rest = self._split_params(params)
-        for_classes, for_rest = self._split(noise)
-        torch = namespace(noise)
-        if params.requires_grad:
-            # the smallest number that has a finite logarithm and gradient
-            tiny = torch.finfo(noise.dtype).tiny
-            gumbel = -(-torch.special.log_ndtr(for_classes)).clamp_min(tiny).log()
-            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
-        else:  # by the inverse CDF, so that Sobol points stay evenly spread
-            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-            n_classes = cdf.shape[-1]
-            uniform = torch.special.ndtr(for_classes[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
-            classes = (uniform >= cdf).sum(-1).clamp(max=n_classes - 1)
-            codes = one_hot(classes, n_classes, log_probs.dtype, flat=False)
-        return concatenate([codes.flatten(-2), GAUSSIAN.rsample(rest, for_rest)])
-
-    def kl(self, params: Array) -> Array:
-        """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
-        log_probs, rest = self._split_params(params)
-        categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(log_probs.shape[-1])
-        return concatenate([categorical, GAUSSIAN.kl(rest)])
-
-    def _split(self, values: Array) -> tuple[Array, Array]:
-        """Numbers of the classes (..., V, C), and those of the other dimensions."""
-        block = self.one_hot_block(values.shape[-1])
-        classes, rest = values[..., : block.width], values[..., block.width :]
-        return classes.unflatten(-1, tuple(block)), rest
-
-    def _split_params(self, params: Array) -> tuple[Array, Array]:
-        """Log-probabilities of the classes (..., V, C), and parameters of the other dimensions."""
-        logits, rest = self._split(params)
-        return logits.log_softmax(-1), rest
 
 
 @serializable
 @dataclass(frozen=True)
-class RelaxedCategorical(CategoricalPosterior):
+class RelaxedCategorical(Posterior):
     r"""Categorical variables, trained by relaxed draws (Gumbel-softmax).
 
     A code is one-hot: ``n_components`` dimensions, divided equally among the variables, one per
@@ -398,23 +284,76 @@ class RelaxedCategorical(CategoricalPosterior):
         check_integer(self, "n_variables", self.n_variables, 1, MAX_VARIABLES)
         check_number(self, "temperature", self.temperature, positive=True)
 
-    def one_hot_block(self, n_components: int) -> OneHotBlock:
-        """Variables with as many classes as fit."""
-        return OneHotBlock(self.n_variables, n_components // self.n_variables)
+    @property
+    def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]
+        """Equal prior probabilities, objectives for relaxed draws, and a latent size."""
+        n_variables = self.n_variables
+        return (
+            needs_normal_prior("whose classes have equal prior probabilities"),
+            needs_elbo("whose relaxed draws have no importance weights"),
+            Requirement(
+                "n_components",
+                lambda n: n == "auto" or self.fits(int(n)),
+                f"a multiple of {n_variables} up to {n_variables * self._max_classes}",
+                "which has that many latent dimensions",
+            ),
+        )
+
+    def n_params(self, n_components: int) -> int:
+        """A logit per class."""
+        return n_components
 
     def fits(self, n_components: int) -> bool:
         """Return True if each variable has the same number of classes, and codes are few."""
-        block = self.one_hot_block(n_components)
-        return 0 < block.width == n_components and block.n_codes <= MAX_CODES
-
-    @property
-    def allowed_n_components(self) -> str:
-        """Multiples of the number of variables, up to the largest number of codes."""
-        return f"a multiple of {self.n_variables} up to {self.n_variables * self._max_classes}"
+        n_classes, rest = divmod(n_components, self.n_variables)
+        return 0 < n_classes <= self._max_classes and not rest
 
     def default_n_components(self, n_factors: int) -> int:
         """Ten classes per variable, or fewer of many variables."""
         return self.n_variables * min(DEFAULT_N_CLASSES, self._max_classes)
+
+    def at_iteration(self, iteration: int) -> Self:
+        """Anneal the temperature from 1, by the same factor in each iteration."""
+        temperature = float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
+        return replace(self, temperature=temperature)
+
+    def initial_params(self, loc: Array, scale: Array) -> Array:
+        """Parameters with these logits: (l), (l) -> (l)."""
+        return loc
+
+    def mean(self, params: Array) -> Array:
+        """Probabilities of the classes: (..., l) -> (..., l)."""
+        return self._log_probs(params).exp().flatten(-2)
+
+    def rsample(self, params: Array, noise: Array) -> Array:
+        """Draws of z: (M, B, l), (M or 1, K, B or 1, l) -> (M, K, B, l).
+
+        They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
+        """
+        log_probs, noise, torch = self._log_probs(params), self._by_class(noise), namespace(noise)
+        if params.requires_grad:
+            # the smallest number that has a finite logarithm and gradient
+            tiny = torch.finfo(noise.dtype).tiny
+            gumbel = -(-torch.special.log_ndtr(noise)).clamp_min(tiny).log()
+            codes = ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
+        else:  # by the inverse CDF, so that Sobol points stay evenly spread
+            cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
+            n_classes = cdf.shape[-1]
+            uniform = torch.special.ndtr(noise[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+            classes = (uniform >= cdf).sum(-1).clamp(max=n_classes - 1)
+            codes = one_hot(classes, n_classes, log_probs.dtype, flat=False)
+        return codes.flatten(-2)
+
+    def kl(self, params: Array) -> Array:
+        """KL in nats from the prior, by variable: (..., l) -> (..., V)."""
+        log_probs = self._log_probs(params)
+        return (log_probs.exp() * log_probs).sum(-1) + math.log(log_probs.shape[-1])
+
+    def enumerate_codes(self, n_components: int, like: Array) -> Array:
+        """All one-hot codes, one per combination of classes: (n_codes, l)."""
+        n_classes = n_components // self.n_variables
+        classes = np.array([*product(range(n_classes), repeat=self.n_variables)])
+        return one_hot(as_array(classes, like), n_classes, like.dtype)
 
     @property
     def _max_classes(self) -> int:
@@ -422,65 +361,13 @@ class RelaxedCategorical(CategoricalPosterior):
         n_classes = round(MAX_CODES ** (1 / self.n_variables))
         return n_classes - (n_classes**self.n_variables > MAX_CODES)
 
+    def _by_class(self, values: Array) -> Array:
+        """Numbers of the classes, by variable: (..., l) -> (..., V, C)."""
+        return values.unflatten(-1, (self.n_variables, -1))
 
-@serializable
-@dataclass(frozen=True)
-class GaussianCategorical(CategoricalPosterior):
-    r"""A categorical variable and a Gaussian with diagonal covariance.
-
-    The first ``n_classes`` dimensions of z are the one-hot class, the others are continuous:
-
-    .. math::
-        p(x) = \sum_{c=1}^{C} \frac{1}{C} \int p(x | c, u) \, \mathcal{N}(u | 0, I) \, du,
-        \qquad q(c, u | x) = q(c | x) \, q(u | x).
-
-    The class is the cluster of a row, the continuous dimensions its variation within the
-    cluster. The class is trained by relaxed draws, as in :class:`RelaxedCategorical`; scores
-    sum over the classes, and sample the dimensions of each. The estimator's ``n_components``
-    counts both together, and has to be larger than ``n_classes``.
-
-    Parameters
-    ----------
-    n_classes : int, default=10
-        Number of classes, from 2 to 64.
-    temperature : float, default=0.3
-        Final temperature of the relaxed draws, which falls from 1.
-
-    References
-    ----------
-    .. [1] E. Dupont, "Learning Disentangled Joint Continuous and Discrete
-       Representations", NeurIPS 2018.
-
-    Examples
-    --------
-    >>> from sklearn_vae.posteriors import GaussianCategorical
-    >>> GaussianCategorical(n_classes=5)
-    GaussianCategorical(n_classes=5, temperature=0.3)
-    """
-
-    n_classes: int = 10
-    temperature: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_integer(self, "n_classes", self.n_classes, 2, MAX_CLASSES)
-        check_number(self, "temperature", self.temperature, positive=True)
-
-    def one_hot_block(self, n_components: int) -> OneHotBlock:
-        """One variable."""
-        return OneHotBlock(1, self.n_classes)
-
-    def fits(self, n_components: int) -> bool:
-        """Return True if there are continuous dimensions behind the classes."""
-        return n_components > self.n_classes
-
-    @property
-    def allowed_n_components(self) -> str:
-        """More than the number of classes."""
-        return f"larger than {self.n_classes}"
-
-    def default_n_components(self, n_factors: int) -> int:
-        """The classes, and the table's factors."""
-        return self.n_classes + n_factors
+    def _log_probs(self, params: Array) -> Array:
+        """Log-probabilities of the classes: (..., l) -> (..., V, C)."""
+        return self._by_class(params).log_softmax(-1)
 
 
 # Names of the parameter ``posterior``.

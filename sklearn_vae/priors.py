@@ -97,33 +97,25 @@ class StandardNormal(Prior):
 
 @dataclass(frozen=True)
 class UniformCategorical(Prior):
-    """Categorical variables of uniform probability, and independent standard normal dimensions.
-
-    It is the meaning of ``prior="normal"`` for posteriors with categorical variables.
-    """
+    """Categorical variables of uniform probability: ``prior="normal"`` of classes as codes."""
 
     has_closed_form_kl = True
 
     n_variables: int
-    n_classes: int
 
     def log_prob(self, z: Array) -> Array:
-        """Log-probability of the one-hot codes plus log-density of the rest: (..., l) -> (...)."""
-        rest = z[..., self.n_variables * self.n_classes :]
-        return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
+        """Log-probability of one-hot codes: (..., l) -> (...)."""
+        n_classes = z.shape[-1] // self.n_variables
+        return ops.zeros(z.shape[:-1], z) - self.n_variables * math.log(n_classes)
 
     def sample(self, shape: Shape, generator: "torch.Generator", dtype: "torch.dtype") -> Array:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         import torch
 
         n_members, n_rows, n_components = shape
-        chosen = torch.randint(
-            self.n_classes, (n_members, n_rows, self.n_variables), generator=generator
-        )
-        codes = ops.one_hot(chosen, self.n_classes, dtype)
-        rest = n_components - codes.shape[-1]
-        normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
-        return torch.cat([codes, normal], dim=-1)
+        n_classes, size = n_components // self.n_variables, (n_members, n_rows, self.n_variables)
+        chosen = torch.randint(n_classes, size, generator=generator)
+        return ops.one_hot(chosen, n_classes, dtype)
 
 
 # Least variance of codes in a component, and least weight of one.

@@ -39,7 +39,7 @@ __all__ = [
 # Parts of models and scores that need PyTorch, by the names of their classes.
 NEED_TORCH = {
     *("ConvNet", "CustomNetwork", "GRUNet"),
-    *("GaussianCategorical", "RelaxedCategorical", "ReconstructionProbability"),
+    *("RelaxedCategorical", "ReconstructionProbability"),
 }
 Y_IS_MISSING = "y must be passed to a model that was fitted with conditional=True."
 

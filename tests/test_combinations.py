@@ -5,7 +5,6 @@ import pytest
 
 import sklearn_vae
 from sklearn_vae import VAETransformer
-from sklearn_vae.posteriors import GaussianCategorical
 
 pd = pytest.importorskip("pandas")
 
@@ -13,7 +12,6 @@ pytestmark = pytest.mark.usefixtures("few_steps")
 
 TOGETHER = [
     {"posterior": "categorical", "hidden_layer_sizes": ()},
-    {"posterior": GaussianCategorical(n_classes=2)},
     {"posterior": "categorical", "conditional": True},
     {"posterior": "full", "prior": "mixture", "n_init": 2, "ensemble": True},
     {"posterior": "full", "conditional": True},

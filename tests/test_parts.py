@@ -11,7 +11,7 @@ from sklearn_vae import VAETransformer, load
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.objectives import IWAE, MMD, OBJECTIVES, LinearWarmup, TotalCorrelation
-from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, UniformCategorical, VampPrior
 from tests.objectives.test_contract import ALL as ALL_OBJECTIVES
 from tests.posteriors.test_contract import ALL as ALL_POSTERIORS
@@ -22,7 +22,7 @@ PARTS = [
     *(("posterior", part) for part in ALL_POSTERIORS),
     *(("objective", part) for part in ALL_OBJECTIVES),
 ]
-UNIFORM = "prior", UniformCategorical(2, 3)  # of a posterior, and no parameter of its own
+UNIFORM = "prior", UniformCategorical(2)  # of a posterior, and no parameter of its own
 
 
 @pytest.mark.parametrize(("name", "part"), [*PARTS, UNIFORM], ids=repr)
@@ -56,12 +56,7 @@ COUNTS, WEIGHTS = (0, -1, 2.5, True, "ten", None), (-1.0, float("nan"), True, "m
 WRONG = [
     *((kind, "n_components", n) for kind in (MixturePrior, VampPrior) for n in COUNTS),
     (RelaxedCategorical, "n_variables", 0),
-    (GaussianCategorical, "n_classes", 1),
-    *(
-        (kind, name, value)
-        for kind in (RelaxedCategorical, GaussianCategorical)
-        for name, value in [("temperature", 0.0), ("temperature", None)]
-    ),
+    *((RelaxedCategorical, "temperature", value) for value in (0.0, None)),
     *((IWAE, "n_draws", n) for n in (*COUNTS, 65537)),
     *(
         (kind, name, weight)

@@ -30,7 +30,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
-from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
+from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.system import warn
 
@@ -43,9 +43,7 @@ CONSTRAINTS: dict[str, Any] = {
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
     "prior": [StrOptions({"auto", *PRIORS}), *map(type, PRIORS.values())],
-    "posterior": [
-        StrOptions({"auto", *POSTERIORS}), *map(type, POSTERIORS.values()), GaussianCategorical
-    ],
+    "posterior": [StrOptions({"auto", *POSTERIORS}), *map(type, POSTERIORS.values())],
     "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values())],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],

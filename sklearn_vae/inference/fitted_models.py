@@ -226,7 +226,7 @@ class FittedVAE(FittedModel):
             points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
             function, n_latent = partial(function, points=points), max(shape.n_components, 1)
             # the codes of two proposals, and their matrices, fit the cache
-            n_codes = shape.n_codes or 2 * n_draws * shape.codes.n_codes
+            n_codes = shape.n_codes or 2 * n_draws
             of_codes = rows_in_cache(n_latent, max(n_codes * n_members, 2 * n_latent))
             n_rows = spread_rows(len(X), min(n_rows, of_codes))
         return backend.map(

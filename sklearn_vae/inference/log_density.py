@@ -1,18 +1,15 @@
 """Evidence p(x) and posterior p(z|x), by importance sampling of codes.
 
-One-hot codes are summed over. Of real numbers behind a class, those of each class are sampled, and
-the classes are summed over: by PyTorch alone.
+One-hot codes are summed over, by PyTorch alone.
 
-The codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
+Other codes of a row are drawn from the Laplace approximation at the mode of p(z|x) next to the
 encoder's mean, from a wider one and from the prior. All rows share the same Sobol points. Rows with
 uneven weights, and those with missing values, get Laplace approximations at further modes.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
     TOLERANCE,
@@ -27,7 +24,6 @@ from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.rows import batches
-from sklearn_vae.priors import StandardNormal
 
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 128
@@ -82,54 +78,6 @@ class Points(NamedTuple):
         return self.map(lambda draws: draws[..., -n_dims:])
 
 
-class ClassConditional:
-    """p(x|z, class) of real numbers z, of a model whose codes are classes and real numbers.
-
-    Its rows are all pairs of a row and a class, whose one-hot code lies behind the row.
-    """
-
-    def __init__(self, model: BaseVAE):
-        self.model, self.likelihood, self.n_members = model, model.likelihood, model.n_members
-        # unlike that of ``architecture``: draws of the prior are decoded for each class alone
-        self.codes_per_chunk, self.decodes_per_row = model.codes_per_chunk, True
-        self.classes = model.architecture.codes.enumerate_codes(model.free)  # (C, C)
-        self.n_latent = model.architecture.n_components - len(self.classes)
-        variable_length = model.architecture.variable_length
-        self.architecture = SimpleNamespace(
-            n_codes=None, has_density=True, decodes_per_row=False, variable_length=variable_length
-        )
-
-    def pairs(self, x: Array) -> Array:
-        """Pair rows with classes: (M, B, n) -> (M, B C, n + C)."""
-        n_members, n_rows, _ = x.shape
-        classes = self.classes.repeat(n_members, n_rows, 1)
-        return ops.concatenate([x.repeat_interleave(len(self.classes), 1), classes])
-
-    def prior_distribution(self) -> StandardNormal:
-        """p(z)."""
-        return StandardNormal()
-
-    def _split(self, x: Array) -> tuple[Array, Array]:
-        """Rows, and their classes: (M, B C, n + C) -> (M, B C, n), (M, B C, C)."""
-        n_columns = x.shape[-1] - len(self.classes)
-        return x[..., :n_columns], x[..., n_columns:]
-
-    def mean_code(self, x: Array) -> Array:
-        """Mean of q(z|x): (M, B C, n + C) -> (M, B C, l)."""
-        rows, _ = self._split(x)
-        return self.model.mean_code(rows)[..., len(self.classes) :]
-
-    def codes(self, z: Array, x: Array) -> Array:
-        """Put the classes of pairs in front of codes: (M, K, B C or 1, l) -> (M, K, B C, C + l)."""
-        _, classes = self._split(x)
-        classes = classes.unsqueeze(1).expand(-1, z.shape[1], -1, -1)
-        return ops.concatenate([classes, z.expand(*classes.shape[:3], -1)])
-
-    def decode(self, z: Array, x: Array) -> list[list[Array]]:
-        """Parameters of p(x|z, class): (M, K, B C, l), (M, B C, n + C) -> (M, K, B C, size)."""
-        return self.model.decode(self.codes(z, x), self._split(x)[0])
-
-
 def log_density(model: BaseVAE, x: Array, points: Points, *, refines: bool = True) -> Array:
     """Log p(x) in nats, of the average of the members' densities: (M, B, n) -> (B,).
 
@@ -146,7 +94,7 @@ def log_density(model: BaseVAE, x: Array, points: Points, *, refines: bool = Tru
     return log_p
 
 
-def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) -> Array:
+def log_evidence(model: BaseVAE, x: Array, points: Points, *, refines: bool = True) -> Array:
     """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
 
     It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
@@ -156,21 +104,15 @@ def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) 
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
-    if model.architecture.n_codes is not None:
+    if model.architecture.n_codes:
         return all_codes(model, x).log_weight.logsumexp(1)
-    if not model.architecture.has_density:
-        by_class = ClassConditional(model)
-        of_numbers = points.last(by_class.n_latent)
-        log_p = log_evidence(by_class, by_class.pairs(x), of_numbers, refines=refines)
-        n_classes = len(by_class.classes)
-        return log_p.unflatten(-1, (-1, n_classes)).logsumexp(-1) - math.log(n_classes)
     xp, first = namespace(x), FirstSampler(model, x, points)
     sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
     log_p, is_poor = sampler.log_evidence(), _is_poor(sampler, model, x) & refines
     add = partial(add_modes, of_prior=first.of_prior)
     n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
     is_vague = 2 * n_observed <= first.of_prior.shape[-1]
-    if model.architecture.decodes_per_row:
+    if model.decodes_per_row:
         is_vague = xp.zeros_like(is_vague)
     for vague in (False, True):
         (rows,) = xp.where(is_poor & (is_vague == vague))
@@ -188,27 +130,14 @@ def log_evidence(model: Any, x: Array, points: Points, *, refines: bool = True) 
 
 
 def sample_posterior(
-    model: Any, x: Array, points: Points, *, refines_incomplete: bool = True
+    model: BaseVAE, x: Array, points: Points, *, refines_incomplete: bool = True
 ) -> WeightedCodes:
     """Weighted codes of rows (M, B, n_columns + n_conditions), whose missing values are NaN.
 
     With ``refines_incomplete``, all incomplete rows get further proposals, else uneven ones do.
     """
-    if model.architecture.n_codes is not None:
+    if model.architecture.n_codes:
         return all_codes(model, x)
-    if not model.architecture.has_density:
-        by_class = ClassConditional(model)
-        pairs, of_numbers = by_class.pairs(x), points.last(by_class.n_latent)
-        z, log_weight = sample_posterior(
-            by_class, pairs, of_numbers, refines_incomplete=refines_incomplete
-        )
-        # draws of all classes of a row lie together: (M, K, B C, ...) -> (M, C K, B, ...)
-        n_classes = len(by_class.classes)
-        z, log_weight = (
-            part.unflatten(2, (-1, n_classes)).movedim(3, 1).flatten(1, 2)
-            for part in (by_class.codes(z, pairs), log_weight - math.log(n_classes))
-        )
-        return WeightedCodes(z, log_weight)
     first = FirstSampler(model, x, points)
     sampler = first.of(ops.arange(x.shape[1], x))
     is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
@@ -221,7 +150,8 @@ def sample_posterior(
 
 def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
     """All codes of a categorical posterior, whose weights sum to p(x)."""
-    z = model.architecture.codes.enumerate_codes(x)[:, None].expand(len(x), -1, -1, -1)
+    z = model.posterior.enumerate_codes(model.architecture.n_components, x)
+    z = z[:, None].expand(len(x), -1, -1, -1)
     log_joint = JointDensity.from_rows(model, x).log_prob(z)
     return WeightedCodes(z.expand(-1, -1, x.shape[1], -1), log_joint)
 
@@ -243,14 +173,12 @@ def codes_of_rows(model: BaseVAE, x: Array) -> Array:
 
 
 def posterior_code(model: BaseVAE, x: Array) -> Array:
-    """Mode of p(z|x), or mean of classes; of these and numbers, the encoder's mean: (M, B, l)."""
-    if model.architecture.n_codes is not None:
+    """Mode of p(z|x), or mean of classes: (M, B, l)."""
+    if model.architecture.n_codes:
         codes = all_codes(model, x)
         return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)
-    z = model.mean_code(x)
-    if not model.architecture.has_density:
-        return z
-    return find_modes(JointDensity.from_rows(model, x).expand, z, tol=CODE_CONVERGED)[0]
+    target = JointDensity.from_rows(model, x)
+    return find_modes(target.expand, model.mean_code(x), tol=CODE_CONVERGED)[0]
 
 
 def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
@@ -267,8 +195,8 @@ def conditional_mean(model: BaseVAE, x: Array, points: Points) -> Array:
 class FirstSampler:
     """First draws of rows: Laplace approximations next to the encoder's means, and the prior."""
 
-    def __init__(self, model: Any, x: Array, points: Points):
-        self.architecture, self.target = model.architecture, JointDensity.from_rows(model, x)
+    def __init__(self, model: BaseVAE, x: Array, points: Points):
+        self.target = JointDensity.from_rows(model, x)
         prior, noise, xp = self.target.prior, points.vague, namespace(x)
         if hasattr(prior, "transform"):
             self.of_vague = prior.transform(noise[0, :, 0])[:, :, None]
@@ -290,14 +218,14 @@ class FirstSampler:
         sampler = ImportanceSampler(self.target.select(rows), self.tolerance)
         sampler.add((normal.select(rows), noise) for normal, noise in self.normals)
         _, n_prior, _, n_latent = self.of_prior.shape
-        if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.architecture.decodes_per_row:
+        if (has_few and n_latent > MAX_PRIOR_DIMENSIONS) or self.target.model.decodes_per_row:
             n_prior = -(-n_prior // PRIOR_ONE_IN)
         sampler.add(of_prior=self.of_vague if vague else self.of_prior[:, :n_prior])
         return sampler
 
 
 def _is_poor(
-    sampler: ImportanceSampler, model: Any, x: Array, *, refines_incomplete: bool = True
+    sampler: ImportanceSampler, model: BaseVAE, x: Array, *, refines_incomplete: bool = True
 ) -> Array:
     """Mask of the rows that need further proposals: (B,)."""
     is_poor = sampler.is_uneven().any(0)

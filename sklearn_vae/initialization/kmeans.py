@@ -1,7 +1,6 @@
 """k-means and linear discriminants, from which categorical latent variables are initialized."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 from scipy.special import softmax
@@ -9,12 +8,7 @@ from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_vae.initialization.ppca import (
-    MIN_VARIANCE,
-    CorrelationPCA,
-    LinearGaussian,
-    observed_moments,
-)
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, LinearGaussian, observed_moments
 from sklearn_vae.numerics.rows import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
@@ -27,21 +21,19 @@ MAX_MEDIAN_GAP = 3.0
 
 
 def kmeans_initialization(
-    x: np.ndarray, weight: np.ndarray | None, codes: tuple[int, int], n_components: int, seed: int
+    x: np.ndarray, weight: np.ndarray | None, n_variables: int, n_classes: int, seed: int
 ) -> LinearGaussian:
-    """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
+    """Fit k-means for categorical latent variables.
 
-    Missing values of x (n, d) are NaN, and taken as the column's mean. Of the categorical
-    variables ``codes`` (n_variables, n_classes), each clusters the residuals of the previous ones.
-    ``posterior_weights`` and ``intercept`` of the first dimensions, the classes, give logits: the
-    linear discriminants of spherical clusters, scaled down to a maximum median confidence.
+    Missing values of x (n, d) are NaN, and taken as the column's mean. Each variable clusters the
+    residuals of the previous ones. ``posterior_weights`` and ``intercept`` give logits: the linear
+    discriminants of spherical clusters, scaled down to a maximum median confidence.
     """
     rows = spread_out(len(x), MAX_ROWS)
     subset = x[rows].astype(np.float64)
     weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
     loc, total_variance = observed_moments(subset, weight)
     centred = residual = np.nan_to_num(subset - loc)
-    n_variables, n_classes = codes
     centres, labels = [], []
     for _ in range(n_variables):
         means, label = k_means(residual, weight, n_classes, seed, N_INIT, tol=0)
@@ -54,10 +46,6 @@ def kmeans_initialization(
     coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)
     intercept = np.concatenate([offsets for _, offsets in logits])
 
-    n_continuous = n_components - n_variables * n_classes
-    ppca = CorrelationPCA.fit(residual, weight, n_continuous).linear_gaussian(n_continuous)
-    if n_continuous:
-        variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
     misassigned = np.zeros(len(loc))  # mean squared distance between both centres
     row_weight = (weight / weight.sum())[:, None]
@@ -65,14 +53,13 @@ def kmeans_initialization(
         posterior = softmax(centred @ slopes + offsets, axis=1)
         joint = (np.eye(n_classes)[label] * row_weight).T @ posterior  # (label, sampled class)
         misassigned += np.einsum("ls,lsd->d", joint, np.square(means[:, None] - means))
-    return replace(
-        ppca,
+    return LinearGaussian(
         loc=loc,
         residual=np.sqrt(variance + misassigned),
-        loadings=np.vstack([*centres, ppca.loadings]),
-        posterior_weights=np.hstack([coef, ppca.posterior_weights]),
-        posterior_scale=np.concatenate([np.ones(len(intercept)), ppca.posterior_scale]),
-        intercept=np.concatenate([intercept - loc @ coef, -loc @ ppca.posterior_weights]),
+        loadings=np.vstack(centres),
+        posterior_weights=coef,
+        posterior_scale=np.ones(len(intercept)),
+        intercept=intercept - loc @ coef,
     )
 
 

@@ -230,9 +230,9 @@ class ManifoldDisplay(DisplayMixin):
             The display.
         """
         vae, _ = cls._final_estimator(estimator, requires=(*CODES, "history_"))
-        if vae.architecture_.codes.n_variables:
+        if not vae.architecture_.has_density:
             raise ValueError(
-                f"ManifoldDisplay draws codes that are real numbers, and some of those of "
+                f"ManifoldDisplay draws codes that are real numbers, and those of "
                 f"posterior={vae.architecture_.posterior!r} are classes."
             )
         n_steps = check_count("n_steps", n_steps, minimum=2)

@@ -13,7 +13,7 @@ from sklearn_vae.networks import FullyConnected, Layout, Network
 from sklearn_vae.numerics.array_api import Array, as_type, concatenate, namespace
 from sklearn_vae.numerics.random import MAX_DIMS
 from sklearn_vae.persistence.validation import serializable
-from sklearn_vae.posteriors import POSTERIORS, OneHotBlock, Posterior
+from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 
 # The encoder's input is clipped at so many standard deviations: otherwise a pixel that is inked in
@@ -80,20 +80,11 @@ class Architecture(Layout):
         """Standard normal numbers per draw of z."""
         return self.n_components
 
-    @cached_property
-    def codes(self) -> OneHotBlock:
-        """Categorical codes in front of the real numbers of z."""
-        return self.posterior.one_hot_block(self.n_components)
-
-    @cached_property
-    def n_codes(self) -> int | None:
-        """Number of categorical codes, if there are no real numbers behind them; else None."""
-        return self.codes.n_codes if self.n_components == self.codes.width else None
-
-    @cached_property
-    def decodes_per_row(self) -> bool:
-        """True if p(x|z) depends on the row: by conditions, or by an autoregressive decoder."""
-        return bool(self.n_conditions) or self.network.row_structure.is_autoregressive
+    @property
+    def n_codes(self) -> int:
+        """Number of codes, of which a score is a sum; 0 of real numbers."""
+        n_variables = self.posterior.n_variables
+        return (self.n_components // n_variables) ** n_variables if n_variables else 0
 
     @property
     def variable_length(self) -> bool:
@@ -117,8 +108,8 @@ class Architecture(Layout):
 
     @cached_property
     def has_density(self) -> bool:
-        """True if p(z|x) is a density in all dimensions, for Laplace approximations."""
-        return not self.codes.n_variables
+        """True if p(z|x) is a density, for Laplace approximations: codes are not classes."""
+        return not self.posterior.n_variables
 
     @cached_property
     def widest(self) -> int:

@@ -37,11 +37,14 @@ class BaseVAE:
 
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
-        self.architecture, codes = architecture, architecture.codes
+        self.architecture, self.n_conditions = architecture, architecture.n_conditions
         self.posterior = architecture.posterior.at_iteration(0)
         # of classes, "normal" means equal probabilities
-        self.prior = UniformCategorical(*codes) if codes.n_variables else architecture.prior
-        self.n_conditions = architecture.n_conditions
+        n_variables = self.posterior.n_variables
+        self.prior = UniformCategorical(n_variables) if n_variables else architecture.prior
+        # whether p(x|z) depends on the row: by conditions, or by an autoregressive decoder
+        is_autoregressive = architecture.network.row_structure.is_autoregressive
+        self.decodes_per_row = bool(self.n_conditions) or is_autoregressive
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, inputs = self.likelihood.n_columns, self.likelihood.inputs
         # of rows and conditions, those that the encoder reads; None if it reads all
@@ -49,11 +52,6 @@ class BaseVAE:
         if len(inputs) < n_columns:
             conditions = np.arange(n_columns, n_columns + self.n_conditions)
             self.selected_inputs = np.append(inputs, conditions)
-
-    @property
-    def decodes_per_row(self) -> bool:
-        """True if p(x|z) depends on the row."""
-        return self.architecture.decodes_per_row
 
     @property
     def codes_per_chunk(self) -> int:
@@ -94,7 +92,7 @@ class BaseVAE:
         Rows x (M, B, n) provide the conditions, and an autoregressive decoder's previous steps.
         """
         xp, inputs, n_columns = namespace(z), [z], self.likelihood.n_columns
-        if x is not None and self.architecture.decodes_per_row:
+        if x is not None and self.decodes_per_row:
             shape = *z.shape[:2], x.shape[1]
             rows = xp.broadcast_to(xp.nan_to_num(x)[:, None], (*shape, x.shape[2]))
             z = xp.broadcast_to(z, (*shape, z.shape[3]))

@@ -245,17 +245,18 @@ Factors = dict[int, tuple[FactorModel, ConditionRegression | None]]
 def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
     factors: Factors = {}
-    models: dict[tuple[int, int, int | None], LinearGaussian] = {}
+    models: dict[tuple[int, ...], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
-        codes, n_components = job.architecture.codes, job.architecture.n_components
-        has_codes = codes.n_variables > 0
-        key = id(job.train), n_components, job.config.seed if has_codes else None
+        n_components = job.architecture.n_components
+        n_variables = job.architecture.posterior.n_variables
+        seed = stream_seed(job.config.seed, Stream.CLUSTERS) if n_variables else 0
+        key = id(job.train), n_components, n_variables, seed
         if key not in models:
-            if has_codes:
-                seed = stream_seed(job.config.seed, Stream.CLUSTERS)
+            if n_variables:
                 x, weight, regression = _residuals(job)
-                model = kmeans_initialization(x, weight, codes, n_components, seed)
+                n_classes = n_components // n_variables
+                model = kmeans_initialization(x, weight, n_variables, n_classes, seed)
                 model = replace(model, regression=regression)
                 if job.architecture.n_factors:
                     model = replace(model, imputation=_linear_model(job, factors).imputation)

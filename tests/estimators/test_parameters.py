@@ -17,7 +17,7 @@ from sklearn_vae import (
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import ELBO, IWAE, MMD, LinearWarmup, TotalCorrelation
-from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, VampPrior
 from sklearn_vae.training.jobs import TrainingConfig
 from tests.conftest import bent_rows
@@ -330,7 +330,6 @@ def test_n_components_auto_does_not_depend_on_the_order_of_rows(monkeypatch, rng
         lambda n: {"network": GRUNet(n_units=n), "prior": MixturePrior(n)},
         lambda n: {"prior": VampPrior(n), "objective": IWAE(n // 50)},
         lambda n: {"n_components": n, "posterior": RelaxedCategorical(n // 100)},
-        lambda n: {"n_components": n, "posterior": GaussianCategorical(n // 10)},
     ],
 )
 def test_integers_of_8_bits_do_not_overflow(params, monkeypatch):

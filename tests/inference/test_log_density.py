@@ -12,8 +12,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.inference.importance_sampling import ImportanceSampler, WeightedCodes
 from sklearn_vae.models.base import ArrayVAE
 from sklearn_vae.networks import ConvNet, GRUNet
-from sklearn_vae.posteriors import GaussianCategorical
-from tests.conftest import bent_cloud, slow
+from tests.conftest import bent_cloud
 
 # Standard deviations of the proposals about codes of a row, and of the one about zero.
 WIDTHS = (0.03, 0.1, 0.3, 1.0)
@@ -45,35 +44,28 @@ def log_p_by_wide_draws(vae, X, n_draws=1 << 14):
 
     The mixture has the same number of draws from normals of several widths about the encoder's
     mean, and about the best code of a first round, and from one about zero that covers the prior.
-    Where a code is a class and numbers, it is the sum over classes of such draws of the numbers.
     """
     fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(X))[None].expand(fitted.n_members, -1, -1)
-    n_classes = getattr(vae.posterior, "n_classes", 0)
-    classes = torch.eye(n_classes) if n_classes else torch.empty(1, 0)
-    centre = model.posterior.mean(model.encode(rows))[..., n_classes:].unsqueeze(1)  # (M, 1, B, l)
+    centre = model.posterior.mean(model.encode(rows)).unsqueeze(1)  # (M, 1, B, l)
     torch.manual_seed(0)
-    of_classes = []
-    for code in classes.double():
-        _, best = weigh(model, rows, [centre], n_draws // 4, code)
-        of_classes.append(weigh(model, rows, [centre, best], n_draws, code)[0])
-    found = logsumexp(of_classes, axis=0)
+    _, best = weigh(model, rows, [centre], n_draws // 4)
+    found, _ = weigh(model, rows, [centre, best], n_draws)
     return logsumexp(found, axis=0) - np.log(len(found)) + fitted.columns.log_abs_det_jacobian(X)
 
 
-def weigh(model, rows, centres, n_draws, code):
-    """Log p(x, code) of encoded rows by each member (M, B), and the likeliest numbers."""
+def weigh(model, rows, centres, n_draws):
+    """Log p(x) of encoded rows by each member (M, B), and the likeliest codes."""
     proposals = [Normal(centre, width) for centre in centres for width in WIDTHS]
     proposals.append(Normal(torch.zeros_like(centres[0]), WIDE))
     drawn, joints, mixtures = [], [], []
     for proposal in proposals:
-        for own in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
-            z = torch.cat([code.expand(*own.shape[:-1], -1), own], dim=-1)
+        for z in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
             log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
-            drawn.append(own)
+            drawn.append(z)
             joints.append(log_prob + model.prior_distribution().log_prob(z))
-            mixtures.append(torch.stack([q.log_prob(own).sum(-1) for q in proposals]).logsumexp(0))
+            mixtures.append(torch.stack([q.log_prob(z).sum(-1) for q in proposals]).logsumexp(0))
     log_joint = torch.cat(joints, dim=1)  # (M, K, B)
     found = (log_joint - torch.cat(mixtures, dim=1)).logsumexp(1) - np.log(n_draws)
     best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, drawn[0].shape[-1])
@@ -89,24 +81,6 @@ def assert_is_log_p(vae, X, n_draws=1 << 14):
     assert abs(error.mean()) < 0.05
     assert abs(error.mean()) < 3 * std.mean() + 0.02
     assert np.abs(error).max() < 1
-
-
-@pytest.mark.parametrize(
-    ("table", "beta"),
-    [
-        ("banana", 0.1),
-        *slow(("banana", 0.02), ("banana", 1), ("wine", 0.02), ("wine", 0.1), ("wine", 1)),
-    ],
-)
-def test_the_score_of_classes_beside_numbers_is_log_p(table, beta):
-    """Each class has modes of its own, which the encoder's draws may miss."""
-    train, test = split(table, 16)
-    how = {"hidden_layer_sizes": (16,), "max_iter": 15, "random_state": 0}
-    vae = VAETransformer(5, posterior=GaussianCategorical(3), beta=beta, **how).fit(train)
-    error = vae.score_samples(test) - log_p_by_wide_draws(vae, test, 1 << 9)
-
-    assert abs(error.mean()) < 0.05
-    assert np.abs(error).max() < 0.5
 
 
 def test_fewer_draws_are_less_work(monkeypatch):

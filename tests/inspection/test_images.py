@@ -116,5 +116,5 @@ def test_the_grid_spans_the_components_of_most_variance(digits):
 def test_codes_that_are_classes_are_refused():
     X = np.random.default_rng(0).normal(size=(60, 4))
     vae = VAETransformer(3, posterior="categorical", max_iter=1, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=r"real numbers, and some .* are classes"):
+    with pytest.raises(ValueError, match=r"real numbers, and those .* are classes"):
         ManifoldDisplay.from_estimator(vae, X, image_shape=(2, 2))

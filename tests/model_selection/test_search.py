@@ -23,6 +23,7 @@ from sklearn_vae import VAETransformer, model_selection
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.objectives import IWAE, LinearWarmup
+from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.trainer import Trainer
 from tests.conftest import bent_rows, slow
@@ -134,11 +135,13 @@ def test_parts_of_models_are_searched():
         {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
         {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
         {"posterior": ["gaussian", "categorical"], "hidden_layer_sizes": [(6,), (6, 5)]},
+        # of one latent size, and different starts
+        {"posterior": [RelaxedCategorical(), RelaxedCategorical(2)], "n_components": [4]},
         {"network": ["mlp", GRUNet((3, 1), 2)]},  # the second has one scale for all columns
     ]
     ours, theirs = both(make_vae(max_iter=1), grid)
 
-    assert len(set(ours.cv_results_["mean_test_score"])) == 12
+    assert len(set(ours.cv_results_["mean_test_score"])) == 14
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
 
 

@@ -386,7 +386,7 @@ def many() -> list[tuple[bytes, Any]]:
     from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
     from sklearn_vae.anomaly.methods import METHODS
     from sklearn_vae.networks import ConvNet, GRUNet
-    from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+    from sklearn_vae.posteriors import RelaxedCategorical
     from sklearn_vae.priors import VampPrior
 
     base = {"hidden_layer_sizes": (3,), "max_iter": 1, "random_state": 0}
@@ -402,7 +402,6 @@ def many() -> list[tuple[bytes, Any]]:
         (VAETransformer(2, network=gru, **base), sequences),
         (VAETransformer(2, posterior="full", **base), X),
         (VAETransformer(3, posterior=words, **base), X),
-        (VAETransformer(4, posterior=GaussianCategorical(3), **base), X),
         (VAETransformer(2, prior=VampPrior(3), n_init=2, ensemble=True, **base), X),
         (VAEDensity(2, mixtures=[(2, "full")], **base), X),
         (VAEOutlierDetector(calibration="conformal", **base), X),

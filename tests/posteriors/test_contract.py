@@ -6,16 +6,10 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.posteriors import (
-    DiagonalGaussian,
-    FullCovarianceGaussian,
-    GaussianCategorical,
-    RelaxedCategorical,
-)
+from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian, RelaxedCategorical
 
 CONTINUOUS = [DiagonalGaussian(), FullCovarianceGaussian()]
-CATEGORICAL = [RelaxedCategorical(), RelaxedCategorical(2), GaussianCategorical(2)]
-ALL = [*CONTINUOUS, *CATEGORICAL]
+ALL = [*CONTINUOUS, RelaxedCategorical(), RelaxedCategorical(2)]
 L = 4  # latent dimensions
 
 

@@ -23,7 +23,7 @@ from sklearn_vae.models.architecture import INPUT_CLIP, Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives import ELBO, IWAE, MMD, Minibatch
-from sklearn_vae.posteriors import FullCovarianceGaussian, GaussianCategorical
+from sklearn_vae.posteriors import FullCovarianceGaussian, RelaxedCategorical
 from sklearn_vae.priors import MixturePrior, VampPrior
 from sklearn_vae.training import gradients
 from sklearn_vae.training.gradients import LossGradient
@@ -258,7 +258,7 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     assert not is_written_out(model, IWAE())
     assert is_written_out(mixture, IWAE())
     assert not is_written_out(mixture, ELBO())
-    model.posterior = GaussianCategorical(2)
+    model.posterior = RelaxedCategorical()
     assert not is_written_out(model, ELBO())
 
 
