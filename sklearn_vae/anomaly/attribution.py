@@ -6,25 +6,16 @@ from typing import Annotated, Self
 import numpy as np
 
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import MAX_BATCH_CELLS, score_in_batches
+from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
-from sklearn_vae.numerics.rows import batches, spread_out
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, spread_out
 from sklearn_vae.persistence.validation import serializable
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
-# Largest number of rows of the baseline, and of their values if there are at least ten rows.
-MAX_BASELINE_ROWS = 100
-MAX_BASELINE_VALUES = 1_000
-# Bound of conditional negative log-densities, in nats.
-MAX_NLL = 1e300
-# Nats of a number four standard deviations from the median, which are usual.
-USUAL_NATS = 8.0
-# A larger p-value is a percentage, not one row in so many.
-OFTEN = 0.1
 
 
 @serializable
@@ -39,8 +30,8 @@ class AttributionBaseline:
     @classmethod
     def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:
         """Average over some of the reference rows, and over the anomaly scores (n,) of all."""
-        n_rows = min(max(MAX_BASELINE_VALUES // rows.X.shape[1], 10), MAX_BASELINE_ROWS)
-        X = rows.X[spread_out(len(rows), n_rows)]
+        n_rows = np.clip(1_000 // rows.X.shape[1], 10, 100)  # time grows with their values
+        X = rows.X[spread_out(len(rows), int(n_rows))]
         nll, observed = conditional_nll(rows.model, X), ~np.isnan(X)
         baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
         return cls(baseline, float(scores.mean()))
@@ -56,7 +47,7 @@ class AttributionBaseline:
         numbers = list(rows.reference.numbers_of_columns)
         with np.errstate(over="ignore"):
             nats = score_in_batches(lambda part: part.deviations[:, numbers].T, rows).T ** 2 / 2
-        beyond = np.log1p(np.maximum(nats - USUAL_NATS, 0))
+        beyond = np.log1p(np.maximum(nats - 4**2 / 2, 0))
         excess[:, rows.columns.column_of_input[numbers]] += beyond
         is_usual = columns.is_constant & ~columns.is_unseen(X)  # a constant, as in all rows
         return softplus_attribution(scores - self.score, excess, np.isnan(X) | is_usual)
@@ -77,7 +68,7 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
             hidden[:, j] = np.nan
             nll[:, j] = _log_density(predictor, hidden) - log_p
     nll[columns.is_unseen(X)] = -columns.log_unseen
-    return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
+    return np.clip(np.nan_to_num(nll, nan=np.inf), -1e300, 1e300)
 
 
 def _log_density(predictor: Predictor, X: np.ndarray) -> np.ndarray:
@@ -101,7 +92,7 @@ def conditional_means(
     values, and with ``on_steps`` those of the others to their recording steps.
     """
     means, is_hidden = np.empty(len(cells[0]), X.dtype), predictor.columns.is_told_by
-    for batch in batches(len(means), MAX_BATCH_CELLS // X.shape[1]):
+    for batch in batches(len(means), NUMBERS_AT_A_TIME // X.shape[1]):
         row, column = (indices[batch] for indices in cells)
         rows = np.where(is_hidden[column], np.nan, X[row])
         imputed = predictor.impute(rows, N_DRAWS, is_rounded)
@@ -120,7 +111,7 @@ def softplus_attribution(
     (n, d) get none, unless a row has no others.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
-    weights = softplus(sign * np.clip(excess, -MAX_NLL, MAX_NLL))
+    weights = softplus(sign * excess)
     weights = np.maximum(weights, np.finfo(float).tiny)  # softplus may be 0 in all columns
     weights = np.where(is_none & ~is_none.all(axis=1, keepdims=True), 0, weights)
     weights /= weights.max(axis=1, keepdims=True)
@@ -150,6 +141,6 @@ def describe(name: Name, value: object, expected: object, p_value: float) -> str
     cell = f"{column} is {text}, where the rest of the row suggests {expected_text}."
     if text == expected_text:
         cell = f"{column} is {text}, as expected, but the row as a whole is unusual."
-    if p_value > OFTEN:
+    if p_value > 0.1:
         return f"{cell} {p_value:.0%} of the rows are as unusual."
     return f"{cell} About 1 in {round(1 / p_value):,} rows is as unusual."

@@ -22,10 +22,6 @@ from sklearn_vae.persistence.validation import check_number, serializable
 
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
 BODY_FRACTION = 0.8
-# Least scale of the tail, and least score as a fraction of the root mean square: ties have a
-# scale of zero, and a score of zero has no logarithm.
-MIN_SCALE = 1e-2
-MIN_RELATIVE_SCORE = 1e-6
 
 
 @serializable
@@ -60,7 +56,7 @@ class TailDistribution:
         """Fit the distribution to scores of the reference rows, logarithms or at least 0: (n,)."""
         scores = np.sort(scores)
         root_mean_square = float(np.sqrt(np.square(scores).mean()))
-        unit = max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
+        unit = max(1e-6 * root_mean_square, ROUNDING)  # the least score: 0 has no logarithm
         if is_logarithmic or is_robust:
             min_score, log_scores = 0.0, scores
         else:
@@ -70,8 +66,8 @@ class TailDistribution:
         # of scores tied with the threshold, rounding would decide
         excess = log_scores[log_scores > threshold + ROUNDING] - threshold
         mean = (np.median(excess) / np.log(2) if is_robust else excess.mean()) if len(excess) else 0
-        least = MIN_SCALE * max(threshold, ROUNDING) if is_robust else MIN_SCALE
-        scale = max(float(mean), least)
+        least = max(threshold, ROUNDING) if is_robust else 1.0
+        scale = max(float(mean), 0.01 * least)  # that of ties is 0
         knots = np.unique(np.round(scores / unit)) * unit
         n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * unit)
         return cls(knots, n_at_least / len(scores), threshold, scale, min_score)

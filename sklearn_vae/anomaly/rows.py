@@ -24,25 +24,9 @@ if TYPE_CHECKING:
     from sklearn_vae.data.table_encoder import TableEncoder
     from sklearn_vae.inference.predictor import Predictor
 
-# Decimals of means that replace missing values, in standard deviations. Rounding errors, which
-# depend on the other rows of a batch, are much smaller.
-MEAN_DECIMALS = 10
-# Largest number of reference rows by which the column that tells a class best is found, and of the
-# classes of a column.
-MAX_CLASS_REFERENCE = 2000
-MAX_CLASSES = 128
-# Quantiles of numbers by which classes are told.
-FIFTHS = np.array([[0.2], [0.4], [0.6], [0.8]])
-# Smallest probability with a logarithm.
-TINY = 1e-300
-# Types of columns whose values are classes without an order.
-CLASS_TYPES = ("boolean", "category")
+# Largest number of reference rows, where time would grow with pairs of rows.
+MAX_REFERENCE = 2000
 CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
-# Least variance of a column without one of its rows, as a share of that of all rows: smaller ones
-# are rounding errors.
-LEAST_SHARE = 1e-12
-# Fraction of repeated reference rows from which on a new row may well equal one.
-MAX_REPEATED_FRACTION = 0.01
 
 
 @dataclass(eq=False, repr=False)
@@ -90,7 +74,7 @@ class ScoredRows:
         of these ``may_be_new`` ones, where that happens often.
         """
         X = X.astype(np.float64)
-        for j in (j for j, f in enumerate(fields) if f.logical_type in CLASS_TYPES):
+        for j in (j for j, f in enumerate(fields) if f.logical_type in ("boolean", "category")):
             self.mark_unknown(X, j)
         are_new = may_be_new and self.are_often_repeated
         return ScoredRows(X, self.columns, self.model, self, are_new=are_new)
@@ -124,15 +108,15 @@ class ScoredRows:
             X = np.where(is_unseen[rows], np.nan, X[rows])
             values[rows] = np.nan_to_num(columns.transform(self.model.fill(X)))  # logs of 0
         values *= columns.distance_scale[columns.column_of_input]
-        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
+        values[is_missing] = values[is_missing].round(10)
         return np.hstack([values, unseen])
 
     @cached_property
     def class_columns(self) -> np.ndarray:
-        """Indices of the k columns of X that are Booleans or have not too many categories: (k,)."""
+        """Indices of the k columns of X that are Booleans or have at most 128 categories: (k,)."""
         columns = np.flatnonzero(self.columns.mask(*CLASSES))
         n_values = [len(self.reference.value_counts[j][0]) for j in columns]
-        return columns[np.array(n_values, dtype=int) <= MAX_CLASSES]
+        return columns[np.array(n_values, dtype=int) <= 128]
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -159,7 +143,7 @@ class ScoredRows:
     def fifths(self) -> np.ndarray:
         """Lower bounds of four fifths of each column without classes, and infinity: (5, f)."""
         X = np.sort(self.X[:, ~self.columns.mask(*CLASSES)], axis=0)
-        index = (FIFTHS * (~np.isnan(X)).sum(axis=0)).astype(int)
+        index = (np.arange(1, 5)[:, None] / 5 * (~np.isnan(X)).sum(axis=0)).astype(int)
         bounds = np.take_along_axis(X, index, axis=0)
         return np.vstack([np.nan_to_num(bounds, nan=np.inf), np.full(X.shape[1], np.inf)])
 
@@ -220,7 +204,7 @@ class ScoredRows:
         each by the frequencies of all others; and the counts (groups, classes), of new ones last.
         """
         groups, sizes = self.groups, self.groups.max(axis=0) + 2
-        starts, some = sizes.cumsum() - sizes, spread_out(len(self), MAX_CLASS_REFERENCE)
+        starts, some = sizes.cumsum() - sizes, spread_out(len(self), MAX_REFERENCE)
         codes = np.zeros((len(some), sizes.sum()))
         codes[np.arange(len(some))[:, None], (groups + starts)[some]] = 1
         found = []
@@ -228,7 +212,7 @@ class ScoredRows:
             counts = codes.T @ codes[:, starts[k] : starts[k] + sizes[k]]
             frequency = (counts[0] - 1 + 1 / sizes[k]) / len(some)
             p = (counts - 1 + frequency) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-            surprisal = -(counts * np.log(np.maximum(p, TINY))).sum(axis=1)
+            surprisal = -(counts * np.log(np.maximum(p, np.finfo(float).tiny))).sum(axis=1)
             mean = np.add.reduceat(surprisal, starts)
             mean[k] = np.inf
             best = int(mean.argmin())
@@ -259,7 +243,7 @@ class ScoredRows:
     def are_often_repeated(self) -> bool:
         """Whether so many rows are repeated that a new row may well equal one of them."""
         counts = np.array([*Counter(self._keys()).values()])
-        return bool(counts[counts > 1].sum() > MAX_REPEATED_FRACTION * len(self))
+        return bool(counts[counts > 1].sum() > 0.01 * len(self))
 
     def _keys(self) -> list[bytes]:
         """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
@@ -309,7 +293,8 @@ class NormalScores:
         """
         ratio = self.n_rows / max(self.n_rows - 1, 1)
         own = ratio * np.square(x - self.mean) / (self.squares if self.squares > 0 else 1.0)
-        unit = np.sqrt(ratio * np.maximum(1 - own, LEAST_SHARE))  # as a share of that of all rows
+        # as a share of that of all rows; less is a rounding error
+        unit = np.sqrt(ratio * np.maximum(1 - own, 1e-12))
         score = self.score(x) - self.median_score
         x = (x - self.median) / np.where(is_itself, unit, 1.0)
         return np.where(np.abs(x) > np.abs(score), x, score)

@@ -7,26 +7,10 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.numerics.rows import batches, spread_out
+from sklearn_vae.anomaly.rows import MAX_REFERENCE, ScoredRows
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, spread_out
 from sklearn_vae.persistence.validation import check_integer, serializable
 
-# Largest number of codes and residuals in memory at once.
-MAX_BATCH_CELLS = 1 << 20
-# Maximum number of draws of a loaded scorer: the memory for a row grows with them.
-MAX_LOADED_DRAWS = 1 << 12
-# Largest number of rows, new to a model or not, whose scores show its optimism.
-MAX_NEW_ROWS = 500
-# Quantiles of a score at which its optimism is known, and decimals to which scores are equal.
-QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
-DECIMALS = 6
-
-# Largest number of rows, in mean distances, that are the reference.
-MAX_REFERENCE = 2000
-# Largest number of rows per query, which cannot be interrupted.
-MAX_BATCH_ROWS = 1 << 10
-# Largest number of coordinates for which neighbours are searched by a tree, as scikit-learn does.
-MAX_TREE_DIMENSIONS = 15
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
 # Distances that differ by less are equal but for rounding, in standard deviations and relative.
@@ -60,7 +44,7 @@ class Scorer(ABC):
 
 def score_in_batches(score: Callable[[ScoredRows], np.ndarray], rows: ScoredRows) -> np.ndarray:
     """Anomaly scores of rows by a function of a batch, computed in bounded memory: (..., n)."""
-    batch_size = max(MAX_BATCH_CELLS // max(rows.X.shape[1], rows.columns.n_columns), 1)
+    batch_size = max(NUMBERS_AT_A_TIME // max(rows.X.shape[1], rows.columns.n_columns), 1)
     scores = [score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
     return np.concatenate(scores, axis=-1)
 
@@ -83,19 +67,17 @@ class ModelScore(Scorer):
         """Return a scorer with the optimism of these rows, and their scores with it: it, (n,)."""
         if not rows.folds:
             return self, scores
-        differences = []
+        differences, levels = [], (0.1, 0.3, 0.5, 0.7, 0.9)
         for model, is_new in rows.folds:
             scores_of_parts = (
-                score_in_batches(
-                    self.score_as_new, part.select(spread_out(len(part), MAX_NEW_ROWS))
-                )
+                score_in_batches(self.score_as_new, part.select(spread_out(len(part), 500)))
                 for part in rows.split(model, is_new)
             )
-            new, old = (np.quantile(part, QUANTILES) for part in scores_of_parts)
+            new, old = (np.quantile(part, levels) for part in scores_of_parts)
             differences.append(new - old)
         optimism = np.maximum.accumulate(np.maximum(np.mean(differences, axis=0), 0))
         # of equal quantiles, as where most rows are equal, rounding would choose one
-        quantiles = np.round(np.quantile(scores, QUANTILES), DECIMALS)
+        quantiles = np.round(np.quantile(scores, levels), 6)
         knots, index, counts = np.unique(quantiles, return_inverse=True, return_counts=True)
         mean = np.bincount(index, optimism) / counts
         corrected = replace(self, knots=knots, optimism=mean)
@@ -130,7 +112,7 @@ class NegativeLogLikelihood(ModelScore):
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         super().check()
-        check_integer(self, "n_draws", self.n_draws, 1, MAX_LOADED_DRAWS)
+        check_integer(self, "n_draws", self.n_draws, 1, 1 << 12)  # memory grows with them
 
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
@@ -246,7 +228,7 @@ class NeighborDistance(NeighborScorer):
         x, reference = self.coordinates(rows)
         reference, n_reference, distances = reference[indices], len(indices), np.empty(len(x))
         k = min(max(self.n_neighbors, round(n_reference / self.divisor)), n_reference - 1)
-        for batch in batches(len(x), MAX_BATCH_CELLS // n_reference):
+        for batch in batches(len(x), NUMBERS_AT_A_TIME // n_reference):
             of_batch = cdist(x[batch], reference)
             of_batch[rows.reference_indices[batch, None] == indices] = np.inf
             of_batch.partition(k - 1, axis=1)
@@ -277,9 +259,10 @@ class HyperplaneDistance(NeighborScorer):
         (x, reference), itself = self.coordinates(rows), rows.reference_indices
         # two more: the row itself, and one that may be tied with the last neighbour
         distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(reference))
-        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
-        # by a tree, ties do not depend on the other rows of the query
-        is_wide = reference.shape[1] > MAX_TREE_DIMENSIONS
+        # a query cannot be interrupted
+        batch_size = min(NUMBERS_AT_A_TIME // (n_found * x.shape[1]), 1 << 10)
+        # by a tree, ties do not depend on the other rows of the query; "auto" has none for more
+        is_wide = reference.shape[1] > 15
         with config_context(array_api_dispatch=False):
             tree = NearestNeighbors(n_neighbors=n_found, algorithm="auto" if is_wide else "kd_tree")
             tree.fit(reference)
@@ -307,7 +290,7 @@ class HyperplaneDistance(NeighborScorer):
         is_at_radius = is_within & (excess >= -margin)
         is_tied = (is_at_radius.sum(axis=1) > 1) & (is_within.sum(axis=1) > k)
         rows = np.flatnonzero(is_tied & (radius > ROUNDING))
-        for batch in batches(len(rows), MAX_BATCH_CELLS // len(reference)):
+        for batch in batches(len(rows), NUMBERS_AT_A_TIME // len(reference)):
             tied = rows[batch]
             mean, n_closer = _mean_at(x[tied], reference, itself[tied], radius[tied])
             is_closer = np.arange(k) < n_closer[:, None]

@@ -132,7 +132,7 @@ def scores_by_loops(rows, reference, indices, *, are_same):
 @pytest.mark.parametrize("max_reference", [2000, 40])
 def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
     """Of reference rows without themselves, and of new rows with unseen and missing classes."""
-    monkeypatch.setattr(scored_rows, "MAX_CLASS_REFERENCE", max_reference)
+    monkeypatch.setattr(scored_rows, "MAX_REFERENCE", max_reference)
     detector, reference = fitted
     reference = ScoredRows(reference.X, reference.columns, reference.model)
     new = make_table(12, seed=1)
