@@ -118,14 +118,8 @@ class UniformCategorical(Prior):
         return ops.one_hot(chosen, n_classes, dtype)
 
 
-# Least variance of codes in a component, and least weight of one.
-MIN_VARIANCE = 1e-4
+# Least weight of a component.
 MIN_WEIGHT = 1e-6
-# Number of components of "auto": of tables of fewer rows than MANY_ROWS, and of others.
-FEW_COMPONENTS, MANY_COMPONENTS = 10, 40
-MANY_ROWS = 800
-# Codes that are equal to so many decimals are those of equal rows.
-DECIMALS = 4
 
 
 @serializable
@@ -167,8 +161,7 @@ class MixturePrior(Prior):
         """Choose the number of components."""
         if self.n_components != "auto":
             return self
-        n_components = MANY_COMPONENTS if n_rows >= MANY_ROWS else FEW_COMPONENTS
-        return replace(self, n_components=n_components)
+        return replace(self, n_components=40 if n_rows >= 800 else 10)
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
@@ -191,10 +184,11 @@ class MixturePrior(Prior):
         from sklearn.mixture import GaussianMixture
 
         codes = loc.detach().double().cpu().numpy()
+        n_codes = len(np.unique(codes.round(4), axis=0))  # but for those of equal rows
         mixture = GaussianMixture(
-            min(self.n_components, len(np.unique(codes.round(DECIMALS), axis=0))),
+            min(self.n_components, n_codes),
             covariance_type="diag",
-            reg_covar=MIN_VARIANCE,
+            reg_covar=1e-4,
             # not k-means, whose threads wait for each other where other processes are at work
             init_params="k-means++",
             random_state=0,

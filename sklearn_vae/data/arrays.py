@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike
 
 from sklearn_vae.numerics.rows import small_batches
 
-# Larger sparse matrices are made dense in single precision.
-MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Libraries of frames, the preferred one first.
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -44,7 +42,7 @@ def as_array(X: Any, name: str = "X") -> Any:
     Masked cells become missing, and sparse matrices dense, large ones in single precision.
     """
     if is_sparse(X):
-        is_large = np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE
+        is_large = np.prod(X.shape) > 1 << 15
         return (X.astype(np.float32) if is_large else X).toarray()
     torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):

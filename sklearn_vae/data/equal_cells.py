@@ -1,5 +1,6 @@
 """Columns of numbers whose cells often equal those of another column, as a payment and a bill."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,14 +18,8 @@ from sklearn_vae.persistence.validation import check_number, serializable
 LEAST_FRACTION = 0.05
 LEAST_ROWS = 20
 LEAST_TIMES = 4
-# Columns of fewer values are equal by chance; of more columns, none are compared.
+# Columns of fewer values are equal by chance.
 LEAST_VALUES = 25
-MAX_COLUMNS = 256
-# A step is a multiple of another one within this relative tolerance.
-STEP_TOLERANCE = 1e-6
-# Rows that are compared first, and the fraction of equal ones from which on all rows are.
-FEW_ROWS = 1024
-FEW_ROWS_FRACTION = 0.025
 
 
 @serializable
@@ -99,19 +94,19 @@ def find_equal_cells(
        Technical Journal 36, 1957.
     """
     from sklearn_vae.data.marginals import Values, is_common  # encoding needs no scipy
-    from sklearn_vae.data.training_column import TrainingColumn
+    from sklearn_vae.data.training_column import MAX_COMPARED, TrainingColumn
 
     sources = all_sources(relations)
     columns = [*columns, *sources]
-    columns = columns if len(columns) <= MAX_COLUMNS else []
-    few = X[np.ix_(spread_out(len(X), FEW_ROWS), np.array(columns, dtype=int))]
+    columns = columns if len(columns) <= MAX_COMPARED else []
+    few = X[np.ix_(spread_out(len(X)), np.array(columns, dtype=int))]
     has_many = [k for k, x in enumerate(few.T) if len(np.unique(x)) >= LEAST_VALUES]
     read: dict[int, Values] = {}
     common: dict[int, np.ndarray] = {}
     fractions = np.zeros((few.shape[1], few.shape[1]))
-    is_often = np.array([(few == x[:, None]).mean(axis=0) for x in few.T]) >= FEW_ROWS_FRACTION
+    often = np.array([(few == x[:, None]).mean(axis=0) for x in few.T]) >= LEAST_FRACTION / 2
     for one, other in combinations(has_many, 2):
-        if is_often[one, other]:
+        if often[one, other]:
             for k in {one, other} - read.keys():
                 read[k] = Values.of(TrainingColumn.of_numbers(X[:, columns[k]], weight))
                 common[k] = read[k].values[is_common(read[k])]
@@ -165,4 +160,4 @@ def _has_steps_of(partner: float, column: float) -> bool:
     if not column or not partner:
         return not column
     ratio = partner / column
-    return round(ratio) >= 1 and abs(ratio - round(ratio)) < STEP_TOLERANCE * ratio
+    return round(ratio) >= 1 and math.isclose(ratio, round(ratio), rel_tol=1e-6)

@@ -13,8 +13,6 @@ import numpy as np
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.persistence.validation import LONGEST_TEXT, check_hashes, serializable
 
-# Categories and unknown values that messages list; beyond these, they give the number.
-MAX_LISTED = 5
 NUMBERS = ("number", "integer")
 # Code of a category that the schema does not have.
 UNKNOWN = -1.0
@@ -27,8 +25,6 @@ Names = Iterable[Name] | None
 DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", re.IGNORECASE)
 # Deprecated codes of NumPy's dtypes of bytes.
 BYTES = re.compile(r"\s*\|?a\d*\s*")
-# Bits of integers.
-BITS = (8, 16, 32, 64, 128)
 # Dtypes of single precision and less.
 SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
@@ -38,10 +34,8 @@ TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
 # Time zones of pandas, pyarrow and polars.
 TIME_ZONE = re.compile(r"(?:\[\w+, (?:tz=)?|time_zone=')([^\]']+)")
 DAY = 86400.0
-# Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in seconds.
+# Range of Python's dates, in seconds.
 YEARS_1_TO_9999 = (-62135596800.0, 253402214400.0)
-LONGEST = 9.2e12
-NANOSECONDS = 9223372036.0
 
 
 @serializable
@@ -66,7 +60,7 @@ class Field:
         if not is_known or has_categories != (self.categories is not None):
             raise ValueError(f"a column cannot have the logical type {self.logical_type!r:.100}")
         bits = "".join(filter(str.isdigit, self.dtype))
-        has_bits = self.logical_type != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)
+        has_bits = self.logical_type != "integer" or bits in ("8", "16", "32", "64", "128")
         # a time zone of dateutil may name any file, and NumPy warns of its code for bytes
         is_warned_of = any(map(BYTES.fullmatch, self.dtype.split(",")))
         is_refused = len(self.dtype) > LONGEST_TEXT or "dateutil" in self.dtype or is_warned_of
@@ -100,9 +94,10 @@ class Field:
             # the largest integer may be no floating-point number, and the next one would not fit
             return float(low), min(float(end - 1), math.nextafter(float(end), 0))
         if (time := time_type(self.dtype)) is not None:
-            low, high = YEARS_1_TO_9999 if time == "date" else (-LONGEST, LONGEST)
+            low, high = YEARS_1_TO_9999 if time == "date" else (-9.2e12, 9.2e12)  # of 64 bits
             if _time_unit(self.dtype) == "ns":
-                return max(low, -NANOSECONDS), min(high, NANOSECONDS)
+                longest = float(2**63 // 10**9)
+                return max(low, -longest), min(high, longest)
             return low, high
         high = math.inf
         if match := DECIMAL.match(self.dtype):
@@ -280,6 +275,6 @@ def shorten(values: Sequence) -> str:
 
 
 def first_of(texts: Sequence[str]) -> str:
-    """List the first texts, and the number of further ones."""
-    listed, rest = ", ".join(texts[:MAX_LISTED]), len(texts) - MAX_LISTED
+    """List the first five texts, and the number of further ones."""
+    listed, rest = ", ".join(texts[:5]), len(texts) - 5
     return f"{listed} and {rest} more" if rest > 0 else listed

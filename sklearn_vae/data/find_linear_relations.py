@@ -6,48 +6,33 @@ from itertools import pairwise
 
 import numpy as np
 
+from sklearn_vae.data.fields import DAY
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import Values, is_common
-from sklearn_vae.data.training_column import MIN_EVIDENCE, TrainingColumn, recording
+from sklearn_vae.data.training_column import (
+    MAX_COMPARED,
+    MIN_EVIDENCE,
+    TrainingColumn,
+    recording,
+)
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 
-# Columns among which relations are looked for, and rows by which they are found, at most.
-MAX_COLUMNS = 128
-MAX_ROWS = 2048
-# Columns of fewer distinct values follow from others as whole multiples only, or from none.
+# Columns of fewer distinct values follow from others as whole multiples only.
 FEW_VALUES = 10
-MIN_VALUES = 3
 # Relative width of values that agree and have no steps: sums in single precision are so exact.
 RELATIVE_WIDTH = 2.0**-18
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
 MAX_ERROR = 0.125
-# Fraction of missing values of a column in a relation, at most.
-MAX_MISSING = 0.5
-# Fractions of zeros in factors up to which products are looked for, one after the other.
-MOST_ZEROS = 0.0, 0.5, 0.9
-# Rows in which a relation is of no use, as two of its columns are missing, at most.
-MAX_LOST = 0.05
-# Surprise of missing parts that are all 0, in nats, above which a total does not count them.
-MAX_SURPRISE = 4.0
 # Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
 # does not follow from others: samples would have too many that are reflected at 0.
 MAX_WRONG = 0.25
-# Errors of samples, in standard deviations of the most variable column; derived ones have the same.
-BLUR = 0.1
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
-# Difference of coefficients that is due to rounding.
-TIE = 1e-6
-# Denominators of coefficients as fractions, and numbers of their digits, that are tried.
-DENOMINATORS = range(1, 13)
-DIGITS = range(1, 7)
-# Seconds of a year of 365.25 days, and the part by which calendar years differ from it, a day.
-YEAR, DAY = 31557600.0, 1 / 365.25
-# Fractions of rows between two steps that are rounded up, and down, against the rule, at least.
-MIN_TIES = 0.05
+# Seconds of a year of 365.25 days.
+YEAR = 365.25 * DAY
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
-EXACT, HALF = 0.01, 0.5
+EXACT = 0.01
 # Lattice, decimals, width and standard deviation of a column, and the width of its last decimal.
 Units = tuple[tuple[np.ndarray, int, float, float], float]
 
@@ -61,13 +46,14 @@ def find_linear_relations(
     to its bounds, of the lowest cost (``_Search._preference``). The weight (n,) counts copies.
     """
     relations: list[LinearRelation] = []
-    if not 1 < len(columns) <= MAX_COLUMNS:
+    if not 1 < len(columns) <= MAX_COMPARED:
         return relations
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
-    columns = [j for j in columns if n_known[j] > (1 - MAX_MISSING) * len(X)]
+    columns = [j for j in columns if n_known[j] > 0.5 * len(X)]
     zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
     searches = [(columns, False, False), (columns, True, False)]
-    for low, high in pairwise(MOST_ZEROS):  # a column of many zeros hides relations of others
+    # fractions of zeros in factors of products
+    for low, high in pairwise((0.0, 0.5, 0.9)):  # a column of many zeros hides relations of others
         if any(low < fraction <= high for fraction in zeros.values()):
             searches.append(([j for j in zeros if zeros[j] <= high], True, True))
     for indices, is_log, skips_zeros in searches:
@@ -101,7 +87,7 @@ class _Search:
             is_known = x > 0 if skips_zeros else ~np.isnan(x)
             complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
-        rows = rows[spread_out(len(rows), MAX_ROWS)]
+        rows = rows[spread_out(len(rows))]
         self.rows = X[rows[distinct(X[np.ix_(rows, columns)])]]
         values = self.rows[:, columns].astype(np.float64)
         with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
@@ -143,7 +129,7 @@ class _Search:
         The derived column leaves the basis, and the others are in it.
         """
         parts = np.abs(self._solve(k, self.basis)[0])
-        near = [(1 + TIE, k), *zip(parts.tolist(), self.basis, strict=True)]
+        near = [(1 + 1e-6, k), *zip(parts.tolist(), self.basis, strict=True)]
         before = _derived(self.relations)
         best, least = None, np.inf
         large = [(part, j) for part, j in near if part >= LARGE_PART]
@@ -169,13 +155,15 @@ class _Search:
         """Order of columns that may be derived, first their costs.
 
         These are the share by which errors increase the standard deviation, and the fraction of
-        common values, which sums do not keep. Of equal ones the finest recorded comes first: what
-        is derived is rounded, and finer columns do not follow from a coarser one.
+        common values, which sums do not keep. Samples have errors of a tenth of the standard
+        deviation of the most variable column, and derived ones the same. Of equal costs the finest
+        recorded comes first: what is derived is rounded, and finer columns do not follow from a
+        coarser one.
         """
         (lattice, decimals, width, scale), _ = self._read(k)
         is_recorded = decimals >= 0 or lattice[1] > 0
         steps = round(float(np.log(scale / width)), 1) if is_recorded else np.inf
-        blur = float(np.hypot(1, BLUR / part)) - 1
+        blur = float(np.hypot(1, 0.1 / part)) - 1
         common = 0.0 if keeps_common else self._fraction_common(k)
         return round(blur + common, 1), -steps, -part, k
 
@@ -203,7 +191,7 @@ class _Search:
         counts = np.unique(self.values[:, derived], return_counts=True)[1]
         log_chance = np.log(np.square(counts / len(self.Z)).sum())
         evidence = -log_chance * (len(self.Z) - len(sources) - 1)
-        if len(counts) < MIN_VALUES or evidence < MIN_EVIDENCE:
+        if len(counts) < 3 or evidence < MIN_EVIDENCE:
             return None
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
@@ -273,9 +261,10 @@ class _Search:
             simplest = exact if self._holds(exact) else simplest
         rows = self.rows.copy()
         simplest.decode(rows, rounds=True)
+        # rows between two steps that are rounded up, and down, against the rule
         steps = (self.rows - rows)[:, relation.derived] / simplest.width
         n_ties = min((steps > 0.5).sum(), (steps < -0.5).sum())
-        return evidence, replace(simplest, draws_ties=bool(n_ties > MIN_TIES * len(rows)))
+        return evidence, replace(simplest, draws_ties=bool(n_ties > 0.05 * len(rows)))
 
     def _simplest(
         self, relation: LinearRelation, mean: np.ndarray, room: float
@@ -294,11 +283,12 @@ class _Search:
                 intercept = float(relation.intercept - mean @ change)
                 rounded = replace(relation, coefficients=coefficients, intercept=intercept)
                 if (coefficients == 1 / YEAR).any():
-                    rounded = replace(rounded, width=relation.width + 2 * DAY)
+                    # calendar years differ by a day
+                    rounded = replace(rounded, width=relation.width + 2 * DAY / YEAR)
                 for intercept_cost, intercept, is_exact in self._intercepts(rounded):
                     # against similar relations that do not hold: each row would with a probability
                     # of this fraction, and those of a source's most common value always
-                    evidence = (n_common - len(self.rows)) * np.log(EXACT if is_exact else HALF)
+                    evidence = (n_common - len(self.rows)) * np.log(EXACT if is_exact else 0.5)
                     evidence -= cost + intercept_cost
                     if evidence > best[0]:
                         best = float(evidence), replace(rounded, intercept=intercept)
@@ -360,19 +350,19 @@ class _Search:
     def _is_useful(self, relation: LinearRelation) -> bool:
         """Return whether derived values tell missing sources.
 
-        They do not where a second column is missing in many rows, nor where a total leaves missing
-        parts out: all would follow as 0, a rare value.
+        They do not where a second column is missing in 5 % of the rows, nor where a total leaves
+        missing parts out: all would follow as 0, a rare value, by a surprise of 4 nats.
         """
         missing = np.isnan(self.X[:, relation.columns])
         n_missing, parts = missing.sum(axis=1), missing[:, :-1]
         is_lost = (n_missing > 1) & ~missing[:, -1]
-        if self.weight @ is_lost > MAX_LOST * self.weight.sum():
+        if self.weight @ is_lost > 0.05 * self.weight.sum():
             return False
         rows = np.flatnonzero((n_missing == 1) & ~missing[:, -1])
         n_zeros = (self.X[:, relation.sources] == 0).sum(axis=0)
         surprise = -np.log((1 + n_zeros) / (2 + (~parts).sum(axis=0))) @ parts[rows].sum(axis=0)
         skips_missing = relation.agrees(np.nan_to_num(self.X[rows])).all()
-        return bool(surprise <= MAX_SURPRISE or not skips_missing)
+        return bool(surprise <= 4 or not skips_missing)
 
 
 def _derived(relations: list[LinearRelation]) -> set[int]:
@@ -406,16 +396,17 @@ def _is_per_year(coefficients: np.ndarray) -> np.ndarray:
 def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
     """Return values (k,) as they are, as fractions, and with few digits, or their reciprocals.
 
-    Before each is its cost, the logarithm of the number of values that are as simple.
+    Before each is its cost, the logarithm of the number of values that are as simple. Denominators
+    are at most 12, digits 6.
     """
     candidates = [(-len(values) * float(np.log(RELATIVE_WIDTH)), values)]
-    for denominator in DENOMINATORS:
+    for denominator in range(1, 13):
         numerators = np.rint(values * denominator)
         cost = np.log(denominator * np.maximum(np.abs(numerators), 1)).sum()
         candidates.append((float(cost), numerators / denominator))
     if _is_per_year(values).all():
         candidates.append((0.0, np.sign(values) / YEAR))
-    for n_digits in DIGITS:
+    for n_digits in range(1, 7):
         cost = len(values) * n_digits * float(np.log(10))
         for exponent in (1, -1):
             rounded = [float(f"{x:.{n_digits}g}") for x in (values**exponent).tolist()]

@@ -14,7 +14,7 @@ from sklearn_vae.data.columns.numbers import (
     PositiveColumns,
     RealColumns,
 )
-from sklearn_vae.data.equal_cells import MAX_COLUMNS, find_equal_cells
+from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name, shorten, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
 from sklearn_vae.data.linear_relations import LinearRelation, all_sources
@@ -29,9 +29,9 @@ from sklearn_vae.data.relations import (
     find_orders,
     first_of_copies,
 )
-from sklearn_vae.data.residuals import MAX_COLLINEAR, find_residuals
+from sklearn_vae.data.residuals import find_residuals
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.data.training_column import ROUNDING, TrainingColumn
+from sklearn_vae.data.training_column import MAX_COMPARED, N_ERRORS, ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -48,15 +48,9 @@ from sklearn_vae.numerics.rows import spread_out
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
 
-# Rows and columns by which counts are predicted, at most; rows for each of these columns; and the
-# least variance of what is left, that of rounding errors.
-MAX_ROWS = 2048
+# Columns by which counts are predicted, at most, and rows for each of them.
 MAX_REGRESSORS = 8
 ROWS_PER_REGRESSOR = 20
-LEAST_RESIDUAL = 1 / 12
-# Standard errors by which variances and covariances of counts may be off.
-N_ERRORS = 3
-TINY = float(np.finfo(np.float64).tiny)
 
 # Classes of columns by the class of their likelihood; one-hot columns are groups of binary ones.
 COLUMNS: dict[type, type[Columns]] = {
@@ -146,10 +140,8 @@ def fit_encoder(
         equal_cells=equal_cells,
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers]),
     )
-    rows, inputs = spread_out(len(X), MAX_ROWS), encoder.inputs_of_numbers
+    rows, inputs = spread_out(len(X)), encoder.inputs_of_numbers
     inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]
-    if not 1 < len(inputs) <= MAX_COLLINEAR:
-        return encoder
     residuals = find_residuals(encoder.transform(X[rows]), inputs, weight[rows])
     return replace(encoder, residuals=residuals)
 
@@ -333,7 +325,7 @@ def _relations(
     labels = _varying(columns, labels)
     parts = all_sources(linear)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
-    if 0 < len(numbers) <= MAX_COLUMNS:
+    if 0 < len(numbers) <= MAX_COMPARED:
         max_labels = weight.sum() / ROWS_PER_LABEL
         has_few = np.array([len(np.unique(X[:, j])) <= max_labels for j in labels], bool)
         is_first = first_of_copies(X)
@@ -352,7 +344,7 @@ def _losses_of_counts(
     a regression on the columns that correlate most leaves less, or two counts correlate more than
     their rates can, the loss is the divergence of normal distributions.
     """
-    chosen = spread_out(len(X), MAX_ROWS)
+    chosen = spread_out(len(X))
     X, weight = X[chosen], weight[chosen]
     values = X[:, counts]
     is_known = weight @ ~np.isnan(values) >= ROWS_PER_REGRESSOR
@@ -370,12 +362,13 @@ def _losses_of_counts(
         owners += [j] * encoded[-1].shape[1]
     Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
     weights = weight[:, None] * ~np.isnan(Z)
-    n_rows = weights.sum(axis=0) + TINY
+    tiny = np.finfo(np.float64).tiny
+    n_rows = weights.sum(axis=0) + tiny
     mean = (weights * np.nan_to_num(Z)).sum(axis=0) / n_rows
     Z = np.nan_to_num(Z - mean)  # means in place of missing values: correlations are smaller
     squares = Z.T @ (weight[:, None] * Z)
     variance = np.diag(squares) / n_rows
-    norm = np.sqrt(np.diag(squares)) + TINY
+    norm = np.sqrt(np.diag(squares)) + tiny
     correlation = squares / norm / norm[:, None]
     of_counts = np.searchsorted(owner, counts)
     scale = np.sqrt(variance[of_counts] / mean[of_counts])
@@ -385,7 +378,7 @@ def _losses_of_counts(
     for k, i in enumerate(of_counts.tolist()):
         others = np.flatnonzero(owner != owner[i])
         residual = variance[i] * _fraction_left(correlation, i, others, n_rows[i])
-        ratio = min(max(residual, LEAST_RESIDUAL) / mean[i], 1)
+        ratio = min(max(residual, 1 / 12) / mean[i], 1)  # the variance of rounding errors at least
         losses[k] = max(losses[k], -0.5 * (np.log(ratio) + 1 - ratio))
     return {j: loss for j, loss in zip(counts, losses.tolist(), strict=True) if loss > 0}
 

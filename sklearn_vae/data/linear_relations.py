@@ -12,9 +12,6 @@ import numpy as np
 from sklearn_vae.data.columns.base import Draws, cauchy_log_density
 from sklearn_vae.persistence.validation import check_array, serializable
 
-# Times that the parts of a fixed total are moved towards it.
-N_PASSES = 8
-
 
 @serializable
 @dataclass(frozen=True, eq=False)
@@ -247,7 +244,7 @@ class LinearRelation:
         # what rounding leaves is taken by one part after the other, the most variable one first
         order = np.argsort(-np.abs(gain * self.coefficients), axis=1).T
         one_by_one = [*(np.eye(len(self.sources))[order] / self.coefficients * is_free)]
-        steps = [gain] * N_PASSES + one_by_one + one_by_one[:1]
+        steps = [gain] * 8 + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
             values = np.where(is_other, np.nan, X[rows])
             moved = self._link(values, self.sources) + step * self._gap(values)[:, None]

@@ -27,6 +27,7 @@ from scipy import special, stats
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.training_column import (
+    CHANCE,
     LATTICE_TOLERANCE,
     MAX_DECIMALS,
     ROUNDING,
@@ -39,6 +40,7 @@ from sklearn_vae.data.training_column import (
 )
 from sklearn_vae.likelihoods import NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.columnwise import STEPS_PER_SCALE
+from sklearn_vae.numerics.rows import CACHED_NUMBERS
 
 # Numbers of knots of normal scores, with the rows for each; and the few knots of shorter columns
 # with far values, with the least number of rows.
@@ -47,47 +49,22 @@ ROWS_PER_KNOT = 50
 FEW_KNOTS = {5: 80, 10: 300}
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6
-# Number of knots by which a logarithm is interpolated.
-N_LOG_KNOTS = 40
 # Values are common from this fraction of the rows on, this number of rows, and this multiple of
 # their neighbours' rows, unless any value of a column is so by chance.
 COMMON_FROM = 0.002
 COMMON_ROWS = 10
 COMMON_TIMES = 4
-CHANCE = 0.01
-# A repeated value is isolated if it is further from the others than they are from each other.
-MAX_ISOLATED = 3
 # Columns of more values have no point mass for each.
 MAX_VALUES = 128
-# Least number of values that occur once which are no point masses where all others are.
-MIN_NOT_REPEATED = 10
-# Different values by which a column is judged, at most: temporary arrays take 200 bytes of each.
-MAX_UNIQUE = 1 << 18
 # Counts beyond are modelled as real numbers.
 MAX_COUNT = 1000
-# Least rows of the lowest value of standardized counts.
-MIN_ZEROS = 3
-# A variance may exceed the mean by such a share of it by chance.
-OVERDISPERSION = 0.1
-# Quantiles that a mixture of two normal distributions is fitted to, and steps of EM; its first and
-# its least scale, in standard deviations.
-N_QUANTILES = 500
-N_EM_STEPS = 30
-START_SCALE = 0.5
-LEAST_SCALE = 0.01
-# Least width of a cell whose probability is computed, in standard deviations of the logarithms:
-# that of smaller ones is their width times the density.
-LEAST_CELL = 1e-4
-# Least ratio of the largest and the smallest value for logarithms: below, they are nearly linear.
-LEAST_RATIO = 2.0
 # Least gap between values, as a fraction of the largest, and least ratio of that to the step: with
 # numbers of all sizes, as 1e-308 beside 1e308, no ratio overflows.
 LEAST_GAP = 1e-100
 # Pseudo-observations of each point mass.
 PSEUDO_ROWS = 0.5
-# Quartile of the standard normal distribution; and ratio of the standard deviation to that of a
-# normal distribution with a column's quartiles from which on far values decide the former.
-NORMAL_QUARTILE = 0.6745
+# Ratio of the standard deviation to that of a normal distribution with a column's quartiles from
+# which on far values decide the former.
 FAR = 5.0
 
 
@@ -107,10 +84,10 @@ class Values:
         """Count the values of a column; of very many, those at evenly spaced quantiles."""
         step, (unique, rows) = recording(column)[1], column.counts
         unique = unique.astype(np.float64)
-        if len(unique) <= MAX_UNIQUE:
+        if len(unique) <= CACHED_NUMBERS:
             return cls(unique, rows, step)
-        ends, per_quantile = rows.cumsum(), rows.sum() / MAX_UNIQUE
-        quantiles = (np.arange(MAX_UNIQUE) + 0.5) * per_quantile
+        ends, per_quantile = rows.cumsum(), rows.sum() / CACHED_NUMBERS
+        quantiles = (np.arange(CACHED_NUMBERS) + 0.5) * per_quantile
         counts = np.bincount(np.searchsorted(ends, quantiles), minlength=len(rows)) * per_quantile
         counts[[0, -1]] = rows[[0, -1]]  # the range decides what is possible
         return cls(unique[counts > 0], counts[counts > 0], step)
@@ -127,7 +104,7 @@ class Values:
         low, median, high = (
             self.scaled[np.searchsorted(ends, p * ends[-1])] for p in (0.25, 0.5, 0.75)
         )
-        robust = max(high - median, median - low) / NORMAL_QUARTILE
+        robust = max(high - median, median - low) / special.ndtri(0.75)
         return (median, robust) if LEAST_GAP < robust < std / FAR else (mean, std)
 
     @property
@@ -175,7 +152,7 @@ def find_candidates(values: Values) -> list[Candidate]:
     if len(values.values) <= MAX_VALUES:
         ((marginal, log_density),) = _with_point_masses(values, np.ones_like(common))
         repeated = values.rows >= 2
-        if (~repeated).sum() >= MIN_NOT_REPEATED:  # these are numbers, near to some values
+        if (~repeated).sum() >= COMMON_ROWS:  # these are numbers, near to some values
             marginal = replace(marginal, point_masses=values.values[repeated])
         candidates.append((marginal, log_density))
     return candidates
@@ -190,7 +167,10 @@ def _penalty(n_params: int, n_rows: float) -> float:
 
 
 def is_common(values: Values) -> np.ndarray:
-    """Mask of values that are common, or repeated and isolated: (U,)."""
+    """Mask of values that are common, or repeated and isolated: (U,).
+
+    At most three are isolated: further from the others than these are from each other.
+    """
     rows, n_rows = values.rows, values.n_rows
     least = max(COMMON_FROM * n_rows, COMMON_ROWS)
     below, above = np.append(rows[1:2], rows[:-1]), np.append(rows[1:], rows[-2:-1])
@@ -203,7 +183,7 @@ def is_common(values: Values) -> np.ndarray:
     is_common = (rows >= least) & (rows >= COMMON_TIMES * np.maximum(expected, 1))
     is_common &= by_chance * len(rows) <= CHANCE
     low, high = 0, len(rows) - 1
-    for _ in range(MAX_ISOLATED):  # at either end, the further one first
+    for _ in range(3):  # at either end, the further one first
         x = values.scaled[low : high + 1]
         if len(x) < 3:
             break
@@ -253,7 +233,8 @@ def _smooth(values: Values) -> list[Candidate]:
     n_rows = values.n_rows
     normal = _normal(values) - _penalty(2, n_rows)
     transforms: list[Candidate] = []
-    if values.values[0] > 0.5 * values.step and values.values[-1] / LEAST_RATIO > values.values[0]:
+    # below a ratio of 2, logarithms are nearly linear
+    if values.values[0] > 0.5 * values.step and values.values[-1] / 2 > values.values[0]:
         log_normal = _log_normal(values) - _penalty(3, n_rows)  # the transform is one
         transforms.append((Marginal(is_log=True), log_normal))
     transforms += _normal_scores(values)
@@ -273,15 +254,18 @@ def _normal(values: Values) -> np.ndarray:
 
 
 def _two_normals(values: Values) -> np.ndarray:
-    """Log-density of a mixture of two normal distributions of one scale: (U,)."""
+    """Log-density of a mixture of two normal distributions of one scale: (U,).
+
+    It is fitted by 30 steps of EM to 500 quantiles.
+    """
     mean, scale = values.moments
     standard = (values.scaled - mean) / scale
     ends = values.rows.cumsum()
-    points = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES * ends[-1]
+    points = (np.arange(500) + 0.5) / 500 * ends[-1]
     x = standard[np.searchsorted(ends, points).clip(max=len(ends) - 1)]
-    least = max(values.scaled_step / scale / STEPS_PER_SCALE, LEAST_SCALE)
-    loc, sigma, share = np.array([-1.0, 1.0]), START_SCALE, 0.5
-    for _ in range(N_EM_STEPS):
+    least = max(values.scaled_step / scale / STEPS_PER_SCALE, 0.01)
+    loc, sigma, share = np.array([-1.0, 1.0]), 0.5, 0.5
+    for _ in range(30):
         log_odds = (x - loc.mean()) * (loc[1] - loc[0]) / sigma**2 + special.logit(share)
         second = special.expit(log_odds).clip(ROUNDING, 1 - ROUNDING)
         p = np.stack([1 - second, second])
@@ -300,7 +284,7 @@ def _log_normal(values: Values) -> np.ndarray:
     mean, scale = _moments(np.log(x), values.rows, 0.0)
     standard, low, high = ((np.log(edge) - mean) / scale for edge in (x, x - half, x + half))
     log_density = stats.norm.logpdf(standard) - np.log(scale) - np.log(x)
-    is_wide = high - low > LEAST_CELL
+    is_wide = high - low > 1e-4  # in narrower ones the density is as precise
     if is_wide.any():
         log_probability = _log_probability(low[is_wide], high[is_wide])
         log_density[is_wide] = log_probability - np.log(values.step)
@@ -321,7 +305,7 @@ def _log_knots(values: Values, marginal: Marginal) -> Marginal:
     logs = np.log(numbers.values)
     mean, variance = weighted_moments(logs, numbers.rows)
     scale = np.sqrt(variance)
-    scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, N_LOG_KNOTS)
+    scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, 40)
     loc, unit = np.ldexp(numbers.moments, numbers.exponent).tolist()
     x = (np.exp(mean + scale * scores) - loc) / unit
     is_next = np.diff(x, prepend=-np.inf) > 0  # of values of all sizes, the smallest are one
@@ -435,13 +419,13 @@ def _counts(values: Values) -> list[Candidate]:
     is_scaled = round(step, MAX_DECIMALS) != step or bool(is_between_steps(low, step))
     may_be_zero = step % 1 == 0 and low >= 0
     if is_scaled:
-        may_be_zero = values.rows[0] >= max(values.n_rows / len(values.rows), MIN_ZEROS)
+        may_be_zero = values.rows[0] >= max(values.n_rows / len(values.rows), 3)
     x = np.rint((values.values - origin) / step)
     is_count = np.abs(origin + x * step - values.values) <= LATTICE_TOLERANCE * step * is_scaled
     if not (may_be_zero and is_count.all()) or x[-1] > MAX_COUNT:
         return []
     mean, variance = weighted_moments(x, values.rows)
-    if variance <= (1 + OVERDISPERSION) * mean:
+    if variance <= 1.1 * mean:  # it may be larger by chance
         counts: Poisson | NegativeBinomial = Poisson()
         log_prob = special.xlogy(x, mean) - mean - special.gammaln(x + 1)
     else:

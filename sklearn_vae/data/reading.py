@@ -28,11 +28,8 @@ from sklearn_vae.data.libraries import LIBRARIES, Library
 
 # Names of the types of missing values: pandas may not be installed.
 MISSING = ("NoneType", "NAType", "NaTType")
-# Dtypes of columns without values, in lower case.
-NULL = ("null", "null[pyarrow]")
 # Dtypes that declare categories: pandas', polars' and pyarrow's.
 DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*, ordered=1>")
-EPOCH, SECOND = np.datetime64(0, "us"), np.timedelta64(1, "s")
 # Types of numbers, and of categories, beside pandas' intervals.
 NUMBER_TYPES = (Real, Decimal, np.bool_)
 CATEGORY_TYPES = (str, *NUMBER_TYPES, date)
@@ -204,7 +201,7 @@ class _FrameColumn(Column):
         if dtype.is_integer() or letter in ("i", "u"):
             return "integer"
         is_number = dtype.is_numeric() or letter == "f" or DECIMAL.match(self.dtype) is not None
-        if is_number or time_type(self.dtype) is not None or self.dtype.lower() in NULL:
+        if is_number or time_type(self.dtype) is not None or self.dtype.lower().startswith("null"):
             return "number"
         if letter == "c":
             raise ValueError(f"Complex data not supported\ncolumn {self.name!r}: {self.dtype}\n")
@@ -217,7 +214,8 @@ class _FrameColumn(Column):
         if time_type(self.dtype) is not None:
             times = self.library.times(self.series.to_native())
             is_date = times.dtype.kind == "M"
-            return (times.astype("datetime64[us]") - EPOCH if is_date else times) / SECOND
+            since = times.astype("datetime64[us]") - np.datetime64(0, "us") if is_date else times
+            return since / np.timedelta64(1, "s")
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])

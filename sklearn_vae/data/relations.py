@@ -7,30 +7,18 @@ from typing import Annotated, Self
 import numpy as np
 
 from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
-from sklearn_vae.data.training_column import MIN_EVIDENCE
+from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, N_ERRORS
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 from sklearn_vae.persistence.validation import serializable
 
-# Rows that are looked at first: few refuse most labels.
-FEW_ROWS = 64, 1024
 # Rows that repeat an earlier value other than the most common one, at least, against chance.
 MIN_REPEATS = 10
 # Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
 ROWS_PER_LABEL = 10
 # Rows that are compared to find copies, at most.
 MAX_DISTINCT_ROWS = 20_000
-# Numbers that are not the ends of a label's, and are kept.
-MAX_INNER_CODES = 256
-# Columns among which orders are looked for, and rows by which they are found, at most.
-MAX_ORDERED_COLUMNS = 128
-MAX_ROWS = 2048
-# Standard errors by which the rows with the one of two columns alone outnumber those with the other
-# alone, at least, for the first one to stay: the other one may have no values in a class of rows.
-MIN_EXCESS = 3.0
 # Passes that move values beyond fixed ones, at most: between two fixed values they need not end.
 MAX_PASSES = 16
-# Relative difference that is due to rounding, in double precision.
-ROUNDING = 1e-12
 NO_PAIRS = np.zeros((0, 2), int)
 
 
@@ -106,7 +94,7 @@ class ManyToOne:
             label[:] = label[observed][np.searchsorted(self.codes[observed], nearest)]
         changes = (values[1:] != values[:-1]).any(axis=1)
         kept = np.append(True, changes) | np.append(changes, True)
-        kept[:: -(-len(kept) // MAX_INNER_CODES)] = True
+        kept[:: -(-len(kept) // 256)] = True
         codes, n_rows = self.codes[kept], self.n_rows[kept]
         return replace(self, codes=codes, values=values[kept], n_rows=n_rows, in_order=True)
 
@@ -129,7 +117,7 @@ def find_followers(
     are numbers if ``is_first`` (n,) of ``first_of_copies`` is passed: those rows are the evidence.
     """
     observed = np.flatnonzero(~np.isnan(X[:, code]))
-    for n_rows in (*FEW_ROWS, len(X)):
+    for n_rows in (64, 1024, len(X)):  # few rows refuse most labels
         rows = observed[:n_rows]
         rows = rows[np.argsort(X[rows, code])]
         codes, first = np.unique(X[rows, code], return_index=True)
@@ -349,7 +337,7 @@ def _is_broken(X: np.ndarray, a: int, b: int, is_fixed: np.ndarray | None) -> np
     """
     low, high = X[:, a], X[:, b]
     with np.errstate(invalid="ignore"):
-        is_above = low - high > ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        is_above = low - high > 1e-12 * np.maximum(np.abs(low), np.abs(high))
     return is_above if is_fixed is None else is_above & ~(is_fixed[:, a] & is_fixed[:, b])
 
 
@@ -360,9 +348,9 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     each row is in order with the probability that any two of their values are. Of pairs that follow
     from others, or that go in a circle, none is kept.
     """
-    if not 1 < len(columns) <= MAX_ORDERED_COLUMNS:
+    if not 1 < len(columns) <= MAX_COMPARED:
         return Orders()
-    rows = X[np.ix_(spread_out(len(X), MAX_ROWS), np.array(columns))]
+    rows = X[np.ix_(spread_out(len(X)), np.array(columns))]
     rows = rows[distinct(rows)]  # copies of rows are no evidence
     has_many = np.array([len(np.unique(x[~np.isnan(x)])) > 2 for x in rows.T])
     rows, indices = rows[:, has_many], np.array(columns)[has_many]
@@ -387,5 +375,6 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
     pairs = np.argwhere(is_often & ~(is_often.astype(int) @ follows > 0))
     is_known = (~np.isnan(rows)).astype(int)
     alone = is_known.T @ (1 - is_known)  # rows with a value of one column and none of another
-    stays = alone - alone.T > MIN_EXCESS * np.sqrt(alone + alone.T)
+    # the other column may have no values in a class of rows
+    stays = alone - alone.T > N_ERRORS * np.sqrt(alone + alone.T)
     return Orders(indices[pairs], np.stack([stays[*pairs.T], stays[*pairs.T[::-1]]], 1))

@@ -17,6 +17,7 @@ from typing import Annotated
 import numpy as np
 
 from sklearn_vae.data.columns.numbers import bend_tails, unbend_tails
+from sklearn_vae.data.training_column import MAX_COMPARED
 from sklearn_vae.persistence.validation import serializable
 
 # Nearly collinear: fraction of the variance that a regression on another column leaves, at most,
@@ -25,10 +26,6 @@ MAX_LEFT = 0.1
 MAX_NEAR = 2
 # Rows with both columns, at least.
 MIN_ROWS = 30
-# More columns are not compared.
-MAX_COLLINEAR = 1000
-# Least scale of a residual, in rounding errors of 1.
-LEAST_ROUNDING = 1e4
 
 NO_INPUTS, NO_NUMBERS = np.zeros(0, int), np.zeros(0)
 
@@ -106,6 +103,8 @@ def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -
     Of them, the one with the most others, and then the fewest missing values, is the source. The
     weight (n,) is the number of times that each row counts.
     """
+    if not 1 < len(inputs) <= MAX_COMPARED:
+        return Residuals()
     n_missing = np.isnan(values[:, inputs]).sum(axis=0)
     inputs = inputs[np.argsort(n_missing, kind="stable")]
     x = values[:, inputs].astype(np.float64)
@@ -127,7 +126,7 @@ def find_residuals(values: np.ndarray, inputs: np.ndarray, weight: np.ndarray) -
     if not lines:
         return Residuals()
     chosen, sources, intercepts, slopes, scales = map(np.array, zip(*lines, strict=True))
-    scales = np.maximum(scales, LEAST_ROUNDING * np.finfo(values.dtype).eps)
+    scales = np.maximum(scales, 1e4 * np.finfo(values.dtype).eps)  # above rounding errors of 1
     return Residuals(chosen, sources, intercepts, slopes, scales)
 
 

@@ -14,9 +14,6 @@ from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader
 from sklearn_vae.persistence.validation import check_hashes, serializable
 
-# Floats that differ by no more were rounded to another precision.
-RELATIVE_ROUNDING = 1e-2
-
 
 @serializable
 @dataclass(frozen=True)
@@ -188,6 +185,6 @@ def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -
         return None
     after, before = (series.cast(nw.Float64).to_numpy() for series in (filled, cells))
     numbers = np.where(is_missing, after, before)
-    rounding = RELATIVE_ROUNDING if dtypes[0].is_float() else 0
+    rounding = 0.01 if dtypes[0].is_float() else 0  # to another precision
     is_held = np.allclose(numbers, after, rtol=rounding, atol=0, equal_nan=True)
     return None if is_held else numbers

@@ -26,8 +26,6 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 # Numbers in the sample of a source and in a window of training, and least number of their rows.
 SAMPLE_NUMBERS = 1 << 21
 MIN_SAMPLE_ROWS = 1 << 14
-# Seed of the sample of rows and of the order of rows in the file.
-SEED = 0
 
 
 def as_source(X: Any) -> "BatchSource | None":
@@ -155,7 +153,7 @@ class BatchSource:
 
         Return them as a table of the type of the batches, and the number of rows of the source.
         """
-        generator, n_rows = np.random.default_rng(SEED), 0
+        generator, n_rows = np.random.default_rng(0), 0
         tables: list[Any] = []
         keys = np.zeros(0)  # the rows with the smallest keys are the sample
         for batch in self:
@@ -198,7 +196,7 @@ class SourceRows:
         Batches (B, n_features) are encoded as (B, n_columns), in single precision. They are dealt
         to windows of the file row by row, like cards, and each window is then shuffled.
         """
-        generator, n_read, n_rows = np.random.default_rng(SEED), 0, self.n_rows
+        generator, n_read, n_rows = np.random.default_rng(0), 0, self.n_rows
         n_windows = -(-n_rows // sample_rows(n_columns))
         sizes = [len(range(window, n_rows, n_windows)) for window in range(n_windows)]
         starts = np.cumsum([0, *sizes]).tolist()

@@ -20,10 +20,6 @@ from sklearn_vae.data.residuals import Residuals
 from sklearn_vae.numerics.random import Stream, stream_seed
 from sklearn_vae.persistence.validation import serializable
 
-# Times that values are put in order and rounded, at most, moved twice as far each time: from a
-# start that is rounded to days to the day before an end in minutes.
-MAX_ROUNDS = 12
-
 
 @serializable
 @dataclass(repr=False, eq=False)
@@ -204,13 +200,17 @@ class TableEncoder(ColumnGroups):
     def _restore_orders(
         self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float, rounds: bool
     ) -> None:
-        """Put columns in order as ``Orders.restore`` does, within bounds and rounded, in place."""
+        """Put columns in order as ``Orders.restore`` does, within bounds and rounded, in place.
+
+        They are moved up to twelve times, twice as far each time: from a start that is rounded to
+        days to the day before an end in minutes.
+        """
         left = np.flatnonzero(self.orders.are_broken(X, is_fixed))
-        for k in range(MAX_ROUNDS + 1):
+        for k in range(13):
             if not len(left):
                 return
             rows, is_kept = X[left], is_fixed[left]
-            is_last = k == MAX_ROUNDS  # it makes values equal, off steps and bounds
+            is_last = k == 12  # it makes values equal, off steps and bounds
             distance = 0.0 if is_last else reach + rounds * (2.0**k - 1)
             self.orders.restore(rows, is_kept, reach=distance)
             is_possible = ~self.orders.are_broken(rows, is_kept)

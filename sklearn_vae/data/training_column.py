@@ -8,32 +8,25 @@ import numpy as np
 
 from sklearn_vae.data.fields import Field
 from sklearn_vae.likelihoods import Likelihood
+from sklearn_vae.numerics.rows import spread_out
 
 # Evidence for a relation between columns, at least, in nats: chance would give it with e^-20.
 MIN_EVIDENCE = 20.0
+# Probability up to which a property of a column is not there by chance.
+CHANCE = 0.01
+# Standard errors beyond which a difference is not there by chance.
+N_ERRORS = 3.0
+# Columns that are compared with each other, at most.
+MAX_COMPARED = 256
 # Values that differ by a smaller fraction of themselves are equal.
-ROUNDING_ULPS = 8
-ROUNDING = ROUNDING_ULPS * float(np.finfo(np.float64).eps)
-# Size of the sample that is tested first: few columns that are not rounded pass.
-SAMPLE_SIZE = 1024
-# Fraction of the values that may be finer than the others, each counted by its rows, up to so many:
-# a finer value that recurs is none by mistake, and neither are those beside many zeros.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# Fraction of the values that may be finer than the others.
 MAX_EXCEPTIONS = 0.02
-MAX_COUNTED = 10
 # Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
 MAX_DECIMALS = 6
 MAX_ROUNDING = 0.1
-# Multiples of the last decimal that are exact integers.
-LARGEST_INTEGER = 2.0**53
-# Probability up to which values are no multiples of a step by chance.
-CHANCE_OF_STEP = 0.01
-# Steps between minimum and maximum, and between any two values that are neighbours, at most;
-# distance from a multiple of the step, in steps, up to which it is due to rounding.
-MAX_STEPS = 1e6
-MAX_STEPS_IN_A_GAP = 10
+# Distance from a multiple of the step, in steps, up to which it is due to rounding.
 LATTICE_TOLERANCE = 1e-3
-# Larger values have no recording step: sums of values and steps could overflow.
-MAX_RECORDED = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +108,7 @@ def recording(column: TrainingColumn) -> tuple[int, float, tuple[float, float]]:
     change of units. Few values may be finer, as samples are not.
     """
     unique, rows = column.counts
-    rows = np.minimum(rows, MAX_COUNTED)
+    rows = np.minimum(rows, 10)  # what recurs is no mistake, beside many zeros either
     decimals = _decimals(unique, rows)
     step, is_finer = _step(unique, rows, decimals)
     low, high = unique[~is_finer][[0, -1]].tolist()
@@ -136,7 +129,7 @@ def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, n
     """Return the step of distinct values of so many rows and decimals; mask the finer: (U,)."""
     unique, none = values.astype(np.float64), np.zeros(len(values), dtype=bool)
     largest = np.abs(unique).max()
-    if largest > MAX_RECORDED:
+    if largest > 1e300:  # sums of values and steps could overflow
         return 0.0, none
     if decimals >= 0:
         return _decimal_step(values, rows, decimals)
@@ -150,11 +143,11 @@ def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, n
     n_smaller = min(int(2 * MAX_EXCEPTIONS * rows.sum()), len(gaps) - 1)
     from_common = unique - unique[rows.argmax()]
     for gap, max_exceptions in ((np.sort(gaps)[n_smaller], MAX_EXCEPTIONS), (gaps.min(), 0.0)):
-        for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
+        for divisor in range(1, 11):  # steps between neighbours
             step = gap / divisor
             multiples = from_common / step
             precision = largest * np.finfo(values.dtype).eps / step
-            if np.ptp(multiples) > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+            if np.ptp(multiples) > 1e6 or precision > 0.25 * LATTICE_TOLERANCE:
                 break
             is_finer = np.abs(multiples - np.rint(multiples)) >= LATTICE_TOLERANCE
             if rows @ is_finer <= max_exceptions * rows.sum():
@@ -168,14 +161,14 @@ def _decimal_step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[
     unique, power = values.astype(np.float64), 10.0**decimals
     is_finer = _is_finer(values, decimals)
     multiples = np.rint((unique - unique[(rows * ~is_finer).argmax()]) * power)
-    if np.ptp(multiples) > LARGEST_INTEGER:
+    if np.ptp(multiples) > 2.0**53:  # not all of them are exact
         return 0.0, np.zeros_like(is_finer)
     multiples = multiples.astype(np.int64)
     for chosen in (rows > 1, rows > 0):
         divisor = int(np.gcd.reduce(multiples[chosen & ~is_finer]))
         is_off = is_finer | (multiples % max(divisor, 1) != 0)
         # that n values differ by multiples of it by chance has the probability divisor^-(n - 1)
-        is_by_chance = (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE_OF_STEP)
+        is_by_chance = (len(unique) - 1) * np.log(max(divisor, 1)) < -np.log(CHANCE)
         if not is_by_chance and rows @ is_off <= MAX_EXCEPTIONS * rows.sum():
             return divisor / power, is_off
     return 1 / power, np.zeros_like(is_finer)
@@ -186,9 +179,9 @@ def _decimals(unique: np.ndarray, rows: np.ndarray) -> int:
 
     Few of them may have more: one value does not decide how the others are read.
     """
-    every = slice(None, None, -(-len(unique) // SAMPLE_SIZE))
+    some = spread_out(len(unique))  # few columns that are not rounded pass
     for decimals in range(MAX_DECIMALS + 1):
-        is_finer, sample = _is_finer(unique[every], decimals), rows[every]
+        is_finer, sample = _is_finer(unique[some], decimals), rows[some]
         if sample @ is_finer > 2 * MAX_EXCEPTIONS * sample.sum():
             continue
         if rows @ _is_finer(unique, decimals) <= MAX_EXCEPTIONS * rows.sum():
@@ -204,6 +197,6 @@ def _is_finer(values: np.ndarray, decimals: int) -> np.ndarray:
     Sums and products of such values have rounding errors.
     """
     x = values.astype(np.float64)
-    rounding = ROUNDING_ULPS * np.finfo(values.dtype).eps * np.abs(x)
+    rounding = 8 * np.finfo(values.dtype).eps * np.abs(x)
     tolerance = np.minimum(rounding, MAX_ROUNDING * 10.0**-decimals)
     return np.abs(np.round(x, decimals) - x) > tolerance

@@ -62,18 +62,10 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
 
-# Weights of a smaller mean are hardly meant as numbers of copies.
-MIN_MEAN_WEIGHT = 0.25
 # Columns of a single row have no variance.
 MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
 MIN_ROWS_TO_VALIDATE = 100
-# Products of all rows and weights, up to which training is in double precision: the default network
-# has as many on 50 rows of 8 columns. Single precision takes .9 of the time there, and .5 to .7 in
-# ``VAEDensity``.
-MAX_PRODUCTS_IN_DOUBLE = 1 << 18
-# Maximum number of validation rows of a source of batches.
-MAX_VALIDATION_ROWS = 1 << 15
 # Objects made of estimators' fitted attributes, and these attributes.
 Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 
@@ -298,7 +290,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         weight = None
         if sample_weight is not None:
             X, weight = check_weights(X, sample_weight, MIN_ROWS if reset else 1)
-            if (total := weight.sum()) < MIN_MEAN_WEIGHT * len(weight):
+            # of a smaller mean, they are hardly meant as numbers of copies
+            if (total := weight.sum()) < 0.25 * len(weight):
                 warn(
                     f"sample_weight is the number of times that each row counts, and its sum makes "
                     f"a table of {total:.3g} rows of the {len(weight)} with a weight above 0. "
@@ -491,13 +484,17 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         return table
 
     def _training_dtype(self, X: np.ndarray | SourceRows, weight: np.ndarray | None) -> np.dtype:
-        """Return the precision of training: X's own for few rows in a small network."""
+        """Return the precision of training: X's own for few rows in a small network.
+
+        The default network is small up to 50 rows of 8 columns. Single precision takes .9 of the
+        time there, and .5 to .7 in ``VAEDensity``.
+        """
         hidden = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
         widths = X.shape[1], *hidden, X.shape[1]
         # a row of weight k trains as k rows; weights that are no counts may sum to less
         n_rows = len(X) if weight is None else max(len(X), float(weight.sum()))
         n_products = n_rows * sum(a * b for a, b in pairwise(widths))
-        return X.dtype if n_products <= MAX_PRODUCTS_IN_DOUBLE else np.dtype(np.float32)
+        return X.dtype if n_products <= 1 << 18 else np.dtype(np.float32)
 
     # -- validation split ------------------------------------------------------------
 
@@ -521,7 +518,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
         if table.rows_per_window is not None:  # of rows on disk, these are held in memory
-            n_valid = min(n_valid, MAX_VALIDATION_ROWS)
+            n_valid = min(n_valid, 1 << 15)
         if n_rows - n_valid < MIN_ROWS:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} with validation_fraction="

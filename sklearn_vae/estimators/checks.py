@@ -62,12 +62,6 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
-# Largest sum of weights: the next number of copies is no floating-point number. A sum below the
-# smallest one is nothing beside one row.
-MAX_TOTAL_WEIGHT = 2.0**53
-MIN_TOTAL_WEIGHT = 2.0**-53
-# Relative rounding error of the largest values of a dtype.
-ROUNDING = 1e-9
 
 
 def resolve_widths(
@@ -193,10 +187,12 @@ def check_weights(X: Rows, sample_weight: Weights, min_rows: int) -> tuple[Any, 
             f"Too many sample weights are zero: {n_positive} of {len(weight)} rows have a weight "
             f"above 0, and at least {min_rows} are needed."
         )
-    if not MIN_TOTAL_WEIGHT <= total <= MAX_TOTAL_WEIGHT:
+    # beyond, the next number of copies is no floating-point number, or nothing beside one row
+    least, largest = 2.0**-53, 2.0**53
+    if not least <= total <= largest:
         raise ValueError(
             f"sample_weight is the number of times that each row counts, and its sum must be "
-            f"between {MIN_TOTAL_WEIGHT:.3g} and {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; "
+            f"between {least:.3g} and {largest:.3g}. Got {total:.3g} instead; "
             f"divide it by its mean to have each row count once on average."
         )
     if is_positive.all():
@@ -332,6 +328,6 @@ def _to_number(value: object, field: Field, message: str) -> float:
         raise ValueError(f"{message}; it must be finite. Leave out columns that are not given.")
     if field.logical_type == "integer" and not number.is_integer():
         raise ValueError(f"{message}, which holds whole numbers.")
-    if not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
+    if not field.limits[0] <= number / (1 + 1e-9) <= field.limits[1]:  # but for rounding
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
     return number

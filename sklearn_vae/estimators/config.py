@@ -28,12 +28,6 @@ from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 MAX_AUTO_COMPONENTS = 8
 MORE_COMPONENTS = (12, 16, 20)
 ROWS_PER_COMPONENT = 20
-# Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
-# MIN_STEPS batches.
-SMALL_BATCH = 128
-LARGE_BATCH = 256
-# Dimensions up to which "auto" is a full covariance, of fully connected layers: twice the time.
-MAX_CORRELATED = 64
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17
 
@@ -57,7 +51,8 @@ class ModelParts:
         chosen = [part for part in AUTO if resolved[part] == "auto"]
         resolved |= {part: resolve(part, AUTO[part][0]) for part in chosen}
         n_components, is_mlp = params["n_components"], type(resolved["network"]) is FullyConnected
-        is_narrow = n_components == "auto" or n_components <= MAX_CORRELATED
+        # a full covariance of more dimensions takes twice the time
+        is_narrow = n_components == "auto" or n_components <= 64
         for part in chosen:
             if _unmet(resolved) or (part == "posterior" and not (is_mlp and is_narrow)):
                 resolved[part] = resolve(part, AUTO[part][1])
@@ -159,7 +154,7 @@ def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Tra
         beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up
     batch_size = vae.batch_size
     if batch_size == "auto":
-        batch_size = SMALL_BATCH if n_rows <= SMALL_BATCH * MIN_STEPS else LARGE_BATCH
+        batch_size = 128 if n_rows <= 128 * MIN_STEPS else 256
     return TrainingConfig(
         seed=vae.seed_,
         max_iter=max_iter,

@@ -42,33 +42,15 @@ from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult, stack_weights
 
-# Decay of the weights' exponential moving average, per step.
-EMA_DECAY = 0.98
 # Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
 MAX_GRAD_NORM_RATIO = 3.0
-# Rise of the validation loss, in nats, at which an iteration counts twice in n_iter_no_change.
-RISE = 0.1
-# n_components="auto": the latent dimensions of tables of few columns, and of others.
-FEW_COLUMNS = 8
-DEFAULT_COMPONENTS = 4, 8
 # Rows that mixtures are fitted to, at most.
 ROWS_OF_MIXTURE = 20_000
 # Rows of each component in mixtures="auto", at least, and maximum number of components.
 ROWS_PER_COMPONENT = 10
 MAX_COMPONENTS = 64
-# Wider tables have diagonal covariances only, and still wider ones no shears.
-MAX_COLUMNS_FOR_FULL = 40
-MAX_COLUMNS_FOR_SHEARS = 100
-N_SHEARS = 4
-# Draws of code and component per validation row, for the members' weights, at least and at most.
-# Rows of many encoded columns have fewer, of about so many numbers.
-WEIGHT_DRAWS = (64, 256)
-WEIGHT_NUMBERS = 1 << 16
 # Random splits of small tables for the weights, each of which holds out one of so many rows.
 N_SPLITS = 5
-# Members whose weight is a smaller share of the largest one are left out.
-MIN_WEIGHT_RATIO = 0.05
-MAX_EM_STEPS = 500
 COVARIANCE_TYPES = ("full", "diag")
 
 # Encoded rows, and the members' mixtures by seed.
@@ -245,7 +227,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         table, mixtures = rows
         weights = self._mixture_weights(jobs, results, rows)
         order = np.argsort(-weights, kind="stable")
-        kept = order[weights[order] >= MIN_WEIGHT_RATIO * weights.max()].tolist()
+        kept = order[weights[order] >= 0.05 * weights.max()].tolist()
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
         results = [results[member] for member in kept]
@@ -264,14 +246,14 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         columns = self.columns_.joint
         n_components = self.n_components
         if n_components == "auto":
-            n_components = DEFAULT_COMPONENTS[self.n_features_in_ >= FEW_COLUMNS]
+            n_components = 4 if self.n_features_in_ < 8 else 8
         return MixtureArchitecture(
             n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
             blocks=columns.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
-            n_shears=N_SHEARS if 1 < n_real <= MAX_COLUMNS_FOR_SHEARS else 0,
+            n_shears=4 if 1 < n_real <= 100 else 0,
             steps=tuple(columns.recording_steps.tolist()),
             has_missing=self.columns_.has_missing,
         )
@@ -298,10 +280,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
-            rise=RISE,
+            rise=0.1,
             n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(),
-            ema_decay=EMA_DECAY,
+            ema_decay=0.98,
             max_grad_norm_ratio=MAX_GRAD_NORM_RATIO,
         )
         return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
@@ -331,9 +313,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         model = build(self.architecture_, n_members).to(valid.like).requires_grad_(False)
         model.load(stack_weights(members))
         seed = stream_seed(self.seed_, Stream.SCORE)
-        n_draws = power_of_two(
-            WEIGHT_NUMBERS // max(self.architecture_.n_columns, 1), *WEIGHT_DRAWS
-        )
+        # of code and component; fewer for rows of many columns
+        n_draws = power_of_two((1 << 16) // max(self.architecture_.n_columns, 1), 64, 256)
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.like)[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest
@@ -385,7 +366,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             mixtures.insert(1, (1, "diag"))  # independent columns
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
             mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
-        if self._n_real > MAX_COLUMNS_FOR_FULL:
+        if self._n_real > 40:
             mixtures = [pair for pair in mixtures if pair[1] == "diag"]
         unique, most = dict.fromkeys(mixtures), max(n_rows / ROWS_PER_COMPONENT, 1)
         return [(n, covariance_type) for n, covariance_type in unique if n <= most]
@@ -419,7 +400,7 @@ def stacking_weights(log_density: np.ndarray, sample_weight: np.ndarray | None) 
     n_members, n_rows = log_density.shape
     sample_weight = np.ones(n_rows) if sample_weight is None else sample_weight
     weights = np.full(n_members, 1 / n_members)
-    for _ in range(MAX_EM_STEPS):
+    for _ in range(500):
         joint = np.log(weights)[:, None] + log_density
         counts = np.exp(joint - logsumexp(joint, axis=0)) @ sample_weight  # responsibilities
         previous, weights = weights, (counts + 1 / n_members) / (sample_weight.sum() + 1)

@@ -28,9 +28,6 @@ from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.validation import invalid_parameter, serializable
 from sklearn_vae.system import warn
 
-# Rows in a gradient step in large tables: it takes less time, and draws are as good.
-BATCH_OF_LARGE_TABLES = 512
-
 
 @serializable
 class VAEImputer(TransformerMixin, MetaEstimator):
@@ -185,7 +182,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             is_large = n_rows > MAX_ROWS_TO_IMPUTE
             return VAETransformer(
                 n_components,
-                batch_size=BATCH_OF_LARGE_TABLES if is_large else "auto",
+                batch_size=512 if is_large else "auto",
                 refit=not is_large,  # a refit to more rows gains nothing
                 random_state=self.random_state,
                 verbose=self.verbose,

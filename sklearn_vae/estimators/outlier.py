@@ -54,11 +54,6 @@ from sklearn_vae.system import warn
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
 # drawn at random.
 MAX_REFERENCE_ROWS = 20_000
-# Largest number of reference rows after Ctrl-C, so that calibration takes little time.
-MAX_INTERRUPTED_ROWS = 250
-# Least number of rows of which halves are fitted, and the largest number of iterations.
-MIN_ROWS_TO_SPLIT = 20
-MAX_ITER_OF_HALVES = 10
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
 _REFERENCES: Cache = WeakKeyDictionary()
 
@@ -168,9 +163,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.estimator_.fit(ValidatedRows(reference, reader))
             self._calibrate(reference, calibration, reader)
         if self.estimator_.interrupted_:
-            calibration, reference = (
-                X[spread_out(len(X), MAX_INTERRUPTED_ROWS)] for X in (calibration, reference)
-            )
+            # of few rows, so that calibration takes little time
+            calibration, reference = (X[spread_out(len(X), 250)] for X in (calibration, reference))
             self._calibrate(reference, calibration)
         self.estimator_.set_params(callbacks=None, checkpoint=None)
 
@@ -256,15 +250,14 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self, X: np.ndarray, reader: VAETransformer
     ) -> list[tuple[Predictor, np.ndarray]]:
         """Fit a model to each half of the rows: predictors, and masks of the other half."""
-        if len(X) < MIN_ROWS_TO_SPLIT:
+        if len(X) < 20:
             return []
         seed: Any = reader.random_state
         generator = make_generator(seed, Stream.SPLIT, 2)
         order = torch.randperm(len(X), generator=generator).numpy()
         is_second, folds = order % 2 == 1, []
         for is_new in (is_second, ~is_second):
-            max_iter = min(self.max_iter, MAX_ITER_OF_HALVES)
-            half = self._make_model(seed, max_iter=max_iter, refit=False)
+            half = self._make_model(seed, max_iter=min(self.max_iter, 10), refit=False)
             half.fit(ValidatedRows(X[~is_new], reader))
             folds.append((half._predictor(), is_new))
         return folds

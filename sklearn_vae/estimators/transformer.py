@@ -53,10 +53,6 @@ from sklearn_vae.training.stacked import (
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
 TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
-# Steps after which the learning rate of ``partial_fit`` falls, to that of a ``fit``'s last stage.
-FIRST_STEPS = 100
-# Rows that the decoder correction is fitted to, at most.
-ROWS_FOR_CORRECTION = 10_000
 
 
 @serializable
@@ -305,9 +301,11 @@ class VAETransformer(
             is_fitted = hasattr(self, "state_dict_")
             (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
             history, done = (self.history_, self.n_steps_) if is_fitted else ([], 0)  # steps
+            # from 100 steps on it falls, to that of a fit's last stage
+            learning_rate = self.learning_rate * np.clip(100 / (done + 1), STAGES[-1], 1)
             config = replace(
                 job.config,
-                learning_rate=self.learning_rate * np.clip(FIRST_STEPS / (done + 1), STAGES[-1], 1),
+                learning_rate=learning_rate,
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
@@ -417,7 +415,7 @@ class VAETransformer(
         if rows is not None:
             model = build(self.architecture_).to(rows.like)
             model.load(best.weights)
-            x, weight = rows.arrays(ROWS_FOR_CORRECTION)
+            x, weight = rows.arrays(10_000)
             n_rows = rows_in_cache(max(self.architecture_.widest, self.n_features_in_))
             self.decoder_correction_, self.code_range_ = fit_decoder_correction(
                 model, x, weight, n_rows

@@ -25,8 +25,6 @@ MAX_SLOPE = 3.0
 # A probability that is fitted to rows is at least so far from 0 and 1, and a variance so large.
 SMALLEST_PROBABILITY = 1e-6
 MIN_VARIANCE = 1e-5
-# Distance of the finite differences of log-densities.
-GRADIENT_DIFFERENCE = 1e-5
 
 
 class Likelihood(ABC):
@@ -95,14 +93,14 @@ class Likelihood(ABC):
 
     def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
         """Gradients of log-densities in the parameters, by finite differences: (..., n size)."""
-        gradients = [np.empty_like(part) for part in params]
+        gradients, distance = [np.empty_like(part) for part in params], 1e-5
         for number, size in enumerate(self.param_sizes):
             for k in range(size):  # of all columns at once, which are independent
                 ahead, behind = ([part.copy() for part in params] for _ in range(2))
-                ahead[number][..., k::size] += GRADIENT_DIFFERENCE
-                behind[number][..., k::size] -= GRADIENT_DIFFERENCE
+                ahead[number][..., k::size] += distance
+                behind[number][..., k::size] -= distance
                 rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
-                gradients[number][..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
+                gradients[number][..., k::size] = rise / (2 * distance)
         return gradients
 
     def observed_gradient(

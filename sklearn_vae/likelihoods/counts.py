@@ -23,14 +23,6 @@ from sklearn_vae.persistence.validation import check_number, serializable
 LOG_RATE_BOUND = 12.0
 # The shape of a negative binomial lies between e^-7 and e^7.
 LOG_SHAPE_BOUND = 7.0
-# Smallest rate at initialization, in squares of the unit.
-MIN_RATE = 0.01
-# Largest shape at initialization, as a logarithm, from which training still gets away; and smallest
-# excess of a variance over that of Poisson variables, as a share of it.
-MAX_INITIAL_LOG_SHAPE = 6.0
-SMALLEST_EXCESS = 1e-3
-# Bisections of an interval in the search of a shape.
-BISECTIONS = 28
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Counts(Likelihood):
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
         # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
-        rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
+        rate = (loc.square() + scale.square()).clamp(min=0.01)
         slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [(slope, ops.unbounded(rate.log(), LOG_RATE_BOUND))]
 
@@ -177,9 +169,10 @@ class NegativeBinomial(Counts):
         """Rates as of :class:`Poisson`, and shapes that give the roots their variances given z."""
         ((slopes, offset),) = super().initialize(loadings, loc, scale)
         # a root's variance is about a quarter of 1 + rate / shape
-        excess = (4 * scale.square() * self.unit**2 - 1).clamp(min=SMALLEST_EXCESS)
+        excess = (4 * scale.square() * self.unit**2 - 1).clamp(min=1e-3)
         log_shape = self._log_rate([offset]) - excess.log()
-        raw = ops.unbounded(log_shape.clamp(max=MAX_INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
+        # training still gets away from a logarithm of 6
+        raw = ops.unbounded(log_shape.clamp(max=6.0), LOG_SHAPE_BOUND)
         return [(slopes, offset), (namespace(loc).zeros_like(loadings), raw)]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
@@ -209,7 +202,7 @@ def _fit_log_shape(values: Array, frequency: Array, mean: Array) -> Array:
     """
     high = mean.new_full(mean.shape, LOG_SHAPE_BOUND)
     low = -high
-    for _ in range(BISECTIONS):
+    for _ in range(28):
         middle = 0.5 * (low + high)
         shape = middle.exp().unsqueeze(-1)
         per_value = (values + shape).digamma() - shape.digamma()

@@ -26,10 +26,6 @@ from sklearn_vae.persistence.validation import check_integer, serializable
 
 # Smallest distance of neighbouring thresholds of an ordinal column.
 MIN_THRESHOLD_GAP = 1e-3
-# Distance of the finite differences of ordinal log-probabilities.
-ORDINAL_DIFFERENCE = 1e-3
-# Scale of the logistic distribution closest to the standard normal.
-LOGISTIC = 0.6
 
 
 @serializable
@@ -386,7 +382,7 @@ class Ordinal(Likelihood):
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""
-        logistic = LOGISTIC * scale
+        logistic = 0.6 * scale  # of the logistic distribution closest to the normal one
         middles = (ops.arange(self.n_classes - 1, like=loc) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
         gaps = thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP
@@ -399,11 +395,9 @@ class Ordinal(Likelihood):
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per class, by finite differences of the log-probabilities."""
-        log_probability = self._log_probabilities(params)
-        ahead = [
-            part + ORDINAL_DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)
-        ]
-        slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
+        log_probability, distance = self._log_probabilities(params), 1e-3
+        ahead = [part + distance * slope for part, slope in zip(params, slopes, strict=True)]
+        slope = (self._log_probabilities(ahead) - log_probability) / distance
         return fisher_features_of_classes(log_probability, slope)
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:

@@ -24,9 +24,6 @@ from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.persistence.validation import check_integer, invalid_parameter, serializable
 
-# Smallest fixed scale; the largest is its inverse.
-MIN_FIXED_SCALE = 1e-3
-
 
 @serializable
 @dataclass(frozen=True)
@@ -58,10 +55,9 @@ class Gaussian(Likelihood):
     def __post_init__(self) -> None:
         is_number = isinstance(self.scale, Real) and not isinstance(self.scale, bool)
         if self.scale not in ("per_row", "per_column") and not (
-            is_number and MIN_FIXED_SCALE <= float(self.scale) <= 1 / MIN_FIXED_SCALE
+            is_number and 0.001 <= float(self.scale) <= 1000
         ):
-            numbers = f"a number between {MIN_FIXED_SCALE} and {1 / MIN_FIXED_SCALE:.0f}"
-            expected = f"be 'per_row', 'per_column' or {numbers}"
+            expected = "be 'per_row', 'per_column' or a number between 0.001 and 1000"
             raise invalid_parameter(self, "scale", expected, self.scale)
 
     @property

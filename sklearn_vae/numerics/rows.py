@@ -19,6 +19,8 @@ VALIDATION_DRAWS = 4096
 MAX_VALIDATION_DRAWS = 16
 VALIDATION_DRAWS_AT_A_TIME = 2048
 VALIDATION_NUMBERS = 1 << 20
+# Rows by which a rule about columns is chosen, at most.
+ROWS_OF_RULES = 2048
 # Rows of a batch and parameters of a member are multiples of two vectors of AVX-512, so that
 # vector instructions treat the same numbers alike, and members round as one alone does.
 ALIGNMENT = 32
@@ -44,7 +46,7 @@ def distinct(X: np.ndarray) -> np.ndarray:
     return np.unique(np.nan_to_num(X, nan=np.inf), axis=0, return_index=True)[1]
 
 
-def spread_out(n_rows: int, max_rows: int) -> np.ndarray:
+def spread_out(n_rows: int, max_rows: int = ROWS_OF_RULES) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
 
     Which one is random, by a fixed seed: rows at equal distances may be of one kind.

@@ -26,10 +26,6 @@ Draws = np.random.Generator | None
 MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Probability of values other than those that are ruled out, at least: means are divided by it.
 LEAST_REST = 1e-6
-# Largest distance in the Cauchy density of unseen values, the square of which is finite.
-MAX_DISTANCE = 1e300
-# Largest exponent of a power of two that values are multiplied by.
-MAX_POWER = 1000
 # Squared distance of rows of different classes, the mean one of two standardized numbers.
 CLASS_SQUARED_DISTANCE = 2.0
 
@@ -205,7 +201,7 @@ def cauchy_log_density(
     """Log-density of unseen numbers: (n, k) -> (n, k)."""
     with np.errstate(over="ignore"):
         distance = np.abs(X.astype(np.float64) / scale - location / scale)
-    distance = np.minimum(distance, MAX_DISTANCE)
+    distance = np.minimum(distance, 1e300)  # finite
     return log_unseen - np.log(np.pi * scale) - 2 * np.log(np.hypot(1, distance))
 
 
@@ -245,7 +241,7 @@ def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray,
 
 def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """Multiply columns by powers of two, as ``np.ldexp`` and faster: (n, k), (k,) -> (n, k)."""
-    if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
+    if (np.abs(exponent) > 1000).any():  # the power itself may overflow
         return np.ldexp(values, exponent)
     return values * np.ldexp(1.0, exponent)
 

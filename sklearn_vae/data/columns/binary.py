@@ -17,6 +17,7 @@ from sklearn_vae.data.columns.base import (
 )
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.training_column import (
+    MAX_COMPARED,
     MIN_EVIDENCE,
     ROUNDING,
     TrainingColumn,
@@ -29,8 +30,6 @@ from sklearn_vae.persistence.validation import check_array, serializable
 
 # Evidence of a column for a group of which not all are known yet, or where every row has a one.
 LIKELY = 5.0
-# Columns that are compared, at most.
-MAX_COLUMNS = 256
 
 
 @serializable
@@ -242,7 +241,7 @@ def find_one_hot(
     X: np.ndarray, columns: list[BinaryColumns], weight: np.ndarray
 ) -> list[OneHotColumns]:
     """Find groups of binary columns that exclude each other in all rows, and not by chance."""
-    if not 1 < len(columns) <= MAX_COLUMNS:
+    if not 1 < len(columns) <= MAX_COMPARED:
         return []
     joined = BinaryColumns.concatenate([*columns])
     cells = _Cells(X, joined, weight)

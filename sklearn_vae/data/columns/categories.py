@@ -26,10 +26,8 @@ from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
 from sklearn_vae.persistence.validation import check_array, serializable
 
-# Columns of more levels than these have fewer classes: at most so many, of so many rows at least.
-MANY_LEVELS = 128
+# Classes of a column of many levels, at most.
 MAX_CLASSES = 256
-MIN_ROWS_OF_CLASS = 5
 
 
 @serializable
@@ -113,14 +111,17 @@ class CategoricalColumns(Columns):
 
     @classmethod
     def resolve(cls, column: TrainingColumn) -> Likelihood:
-        """Return the likelihood with the requested or chosen number of classes; two are binary."""
+        """Return the likelihood with the requested or chosen number of classes; two are binary.
+
+        Of more than 128 levels, those of fewer than five rows share a class.
+        """
         levels = _levels_of(column)
         n_classes = len(levels)
         if n_classes == 2:
             return Bernoulli()
         groups_levels = cls.groups_levels and column.groups_levels
-        if n_classes > MANY_LEVELS and groups_levels and not hasattr(column.requested, "n_classes"):
-            n_frequent = int((_count(column, levels) >= MIN_ROWS_OF_CLASS).sum())
+        if n_classes > 128 and groups_levels and not hasattr(column.requested, "n_classes"):
+            n_frequent = int((_count(column, levels) >= 5).sum())
             n_classes = max(min(n_frequent + 1, MAX_CLASSES, n_classes), 2)
         return cls.likelihoods[0](n_classes)
 

@@ -43,11 +43,6 @@ from sklearn_vae.persistence.validation import check_array, serializable
 TAIL = 8.0
 # Largest distance, and recording step, in standard deviations: no square overflows.
 LARGEST = MAX_ENCODED[np.dtype(np.float64)]
-# Where point masses are requested, values are ones that have this fraction of the rows, the most
-# common ones at most so many; and all, if they are few.
-COMMON_FROM = 0.02
-MAX_POINT_MASSES = 12
-FEW_VALUES = 24
 # Standard deviations from the range of the other numbers at which far point masses are read.
 BESIDE = 3.0
 
@@ -419,13 +414,15 @@ class PointMassColumns(RealColumns):
 
 
 def find_common_values(column: TrainingColumn) -> np.ndarray:
-    """Find common values, in order: at least the most common one, and all if they are few."""
+    """Find requested point masses, in order: all values if they are few.
+
+    Of others, those of 2 % of the rows, at least the most common one, at most twelve.
+    """
     unique, rows = column.counts
-    if len(unique) <= FEW_VALUES:
+    if len(unique) <= 24:
         return unique
-    frequency = rows / rows.sum()
-    n_common = min(max(int((frequency >= COMMON_FROM).sum()), 1), MAX_POINT_MASSES)
-    return np.sort(unique[np.argsort(-frequency, kind="stable")[:n_common]])
+    n_common = np.clip((rows >= 0.02 * rows.sum()).sum(), 1, 12)
+    return np.sort(unique[np.argsort(-rows, kind="stable")[:n_common]])
 
 
 @serializable
