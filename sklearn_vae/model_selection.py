@@ -3,7 +3,6 @@
 Its tasks, candidates on folds, are prepared, trained together and scored.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -35,8 +34,6 @@ from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import restore_on_error
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
-from sklearn_vae.persistence.checkpoint import CheckpointFile
-from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.system import warn
 from sklearn_vae.system.compute import default_modes
@@ -143,8 +140,6 @@ class SearchRun:
             )
         if not isinstance(vae, VAETransformer) or type(vae).fit is not VAETransformer.fit:
             raise CannotStackError(f"{type(vae).__name__} has a fit of its own")
-        if vae.checkpoint is not None:
-            raise CannotStackError(f"{type(vae).__name__} has a checkpoint of its own")
         if vae.callbacks:
             raise CannotStackError(f"{type(vae).__name__} has callbacks of its own")
         weight_name = f"{name}__sample_weight" if is_pipeline else "sample_weight"
@@ -262,9 +257,6 @@ class VAESearchCV(BaseSearchCV):
     verbose : int, default=0
         If positive, the number of fits is printed. ``verbose`` of the VAE prints the progress of
         the training.
-    checkpoint : str or path-like, default=None
-        File from which the same ``fit`` resumes after a crash. Folds are then trained one after
-        the other.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     random_state : int, RandomState instance or None, default=None
@@ -308,7 +300,6 @@ class VAESearchCV(BaseSearchCV):
         **BaseSearchCV._parameter_constraints,
         "param_grid": [Mapping, list],
         "n_iter": [Interval(Integral, 1, MAX_COUNT, closed="both"), None],
-        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -323,7 +314,6 @@ class VAESearchCV(BaseSearchCV):
         refit: bool | str | Callable[..., int] = True,
         cv: int | BaseCrossValidator | Iterable[tuple[np.ndarray, np.ndarray]] | None = None,
         verbose: int = 0,
-        checkpoint: PathLike | None = None,
         pre_dispatch: int | str = "2*n_jobs",
         random_state: int | np.random.RandomState | None = None,
         error_score: float | Literal["raise"] = np.nan,
@@ -342,7 +332,6 @@ class VAESearchCV(BaseSearchCV):
         )
         self.param_grid = param_grid
         self.n_iter = n_iter
-        self.checkpoint = checkpoint
         self.random_state = random_state
 
     def fit(self, X: Table, y: Target = None, **params: Any) -> Self:
@@ -381,18 +370,7 @@ class VAESearchCV(BaseSearchCV):
                 list(self._candidates()), scorers, routed.estimator.fit, routed.scorer.score,
                 self.error_score, self.return_train_score,
             )  # fmt: skip
-            file, saved = None, []
-            if self.checkpoint is not None:
-                file = CheckpointFile(self.checkpoint, "search")
-                saved = file.begin(
-                    {},
-                    estimator=self.estimator,
-                    rows=(X, y, routed.estimator.fit, routed.scorer.score),
-                    folds=run.splits,
-                    candidates=run.candidates,
-                    scores=(self.scoring, self.error_score, self.return_train_score),
-                ).get("results", [])
-            results = self._run(run, file, dict(saved))
+            results = self._run(run)
             if callable(self.scoring) and self.multimetric_:
                 refit_metric = self.refit
             if self.refit or not self.multimetric_:
@@ -405,12 +383,10 @@ class VAESearchCV(BaseSearchCV):
             self.scorer_ = getattr(scorers, "_scorers", scorers)
             self.n_splits_ = len(run.splits)
             self.cv_results_ = results
-            if file is not None:
-                file.remove()
         return self
 
-    def _run(self, run: SearchRun, file: CheckpointFile | None, saved: Results) -> dict[str, Any]:
-        """Fit and score all candidates on all folds, but for saved results: ``cv_results_``."""
+    def _run(self, run: SearchRun) -> dict[str, Any]:
+        """Fit and score all candidates on all folds: ``cv_results_``."""
         if not run.tasks:
             raise ValueError("No fits were performed: there are no candidates or no folds.")
         n_splits = len(run.splits)
@@ -419,7 +395,7 @@ class VAESearchCV(BaseSearchCV):
                 f"Fitting {n_splits} folds for each of {len(run.candidates)} candidates, "
                 f"totalling {len(run.tasks)} fits"
             )
-        results = self._evaluate(run, file, saved)
+        results = self._evaluate(run)
         warn_or_raise_about_fit_failures(results, self.error_score)
         if callable(self.scoring):
             insert_error_scores(results, self.error_score)
@@ -437,34 +413,23 @@ class VAESearchCV(BaseSearchCV):
                 raise TypeError(f"{error} {advice}") from None
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
-    def _evaluate(
-        self, run: SearchRun, file: CheckpointFile | None, results: Results
-    ) -> list[Scores]:
-        """Fit and score the tasks without results in parallel: in the order of ``run.tasks``."""
+    def _evaluate(self, run: SearchRun) -> list[Scores]:
+        """Fit and score the tasks, one batch per process; results in the order of ``run.tasks``."""
         # sorted by fold, so that each process encodes the rows of few folds
         tasks = sorted(run.tasks, key=lambda task: task[::-1])
-        parallel = Parallel(
-            n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator"
-        )
+        n_batches = min(effective_n_jobs(self.n_jobs), len(tasks))
+        batches = np.array_split(range(len(tasks)), n_batches)
+        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
+        results: Results = {}
         reasons: Counter[str] = Counter()
-        remaining = [task for task in tasks if task not in results]
-        batches = self._batches(remaining)
-        for batch_results, batch_reasons in parallel(delayed(evaluate)(run, b) for b in batches):
+        for batch_results, batch_reasons in parallel(
+            delayed(evaluate)(run, [tasks[index] for index in batch]) for batch in batches
+        ):
             results |= batch_results
             reasons.update(batch_reasons)
-            if file is not None:
-                file.write(results=list(results.items()))
         for reason, n_fits in reasons.items():
             warn(f"{n_fits} of {len(tasks)} fits were done one by one, because {reason}.")
         return [results[task] for task in run.tasks]
-
-    def _batches(self, tasks: list[Task]) -> list[list[Task]]:
-        """Divide tasks into one batch per process, or per fold if there is a checkpoint."""
-        if self.checkpoint is not None:
-            return [list(fold) for _, fold in groupby(tasks, key=lambda task: task[1])]
-        n_batches = min(effective_n_jobs(self.n_jobs), len(tasks))
-        indices = np.array_split(range(len(tasks)), n_batches)
-        return [tasks[batch[0] : batch[-1] + 1] for batch in indices]
 
     def _refit(self, X: Table, y: Target, fit_params: dict[str, object]) -> None:
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))

@@ -6,7 +6,6 @@ from functools import partial
 from inspect import signature
 from itertools import pairwise
 from operator import is_not
-from os import PathLike
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -29,9 +28,9 @@ from sklearn_vae.data.sources import SourceRows, as_source, check_is_table, samp
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
+    check_callbacks,
     check_network,
     check_row_lengths,
-    check_run,
     check_weights,
     fit_schema,
     resolve_widths,
@@ -57,7 +56,7 @@ from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import show_progress, warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.callbacks import Checkpoint, keyboard, raise_interruption
+from sklearn_vae.training.callbacks import keyboard, raise_interruption
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
@@ -106,7 +105,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     _warns_of_extremes: bool = True
 
     callbacks: Sequence[Any] | None
-    checkpoint: str | PathLike[str] | None
     conditional: bool
     device: str
     early_stopping: bool | str
@@ -188,16 +186,10 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             self.interrupted_ = False
             first: dict[int, TrainingResult] = {}
             try:
-                checkpoint = []
-                if self.checkpoint is not None:
-                    checkpoint = [Checkpoint(self.checkpoint, self.get_params(deep=False))]
-                callbacks = [*(self.callbacks or []), *checkpoint]
-                options: dict[str, Any] = {"callbacks": callbacks, "verbose": int(self.verbose)}
-                results, next_jobs = self._select(jobs, train(jobs, first, **options), rows)
-                results = train(next_jobs, **options) if next_jobs else results
+                params: dict[str, Any] = {"callbacks": self.callbacks, "verbose": int(self.verbose)}
+                results, next_jobs = self._select(jobs, train(jobs, first, **params), rows)
+                results = train(next_jobs, **params) if next_jobs else results
                 self._set_results(results, rows)
-                for callback in checkpoint:
-                    callback.file.remove()
             except KeyboardInterrupt:
                 started = [index for index in sorted(first) if first[index].history]
                 if not started:
@@ -234,7 +226,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     def _validate_params(self) -> None:
         check_network(self)
         super()._validate_params()
-        check_run(self)
+        check_callbacks(self)
         if self.n_components != "auto" and self.n_components > self._max_components:
             expected = (
                 f"be at most {self._max_components}, the number of dimensions of Sobol's sequence, "

@@ -1,7 +1,6 @@
 """Checks of parameters, of the methods' arguments, of tables and of the weights of their rows."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import compress
@@ -57,7 +56,6 @@ CONSTRAINTS: dict[str, Any] = {
     "n_init": [StrOptions({"auto"}), Interval(Integral, 1, 1000, closed="both")],  # all in memory
     "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
-    "checkpoint": [str, os.PathLike, None],
     "device": [str],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -90,19 +88,13 @@ def check_network(estimator: BaseEstimator) -> None:
         raise invalid_parameter(estimator, "network", expected, network)
 
 
-def check_run(estimator: BaseEstimator) -> None:
-    """Check the callbacks of a training, and that its checkpoint has a seed to resume by."""
+def check_callbacks(estimator: BaseEstimator) -> None:
+    """Refuse callbacks that are none of skorch's."""
     for entry in estimator.callbacks or ():
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
             expected = "hold skorch callbacks, or tuples of a name and one"
             raise invalid_parameter(estimator, "callbacks", expected, entry)
-    if estimator.checkpoint is not None and estimator.random_state is None:
-        raise ValueError(
-            f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
-            f"None every fit begins at other weights, and none could go on from another's. Got "
-            f"{estimator.checkpoint!r} and random_state=None instead."
-        )
 
 
 def check_not_autoregressive(network: Network, method: str) -> None:

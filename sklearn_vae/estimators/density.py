@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,7 +94,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         Iterations without progress after which the training of a member stops. 5 for speed.
     refit : bool, default=True
         Whether to train further on all rows, the held-out ones included. False for speed.
-    callbacks, checkpoint, device, verbose : default=None, None, "auto", False
+    callbacks, device, verbose : default=None, "auto", False
         As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None
         Seed. Give an integer for the same result at every fit.
@@ -168,7 +167,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         n_iter_no_change: int = 10,
         refit: bool = True,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = False,
@@ -187,7 +185,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         self.n_iter_no_change = n_iter_no_change
         self.refit = refit
         self.callbacks = callbacks
-        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

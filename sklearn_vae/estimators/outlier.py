@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from numbers import Real
-from os import PathLike
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 from zlib import crc32
@@ -36,7 +35,7 @@ from sklearn_vae.data.fields import Names
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_run, column_indices
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_callbacks, column_indices
 from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
@@ -80,7 +79,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         ``"conformal"`` holds rows out, so that p-values are guaranteed; None uses all rows.
     calibration_fraction : float, default=0.2
         Share of the rows to hold out. More rows make smaller p-values possible.
-    callbacks, checkpoint, device, verbose : default=None, None, "auto", False
+    callbacks, device, verbose : default=None, "auto", False
         As of :class:`VAETransformer`.
     random_state : int, RandomState instance or None, default=None
         Seed. Give an integer for the same result at every fit.
@@ -128,7 +127,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         calibration: str | None = None,
         calibration_fraction: float = 0.2,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = False,
@@ -142,7 +140,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         self.calibration = calibration
         self.calibration_fraction = calibration_fraction
         self.callbacks = callbacks
-        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -150,15 +147,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     # -- fit -------------------------------------------------------------------------
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
-        check_run(self)
+        check_callbacks(self)
         seed = draw_seed(self.random_state)
         self.estimator_ = reader = self._make_model(seed)
         reader._warns_of_extremes = False  # which the detector finds
         rows, weights = reader._check_rows(X, None, sample_weight, reset=True)
         calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
-        self.estimator_ = self._make_model(
-            seed, callbacks=self.callbacks, checkpoint=self.checkpoint, verbose=self.verbose
-        )
+        self.estimator_ = self._make_model(seed, callbacks=self.callbacks, verbose=self.verbose)
         with self._keep_interrupted():
             self.estimator_.fit(ValidatedRows(reference, reader))
             self._calibrate(reference, calibration, reader)
@@ -166,7 +161,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             # of few rows, so that calibration takes little time
             calibration, reference = (X[spread_out(len(X), 250)] for X in (calibration, reference))
             self._calibrate(reference, calibration)
-        self.estimator_.set_params(callbacks=None, checkpoint=None)
+        self.estimator_.set_params(callbacks=None)
 
     def _make_model(self, seed: int, **params: Any) -> VAETransformer:
         return VAETransformer(

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -125,8 +124,6 @@ class VAETransformer(
         True to keep the models of all initializations as one density.
     callbacks : list of skorch callbacks, default=None
         Called at every iteration, to watch or to stop training.
-    checkpoint : str or path-like, default=None
-        File from which the same ``fit`` resumes after a crash. It needs a ``random_state``.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is the first CUDA device, if
         there is one, else the CPU.
@@ -211,7 +208,6 @@ class VAETransformer(
         n_init: int | str = "auto",
         ensemble: bool = False,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = False,
@@ -237,7 +233,6 @@ class VAETransformer(
         self.n_init = n_init
         self.ensemble = ensemble
         self.callbacks = callbacks
-        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

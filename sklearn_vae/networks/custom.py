@@ -31,7 +31,7 @@ class CustomModule:
     arguments: tuple[tuple[str, Any], ...] = ()  # further arguments, by name
 
     def __repr__(self) -> str:
-        """Show the callable by its name: checkpoints compare it with that of another process."""
+        """Show the callable by its name."""
         named = self.made_by if hasattr(self.made_by, "__qualname__") else type(self.made_by)
         name = f"{named.__module__}.{named.__qualname__}"
         arguments = "".join(f", {key}={value!r}" for key, value in self.arguments)

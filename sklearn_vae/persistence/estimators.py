@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.file_format import Json
-from sklearn_vae.persistence.serialization import MODEL, NotSerializableError, Writer
+from sklearn_vae.persistence.serialization import NotSerializableError, Writer
 from sklearn_vae.persistence.validation import annotations_of, check_annotations, is_serializable
 from sklearn_vae.system import warn
 
@@ -18,8 +18,6 @@ from sklearn_vae.system import warn
 VERSIONED = ("sklearn_vae", "numpy", "sklearn", "torch")
 # The setting of ``set_output``, saved with the fitted attributes.
 OUTPUT_CONFIG = "_sklearn_output_config"
-# Parameters that are not saved: None replaces them.
-NOT_SAVED = ("callbacks", "checkpoint")
 # Key of the package's version in a pickle's state.
 VERSION_KEY = "_sklearn_vae_version"
 
@@ -72,7 +70,6 @@ class SerializationMixin:
         writer = Writer()
         versions: dict[str, Json] = {v: str(import_module(v).__version__) for v in VERSIONED}
         header: dict[str, Json] = {
-            "kind": MODEL,
             "class": name,
             "versions": versions,
             **self.to_file(writer),
@@ -92,7 +89,7 @@ class SerializationMixin:
         names = [name for name in others if name.endswith("_") or name == OUTPUT_CONFIG]
         fitted = {name: others.pop(name) for name in names}
         for name, value in parameters.items():
-            if (name in NOT_SAVED and value is not None) or isinstance(value, RandomState):
+            if (name == "callbacks" and value is not None) or isinstance(value, RandomState):
                 parameters[name], others[name] = None, value
         if others:
             warn(

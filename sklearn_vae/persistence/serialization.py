@@ -28,8 +28,6 @@ from sklearn_vae.persistence.validation import (
     is_serializable,
 )
 
-# Kind of a file that holds an estimator.
-MODEL = "model"
 TAG = "@"
 # Memory that a file's arrays may take: a constant, and a multiple of the file's size.
 BUDGET, BUDGET_PER_BYTE = 24 << 20, 10
@@ -247,8 +245,6 @@ def open_model(
 ) -> Iterator[tuple[dict[str, Any], Reader]]:
     """Open the file of an estimator: its header and the reader of its values."""
     header, arrays = file_format.read(path)
-    if header.get("kind") != MODEL:
-        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
     try:
         yield header, Reader(arrays, os.path.getsize(path), modules=modules)
     except (MemoryError, MissingModuleError):

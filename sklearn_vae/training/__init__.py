@@ -1,1 +1,1 @@
-"""Training: datasets, configurations, the training loop, checkpoints, and jobs."""
+"""Training: datasets, configurations, the training loop, and jobs."""

@@ -192,7 +192,7 @@ class StageScheduler:
 
     A stage ends after its maximum number of epochs, when the loss diverges, or when the validation
     loss has not improved for ``patience`` epochs, half of them after the first stage. The next one
-    then starts from the best parameters. Checkpoints hold all attributes, with members in front.
+    then starts from the best parameters. All attributes have members in front.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], params: Tensor):

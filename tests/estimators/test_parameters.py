@@ -82,7 +82,7 @@ BESIDE = {
     "calibration_fraction": {"calibration": "conformal"},
 }
 # these say where the work is done and who is told, not what is learned
-BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose"}
+BESIDE_THE_MODEL = {"callbacks", "device", "handle_unknown", "verbose"}
 # what it changes shows on rows that something is given with, in test_conditional
 ELSEWHERE = {"conditional"}
 # their fits are long enough for the rules about stopping to be met; others show at once
@@ -259,14 +259,14 @@ WRONG = [
     ("weight_decay", -1.0), ("early_stopping", "yes"), ("validation_fraction", 1.0),
     ("n_iter_no_change", 0), ("n_iter_no_change", 10**30), ("refit", "no"),
     ("n_init", 0), ("n_init", 2.0), ("n_init", 1001), ("n_init", 10**30), ("ensemble", "some"),
-    ("callbacks", "ProgressBar"), ("callbacks", [3]), ("checkpoint", 3),
+    ("callbacks", "ProgressBar"), ("callbacks", [3]),
     ("device", "gpu"), ("random_state", "luck"), ("verbose", "loud"),
 ]  # fmt: skip
 WRONG_OF_DETECTOR = [
     ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
     ("method", "forest"), ("method", "elbo"), ("novelty", "yes"), ("calibration", "split"),
     ("calibration_fraction", 1.0), ("n_components", 0), ("max_iter", 10**30), ("max_iter", 0),
-    ("hidden_layer_sizes", [0]), ("callbacks", print), ("checkpoint", 3), ("verbose", "no"),
+    ("hidden_layer_sizes", [0]), ("callbacks", print), ("verbose", "no"),
 ]  # fmt: skip
 
 

@@ -476,7 +476,6 @@ def schema(dtype):
 HUGE = 10**12
 FORGERIES = {
     "class": put("class", value="os.system"),
-    "kind": put("kind", value="checkpoint"),
     "parameter": put("parameters", "spam", value=1),
     "wrong parameter": put("parameters", "max_iter", value=-1),
     "list of a list": put("class", value=["VAETransformer"]),
