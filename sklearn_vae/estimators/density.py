@@ -224,7 +224,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         table, mixtures = rows
         weights = self._mixture_weights(jobs, results, rows)
         order = np.argsort(-weights, kind="stable")
-        kept = order[weights[order] >= 0.05 * weights.max()].tolist()
+        kept = order[weights[order] >= 0.05 * weights.max()].tolist()  # the others hardly count
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
         results = [results[member] for member in kept]
@@ -277,7 +277,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
-            rise=0.1,
+            rise=0.1,  # nats
             n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(),
             ema_decay=0.98,

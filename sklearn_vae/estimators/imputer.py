@@ -182,7 +182,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
             is_large = n_rows > MAX_ROWS_TO_IMPUTE
             return VAETransformer(
                 n_components,
-                batch_size=512 if is_large else "auto",
+                batch_size=512 if is_large else "auto",  # faster, and draws are as good
                 refit=not is_large,  # a refit to more rows gains nothing
                 random_state=self.random_state,
                 verbose=self.verbose,
