@@ -315,7 +315,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.like)[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest
-        _, n_together = validation_sizes(len(valid), 1, widest, n_draws)
+        *_, n_together = validation_sizes(len(valid), 1, widest, n_draws)
 
         @torch.no_grad()
         def bound(rows: torch.Tensor) -> torch.Tensor:

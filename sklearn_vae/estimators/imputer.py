@@ -22,7 +22,7 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.estimator_base import MetaEstimator, resolve
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.imputation import AveragedImputation, BoostedTrees
-from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.validation import invalid_parameter, serializable
@@ -177,7 +177,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
         table = X if hasattr(X, "shape") else np.asarray(X)
         n_rows, n_columns = (*table.shape, 0, 0)[:2]  # the model's fit refuses what is no table
         n_rows = n_rows if weight is None else round(weight.sum())
-        n_components = max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
+        n_components = n_imputation_factors(n_rows, n_columns + 1)
         if self.estimator is None:
             is_large = n_rows > MAX_ROWS_TO_IMPUTE
             return VAETransformer(

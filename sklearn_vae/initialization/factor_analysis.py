@@ -15,30 +15,10 @@ from sklearn_vae.initialization.ppca import (
     observed_moments,
 )
 from sklearn_vae.numerics.array_api import impute_by_factors
-from sklearn_vae.numerics.rows import batches, spread_out
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, ROWS_AT_A_TIME, batches, spread_out
 
-# Maximum number of factors, and minimum number of rows per factor.
-MAX_FACTORS = 20
-ROWS_PER_FACTOR = 5
-N_ITER = 30
-# Pseudo-observations of the priors: of loadings, with loadings of zero (a ridge penalty), and of
-# residual variances, with the column's total variance.
-LOADING_PRIOR_ROWS = 1.0
+# Pseudo-observations of residual variances, with the column's total variance.
 RESIDUAL_PRIOR_ROWS = 0.1
-# Minimum residual variance, as a fraction of the column's variance.
-MIN_RESIDUAL_FRACTION = 1e-4
-# EM uses a subset of the rows with about this many entries, of at least so many rows.
-MAX_ENTRIES = 1 << 20
-MIN_EM_ROWS = 2048
-CHUNK_ROWS = 2048
-# The number of factors: maximum root-mean-square error of approximation (RMSEA) of a close fit.
-CLOSE_FIT = 0.06
-# Wider tables are not examined: each step computes the eigenvalues of the correlation matrix.
-MAX_COLUMNS = 100
-# Minimum uniqueness of a column, as a fraction of its variance.
-MIN_UNIQUENESS = 0.005
-# Added to the diagonal of the correlation matrix, for columns that are linearly dependent.
-RIDGE = 1e-6
 # Means (d,), loadings (k, d) and residual variances (d,) of a factor model.
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -68,10 +48,10 @@ class FactorModel:
     ) -> Self:
         """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN.
 
-        Standard deviations of residuals are at least ``min_residual``.
+        Standard deviations of residuals are at least ``min_residual``. Some of many rows are used.
         """
-        rows = spread_out(len(x), max(MAX_ENTRIES // x.shape[1], MIN_EM_ROWS))
-        if len(rows) > CHUNK_ROWS:  # rows with the same missing values follow one another
+        rows = spread_out(len(x), max(NUMBERS_AT_A_TIME // x.shape[1], 2048))
+        if len(rows) > ROWS_AT_A_TIME:  # rows with the same missing values follow one another
             rows = rows[np.lexsort(np.isnan(x[rows]).T)]
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
@@ -79,7 +59,7 @@ class FactorModel:
         completed = np.where(np.isnan(subset), loc, subset)
         start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
         model = loc, start.loadings, np.square(start.residual)
-        for _ in range(N_ITER):
+        for _ in range(30):
             model = _em_step(subset, subset_weight, model, variance)
         loc, loadings, noise = model
         return cls(loc, loadings, np.maximum(np.sqrt(noise), min_residual))
@@ -99,10 +79,13 @@ class FactorModel:
 
 
 def n_imputation_factors(n_rows: int, n_columns: int) -> int:
-    """Return the number of factors for imputation: at least 1, and 0 without columns."""
+    """Return the number of factors for imputation: at least 1, and 0 without columns.
+
+    Up to 20, of which each has five rows or more.
+    """
     if n_columns == 0:
         return 0
-    return max(min(MAX_FACTORS, n_columns - 1, n_rows // ROWS_PER_FACTOR), 1)
+    return max(min(20, n_columns - 1, n_rows // 5), 1)
 
 
 class ImputationLayer(nn.Module):
@@ -162,11 +145,11 @@ def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarr
         moments += chunk_weight @ products
     gram = gram.reshape(n_columns, n_features, n_features)
     diagonal = np.arange(n_factors)
-    gram[:, diagonal, diagonal] += LOADING_PRIOR_ROWS
+    gram[:, diagonal, diagonal] += 1  # a ridge: one row with loadings of zero
     gram[:, -1, -1] += np.finfo(np.float64).tiny + (counts == 0)
     coef = np.linalg.solve(gram, cross[..., None])[..., 0]  # (d, k + 1)
     residual = squares - (coef * cross).sum(axis=1) + RESIDUAL_PRIOR_ROWS * variance
-    noise = np.maximum(residual / (counts + RESIDUAL_PRIOR_ROWS), MIN_RESIDUAL_FRACTION * variance)
+    noise = np.maximum(residual / (counts + RESIDUAL_PRIOR_ROWS), 1e-4 * variance)
     # parameter expansion: the factors' mean and covariance are moved into means and loadings
     moments = moments.reshape(n_features, n_features) / moments[-1]
     factor_mean = moments[-1, :-1]
@@ -181,7 +164,7 @@ def _posteriors(
     """Yield the factors' posterior means (n, k) and covariances (n, k, k), and their rows."""
     n_factors = len(loadings)
     products = (loadings[:, None] * loadings[None]).reshape(n_factors**2, -1)
-    for rows in batches(len(x), CHUNK_ROWS):
+    for rows in batches(len(x), ROWS_AT_A_TIME):
         observed = ~np.isnan(x[rows])
         precision = observed / noise
         is_first = np.append(True, (observed[1:] != observed[:-1]).any(axis=1))
@@ -210,7 +193,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequenc
        of Psychology 3, 1950.
     """
     n_rows, n_columns = len(x) if weight is None else float(weight.sum()), x.shape[1]
-    if not 1 < n_columns <= MAX_COLUMNS:
+    if not 1 < n_columns <= 100:  # each step computes eigenvalues of correlations
         return most
     correlation, numbers = _correlation(x, weight), np.arange(n_columns)
     # by how many parameters the model has less than a multivariate normal distribution
@@ -221,7 +204,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequenc
         fit = discrepancy(correlation, k)
         effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
         excess = effective_rows * fit / degrees_of_freedom[k] - 1
-        if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= CLOSE_FIT:
+        if k <= most and np.sqrt(max(excess, 0.0) / n_rows) <= 0.06:
             return k or most
         bic[k] = n_rows * fit - degrees_of_freedom[k] * np.log(n_rows)
     return min({most, *more} & bic.keys(), key=bic.__getitem__, default=most)
@@ -233,7 +216,7 @@ def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     scale = np.sqrt(covariance.diagonal())
     scale = np.where(scale > 0, scale, 1)  # a constant column is uncorrelated with all others
     correlation = covariance / np.outer(scale, scale)
-    np.fill_diagonal(correlation, 1 + RIDGE)
+    np.fill_diagonal(correlation, 1 + 1e-6)  # columns may be linearly dependent
     return correlation
 
 
@@ -250,7 +233,7 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
        Butterworths, 1971, chapter 4.
     """
     n_columns = len(correlation)
-    n_smallest = n_columns - n_factors
+    n_smallest, least = n_columns - n_factors, 0.005  # uniqueness, a fraction of the variance
 
     def value_and_gradient(log_uniqueness: np.ndarray) -> tuple[float, np.ndarray]:
         inverse_root = np.exp(-0.5 * log_uniqueness)
@@ -260,7 +243,7 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
         return float((smallest - np.log(smallest) - 1).sum()), gradient
 
     unexplained = 1 / np.diag(np.linalg.inv(correlation))  # by a regression on the other columns
-    guess = np.clip(unexplained * (1 - 0.5 * n_factors / n_columns), MIN_UNIQUENESS, 1)
-    bounds = [(np.log(MIN_UNIQUENESS), 0.0)] * n_columns
+    guess = np.clip(unexplained * (1 - 0.5 * n_factors / n_columns), least, 1)
+    bounds = [(np.log(least), 0.0)] * n_columns
     optimum = optimize.minimize(value_and_gradient, np.log(guess), jac=True, bounds=bounds)
     return float(optimum.fun)

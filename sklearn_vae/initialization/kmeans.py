@@ -13,11 +13,6 @@ from sklearn_vae.numerics.rows import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
 MAX_ROWS = 1 << 13
-# Initializations of k-means.
-N_INIT = 8
-# Maximum median gap, in nats, between the logits of the likeliest and the second likeliest class:
-# relaxed samples of a more confident posterior would almost never be of another class.
-MAX_MEDIAN_GAP = 3.0
 
 
 def kmeans_initialization(
@@ -36,7 +31,7 @@ def kmeans_initialization(
     centred = residual = np.nan_to_num(subset - loc)
     centres, labels = [], []
     for _ in range(n_variables):
-        means, label = k_means(residual, weight, n_classes, seed, N_INIT, tol=0)
+        means, label = k_means(residual, weight, n_classes, seed, n_init=8, tol=0)
         centres.append(means)
         labels.append(label)
         residual = residual - means[label]
@@ -97,5 +92,6 @@ def _linear_discriminants(
     order = np.argsort(gap := largest[:, 1] - largest[:, 0])
     cumulative = np.cumsum(weight[order])
     median_gap = gap[order[np.searchsorted(cumulative, cumulative[-1] / 2)]]
-    factor = min(MAX_MEDIAN_GAP / median_gap, 1.0) if median_gap > 0 else 1.0
+    # relaxed samples of a more confident posterior would almost never be of another class
+    factor = min(3 / median_gap, 1.0) if median_gap > 0 else 1.0
     return factor * coef, factor * intercept

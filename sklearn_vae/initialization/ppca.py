@@ -8,20 +8,10 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from sklearn_vae.numerics.rows import batches
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, ROWS_AT_A_TIME, batches
 
-# Ridge penalty on slopes of conditions, in pseudo-observations: one-hot encoded classes without a
-# reference class are collinear, which leaves one coefficient undetermined.
-RIDGE = 1e-3
-CHUNK_ROWS = 4096
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
-# Columns with a smaller standard deviation are not standardized.
-MIN_SCALE = 1e-6
-# Maximum size of a matrix of which all eigenvectors are computed.
-MAX_SIZE_OF_FULL_EIGH = 1024
-# Numbers per chunk, at most: sums over chunks may be in single precision.
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,12 +29,12 @@ class ConditionRegression:
         """
         weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()
-        for rows in batches(len(x), CHUNK_ROWS):
+        for rows in batches(len(x), ROWS_AT_A_TIME):
             mean += weight[rows] @ x[rows][:, n_columns:].astype(np.float64) / total
         n_features = len(mean) + 1  # the conditions, and a one for the intercept
         gram = np.zeros((n_columns, n_features, n_features))
         cross = np.zeros((n_columns, n_features))
-        for rows in batches(len(x), CHUNK_ROWS):
+        for rows in batches(len(x), ROWS_AT_A_TIME):
             chunk, chunk_weight = x[rows].astype(np.float64), weight[rows, None]
             columns = chunk[:, :n_columns]
             features = np.hstack([chunk[:, n_columns:] - mean, np.ones((len(chunk), 1))])
@@ -53,7 +43,8 @@ class ConditionRegression:
             products = (features[:, :, None] * features[:, None, :]).reshape(len(chunk), -1)
             gram += ((observed * chunk_weight).T @ products).reshape(gram.shape)
         diagonal = np.arange(n_features - 1)
-        gram[:, diagonal, diagonal] += RIDGE
+        # one-hot classes are collinear, which leaves one coefficient undetermined
+        gram[:, diagonal, diagonal] += 1e-3
         gram[:, -1, -1] += gram[:, -1, -1] == 0  # columns without an observed cell
         coef = np.linalg.solve(gram, cross[..., None])[:, :-1, 0]
         return cls(mean, coef.T)
@@ -190,7 +181,7 @@ def axis_signs(axes: np.ndarray) -> np.ndarray:
         return np.ones(axes.shape[1])
     # the first of those that differ by rounding only, as all do in a table of two columns
     sizes = np.abs(axes)
-    largest = (sizes > (1 - MIN_SCALE) * sizes.max(axis=0)).argmax(axis=0)
+    largest = (sizes > (1 - 1e-6) * sizes.max(axis=0)).argmax(axis=0)
     return np.sign(axes[largest, np.arange(axes.shape[1])])
 
 
@@ -200,7 +191,7 @@ def _moments(x: np.ndarray, weight: np.ndarray | None) -> tuple[float, np.ndarra
     loc = sum(w @ rows for rows, w in _weighted_chunks(x, weight)) / total
     variance = sum(w @ np.square(rows - loc) for rows, w in _weighted_chunks(x, weight))
     scale = np.sqrt(variance / total)
-    scale[scale < MIN_SCALE] = 1.0
+    scale[scale < 1e-6] = 1.0  # of constant columns
     return total, loc, scale
 
 
@@ -209,7 +200,7 @@ def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np
     size = len(gram)
     if n_axes == 0:
         return np.zeros(0), np.zeros((size, 0))
-    if size > MAX_SIZE_OF_FULL_EIGH:
+    if size > 1024:
         subset = (size - n_axes, size - 1)
         values, vectors = linalg.eigh(gram.T, subset_by_index=subset, overwrite_a=True)
     else:
@@ -222,10 +213,10 @@ def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np
 def _weighted_chunks(
     x: np.ndarray, weight: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows, of ``CHUNK`` numbers at most, in double precision, and their weights.
+    """Yield some rows at a time, in double precision, and their weights.
 
     Equal weights of a long table need no memory then.
     """
-    for rows in batches(len(x), min(CHUNK // max(x.shape[1], 1), CHUNK_ROWS)):
+    for rows in batches(len(x), min(NUMBERS_AT_A_TIME // max(x.shape[1], 1), ROWS_AT_A_TIME)):
         chunk = x[rows].astype(np.float64)
         yield chunk, np.ones(len(chunk)) if weight is None else weight[rows]

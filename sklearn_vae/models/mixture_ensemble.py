@@ -18,7 +18,7 @@ from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_n
 from sklearn_vae.networks.perceptron import FittedPerceptron
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
-from sklearn_vae.numerics.rows import batches, rows_in_cache
+from sklearn_vae.numerics.rows import DRAWS_AT_A_TIME, NUMBERS_AT_A_TIME, batches, rows_in_cache
 from sklearn_vae.posteriors import DiagonalGaussian
 
 # A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps the density
@@ -26,9 +26,6 @@ from sklearn_vae.posteriors import DiagonalGaussian
 COMPONENT_LOG_SCALE_BOUND = 3.0
 # Log-weight of padded components.
 LOG_ZERO_WEIGHT = -1e4
-# Codes that are decoded at a time, at most, and numbers in their matrices: they fit the cache.
-CODES_PER_CHUNK = 1 << 11
-MATRICES_PER_CHUNK = 1 << 20
 
 
 class MixtureEnsemble:
@@ -106,10 +103,10 @@ class MixtureEnsemble:
 
     def codes_per_chunk(self, *, is_complete: bool) -> int:
         """Codes to decode at a time: each needs a matrix, unless rows are complete."""
-        n_codes = min(rows_in_cache(max(self.n_out, 1)), CODES_PER_CHUNK)
+        n_codes = min(rows_in_cache(max(self.n_out, 1)), DRAWS_AT_A_TIME)
         if is_complete or self.architecture.is_independent:
             return n_codes
-        return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), n_codes)
+        return min(max(NUMBERS_AT_A_TIME // max(self.loc.shape[1], 1) ** 2, 1), n_codes)
 
     @cached_property
     def depends_on_code(self) -> bool:

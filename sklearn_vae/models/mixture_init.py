@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.initialization.kmeans import k_means
-from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA, LinearGaussian
 from sklearn_vae.likelihoods import Bernoulli, Categorical, ZeroInflated
 from sklearn_vae.likelihoods.base import MAX_SLOPE, weighted_mean
 from sklearn_vae.models.architecture import Dependence, MixtureArchitecture, MixtureInit
@@ -30,37 +30,12 @@ from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.numerics.rows import batches, rows_in_memory
 
-# Added to the components' variances, in units of the columns' own.
-MIN_VARIANCE = 1e-5
-# A component of fewer rows is completed to as many, by rows of the table's means and variances. A
-# full covariance needs two more for each column.
-MIN_COMPONENT_ROWS = 5
-# A smallest scale is exceeded by this factor: below it, there is no gradient.
-ABOVE_LEAST = 1.001
-# EM has converged when the mean log-density rises by less, in nats; and its maximum iterations.
-TOLERANCE = 1e-3
-MAX_ITER = 100
-# Correlation of classes and counts with a direction of the real columns, at least, and share of a
-# variance that is due to the codes, at most.
-MIN_CORRELATION = 0.05
+# Share of a variance that is due to the codes, at most.
 MAX_SHARE = 0.8
-# Log-evidence of a dependence, at least, in nats.
-MIN_EVIDENCE = 1.0
-# Numbers of classes and point masses of which factors are found, at most.
-MAX_FACTOR_INPUTS = 1000
-# Codes, and steps of a fixed-point iteration, by which classes keep their frequencies.
-N_CODES = 256
-N_STEPS = 30
-# Ridge penalties, in pseudo-observations, of which the evidence chooses.
-RIDGES = 2.0 ** np.arange(-2, 15)
 # Rows of fewer values, or pairs of them, count as so many in their moments.
 MIN_PAIRS = 10
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
 COMMON_PATTERN = 16
-# Distance of two classes in k-means, in standard deviations of a real column.
-CLASS_DISTANCE = 1e3
-# Rows of fewer values are computed in batches as small as theirs, which stay in the cache.
-MIN_VALUES = 64
 
 
 def fit_mixture(
@@ -92,8 +67,9 @@ def fit_mixture(
     steps = np.broadcast_to(architecture.steps or 0.0, is_real.shape)[is_real]
     floor = np.maximum(np.square(steps) / 12 - MIN_VARIANCE, 0)
     covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
-    least = ABOVE_LEAST * architecture.least_scales[is_real]
-    least_params = architecture.least_params + math.log(ABOVE_LEAST)
+    above = 1.001  # times the smallest scale, at which there is no gradient
+    least = above * architecture.least_scales[is_real]
+    least_params = architecture.least_params + math.log(above)
     is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
     whiten = _whitening(covariance, floor, least)
     depends = len(architecture.others.blocks) > 0 and n_mixture == 1 and mixture.is_full
@@ -104,7 +80,7 @@ def fit_mixture(
         whiten=whiten,
         params=np.maximum(mixture.params.numpy(), least_params),
         dependence=mixture.dependence(latent, whiten[0]) if depends else None,
-        min_log_scale=np.where(is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND),
+        min_log_scale=np.where(is_small, -math.log(above), -COMPONENT_LOG_SCALE_BOUND),
     )
 
 
@@ -146,7 +122,7 @@ class EM:
         mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
         self.filled = torch.where(self.observed, real, mean)
         self._table_mean, self._table_variance = mean[0], variance[0]
-        self.min_rows = MIN_COMPONENT_ROWS + 2 * self.is_full * real.shape[1]
+        self.min_rows = 5 + 2 * self.is_full * real.shape[1]  # see _completion
         self.rows_by_pattern: list[Tensor] = []  # of common patterns of observed values
         self.rare_rows = torch.zeros(0, dtype=torch.long)
         if real.shape[1]:
@@ -167,22 +143,22 @@ class EM:
             return torch.full((n_mixture, len(x)), 1 / n_mixture, dtype=x.dtype)
         weight = torch.where(x.isnan(), 0.0, self.row_weight.unsqueeze(1))
         x = torch.where(x.isnan(), (weight * x).nansum(0) / weight.sum(0), x)
-        x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
+        x[:, x.shape[1] - n_class_columns :] *= 1e3  # standard deviations of a real column
         _, labels = k_means(x.numpy(), self.row_weight.numpy(), n_mixture, seed, n_init=1)
         return torch.as_tensor(np.eye(n_mixture)[labels].T.copy())
 
-    def fit(self, responsibility: Tensor) -> "EM":
-        """Fit the mixture from responsibilities (C, n)."""
+    def fit(self, responsibility: Tensor, tol: float = 1e-3, max_iter: int = 100) -> "EM":
+        """Fit the mixture from responsibilities (C, n), until log-density rises by less (nats)."""
         before = -math.inf
         self._maximize(responsibility)
         if len(responsibility) == 1 and (not self.is_full or self.observed.all()):
             return self
-        for _ in range(MAX_ITER):
+        for _ in range(max_iter):
             log_joint = self.log_joint()
             log_density = log_joint.logsumexp(0)
             bound = float((log_density @ self.row_weight) / self.row_weight.sum())
             self._maximize((log_joint - log_density).exp())
-            if abs(bound - before) < TOLERANCE:
+            if abs(bound - before) < tol:
                 break
             before = bound
         return self
@@ -247,8 +223,9 @@ class EM:
     def _completion(self, loc: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Complete components of few rows: their means, the added share of rows, and the shifts.
 
-        Products of the shifts are what the distance of the means adds to the covariance. Without
-        more rows, a component of one outlier would have a variance of 0.
+        Rows of the table's means and variances are added, of which the products of the shifts are
+        what the distance of the means adds to the covariance. Without more rows, a component of one
+        outlier would have a variance of 0.
         """
         missing = (self.min_rows - counts).clamp(min=0)
         share, distance = missing / (counts + missing), self._table_mean - loc
@@ -272,8 +249,8 @@ class EM:
     def dependence(self, n_latent: int, whiten: np.ndarray) -> Dependence | None:
         """Regress classes, counts and point masses on a single component's real columns.
 
-        Factors of the rest are added. Columns of mostly numbers, beside point masses, are left out.
-        None if they are independent.
+        Along directions with correlations above .05; factors of the rest are added. Columns of
+        mostly numbers, beside point masses, are left out. None if they are independent.
         """
         weight, observed = self.row_weight.numpy(), ~self.others.isnan().numpy()
         loc = weighted_mean(self.others, self.row_weight[None])[0].numpy()
@@ -293,7 +270,7 @@ class EM:
         # in the component's coordinates, in which directions have the same variance
         slopes = np.linalg.inv(whiten).T @ (slopes / real_scale[:, None])
         axes, values, of_others = np.linalg.svd(slopes, full_matrices=False)
-        n_axes = min(n_latent, int((values > MIN_CORRELATION).sum()))
+        n_axes = min(n_latent, int((values > 0.05).sum()))
         factors = self._factors(residual, observed, n_latent - n_axes)
         n_codes = n_axes + len(factors.loadings)
         if n_codes == 0:
@@ -326,9 +303,10 @@ class EM:
     def _factors(self, rows: np.ndarray, observed: np.ndarray, n_most: int) -> LinearGaussian:
         """Probabilistic PCA of rows (n, k), without the axes that independent values may have.
 
-        Their eigenvalues are up to the bound of Marchenko and Pastur (1967).
+        Axes are those of the first thousand numbers of classes and point masses. Their eigenvalues
+        are up to the bound of Marchenko and Pastur (1967).
         """
-        weight, inputs = self.row_weight.numpy(), self.likelihood.inputs[:MAX_FACTOR_INPUTS]
+        weight, inputs = self.row_weight.numpy(), self.likelihood.inputs[:1000]
         pairs = (observed[:, inputs].T * weight) @ observed
         of_inputs = (rows[:, inputs].T * weight) @ rows / np.maximum(pairs, MIN_PAIRS)
         value, covariance = self._values()[inputs], of_inputs[:, inputs]
@@ -352,7 +330,7 @@ class EM:
 
         Slopes (r, n_params) behind ``n_fixed`` become those with which they have the loadings.
         """
-        codes = torch.as_tensor(sobol_normal(N_CODES, len(slopes), seed=0))
+        codes = torch.as_tensor(sobol_normal(256, len(slopes), seed=0))
         added = np.zeros(self.likelihood.n_params)
         params = self.params[0], torch.as_tensor(slopes), torch.as_tensor(added)
         blocks = *map(self.likelihood.split_params, params), self.likelihood.split_blocks(loadings)
@@ -362,11 +340,11 @@ class EM:
             params, (slope, *_), (offset, *_) = block
             linear = codes @ _of_classes(likelihood, linear)
             target = _of_classes(likelihood, likelihood.mean(params))
-            for _ in range(N_STEPS):
+            for _ in range(30):
                 of_codes = [a + c + codes @ b for a, b, c in zip(*block, strict=True)]
                 p = _of_classes(likelihood, likelihood.mean(of_codes))
                 offset += target.logit() - p.mean(0).logit()
-                step = codes.T @ (linear - p) / (N_CODES * target * (1 - target)).clamp(min=1)
+                step = codes.T @ (linear - p) / (len(codes) * target * (1 - target)).clamp(min=1)
                 slope[n_fixed:] = (slope + step)[n_fixed:].clamp(-MAX_SLOPE, MAX_SLOPE)
         return added
 
@@ -379,7 +357,7 @@ class EM:
             return log_joint
         params = self.likelihood.split_params(self.params[None])
         others, observed = self.observed_others
-        n_values = max(self.likelihood.n_values, MIN_VALUES)
+        n_values = max(self.likelihood.n_values, 64)  # small batches stay in the cache
         n_rows = rows_in_memory(len(self.weight) * n_values)
         for rows in batches(len(others), n_rows):
             mask = None if observed is None else observed[None, rows]
@@ -455,8 +433,8 @@ def ridge_regression(
     """Coefficients (d, k) of ridge regressions, each with the penalty of the largest evidence [1]_.
 
     Columns x (n, d) and y (n, k) have a mean of 0, x a variance of 1; y is 0 where it is missing,
-    and observed in ``total`` rows (k,). Coefficients are 0 where there is little evidence of
-    dependence.
+    and observed in ``total`` rows (k,). Coefficients are 0 where the log-evidence of dependence is
+    at most 1.
 
     References
     ----------
@@ -465,12 +443,13 @@ def ridge_regression(
     variance, axes = np.linalg.eigh((x.T * weight) @ x / weight.sum())
     variance = variance.clip(min=MIN_VARIANCE)[:, None]
     along = axes.T @ ((x.T * weight) @ y / total)  # (d, k)
-    of_prior = 1 + total / RIDGES[:, None, None] * variance  # (R, d, k)
+    ridges = 2.0 ** np.arange(-2, 15)  # pseudo-observations
+    of_prior = 1 + total / ridges[:, None, None] * variance  # (R, d, k)
     square = (weight @ y**2 / total).clip(min=MIN_VARIANCE)
     left = square - ((1 - 1 / of_prior) * (along**2 / variance)).sum(1)  # (R, k)
     log_ratio = np.log(left.clip(min=MIN_VARIANCE) / square)
     evidence = -0.5 * (total * log_ratio + np.log(of_prior).sum(1))
-    ridge = np.where(evidence.max(0) > MIN_EVIDENCE, RIDGES[evidence.argmax(0)], np.inf)
+    ridge = np.where(evidence.max(0) > 1, ridges[evidence.argmax(0)], np.inf)
     return axes @ (along / (variance + ridge / total))
 
 

@@ -28,9 +28,6 @@ from sklearn_vae.numerics.random import GOLDEN_RATIO, Stream, make_generator, sa
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 
-# Size of the shears' first values, in units of what one column gives another.
-FIRST_SHEAR = 0.1
-
 
 class Row(NamedTuple):
     """Encoded rows, split into real columns and others: zeros where values are missing.
@@ -137,7 +134,7 @@ class MixtureVAE(StackedModule):
         super().reset_parameters(member, seed)
         generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
         shape = self.shears[member].shape
-        size = FIRST_SHEAR / max(shape[1], 1) ** 0.5
+        size = 0.1 / max(shape[1], 1) ** 0.5
         with torch.no_grad():
             normal = torch.randn(shape, generator=generator, dtype=torch.float)
             self.shears[member].copy_(size * normal)

@@ -19,11 +19,6 @@ from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.networks.mlp import MLP, FlatParameter, SkipNetwork
 from sklearn_vae.numerics.rows import aligned
 
-# A step of Adam moves each weight by about the learning rate, and an output by the sum of these
-# changes over the inputs. Above this number of inputs, their sum of learning rates is limited.
-WIDE_INPUT = 128
-MAX_SUM_OF_RATES = 1.28
-
 
 class StackedModule(nn.Module):
     """An encoder and a decoder whose parameters and buffers have a member axis in front."""
@@ -74,7 +69,8 @@ class StackedModule(nn.Module):
         # numbers of a row that are not 0 by a one-hot code
         n_values = sum(n for _, n in self.architecture.blocks)
         n_inputs = self.architecture.encoder_sizes[0] - self.architecture.n_encoded + n_values
-        max_input_lr = MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
+        # a step of Adam moves a weight by about the learning rate, an output by that of all inputs
+        max_input_lr = 1.28 / n_inputs if n_inputs > 128 else math.inf
         self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}
         position = 0

@@ -30,9 +30,6 @@ MAX_DRAWS = 1 << 16
 # scipy's Sobol points have no more dimensions
 MAX_DIMS = 21201
 
-# torch's vectorized normal draws fill blocks of 16 and redraw the last, incomplete one
-_BLOCK = 16
-
 # held by who draws from torch's global generator
 _GLOBAL = Lock()
 
@@ -118,7 +115,8 @@ def normal_rows(
     """
     import torch
 
-    padded = -(-n_rows // _BLOCK) * _BLOCK
+    # vectorized draws fill blocks of 16 and redraw the last, incomplete one
+    padded = -(-n_rows // 16) * 16
     return torch.randn(n_dims, padded, generator=generator, dtype=dtype)[:, :n_rows]
 
 

@@ -4,23 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Numbers of a table of which temporary arrays are made.
+# Numbers of a table, or rows of it, of which temporary arrays are made.
 NUMBERS_AT_A_TIME = 1 << 20
+ROWS_AT_A_TIME = 1 << 12
+# Draws of codes that are decoded at a time.
+DRAWS_AT_A_TIME = 1 << 11
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
 CACHED_NUMBERS = 1 << 18
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
-# Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
-N_CHUNKS = 8
-MIN_CHUNK_ROWS = 64
-# Draws of z for all validation rows together, and for one row at most; draws that are computed at a
-# time, and numbers in the widest layer.
-VALIDATION_DRAWS = 4096
-MAX_VALIDATION_DRAWS = 16
-VALIDATION_DRAWS_AT_A_TIME = 2048
-VALIDATION_NUMBERS = 1 << 20
-# Rows by which a rule about columns is chosen, at most.
-ROWS_OF_RULES = 2048
 # Rows of a batch and parameters of a member are multiples of two vectors of AVX-512, so that
 # vector instructions treat the same numbers alike, and members round as one alone does.
 ALIGNMENT = 32
@@ -74,8 +66,8 @@ def rows_in_memory(numbers_per_row: int) -> int:
 
 
 def spread_rows(n_rows: int, max_rows: int) -> int:
-    """Rows of a chunk: few enough that short tables, too, have chunks for several threads."""
-    return min(max(-(-n_rows // N_CHUNKS), MIN_CHUNK_ROWS), max_rows)
+    """Rows of a chunk, of at least 64: a short table has up to eight, for several threads."""
+    return min(max(-(-n_rows // 8), 64), max_rows)
 
 
 def power_of_two(n: int, least: int, most: int) -> int:
@@ -85,12 +77,14 @@ def power_of_two(n: int, least: int, most: int) -> int:
 
 def validation_sizes(
     n_rows: int, per_value: int, widest: int, n_draws: int | None = None
-) -> tuple[int, int]:
-    """Draws of z per validation row, and rows that are validated at a time.
+) -> tuple[int, int, int]:
+    """Draws of z per validation row, rows with draws of their own, and rows validated at a time.
 
-    The draws are a multiple of those of one bound (``per_value``).
+    All rows together have 4,096 draws, and a row 16 at most, but a multiple of those of one bound
+    (``per_value``).
     """
-    default = power_of_two(VALIDATION_DRAWS // max(n_rows, 1), 1, MAX_VALIDATION_DRAWS)
-    n_draws = -(-(n_draws or default) // per_value) * per_value
-    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
-    return n_draws, max(at_a_time // n_draws, 1)
+    n_draws = n_draws or power_of_two(4096 // max(n_rows, 1), 1, 16)
+    n_draws = -(-n_draws // per_value) * per_value
+    n_own = min(n_rows, 4096 // n_draws) if n_draws < 16 else 1
+    at_a_time = min(DRAWS_AT_A_TIME, NUMBERS_AT_A_TIME // widest)
+    return n_draws, n_own, max(at_a_time // n_draws, 1)

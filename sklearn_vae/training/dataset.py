@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import sample_rows
-from sklearn_vae.numerics.rows import spread_out
+from sklearn_vae.numerics.rows import MAX_NUMBERS, spread_out
 
-# Relative difference below which sample weights are equal: some were in single precision.
-WEIGHT_RTOL = 1e-5
-# Rows that are read at a time where all are read.
+# Rows that are read, or whose noise is drawn, at a time.
 CHUNK_ROWS = 1 << 14
-# Integer weights are numbers of copies up to this many in total.
-MAX_COPIES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,8 @@ class Dataset:
         valid_weight = _split_weights(weight, n_valid, generator)
         sides = []
         for side_weight in (weight - valid_weight, valid_weight):
-            side_weight = np.where(side_weight > WEIGHT_RTOL * weight, side_weight, 0)
+            # some weights were in single precision
+            side_weight = np.where(side_weight > 1e-5 * weight, side_weight, 0)
             sides.append(self.subset(torch.as_tensor(np.flatnonzero(side_weight)), side_weight))
         return sides[0], sides[1]
 
@@ -215,8 +212,8 @@ def _split_weights(
     """
     n_rows = len(sample_weight)
     row, size, rounded = np.arange(n_rows), sample_weight, np.rint(sample_weight)
-    is_few = rounded.sum() <= max(MAX_COPIES, n_rows)
-    if is_few and np.allclose(sample_weight, rounded, rtol=WEIGHT_RTOL, atol=0):
+    is_few = rounded.sum() <= max(MAX_NUMBERS, n_rows)
+    if is_few and np.allclose(sample_weight, rounded, atol=0):
         row = np.repeat(row, rounded.astype(int))
         size = np.ones(len(row))
     order = torch.randperm(len(row), generator=generator).numpy()

@@ -27,16 +27,11 @@ from sklearn_vae.numerics.random import (
     sobol_normal,
     stream_seed,
 )
-from sklearn_vae.numerics.rows import (
-    MAX_VALIDATION_DRAWS,
-    VALIDATION_DRAWS,
-    aligned,
-    validation_sizes,
-)
+from sklearn_vae.numerics.rows import aligned, validation_sizes
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.callbacks import PrintProgress, keyboard
-from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.optimizer import (
@@ -45,13 +40,6 @@ from sklearn_vae.training.optimizer import (
     FlatAdam,
     StageScheduler,
 )
-
-# Training has diverged if the loss of the first rows exceeds their first one by so many nats.
-DIVERGENCE_ROWS = 1024
-DIVERGENCE_MARGIN = 100.0
-DIVERGENCE_MARGIN_PER_COLUMN = 10.0
-# Noise is drawn for about this many rows at a time.
-NOISE_ROWS = 1 << 14
 
 
 class Batch(NamedTuple):
@@ -144,9 +132,9 @@ class Trainer(NeuralNet):
         if valid is not None:
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
-        per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
-        first_loss = self.validate(train, DIVERGENCE_ROWS, n_draws=1)[0]
-        self.max_loss_ = first_loss + DIVERGENCE_MARGIN + per_column
+        # training has diverged if the loss exceeds the first one by so many nats
+        margin = 100 + 10 * model.architecture.n_columns
+        self.max_loss_ = self.validate(train, is_quick=True)[0] + margin
         self.notify("on_train_begin", X=train, y=None)
         return train
 
@@ -285,20 +273,17 @@ class Trainer(NeuralNet):
         return terms
 
     @torch.no_grad()
-    def validate(
-        self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
-    ) -> np.ndarray:
+    def validate(self, valid: Dataset, *, is_quick: bool = False) -> np.ndarray:
         """Compute each member's mean loss terms ``LossTerms._fields`` at the final beta: (3, M).
 
         The draws of z are Sobol points by the seed. Few rows share them; many have a few of their
-        own each, whose errors average out. Only the first ``n_rows`` are used, by default all.
+        own each, whose errors average out. If quick, it is one draw for each of the first rows.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
-        n_rows = min(n_rows or len(valid), len(valid))
-        n_draws, n_together = validation_sizes(
-            n_rows, objective.n_draws, model.architecture.widest, n_draws
+        n_rows = min(len(valid), 1024) if is_quick else len(valid)
+        n_draws, n_points, n_together = validation_sizes(
+            n_rows, objective.n_draws, model.architecture.widest, 1 if is_quick else None
         )
-        n_points = min(n_rows, VALIDATION_DRAWS // n_draws) if n_draws < MAX_VALIDATION_DRAWS else 1
         noise = [self._validation_noise(config, n_draws, n_points) for config in configs]
         beta = torch.as_tensor(self.final_beta_).to(model.flat)
         rows = torch.arange(n_rows, device=model.flat.device)
@@ -334,7 +319,7 @@ class Trainer(NeuralNet):
         """Find members that have diverged, and did not only take a step by an outlier: (M,)."""
         has_diverged = ~(loss < self.max_loss_)
         if (has_diverged & np.isfinite(loss)).any():
-            of_first_rows = self.validate(self.train_, DIVERGENCE_ROWS, n_draws=1)[0]
+            of_first_rows = self.validate(self.train_, is_quick=True)[0]
             has_diverged &= ~(np.isfinite(loss) & (of_first_rows < self.max_loss_))
         return has_diverged
 
@@ -395,7 +380,7 @@ def iterate_batches(
     batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, size, like.device)
     n_draws = config.objective.n_draws
     length = n_draws * (config.batch_size if n_batches == 1 else size)
-    steps_per_block = max(NOISE_ROWS // length, 1)
+    steps_per_block = max(CHUNK_ROWS // length, 1)
     for block, first in enumerate(range(0, n_steps, steps_per_block)):
         n_numbers = length * min(steps_per_block, n_steps - first)
         generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]

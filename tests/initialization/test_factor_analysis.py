@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.estimators.config import MORE_COMPONENTS
 from sklearn_vae.initialization.factor_analysis import (
-    MAX_COLUMNS,
     FactorModel,
     discrepancy,
     n_factors,
@@ -106,7 +105,7 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
         np.ones((20, 4)),
         np.random.default_rng(0).normal(size=(200, 5)),
         np.zeros((5, 1)),
-        np.ones((3, MAX_COLUMNS + 1)),
+        np.ones((3, 101)),
         np.eye(4),
     ],
 )
@@ -126,10 +125,10 @@ def test_a_fit_has_as_many_active_dimensions_as_there_are_factors(n):
 
 def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch, rng):
     """Sorted by their missing values, they have the same model but for rounding errors."""
-    X = rng.normal(size=(2_500, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2_500, 6))
+    X = rng.normal(size=(5_000, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(5_000, 6))
     X[rng.random(X.shape) < 0.2] = np.nan
     model = FactorModel.fit(X, None, 2)
-    monkeypatch.setattr("sklearn_vae.initialization.factor_analysis.CHUNK_ROWS", len(X))
+    monkeypatch.setattr("sklearn_vae.initialization.factor_analysis.ROWS_AT_A_TIME", len(X))
     unsorted = FactorModel.fit(X, None, 2)
 
     for name in ("loc", "loadings", "residual"):

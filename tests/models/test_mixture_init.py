@@ -21,15 +21,11 @@ def em_of(x, *blocks, covariance_type="full", weight=None):
     return EM(x, weight, architecture_of(*blocks), covariance_type)
 
 
-def fitted(em, n_mixture):
-    return em.fit(em.clusters(n_mixture, 0))
+def fitted(em, n_mixture, **options):
+    return em.fit(em.clusters(n_mixture, 0), **options)
 
 
-@pytest.fixture
-def exact(monkeypatch):
-    """EM until nothing changes."""
-    monkeypatch.setattr(mixture_init, "TOLERANCE", 1e-12)
-    monkeypatch.setattr(mixture_init, "MAX_ITER", 5000)
+EXACT = {"tol": 1e-12, "max_iter": 5000}  # EM until nothing changes
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
@@ -44,7 +40,7 @@ def test_numbers_are_fitted_as_scikit_learn_does(covariance_type, rng):
     np.testing.assert_allclose(log_density.numpy(), oracle.score_samples(X), rtol=1e-8)
 
 
-def test_latent_classes_are_found(exact):
+def test_latent_classes_are_found():
     """A table in which every pattern is there as often as two latent classes say."""
     weight = np.array([0.4, 0.6])
     bits = np.array([[0.9, 0.8, 0.85], [0.2, 0.1, 0.3]])
@@ -55,7 +51,7 @@ def test_latent_classes_are_found(exact):
     x = np.hstack([patterns[:, :3], np.eye(3)[patterns[:, 3]]])
     blocks = (Bernoulli(), 3), (Categorical(3), 1)
     em = em_of(x, *blocks, covariance_type="diag", weight=1e7 * probability @ weight)
-    mixture = fitted(em, 2)
+    mixture = fitted(em, 2, **EXACT)
     order = np.argsort(mixture.weight.numpy())
 
     np.testing.assert_allclose(mixture.weight[order], weight, atol=1e-3)
@@ -64,7 +60,7 @@ def test_latent_classes_are_found(exact):
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_missing_numbers_are_integrated_out(covariance_type, rng, exact):
+def test_missing_numbers_are_integrated_out(covariance_type, rng):
     """The maximum of the likelihood has a closed form where one of two columns is complete.
 
     T. W. Anderson, "Maximum Likelihood Estimates for a Multivariate Normal Distribution when Some
@@ -73,7 +69,7 @@ def test_missing_numbers_are_integrated_out(covariance_type, rng, exact):
     X = rng.normal(size=(300, 2)) @ [[1, 0.8], [0, 0.5]]
     X[X[:, 0] > 0.5, 1] = np.nan  # at random, but not completely
     seen = X[~np.isnan(X[:, 1])]
-    mixture = fitted(em_of(X, (Gaussian(), 2), covariance_type=covariance_type), 1)
+    mixture = fitted(em_of(X, (Gaussian(), 2), covariance_type=covariance_type), 1, **EXACT)
     mean, covariance = seen.mean(axis=0), np.cov(seen.T, bias=True)
     mean_0, variance_0 = X[:, 0].mean(), X[:, 0].var()
     slope = covariance[0, 1] / covariance[0, 0] if covariance_type == "full" else 0

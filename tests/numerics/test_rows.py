@@ -60,8 +60,8 @@ def test_a_chunk_has_a_row_however_wide():
 @pytest.mark.parametrize("per_value", [1, 5, 20])
 def test_validation_draws_are_whole_bounds(n_rows, per_value):
     """Several draws make one importance-weighted bound: a validation loss averages bounds."""
-    n_draws, n_together = validation_sizes(n_rows, per_value, widest=128)
+    n_draws, _, n_together = validation_sizes(n_rows, per_value, widest=128)
 
     assert n_draws % per_value == 0 < n_draws
     assert n_together >= 1
-    assert n_together == 1 or n_draws * n_together <= rows_of_tables.VALIDATION_DRAWS_AT_A_TIME
+    assert n_together == 1 or n_draws * n_together <= rows_of_tables.DRAWS_AT_A_TIME

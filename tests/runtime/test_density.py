@@ -21,7 +21,7 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     expected = model.score_samples(X)
     monkeypatch.setattr("sklearn_vae.inference.fitted_models.MAX_MIXTURE_ROWS", 1)
     # few codes, or few outputs of one code
-    for name in ("models.mixture_ensemble.CODES_PER_CHUNK", "numerics.rows.CACHED_NUMBERS"):
+    for name in ("models.mixture_ensemble.DRAWS_AT_A_TIME", "numerics.rows.CACHED_NUMBERS"):
         with monkeypatch.context() as patch:
             patch.setattr(f"sklearn_vae.{name}", 7)
             np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)

@@ -94,7 +94,7 @@ def test_each_row_has_as_many_draws_as_the_objective_asks_for(
     n_draws, noise_rows, batch_size, monkeypatch
 ):
     """Standard normal, independent between rows, steps and blocks of steps."""
-    monkeypatch.setattr(trainer, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(trainer, "CHUNK_ROWS", noise_rows)
     options = {"batch_size": batch_size, "objective": IWAE(n_draws)}
     found = steps(replace(CONFIG, min_steps_per_epoch=20, **options))
     noise = torch.cat([step.noise.flatten() for step in found])

@@ -100,7 +100,7 @@ def test_training_in_pieces_is_one_training(bent, make_model):
 def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
     """A large table is validated some rows at a time."""
     expected = run(make_model(bent), *halves(bent)).history[:, "val_loss"]
-    monkeypatch.setattr("sklearn_vae.numerics.rows.VALIDATION_DRAWS_AT_A_TIME", 7)
+    monkeypatch.setattr("sklearn_vae.numerics.rows.DRAWS_AT_A_TIME", 7)
 
     np.testing.assert_allclose(
         run(make_model(bent), *halves(bent)).history[:, "val_loss"], expected, rtol=1e-9
@@ -125,7 +125,7 @@ class Watches(ELBO):
 def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_model, monkeypatch):
     """A sorted table would have its classes compared each with itself."""
     bent = bent[bent[:, 0].argsort()]
-    monkeypatch.setattr("sklearn_vae.numerics.rows.VALIDATION_DRAWS_AT_A_TIME", 16 * 7)
+    monkeypatch.setattr("sklearn_vae.numerics.rows.DRAWS_AT_A_TIME", 16 * 7)
     watching, train_rows = Watches(), halves(bent)
     config = replace(CONFIG, objective=watching)
     net = run(make_model(bent), *train_rows, config=config)
