@@ -14,10 +14,7 @@ from sklearn_vae.training.dataset import Dataset
 # Minimum number of gradient steps in an epoch.
 MIN_STEPS = 25
 # Iterations and learning rate of further training on all rows, relative to the first training.
-# After fewer iterations a model is trained anew: its initialization gains more by all rows.
-REFIT_ITERATIONS = 0.2
-REFIT_RATE = 0.3
-MIN_ITERATIONS_TO_CONTINUE = 20
+REFIT_ITERATIONS, REFIT_RATE = 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,11 @@ class TrainingJob:
     previous: TrainingResult = TrainingResult({})
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
-        """Make the job that trains on all rows: further, or anew if the best weights came soon."""
-        is_long = sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE
+        """Make the job that trains on all rows: further, or anew if the best weights came soon.
+
+        The initialization then gains more by all rows.
+        """
+        is_long = sum(result.n_iter_per_stage) >= 20
         if is_long and not self.config.is_homoscedastic:
             return self.continue_on(result, rows)
         config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)

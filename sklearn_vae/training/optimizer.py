@@ -13,14 +13,8 @@ from sklearn_vae.training.jobs import TrainingConfig
 
 # Learning rate of each stage, as a factor of the first.
 STAGES = (1.0, 0.3, 0.1)
-# Maximum number of epochs of each stage, as a fraction of max_iter.
-STAGE_FRACTIONS = (0.5, 0.25, 0.25)
 # Least decrease of the validation loss that counts as improvement, in nats per row.
 TOL = 1e-3
-# Most epochs that one epoch counts for when its loss is far above the lowest.
-MAX_EPOCHS_PER_EPOCH = 4
-# Epochs without improvement after which a stage ends, as a fraction of the patience.
-PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 
 
 class FlatAdam(torch.optim.Optimizer):
@@ -252,7 +246,7 @@ class StageScheduler:
         has_diverged = is_active & ~np.isfinite(loss)
         self.update_best(is_active & ~has_diverged, val_loss, params)
         self.patience_counter[is_annealing] = 0
-        patience = np.ceil(self.patience * np.append(PATIENCE_FRACTIONS, 1.0)[self.stage])
+        patience = np.ceil(self.patience * np.where(self.stage > 0, 0.5, 1.0))
         is_out_of_patience = is_active & (self.patience_counter >= patience)
         ended = self._end_stages(has_diverged | is_out_of_patience)
         self.diverged |= has_diverged & self.done
@@ -271,7 +265,7 @@ class StageScheduler:
             self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
             with np.errstate(invalid="ignore"):  # losses that are not finite count as one epoch
                 risen = np.nan_to_num((val_loss - self.best_loss) / self.rise, posinf=0.0)
-            n_epochs = np.minimum(1 + risen, MAX_EPOCHS_PER_EPOCH)
+            n_epochs = np.minimum(1 + risen, 4)
             self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]
         self.best_n_iter[is_best] = self.current_n_iter[is_best]
@@ -291,6 +285,6 @@ class StageScheduler:
 
 
 def split_stages(max_iter: int) -> tuple[int, ...]:
-    """Divide ``max_iter`` epochs among the stages, rounding up the earlier ones."""
-    ends = np.ceil(np.cumsum(STAGE_FRACTIONS) * max_iter).astype(int)
+    """Divide ``max_iter`` epochs among the stages, half to the first, rounding up earlier ones."""
+    ends = np.ceil(np.array([0.5, 0.75, 1.0]) * max_iter).astype(int)
     return tuple(np.diff(ends, prepend=0).tolist())

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import norm
 
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
-from sklearn_vae.initialization.kmeans import kmeans_initialization
+from sklearn_vae.initialization.kmeans import MAX_ROWS, kmeans_initialization
 from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     ConditionRegression,
@@ -38,20 +38,8 @@ from sklearn_vae.training.dataset import CHUNK_ROWS
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
-# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
-WORKING_SET = 16 << 20
-# Fraction of a GPU's free memory that it works on instead.
-WORKING_FRACTION = 1 / 16
-# Least standard deviation of a residual given the conditions: where conditions determine a column,
-# a gradient step would be many times as wide as the residuals.
-MIN_RESIDUAL = 0.05
 # Learning rate of random starts, relative to that of the first one.
 RANDOM_START_RATE = 0.15
-# Members of an ensemble with n_init="auto".
-N_MEMBERS = 5
-# Significance level of the test for light tails, and number of rows that it examines.
-SIGNIFICANCE = 0.001
-MAX_ROWS = 1 << 13
 # Rows that linear models are fitted to, at least; and for columns that are no input, at most.
 ROWS_FOR_LINEAR_MODELS = 20_000
 
@@ -146,9 +134,9 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
         widths = sum(architecture.hidden_layer_sizes) + 2 * x.shape[1]
         n_values = 4 * sum(job.config.rows_per_step(len(job.train))) * widths
         n_bytes = x.dtype.itemsize * (4 * architecture.n_products + n_values)
-        max_bytes = WORKING_SET
+        max_bytes = 16 << 20  # they fit in the last cache
         if device.type == "cuda":
-            max_bytes = int(WORKING_FRACTION * torch.cuda.mem_get_info(device)[0])
+            max_bytes = torch.cuda.mem_get_info(device)[0] // 16  # of its free memory
         # 0 bytes of a model without weights, as of a constant column
         largest = max(max_bytes // max(n_bytes, 1), 1)
         n_groups = -(-len(indices) // largest)
@@ -177,7 +165,7 @@ def make_starts(
     """
     chooses = job.valid is not None and not ensemble
     is_curved = n_init == "auto" and chooses and has_light_tails(job)
-    n_auto = N_MEMBERS if ensemble else 1 + is_curved
+    n_auto = 5 if ensemble else 1 + is_curved
     n_starts = n_auto if n_init == "auto" else int(n_init)
     starts = []
     for number, seed in enumerate(start_seeds(job.config.seed, n_starts)):
@@ -197,8 +185,9 @@ def make_starts(
 def has_light_tails(job: TrainingJob) -> bool:
     """Test whether the principal components of real columns have lighter tails than normal.
 
-    By Mardia's test of kurtosis. Those of rows on a curved surface of few dimensions do, those of
-    most tables have heavy ones. Only for complete rows and models that can start at random.
+    By Mardia's test of kurtosis, at a level of .1 %. Those of rows on a curved surface of few
+    dimensions do, most tables have heavy ones. Only for complete rows and models that can start at
+    random.
     """
     architecture, train = job.architecture, job.train
     can_start_at_random = architecture.is_textbook and architecture.hidden_layer_sizes
@@ -217,7 +206,7 @@ def has_light_tails(job: TrainingJob) -> bool:
     axes = pca.axes[:, varies] / np.sqrt(pca.variances[varies])
     x -= pca.loc
     x /= pca.scale
-    return kurtosis_statistic(x @ axes, weight) < norm.ppf(SIGNIFICANCE)
+    return kurtosis_statistic(x @ axes, weight) < norm.ppf(0.001)
 
 
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
@@ -308,7 +297,8 @@ def _linear_model(job: TrainingJob, factors: Factors) -> LinearGaussian:
     table, n_components = id(job.train), job.architecture.n_components
     if table not in factors:
         x, weight, regression = _residuals(job)
-        min_residual = 0.0 if regression is None else MIN_RESIDUAL
+        # where conditions determine a column, a step would be many times as wide as residuals
+        min_residual = 0.0 if regression is None else 0.05
         if not job.architecture.n_factors:
             pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
             return replace(pca.linear_gaussian(n_components), regression=regression)

@@ -14,16 +14,11 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
-from sklearn_vae.numerics.rows import ALIGNMENT, aligned
+from sklearn_vae.numerics.rows import ALIGNMENT, ROWS_AT_A_TIME, aligned
 from sklearn_vae.objectives import Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
-
-HAND_WRITTEN = ELBOGradient, MixtureGradient
-# Rows that are imputed at a time, and imputed numbers that are kept, at most.
-CHUNK_ROWS = 1 << 12
-MAX_IMPUTED = 1 << 27
 
 
 class LossGradient:
@@ -33,8 +28,8 @@ class LossGradient:
         self.model: Any = model
         self.objective = objective
         # the first that supports both; None is autograd
-        supported = (cls for cls in HAND_WRITTEN if cls.supports(model, objective))
-        self.hand_written: Any = next(supported, None)
+        classes = ELBOGradient, MixtureGradient
+        self.hand_written: Any = next((c for c in classes if c.supports(model, objective)), None)
         self.gradient: Any = None
         self.masks: list[tuple[Tensor, Tensor]] = []
 
@@ -50,11 +45,11 @@ class LossGradient:
             return None
         n_members = len(model.flat)
         n_numbers = n_members * n_rows * model.architecture.encoder_sizes[0]
-        if rows.rows_per_window is not None or n_numbers > MAX_IMPUTED:
+        if rows.rows_per_window is not None or n_numbers > 1 << 27:
             return None
         positions = torch.arange(aligned(n_rows), device=rows.like.device)
         positions = positions.clamp(max=n_rows - 1)  # the last row fills the last chunk
-        size = max(CHUNK_ROWS // (ALIGNMENT * n_members), 1) * ALIGNMENT
+        size = max(ROWS_AT_A_TIME // (ALIGNMENT * n_members), 1) * ALIGNMENT
         chunks = positions.expand(n_members, -1).split(size, dim=1)
         inputs = [model.encoder_input(rows.take(chunk)[0]) for chunk in chunks]
         x = torch.cat(inputs, dim=1)[:, :n_rows].flatten(0, 1)
