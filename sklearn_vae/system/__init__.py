@@ -15,10 +15,7 @@ from time import perf_counter
 
 from threadpoolctl import ThreadpoolController
 
-# Packages whose frames stand between the user's line and the place that warns.
-INTERNAL = ("sklearn_vae", "sklearn", "skorch", "torch", "joblib", "contextlib")
-# Seconds between two states of a line, where it is overwritten and in a log.
-LIVE_SECONDS = 0.1
+# Seconds between two states of a line in a log; where it is overwritten, a tenth of a second.
 LOG_SECONDS = 10.0
 # Seconds that imputation or sampling takes before its first line.
 QUIET_SECONDS = 2.0
@@ -30,7 +27,8 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     No ``stacklevel`` is right: scikit-learn's decorators and pipelines add frames of their own.
     """
     frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in INTERNAL:
+    internal = "sklearn_vae", "sklearn", "skorch", "torch", "joblib", "contextlib"
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in internal:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
@@ -75,7 +73,7 @@ class ProgressLine:
     @property
     def is_due(self) -> bool:
         """The last state is old enough for a new one."""
-        return perf_counter() - self.printed >= (LIVE_SECONDS if self.is_live else LOG_SECONDS)
+        return perf_counter() - self.printed >= (0.1 if self.is_live else LOG_SECONDS)
 
     def print(self, text: str, *, is_last: bool = False) -> None:
         """Print a state."""

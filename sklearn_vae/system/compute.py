@@ -19,12 +19,6 @@ from sklearn_vae.system import one_thread, warn
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Below so many multiplications a step ends before a second thread has joined in; and on a
-# busy machine, waiting for one can cost a hundred times the work.
-MIN_PRODUCTS_FOR_THREADS = 1 << 25
-# Items that are computed at the same time, at most: each needs memory.
-MAX_THREADS = 16
-
 
 def _free_mkl_buffers() -> None:
     """Free what MKL keeps for threads that have ended: a forked process may wait for it forever."""
@@ -101,12 +95,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def threads_for(n_products: int) -> Iterator[None]:
-    """Compute on one thread while the steps are small.
+    """Compute on one thread while the steps are small: they end before a second has joined in.
 
+    On a busy machine, waiting for one can cost a hundred times the work.
     The limit is that of the calling Python thread; ``torch.set_num_threads`` would reach others.
     ``n_products`` are the multiplications in one pass through the networks.
     """
-    if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
+    if torch.get_num_threads() == 1 or n_products >= 1 << 25:
         yield
         return
     # torch sets MKL's own number of threads, too, and MKL then ignores OpenMP's limit
@@ -132,7 +127,7 @@ def map_on_threads(
     if not is_thread_safe:
         yield from map(function, items)
         return
-    n_threads = min(torch.get_num_threads(), len(items), MAX_THREADS)
+    n_threads = min(torch.get_num_threads(), len(items), 16)  # each needs memory
     errors = np.geterr()  # of the calling thread; part of the context from numpy 2 on only
 
     def compute(item: Item) -> Result:
