@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["active_units", "kl_per_dimension", "pit_calibration", "quality_report"]
 
-# A latent dimension is active if its mean KL exceeds this, in nats.
-ACTIVE_THRESHOLD = 0.1
-# A warning is due if a smaller fraction of the dimensions is active.
-MIN_ACTIVE_FRACTION = 0.5
 # Methods that a whole Pipeline has to have, not its last step alone.
 CODES = ("transform", "inverse_transform")
 
@@ -77,7 +73,7 @@ def kl_per_dimension(estimator: "VAETransformer", X: Rows, y: Target = None) -> 
 
 
 def active_units(
-    estimator: "VAETransformer", X: Rows, y: Target = None, *, threshold: float = ACTIVE_THRESHOLD
+    estimator: "VAETransformer", X: Rows, y: Target = None, *, threshold: float = 0.1
 ) -> np.ndarray:
     """Mask of the latent dimensions whose mean KL exceeds a threshold; warn if they are few.
 
@@ -114,7 +110,7 @@ def active_units(
     estimator, X = final_step(estimator, X, "active_units", ("impute", "transform"))
     active = kl_per_dimension(estimator, X, y) > threshold
     n_active, n_components = int(active.sum()), len(active)
-    if n_active >= MIN_ACTIVE_FRACTION * n_components:
+    if n_active >= n_components / 2:
         return active
     if n_active == 0:
         advice = (
@@ -256,14 +252,8 @@ def final_step(
 
 # -- quality of sampled tables ---------------------------------------------------------------
 
-# Bins of numbers in contingency tables, by quantiles of the real table.
-N_BINS = 10
 # Folds of the classifier two-sample test.
 N_FOLDS = 5
-# Categories that gradient boosting splits into sets; more are taken as numbers.
-MAX_CATEGORIES = 254
-# Columns and pairs that the report names.
-N_NAMED = 3
 # Code of a missing cell.
 MISSING = -2.0
 
@@ -425,7 +415,7 @@ def _warn_of_complete_sample(X: np.ndarray, S: np.ndarray, names: list[Name]) ->
     fraction = np.isnan(X).mean(axis=0)
     if not fraction.any() or np.isnan(S).any():
         return
-    order = np.argsort(-fraction, kind="stable")[:N_NAMED].tolist()
+    order = np.argsort(-fraction, kind="stable")[:3].tolist()
     columns = [f"{names[j]!r} ({fraction[j]:.1%})" for j in order if fraction[j] > 0]
     warn(
         f"real has missing cells, most of them in {', '.join(columns)}, and sample has none, which "
@@ -464,10 +454,10 @@ def _rank_correlation(X: np.ndarray) -> float:
 
 
 def _classes(values: np.ndarray, real: np.ndarray, *, is_class: bool) -> np.ndarray:
-    """Codes of classes, or of bins between quantiles of the real column: (n,) -> (n,)."""
+    """Codes of classes, or of ten bins between quantiles of the real column: (n,) -> (n,)."""
     if is_class or np.isnan(real).all():
         return np.nan_to_num(values, nan=MISSING)
-    edges = np.unique(np.nanquantile(real, np.linspace(0, 1, N_BINS + 1)[1:-1]))
+    edges = np.unique(np.nanquantile(real, np.linspace(0, 1, 11)[1:-1]))
     bins = np.searchsorted(edges, values, "right").astype(float)
     return np.where(np.isnan(values), MISSING, bins)
 
@@ -493,8 +483,8 @@ def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Rand
     least = np.min(rows, axis=0, initial=0, where=~np.isnan(rows))
     filling = np.where(is_class, n_codes + 1, least - 1 - np.abs(least))
     rows = np.where(np.isnan(rows) & is_rare, filling, rows)
-    classifier = HistGradientBoostingClassifier(
-        categorical_features=is_class & (n_codes < MAX_CATEGORIES), random_state=random_state
+    classifier = HistGradientBoostingClassifier(  # which takes no more classes
+        categorical_features=is_class & (n_codes < 254), random_state=random_state
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
     with one_thread("openmp"):
@@ -523,8 +513,8 @@ def _nearest_distances(
 
 
 def _lowest(similarities: Mapping[Name, float] | Mapping[tuple[Name, Name], float]) -> str:
-    """Name the lowest similarities."""
-    lowest = sorted(similarities.items(), key=lambda item: item[1])[:N_NAMED]
+    """Name the three lowest similarities."""
+    lowest = sorted(similarities.items(), key=lambda item: item[1])[:3]
     names = [
         f"{' and '.join(map(shown_name, key if isinstance(key, tuple) else [key]))} {value:.3f}"
         for key, value in lowest

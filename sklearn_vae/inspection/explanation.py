@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.container import BarContainer
 
 Names = Sequence[str] | np.ndarray | None
-WIDTH, LINE_HEIGHT = 8.0, 0.17  # inches
-POSITIVE, NEGATIVE = "tab:red", "tab:blue"
-# Longest text of a label, and longest line of several texts.
-MAX_LENGTH, MAX_LINE = 28, 40
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -143,8 +139,8 @@ class ExplanationDisplay(DisplayMixin):
             labels.append(f"{len(rest)} other column{'s' * (len(rest) > 1)}")
             lengths = np.append(lengths, self.attributions[rest].sum())
         n_lines = 1 + any("\n" in label for label in labels)
-        ax = self._set_axes(ax, (WIDTH, len(labels) * (n_lines * LINE_HEIGHT + 0.13) + 1.2))
-        colors = np.where(lengths > 0, POSITIVE, NEGATIVE).tolist()
+        ax = self._set_axes(ax, (8, len(labels) * (n_lines * 0.17 + 0.13) + 1.2))
+        colors = np.where(lengths > 0, "tab:red", "tab:blue").tolist()
         positions = np.arange(len(labels))
         self.bars_ = ax.barh(positions, lengths, **{"color": colors, **style})
         ax.set_yticks(positions, labels, parse_math=False)
@@ -161,7 +157,7 @@ class ExplanationDisplay(DisplayMixin):
         if self.expected_values is None or self.expected_values[column] is None:
             return label
         expected = f"(expected {_shortened(format_value(self.expected_values[column]))})"
-        is_long = len(label) + len(expected) >= MAX_LINE
+        is_long = len(label) + len(expected) >= 40
         return f"{label}\n{expected}" if is_long else f"{label} {expected}"
 
 
@@ -176,6 +172,6 @@ def _first_row(X: object, n_columns: int) -> np.ndarray:
 
 
 def _shortened(text: str) -> str:
-    """Text on one line, with an ellipsis in place of the middle of a longer one."""
-    text, half = " ".join(text.split()), MAX_LENGTH // 2
-    return text if len(text) <= MAX_LENGTH else f"{text[: half - 1]}…{text[-half:]}"
+    """Text on one line of 28 characters at most, with an ellipsis in place of its middle."""
+    text = " ".join(text.split())
+    return text if len(text) <= 28 else f"{text[:13]}…{text[-14:]}"

@@ -17,15 +17,6 @@ from sklearn_vae.persistence.validation import check_count
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colour of missing pixels.
-MISSING = "#e8a33d"
-# Half the side of an image, whose centre is 1 from that of the next one.
-HALF = 0.46
-TILE, SIZE = 0.75, (6.5, 6.5)  # inches of an image, and of a grid
-MAX_TICKS = 9
-# Fraction of the codes between the outer ones of a grid.
-COVERAGE = 0.95
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReconstructionDisplay(DisplayMixin):
@@ -134,7 +125,7 @@ class ReconstructionDisplay(DisplayMixin):
         n_rows = check_count("n_rows", self.n_rows)
         images = as_images(np.stack([rows[:n_rows] for rows in layers.values()]), self.image_shape)
         n_layers, n_rows, height, width = images.shape[:4]
-        ax = self._set_axes(ax, (TILE * n_rows + 1.2, TILE * n_layers * height / width))
+        ax = self._set_axes(ax, (0.75 * n_rows + 1.2, 0.75 * n_layers * height / width))
         self.images_ = draw_tiles(ax, images, limits, **style)
         first = ["original"] if n_layers == 2 else ["true", "input"]
         ax.set_yticks(range(n_layers), [*first, "reconstructed"])
@@ -236,7 +227,7 @@ class ManifoldDisplay(DisplayMixin):
                 f"posterior={vae.architecture_.posterior!r} are classes."
             )
         n_steps = check_count("n_steps", n_steps, minimum=2)
-        values = ndtri(0.5 + COVERAGE * np.linspace(-0.5, 0.5, n_steps))
+        values = ndtri(0.5 + 0.95 * np.linspace(-0.5, 0.5, n_steps))  # most codes lie within
         codes_of_rows, dimensions = cls._codes(estimator, X, components)
         n_components = codes_of_rows.shape[1]
         codes = np.zeros((n_steps, n_steps, n_components))
@@ -253,9 +244,9 @@ class ManifoldDisplay(DisplayMixin):
         return display.plot(ax, **kwargs)
 
     def _draw(self, ax: "Axes | None", style: dict[str, Any]) -> None:
-        images, ax = as_images(self.rows, self.image_shape), self._set_axes(ax, SIZE)
+        images, ax = as_images(self.rows, self.image_shape), self._set_axes(ax, (6.5, 6.5))
         self.images_ = draw_tiles(ax, images, self.limits, upward=True, **style)
-        ticks = range(0, len(self.values), -(-len(self.values) // MAX_TICKS))
+        ticks = range(0, len(self.values), -(-len(self.values) // 9))
         labels = [f"{self.values[tick]:.1f}" for tick in ticks]
         ax.set_xticks(ticks, labels)
         ax.set_yticks(ticks, labels)
@@ -294,21 +285,22 @@ def draw_tiles(
     import matplotlib as mpl
     from matplotlib.colors import to_rgb
 
-    colormap = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
+    colormap, missing = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap, "#e8a33d"
     style = {
         "vmin": limits[0],
         "vmax": limits[1],
         **kwargs,
-        "cmap": colormap.with_extremes(bad=MISSING),
+        "cmap": colormap.with_extremes(bad=missing),
     }
     n_rows, n_columns, height, width = images.shape[:4]
     if images.ndim == 5:  # colours are between 0 and 1
         scaled = np.clip((images - style["vmin"]) / (style["vmax"] - style["vmin"]), 0, 1)
-        images = np.where(np.isnan(scaled), to_rgb(MISSING), scaled)
+        images = np.where(np.isnan(scaled), to_rgb(missing), scaled)
     artists = np.empty((n_rows, n_columns), dtype=object)
-    half = HALF if upward else -HALF
+    half = 0.46  # the side of an image, whose centre is 1 from that of the next one
+    up = half if upward else -half
     for i, j in np.ndindex(n_rows, n_columns):
-        extent = (j - HALF, j + HALF, i - half, i + half)
+        extent = (j - half, j + half, i - up, i + up)
         artists[i, j] = ax.imshow(images[i, j], extent=extent, **style)
     ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(-0.5, n_rows - 0.5), aspect=height / width)
     if not upward:

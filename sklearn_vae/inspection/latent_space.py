@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 # A numeric y with more distinct values is continuous.
 MAX_CLASSES = 20
-TAB10_CLASSES = 10
-SIZE = (6.0, 5.0)
-# Colour of rows with a missing value.
-MISSING_COLOR = "lightgrey"
-COLORMAP_OPTIONS = ("c", "cmap", "norm", "vmin", "vmax")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,7 +104,7 @@ class LatentSpaceDisplay(DisplayMixin):
         import matplotlib as mpl
         import matplotlib.dates
 
-        ax = self._set_axes(ax, SIZE)
+        ax = self._set_axes(ax, (6, 5))
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
         style = {"s": 14, "linewidths": 0, **style}
         if self.y is None:
@@ -131,7 +126,7 @@ class LatentSpaceDisplay(DisplayMixin):
             form = mpl.dates.AutoDateFormatter(ticks) if ticks else None
             ax.figure.colorbar(self.scatters_[0], ax=ax, label=title, ticks=ticks, format=form)
         else:
-            colormap = mpl.colormaps["tab10" if len(classes) <= TAB10_CLASSES else "tab20"]
+            colormap = mpl.colormaps["tab10" if len(classes) <= 10 else "tab20"]
             self.scatters_ = [
                 ax.scatter(
                     *codes[y == label].T,
@@ -141,8 +136,9 @@ class LatentSpaceDisplay(DisplayMixin):
             ]
         if missing.any():
             # behind the others, and without a colormap
-            grey = {name: style[name] for name in style if name not in COLORMAP_OPTIONS}
-            grey = {"color": MISSING_COLOR, "zorder": 0.9, "label": "missing", **grey}
+            options = "c", "cmap", "norm", "vmin", "vmax"
+            grey = {name: style[name] for name in style if name not in options}
+            grey = {"color": "lightgrey", "zorder": 0.9, "label": "missing", **grey}
             self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
         if not is_continuous and len(classes) <= MAX_CLASSES:
             # outside the axes, whose corners hold codes

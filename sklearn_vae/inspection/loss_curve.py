@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 TERMS = ("loss", "reconstruction_loss", "kl_loss")
-SPLITS = {"": ("training rows", "tab:blue"), "val_": ("validation rows", "tab:red")}
-WIDTH, HEIGHT = 3.2, 3.0  # inches of one panel
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -95,7 +93,7 @@ class LossCurveDisplay(DisplayMixin):
             expected = "be a list of records with an 'iteration', as history_ of an estimator"
             raise invalid_parameter(self, "history", expected, history)
         if ax is None:
-            size = WIDTH * len(TERMS), HEIGHT
+            size = 3.2 * len(TERMS), 3
             self.axes_ = plt.subplots(1, len(TERMS), figsize=size, layout="constrained")[1]
         else:
             self.axes_ = np.array([ax], dtype=object)
@@ -113,8 +111,9 @@ class LossCurveDisplay(DisplayMixin):
         iterations = np.array([record["iteration"] for record in self.history], dtype=float)
         n_before = sum(not record.get("refit") for record in self.history)
         gap = [n_before] if 0 < n_before < len(iterations) else []
-        for prefix, (rows, color) in SPLITS.items():
-            name = prefix + term
+        of_train = (term, "training rows", "tab:blue")
+        of_valid = (f"val_{term}", "validation rows", "tab:red")
+        for name, rows, color in (of_train, of_valid):
             if not any(name in record for record in self.history):
                 continue
             losses = np.array([record.get(name, np.nan) for record in self.history], dtype=float)
