@@ -11,20 +11,12 @@ from sklearn_vae.data.columns.base import find_in_order
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.numerics.rows import batches
+from sklearn_vae.numerics.rows import CACHED_NUMBERS, batches
 from sklearn_vae.persistence.validation import check_array, check_count, serializable
 from sklearn_vae.system import one_thread
 
 # Values that scikit-learn's boosting tells apart, at most; more frequent ones have their own bins.
 MAX_BINS = 255
-# A column is encoded if targets of rows that share a value are nearer than those of rows with
-# neighbouring values, by this part of their distance and so many errors, in so many pairs at least.
-MIN_GAIN = 0.3
-N_ERRORS = 5.0
-MIN_PAIRS = 25
-# Decimals of the means. Without rounding, the last bits of a sum that a row's own target is
-# subtracted from would depend on this target.
-DECIMALS = 6
 # Parameters of trees that are fitted to imputed rows, and in large tables to incomplete ones.
 OF_IMPUTED_ROWS: dict[str, float] = {"max_iter": 60, "min_samples_leaf": 10}
 OF_INCOMPLETE_ROWS: dict[str, float] = {
@@ -35,8 +27,6 @@ OF_INCOMPLETE_ROWS: dict[str, float] = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
-# Columns with larger numbers are left out: no threshold of scikit-learn's is above 1e300.
-LARGEST = 1e298
 
 
 @serializable
@@ -67,6 +57,7 @@ class TargetEncoding:
     ) -> Self | None:
         """Fit to training rows; None unless rows that share a value are more alike than neighbours.
 
+        In 25 pairs at least, by three tenths of the distance and by five errors.
         ``targets`` (n,) are numbers, or indices of classes. Frequent values need no encoding.
         """
         # in random order: rows that follow one another in a table may be alike for other reasons
@@ -82,10 +73,10 @@ class TargetEncoding:
         distance = np.abs(np.diff(ranks)).clip(max=1 if n_classes else None)
         is_shared = np.diff(index) == 0
         shared, others = distance[is_shared & is_rare[1:]], distance[~is_shared]
-        if len(shared) < MIN_PAIRS:
+        if len(shared) < 25:
             return None
         error = others.std() / np.sqrt(len(shared))
-        if others.mean() - shared.mean() <= max(MIN_GAIN * others.mean(), N_ERRORS * error):
+        if others.mean() - shared.mean() <= max(0.3 * others.mean(), 5 * error):
             return None
         unique, index, counts = np.unique(values[is_rare], return_inverse=True, return_counts=True)
         totals = np.zeros((len(unique), max(n_classes, 1)))
@@ -102,7 +93,8 @@ class TargetEncoding:
         if left_out is not None:
             count, total = count - 1, total - _to_columns(left_out, total.shape[1])
         encoded = total / np.maximum(count + 1, 1)[:, None]
-        return np.where(count[:, None] > 0, encoded, np.nan).round(DECIMALS)
+        # the last bits of a sum that a row's own target is subtracted from depend on this target
+        return np.where(count[:, None] > 0, encoded, np.nan).round(6)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -262,9 +254,6 @@ class BoostedTrees:
 
 # -- average --------------------------------------------------------------------------------
 
-# Numbers of draws that are encoded at a time.
-NUMBERS_AT_A_TIME = 1 << 18
-
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
@@ -321,7 +310,7 @@ class AveragedImputation:
         # as near to the weight as whole numbers are
         is_shifted = generator.permutation(n_draws) + generator.random() < weight * n_draws
         moved = draws.copy()
-        for batch in batches(n_draws, NUMBERS_AT_A_TIME // max(rows.size, 1)):
+        for batch in batches(n_draws, CACHED_NUMBERS // max(rows.size, 1)):
             part, has_shift = moved[batch], is_shifted[batch, None, None]
             with np.errstate(all="ignore"):  # numbers near the largest ones overflow
                 target = np.where(has_shift, part + shift, part)
@@ -373,7 +362,8 @@ def fit_boosted_trees(
     (n_features,) hold classes, which are predicted as such, and split as numbers. Rows with missing
     values get target encodings of columns whose values repeat.
     """
-    is_small = np.nan_to_num(np.abs(X)).max(axis=0).astype(np.float64) <= LARGEST
+    # no threshold of scikit-learn's is above 1e300
+    is_small = np.nan_to_num(np.abs(X)).max(axis=0).astype(np.float64) <= 1e298
     used = np.flatnonzero(~np.isnan(X).all(axis=0) & is_small)
     takes_missing = bool(np.isnan(X[:, used]).any())
     params = OF_INCOMPLETE_ROWS if takes_missing else OF_IMPUTED_ROWS

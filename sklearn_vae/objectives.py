@@ -19,6 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import MAX_DRAWS
+from sklearn_vae.numerics.rows import CACHED_NUMBERS
 from sklearn_vae.persistence.validation import (
     Requirement,
     check_integer,
@@ -125,9 +126,6 @@ class ELBO(Objective):
         return 0.0
 
 
-NO_KL_TERM = "whose bound has no KL of its own"
-
-
 @serializable
 @dataclass(frozen=True)
 class IWAE(Objective):
@@ -161,7 +159,12 @@ class IWAE(Objective):
     """
 
     requirements = (
-        Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
+        Requirement(
+            "beta",
+            lambda beta: not callable(beta) and beta == 1,
+            "1",
+            "whose bound has no KL of its own",
+        ),
     )
 
     n_draws: int = 5
@@ -201,9 +204,6 @@ class IWAE(Objective):
 
 
 # -- penalties on the aggregated posterior -----------------------------------------------
-
-# Largest number of pairs (draw, posterior) computed at once, per member: of 512 rows with a draw.
-MAX_PAIRS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -264,8 +264,8 @@ class AggregatedPosteriorPenalty(ELBO):
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
         normalized = weight / weight.sum(1, keepdim=True)
         values, n_rows = [], batch.n_rows or q.shape[1]
-        # interleaved parts of a large batch
-        n_parts = -(-q.shape[1] // max(math.isqrt(MAX_PAIRS // z.shape[1]), 1))
+        # interleaved parts of a large batch, such as of 512 rows with one draw each
+        n_parts = -(-q.shape[1] // max(math.isqrt(CACHED_NUMBERS // z.shape[1]), 1))
         for first in range(n_parts):
             rows = slice(first, None, n_parts)
             codes = z[:, :, rows], loc[:, rows], log_scale[:, rows]

@@ -16,25 +16,6 @@ from sklearn_vae.system import ProgressLine
 
 # Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
 MAX_ROWS_TO_IMPUTE = 5_000
-# Columns of tables that get trees, at most: the time of their fit grows with the square of these.
-MAX_COLUMNS_TO_CORRECT = 50
-# Classes of a column that trees predict, at most: each class has trees of its own.
-MAX_CLASSES_TO_CORRECT = 32
-# Held-out rows, at most. 256 are too few where columns have heavy tails.
-MAX_HELD_OUT = 1_000
-# Factors of the spread of draws that are tried on hidden cells.
-SPREADS = np.linspace(0.3, 1.5, 13)
-# Draws of these cells.
-N_DRAWS = 79
-# Smaller weights of training rows are rounding errors: all copies of the row are held out.
-MIN_WEIGHT = 1e-6
-# Patterns of missing cells of each held-out row, and their share of cells if all rows are complete.
-N_PATTERNS = 3
-HIDDEN_SHARE = 1 / 3
-# Share of the hidden cells that intervals of draws should cover.
-COVER = 0.9
-# Cells with the cover of all columns that are added to those of each column: its own are few.
-CELLS_OF_ALL = 200
 
 
 class HiddenCells(NamedTuple):
@@ -72,13 +53,14 @@ class HiddenCells(NamedTuple):
         """Share of each column's hidden numbers within the 90 % intervals of 20 k - 1 draws.
 
         Of columns of the mask ``columns`` (n_features,), shares (n_features,) are shrunk towards
-        that of all. A number that equals draws has any of their ranks, each as likely.
+        that of all, as by 200 more cells: a column's own are few. A number that equals draws has
+        any of their ranks, each as likely.
         """
         cells = (self.precision > 0) & columns
         draws, numbers = draws[:, cells], self.rows[cells]
         lowest = (draws < numbers).sum(axis=0)
         highest = lowest + (draws == numbers).sum(axis=0)
-        n_outside = round((1 - COVER) / 2 * (len(draws) + 1))
+        n_outside = (len(draws) + 1) // 20
         n_inside = np.minimum(highest, len(draws) - n_outside) - np.maximum(lowest, n_outside) + 1
         is_inside = np.maximum(n_inside, 0) / (highest - lowest + 1)
         column, n_columns = np.nonzero(cells)[1], cells.shape[1]
@@ -86,7 +68,7 @@ class HiddenCells(NamedTuple):
         covered = np.bincount(column, counts * is_inside, n_columns)
         total = np.bincount(column, counts, n_columns)
         common = covered.sum() / total.sum()
-        return (covered + CELLS_OF_ALL * common) / (total + CELLS_OF_ALL)
+        return (covered + 200 * common) / (total + 200)
 
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
         """Test whether classes are wrong no more often than in another imputation."""
@@ -118,6 +100,7 @@ def hide_cells(
 ) -> HiddenCells:
     """Hide those cells of held-out rows that are missing in other rows, drawn at random.
 
+    Each held-out row is there three times. If all rows are complete, one in three cells is hidden.
     Of all rows, with weights (n,), ``indices`` (m,) are the held-out ones, ``counts`` (m,) their
     weights. Cells are hidden in the columns of the masks ``is_number`` and ``is_class``.
     """
@@ -130,9 +113,9 @@ def hide_cells(
     patterns = patterns[patterns.any(axis=1)]
     if not len(patterns):
         generator = np.random.default_rng(stream_seed(seed, Stream.INPUT))
-        patterns = generator.random(rows.shape) < HIDDEN_SHARE
+        patterns = generator.random(rows.shape) < 1 / 3
     generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
-    indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
+    indices, counts = np.tile(indices, 3), np.tile(counts, 3)
     rows = rows[indices]
     pattern = patterns[generator.integers(len(patterns), size=len(rows))]
     hidden = pattern & ~np.isnan(rows) & (is_number | is_class)
@@ -166,7 +149,7 @@ class AverageFitter:
         self.is_real = np.array([type(each) is Gaussian for each in self.likelihoods])
         n_rows = len(rows) if weight is None else round(weight.sum())
         self.is_large = n_rows > MAX_ROWS_TO_IMPUTE
-        self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
+        self.has_trees = rows.shape[1] <= 50  # time grows with the square of these
         is_possible = self.has_trees if self.is_large else self.is_number.any()
         self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and is_possible
         self.hidden_cells: HiddenCells
@@ -180,9 +163,9 @@ class AverageFitter:
         # the same seed makes the same split: no model has seen the held-out rows
         table = first_model._encode(rows, weight)
         held_out: Any = first_model._split(table, first_model._n_validation_rows(table))[1]
-        if held_out.n_weighted_rows > MAX_HELD_OUT:
+        if held_out.n_weighted_rows > 1_000:  # 256 are too few where columns have heavy tails
             generator = make_generator(self.model.seed_, Stream.SPLIT, 1)
-            held_out = held_out.split(MAX_HELD_OUT, generator)[1]
+            held_out = held_out.split(1_000, generator)[1]
         line = ProgressLine() if self.model.verbose else None
         if line is not None:
             line.print("Fitting trees", is_last=True)
@@ -195,7 +178,7 @@ class AverageFitter:
         trees = self._fit_correction(left) if self.has_trees else None
         if not self.is_large and (cells.precision > 0)[:, self.is_real].any():
             predictor, seed = first_model._predictor(), self.model.seed_
-            draws = predictor.draw_missing(cells.incomplete, N_DRAWS, MEAN_DRAWS, seed)
+            draws = predictor.draw_missing(cells.incomplete, 79, MEAN_DRAWS, seed)
             self._fit_spread(draws, trees)
         if line is not None:
             text = f"Averaged: {self.imputer.trees_weight_:.2f} of the trees"
@@ -206,7 +189,8 @@ class AverageFitter:
 
         The trees that are returned have not seen the hidden cells.
         """
-        rows, weight, is_left = self.rows, self.weight, left > MIN_WEIGHT
+        # smaller weights are rounding errors: all copies of the row are held out
+        rows, weight, is_left = self.rows, self.weight, left > 1e-6
         hidden_cells, mean = self.hidden_cells, self.mean
         columns = self._columns_of_trees(rows[is_left])
         left_weight = None if weight is None else left[is_left]
@@ -236,7 +220,8 @@ class AverageFitter:
             values = rows[~np.isnan(rows[:, j]), j]
             if not len(values):
                 continue
-            max_classes = min(MAX_CLASSES_TO_CORRECT, len(values) // 2) if self.is_large else 0
+            # each class has trees of its own
+            max_classes = min(32, len(values) // 2) if self.is_large else 0
             if self.has_classes[j] and len(np.unique(values)) > max_classes:
                 continue
             columns.append(j)
@@ -262,11 +247,11 @@ class AverageFitter:
         """
         is_real, rows, mean = self.is_real, self.hidden_cells.incomplete, self.mean
         shift = find_shift(trees, rows, mean)
-        covers = []
-        for factor in SPREADS.tolist():
+        covers, factors = [], np.linspace(0.3, 1.5, 13)
+        for factor in factors.tolist():
             tried = replace(self.imputer._imputation, spread=np.where(is_real, factor, 1.0))
             moved = tried.move(draws, rows, mean, shift, self.model.seed_)
             covers.append(self.hidden_cells.cover(moved, is_real))
         # for each column the smallest one with this cover, or the largest one
-        spread = [np.interp(COVER, cover, SPREADS) for cover in np.maximum.accumulate(covers).T]
+        spread = [np.interp(0.9, cover, factors) for cover in np.maximum.accumulate(covers).T]
         self.imputer.spread_ = np.where(is_real, spread, 1.0)
