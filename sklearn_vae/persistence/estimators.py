@@ -14,8 +14,6 @@ from sklearn_vae.persistence.serialization import NotSerializableError, Writer
 from sklearn_vae.persistence.validation import annotations_of, check_annotations, is_serializable
 from sklearn_vae.system import warn
 
-# Packages whose versions are written to a file.
-VERSIONED = ("sklearn_vae", "numpy", "sklearn", "torch")
 # The setting of ``set_output``, saved with the fitted attributes.
 OUTPUT_CONFIG = "_sklearn_output_config"
 # Key of the package's version in a pickle's state.
@@ -68,7 +66,8 @@ class SerializationMixin:
             )
         self._check_settable()
         writer = Writer()
-        versions: dict[str, Json] = {v: str(import_module(v).__version__) for v in VERSIONED}
+        packages = "sklearn_vae", "numpy", "sklearn", "torch"
+        versions: dict[str, Json] = {p: str(import_module(p).__version__) for p in packages}
         header: dict[str, Json] = {
             "class": name,
             "versions": versions,

@@ -33,19 +33,10 @@ MAGIC = b"\x89SKVAE\r\n"
 VERSION = 1
 # Largest header in bytes. It has names and settings; numbers are in arrays.
 MAX_HEADER_BYTES = 32 << 20
-# Largest list of the arrays' names and shapes, in bytes; parsed, it takes dozens of times more.
-MAX_ARRAY_LIST_BYTES = 4 << 20
 # Kinds of dtype: boolean, signed and unsigned integer, floating point.
 NUMERIC_TYPES = "biuf"
-# A header has at most this many lists and objects, and one more per so many bytes: parsed, they
-# take many times more memory than their text.
-MAX_CONTAINERS, BYTES_PER_CONTAINER = 80_000, 24
-# The product of an array's nonzero dimensions is at most the file's size plus this number. An
-# empty array could have any dimensions otherwise.
-MAX_EMPTY_SIZE = 1 << 16
 
 _PREFIX = struct.Struct("<8sIIQ")
-_DIGEST_SIZE = hashlib.sha256().digest_size
 
 PathLike = str | os.PathLike[str]
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
@@ -88,11 +79,10 @@ def read(path: PathLike) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
             f"{path}: the file has format {version}, and this version of sklearn_vae reads "
             f"formats up to {VERSION}. A newer version reads it."
         )
-    start, end = _PREFIX.size + n_header, len(data) - _DIGEST_SIZE
+    start, end = _PREFIX.size + n_header, len(data) - 32
     if version < 1 or start + n_arrays != end or n_header > MAX_HEADER_BYTES:
         raise ValueError(
-            f"{path}: truncated or damaged, {len(data)} bytes instead of "
-            f"{start + n_arrays + _DIGEST_SIZE}."
+            f"{path}: truncated or damaged, {len(data)} bytes instead of {start + n_arrays + 32}."
         )
     if hashlib.sha256(data[:end]).digest() != data[end:]:
         raise ValueError(f"{path}: damaged, the checksum does not match.")
@@ -115,7 +105,8 @@ def _parse_arrays(body: memoryview, n_bytes: int) -> dict[str, np.ndarray]:
         raise ValueError("there are too many arrays")
     arrays = load_arrays(body.tobytes())
     for name, value in arrays.items():
-        if math.prod(n for n in value.shape if n) > n_bytes + MAX_EMPTY_SIZE:
+        # an empty array could have any dimensions otherwise
+        if math.prod(n for n in value.shape if n) > n_bytes + (1 << 16):
             raise ValueError(f"array {name!r} has the shape {value.shape}")
         if value.dtype.kind not in NUMERIC_TYPES:
             raise ValueError(f"array {name!r} has the dtype {value.dtype}")
@@ -126,13 +117,15 @@ def _parse_arrays(body: memoryview, n_bytes: int) -> dict[str, np.ndarray]:
 
 
 def _has_too_many_containers(text: str) -> bool:
+    """Whether lists and objects, parsed, would take many times more memory than their text."""
     n_containers = text.count("[") + text.count("{")
-    return n_containers > MAX_CONTAINERS + len(text) // BYTES_PER_CONTAINER
+    return n_containers > 80_000 + len(text) // 24
 
 
 def _has_too_many_arrays(body: bytes | memoryview) -> bool:
+    """Whether the list of names and shapes is long: parsed, it takes dozens of times more."""
     (length,) = struct.unpack_from("<Q", body) if len(body) >= 8 else (0,)
-    return length > MAX_ARRAY_LIST_BYTES
+    return length > 4 << 20
 
 
 def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:

@@ -28,9 +28,8 @@ from sklearn_vae.persistence.validation import (
     is_serializable,
 )
 
-TAG = "@"
-# Memory that a file's arrays may take: a constant, and a multiple of the file's size.
-BUDGET, BUDGET_PER_BYTE = 24 << 20, 10
+# Kind of a file that holds an estimator.
+MODEL = "model"
 # Types of floating-point rows.
 DTYPES = ("<f4", "<f8", ">f4", ">f8")
 
@@ -84,7 +83,7 @@ class Writer:
         if isinstance(value, tuple):
             return {"@tuple": self._write_list(value, name)}
         if isinstance(value, Mapping):
-            if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
+            if all(isinstance(key, str) and not key.startswith("@") for key in value):
                 return self._write_items(value, name)
             return {"@dict": self._write_list(list(value.items()), name)}
         if isinstance(value, np.dtype) and value.str in DTYPES:
@@ -132,7 +131,7 @@ class Reader:
     ):
         self.arrays = arrays
         self.modules = {qualified_name(module): module for module in modules}
-        self.budget = BUDGET + BUDGET_PER_BYTE * n_bytes
+        self.budget = (24 << 20) + 10 * n_bytes
 
     def read(self, value: Json) -> Any:
         """Return the value of JSON."""
@@ -141,7 +140,7 @@ class Reader:
         if not isinstance(value, dict):
             return value
         tag = next(iter(value), "")
-        if not tag.startswith(TAG):
+        if not tag.startswith("@"):
             return {key: self.read(item) for key, item in value.items()}
         if tag not in READERS:
             raise ValueError(f"{tag!r:.100} is a tag that this version does not have")

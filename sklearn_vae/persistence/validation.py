@@ -13,10 +13,6 @@ import numpy as np
 
 # Maximum of counts, so that sizes of arrays are integers of 64 bits.
 MAX_COUNT = 2**31 - 1
-# Bound on the absolute value of integers in files.
-MAX_INTEGER = 1 << 64
-# Largest number of values with the same hash; with more, a dict would take quadratic time.
-MAX_HASH_COLLISIONS = 100
 # Largest length of the text of a dtype, or of a date or a number that is a name or a category.
 LONGEST_TEXT = 200
 
@@ -139,7 +135,7 @@ def matches(value: Any, hint: Any) -> bool:
     if hint in (int, float) and isinstance(value, bool | np.bool_):
         return False
     if hint is int:
-        return isinstance(value, Integral) and -MAX_INTEGER < int(value) < MAX_INTEGER
+        return isinstance(value, Integral) and abs(int(value)) < 1 << 64
     if hint is float:
         return isinstance(value, Real) and math.isfinite(value)
     return isinstance(value, NoneType if hint is None else hint)
@@ -180,7 +176,7 @@ def check_annotations(owner: object, names: Iterable[str]) -> None:
 def check_hashes(values: Iterable[object]) -> None:
     """Refuse values of which many have the same hash: a dict would take quadratic time."""
     n_equal = max(Counter(map(hash, values)).values(), default=0)
-    if n_equal > MAX_HASH_COLLISIONS:
+    if n_equal > 100:
         raise ValueError(f"{n_equal} names or classes have the same hash")
 
 
